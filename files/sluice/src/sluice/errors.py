@@ -1,0 +1,100 @@
+"""The one small tree of errors, each with its code, HTTP status and exit code.
+
+The table of codes is docs/contracts.md, "Errors". The wire shape is OpenAI's.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+CODES: dict[str, int] = {
+    "malformed_json": 400,
+    "invalid_request": 400,
+    "media_url_refused": 400,
+    "model_mismatch": 400,
+    "invalid_api_key": 401,
+    "model_not_allowed": 403,
+    "model_not_found": 404,
+    "path_not_found": 404,
+    "method_not_allowed": 405,
+    "length_required": 411,
+    "body_too_large": 413,
+    "rate_limited": 429,
+    "internal_error": 500,
+    "instance_failed": 502,
+    "no_instance": 503,
+    "overloaded": 503,
+    "cluster_unreachable": 503,
+    "closed": 503,
+    "authority_unreachable": 503,
+    "instance_timeout": 504,
+}
+
+EXIT_FAILURE = 1
+EXIT_CONFIG = 2
+
+
+def error_type(status: int) -> str:
+    """Return OpenAI's `type` for an HTTP status."""
+    if status == 401:
+        return "authentication_error"
+    if status == 403:
+        return "permission_error"
+    if status == 429:
+        return "rate_limit_error"
+    if status < 500:
+        return "invalid_request_error"
+    return "server_error"
+
+
+class SluiceError(Exception):
+    """A named fault that a user, a client or an operator is told of.
+
+    `code` is one of CODES; `param` names the field at fault; `retry_after` is in seconds, set where
+    waiting helps.
+    """
+
+    exit_code = EXIT_FAILURE
+
+    def __init__(
+        self, code: str, message: str, *, param: Optional[str] = None, retry_after: Optional[float] = None
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = CODES[code]
+        self.message = message
+        self.param = param
+        self.retry_after = retry_after
+
+    def to_openai(self, request_id: str) -> dict[str, Any]:
+        """Return the body of the answer, in OpenAI's shape."""
+        return {
+            "error": {
+                "message": self.message,
+                "type": error_type(self.status),
+                "param": self.param,
+                "code": self.code,
+                "request_id": request_id,
+            }
+        }
+
+
+class ConfigError(SluiceError):
+    """A configuration file cannot be used; the message names the key and the file."""
+
+    exit_code = EXIT_CONFIG
+
+    def __init__(self, message: str) -> None:
+        super().__init__("internal_error", message)
+
+
+class RecordError(ValueError):
+    """A document does not keep its contract.
+
+    `field` is the path of the field at fault, as in `models.smollm2.instances[0].port`.
+    """
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}" if field else problem)
+        self.field = field
+        self.problem = problem

@@ -1,0 +1,69 @@
+"""JSON log lines, one per event, to the journal. Never content: callers log names, numbers and ids."""
+
+from __future__ import annotations
+
+import json
+import logging
+import logging.handlers
+import sys
+import time
+import traceback
+from typing import Any
+
+SYSLOG_SOCKET = "/dev/log"
+
+# What every LogRecord has; anything beyond came in by `extra=` and belongs on the line.
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class JsonFormatter(logging.Formatter):
+    """Formats a record as one JSON object: time, level, component, message, and the fields of `extra=`.
+
+    Of an exception it keeps type and places, never its text: a text can quote what a user sent.
+    """
+
+    def __init__(self, component: str) -> None:
+        super().__init__()
+        self._component = component
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, without a line feed."""
+        line: dict[str, Any] = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+            + f".{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "component": self._component,
+            "message": record.getMessage(),
+        }
+        line.update({key: value for key, value in vars(record).items() if key not in _STANDARD})
+        if record.exc_info and record.exc_info[0] is not None:
+            line["exception"] = record.exc_info[0].__name__
+            frames = traceback.extract_tb(record.exc_info[2])
+            line["at"] = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-8:]]
+        return json.dumps(line, default=str, ensure_ascii=True)
+
+
+def configure(component: str, level: str = "info", *, syslog: bool = False) -> None:
+    """Send all logging of this process to standard error (the journal) or to the local syslog socket.
+
+    With `syslog`, standard error stays silent: behind sshd it would reach the other side. A missing
+    socket is not fatal; then nothing is logged.
+    """
+    handler: logging.Handler = _syslog_handler(component) if syslog else logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter(component))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    logging.raiseExceptions = False
+
+
+def _syslog_handler(component: str) -> logging.Handler:
+    try:
+        handler = logging.handlers.SysLogHandler(
+            SYSLOG_SOCKET, facility=logging.handlers.SysLogHandler.LOG_DAEMON
+        )
+    except OSError:
+        return logging.NullHandler()
+    handler.ident = f"sluice-{component}: "
+    handler.append_nul = False
+    return handler

@@ -1,0 +1,874 @@
+"""The documents that pass between the parts, as frozen dataclasses: docs/contracts.md in code.
+
+`parse` takes what JSON gave and returns the record or raises RecordError with the field's path; every
+field is checked by a full match. `dump` returns what goes into JSON, `version` included where the document
+stands alone. Documents that a job or the VM sends to the cluster, and the model entry, refuse unknown
+fields; the others ignore them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional, Union
+
+from sluice.errors import CODES, RecordError
+
+VERSION = 1
+
+MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+NONCE = re.compile(r"[0-9a-f]{8}")
+INSTANCE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}-[0-9a-f]{8}")
+REQUEST_ID = re.compile(r"req-[0-9a-f]{32}")
+USER = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+GROUP = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}")
+JOB_ID = re.compile(r"[0-9]{1,10}")
+JOB_KEY = re.compile(r"[A-Za-z0-9_-]{43}")
+AFFINITY = re.compile(r"(?:[0-9a-f]{64})?")
+SAMPLE_NAME = re.compile(r"sluice_(?:relay|scheduler)_[a-z0-9_]{1,80}")
+LABEL_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
+ENGINE = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
+ABSOLUTE_PATH = re.compile(r"(?:/[A-Za-z0-9._+@-]+)+")
+ENVIRONMENT_NAME = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")
+SLURM_WORD = re.compile(r"[A-Za-z0-9_.:,@+-]{0,128}")
+SLURM_OPTION = re.compile(r"--[a-z][a-z-]{1,40}(?:=[A-Za-z0-9_.:,@+/\[\]-]{1,200})?")
+PRINTABLE = re.compile(r"[^\x00-\x1f\x7f]{0,500}")
+ARGUMENT = re.compile(r"[^\x00-\x1f\x7f]{1,1000}")
+CERTIFICATE = re.compile(
+    r"-----BEGIN CERTIFICATE-----\n(?:[A-Za-z0-9+/=]{1,76}\n){1,60}-----END CERTIFICATE-----\n"
+)
+HEX64 = re.compile(r"[0-9a-f]{64}")
+
+CAPABILITIES = ("chat", "completions")
+CLASSES = ("interactive", "api", "batch")
+STATUSES = ("ready", "starting", "sleeping", "failed", "unknown")
+INSTANCE_STATES = ("ready", "draining")
+CONTENT_TYPES = ("application/json", "text/event-stream", "text/plain")
+GO_AWAY_CODES = ("shutdown", "age", "protocol", "closed")
+PATHS = {"/v1/chat/completions": "chat", "/v1/completions": "completions"}
+
+MAX_JOB_RECORD_BYTES = 16 * 1024
+MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
+MAX_COUNT = 1_000_000
+MAX_TIME = 1e11
+
+
+class Fields:
+    """Reads the fields of one JSON object and remembers which were read.
+
+    `where` is the object's own path, for messages. Each method raises RecordError.
+    """
+
+    def __init__(self, obj: object, where: str = "") -> None:
+        if not isinstance(obj, dict):
+            raise RecordError(where, "must be an object")
+        self._obj = obj
+        self._where = where
+        self._read: set[str] = set()
+
+    def path(self, name: str) -> str:
+        """Return the full path of field `name`."""
+        return f"{self._where}.{name}" if self._where else name
+
+    def fail(self, name: str, problem: str) -> RecordError:
+        """Return the error for field `name`; the caller raises it."""
+        return RecordError(self.path(name), problem)
+
+    def get(self, name: str, default: object = dataclasses.MISSING) -> object:
+        """Return the field as JSON gave it."""
+        self._read.add(name)
+        if name in self._obj:
+            return self._obj[name]
+        if default is dataclasses.MISSING:
+            raise self.fail(name, "is missing")
+        return default
+
+    def text(self, name: str, pattern: re.Pattern[str], default: Any = dataclasses.MISSING) -> str:
+        """Return a string that `pattern` matches in full."""
+        value = self.get(name, default)
+        if not isinstance(value, str):
+            raise self.fail(name, "must be a string")
+        if not pattern.fullmatch(value):
+            raise self.fail(name, f"does not match {pattern.pattern}")
+        return value
+
+    def choice(self, name: str, allowed: tuple[str, ...], default: Any = dataclasses.MISSING) -> str:
+        """Return a string out of a closed list."""
+        value = self.get(name, default)
+        if not isinstance(value, str) or value not in allowed:
+            raise self.fail(name, "must be one of " + ", ".join(allowed))
+        return value
+
+    def integer(self, name: str, low: int, high: int, default: Any = dataclasses.MISSING) -> int:
+        """Return a whole number from `low` to `high`."""
+        value = self.get(name, default)
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise self.fail(name, "must be a whole number")
+        if not low <= value <= high:
+            raise self.fail(name, f"must be from {low} to {high}")
+        return value
+
+    def number(self, name: str, low: float, high: float, default: Any = dataclasses.MISSING) -> float:
+        """Return a number from `low` to `high` as a float."""
+        value = self.get(name, default)
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            raise self.fail(name, "must be a number")
+        if not low <= value <= high:
+            raise self.fail(name, f"must be from {low:g} to {high:g}")
+        return float(value)
+
+    def optional_number(self, name: str, low: float, high: float) -> Optional[float]:
+        """Return a number from `low` to `high`, or None for null or an absent field."""
+        return None if self.get(name, None) is None else self.number(name, low, high)
+
+    def flag(self, name: str, default: Any = dataclasses.MISSING) -> bool:
+        """Return true or false."""
+        value = self.get(name, default)
+        if not isinstance(value, bool):
+            raise self.fail(name, "must be true or false")
+        return value
+
+    def items(
+        self, name: str, default: Any = dataclasses.MISSING, most: int = 10_000
+    ) -> list[tuple[str, object]]:
+        """Return a list's items, each with its path."""
+        value = self.get(name, default)
+        if not isinstance(value, list):
+            raise self.fail(name, "must be a list")
+        if len(value) > most:
+            raise self.fail(name, f"has more than {most} items")
+        return [(f"{self.path(name)}[{index}]", item) for index, item in enumerate(value)]
+
+    def texts(
+        self, name: str, pattern: re.Pattern[str], default: Any = dataclasses.MISSING
+    ) -> tuple[str, ...]:
+        """Return a list of strings that `pattern` matches in full, without repeats."""
+        found: list[str] = []
+        for where, item in self.items(name, default):
+            if not isinstance(item, str) or not pattern.fullmatch(item):
+                raise RecordError(where, f"must be a string that matches {pattern.pattern}")
+            found.append(item)
+        return tuple(found)
+
+    def mapping(
+        self, name: str, key: re.Pattern[str], default: Any = dataclasses.MISSING
+    ) -> dict[str, object]:
+        """Return an object whose keys `key` matches in full."""
+        value = self.get(name, default)
+        if not isinstance(value, dict):
+            raise self.fail(name, "must be an object")
+        if len(value) > 10_000:
+            raise self.fail(name, "has more than 10000 keys")
+        for entry in value:
+            if not isinstance(entry, str) or not key.fullmatch(entry):
+                raise self.fail(name, f"has a key that does not match {key.pattern}")
+        return value
+
+    def version(self) -> None:
+        """Check the document's version."""
+        value = self.get("version")
+        if value != VERSION or isinstance(value, bool):
+            raise self.fail("version", f"is {value!r}, this code reads {VERSION}"[:80])
+
+    def done(self) -> None:
+        """Refuse fields that nobody read."""
+        unknown = sorted(str(name)[:64] for name in self._obj if name not in self._read)
+        if unknown:
+            raise self.fail(unknown[0], "is not a known field")
+
+
+def _dump(record: Any, *, version: bool = False) -> dict[str, Any]:
+    document: dict[str, Any] = {"version": VERSION} if version else {}
+    for name, value in dataclasses.asdict(record).items():
+        document[name] = _json_ready(value)
+    return document
+
+
+def _json_ready(value: Any) -> Any:
+    """Return `value` with tuples as lists, so that it equals what JSON reads back."""
+    if isinstance(value, dict):
+        return {key: _json_ready(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_json_ready(item) for item in value]
+    return value
+
+
+# --- Model entry -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SlurmRequest:
+    """What one instance asks of Slurm. `time` in minutes, `memory_mb` in MiB."""
+
+    partition: str
+    time: int
+    cpus: int
+    memory_mb: int
+    gpus: int = 0
+    gres: str = ""
+    account: str = ""
+    qos: str = ""
+    nice: int = 0
+    extra: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, obj: object, where: str = "slurm") -> SlurmRequest:
+        """Read the `slurm` field of a model entry."""
+        fields = Fields(obj, where)
+        partition = fields.text("partition", SLURM_WORD)
+        if not partition:
+            raise fields.fail("partition", "must not be empty")
+        request = cls(
+            partition=partition,
+            time=fields.integer("time", 1, 60 * 24 * 365),
+            cpus=fields.integer("cpus", 1, 4096),
+            memory_mb=fields.integer("memory_mb", 1, 1 << 30),
+            gpus=fields.integer("gpus", 0, 1024, 0),
+            gres=fields.text("gres", SLURM_WORD, ""),
+            account=fields.text("account", SLURM_WORD, ""),
+            qos=fields.text("qos", SLURM_WORD, ""),
+            nice=fields.integer("nice", 0, 2_147_483_645, 0),
+            extra=fields.texts("extra", SLURM_OPTION, []),
+        )
+        fields.done()
+        return request
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """One model as the inventory describes it. `idle_stop` and `start_timeout` in seconds."""
+
+    name: str
+    engine: str
+    weights: str
+    context_length: int
+    slurm: SlurmRequest
+    description: str = ""
+    capabilities: tuple[str, ...] = CAPABILITIES
+    groups: tuple[str, ...] = ("all",)
+    min: int = 0
+    max: int = 1
+    concurrency: int = 16
+    idle_stop: int = 900
+    start_timeout: int = 900
+    engine_args: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, obj: object, where: str = "") -> ModelEntry:
+        """Read a model entry; unknown fields are refused."""
+        fields = Fields(obj, where)
+        fields.get("version", VERSION)
+        entry = cls(
+            name=fields.text("name", MODEL_NAME),
+            engine=fields.text("engine", ENGINE),
+            weights=fields.text("weights", ABSOLUTE_PATH),
+            context_length=fields.integer("context_length", 1, 100_000_000),
+            slurm=SlurmRequest.parse(fields.get("slurm"), fields.path("slurm")),
+            description=fields.text("description", PRINTABLE, ""),
+            capabilities=_capabilities(fields, list(CAPABILITIES)),
+            groups=fields.texts("groups", GROUP, ["all"]),
+            min=fields.integer("min", 0, 1000, 0),
+            max=fields.integer("max", 1, 1000, 1),
+            concurrency=fields.integer("concurrency", 1, 100_000, 16),
+            idle_stop=fields.integer("idle_stop", 1, 31_536_000, 900),
+            start_timeout=fields.integer("start_timeout", 1, 86_400, 900),
+            engine_args=fields.texts("engine_args", ARGUMENT, []),
+            environment=_environment(fields),
+        )
+        fields.done()
+        if entry.min > entry.max:
+            raise fields.fail("min", "must not be above max")
+        return entry
+
+    def dump(self) -> dict[str, Any]:
+        """Return the entry with every default filled in."""
+        return _dump(self, version=True)
+
+    def digest(self, script: str) -> str:
+        """Return the SHA-256 (hex) of this entry and its rendered sbatch script."""
+        canonical = json.dumps(self.dump(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode() + b"\0" + script.encode()).hexdigest()
+
+
+def _capabilities(fields: Fields, default: Any = dataclasses.MISSING) -> tuple[str, ...]:
+    found = []
+    for where, item in fields.items("capabilities", default):
+        if not isinstance(item, str) or item not in CAPABILITIES:
+            raise RecordError(where, "must be one of " + ", ".join(CAPABILITIES))
+        found.append(item)
+    return tuple(found)
+
+
+def _environment(fields: Fields) -> dict[str, str]:
+    environment = {}
+    for name, value in fields.mapping("environment", ENVIRONMENT_NAME, {}).items():
+        if not isinstance(value, str) or not ARGUMENT.fullmatch(value):
+            raise fields.fail("environment", f"{name} must be a printable string")
+        environment[name] = value
+    return environment
+
+
+# --- Job record and routing table ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """What a front publishes about itself: input, never trusted beyond `parse`."""
+
+    instance: str
+    nonce: str
+    job_id: str
+    host: str
+    port: int
+    certificate: str
+    key: str
+    started: float
+
+    @classmethod
+    def parse(cls, obj: object) -> JobRecord:
+        """Read a job record; unknown fields are refused."""
+        fields = Fields(obj)
+        fields.version()
+        record = cls(
+            instance=fields.text("instance", INSTANCE_ID),
+            nonce=fields.text("nonce", NONCE),
+            job_id=fields.text("job_id", JOB_ID),
+            host=fields.text("host", HOST),
+            port=fields.integer("port", 1024, 65535),
+            certificate=fields.text("certificate", CERTIFICATE),
+            key=fields.text("key", JOB_KEY),
+            started=fields.number("started", 0, MAX_TIME),
+        )
+        fields.done()
+        return record
+
+    def dump(self) -> dict[str, Any]:
+        """Return the document."""
+        return _dump(self, version=True)
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One routable instance, with the secrets to reach it."""
+
+    id: str
+    job_id: str
+    host: str
+    port: int
+    certificate: str
+    key: str
+    state: str
+
+    @classmethod
+    def parse(cls, obj: object, where: str = "") -> Instance:
+        """Read one instance of the routing table."""
+        fields = Fields(obj, where)
+        return cls(
+            id=fields.text("id", INSTANCE_ID),
+            job_id=fields.text("job_id", JOB_ID),
+            host=fields.text("host", HOST),
+            port=fields.integer("port", 1024, 65535),
+            certificate=fields.text("certificate", CERTIFICATE),
+            key=fields.text("key", JOB_KEY),
+            state=fields.choice("state", INSTANCE_STATES),
+        )
+
+
+@dataclass(frozen=True)
+class RoutedModel:
+    """One model of the routing table."""
+
+    status: str
+    expected_ready: Optional[float]
+    context_length: int
+    capabilities: tuple[str, ...]
+    groups: tuple[str, ...]
+    description: str
+    concurrency: int
+    starting: int
+    instances: tuple[Instance, ...]
+
+    @classmethod
+    def parse(cls, obj: object, where: str = "") -> RoutedModel:
+        """Read one model of the routing table."""
+        fields = Fields(obj, where)
+        return cls(
+            status=fields.choice("status", STATUSES),
+            expected_ready=fields.optional_number("expected_ready", 0, MAX_TIME),
+            context_length=fields.integer("context_length", 1, 100_000_000),
+            capabilities=_capabilities(fields),
+            groups=fields.texts("groups", GROUP),
+            description=fields.text("description", PRINTABLE),
+            concurrency=fields.integer("concurrency", 1, 100_000),
+            starting=fields.integer("starting", 0, MAX_COUNT),
+            instances=tuple(Instance.parse(item, path) for path, item in fields.items("instances")),
+        )
+
+
+@dataclass(frozen=True)
+class RoutingTable:
+    """Models and their ready instances: written by the scheduler alone, read by every relay."""
+
+    cluster: str
+    generation: int
+    written: float
+    models: dict[str, RoutedModel]
+
+    @classmethod
+    def parse(cls, obj: object) -> RoutingTable:
+        """Read a routing table."""
+        fields = Fields(obj)
+        fields.version()
+        models = fields.mapping("models", MODEL_NAME)
+        return cls(
+            cluster=fields.text("cluster", GROUP),
+            generation=fields.integer("generation", 0, 1 << 53),
+            written=fields.number("written", 0, MAX_TIME),
+            models={name: RoutedModel.parse(model, f"models.{name}") for name, model in models.items()},
+        )
+
+    def dump(self) -> dict[str, Any]:
+        """Return the document."""
+        return _dump(self, version=True)
+
+
+# --- Demand and figures --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ModelDemand:
+    """Requests of one model at one relay; `last` is the time of the last request, answered or not."""
+
+    running: int
+    waiting: int
+    last: float
+
+    @classmethod
+    def parse(cls, obj: object, where: str = "") -> ModelDemand:
+        """Read one model of a demand file; unknown fields are refused."""
+        fields = Fields(obj, where)
+        demand = cls(
+            running=fields.integer("running", 0, MAX_COUNT),
+            waiting=fields.integer("waiting", 0, MAX_COUNT),
+            last=fields.number("last", 0, MAX_TIME),
+        )
+        fields.done()
+        return demand
+
+
+@dataclass(frozen=True)
+class DemandFile:
+    """One relay's demand."""
+
+    relay: str
+    written: float
+    models: dict[str, ModelDemand]
+
+    RELAY = re.compile(r"[0-9a-f]{16}")
+
+    @classmethod
+    def parse(cls, obj: object) -> DemandFile:
+        """Read a demand file; unknown fields are refused."""
+        fields = Fields(obj)
+        fields.version()
+        models = fields.mapping("models", MODEL_NAME)
+        demand = cls(
+            relay=fields.text("relay", cls.RELAY),
+            written=fields.number("written", 0, MAX_TIME),
+            models={name: ModelDemand.parse(model, f"models.{name}") for name, model in models.items()},
+        )
+        fields.done()
+        return demand
+
+    def dump(self) -> dict[str, Any]:
+        """Return the document."""
+        return _dump(self, version=True)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One figure for Prometheus: a gauge or a counter with its labels."""
+
+    name: str
+    kind: str
+    help: str
+    value: float
+    labels: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, obj: object, where: str = "") -> Sample:
+        """Read one sample."""
+        fields = Fields(obj, where)
+        labels = {}
+        for name, value in fields.mapping("labels", LABEL_NAME, {}).items():
+            if not isinstance(value, str) or not PRINTABLE.fullmatch(value):
+                raise fields.fail("labels", f"{name} must be a printable string")
+            labels[name] = value
+        return cls(
+            name=fields.text("name", SAMPLE_NAME),
+            kind=fields.choice("kind", ("gauge", "counter")),
+            help=fields.text("help", PRINTABLE),
+            value=fields.number("value", -1e308, 1e308),
+            labels=labels,
+        )
+
+    def dump(self) -> dict[str, Any]:
+        """Return the sample as JSON has it."""
+        return _dump(self)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The scheduler's figures, and the answer of the `metrics` verb (where `written` is the relay's time)."""
+
+    written: float
+    samples: tuple[Sample, ...]
+
+    @classmethod
+    def parse(cls, obj: object) -> Figures:
+        """Read figures."""
+        fields = Fields(obj)
+        fields.version()
+        return cls(
+            written=fields.number("written", 0, MAX_TIME),
+            samples=tuple(Sample.parse(item, path) for path, item in fields.items("samples")),
+        )
+
+    def dump(self) -> dict[str, Any]:
+        """Return the document."""
+        return _dump(self, version=True)
+
+
+# --- What the wire's frames carry -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RequestHead:
+    """A request as the VM asks for it; `length` is the number of bytes of the body to come."""
+
+    id: str
+    model: str
+    method: str
+    path: str
+    user: str
+    class_: str
+    length: int
+    affinity: str = ""
+
+    @classmethod
+    def parse(cls, obj: object) -> RequestHead:
+        """Read a request's head; unknown fields are refused."""
+        fields = Fields(obj)
+        head = cls(
+            id=fields.text("id", REQUEST_ID),
+            model=fields.text("model", MODEL_NAME),
+            method=fields.choice("method", ("POST",)),
+            path=fields.choice("path", tuple(PATHS)),
+            user=fields.text("user", USER),
+            class_=fields.choice("class", CLASSES),
+            length=fields.integer("length", 1, 1 << 40),
+            affinity=fields.text("affinity", AFFINITY, ""),
+        )
+        fields.done()
+        return head
+
+    def dump(self) -> dict[str, Any]:
+        """Return the head as JSON has it."""
+        document = _dump(self)
+        document["class"] = document.pop("class_")
+        return document
+
+
+@dataclass(frozen=True)
+class ResponseHead:
+    """The start of an answer."""
+
+    status: int
+    content_type: str
+    instance: str = ""
+
+    @classmethod
+    def parse(cls, obj: object) -> ResponseHead:
+        """Read a response's head."""
+        fields = Fields(obj)
+        return cls(
+            status=fields.integer("status", 100, 599),
+            content_type=fields.choice("content_type", CONTENT_TYPES),
+            instance=fields.text("instance", re.compile(f"(?:{INSTANCE_ID.pattern})?"), ""),
+        )
+
+    def dump(self) -> dict[str, Any]:
+        """Return the head as JSON has it."""
+        return _dump(self)
+
+
+@dataclass(frozen=True)
+class ErrorHead:
+    """Why a stream is over; `retry_after` in seconds."""
+
+    code: str
+    message: str
+    retry_after: Optional[float] = None
+
+    @classmethod
+    def parse(cls, obj: object) -> ErrorHead:
+        """Read an error frame's payload."""
+        fields = Fields(obj)
+        return cls(
+            code=fields.choice("code", tuple(CODES)),
+            message=fields.text("message", PRINTABLE),
+            retry_after=fields.optional_number("retry_after", 0, 86_400),
+        )
+
+    def dump(self) -> dict[str, Any]:
+        """Return the payload as JSON has it."""
+        return _dump(self)
+
+
+@dataclass(frozen=True)
+class DemandHead:
+    """The payload of a demand frame: requests that wait, by model."""
+
+    models: dict[str, int]
+
+    @classmethod
+    def parse(cls, obj: object) -> DemandHead:
+        """Read a demand frame; unknown fields are refused."""
+        fields = Fields(obj)
+        models = fields.mapping("models", MODEL_NAME)
+        counts = Fields(models, "models")
+        head = cls(models={name: counts.integer(name, 0, MAX_COUNT) for name in models})
+        fields.done()
+        return head
+
+    def dump(self) -> dict[str, Any]:
+        """Return the payload as JSON has it."""
+        return _dump(self)
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    """One model as the relay describes it to the proxy."""
+
+    name: str
+    status: str
+    ready: int
+    starting: int
+    running: int
+    expected_ready: Optional[float]
+    context_length: int
+    capabilities: tuple[str, ...]
+    groups: tuple[str, ...]
+    description: str
+
+    @classmethod
+    def parse(cls, obj: object, where: str = "") -> ModelStatus:
+        """Read one model of a models answer."""
+        fields = Fields(obj, where)
+        return cls(
+            name=fields.text("name", MODEL_NAME),
+            status=fields.choice("status", STATUSES),
+            ready=fields.integer("ready", 0, MAX_COUNT),
+            starting=fields.integer("starting", 0, MAX_COUNT),
+            running=fields.integer("running", 0, MAX_COUNT),
+            expected_ready=fields.optional_number("expected_ready", 0, MAX_TIME),
+            context_length=fields.integer("context_length", 1, 100_000_000),
+            capabilities=_capabilities(fields),
+            groups=fields.texts("groups", GROUP),
+            description=fields.text("description", PRINTABLE),
+        )
+
+
+@dataclass(frozen=True)
+class ModelsAnswer:
+    """The answer of the `models` verb."""
+
+    cluster: str
+    models: tuple[ModelStatus, ...]
+
+    @classmethod
+    def parse(cls, obj: object) -> ModelsAnswer:
+        """Read a models answer."""
+        fields = Fields(obj)
+        fields.version()
+        return cls(
+            cluster=fields.text("cluster", GROUP),
+            models=tuple(ModelStatus.parse(item, path) for path, item in fields.items("models")),
+        )
+
+    def dump(self) -> dict[str, Any]:
+        """Return the document."""
+        return _dump(self, version=True)
+
+
+# --- Authority ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Who a key belongs to and what it may do."""
+
+    user: str
+    key_id: str
+    kind: str
+    class_: str
+    groups: tuple[str, ...]
+    expires: Optional[float]
+
+    @classmethod
+    def parse(cls, obj: object, where: str = "principal") -> Principal:
+        """Read the `principal` of the authority's answer."""
+        fields = Fields(obj, where)
+        return cls(
+            user=fields.text("user", USER),
+            key_id=fields.text("key_id", USER),
+            kind=fields.choice("kind", ("api_key", "page")),
+            class_=fields.choice("class", CLASSES),
+            groups=fields.texts("groups", GROUP),
+            expires=fields.optional_number("expires", 0, MAX_TIME),
+        )
+
+    def dump(self) -> dict[str, Any]:
+        """Return the object as JSON has it."""
+        document = _dump(self)
+        document["class"] = document.pop("class_")
+        return document
+
+
+@dataclass(frozen=True)
+class UsageRecord:
+    """One settled request, never its content.
+
+    Times in seconds; `measured` is false where tokens were counted by chunks.
+    """
+
+    id: str
+    time: float
+    user: str
+    key_id: str
+    model: str
+    cluster: str
+    instance: str
+    class_: str
+    path: str
+    status: int
+    code: str
+    input_tokens: int
+    output_tokens: int
+    measured: bool
+    wait: float
+    first_byte: Optional[float]
+    duration: float
+    bytes_in: int
+    bytes_out: int
+
+    @classmethod
+    def parse(cls, obj: object, where: str = "") -> UsageRecord:
+        """Read one usage record."""
+        fields = Fields(obj, where)
+        code = fields.choice("code", ("", *CODES))
+        return cls(
+            id=fields.text("id", REQUEST_ID),
+            time=fields.number("time", 0, MAX_TIME),
+            user=fields.text("user", USER),
+            key_id=fields.text("key_id", USER),
+            model=fields.text("model", MODEL_NAME),
+            cluster=fields.text("cluster", re.compile(f"(?:{GROUP.pattern})?")),
+            instance=fields.text("instance", re.compile(f"(?:{INSTANCE_ID.pattern})?")),
+            class_=fields.choice("class", CLASSES),
+            path=fields.choice("path", tuple(PATHS)),
+            status=fields.integer("status", 100, 599),
+            code=code,
+            input_tokens=fields.integer("input_tokens", 0, 1 << 53),
+            output_tokens=fields.integer("output_tokens", 0, 1 << 53),
+            measured=fields.flag("measured"),
+            wait=fields.number("wait", 0, MAX_TIME),
+            first_byte=fields.optional_number("first_byte", 0, MAX_TIME),
+            duration=fields.number("duration", 0, MAX_TIME),
+            bytes_in=fields.integer("bytes_in", 0, 1 << 53),
+            bytes_out=fields.integer("bytes_out", 0, 1 << 53),
+        )
+
+    def dump(self) -> dict[str, Any]:
+        """Return the record as JSON has it."""
+        document = _dump(self)
+        document["class"] = document.pop("class_")
+        return document
+
+
+# --- Files ----------------------------------------------------------------------------------------------
+
+
+def decode_json(raw: bytes) -> object:
+    """Decode one JSON document; duplicate keys and NaN are refused.
+
+    Raises RecordError.
+    """
+    try:
+        return json.loads(raw, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+    except RecordError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise RecordError("", f"is not JSON ({type(error).__name__})") from None
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    unique = dict(pairs)
+    if len(unique) != len(pairs):
+        raise RecordError("", "has a key twice in one object")
+    return unique
+
+
+def _no_constant(name: str) -> None:
+    raise RecordError("", f"has {name}, which is not JSON")
+
+
+def read_json(path: Union[str, Path], limit: int = MAX_DOCUMENT_BYTES) -> object:
+    """Read one JSON file of at most `limit` bytes. Raises OSError and RecordError."""
+    with Path(path).open("rb") as stream:
+        raw = stream.read(limit + 1)
+    if len(raw) > limit:
+        raise RecordError("", f"is larger than {limit} bytes")
+    return decode_json(raw)
+
+
+def write_json(
+    path: Union[str, Path], document: object, mode: int = 0o600, group: Optional[int] = None
+) -> None:
+    """Write a JSON file whole: a temporary file beside it, synced, then renamed into place."""
+    write_text(path, json.dumps(document, separators=(",", ":"), sort_keys=True) + "\n", mode, group)
+
+
+def write_text(path: Union[str, Path], text: str, mode: int = 0o600, group: Optional[int] = None) -> None:
+    """Write a text file whole, by rename, with its mode (and group id) set before it appears."""
+    target = Path(path)
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            if group is not None:
+                os.fchown(stream.fileno(), -1, group)
+            os.fchmod(stream.fileno(), mode)
+            os.fsync(stream.fileno())
+        Path(temporary).replace(target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    _sync_directory(target.parent)
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

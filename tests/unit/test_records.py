@@ -1,0 +1,172 @@
+"""The golden examples of docs/contracts.md are exactly what the records read and write."""
+
+from __future__ import annotations
+
+import copy
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sluice import records
+from sluice.errors import RecordError, SluiceError
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "contracts"
+
+STANDING = {
+    "wire-request.json": records.RequestHead,
+    "wire-response.json": records.ResponseHead,
+    "wire-error.json": records.ErrorHead,
+    "wire-demand.json": records.DemandHead,
+    "wire-models.json": records.ModelsAnswer,
+    "wire-metrics.json": records.Figures,
+    "figures.json": records.Figures,
+    "model-entry.json": records.ModelEntry,
+    "job-record.json": records.JobRecord,
+    "routing-table.json": records.RoutingTable,
+    "demand-file.json": records.DemandFile,
+    "usage-record.json": records.UsageRecord,
+}
+
+
+def golden(name: str) -> Any:
+    return json.loads((GOLDEN / name).read_text())
+
+
+@pytest.mark.parametrize("name", STANDING)
+def test_a_golden_example_survives_parse_and_dump(name: str) -> None:
+    document = golden(name)
+    assert STANDING[name].parse(document).dump() == document
+
+
+def test_the_golden_principal_survives_parse_and_dump() -> None:
+    answer = golden("authority-answer.json")
+    assert records.Principal.parse(answer["principal"]).dump() == answer["principal"]
+
+
+def test_the_golden_error_is_what_an_error_dumps() -> None:
+    document = golden("error.json")
+    error = SluiceError("no_instance", document["error"]["message"])
+    assert error.to_openai(document["error"]["request_id"]) == document
+
+
+def test_contracts_name_every_golden_example() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "contracts.md").read_text()
+    for example in GOLDEN.iterdir():
+        assert f"`{example.name}`" in text, f"docs/contracts.md does not name {example.name}"
+
+
+@pytest.mark.parametrize(
+    ("name", "record"),
+    [
+        ("job-record.json", records.JobRecord),
+        ("demand-file.json", records.DemandFile),
+        ("wire-request.json", records.RequestHead),
+        ("model-entry.json", records.ModelEntry),
+    ],
+)
+def test_what_comes_from_outside_may_not_carry_unknown_fields(name: str, record: Any) -> None:
+    document = golden(name) | {"surprise": 1}
+    with pytest.raises(RecordError) as caught:
+        record.parse(document)
+    assert caught.value.field == "surprise"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("host", "c1/../../etc"),
+        ("host", "c1\n"),
+        ("port", 22),
+        ("port", True),
+        ("port", "20417"),
+        ("key", "short"),
+        ("instance", "../x-3fa9c1d2"),
+        ("nonce", "3FA9C1D2"),
+        ("job_id", "17;scancel"),
+        ("certificate", "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"),
+        ("version", 2),
+        ("started", float("nan")),
+        ("started", None),
+    ],
+)
+def test_a_hostile_job_record_is_refused_by_field(field: str, value: object) -> None:
+    document = golden("job-record.json") | {field: value}
+    with pytest.raises(RecordError) as caught:
+        records.JobRecord.parse(document)
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("name", "a b"),
+        ("min", 5),
+        ("slurm.partition", ""),
+        ("slurm.time", 0),
+        ("slurm.extra", ["--wrap=rm x"]),
+        ("weights", "/a/../b c"),
+        ("groups", ["A"]),
+        ("environment", {"lower": "x"}),
+        ("environment", {"X": "a\nb"}),
+        ("capabilities", ["root"]),
+        ("engine_args", ["a\x00"]),
+    ],
+)
+def test_a_wrong_model_entry_is_refused_by_field(path: str, value: object) -> None:
+    document = copy.deepcopy(golden("model-entry.json"))
+    target = document
+    *parents, last = path.split(".")
+    for parent in parents:
+        target = target[parent]
+    target[last] = value
+    with pytest.raises(RecordError) as caught:
+        records.ModelEntry.parse(document)
+    assert caught.value.field.split("[")[0] == path
+
+
+def test_a_model_entry_fills_in_its_defaults() -> None:
+    document = golden("model-entry.json")
+    small = {key: document[key] for key in ("name", "engine", "weights", "context_length")}
+    small["slurm"] = {"partition": "normal", "time": 60, "cpus": 1, "memory_mb": 100}
+    entry = records.ModelEntry.parse(small)
+    assert (entry.min, entry.max, entry.groups, entry.slurm.gpus) == (0, 1, ("all",), 0)
+
+
+def test_the_digest_changes_with_entry_and_script() -> None:
+    entry = records.ModelEntry.parse(golden("model-entry.json"))
+    other = records.ModelEntry.parse(golden("model-entry.json") | {"max": 2})
+    assert len({entry.digest("a"), entry.digest("b"), other.digest("a")}) == 3
+
+
+@pytest.mark.parametrize("raw", [b'{"a": 1, "a": 2}', b'{"a": NaN}', b"[" * 100_000, b"{", b"\xff"])
+def test_doubtful_json_is_refused(raw: bytes) -> None:
+    with pytest.raises(RecordError):
+        records.decode_json(raw)
+
+
+def test_a_file_is_written_whole_with_its_mode(tmp_path: Path) -> None:
+    target = tmp_path / "x.json"
+    target.write_text("old")
+    records.write_json(target, {"a": 1}, mode=0o640)
+    assert json.loads(target.read_text()) == {"a": 1}
+    assert stat.S_IMODE(target.stat().st_mode) == 0o640
+    assert [entry.name for entry in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "x.json"
+    target.write_text("old")
+    with pytest.raises(UnicodeEncodeError):
+        records.write_text(target, "\ud800")
+    assert target.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_a_file_beyond_the_limit_is_refused(tmp_path: Path) -> None:
+    target = tmp_path / "x.json"
+    target.write_text("[" + "1," * 100 + "1]")
+    with pytest.raises(RecordError):
+        records.read_json(target, limit=50)
