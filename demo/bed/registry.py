@@ -1,0 +1,104 @@
+"""What all beds of this machine share: who is up, and the value of ip_forward before the first one."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from demo.bed.errors import BedError
+from demo.bed.network import IP_FORWARD
+from demo.bed.topology import Plan
+
+FOLDER = Path("/run/sluice-beds")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One bed as registered: where its state lies and whether its hosts have all come up."""
+
+    name: str
+    subnet: str
+    state: str
+    complete: bool = False
+
+
+def entries() -> list[Entry]:
+    """All registered beds. Those from before the machine's last start are not counted."""
+    found = []
+    for path in sorted(FOLDER.glob("*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record.pop("boot") == boot_id():
+            found.append(Entry(**record))
+    return found
+
+
+def find(name: str) -> Entry | None:
+    """The registered bed of this name."""
+    return next((entry for entry in entries() if entry.name == name), None)
+
+
+def write(entry: Entry) -> None:
+    """Register a bed, or change its entry."""
+    FOLDER.mkdir(mode=0o755, exist_ok=True)
+    path = FOLDER / f"{entry.name}.json"
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps(asdict(entry) | {"boot": boot_id()}), encoding="utf-8")
+    fresh.rename(path)
+
+
+def register(entry: Entry) -> None:
+    """Register a bed about to come up and switch IP forwarding on, keeping the old value of the first bed."""
+    others = (other for other in entries() if other.name != entry.name)
+    clash = next((other for other in others if other.subnet == entry.subnet), None)
+    if clash is not None:
+        raise BedError(
+            f"the subnet {entry.subnet}.0/24 belongs to the bed {clash.name}, which is up",
+            f"choose another --subnet, or take that one down with --name {clash.name}",
+        )
+    with _locked("registry"):
+        if not entries():
+            FOLDER.mkdir(mode=0o755, exist_ok=True)
+            (FOLDER / "ip_forward").write_text(IP_FORWARD.read_text())
+        write(entry)
+        IP_FORWARD.write_text("1\n")
+
+
+def unregister(name: str) -> None:
+    """Forget a bed; the last one to go restores ip_forward."""
+    with _locked("registry"):
+        (FOLDER / f"{name}.json").unlink(missing_ok=True)
+        saved = FOLDER / "ip_forward"
+        if saved.exists() and not entries():
+            IP_FORWARD.write_text(saved.read_text())
+            saved.unlink()
+
+
+@contextmanager
+def network_lock() -> Iterator[None]:
+    """Hold the machine's network settings against other beds for a moment."""
+    with _locked("network"):
+        yield
+
+
+@contextmanager
+def exclusive(plan: Plan) -> Iterator[None]:
+    """Hold a bed for one command at a time."""
+    with _locked(f"bed-{plan.name}"):
+        yield
+
+
+def boot_id() -> str:
+    """The machine's identity since its last start."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+@contextmanager
+def _locked(name: str) -> Iterator[None]:
+    FOLDER.mkdir(mode=0o755, exist_ok=True)
+    with (FOLDER / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
