@@ -1,0 +1,103 @@
+#!/usr/bin/env python3
+"""Build the zipapp for login and compute nodes: one file that needs only a Python 3.9 or newer.
+
+It carries the cluster's parts of the package and the pure-Python libraries of requirements-zipapp.txt. Its
+bytes depend on content alone: sorted names, fixed times, fixed modes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+SOURCE = HERE / "src" / "sluice"
+LOCK = HERE / "requirements-zipapp.txt"
+PARTS = ("wire", "relay", "front", "scheduler")
+EPOCH = (1980, 1, 1, 0, 0, 0)
+MAIN = b"import sys\n\nfrom sluice.cli import main\n\nsys.exit(main())\n"
+
+
+def commit(root: Path) -> str:
+    """Return the commit of the tree (12 hex digits, `-dirty` behind it where the package differs), or `unknown`."""
+    try:
+        head = _git(root, "rev-parse", "--short=12", "HEAD")
+        changed = _git(root, "status", "--porcelain", "--", str(HERE))
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return f"{head}-dirty" if changed else head
+
+
+def _git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def own_files() -> dict[str, bytes]:
+    """Return the package's files for the cluster, by name in the archive."""
+    found = [path for path in SOURCE.glob("*.py") if path.name != "_build.py"]
+    for part in PARTS:
+        found += (SOURCE / part).rglob("*.py")
+    return {str(path.relative_to(SOURCE.parent)): path.read_bytes() for path in found}
+
+
+def library_files(cache: Path) -> dict[str, bytes]:
+    """Return the locked libraries' files; downloads them once into `cache`, checked by hash."""
+    key = hashlib.sha256(LOCK.read_bytes()).hexdigest()[:16]
+    target = cache / f"zipapp-{key}"
+    if not (target / ".complete").exists():
+        subprocess.run(
+            [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", "--no-deps", "--upgrade"]
+            + ["--require-hashes", "--only-binary=:all:", "--target", str(target), "-r", str(LOCK)],
+            check=True,
+        )
+        (target / ".complete").touch()
+    return {
+        str(path.relative_to(target)): path.read_bytes()
+        for path in target.rglob("*.py")
+        if "__pycache__" not in path.parts
+    }
+
+
+def archive(files: dict[str, bytes]) -> bytes:
+    """Return the zipapp's bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as bundle:
+        for name in sorted(files):
+            entry = zipfile.ZipInfo(name, EPOCH)
+            entry.external_attr = 0o644 << 16
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            bundle.writestr(entry, files[name])
+    return b"#!/usr/bin/env python3\n" + buffer.getvalue()
+
+
+def main() -> int:
+    """Build; write only when the bytes differ, and say which it was."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="the file to write")
+    parser.add_argument("--cache", type=Path, default=None, help="where libraries are kept between builds")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        files = {**own_files(), **library_files(arguments.cache or Path(scratch))}
+    files["sluice/_build.py"] = f'"""Made by the build."""\n\nCOMMIT = "{commit(HERE)}"\n'.encode()
+    files["__main__.py"] = MAIN
+    built = archive(files)
+    if arguments.out.exists() and arguments.out.read_bytes() == built:
+        print(f"{arguments.out}: unchanged")
+        return 0
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = arguments.out.with_suffix(".new")
+    temporary.write_bytes(built)
+    temporary.replace(arguments.out)
+    print(f"{arguments.out}: built, {len(built)} bytes")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

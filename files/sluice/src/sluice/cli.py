@@ -1,0 +1,80 @@
+"""The command line: `sluice <part> …`, on the gateway VM (wheel) and on the cluster (zipapp).
+
+A part's code is imported only when it is asked for: the zipapp carries no gateway part, and Python 3.9
+never sees one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from dataclasses import dataclass
+from typing import Optional
+
+from sluice.errors import EXIT_CONFIG, RecordError, SluiceError
+from sluice.version import version
+
+
+@dataclass(frozen=True)
+class Command:
+    """A subcommand: the module that has its `add_arguments(parser)` and `run(arguments) -> exit status`."""
+
+    module: str
+    help: str
+
+
+COMMANDS = {
+    "proxy": Command("sluice.proxy.command", "the gateway's data plane (runs as a service)"),
+    "keys": Command("sluice.web.command", "make, list and revoke API keys on the gateway"),
+    "relay": Command("sluice.relay.command", "what sshd runs for the gateway's key"),
+    "front": Command("sluice.front.command", "the listener inside a job"),
+    "scheduler": Command("sluice.scheduler.command", "keep the models' instances running (cron starts it)"),
+    "models": Command("sluice.scheduler.models_command", "list, show, apply and remove models"),
+    "status": Command("sluice.scheduler.status_command", "models, instances and demand of this cluster"),
+}
+
+
+def main(argv: Optional[list[str]] = None) -> int:
+    """Run one command and return its exit status; errors are one line on standard error."""
+    arguments = sys.argv[1:] if argv is None else argv
+    parser = _parser(arguments)
+    parsed = parser.parse_args(arguments)
+    try:
+        return int(parsed.run(parsed))
+    except SluiceError as error:
+        print(f"sluice: {error.message}", file=sys.stderr)
+        return error.exit_code
+    except RecordError as error:
+        print(f"sluice: {error}", file=sys.stderr)
+        return EXIT_CONFIG
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser(arguments: list[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="sluice", description=__doc__.splitlines()[0])
+    parser.add_argument("--version", action="version", version=f"sluice {version()}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    asked = next((argument for argument in arguments if not argument.startswith("-")), "")
+    for name, command in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=command.help, description=command.help)
+        if name == asked:
+            _load(command, subparser)
+    return parser
+
+
+def _load(command: Command, parser: argparse.ArgumentParser) -> None:
+    try:
+        module = importlib.import_module(command.module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not command.module.startswith(error.name):
+            raise
+        raise SystemExit(_absent(command)) from None
+    module.add_arguments(parser)
+    parser.set_defaults(run=module.run)
+
+
+def _absent(command: Command) -> str:
+    part = command.module.split(".")[1]
+    return f"sluice: this copy has no {part} (the wheel has proxy and web, the zipapp the cluster's parts)"

@@ -1,0 +1,80 @@
+"""`sluice front`: run by a job's script beside its engine."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import resource
+import signal
+import time
+
+from sluice import logs
+from sluice.errors import EXIT_FAILURE, ConfigError
+from sluice.front.config import FrontConfig
+from sluice.front.identity import make
+from sluice.front.listener import Listener
+from sluice.records import JobRecord, write_json
+
+logger = logging.getLogger(__name__)
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `sluice front`."""
+    parser = subparsers.add_parser("front", help="serve a job's engine to the relay (run inside a job)")
+    parser.add_argument(
+        "--engine-socket", required=True, help="the engine's unix socket, or tcp:127.0.0.1:PORT"
+    )
+    parser.add_argument("--engine-health", default="/health", help="the engine's own health path")
+    parser.add_argument("--private-dir", required=True, help="a directory of this job's own on the node")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run a front until SIGTERM; return the exit code."""
+    logs.configure("front")
+    # A core dump would hold prompts.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        config = FrontConfig.read(args.engine_socket, args.engine_health, args.private_dir, os.environ)
+        return asyncio.run(_serve(config))
+    except ConfigError as error:
+        logger.error("%s", error.message)
+        return error.exit_code
+    except OSError as error:
+        logger.error("cannot listen or publish the job's record", extra={"errno": error.errno})
+        return EXIT_FAILURE
+
+
+async def _serve(config: FrontConfig) -> int:
+    identity = make(config.private_dir)
+    listener = Listener(config, identity)
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_log_failure)
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    port = await listener.start()
+    record = JobRecord(
+        instance=config.instance,
+        nonce=config.nonce,
+        job_id=config.job_id,
+        host=config.host,
+        port=port,
+        certificate=identity.certificate,
+        key=identity.key,
+        started=time.time(),
+    )
+    # Only now: whoever reads the record may connect at once.
+    write_json(config.job_dir / "record.json", record.dump(), mode=0o600)
+    logger.info("listening", extra={"instance": config.instance, "port": port})
+    await ended.wait()
+    listener.stop()
+    logger.info("ended", extra={"instance": config.instance})
+    return 0
+
+
+def _log_failure(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+    """Log a fault that no caller caught: its type alone, since its text could quote a request."""
+    logger.error("unexpected fault", extra={"exception": type(context.get("exception")).__name__})

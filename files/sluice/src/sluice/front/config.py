@@ -1,0 +1,88 @@
+"""What a front is told by its sbatch script (arguments) and by the scheduler (environment)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sluice.errors import ConfigError
+from sluice.records import HOST, INSTANCE_ID, JOB_ID, NONCE
+
+PORTS = re.compile(r"([0-9]{4,5})-([0-9]{4,5})")
+COUNT = re.compile(r"[1-9][0-9]{0,11}")
+TCP_ENGINE = re.compile(r"tcp:127\.0\.0\.1:([0-9]{1,5})")
+HEALTH_PATH = re.compile(r"(?:/[A-Za-z0-9._-]+)+")
+
+
+@dataclass(frozen=True)
+class EngineAddress:
+    """Where the engine listens: a unix socket's path, or a port on loopback (then `path` is "")."""
+
+    path: str
+    port: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> EngineAddress:
+        """Read `--engine-socket`: an absolute path, or `tcp:127.0.0.1:PORT`. Raises ConfigError."""
+        loopback = TCP_ENGINE.fullmatch(text)
+        if loopback:
+            return cls("", int(loopback[1]))
+        if not text.startswith("/"):
+            raise ConfigError(f"--engine-socket: {text!r} is neither an absolute path nor tcp:127.0.0.1:PORT")
+        return cls(text)
+
+
+@dataclass(frozen=True)
+class FrontConfig:
+    """One front. `max_body` in bytes; `ports` is the site's range, both ends included."""
+
+    engine: EngineAddress
+    health_path: str
+    private_dir: Path
+    job_dir: Path
+    instance: str
+    nonce: str
+    job_id: str
+    host: str
+    ports: range
+    concurrency: int
+    max_body: int
+
+    @classmethod
+    def read(
+        cls, engine: str, health_path: str, private_dir: str, environment: Mapping[str, str]
+    ) -> FrontConfig:
+        """Build from arguments and environment. Raises ConfigError, naming the argument or variable."""
+        if not HEALTH_PATH.fullmatch(health_path):
+            raise ConfigError(f"--engine-health: {health_path!r} is not a plain path such as /health")
+        return cls(
+            engine=EngineAddress.parse(engine),
+            health_path=health_path,
+            private_dir=Path(private_dir),
+            job_dir=Path(_variable(environment, "SLUICE_JOB_DIR", re.compile(r"/.+"))),
+            instance=_variable(environment, "SLUICE_INSTANCE", INSTANCE_ID),
+            nonce=_variable(environment, "SLUICE_NONCE", NONCE),
+            job_id=_variable(environment, "SLURM_JOB_ID", JOB_ID),
+            host=_variable(environment, "SLURMD_NODENAME", HOST),
+            ports=_ports(_variable(environment, "SLUICE_PORTS", PORTS)),
+            concurrency=int(_variable(environment, "SLUICE_CONCURRENCY", COUNT)),
+            max_body=int(_variable(environment, "SLUICE_MAX_BODY", COUNT)),
+        )
+
+
+def _variable(environment: Mapping[str, str], name: str, pattern: re.Pattern[str]) -> str:
+    value = environment.get(name)
+    if value is None:
+        raise ConfigError(f"{name}: is not in the environment; the scheduler and Slurm set it for each job")
+    if not pattern.fullmatch(value):
+        raise ConfigError(f"{name}: does not match {pattern.pattern}")
+    return value
+
+
+def _ports(text: str) -> range:
+    low, high = (int(part) for part in text.split("-"))
+    if not 1024 <= low <= high <= 65535:
+        raise ConfigError(f"SLUICE_PORTS: {text} is not a rising range within 1024-65535")
+    return range(low, high + 1)

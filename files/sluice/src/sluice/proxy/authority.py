@@ -1,0 +1,183 @@
+"""The client of the authority: whose key is this, and here is what was used."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from typing import Any
+
+import aiohttp
+
+from sluice.errors import RecordError, SluiceError
+from sluice.proxy.keys import credential, presented_key
+from sluice.proxy.metrics import Metrics
+from sluice.proxy.principals import PrincipalCache
+from sluice.records import VERSION, Fields, Principal, UsageRecord, decode_json
+
+log = logging.getLogger("sluice.proxy.authority")
+
+ASK_TIMEOUT = 5.0
+USAGE_TIMEOUT = 10.0
+HEALTH_TIMEOUT = 1.0
+MOST_CONNECTIONS = 16
+MAX_ANSWER = 256 * 1024
+RETRY_AFTER = 5.0
+# The host name in the URL means nothing on a unix socket.
+BASE = "http://authority"
+
+
+class AuthorityUnreachable(Exception):
+    """The authority gave no answer that can be understood; the text says how it failed."""
+
+
+class UsageRefused(Exception):
+    """The authority understood the records and will never take them."""
+
+
+class AuthorityClient:
+    """Speaks to the authority over its unix socket; keeps nothing."""
+
+    def __init__(self, socket_path: str) -> None:
+        self._socket_path = socket_path
+        self._http: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        if self._http is not None:
+            await self._http.close()
+            self._http = None
+
+    async def principal(self, credential_: str) -> Principal | None:
+        """Return whose credential it is, or None. Raises AuthorityUnreachable."""
+        question = {"version": VERSION, "credential": credential_}
+        status, answer = await self._call("POST", "/v1/principal", question, ASK_TIMEOUT)
+        if status == 404:
+            return None
+        if status != 200:
+            raise AuthorityUnreachable(f"it answered with status {status}")
+        try:
+            fields = Fields(answer)
+            fields.version()
+            return Principal.parse(fields.get("principal"))
+        except RecordError as error:
+            raise AuthorityUnreachable(f"its answer is not a principal ({error.field})") from None
+
+    async def usage(self, records: list[UsageRecord]) -> None:
+        """Hand over usage records. Raises AuthorityUnreachable, UsageRefused."""
+        batch = {"version": VERSION, "records": [record.dump() for record in records]}
+        status, _ = await self._call("POST", "/v1/usage", batch, USAGE_TIMEOUT)
+        if 400 <= status < 500:
+            raise UsageRefused(f"it answered with status {status}")
+        if status != 200:
+            raise AuthorityUnreachable(f"it answered with status {status}")
+
+    async def healthy(self) -> bool:
+        """Return whether the authority answers its health check."""
+        try:
+            status, _ = await self._call("GET", "/health", None, HEALTH_TIMEOUT)
+        except AuthorityUnreachable:
+            return False
+        return status == 200
+
+    async def _call(self, method: str, path: str, document: Any, timeout: float) -> tuple[int, object]:
+        body = None if document is None else json.dumps(document, separators=(",", ":")).encode()
+        try:
+            async with self._session().request(
+                method,
+                BASE + path,
+                data=body,
+                headers={"Content-Type": "application/json"},
+                timeout=aiohttp.ClientTimeout(total=timeout),
+            ) as response:
+                raw = await response.content.read(MAX_ANSWER)
+                return response.status, decode_json(raw) if response.status == 200 else None
+        except (aiohttp.ClientError, OSError, TimeoutError, RecordError) as error:
+            raise AuthorityUnreachable(type(error).__name__) from None
+
+    def _session(self) -> aiohttp.ClientSession:
+        if self._http is None:
+            connector = aiohttp.UnixConnector(path=self._socket_path, limit=MOST_CONNECTIONS)
+            self._http = aiohttp.ClientSession(connector=connector)
+        return self._http
+
+
+class Authenticator:
+    """Turns an Authorization header into a principal, asking the authority as seldom as allowed."""
+
+    def __init__(self, client: AuthorityClient, cache: PrincipalCache, metrics: Metrics) -> None:
+        self._client = client
+        self._cache = cache
+        self._metrics = metrics
+        self._asking: dict[str, asyncio.Task[Principal | None]] = {}
+        self.reachable: bool | None = None
+
+    async def principal(self, authorization: str | None) -> Principal:
+        """Return the principal. Raises SluiceError `invalid_api_key` or `authority_unreachable`."""
+        key = presented_key(authorization)
+        if key is None:
+            self._metrics.authority("malformed")
+            raise _invalid(
+                "No API key was given, or it is not one of this service: send `Authorization: Bearer sk-sluice-…`."
+            )
+        principal = await self._known(credential(key))
+        if principal is None or (principal.expires is not None and principal.expires <= time.time()):
+            raise _invalid("This API key is unknown, expired or revoked: make a new one on the keys page.")
+        return principal
+
+    async def _known(self, credential_: str) -> Principal | None:
+        belief = self._cache.fresh(credential_, time.monotonic())
+        if belief is not None:
+            self._metrics.authority("hit" if belief.principal is not None else "negative_hit")
+            return belief.principal
+        try:
+            principal = await self._ask_once(credential_)
+        except AuthorityUnreachable as error:
+            return self._stale(credential_, error)
+        self._metrics.authority("asked")
+        return principal
+
+    async def _ask_once(self, credential_: str) -> Principal | None:
+        """Ask, or join the question that is under way for the same credential."""
+        task = self._asking.get(credential_)
+        if task is None:
+            task = asyncio.get_running_loop().create_task(self._ask(credential_))
+            self._asking[credential_] = task
+            task.add_done_callback(lambda _: self._asking.pop(credential_, None))
+        # Shielded: the one who asks may leave while others wait for the same answer.
+        return await asyncio.shield(task)
+
+    async def _ask(self, credential_: str) -> Principal | None:
+        try:
+            principal = await self._client.principal(credential_)
+        except AuthorityUnreachable as error:
+            self._note(reachable=False, why=str(error))
+            raise
+        self._note(reachable=True, why="")
+        self._cache.learn(credential_, principal, time.monotonic())
+        return principal
+
+    def _stale(self, credential_: str, error: AuthorityUnreachable) -> Principal:
+        principal = self._cache.stale(credential_, time.monotonic())
+        if principal is None:
+            self._metrics.authority("unreachable")
+            raise SluiceError(
+                "authority_unreachable",
+                "The key cannot be checked at the moment; try again soon.",
+                retry_after=RETRY_AFTER,
+            ) from error
+        self._metrics.authority("stale")
+        return principal
+
+    def _note(self, *, reachable: bool, why: str) -> None:
+        if reachable != self.reachable:
+            if reachable:
+                log.info("the authority answers")
+            else:
+                log.error("the authority cannot be reached; known keys go on for a while", extra={"why": why})
+        self.reachable = reachable
+
+
+def _invalid(message: str) -> SluiceError:
+    return SluiceError("invalid_api_key", message)

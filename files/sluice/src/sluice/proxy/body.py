@@ -1,0 +1,131 @@
+"""What the proxy checks in a request's body before it lets it through: pure functions over bytes and JSON.
+
+Only what routes, protects or explains is checked; the engine knows the rest of its API better. The body that
+goes on is the one that came, byte for byte.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from sluice.errors import RecordError, SluiceError
+from sluice.records import decode_json
+
+# Larger bodies are parsed in a thread, so that the event loop keeps turning.
+INLINE_PARSE = 64 * 1024
+# Of the text that makes conversations alike, this much counts for the choice of an instance.
+PREFIX_CHARACTERS = 4096
+# JSON nested deeper than this is no chat; the decoder itself stops at Python's recursion limit.
+MAX_DEPTH = 64
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a checked body asks for. `prefix` is the text by which requests of one conversation are alike."""
+
+    model: str
+    stream: bool
+    prefix: str
+
+
+def parse(raw: bytes) -> dict[str, Any]:
+    """Return the JSON object in `raw`. Raises SluiceError `malformed_json`."""
+    if b"\x00" in raw:
+        raise SluiceError("malformed_json", "The body is not JSON in UTF-8: it has a NUL byte.")
+    try:
+        document = decode_json(raw)
+    except RecordError as error:
+        raise SluiceError("malformed_json", f"The body {error.problem}.") from None
+    if not isinstance(document, dict):
+        raise SluiceError("malformed_json", "The body must be one JSON object.")
+    return document
+
+
+def check(document: dict[str, Any], capability: str) -> Asked:
+    """Check the fields that this part relies on; `capability` is `chat` or `completions`.
+
+    Raises SluiceError `invalid_request` (with `param`) or `media_url_refused`.
+    """
+    model = document.get("model")
+    if not isinstance(model, str) or not model:
+        raise _wrong("model", "must be given: the name of a model, as GET /v1/models lists them")
+    stream = document.get("stream")
+    if stream is not None and not isinstance(stream, bool):
+        raise _wrong("stream", "must be true or false")
+    prefix = _messages(document) if capability == "chat" else _prompt(document)
+    return Asked(model=model, stream=bool(stream), prefix=prefix)
+
+
+def _wrong(param: str, problem: str) -> SluiceError:
+    return SluiceError("invalid_request", f"`{param}` {problem}.", param=param)
+
+
+def _prompt(document: dict[str, Any]) -> str:
+    prompt = document.get("prompt")
+    if not isinstance(prompt, (str, list)) or not prompt:
+        raise _wrong("prompt", "must be a text, or a list that is not empty")
+    return prompt[:PREFIX_CHARACTERS] if isinstance(prompt, str) else _text(prompt[:64])
+
+
+def _messages(document: dict[str, Any]) -> str:
+    messages = document.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise _wrong("messages", "must be a list with at least one message")
+    for index, message in enumerate(messages):
+        _check_message(message, f"messages[{index}]")
+    return _conversation(messages)
+
+
+def _check_message(message: object, where: str) -> None:
+    if not isinstance(message, dict):
+        raise _wrong(where, "must be an object with `role` and `content`")
+    if not isinstance(message.get("role"), str):
+        raise _wrong(f"{where}.role", "must be a text")
+    content = message.get("content")
+    if content is None or isinstance(content, str):
+        return
+    if not isinstance(content, list):
+        raise _wrong(f"{where}.content", "must be a text or a list of parts")
+    for index, part in enumerate(content):
+        _check_part(part, f"{where}.content[{index}]", 0)
+
+
+def _check_part(part: object, where: str, depth: int) -> None:
+    """Refuse media by address anywhere in a content part: whatever fetches it would fetch for the sender."""
+    if depth > MAX_DEPTH:
+        raise _wrong(where, "is nested too deeply")
+    if isinstance(part, dict):
+        for name, value in part.items():
+            if isinstance(value, str):
+                _check_address(name, value, f"{where}.{name}")
+            else:
+                _check_part(value, f"{where}.{name}", depth + 1)
+    elif isinstance(part, list):
+        for index, value in enumerate(part):
+            _check_part(value, f"{where}[{index}]", depth + 1)
+
+
+def _check_address(name: str, value: str, where: str) -> None:
+    if (name == "url" or name.endswith("_url")) and not value.startswith("data:"):
+        raise SluiceError(
+            "media_url_refused",
+            "Media by address is refused: nothing here fetches from the network. Send it as a `data:` URL.",
+            param=where[:200],
+        )
+
+
+def _conversation(messages: list[dict[str, Any]]) -> str:
+    """Return the text up to and with the first user message: the same on every turn of a conversation."""
+    parts = []
+    for message in messages[:8]:
+        content = message.get("content")
+        parts.append(content[:PREFIX_CHARACTERS] if isinstance(content, str) else _text(content))
+        if message["role"] == "user":
+            break
+    return "\n".join(parts)[:PREFIX_CHARACTERS]
+
+
+def _text(value: object) -> str:
+    return json.dumps(value)[:PREFIX_CHARACTERS]

@@ -1,0 +1,86 @@
+"""The proxy's configuration file, `/etc/sluice/proxy.json`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sluice.errors import ConfigError
+from sluice.records import GROUP, HOST
+
+MAX_SECONDS = 86_400.0
+
+
+@dataclass(frozen=True)
+class ClusterConfig:
+    """One SSH session: where the relay is, and how long to wait for it (seconds).
+
+    Several entries with the same `name` are several ways to the same cluster, in order of preference.
+    """
+
+    name: str
+    host: str
+    port: int
+    user: str
+    key_file: str
+    known_hosts: str
+    connect_timeout: float = 10.0
+    ping_interval: float = 15.0
+    ping_timeout: float = 10.0
+    models_interval: float = 2.0
+    backoff_max: float = 30.0
+
+
+@dataclass(frozen=True)
+class ProxyConfig:
+    """The whole file; times in seconds, `max_body` in bytes."""
+
+    socket: str
+    authority_socket: str
+    clusters: tuple[ClusterConfig, ...]
+    status_port: int = 9464
+    max_body: int = 8 * 1024 * 1024
+    log_level: str = "info"
+    principal_ttl: float = 5.0
+    principal_stale: float = 900.0
+    usage_batch: float = 1.0
+
+
+def check(config: ProxyConfig, source: str) -> ProxyConfig:
+    """Return `config` when its values make sense; `source` is the file's name, for messages.
+
+    Raises ConfigError naming key and file.
+    """
+    if not config.clusters:
+        raise ConfigError(f"{source}: clusters: names no cluster; give at least one")
+    _require(0 < config.status_port < 65536, source, "status_port", "must be from 1 to 65535")
+    _require(1024 <= config.max_body <= 1 << 30, source, "max_body", "must be from 1 KiB to 1 GiB")
+    _require(
+        config.log_level in ("debug", "info", "warning", "error"),
+        source,
+        "log_level",
+        "must be one of debug, info, warning, error",
+    )
+    for key in ("principal_ttl", "principal_stale", "usage_batch"):
+        _seconds(getattr(config, key), source, key)
+    for index, cluster in enumerate(config.clusters):
+        _check_cluster(cluster, source, f"clusters[{index}]")
+    return config
+
+
+def _check_cluster(cluster: ClusterConfig, source: str, where: str) -> None:
+    _require(bool(GROUP.fullmatch(cluster.name)), source, f"{where}.name", f"must match {GROUP.pattern}")
+    _require(bool(HOST.fullmatch(cluster.host)), source, f"{where}.host", "must be a host name or address")
+    _require(0 < cluster.port < 65536, source, f"{where}.port", "must be from 1 to 65535")
+    for key in ("connect_timeout", "ping_interval", "ping_timeout", "models_interval", "backoff_max"):
+        _seconds(getattr(cluster, key), source, f"{where}.{key}")
+
+
+def _seconds(value: float, source: str, key: str) -> None:
+    _require(
+        0 < value <= MAX_SECONDS, source, key, f"must be more than 0 and at most {MAX_SECONDS:.0f} seconds"
+    )
+
+
+def _require(true: bool, source: str, key: str, problem: str) -> None:
+    if not true:
+        raise ConfigError(f"{source}: {key}: {problem}")

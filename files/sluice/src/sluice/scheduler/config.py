@@ -1,0 +1,96 @@
+"""The scheduler's configuration file, `/etc/sluice/scheduler.json`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from sluice.errors import ConfigError
+from sluice.records import ABSOLUTE_PATH, GROUP
+
+PORTS = re.compile(r"([0-9]{4,5})-([0-9]{4,5})")
+LOG_LEVELS = ("debug", "info", "warning", "error")
+PATH_KEYS = (
+    "models_dir",
+    "jobs_dir",
+    "state_file",
+    "lock_file",
+    "routing_table",
+    "demand_dir",
+    "figures",
+    "zipapp",
+    "python",
+    "slurm_bin",
+)
+POSITIVE_KEYS = (
+    "max_body",
+    "max_instances",
+    "command_timeout",
+    "tick_interval",
+    "busy_interval",
+    "run_for",
+    "lease",
+    "probe_timeout",
+    "retry_backoff",
+    "max_failures",
+)
+
+
+@dataclass(frozen=True)
+class SchedulerConfig:
+    """The whole file. Times in seconds, `max_body` in bytes, `zipapp` and `python` as compute nodes see them.
+
+    `drain_timeout` is how long a draining instance may go on answering while its model has running requests;
+    `max_instances` bounds all models together; an empty `slurm_conf` leaves the choice to Slurm.
+    """
+
+    cluster: str
+    models_dir: str
+    jobs_dir: str
+    state_file: str
+    lock_file: str
+    routing_table: str
+    demand_dir: str
+    figures: str
+    zipapp: str
+    python: str
+    max_instances: int
+    ports: str = "20000-20999"
+    max_body: int = 8_388_608
+    slurm_bin: str = "/usr/bin"
+    slurm_conf: str = ""
+    command_timeout: float = 20.0
+    tick_interval: float = 30.0
+    busy_interval: float = 2.0
+    run_for: float = 58.0
+    lease: float = 90.0
+    probe_timeout: float = 5.0
+    drain_timeout: float = 600.0
+    retry_backoff: float = 10.0
+    max_failures: int = 5
+    log_level: str = "info"
+
+    def __post_init__(self) -> None:
+        if not GROUP.fullmatch(self.cluster):
+            raise ConfigError(f"cluster: {self.cluster!r} does not match {GROUP.pattern}")
+        for key in PATH_KEYS:
+            value = getattr(self, key)
+            if not ABSOLUTE_PATH.fullmatch(value):
+                raise ConfigError(f"{key}: {value!r} is not an absolute path of [A-Za-z0-9._+@/-]")
+        if self.slurm_conf and not ABSOLUTE_PATH.fullmatch(self.slurm_conf):
+            raise ConfigError(f"slurm_conf: {self.slurm_conf!r} is neither empty nor an absolute path")
+        for key in POSITIVE_KEYS:
+            if getattr(self, key) <= 0:
+                raise ConfigError(f"{key}: must be above 0")
+        if self.drain_timeout < 0:
+            raise ConfigError("drain_timeout: must not be negative")
+        if self.log_level not in LOG_LEVELS:
+            raise ConfigError("log_level: must be one of " + ", ".join(LOG_LEVELS))
+        self.port_range()
+
+    def port_range(self) -> range:
+        """Return the ports that a front may listen on."""
+        found = PORTS.fullmatch(self.ports)
+        if found is None or not 1024 <= int(found[1]) <= int(found[2]) <= 65535:
+            raise ConfigError(f"ports: {self.ports!r} is not FIRST-LAST within 1024-65535")
+        return range(int(found[1]), int(found[2]) + 1)

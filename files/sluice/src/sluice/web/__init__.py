@@ -1,0 +1,1 @@
+"""The control plane on the gateway VM: sign-in, pages, keys; and the authority beside it. Python 3.11 and newer."""

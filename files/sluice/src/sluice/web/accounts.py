@@ -1,0 +1,74 @@
+"""Who a person or service is, to Sluice: one row, one pseudonym, their groups."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Iterable
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from sluice.records import GROUP
+from sluice.web.database import PERSON, SERVICE, User
+
+logger = logging.getLogger(__name__)
+
+_SERVICE_ISSUER = "sluice"
+
+
+def usable_groups(claim: object) -> list[str]:
+    """Return the groups of a provider's claim that have the form of a group name, without repeats.
+
+    A claim may be absent, one string or a list. Names of another form are left out and counted in the log:
+    no model can name them, and folding them (case, slashes) could make two groups one.
+    """
+    values: Iterable[object] = [claim] if isinstance(claim, str) else claim if isinstance(claim, list) else []
+    found: dict[str, None] = {}
+    dropped = 0
+    for value in values:
+        if isinstance(value, str) and GROUP.fullmatch(value):
+            found[value] = None
+        else:
+            dropped += 1
+    if dropped:
+        logger.warning("groups of the provider left out: not of the form of a group name", extra={"dropped": dropped})
+    return list(found)
+
+
+def remember_person(
+    session: Session, *, issuer: str, subject: str, name: str, email: str, groups: list[str], now: float
+) -> User:
+    """Insert or bring up to date the person whom the provider just vouched for."""
+    user = session.scalar(select(User).where(User.issuer == issuer, User.subject == subject))
+    if user is None:
+        user = _new_user(PERSON, issuer, subject, now)
+        session.add(user)
+    user.name, user.email, user.groups, user.seen = name, email, groups, now
+    session.flush()
+    return user
+
+
+def remember_service(session: Session, *, name: str, groups: list[str], now: float) -> User:
+    """Insert or bring up to date a service account; only the command line makes these."""
+    user = session.scalar(select(User).where(User.issuer == _SERVICE_ISSUER, User.subject == name))
+    if user is None:
+        user = _new_user(SERVICE, _SERVICE_ISSUER, name, now)
+        session.add(user)
+    user.name, user.groups, user.seen = name, groups, now
+    session.flush()
+    return user
+
+
+def _new_user(kind: str, issuer: str, subject: str, now: float) -> User:
+    return User(
+        pseudonym=f"u-{secrets.token_hex(8)}",
+        kind=kind,
+        issuer=issuer,
+        subject=subject,
+        name="",
+        email="",
+        groups=[],
+        created=now,
+        seen=now,
+    )

@@ -1,0 +1,110 @@
+"""`/etc/sluice/web.json`: the settings of web and authority, secrets included."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from sluice import config
+from sluice.errors import ConfigError
+
+DEFAULT_PATH = "/etc/sluice/web.json"
+
+# A secret shorter than this is a password someone made up, not one that was generated.
+LEAST_SECRET = 32
+
+_SOCKET_MODE = re.compile(r"0[0-7]{3}")
+_AUTH_METHODS = ("client_secret_basic", "client_secret_post")
+
+
+@dataclass(frozen=True)
+class KeySecret:
+    """The versioned secret under which keys are stored: another `id` makes every stored key unknown."""
+
+    id: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What the provider calls a person's identifier, name, mail address and groups."""
+
+    id: str
+    name: str
+    email: str
+    groups: str
+
+
+@dataclass(frozen=True)
+class OidcConfig:
+    """The OpenID provider; `ca_file` is "" where the system's certificate authorities sign it."""
+
+    issuer: str
+    client_id: str
+    client_secret: str
+    scopes: str
+    claims: Claims
+    ca_file: str
+    token_auth: str = "client_secret_basic"
+
+
+@dataclass(frozen=True)
+class WebConfig:
+    """Everything that web and authority are told; `key_days` in days, `page_bearer_seconds` in seconds."""
+
+    public_url: str
+    database: str
+    session_dir: str
+    secret_key: str
+    key_secret: KeySecret
+    oidc: OidcConfig
+    admin_groups: list[str]
+    key_days: int
+    page_bearer_seconds: int
+    authority_socket_mode: str
+    log_level: str
+
+
+def load(path: str | Path) -> WebConfig:
+    """Read and check the file. Raises ConfigError naming file, key and remedy."""
+    return check(config.load(WebConfig, path), str(path))
+
+
+def check(settings: WebConfig, source: str) -> WebConfig:
+    """Return `settings` if every value can be used; else raise ConfigError."""
+    for problem in (_url_problem(settings), _secret_problem(settings), _value_problem(settings)):
+        if problem:
+            raise ConfigError(f"{source}: {problem}")
+    return settings
+
+
+def _url_problem(settings: WebConfig) -> str:
+    for key, url in (("public_url", settings.public_url), ("oidc.issuer", settings.oidc.issuer)):
+        parts = urlsplit(url)
+        if parts.scheme != "https" or not parts.netloc or parts.query or parts.fragment:
+            return f"{key}: must be an https:// URL without query or fragment"
+    if urlsplit(settings.public_url).path not in ("", "/"):
+        return "public_url: must have no path; Sluice is served at the root of its host"
+    return ""
+
+
+def _secret_problem(settings: WebConfig) -> str:
+    secrets = {"secret_key": settings.secret_key, "key_secret.value": settings.key_secret.value}
+    for key, value in secrets.items():
+        if len(value) < LEAST_SECRET:
+            return f"{key}: must have at least {LEAST_SECRET} characters; make one with: openssl rand -hex 32"
+    return ""
+
+
+def _value_problem(settings: WebConfig) -> str:
+    if "openid" not in settings.oidc.scopes.split():
+        return "oidc.scopes: must contain the word openid"
+    if settings.oidc.token_auth not in _AUTH_METHODS:
+        return "oidc.token_auth: must be one of " + ", ".join(_AUTH_METHODS)
+    if not _SOCKET_MODE.fullmatch(settings.authority_socket_mode):
+        return 'authority_socket_mode: must be four octal digits in quotes, as in "0660"'
+    if settings.key_days < 1 or settings.page_bearer_seconds < 30:
+        return "key_days must be at least 1 and page_bearer_seconds at least 30"
+    return ""

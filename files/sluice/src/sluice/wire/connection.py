@@ -1,0 +1,502 @@
+"""The state of one session: bytes in, events out; calls in, bytes out. No sockets, no clocks.
+
+Both ends use this class; `Role` says which verbs a side may send. The owner feeds `receive` and writes what
+`data_to_send` returns. Memory is bounded by the limits of the two hellos: a peer that sends more than it
+was granted breaks the protocol.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections import deque
+from typing import Any, Callable, Optional
+
+from sluice.errors import RecordError, SluiceError
+from sluice.records import GO_AWAY_CODES, PRINTABLE, DemandHead, ErrorHead, Fields, RequestHead, ResponseHead
+from sluice.records import decode_json as _decode_json
+from sluice.wire import events
+from sluice.wire.frames import MAX_STREAM, Decoder, Frame, FrameType, ProtocolError, encode
+from sluice.wire.hello import MAJOR, Hello
+from sluice.wire.streams import Stream
+
+SEND_LIMIT = 262_144
+PING_BYTES = 8
+CREDIT_BYTES = 4
+MAX_CREDIT = 1 << 31
+# A peer that pings and does not read would make the queue of pongs grow.
+MAX_CONTROL = 1024
+
+_OPENERS = (FrameType.REQUEST, FrameType.MODELS, FrameType.DEMAND, FrameType.METRICS)
+
+
+class Role(enum.Enum):
+    """Which side of the wire this is."""
+
+    PROXY = "proxy"
+    RELAY = "relay"
+
+
+class Connection:
+    """One session as one side sees it.
+
+    `receive` raises ProtocolError when the peer broke the protocol; a go-away with the reason is then
+    queued: send what `data_to_send` gives and close. After that the connection takes nothing more.
+    """
+
+    def __init__(self, role: Role, hello: Hello) -> None:
+        self.role = role
+        self.hello = hello
+        self.peer: Optional[Hello] = None
+        self.going_away = False
+        self.peer_going_away = False
+        self._decoder = Decoder()
+        self._control: deque[bytes] = deque()
+        self._grants: dict[int, int] = {}
+        self._streams: dict[int, Stream] = {}
+        self._turn: deque[int] = deque()
+        self._starved: list[int] = []
+        self._newest = -1
+        self._send_credit = 0
+        self._window = hello.limits.session_credit
+        self._session_grant = 0
+        self._broken = False
+        self._handlers = self._relay_handlers() if role is Role.RELAY else self._proxy_handlers()
+        self._queue_control(FrameType.HELLO, 0, _json(hello.dump()))
+
+    # --- what the owner asks -----------------------------------------------------------------------------
+
+    @property
+    def open_streams(self) -> int:
+        """The number of streams that are not over yet."""
+        return len(self._streams)
+
+    def open_request(self, head: RequestHead) -> int:
+        """Proxy: open a request and return its stream; the body goes by `send_data` and `send_end`.
+
+        Raises SluiceError `cluster_unreachable` or `overloaded` when no stream can be opened.
+        """
+        return self._open(FrameType.REQUEST, _json(head.dump()), body=True)
+
+    def open_models(self) -> int:
+        """Proxy: ask for the models."""
+        return self._open(FrameType.MODELS, b"", body=False)
+
+    def open_demand(self, head: DemandHead) -> int:
+        """Proxy: report the requests that wait, by model."""
+        return self._open(FrameType.DEMAND, _json(head.dump()), body=False)
+
+    def open_metrics(self) -> int:
+        """Proxy: ask for the figures of relay and scheduler."""
+        return self._open(FrameType.METRICS, b"", body=False)
+
+    def respond(self, stream: int, head: ResponseHead) -> None:
+        """Relay: begin the answer. Ignored, as all sending, on a stream that is over."""
+        self._queue(stream, FrameType.RESPONSE, _json(head.dump()))
+
+    def send_data(self, stream: int, data: bytes) -> None:
+        """Queue bytes of a body; the owner keeps `pending` small by waiting for CreditGranted."""
+        if data:
+            self._queue(stream, FrameType.DATA, data)
+
+    def send_end(self, stream: int) -> None:
+        """Say that this direction is complete."""
+        self._queue(stream, FrameType.END, b"", last=True)
+
+    def send_error(self, stream: int, error: ErrorHead) -> None:
+        """Relay: end the stream with an error, behind the data that is queued already."""
+        known = self._streams.get(stream)
+        if known is not None:
+            self._queue(stream, FrameType.ERROR, _json(error.dump()), last=True)
+            self._stop_receiving(known)
+
+    def cancel(self, stream: int) -> None:
+        """Proxy: want nothing more of this stream; what was received and not consumed counts as consumed."""
+        known = self._streams.get(stream)
+        if known is None:
+            return
+        if not (known.remote_ended and known.local_ended):
+            self._queue_control(FrameType.CANCEL, stream, b"")
+        self._forget(known)
+
+    def consume(self, stream: int, size: int) -> None:
+        """Say that the owner has taken `size` bytes of received data: the peer may send as much again."""
+        known = self._streams.get(stream)
+        if known is None or size <= 0:
+            return
+        size = min(size, known.unconsumed)
+        known.unconsumed -= size
+        self._grant_session(size)
+        if not known.remote_ended:
+            self._grant_stream(known, size)
+        self._close_if_finished(known)
+
+    def ping(self, payload: bytes) -> None:
+        """Send a ping of 8 bytes; PongReceived brings them back."""
+        self._queue_control(FrameType.PING, 0, payload[:PING_BYTES].ljust(PING_BYTES, b"\0"))
+
+    def go_away(self, code: str, message: str) -> None:
+        """Say that no new streams are taken; open ones go on."""
+        if not self.going_away:
+            self.going_away = True
+            self._queue_control(FrameType.GO_AWAY, 0, _json({"code": code, "message": message[:500]}))
+
+    def pending(self, stream: int) -> int:
+        """Return the bytes of data queued on the stream and not yet given out by `data_to_send`."""
+        known = self._streams.get(stream)
+        return known.pending if known else 0
+
+    # --- bytes out -----------------------------------------------------------------------------------------
+
+    def has_data(self) -> bool:
+        """Whether `data_to_send` may have something."""
+        return bool(self._control or self._grants or self._turn)
+
+    def data_to_send(self, limit: int = SEND_LIMIT) -> bytes:
+        """Return the next bytes to write, about `limit` at most: control first, then each stream in turn."""
+        parts = list(self._control)
+        self._control.clear()
+        parts += [
+            encode(FrameType.CREDIT, stream, grant.to_bytes(CREDIT_BYTES, "big"))
+            for stream, grant in self._grants.items()
+        ]
+        self._grants.clear()
+        size = sum(map(len, parts))
+        while self._turn and size < limit:
+            frame = self._take_turn(self._turn.popleft())
+            if frame:
+                parts.append(frame)
+                size += len(frame)
+        return b"".join(parts)
+
+    def _take_turn(self, number: int) -> bytes:
+        stream = self._streams.get(number)
+        if stream is None:
+            return b""
+        stream.scheduled = False
+        if not stream.waiting:
+            return b""
+        taken = stream.next_frame(self._send_credit)
+        if taken is None:
+            if stream.send_credit > 0:
+                self._starved.append(number)
+            return b""
+        frame, data = taken
+        self._send_credit -= data
+        self._schedule(stream)
+        self._close_if_finished(stream)
+        return frame
+
+    def _schedule(self, stream: Stream) -> None:
+        if stream.waiting and not stream.scheduled:
+            stream.scheduled = True
+            self._turn.append(stream.number)
+
+    def _queue(self, number: int, frame_type: FrameType, payload: bytes, *, last: bool = False) -> None:
+        stream = self._streams.get(number)
+        if stream is None or stream.local_ended:
+            return
+        stream.queue(frame_type, payload)
+        stream.local_ended = last
+        self._schedule(stream)
+
+    def _queue_control(self, frame_type: FrameType, stream: int, payload: bytes) -> None:
+        self._control.append(encode(frame_type, stream, payload))
+
+    # --- streams -------------------------------------------------------------------------------------------
+
+    def _open(self, opener: FrameType, payload: bytes, *, body: bool) -> int:
+        if self.role is not Role.PROXY:
+            raise ValueError("only the proxy opens streams")
+        peer = self.peer
+        if peer is None or self.peer_going_away or self._broken or self._newest + 2 > MAX_STREAM:
+            raise SluiceError("cluster_unreachable", "the session takes no new requests", retry_after=1)
+        if len(self._streams) >= peer.limits.max_streams:
+            raise SluiceError("overloaded", "the session's streams are all in use", retry_after=1)
+        self._newest += 2
+        stream = self._add(self._newest, peer)
+        stream.queue(opener, payload)
+        stream.local_ended = not body
+        self._schedule(stream)
+        return stream.number
+
+    def _add(self, number: int, peer: Hello) -> Stream:
+        stream = Stream(number, peer.limits.stream_credit, self.hello.limits.stream_credit)
+        self._streams[number] = stream
+        return stream
+
+    def _close_if_finished(self, stream: Stream) -> None:
+        if stream.finished:
+            self._forget(stream)
+
+    def _forget(self, stream: Stream) -> None:
+        if self._streams.pop(stream.number, None) is not None:
+            self._grants.pop(stream.number, None)
+            self._grant_session(stream.unconsumed)
+            stream.unconsumed = 0
+            stream.drop_queued()
+
+    def _stop_receiving(self, stream: Stream) -> None:
+        stream.remote_ended = True
+        self._grants.pop(stream.number, None)
+        self._grant_session(stream.unconsumed)
+        stream.unconsumed = 0
+
+    # Credit goes back in lumps of half a window, so that small reads do not cost a frame each.
+
+    def _grant_session(self, size: int) -> None:
+        self._session_grant += size
+        if self._session_grant * 2 >= self.hello.limits.session_credit:
+            self._grants[0] = self._grants.get(0, 0) + self._session_grant
+            self._window += self._session_grant
+            self._session_grant = 0
+
+    def _grant_stream(self, stream: Stream, size: int) -> None:
+        stream.owed += size
+        if stream.owed * 2 >= self.hello.limits.stream_credit:
+            self._grants[stream.number] = self._grants.get(stream.number, 0) + stream.owed
+            stream.window += stream.owed
+            stream.owed = 0
+
+    # --- bytes in ------------------------------------------------------------------------------------------
+
+    def receive(self, data: bytes) -> list[events.Event]:
+        """Take bytes from the peer and return what they mean. Raises ProtocolError."""
+        if self._broken:
+            raise ProtocolError("the session is closed")
+        found: list[events.Event] = []
+        try:
+            for frame in self._decoder.feed(data):
+                event = self._handle(frame)
+                if event is not None:
+                    found.append(event)
+        except ProtocolError as error:
+            self._broken = True
+            self.go_away("protocol", str(error))
+            raise
+        return found
+
+    def _known_peer(self) -> Hello:
+        if self.peer is None:
+            raise ProtocolError("the first frame is not a hello")
+        return self.peer
+
+    def _handle(self, frame: Frame) -> Optional[events.Event]:
+        if frame.type != FrameType.HELLO:
+            self._known_peer()
+        handler = self._handlers.get(frame.type)
+        if handler is None:
+            if frame.type in FrameType.__members__.values():
+                raise ProtocolError(f"frame type {frame.type} is not for this side")
+            return None
+        return handler(frame)
+
+    def _proxy_handlers(self) -> dict[int, Callable[[Frame], Optional[events.Event]]]:
+        return {
+            **self._common_handlers(),
+            FrameType.RESPONSE: self._on_response,
+            FrameType.ERROR: self._on_error,
+        }
+
+    def _relay_handlers(self) -> dict[int, Callable[[Frame], Optional[events.Event]]]:
+        return {
+            **self._common_handlers(),
+            **dict.fromkeys(_OPENERS, self._on_opened),
+            FrameType.CANCEL: self._on_cancel,
+        }
+
+    def _common_handlers(self) -> dict[int, Callable[[Frame], Optional[events.Event]]]:
+        return {
+            FrameType.HELLO: self._on_hello,
+            FrameType.DATA: self._on_data,
+            FrameType.END: self._on_end,
+            FrameType.CREDIT: self._on_credit,
+            FrameType.PING: self._on_ping,
+            FrameType.PONG: self._on_pong,
+            FrameType.GO_AWAY: self._on_go_away,
+        }
+
+    def _on_hello(self, frame: Frame) -> events.Event:
+        if self.peer is not None or frame.stream != 0:
+            raise ProtocolError("a second hello")
+        hello = _parse(Hello.parse, frame)
+        if hello.major != MAJOR:
+            raise ProtocolError(
+                f"protocol {hello.major}.{hello.minor} of {hello.software} does not go with "
+                f"{MAJOR} of {self.hello.software}: install the same release on both sides"
+            )
+        self.peer = hello
+        self._send_credit = hello.limits.session_credit
+        return events.HelloReceived(hello)
+
+    def _on_opened(self, frame: Frame) -> events.Event:
+        if frame.stream % 2 == 0 or frame.stream <= self._newest:
+            raise ProtocolError(f"stream {frame.stream} cannot be opened after {self._newest}")
+        if len(self._streams) >= self.hello.limits.max_streams:
+            raise ProtocolError(f"more than {self.hello.limits.max_streams} streams")
+        self._newest = frame.stream
+        stream = self._add(frame.stream, self._known_peer())
+        stream.remote_ended = frame.type != FrameType.REQUEST
+        if self.going_away:
+            return self._refuse(stream, "cluster_unreachable", "the session takes no new requests")
+        try:
+            event = _opened_event(frame)
+        except RecordError as error:
+            return self._refuse(stream, "invalid_request", str(error))
+        most = self.hello.limits.max_body
+        if isinstance(event, events.RequestOpened) and event.head.length > most:
+            return self._refuse(
+                stream, "body_too_large", f"this cluster takes bodies of at most {most} bytes"
+            )
+        return event
+
+    def _refuse(self, stream: Stream, code: str, problem: str) -> events.Event:
+        printable = "".join(c if c.isprintable() else "?" for c in problem)[:300]
+        retry_after = 1.0 if code == "cluster_unreachable" else None
+        self.send_error(stream.number, ErrorHead(code, printable, retry_after))
+        return events.RequestRefused(stream.number, printable)
+
+    def _on_response(self, frame: Frame) -> Optional[events.Event]:
+        stream = self._receiving(frame)
+        if stream is None:
+            return None
+        if stream.responded:
+            raise ProtocolError(f"a second response on stream {frame.stream}")
+        stream.responded = True
+        return events.ResponseStarted(frame.stream, _parse(ResponseHead.parse, frame))
+
+    def _on_data(self, frame: Frame) -> Optional[events.Event]:
+        size = len(frame.payload)
+        self._window -= size
+        if self._window < 0:
+            raise ProtocolError("more data than the session's credit")
+        stream = self._receiving(frame)
+        if stream is None:
+            self._grant_session(size)
+            return None
+        if self.role is Role.PROXY and not stream.responded:
+            raise ProtocolError(f"data before the response on stream {frame.stream}")
+        stream.window -= size
+        if stream.window < 0:
+            raise ProtocolError(f"more data than the credit of stream {frame.stream}")
+        stream.unconsumed += size
+        return events.DataReceived(frame.stream, frame.payload) if size else None
+
+    def _on_end(self, frame: Frame) -> Optional[events.Event]:
+        stream = self._receiving(frame)
+        if stream is None:
+            return None
+        if self.role is Role.PROXY and not stream.responded:
+            raise ProtocolError(f"an end before the response on stream {frame.stream}")
+        stream.remote_ended = True
+        if self.role is Role.PROXY and not stream.local_ended:
+            # The answer is complete before the body was: the rest of the body has no reader.
+            self._queue_control(FrameType.CANCEL, frame.stream, b"")
+            stream.drop_queued()
+            stream.local_ended = True
+        self._close_if_finished(stream)
+        return events.StreamEnded(frame.stream)
+
+    def _on_error(self, frame: Frame) -> Optional[events.Event]:
+        stream = self._receiving(frame)
+        if stream is None:
+            return None
+        error = _parse(ErrorHead.parse, frame)
+        stream.remote_ended = True
+        stream.local_ended = True
+        stream.drop_queued()
+        self._close_if_finished(stream)
+        return events.StreamFailed(frame.stream, error)
+
+    def _on_cancel(self, frame: Frame) -> Optional[events.Event]:
+        if frame.stream > self._newest:
+            raise ProtocolError(f"stream {frame.stream} was never opened")
+        stream = self._streams.get(frame.stream)
+        if stream is None:
+            return None
+        self._forget(stream)
+        return events.StreamCancelled(frame.stream)
+
+    def _on_credit(self, frame: Frame) -> Optional[events.Event]:
+        if len(frame.payload) != CREDIT_BYTES:
+            raise ProtocolError("a credit frame of the wrong length")
+        grant = int.from_bytes(frame.payload, "big")
+        if frame.stream == 0:
+            self._send_credit += grant
+            if self._send_credit > MAX_CREDIT:
+                raise ProtocolError("more credit than a session can hold")
+            starved, self._starved = self._starved, []
+            for number in starved:
+                self._reschedule(number)
+            return events.CreditGranted(0)
+        stream = self._streams.get(frame.stream)
+        if stream is None:
+            return None
+        stream.send_credit += grant
+        if stream.send_credit > MAX_CREDIT:
+            raise ProtocolError(f"more credit than stream {frame.stream} can hold")
+        self._reschedule(frame.stream)
+        return events.CreditGranted(frame.stream)
+
+    def _reschedule(self, number: int) -> None:
+        stream = self._streams.get(number)
+        if stream is not None:
+            self._schedule(stream)
+
+    def _on_ping(self, frame: Frame) -> None:
+        if len(frame.payload) != PING_BYTES:
+            raise ProtocolError("a ping of the wrong length")
+        if len(self._control) >= MAX_CONTROL:
+            raise ProtocolError("the peer pings without reading")
+        self._queue_control(FrameType.PONG, 0, frame.payload)
+
+    def _on_pong(self, frame: Frame) -> events.Event:
+        if len(frame.payload) != PING_BYTES:
+            raise ProtocolError("a pong of the wrong length")
+        return events.PongReceived(frame.payload)
+
+    def _on_go_away(self, frame: Frame) -> events.Event:
+        fields = Fields(_json_of(frame))
+        try:
+            code = fields.choice("code", GO_AWAY_CODES)
+            message = fields.text("message", PRINTABLE)
+        except RecordError as error:
+            raise ProtocolError(f"go-away: {error}") from None
+        self.peer_going_away = True
+        return events.GoAwayReceived(code, message)
+
+    def _receiving(self, frame: Frame) -> Optional[Stream]:
+        """Return the stream that may still receive, None where it is over; raise where it never was."""
+        if frame.stream == 0 or frame.stream % 2 == 0 or frame.stream > self._newest:
+            raise ProtocolError(f"stream {frame.stream} was never opened")
+        stream = self._streams.get(frame.stream)
+        return None if stream is None or stream.remote_ended else stream
+
+
+def _opened_event(frame: Frame) -> events.Event:
+    if frame.type == FrameType.REQUEST:
+        return events.RequestOpened(frame.stream, RequestHead.parse(_decode_json(frame.payload)))
+    if frame.type == FrameType.DEMAND:
+        return events.DemandOpened(frame.stream, DemandHead.parse(_decode_json(frame.payload)))
+    if frame.payload:
+        raise RecordError("", "this verb has no payload")
+    opened = events.ModelsOpened if frame.type == FrameType.MODELS else events.MetricsOpened
+    return opened(frame.stream)
+
+
+def _json(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _json_of(frame: Frame) -> object:
+    try:
+        return _decode_json(frame.payload)
+    except RecordError as error:
+        raise ProtocolError(f"frame type {frame.type}: {error}") from None
+
+
+def _parse(parse: Callable[[object], Any], frame: Frame) -> Any:
+    try:
+        return parse(_json_of(frame))
+    except RecordError as error:
+        raise ProtocolError(f"frame type {frame.type}: {error}") from None

@@ -1,0 +1,68 @@
+"""The first frame of each side: versions, and what the sender is willing to receive.
+
+Compatibility policy: majors must be equal, else the session ends with a go-away that names both. A newer
+minor may add frame types and fields; an older side ignores both. Nothing that exists changes its meaning
+within a major.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sluice.records import MAX_COUNT, Fields
+from sluice.wire.frames import MAX_PAYLOAD
+
+MAJOR = 1
+MINOR = 0
+
+_SOFTWARE = re.compile(r"[0-9A-Za-z.+_-]{1,64}")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a receiver takes: bytes of data before its first credit frame, open streams, bytes of one body."""
+
+    stream_credit: int = 32_768
+    session_credit: int = 1_048_576
+    max_streams: int = 256
+    max_body: int = 8_388_608
+
+
+@dataclass(frozen=True)
+class Hello:
+    """Who speaks, in which version of the protocol, and its limits."""
+
+    software: str
+    limits: Limits
+    major: int = MAJOR
+    minor: int = MINOR
+
+    @classmethod
+    def parse(cls, obj: object) -> Hello:
+        """Read a hello; fields of a newer minor are ignored. Raises RecordError."""
+        fields = Fields(obj)
+        protocol = fields.get("protocol")
+        if not (isinstance(protocol, list) and len(protocol) == 2 and all(type(n) is int for n in protocol)):
+            raise fields.fail("protocol", "must be [major, minor]")
+        limits = Fields(fields.get("limits"), "limits")
+        return cls(
+            software=fields.text("software", _SOFTWARE),
+            limits=Limits(
+                stream_credit=limits.integer("stream_credit", 1024, 1 << 30),
+                session_credit=limits.integer("session_credit", MAX_PAYLOAD, 1 << 30),
+                max_streams=limits.integer("max_streams", 1, MAX_COUNT),
+                max_body=limits.integer("max_body", 1, 1 << 40),
+            ),
+            major=protocol[0],
+            minor=protocol[1],
+        )
+
+    def dump(self) -> dict[str, Any]:
+        """Return the payload as JSON has it."""
+        return {
+            "protocol": [self.major, self.minor],
+            "software": self.software,
+            "limits": asdict(self.limits),
+        }

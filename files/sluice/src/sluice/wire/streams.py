@@ -1,0 +1,72 @@
+"""One stream's half of the bookkeeping: what waits to be sent, and both directions' credit."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Optional
+
+from sluice.wire.frames import FrameType, encode
+
+# A turn of the round robin sends at most this much of one stream: a small answer beside a large one
+# waits for one such frame, not for 64 KiB.
+DATA_TURN = 16_384
+
+
+class Stream:
+    """A stream as one side sees it.
+
+    `send_credit`: bytes of data that may still be sent. `window`: bytes that the peer may still send.
+    `unconsumed`: bytes handed to the owner and not yet taken by `consume`. `owed`: bytes taken whose credit
+    has not been sent yet.
+    """
+
+    def __init__(self, number: int, send_credit: int, window: int) -> None:
+        self.number = number
+        self.send_credit = send_credit
+        self.window = window
+        self.unconsumed = 0
+        self.owed = 0
+        self.pending = 0
+        self.scheduled = False
+        self.local_ended = False
+        self.remote_ended = False
+        self.responded = False
+        self._outbox: deque[tuple[int, memoryview]] = deque()
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more can happen on this stream."""
+        return self.local_ended and self.remote_ended and not self._outbox and not self.unconsumed
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something is queued."""
+        return bool(self._outbox)
+
+    def queue(self, frame_type: int, payload: bytes) -> None:
+        """Queue a frame behind what is queued already; data of any length, other payloads of one frame."""
+        if frame_type == FrameType.DATA:
+            self.pending += len(payload)
+        self._outbox.append((frame_type, memoryview(payload)))
+
+    def drop_queued(self) -> None:
+        """Forget what has not been sent."""
+        self._outbox.clear()
+        self.pending = 0
+
+    def next_frame(self, session_credit: int) -> Optional[tuple[bytes, int]]:
+        """Return the next frame that credit allows and the bytes of data in it, or None."""
+        frame_type, payload = self._outbox[0]
+        if frame_type != FrameType.DATA:
+            self._outbox.popleft()
+            return encode(frame_type, self.number, bytes(payload)), 0
+        size = min(len(payload), self.send_credit, session_credit, DATA_TURN)
+        if size <= 0:
+            return None
+        if size == len(payload):
+            self._outbox.popleft()
+        else:
+            self._outbox[0] = (frame_type, payload[size:])
+        self.send_credit -= size
+        self.pending -= size
+        return encode(frame_type, self.number, bytes(payload[:size])), size
