@@ -24,19 +24,32 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 MAIN = b"import sys\n\nfrom sluice.cli import main\n\nsys.exit(main())\n"
 
 
-def commit(root: Path) -> str:
-    """Return the commit of the tree (12 hex digits, `-dirty` behind it where the package differs), or `unknown`."""
+def commit() -> str:
+    """Return the last commit that changed the distribution (12 hex digits).
+
+    Where its files differ from that commit a digest of them follows, and without git it stands alone: code
+    that differs never has the same name.
+    """
     try:
-        head = _git(root, "rev-parse", "--short=12", "HEAD")
-        changed = _git(root, "status", "--porcelain", "--", str(HERE))
+        head = _git("log", "-1", "--format=%h", "--abbrev=12", "--", ".")
+        changed = _git("status", "--porcelain", "--", ".")
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return f"{head}-dirty" if changed else head
+        return f"d{_digest()}"
+    return f"{head}.d{_digest()}" if changed or not head else head
 
 
-def _git(root: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True)
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(HERE), *arguments], capture_output=True, text=True, check=True)
     return done.stdout.strip()
+
+
+def _digest() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(
+        path for path in HERE.rglob("*") if path.is_file() and "__pycache__" not in path.parts
+    ):
+        digest.update(str(path.relative_to(HERE)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:8]
 
 
 def own_files() -> dict[str, bytes]:
@@ -53,8 +66,19 @@ def library_files(cache: Path) -> dict[str, bytes]:
     target = cache / f"zipapp-{key}"
     if not (target / ".complete").exists():
         subprocess.run(
-            [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", "--no-deps", "--upgrade"]
-            + ["--require-hashes", "--only-binary=:all:", "--target", str(target), "-r", str(LOCK)],
+            [
+                *(
+                    sys.executable,
+                    "-m",
+                    "pip",
+                    "install",
+                    "--quiet",
+                    "--no-compile",
+                    "--no-deps",
+                    "--upgrade",
+                ),
+                *("--require-hashes", "--only-binary=:all:", "--target", str(target), "-r", str(LOCK)),
+            ],
             check=True,
         )
         (target / ".complete").touch()
@@ -85,7 +109,7 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         files = {**own_files(), **library_files(arguments.cache or Path(scratch))}
-    files["sluice/_build.py"] = f'"""Made by the build."""\n\nCOMMIT = "{commit(HERE)}"\n'.encode()
+    files["sluice/_build.py"] = f'"""Made by the build."""\n\nCOMMIT = "{commit()}"\n'.encode()
     files["__main__.py"] = MAIN
     built = archive(files)
     if arguments.out.exists() and arguments.out.read_bytes() == built:

@@ -1,0 +1,73 @@
+#!/usr/bin/env python3
+"""Build the wheel for the gateway VM, named after its commit: `sluice-0.1.0+<commit>-py3-none-any.whl`.
+
+The build runs on a copy, with the tools of the environment that runs this script (hatchling), and leaves the
+tree as it was. Its bytes depend on content alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from build_zipapp import HERE, commit
+
+sys.path.insert(0, str(HERE / "src"))
+
+from sluice.version import RELEASE
+
+SOURCE_DATE = "315532800"  # 1980-01-01, the oldest time a zip file can hold
+
+
+def build(out: Path, version: str, made_from: str) -> Path:
+    """Build into `out` and return the wheel's path."""
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch) / "sluice"
+        shutil.copytree(HERE, copy, ignore=shutil.ignore_patterns("__pycache__", "dist", "*.egg-info"))
+        (copy / "src" / "sluice" / "_build.py").write_text(
+            f'"""Made by the build."""\n\nCOMMIT = "{made_from}"\n'
+        )
+        settings = (copy / "pyproject.toml").read_text()
+        settings = settings.replace('dynamic = ["version"]', f'version = "{version}"')
+        settings = settings.split("[tool.hatch.version]")[0] + (
+            '[tool.hatch.build.targets.wheel]\npackages = ["src/sluice"]\n'
+        )
+        (copy / "pyproject.toml").write_text(settings)
+        subprocess.run(
+            [
+                *(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"),
+                *("--no-index", "--wheel-dir", str(out), str(copy)),
+            ],
+            check=True,
+            env={**os.environ, "SOURCE_DATE_EPOCH": SOURCE_DATE},
+        )
+    return out / f"sluice-{version}-py3-none-any.whl"
+
+
+def main() -> int:
+    """Build unless this version's wheel is there; remove wheels of other versions; print the wheel's path."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="the directory to write into")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    made_from = commit()
+    version = f"{RELEASE}+{made_from}"
+    wheel = arguments.out / f"sluice-{version}-py3-none-any.whl"
+    state = "unchanged"
+    if not wheel.exists():
+        build(arguments.out, version, made_from)
+        state = "built"
+    for other in arguments.out.glob("sluice-*.whl"):
+        if other != wheel:
+            other.unlink()
+    print(f"{wheel}: {state}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
