@@ -1,0 +1,52 @@
+# Everything a person runs. `make help` lists it.
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+VENV := .venv
+PY := $(VENV)/bin/python
+
+help: ## List the commands
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.complete: requirements-dev.txt demo/prepare.sh
+	@demo/prepare.sh venv $(VENV)
+
+venv: $(VENV)/.complete ## The Python environment of controller, checks and tests
+
+demo: ## Sluice on this machine: hosts, Slurm, vLLM, a first answer (needs root)
+	@demo/prepare.sh preflight
+	@$(MAKE) --no-print-directory venv
+	@$(PY) -m demo up
+
+chat: venv ## Chat with the demo's model in the terminal
+	@$(PY) -m demo chat
+
+demo-status: venv ## The demo's hosts, models and jobs
+	@$(PY) -m demo status
+
+demo-down: venv ## End the demo; caches stay
+	@$(PY) -m demo down
+
+demo-clean: venv ## End the demo and remove what it left in the checkout
+	@$(PY) -m demo clean
+
+check: venv ## Lint, types, unit tests (under 3 minutes)
+	@$(PY) -m tests.run check
+
+test: ## Everything once: check, integration, system, browser (needs root)
+	@demo/prepare.sh preflight --name test --subnet 10.78.0
+	@$(MAKE) --no-print-directory venv
+	@$(PY) -m tests.run check integration system
+
+integration: venv ## Real sshd, fake Slurm, stub engine
+	@$(PY) -m tests.run integration
+
+system: venv ## The test bed: real hosts, real Slurm, real vLLM, the browser (needs root)
+	@$(PY) -m tests.run system
+
+format: venv ## Format the Python code
+	@$(VENV)/bin/ruff format .
+	@$(VENV)/bin/ruff check --fix .
+
+.PHONY: help venv demo chat demo-status demo-down demo-clean check test integration system format
