@@ -10,7 +10,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from demo.bed import preflight
+from demo.bed import preflight, registry
 from demo.bed.bed import Bed
 from demo.bed.errors import BedError
 from demo.bed.progress import Progress
@@ -24,14 +24,21 @@ def main() -> int:
     arguments = _parser().parse_args()
     progress = Progress()
     try:
-        bed = Bed(arguments.name, arguments.subnet, Path(arguments.state), report=progress)
-        return int(arguments.action(bed, arguments, progress))
+        return int(arguments.action(_bed(arguments, progress), arguments, progress))
     except (BedError, ValueError) as error:
         print(f"bed: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("bed: interrupted", file=sys.stderr)
         return 130
+
+
+def _bed(arguments: argparse.Namespace, progress: Progress) -> Bed:
+    """The bed that the command line names; what it leaves out is as in the bed of that name that is up."""
+    entry = registry.find(arguments.name)
+    up_state = entry.state if entry else os.environ.get("SLUICE_BED_STATE", ".demo")
+    subnet = arguments.subnet or (entry.subnet if entry else "10.77.0")
+    return Bed(arguments.name, subnet, Path(arguments.state or up_state), report=progress)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -41,9 +48,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--name", default="demo", help="keeps beds apart: 1-7 letters, digits (%(default)s)")
-    common.add_argument("--subnet", default="10.77.0", help="first three octets of its /24 (%(default)s)")
-    state = os.environ.get("SLUICE_BED_STATE", ".demo")
-    common.add_argument("--state", default=state, help="folder for all it keeps ($SLUICE_BED_STATE or .demo)")
+    common.add_argument("--subnet", help="first three octets of its /24 (10.77.0)")
+    common.add_argument("--state", help="folder for all it keeps ($SLUICE_BED_STATE or .demo)")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, action: object, text: str) -> argparse.ArgumentParser:
@@ -54,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     add("up", _up, "bring the hosts up; does nothing where they are")
     add("down", _down, "end the hosts and their network; caches stay")
     add("clean", _clean, "down, and remove the state folder")
-    status = add("status", _status, "show every host's address, whether it is up, and its memory")
+    status = add("status", _status, "show hosts, whether up, and memory; status 3 if any is off")
     status.add_argument("--json", action="store_true", help="print JSON")
     for name, action, text in (
         ("power-cut", _power_cut, "switch a host off without warning; it stays off"),

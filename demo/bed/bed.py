@@ -272,11 +272,12 @@ class Bed:
         registry.unregister(self.plan.name)
 
     def _check_own(self, entry: registry.Entry | None) -> None:
-        if entry is not None and entry.state != str(self.state):
-            raise BedError(
-                f"a bed named {self.plan.name} is up from {entry.state}",
-                f"use that --state, or another --name than {self.plan.name}",
-            )
+        if entry is None or (entry.state, entry.subnet) == (str(self.state), self.plan.subnet):
+            return
+        raise BedError(
+            f"a bed named {self.plan.name} is up from {entry.state} on {entry.subnet}.0/24",
+            f"use that --state and --subnet, or another --name than {self.plan.name}",
+        )
 
     def _host(self, name: str) -> Host:
         return Host(self.plan, name, self.state, self.cache)

@@ -24,7 +24,6 @@ PACKAGES = (
 )  # fmt: skip
 _RECIPE = 1
 # Cleaned where the base is made, so that every guest gets its own: host keys, machine id.
-# apt would take the base's empty lists for fresh ones: their time goes back to the epoch.
 _FINISH = """set -eu
 root=$1
 chroot "$root" update-ca-certificates >/dev/null
@@ -32,7 +31,6 @@ rm -f "$root"/etc/ssh/ssh_host_*
 rm -f "$root"/etc/machine-id "$root"/var/lib/dbus/machine-id "$root"/etc/resolv.conf "$root"/etc/hostname
 chroot "$root" systemctl disable --quiet e2scrub_reap.service apt-daily.timer apt-daily-upgrade.timer \
   dpkg-db-backup.timer || true
-touch -d @0 "$root"/var/lib/apt/lists "$root"/var/lib/apt/lists/partial
 """
 
 
@@ -118,6 +116,8 @@ class BaseImage:
              f"--file={self.archive}", f"--directory={fresh}"],
             timeout=300,
         )  # fmt: skip
+        # Ansible's cache_valid_time would take the base's empty lists for fresh ones.
+        os.utime(fresh / "var/lib/apt/lists", (0, 0))
         fresh.rename(self.tree)
 
 

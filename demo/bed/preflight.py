@@ -35,8 +35,8 @@ def failures(bed: str, state: Path, cache: Path, needs: Needs) -> list[BedError]
     """What stands against the bed named ``bed``, each with its remedy; empty if nothing does."""
     checks: list[Callable[[], None]] = [
         _check_root,
-        lambda: _check_disk([state, cache], needs.disk),
-        lambda: _check_memory(bed, needs.memory),
+        lambda: check_disk([state, cache], needs.disk),
+        lambda: check_memory(bed, needs.memory),
         _check_kernel,
         _check_apt,
         _check_pip,
@@ -67,7 +67,8 @@ def _check_root() -> None:
         raise BedError("this needs root: it makes network namespaces and mounts", "run it again with sudo")
 
 
-def _check_disk(folders: list[Path], needed: int) -> None:
+def check_disk(folders: list[Path], needed: int) -> None:
+    """Refuse where a file system that one of the folders lies on has less than ``needed`` bytes free."""
     for folder in folders:
         existing = next(path for path in (folder, *folder.parents) if path.exists())
         free = shutil.disk_usage(existing).free
@@ -78,7 +79,8 @@ def _check_disk(folders: list[Path], needed: int) -> None:
             )
 
 
-def _check_memory(bed: str, needed: int) -> None:
+def check_memory(bed: str, needed: int) -> None:
+    """Refuse where less than ``needed`` bytes of memory are available and ``bed`` is not up already."""
     if any(entry.name == bed and entry.complete for entry in registry.entries()):
         return
     available = available_memory(Path("/proc/meminfo").read_text())

@@ -1,0 +1,42 @@
+"""Whether a machine can carry a bed: the checks that need no machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from demo.bed import preflight, registry
+from demo.bed.errors import BedError
+from demo.bed.registry import Entry
+
+GIB = 1024**3
+
+
+def test_available_memory_is_the_kernels_estimate() -> None:
+    assert preflight.available_memory("MemTotal: 900 kB\nMemAvailable:   512 kB\n") == 512 * 1024
+
+
+def test_a_machine_without_that_estimate_is_refused() -> None:
+    with pytest.raises(BedError, match="no MemAvailable"):
+        preflight.available_memory("MemTotal: 900 kB\n")
+
+
+def test_too_little_disk_names_folder_figures_and_remedy(tmp_path: Path) -> None:
+    with pytest.raises(BedError, match=r"GiB free, 1000000\.0 GiB are needed.*SLUICE_CACHE"):
+        preflight.check_disk([tmp_path / "not" / "made" / "yet"], 10**6 * GIB)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_memory_too_short_for_a_second_bed_names_the_one_that_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "entries", lambda: [Entry("demo", "10.77.0", "/x", complete=True)])
+
+    with pytest.raises(BedError, match="the bed demo is up: take it down first"):
+        preflight.check_memory("test", 10**6 * GIB)
+
+
+def test_memory_is_no_matter_for_a_bed_that_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "entries", lambda: [Entry("demo", "10.77.0", "/x", complete=True)])
+
+    preflight.check_memory("demo", 10**6 * GIB)
