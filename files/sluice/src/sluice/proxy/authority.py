@@ -119,7 +119,7 @@ class Authenticator:
         if key is None:
             self._metrics.authority("malformed")
             raise _invalid(
-                "No API key was given, or it is not one of this service: send `Authorization: Bearer sk-sluice-…`."
+                "No API key was given, or none of this service: send `Authorization: Bearer sk-sluice-…`."
             )
         principal = await self._known(credential(key))
         if principal is None or (principal.expires is not None and principal.expires <= time.time()):

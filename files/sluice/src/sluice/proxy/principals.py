@@ -1,4 +1,4 @@
-"""The cache of principals: who a key belongs to, for how long that may be believed. Pure: times are handed in."""
+"""The cache of principals: whose a key is, and how long that is believed. Pure: times are handed in."""
 
 from __future__ import annotations
 

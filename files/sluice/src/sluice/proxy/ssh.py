@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import logging
 import socket
 import threading
+from collections.abc import Callable, Sequence
 
 import paramiko
 
@@ -139,10 +141,11 @@ class SshTransport:
 
     # --- On threads of our own ----------------------------------------------------------------------------
 
-    def _call(self, function: object, *arguments: object) -> None:
-        assert self._loop is not None
+    def _call(self, function: Callable[..., None], *arguments: object) -> None:
+        if self._loop is None:
+            return
         try:
-            self._loop.call_soon_threadsafe(function, *arguments)  # type: ignore[arg-type]
+            self._loop.call_soon_threadsafe(function, *arguments)
         except RuntimeError:
             self.close()  # the loop is gone, and with it everybody who could listen
 
@@ -308,10 +311,8 @@ class SshTransport:
 
 
 def _shut(connection: socket.socket) -> None:
-    try:
+    with contextlib.suppress(OSError):  # not connected any more, or closed by its thread already
         connection.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass  # not connected any more, or closed by its thread already
 
 
 def _pinned_keys(config: ClusterConfig) -> dict[str, paramiko.PKey]:
@@ -348,7 +349,7 @@ def _signatures(kind: str) -> list[str]:
     return ["rsa-sha2-512", "rsa-sha2-256"] if kind == "ssh-rsa" else [kind]
 
 
-def _first(offered: tuple[str, ...], wanted: list[str]) -> tuple[str, ...]:
+def _first(offered: Sequence[str], wanted: list[str]) -> tuple[str, ...]:
     preferred = [name for name in wanted if name in offered]
     return (*preferred, *(name for name in offered if name not in preferred))
 

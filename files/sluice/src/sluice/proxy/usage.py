@@ -20,8 +20,8 @@ BACKOFF_MAX = 30.0
 class UsageQueue:
     """Holds settled usage until the authority has taken it.
 
-    A record leaves the queue only after the authority's answer, so it may arrive twice, under the same id. When
-    MOST_HELD wait, the oldest are dropped and counted.
+    A record leaves the queue only after the authority's answer, so it may arrive twice, under the same id.
+    When MOST_HELD wait, the oldest are dropped and counted.
     """
 
     def __init__(self, client: AuthorityClient, interval: float, metrics: Metrics) -> None:
@@ -58,7 +58,7 @@ class UsageQueue:
             except AuthorityUnreachable:
                 return False
             except UsageRefused as error:
-                log.error(
+                log.warning(
                     "the authority refuses usage records", extra={"why": str(error), "count": len(batch)}
                 )
                 self._metrics.usage_dropped(len(batch))

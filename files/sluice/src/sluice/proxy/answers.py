@@ -1,0 +1,113 @@
+"""HTTP answers in the shapes of the OpenAI API."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from aiohttp import web
+
+from sluice.errors import SluiceError, error_type
+from sluice.records import ModelStatus
+
+# What an engine says of a request that it refuses is at most this long.
+MAX_ENGINE_MESSAGE = 2000
+BOUNDARY = b"\n\n"
+
+
+def headers(request_id: str) -> dict[str, str]:
+    """Return the headers that every answer has."""
+    return {"X-Request-Id": request_id, "Cache-Control": "no-store", "Server": "sluice"}
+
+
+def document(request_id: str, body: dict[str, Any], status: int = 200) -> web.Response:
+    """Return a JSON answer."""
+    return whole(request_id, dump(body), status, "application/json")
+
+
+def whole(request_id: str, body: bytes, status: int, content_type: str) -> web.Response:
+    """Return an answer with all of its body."""
+    return web.Response(body=body, status=status, content_type=content_type, headers=headers(request_id))
+
+
+def error(request_id: str, fault: SluiceError, allow: str = "") -> web.Response:
+    """Return the answer for a fault; `allow` is the list of methods that a path knows."""
+    response = document(request_id, fault.to_openai(request_id), fault.status)
+    if allow:
+        response.headers["Allow"] = allow
+    if fault.retry_after is not None:
+        response.headers["Retry-After"] = str(max(1, math.ceil(fault.retry_after)))
+    if fault.status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def error_event(request_id: str, fault: SluiceError, before: bytes) -> bytes:
+    """Return the event that ends a broken stream; `before` is what was sent last."""
+    gap = b"" if before.endswith(BOUNDARY) else BOUNDARY
+    return gap + b"data: " + dump(fault.to_openai(request_id)) + BOUNDARY
+
+
+def stream(request_id: str) -> web.StreamResponse:
+    """Return the start of an event stream. X-Accel-Buffering keeps nginx from collecting it."""
+    return web.StreamResponse(
+        status=200,
+        headers={**headers(request_id), "Content-Type": "text/event-stream", "X-Accel-Buffering": "no"},
+    )
+
+
+def refusal(request_id: str, status: int, raw: bytes) -> tuple[dict[str, Any], int, str]:
+    """Return body, status and code for an engine's own error answer, in the shape of all others.
+
+    What the engine says of a request that it does not take (4xx) is for the client; what it says of its own
+    faults is not.
+    """
+    if status == 429:
+        fault = SluiceError(
+            "overloaded", "The instance takes no more requests at the moment.", retry_after=1.0
+        )
+    elif 400 <= status < 500:
+        message, param = _engine_error(raw)
+        fault = SluiceError("invalid_request", message, param=param)
+        body = fault.to_openai(request_id)
+        body["error"]["type"] = error_type(status)
+        return body, status, fault.code
+    else:
+        fault = SluiceError("instance_failed", "The instance failed to answer.")
+    return fault.to_openai(request_id), fault.status, fault.code
+
+
+def _engine_error(raw: bytes) -> tuple[str, str | None]:
+    try:
+        answer = json.loads(raw)
+    except (ValueError, RecursionError):
+        answer = None
+    found = answer.get("error", answer) if isinstance(answer, dict) else None
+    message = found.get("message") if isinstance(found, dict) else None
+    param = found.get("param") if isinstance(found, dict) else None
+    if not isinstance(message, str) or not message:
+        message = "The engine does not take this request."
+    return message[:MAX_ENGINE_MESSAGE], param[:200] if isinstance(param, str) else None
+
+
+def model(status: ModelStatus) -> dict[str, Any]:
+    """Return a model as `GET /v1/models` shows it: OpenAI's fields, and its live state."""
+    return {
+        "id": status.name,
+        "object": "model",
+        "created": 0,
+        "owned_by": "sluice",
+        "status": status.status,
+        "ready": status.ready,
+        "starting": status.starting,
+        "expected_ready": status.expected_ready,
+        "context_length": status.context_length,
+        "capabilities": list(status.capabilities),
+        "description": status.description,
+    }
+
+
+def dump(body: dict[str, Any]) -> bytes:
+    """Return JSON without needless spaces."""
+    return json.dumps(body, separators=(",", ":")).encode()

@@ -1,0 +1,238 @@
+"""A cluster as the proxy sees it: its sessions, its models, and the demand that it is told of."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+
+from sluice.errors import RecordError, SluiceError
+from sluice.proxy.demand import Demand
+from sluice.proxy.keeper import SessionKeeper
+from sluice.proxy.session import Session, SessionLost
+from sluice.records import ModelStatus
+
+log = logging.getLogger("sluice.proxy.cluster")
+
+# Demand is reported when it changes, at most this often, and anyway every DEMAND_REFRESH (seconds).
+DEMAND_SPACING = 0.5
+DEMAND_REFRESH = 5.0
+
+
+class Cluster:
+    """One cluster: sessions in order of preference, and what its relay says of its models."""
+
+    def __init__(self, name: str, keepers: list[SessionKeeper]) -> None:
+        self.name = name
+        self.keepers = keepers
+        self.models: dict[str, ModelStatus] = {}
+        self.models_known = False
+        self.demand = Demand()
+        self._demand_changed = asyncio.Event()
+        self._reported: tuple[Session | None, dict[str, int]] = (None, {})
+
+    async def run(self) -> None:
+        """Keep sessions up, models known and demand told, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for keeper in self.keepers:
+                group.create_task(keeper.run())
+            group.create_task(self._poll_models())
+            group.create_task(self._report_demand())
+
+    # --- sessions -------------------------------------------------------------------------------------------
+
+    def session(self) -> Session | None:
+        """Return the first session that takes a request now."""
+        for keeper in self.keepers:
+            if keeper.session is not None and keeper.session.takes_requests:
+                return keeper.session
+        return None
+
+    def _control_session(self) -> Session | None:
+        """Return the first session for the proxy's own questions, for which streams are reserved."""
+        for keeper in self.keepers:
+            if keeper.session is not None and not keeper.session.leaving.done():
+                return keeper.session
+        return None
+
+    @property
+    def up(self) -> bool:
+        """Whether any session is up, with room or without."""
+        return any(keeper.state == "up" for keeper in self.keepers)
+
+    def unreachable(self) -> SluiceError:
+        """Return the error that says why no session takes a request."""
+        states = {keeper.state for keeper in self.keepers}
+        if "up" in states:
+            return SluiceError(
+                "overloaded",
+                "The cluster takes no more requests at the moment; try again soon.",
+                retry_after=1.0,
+            )
+        if "closed" in states:
+            return SluiceError(
+                "closed", "The cluster's administrators have closed it for now.", retry_after=60.0
+            )
+        return SluiceError(
+            "cluster_unreachable",
+            "The cluster cannot be reached at the moment; try again soon.",
+            retry_after=min(keeper.retry_after() for keeper in self.keepers),
+        )
+
+    async def wait_session(self, seconds: float) -> Session | None:
+        """Return a session as soon as one takes requests, or None after `seconds`."""
+        deadline = time.monotonic() + seconds
+        while (session := self.session()) is None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return None
+            await self._any_change(left)
+        return session
+
+    async def _any_change(self, seconds: float) -> None:
+        waits = [asyncio.create_task(keeper.wait_change(min(seconds, 1.0))) for keeper in self.keepers]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    # --- models ---------------------------------------------------------------------------------------------
+
+    async def _poll_models(self) -> None:
+        while True:
+            session = self._control_session()
+            if session is None:
+                await self._any_change(DEMAND_REFRESH)
+                continue
+            await self._ask_models(session)
+            await asyncio.sleep(self.keepers[0].config.models_interval)
+
+    async def _ask_models(self, session: Session) -> None:
+        try:
+            answer = await session.models()
+        except (SluiceError, SessionLost, RecordError, TimeoutError) as error:
+            log.warning(
+                "the relay does not tell its models",
+                extra={
+                    "cluster": self.name,
+                    "why": type(error).__name__,
+                    "field": getattr(error, "field", ""),
+                },
+            )
+            return
+        if answer.cluster != self.name and not self.models_known:
+            log.warning(
+                "the relay calls its cluster %s; the proxy's configuration calls it %s",
+                answer.cluster,
+                self.name,
+            )
+        self.models = {model.name: model for model in answer.models}
+        self.models_known = True
+
+    def retry_after(self, model: str) -> float:
+        """Return in how many seconds an instance of `model` may be ready, from 1 to 600."""
+        known = self.models.get(model)
+        expected = known.expected_ready if known is not None else None
+        wait = expected - time.time() if expected is not None else 15.0
+        return min(max(wait, 1.0), 600.0)
+
+    # --- demand ---------------------------------------------------------------------------------------------
+
+    def hold(self, model: str) -> None:
+        """Note that a request waits here for an instance."""
+        self.demand.hold(model)
+        self._demand_changed.set()
+
+    def release(self, model: str) -> None:
+        """Note that a request waits no more."""
+        self.demand.release(model)
+        self._demand_changed.set()
+
+    def sent_away(self, model: str, seconds: float) -> None:
+        """Note that a request was told to come back in `seconds`."""
+        self.demand.send_away(model, time.monotonic() + seconds)
+        self._demand_changed.set()
+
+    async def _report_demand(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(DEMAND_REFRESH):
+                    await self._demand_changed.wait()
+            self._demand_changed.clear()
+            await self._tell_demand()
+            await asyncio.sleep(DEMAND_SPACING)
+
+    async def _tell_demand(self) -> None:
+        """Tell one relay of all that waits; a relay told before, of which that is no longer so, of none."""
+        session = self._control_session()
+        if session is None:
+            return
+        waiting = self.demand.waiting(time.monotonic())
+        last, _ = self._reported
+        try:
+            if last is not None and last is not session and not last.lost.done():
+                await last.demand({})
+            await session.demand(waiting)
+        except (SluiceError, SessionLost, RecordError, TimeoutError) as error:
+            log.warning(
+                "the demand could not be told", extra={"cluster": self.name, "why": type(error).__name__}
+            )
+            return
+        self._reported = (session, waiting)
+
+
+class Fleet:
+    """All clusters, in order of preference."""
+
+    def __init__(self, clusters: list[Cluster]) -> None:
+        self.clusters = clusters
+
+    async def run(self) -> None:
+        """Run every cluster until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for cluster in self.clusters:
+                group.create_task(cluster.run())
+
+    @property
+    def keepers(self) -> list[SessionKeeper]:
+        """Every session of every cluster."""
+        return [keeper for cluster in self.clusters for keeper in cluster.keepers]
+
+    def models(self) -> dict[str, ModelStatus]:
+        """Return each model once, as the best cluster has it. Raises SluiceError when none can be asked."""
+        self._require_any()
+        found: dict[str, ModelStatus] = {}
+        for cluster in self.clusters:
+            for name, model in cluster.models.items():
+                if cluster.up and (name not in found or (model.ready and not found[name].ready)):
+                    found[name] = model
+        return found
+
+    def model(self, name: str) -> ModelStatus:
+        """Return one model. Raises SluiceError `model_not_found`, or why that cannot be told."""
+        for cluster in self.routes(name):
+            return cluster.models[name]
+        if not all(cluster.models_known for cluster in self.clusters):
+            raise self._unknown_yet()
+        raise SluiceError(
+            "model_not_found", "There is no such model; GET /v1/models lists those there are.", param="model"
+        )
+
+    def routes(self, name: str) -> list[Cluster]:
+        """Return the clusters that have the model: reachable first, then ready, then as configured."""
+        having = [cluster for cluster in self.clusters if name in cluster.models]
+        return sorted(having, key=lambda cluster: (not cluster.up, not cluster.models[name].ready))
+
+    def _require_any(self) -> None:
+        if not any(cluster.up and cluster.models_known for cluster in self.clusters):
+            raise self._unknown_yet()
+
+    def _unknown_yet(self) -> SluiceError:
+        for cluster in self.clusters:
+            if not cluster.up:
+                return cluster.unreachable()
+        return SluiceError(
+            "cluster_unreachable", "The cluster has not told its models yet; try again soon.", retry_after=1.0
+        )

@@ -1,0 +1,321 @@
+"""The OpenAI API: routes, checks and answers each request."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import re
+import secrets
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from sluice.errors import SluiceError
+from sluice.proxy import answers
+from sluice.proxy.authority import Authenticator
+from sluice.proxy.body import INLINE_PARSE, Asked, check, parse
+from sluice.proxy.cluster import Fleet
+from sluice.proxy.exchange import Exchange, next_bytes
+from sluice.proxy.intake import Intake
+from sluice.proxy.metrics import Metrics
+from sluice.proxy.session import Stream
+from sluice.proxy.tokens import TokenMeter
+from sluice.proxy.usage import UsageQueue
+from sluice.proxy.visit import CLIENT_LEFT, Visit
+from sluice.records import MODEL_NAME, PATHS, REQUEST_ID, ModelStatus, Principal, RequestHead, ResponseHead
+
+log = logging.getLogger("sluice.proxy.gateway")
+access = logging.getLogger("sluice.proxy.access")
+
+MODELS_PATH = "/v1/models"
+MODEL_PATH = re.compile(r"/v1/models/([^/]+)")
+MODEL_ROUTE = "/v1/models/{model}"
+# An answer up to this size goes out with its length; a larger one in chunks, as it comes.
+WHOLE = 256 * 1024
+# A client that reads nothing for this long is gone (seconds).
+STALLED = 300.0
+EVERYBODY = "all"
+
+Handler = Callable[[web.BaseRequest, Visit], Awaitable[web.StreamResponse]]
+
+
+class Gateway:
+    """Answers every request on the proxy's socket."""
+
+    def __init__(
+        self, fleet: Fleet, authenticator: Authenticator, usage: UsageQueue, intake: Intake, metrics: Metrics
+    ) -> None:
+        self._fleet = fleet
+        self._authenticator = authenticator
+        self._usage = usage
+        self._intake = intake
+        self._metrics = metrics
+        # Instances are chosen by it, so it need not outlive the process; nobody outside can compute it.
+        self._affinity_key = secrets.token_bytes(32)
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request; whatever happens, it is counted, logged and settled."""
+        visit = Visit(request_id=_request_id(request), method=request.method)
+        self._metrics.open_requests.inc()
+        try:
+            response = await self._answer(request, visit)
+            visit.status = response.status
+        except (asyncio.CancelledError, ConnectionError):
+            visit.status = CLIENT_LEFT
+            raise
+        finally:
+            self._metrics.open_requests.dec()
+            self._settle(visit)
+        return response
+
+    async def _answer(self, request: web.BaseRequest, visit: Visit) -> web.StreamResponse:
+        try:
+            return await self._dispatch(request, visit)
+        except SluiceError as fault:
+            return _refused(visit, fault, request)
+        except ConnectionError:
+            raise
+        except Exception:
+            # The last line of defence: a fault of ours is told without a trace, and logged without its text.
+            log.exception("fault in a request", extra={"request_id": visit.request_id})
+            return _refused(
+                visit, SluiceError("internal_error", "A fault of the service; it was logged."), request
+            )
+
+    def _settle(self, visit: Visit) -> None:
+        duration = visit.elapsed()
+        self._metrics.answered(visit.model, visit.status, visit.code, visit.first_byte, duration)
+        access.info("request", extra=visit.log_fields(duration))
+        record = visit.usage(duration)
+        if record is not None:
+            self._usage.add(record)
+
+    async def _dispatch(self, request: web.BaseRequest, visit: Visit) -> web.StreamResponse:
+        visit.route, allowed, handler = self._route(request.path)
+        if request.method != allowed:
+            raise SluiceError("method_not_allowed", f"This path takes {allowed} only.")
+        return await handler(request, visit)
+
+    def _route(self, path: str) -> tuple[str, str, Handler]:
+        """Return the route's name, its method and its handler. Raises SluiceError `path_not_found`."""
+        if path in PATHS:
+            return path, "POST", self._complete
+        if path == MODELS_PATH:
+            return path, "GET", self._list_models
+        if MODEL_PATH.fullmatch(path):
+            return MODEL_ROUTE, "GET", self._show_model
+        raise SluiceError(
+            "path_not_found",
+            "There is no such path; there are /v1/models, /v1/chat/completions and /v1/completions.",
+        )
+
+    # --- models ---------------------------------------------------------------------------------------------
+
+    async def _list_models(self, request: web.BaseRequest, visit: Visit) -> web.StreamResponse:
+        principal = await self._authenticate(request, visit)
+        models = self._fleet.models()
+        shown = [answers.model(models[name]) for name in sorted(models) if _may_use(principal, models[name])]
+        return answers.document(visit.request_id, {"object": "list", "data": shown})
+
+    async def _show_model(self, request: web.BaseRequest, visit: Visit) -> web.StreamResponse:
+        principal = await self._authenticate(request, visit)
+        match = MODEL_PATH.fullmatch(request.path)
+        model = self._find(match.group(1) if match else "", principal, visit)
+        # Asked after the model is known to be there and allowed: an unreachable cluster has no live state.
+        live = self._fleet.models().get(model.name, model)
+        return answers.document(visit.request_id, answers.model(live))
+
+    async def _authenticate(self, request: web.BaseRequest, visit: Visit) -> Principal:
+        visit.principal = await self._authenticator.principal(request.headers.get("Authorization"))
+        return visit.principal
+
+    def _find(self, name: str, principal: Principal, visit: Visit) -> ModelStatus:
+        """Return the model if there is one and it is allowed. Raises SluiceError."""
+        if not MODEL_NAME.fullmatch(name):
+            raise SluiceError(
+                "model_not_found", "There is no such model; GET /v1/models lists those there are."
+            )
+        model = self._fleet.model(name)
+        visit.model = model.name
+        if not _may_use(principal, model):
+            raise SluiceError("model_not_allowed", "Your groups may not use this model.", param="model")
+        return model
+
+    # --- completions ----------------------------------------------------------------------------------------
+
+    async def _complete(self, request: web.BaseRequest, visit: Visit) -> web.StreamResponse:
+        capability = PATHS[visit.route]
+        self._intake.announce(request)
+        principal = await self._authenticate(request, visit)
+        body = await self._intake.read(request)
+        try:
+            raw = body.bytes()
+            visit.bytes_in = len(raw)
+            asked = check(await _parse(raw), capability)
+            model = self._find(asked.model, principal, visit)
+            if capability not in model.capabilities:
+                raise SluiceError(
+                    "invalid_request", f"This model does not serve {visit.route}.", param="model"
+                )
+            stream, head = await self._send(visit, principal, asked, raw)
+        finally:
+            body.release()
+        try:
+            return await self._return(request, visit, stream, head)
+        finally:
+            stream.close()
+
+    async def _send(
+        self, visit: Visit, principal: Principal, asked: Asked, raw: bytes
+    ) -> tuple[Stream, ResponseHead]:
+        head = RequestHead(
+            id=visit.request_id,
+            model=asked.model,
+            method="POST",
+            path=visit.route,
+            user=principal.user,
+            class_=principal.class_,
+            length=len(raw),
+            affinity=self._affinity(principal.user, asked),
+        )
+        exchange = Exchange(self._fleet, self._metrics, head, raw)
+        visit.sent_on = visit.elapsed()
+        try:
+            return await exchange.open()
+        finally:
+            visit.cluster, visit.instance = exchange.cluster, exchange.instance
+
+    def _affinity(self, user: str, asked: Asked) -> str:
+        text = "\0".join((user, asked.model, asked.prefix)).encode("utf-8", "surrogatepass")
+        return hashlib.blake2b(text, key=self._affinity_key, digest_size=32).hexdigest()
+
+    # --- answers --------------------------------------------------------------------------------------------
+
+    async def _return(
+        self, request: web.BaseRequest, visit: Visit, stream: Stream, head: ResponseHead
+    ) -> web.StreamResponse:
+        if head.status >= 400:
+            return await _engine_refusal(visit, stream, head)
+        if head.status != 200:
+            raise SluiceError(
+                "instance_failed", "The instance answered with a status that makes no sense here."
+            )
+        meter = TokenMeter(PATHS[visit.route])
+        try:
+            if head.content_type == "text/event-stream":
+                return await _pass_events(request, visit, stream, meter)
+            return await _pass_whole(request, visit, stream, head, meter)
+        finally:
+            visit.tokens = meter.count()
+
+
+async def _pass_events(
+    request: web.BaseRequest, visit: Visit, stream: Stream, meter: TokenMeter
+) -> web.StreamResponse:
+    """Pass an event stream on, as fast as its reader reads."""
+    data = await next_bytes(stream)  # before a byte has gone out, an error still has a status of its own
+    response = answers.stream(visit.request_id)
+    await response.prepare(request)
+    last = answers.BOUNDARY
+    try:
+        while data:
+            await _pass_on(request, visit, response, data)
+            meter.feed(data)
+            stream.consume(len(data))
+            last = data
+            data = await next_bytes(stream)
+    except SluiceError as fault:
+        visit.code = fault.code
+        await _pass_on(request, visit, response, answers.error_event(visit.request_id, fault, last))
+    await response.write_eof()
+    return response
+
+
+async def _pass_whole(
+    request: web.BaseRequest, visit: Visit, stream: Stream, head: ResponseHead, meter: TokenMeter
+) -> web.StreamResponse:
+    """Return an answer that is no stream: with its length if it is small, in chunks if not."""
+    parts: list[bytes] = []
+    size = 0
+    while size <= WHOLE:
+        data = await next_bytes(stream)
+        if not data:
+            visit.sending(size)
+            return answers.whole(visit.request_id, b"".join(parts), 200, head.content_type)
+        meter.feed(data)
+        stream.consume(len(data))
+        parts.append(data)
+        size += len(data)
+    return await _pass_chunks(request, visit, stream, head, meter, b"".join(parts))
+
+
+async def _pass_chunks(
+    request: web.BaseRequest,
+    visit: Visit,
+    stream: Stream,
+    head: ResponseHead,
+    meter: TokenMeter,
+    first: bytes,
+) -> web.StreamResponse:
+    response = web.StreamResponse(
+        status=200, headers={**answers.headers(visit.request_id), "Content-Type": head.content_type}
+    )
+    await response.prepare(request)
+    await _pass_on(request, visit, response, first)
+    try:
+        while data := await next_bytes(stream):
+            await _pass_on(request, visit, response, data)
+            meter.feed(data)
+            stream.consume(len(data))
+    except SluiceError as fault:
+        # Half a document has no place for an error: the missing last chunk tells the client.
+        visit.code = fault.code
+        if request.transport is not None:
+            request.transport.close()
+        raise ConnectionResetError from None
+    await response.write_eof()
+    return response
+
+
+async def _pass_on(request: web.BaseRequest, visit: Visit, response: web.StreamResponse, data: bytes) -> None:
+    """Write, and come back when the client has room for more."""
+    visit.sending(len(data))
+    await response.write(data)
+    try:
+        async with asyncio.timeout(STALLED):
+            await request.writer.drain()
+    except TimeoutError:
+        raise ConnectionResetError from None
+
+
+async def _engine_refusal(visit: Visit, stream: Stream, head: ResponseHead) -> web.StreamResponse:
+    raw = bytearray()
+    while len(raw) <= WHOLE and (data := await next_bytes(stream)):
+        stream.consume(len(data))
+        raw += data
+    body, status, visit.code = answers.refusal(visit.request_id, head.status, bytes(raw))
+    return answers.document(visit.request_id, body, status)
+
+
+async def _parse(raw: bytes) -> dict[str, object]:
+    if len(raw) <= INLINE_PARSE:
+        return parse(raw)
+    return await asyncio.to_thread(parse, raw)
+
+
+def _may_use(principal: Principal, model: ModelStatus) -> bool:
+    return EVERYBODY in model.groups or not set(model.groups).isdisjoint(principal.groups)
+
+
+def _refused(visit: Visit, fault: SluiceError, request: web.BaseRequest) -> web.Response:
+    visit.code = fault.code
+    allow = ""
+    if fault.code == "method_not_allowed":
+        allow = "POST" if visit.route in PATHS else "GET"
+    return answers.error(visit.request_id, fault, allow)
+
+
+def _request_id(request: web.BaseRequest) -> str:
+    given = request.headers.get("X-Request-Id", "")
+    return given if REQUEST_ID.fullmatch(given) else "req-" + secrets.token_hex(16)

@@ -1,0 +1,207 @@
+"""The process: puts the parts together, listens, and stops in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from sluice.errors import ConfigError
+from sluice.proxy.authority import Authenticator, AuthorityClient
+from sluice.proxy.cluster import Cluster, Fleet
+from sluice.proxy.config import ClusterConfig, ProxyConfig
+from sluice.proxy.gateway import Gateway
+from sluice.proxy.intake import Intake
+from sluice.proxy.keeper import SessionKeeper
+from sluice.proxy.metrics import Metrics
+from sluice.proxy.principals import PrincipalCache
+from sluice.proxy.ssh import SshTransport
+from sluice.proxy.status import Status
+from sluice.proxy.transport import Transport
+from sluice.proxy.usage import UsageQueue
+
+log = logging.getLogger("sluice.proxy")
+
+SOCKET_MODE = 0o660
+BACKLOG = 1024
+# On SIGTERM open requests have this long to end (seconds); systemd's own limit is 90.
+DRAIN_SECONDS = 30.0
+
+MakeTransport = Callable[[ClusterConfig], Transport]
+
+
+class Service:
+    """The whole proxy. `make_transport` makes the connection for a cluster's entry."""
+
+    def __init__(self, config: ProxyConfig, make_transport: MakeTransport = SshTransport) -> None:
+        self._config = config
+        self.metrics = Metrics()
+        self.fleet = _fleet(config, make_transport)
+        self.metrics.watch(self.fleet.keepers)
+        self.authority = AuthorityClient(config.authority_socket)
+        self.usage = UsageQueue(self.authority, config.usage_batch, self.metrics)
+        authenticator = Authenticator(
+            self.authority, PrincipalCache(config.principal_ttl, config.principal_stale), self.metrics
+        )
+        self.gateway = Gateway(
+            self.fleet, authenticator, self.usage, Intake(config.max_body, self.metrics), self.metrics
+        )
+        self.status = Status(self.fleet, self.authority, self.usage, self.metrics)
+        self._open = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._runners: list[web.ServerRunner] = []
+        self._sites: list[web.BaseSite] = []
+
+    async def start(self) -> None:
+        """Listen, and begin to connect. Raises ConfigError when an address cannot be had."""
+        # Cancelled with its client: that is what stops the work of an instance nobody listens to.
+        api = web.Server(self._counted, handler_cancellation=True, auto_decompress=False, access_log=None)
+        await self._listen(api, _unix_socket(self._config.socket))
+        status = web.Server(self.status.handle, access_log=None)
+        await self._listen(status, _loopback(self._config.status_port))
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self.fleet.run()), loop.create_task(self.usage.run())]
+
+    async def _listen(self, server: web.Server, listener: socket.socket) -> None:
+        runner = web.ServerRunner(server, shutdown_timeout=1.0)
+        await runner.setup()
+        site = web.SockSite(runner, listener, backlog=BACKLOG)
+        await site.start()
+        self._runners.append(runner)
+        self._sites.append(site)
+
+    async def _counted(self, request: web.BaseRequest) -> web.StreamResponse:
+        self._open += 1
+        self._quiet.clear()
+        try:
+            return await self.gateway.handle(request)
+        finally:
+            self._open -= 1
+            if not self._open:
+                self._quiet.set()
+
+    async def watch(self) -> None:
+        """Wait until a part of the process ends that never should, and raise what ended it."""
+        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+
+    async def stop(self, drain: float = DRAIN_SECONDS) -> None:
+        """Take no new connections, let open requests end for `drain` seconds, settle and let go."""
+        if self._sites:
+            await self._sites[0].stop()
+        if self._runners and self._runners[0].server is not None:
+            self._runners[0].server.pre_shutdown()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(drain):
+                await self._quiet.wait()
+        for runner in self._runners:
+            await runner.cleanup()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.usage.flush()
+        if len(self.usage):
+            log.error("usage records are lost with this process", extra={"count": len(self.usage)})
+        await self.authority.close()
+
+
+def _fleet(config: ProxyConfig, make_transport: MakeTransport) -> Fleet:
+    """Build the clusters; entries of one name are one cluster's sessions."""
+    keepers: dict[str, list[SessionKeeper]] = {}
+    for entry in config.clusters:
+        sessions = keepers.setdefault(entry.name, [])
+        sessions.append(SessionKeeper(entry, len(sessions), _factory(entry, make_transport)))
+    return Fleet([Cluster(name, sessions) for name, sessions in keepers.items()])
+
+
+def _factory(entry: ClusterConfig, make_transport: MakeTransport) -> Callable[[], Transport]:
+    return lambda: make_transport(entry)
+
+
+def _unix_socket(path: str) -> socket.socket:
+    """Bind the socket for nginx, open to owner and group only from its first moment."""
+    place = Path(path)
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISSOCK(place.lstat().st_mode):
+            place.unlink()  # left by a process that was killed
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o777 & ~SOCKET_MODE)
+    try:
+        listener.bind(path)
+    except OSError as error:
+        listener.close()
+        raise ConfigError(
+            f"socket: {path} cannot be bound ({error.strerror}); does its directory exist?"
+        ) from None
+    finally:
+        os.umask(before)
+    listener.setblocking(False)
+    return listener
+
+
+def _loopback(port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+    except OSError as error:
+        listener.close()
+        raise ConfigError(f"status_port: {port} cannot be bound ({error.strerror})") from None
+    listener.setblocking(False)
+    return listener
+
+
+async def serve(config: ProxyConfig) -> None:
+    """Run until SIGTERM or SIGINT. Raises what ends a part of the process that never should end."""
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_log_loop_fault)
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    service = Service(config)
+    await service.start()
+    _notify("READY=1")
+    log.info("listening", extra={"socket": config.socket, "status_port": config.status_port})
+    watching = loop.create_task(service.watch())
+    waiting = loop.create_task(stopping.wait())
+    try:
+        await asyncio.wait([watching, waiting], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        _notify("STOPPING=1")
+        log.info("stopping")
+        for task in (watching, waiting):
+            task.cancel()
+        ended = await asyncio.gather(watching, waiting, return_exceptions=True)
+        await service.stop()
+    for result in ended:
+        if isinstance(result, Exception):
+            raise result
+
+
+def _log_loop_fault(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what the event loop complains of by type and place; its own words can quote what was carried."""
+    fault = context.get("exception")
+    info = (type(fault), fault, fault.__traceback__) if isinstance(fault, BaseException) else None
+    log.error("fault in the event loop", exc_info=info)
+
+
+def _notify(word: str) -> None:
+    """Tell systemd (Type=notify) where we are; without it, nobody."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as messenger:
+        messenger.connect("\0" + address[1:] if address.startswith("@") else address)
+        messenger.sendall(word.encode())

@@ -1,0 +1,398 @@
+"""One session with one relay: the wire's state machine between a transport and the requests that use it.
+
+Everything here runs on the event loop's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from sluice.errors import RecordError, SluiceError
+from sluice.proxy.transport import Transport, TransportError
+from sluice.records import (
+    DemandHead,
+    ErrorHead,
+    Figures,
+    ModelsAnswer,
+    RequestHead,
+    ResponseHead,
+    decode_json,
+)
+from sluice.version import version
+from sluice.wire import events
+from sluice.wire.connection import Connection, Role
+from sluice.wire.frames import ProtocolError
+from sluice.wire.hello import Hello, Limits
+
+log = logging.getLogger("sluice.proxy.session")
+
+# What this side takes before it must grant more. The session's credit is that of all its streams together, so
+# that readers who stand still cannot use it up and stop the others.
+STREAM_CREDIT = 64 * 1024
+MAX_STREAMS = 256
+LIMITS = Limits(
+    stream_credit=STREAM_CREDIT,
+    session_credit=STREAM_CREDIT * MAX_STREAMS,
+    max_streams=MAX_STREAMS,
+    max_body=1,
+)
+# Of the relay's streams, this many stay free for the proxy's own questions.
+RESERVED_STREAMS = 4
+ANSWER_TIMEOUT = 10.0
+MAX_ANSWER = 4 * 1024 * 1024
+
+
+class SessionLost(Exception):
+    """The session ended under a stream; the text names the cause."""
+
+
+class Stream:
+    """One request on a session, as its handler sees it."""
+
+    def __init__(self, session: Session, number: int) -> None:
+        self._session = session
+        self.number = number
+        self._head: ResponseHead | None = None
+        self._chunks: collections.deque[bytes] = collections.deque()
+        self._complete = False
+        self._failure: SluiceError | SessionLost | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    async def response(self) -> ResponseHead:
+        """Wait for the head of the answer. Raises SluiceError (the relay's) or SessionLost."""
+        while self._head is None:
+            if self._failure is not None:
+                raise self._failure
+            await self._wait()
+        return self._head
+
+    async def read(self) -> bytes:
+        """Return the bytes that have come, or b"" at the end. Raises as `response` does, behind the data.
+
+        Whoever has passed them on says so by `consume`; until then the relay sends only so much more.
+        """
+        while not self._chunks:
+            if self._failure is not None:
+                raise self._failure
+            if self._complete:
+                return b""
+            await self._wait()
+        if len(self._chunks) == 1:
+            return self._chunks.popleft()
+        data = b"".join(self._chunks)
+        self._chunks.clear()
+        return data
+
+    @property
+    def complete(self) -> bool:
+        """Whether the answer has come whole, read or not."""
+        return self._complete
+
+    def consume(self, size: int) -> None:
+        """Say that `size` bytes have been passed on."""
+        self._session.consume(self.number, size)
+
+    def close(self) -> None:
+        """End the stream, wherever it stands: the relay is told at once if it still works on it."""
+        self._session.forget(self.number)
+
+    async def _wait(self) -> None:
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    # --- from the session ---------------------------------------------------------------------------------
+
+    def started(self, head: ResponseHead) -> None:
+        """Take the head of the answer."""
+        self._head = head
+        self._wake()
+
+    def received(self, data: bytes) -> None:
+        """Take bytes of the answer."""
+        self._chunks.append(data)
+        self._wake()
+
+    def ended(self) -> None:
+        """Learn that the answer is whole."""
+        self._complete = True
+        self._wake()
+
+    def failed(self, failure: SluiceError | SessionLost) -> None:
+        """Learn that nothing more will come."""
+        if not self._complete and self._failure is None:
+            self._failure = failure
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class Session:
+    """A connection with a relay that has said hello, until it is lost or the relay says go away.
+
+    `leaving` is done, with the go-away's code or "lost", when no new request may be opened; `lost`, with the
+    cause, when nothing goes any more; `idle` is set while no stream is open.
+    """
+
+    def __init__(self, transport: Transport, name: str) -> None:
+        self._transport = transport
+        self._name = name
+        self._wire = Connection(role=Role.PROXY, hello=Hello(software=_software(), limits=LIMITS))
+        self._streams: dict[int, Stream] = {}
+        self._loop = asyncio.get_running_loop()
+        self._flush_due = False
+        self._pongs: dict[bytes, asyncio.Future[None]] = {}
+        self._pings = 0
+        self._hello: asyncio.Future[Hello] = self._loop.create_future()
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self.leaving: asyncio.Future[str] = self._loop.create_future()
+        self.lost: asyncio.Future[str] = self._loop.create_future()
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            events.HelloReceived: self._on_hello,
+            events.ResponseStarted: self._on_response,
+            events.DataReceived: self._on_data,
+            events.StreamEnded: self._on_ended,
+            events.StreamFailed: self._on_failed,
+            events.PongReceived: self._on_pong,
+            events.GoAwayReceived: self._on_go_away,
+        }
+
+    # --- life -----------------------------------------------------------------------------------------------
+
+    async def start(self, timeout: float) -> Hello:
+        """Connect and exchange hellos within `timeout` seconds each. Raises TransportError."""
+        try:
+            await self._transport.connect(self)
+            self._flush()
+            async with asyncio.timeout(timeout):
+                return await asyncio.shield(self._hello)
+        except TimeoutError:
+            self.close("no hello came")
+            raise TransportError(f"{self._name}: the relay said no hello within {timeout:.0f} s") from None
+        except BaseException:
+            self.close("the start was given up")
+            raise
+
+    def close(self, why: str) -> None:
+        """End the session and every stream on it. Harmless when it is over already."""
+        if self.lost.done():
+            return
+        self.lost.set_result(why)
+        if not self.leaving.done():
+            self.leaving.set_result("lost")
+        if not self._hello.done():
+            self._hello.set_exception(TransportError(why))
+            self._hello.exception()  # seen: whoever waited is told, and nobody may be waiting
+        self._transport.close()
+        for waiting in self._pongs.values():
+            if not waiting.done():
+                waiting.set_result(None)
+        streams, self._streams = self._streams, {}
+        self.idle.set()
+        for stream in streams.values():
+            stream.failed(SessionLost(why))
+
+    def say_goodbye(self) -> None:
+        """Tell the relay that nothing new will come."""
+        if not self.lost.done():
+            self._wire.go_away("shutdown", "the proxy stops")
+            self._flush()
+
+    async def ping(self, timeout: float) -> None:
+        """Send a ping and wait for its echo; without one within `timeout` seconds the session is lost."""
+        self._pings += 1
+        payload = self._pings.to_bytes(8, "big")
+        echo = self._pongs[payload] = self._loop.create_future()
+        try:
+            if self._do(self._wire.ping, payload):
+                async with asyncio.timeout(timeout):
+                    await echo
+        except TimeoutError:
+            self.close(f"no answer to a ping within {timeout:.0f} s")
+        finally:
+            self._pongs.pop(payload, None)
+
+    # --- requests -------------------------------------------------------------------------------------------
+
+    @property
+    def open_streams(self) -> int:
+        """Streams that are not over."""
+        return len(self._streams)
+
+    @property
+    def takes_requests(self) -> bool:
+        """Whether a new request may be opened now."""
+        peer = self._wire.peer
+        if peer is None or self.leaving.done() or self.lost.done():
+            return False
+        return self._wire.open_streams < max(1, peer.limits.max_streams - RESERVED_STREAMS)
+
+    @property
+    def max_body(self) -> int:
+        """The largest body that the relay takes, in bytes."""
+        return self._wire.peer.limits.max_body if self._wire.peer is not None else 0
+
+    def request(self, head: RequestHead, body: bytes) -> Stream:
+        """Open a request and queue its body. Raises SluiceError when no stream is to be had."""
+        stream = self._track(self._wire.open_request(head))
+        self._wire.send_data(stream.number, body)
+        self._wire.send_end(stream.number)
+        self._flush_soon()
+        return stream
+
+    async def models(self) -> ModelsAnswer:
+        """Ask for the models. Raises SluiceError, SessionLost, RecordError, TimeoutError."""
+        return ModelsAnswer.parse(decode_json(await self._answer(self._wire.open_models())))
+
+    async def metrics(self) -> Figures:
+        """Ask for the figures of relay and scheduler. Raises as `models` does."""
+        return Figures.parse(decode_json(await self._answer(self._wire.open_metrics())))
+
+    async def demand(self, waiting: dict[str, int]) -> None:
+        """Report how many requests wait. Raises as `models` does."""
+        await self._answer(self._wire.open_demand(DemandHead(models=waiting)))
+
+    async def _answer(self, number: int) -> bytes:
+        stream = self._track(number)
+        self._flush_soon()
+        answer = bytearray()
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT):
+                head = await stream.response()
+                while data := await stream.read():
+                    answer += data
+                    stream.consume(len(data))
+                    if len(answer) > MAX_ANSWER:
+                        raise RecordError("", f"is larger than {MAX_ANSWER} bytes")
+        finally:
+            stream.close()
+        if head.status not in (200, 204):
+            raise RecordError("status", f"is {head.status}")
+        return bytes(answer)
+
+    def _track(self, number: int) -> Stream:
+        stream = self._streams[number] = Stream(self, number)
+        self.idle.clear()
+        return stream
+
+    def consume(self, number: int, size: int) -> None:
+        """Give credit for `size` bytes back to the relay."""
+        if self._do(self._wire.consume, number, size) and self._wire.has_data():
+            self._flush_soon()
+
+    def forget(self, number: int) -> None:
+        """Cancel a stream if it is not over; its handler wants nothing more of it."""
+        if self._streams.pop(number, None) is not None and self._do(self._wire.cancel, number):
+            self._flush_soon()
+        if not self._streams:
+            self.idle.set()
+
+    # --- bytes out ------------------------------------------------------------------------------------------
+
+    def _do(self, function: Callable[..., None], *arguments: Any) -> bool:
+        """Call the wire; return whether the session is still there afterwards."""
+        if self.lost.done():
+            return False
+        try:
+            function(*arguments)
+        except ProtocolError as error:
+            self.close(f"protocol: {error}")
+            return False
+        return True
+
+    def _flush_soon(self) -> None:
+        """Write at the end of this turn of the event loop, everything that came together at once."""
+        if not self._flush_due:
+            self._flush_due = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_due = False
+        if self.lost.done():
+            return
+        while self._wire.has_data() and self._transport.can_write():
+            data = self._wire.data_to_send()
+            if not data:
+                return
+            self._transport.write(data)
+
+    # --- bytes in: the transport's receiver -----------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes from the transport."""
+        if self.lost.done():
+            return
+        try:
+            found = self._wire.receive(data)
+        except ProtocolError as error:
+            log.warning("the relay broke the protocol: %s", error, extra={"session": self._name})
+            self._flush()
+            self.close(f"protocol: {error}")
+            return
+        for event in found:
+            handler = self._handlers.get(type(event))
+            if handler is not None:
+                handler(event)
+        if self._wire.has_data():
+            self._flush_soon()
+
+    def writable(self) -> None:
+        """Go on writing."""
+        self._flush()
+
+    def connection_lost(self, error: TransportError) -> None:
+        """Learn that the transport has ended."""
+        self.close(str(error))
+
+    def _on_hello(self, event: events.HelloReceived) -> None:
+        if not self._hello.done():
+            self._hello.set_result(event.hello)
+
+    def _on_response(self, event: events.ResponseStarted) -> None:
+        stream = self._streams.get(event.stream)
+        if stream is not None:
+            stream.started(event.head)
+
+    def _on_data(self, event: events.DataReceived) -> None:
+        stream = self._streams.get(event.stream)
+        if stream is not None:
+            stream.received(event.data)
+
+    def _on_ended(self, event: events.StreamEnded) -> None:
+        stream = self._streams.get(event.stream)
+        if stream is not None:
+            stream.ended()
+
+    def _on_failed(self, event: events.StreamFailed) -> None:
+        stream = self._streams.get(event.stream)
+        if stream is not None:
+            stream.failed(_relay_error(event.error))
+
+    def _on_pong(self, event: events.PongReceived) -> None:
+        waiting = self._pongs.get(event.payload)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(None)
+
+    def _on_go_away(self, event: events.GoAwayReceived) -> None:
+        log.info(
+            "the relay says go away: %s", event.message, extra={"session": self._name, "code": event.code}
+        )
+        if not self.leaving.done():
+            self.leaving.set_result(event.code)
+
+
+def _relay_error(error: ErrorHead) -> SluiceError:
+    return SluiceError(error.code, error.message, retry_after=error.retry_after)
+
+
+def _software() -> str:
+    return f"sluice-proxy-{version()}"

@@ -1,0 +1,86 @@
+"""A small authority on a unix socket: it knows the keys that a test gives it and remembers usage."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import zlib
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from sluice.records import Principal, UsageRecord
+
+
+def make_key(prefix: str = "sk") -> str:
+    """Return a new key of the right form."""
+    stem = f"{prefix}-sluice-{secrets.token_urlsafe(32)}"
+    return f"{stem}-{zlib.crc32(stem.encode()):08x}"
+
+
+class FakeAuthority:
+    """Answers as contracts.md has it; counts the questions; can be told to fail."""
+
+    def __init__(self, socket_path: Path) -> None:
+        self.socket_path = socket_path
+        self.principals: dict[str, Principal] = {}
+        self.usage: dict[str, UsageRecord] = {}
+        self.batches = 0
+        self.questions = 0
+        self.status: int | None = None
+        self._runner: web.ServerRunner | None = None
+
+    def add_key(self, groups: tuple[str, ...] = (), expires: float | None = None) -> str:
+        """Make a key with a principal of its own; return the key."""
+        key = make_key()
+        number = len(self.principals) + 1
+        self.principals[hashlib.sha256(key.encode()).hexdigest()] = Principal(
+            user=f"u-{number}",
+            key_id=f"k-{number}",
+            kind="api_key",
+            class_="api",
+            groups=groups,
+            expires=expires,
+        )
+        return key
+
+    def revoke(self, key: str) -> None:
+        """Forget a key."""
+        del self.principals[hashlib.sha256(key.encode()).hexdigest()]
+
+    async def start(self) -> None:
+        """Listen."""
+        self._runner = web.ServerRunner(web.Server(self._handle))
+        await self._runner.setup()
+        await web.UnixSite(self._runner, str(self.socket_path)).start()
+
+    async def stop(self) -> None:
+        """Listen no more."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        if self.status is not None:
+            return web.Response(status=self.status)
+        if request.path == "/health":
+            return _json({"version": 1, "status": "ok"})
+        document = json.loads(await request.read())
+        assert document.pop("version") == 1
+        if request.path == "/v1/principal":
+            self.questions += 1
+            principal = self.principals.get(document["credential"])
+            status = 404 if principal is None else 200
+            return _json({"version": 1, "principal": principal and principal.dump()}, status)
+        assert request.path == "/v1/usage"
+        self.batches += 1
+        records = [UsageRecord.parse(record) for record in document["records"]]
+        assert 0 < len(records) <= 1000
+        self.usage.update({record.id: record for record in records})
+        return _json({"version": 1, "accepted": len(records)})
+
+
+def _json(document: Any, status: int = 200) -> web.Response:
+    return web.Response(body=json.dumps(document).encode(), content_type="application/json", status=status)
