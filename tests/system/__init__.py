@@ -1,0 +1,1 @@
+"""The test bed: the playbooks really install, Slurm and vLLM are real."""

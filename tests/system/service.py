@@ -1,0 +1,173 @@
+"""The running service as its tests see it: requests from outside, and hands on the hosts."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import openai
+
+from demo.bed.errors import BedError
+from demo.deployment import Deployment
+
+MODEL = "smollm2-135m"
+LIGHT = "smollm2-135m-light"
+QUESTION = "What is the capital of France?"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One HTTP answer, its headers' names in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """Return the decoded body."""
+        return json.loads(self.body)
+
+    @property
+    def code(self) -> str:
+        """The error's code, after checking that the error has OpenAI's shape and a request id."""
+        error = self.json()["error"]
+        assert set(error) == {"message", "type", "param", "code", "request_id"}, error
+        assert error["request_id"] == self.headers["x-request-id"], error
+        return str(error["code"])
+
+
+class Service:
+    """Requests and host access for one deployment."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self.deployment = deployment
+        self.bed = deployment.bed
+        values = deployment.read_env()
+        self.url = values["SLUICE_URL"]
+        self.key = values["SLUICE_API_KEY"]
+        self.ca = values["SLUICE_CA"]
+        self.context = ssl.create_default_context(cafile=self.ca)
+
+    def openai(self) -> openai.OpenAI:
+        """The public client, unchanged."""
+        return openai.OpenAI(
+            base_url=f"{self.url}/v1",
+            api_key=self.key,
+            http_client=openai.DefaultHttpx2Client(verify=self.context),
+        )
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        key: str | None = "",
+        headers: dict[str, str] | None = None,
+        timeout: float = 60,
+    ) -> Answer:
+        """Send one request.
+
+        `key`: "" for the bed's own, None for none. `body`: bytes, or an object for JSON.
+        """
+        sent = dict(headers or {})
+        if key is not None:
+            sent["Authorization"] = f"Bearer {key or self.key}"
+        raw = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+        connection = http.client.HTTPSConnection(
+            self.url.removeprefix("https://"), context=self.context, timeout=timeout
+        )
+        try:
+            connection.request(method, path, raw, {"Content-Type": "application/json", **sent})
+            response = connection.getresponse()
+            found = {name.lower(): value for name, value in response.getheaders()}
+            return Answer(response.status, found, response.read())
+        finally:
+            connection.close()
+
+    def chat(self, content: str, model: str = MODEL, **options: Any) -> Answer:
+        """Ask one question, not streaming."""
+        body = {
+            "model": model,
+            "messages": [{"role": "user", "content": content}],
+            "max_tokens": 8,
+            **options,
+        }
+        return self.request("POST", "/v1/chat/completions", body)
+
+    def answers(self) -> bool:
+        """Whether the first model answers right now."""
+        try:
+            return self.chat("Say hi.", max_tokens=1).status == 200
+        except OSError:
+            return False
+
+    def wait_answering(self, seconds: float) -> float:
+        """Wait until three requests in a row are answered; return how long it took."""
+        started = time.monotonic()
+        row = 0
+        while row < 3:
+            row = row + 1 if self.answers() else 0
+            taken = time.monotonic() - started
+            assert row == 3 or taken < seconds, f"no answer within {seconds:.0f} s\n{self.diagnosis()}"
+            if row == 0:
+                time.sleep(1)
+        return time.monotonic() - started
+
+    def jobs(self) -> list[tuple[str, str, str]]:
+        """Return Sluice's jobs as (id, name, state)."""
+        done = self.bed.run("login", ["squeue", "-h", "-o", "%i|%j|%T"], check=True)
+        rows = [line.split("|") for line in done.stdout.splitlines()]
+        return [(row[0], row[1], row[2]) for row in rows if row[1].startswith("sluice:")]
+
+    def live_jobs(self, model: str = MODEL) -> list[str]:
+        """Return the ids of a model's jobs that are not ending."""
+        return [
+            job
+            for job, name, state in self.jobs()
+            if name[len("sluice:") :].rpartition("-")[0] == model
+            and state in ("PENDING", "RUNNING", "CONFIGURING")
+        ]
+
+    def shell(self, host: str, script: str, timeout: float = 60) -> str:
+        """Run a shell script as root on a host and return its output. Raises BedError when it fails."""
+        return self.bed.run(host, ["bash", "-c", script], check=True, timeout=timeout).stdout
+
+    def try_shell(self, host: str, script: str, timeout: float = 60) -> str:
+        """As `shell`, but a failure gives what was printed all the same."""
+        done = self.bed.run(host, ["bash", "-c", script], timeout=timeout)
+        return done.stdout + done.stderr
+
+    def kill9(self, host: str, pattern: str) -> int:
+        """Kill -9 the processes of a host whose command line matches; return how many there were."""
+        # The brackets keep the pattern from matching the shell that carries it.
+        script = f"pids=$(pgrep -f '[{pattern[0]}]{pattern[1:]}') || exit 0; kill -9 $pids; echo $pids"
+        return len(self.shell(host, script).split())
+
+    def node_of_job(self, job: str) -> str:
+        """Return the node that a job runs on."""
+        return self.shell("login", f"squeue -h -j {job} -o %N").strip()
+
+    def proxy_health(self) -> Any:
+        """Return the proxy's own view of its clusters."""
+        return json.loads(self.shell("gw", "curl -s http://127.0.0.1:9464/health"))
+
+    def diagnosis(self) -> str:
+        """Return what a person would look at first."""
+        parts = []
+        for host, script in (
+            (
+                "gw",
+                "curl -s -m 5 http://127.0.0.1:9464/health; journalctl -n 15 --no-pager -o cat -u 'sluice-*'",
+            ),
+            ("login", "squeue -a; journalctl -n 25 --no-pager -o cat -t sluice-scheduler -t sluice-relay"),
+        ):
+            try:
+                parts.append(f"--- {host}\n{self.try_shell(host, script, timeout=20)}")
+            except BedError as error:
+                parts.append(f"--- {host}: {error}")
+        return "\n".join(parts)
