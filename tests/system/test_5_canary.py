@@ -50,7 +50,7 @@ def filled(text: str, size: int) -> str:
 
 
 def padded(canary: str, size: int) -> bytes:
-    """Return a valid body of `size` bytes: the question is short, what is long means nothing to the engine."""
+    """Return a valid body of `size` bytes: a short question, and a long field that means nothing."""
     head = b'{"model": "%s", "max_tokens": 24, "echo": true, "prompt": "Say %s twice: %s", "user": "' % (
         MODEL.encode(), canary.encode(), canary.encode(),
     )  # fmt: skip
