@@ -20,15 +20,13 @@ from sluice.records import JobRecord, write_json
 logger = logging.getLogger(__name__)
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `sluice front`."""
-    parser = subparsers.add_parser("front", help="serve a job's engine to the relay (run inside a job)")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `sluice front`."""
     parser.add_argument(
         "--engine-socket", required=True, help="the engine's unix socket, or tcp:127.0.0.1:PORT"
     )
     parser.add_argument("--engine-health", default="/health", help="the engine's own health path")
     parser.add_argument("--private-dir", required=True, help="a directory of this job's own on the node")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -40,10 +38,10 @@ def run(args: argparse.Namespace) -> int:
         config = FrontConfig.read(args.engine_socket, args.engine_health, args.private_dir, os.environ)
         return asyncio.run(_serve(config))
     except ConfigError as error:
-        logger.error("%s", error.message)
+        logger.critical("%s", error.message)
         return error.exit_code
-    except OSError as error:
-        logger.error("cannot listen or publish the job's record", extra={"errno": error.errno})
+    except OSError:
+        logger.exception("cannot listen or publish the job's record")
         return EXIT_FAILURE
 
 

@@ -11,7 +11,6 @@ import json
 import logging
 import random
 import socket
-import ssl
 from collections.abc import Iterable
 from typing import Optional
 

@@ -1,0 +1,65 @@
+"""`sluice relay`: the program behind the forced command. It reads no argument of the other side's."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import resource
+import signal
+
+from sluice import logs
+from sluice.errors import EXIT_FAILURE, ConfigError
+from sluice.relay.config import RelayConfig, read
+from sluice.relay.session import Session
+from sluice.relay.stdio import open_stdio
+
+logger = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `sluice relay`."""
+    parser.add_argument("--config", default="/etc/sluice/relay.json")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve one session; return the exit code. Nothing is ever written to standard error."""
+    # A core dump would hold prompts.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _silence_standard_error()
+    logs.configure("relay", syslog=True)
+    try:
+        config = read(args.config)
+        logs.configure("relay", config.log_level, syslog=True)
+        return asyncio.run(_serve(config))
+    except ConfigError as error:
+        logger.critical("%s", error.message)
+        return error.exit_code
+    except Exception:
+        # Not even the interpreter's own last traceback may reach the wire's side or quote a body.
+        logger.exception("unexpected fault")
+        return EXIT_FAILURE
+
+
+async def _serve(config: RelayConfig) -> int:
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_log_failure)
+    session = Session(config, *await open_stdio())
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(number, session.end, "signal")
+    why = await session.run()
+    logger.info("session ended", extra={"why": why})
+    return 0
+
+
+def _log_failure(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+    """Log a fault that no caller caught: its type alone, since its text could quote a request."""
+    logger.error("unexpected fault", extra={"exception": type(context.get("exception")).__name__})
+
+
+def _silence_standard_error() -> None:
+    """Point file descriptor 2 nowhere: behind sshd it leads to the other side."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)

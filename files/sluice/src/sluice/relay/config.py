@@ -1,0 +1,79 @@
+"""`/etc/sluice/relay.json`: the cluster's own limits, which bind whoever holds the proxy's key."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from sluice.config import load
+from sluice.errors import ConfigError
+from sluice.records import ABSOLUTE_PATH, GROUP
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+@dataclass(frozen=True)
+class RelayConfig:
+    """Paths, limits (bytes, counts) and times (seconds) of a relay; `requests_per_second` 0 = no limit."""
+
+    cluster: str
+    routing_table: str
+    demand_dir: str
+    figures: str
+    closed_file: str
+    max_body: int = 8_388_608
+    max_streams: int = 256
+    stream_credit: int = 32_768
+    session_credit: int = 1_048_576
+    max_buffered: int = 67_108_864
+    max_waiting: int = 100
+    requests_per_second: float = 0
+    connect_timeout: float = 5
+    first_byte_timeout: float = 300
+    idle_timeout: float = 120
+    ping_interval: float = 15
+    max_session_age: float = 86_400
+    log_level: str = "info"
+
+
+_PATHS = ("routing_table", "demand_dir", "figures", "closed_file")
+_POSITIVE = (
+    "max_body",
+    "max_streams",
+    "max_buffered",
+    "connect_timeout",
+    "first_byte_timeout",
+    "idle_timeout",
+    "ping_interval",
+    "max_session_age",
+)
+
+
+def read(path: str) -> RelayConfig:
+    """Read and check the file. Raises ConfigError, naming key and file."""
+    config = load(RelayConfig, path)
+    for key in _PATHS:
+        _check(path, key, ABSOLUTE_PATH, getattr(config, key))
+    _check(path, "cluster", GROUP, config.cluster)
+    for key in _POSITIVE:
+        _at_least(path, key, getattr(config, key), 0, strictly=True)
+    for key in ("max_waiting", "requests_per_second"):
+        _at_least(path, key, getattr(config, key), 0)
+    # The wire's own lower bounds: below them a session makes no progress.
+    _at_least(path, "stream_credit", config.stream_credit, 1024)
+    _at_least(path, "session_credit", config.session_credit, 65_536)
+    _at_least(path, "max_buffered", config.max_buffered, config.max_body)
+    if config.log_level not in LOG_LEVELS:
+        raise ConfigError(f"{path}: log_level: must be one of {', '.join(LOG_LEVELS)}")
+    return config
+
+
+def _check(path: str, key: str, pattern: re.Pattern[str], value: str) -> None:
+    if not pattern.fullmatch(value):
+        raise ConfigError(f"{path}: {key}: does not match {pattern.pattern}")
+
+
+def _at_least(path: str, key: str, value: Any, low: float, *, strictly: bool = False) -> None:
+    if value < low or (strictly and value == low):
+        raise ConfigError(f"{path}: {key}: must be {'above' if strictly else 'at least'} {low:g}")

@@ -1,0 +1,112 @@
+"""What this relay tells the scheduler: who runs, who waits, who asked last. One file per relay process."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Optional
+
+from sluice.records import DemandFile, ModelDemand, write_json
+
+logger = logging.getLogger(__name__)
+
+REFRESH_SECONDS = 5.0
+# A proxy reports each second while anything waits; what it said half a minute ago is no demand.
+WAITING_SECONDS = 30.0
+MODE = 0o640
+SWEEP_SECONDS = 3600.0
+_LEFT_BEHIND = re.compile(r"\.?[0-9a-f]{16}\.json(?:\.[A-Za-z0-9_]+)?")
+
+
+class Demand:
+    """Counts of this session by model and instance. `now` is wall-clock time throughout."""
+
+    def __init__(self, max_waiting: int) -> None:
+        self.running: dict[str, int] = {}
+        self.load: dict[str, int] = {}
+        self._max_waiting = max_waiting
+        self._waiting: dict[str, int] = {}
+        self._reported = 0.0
+        self._last: dict[str, float] = {}
+
+    def asked(self, model: str, now: float) -> None:
+        """A request came in, answered or not."""
+        self._last[model] = now
+
+    def began(self, model: str, instance: str) -> None:
+        """A request went to an instance."""
+        self.running[model] = self.running.get(model, 0) + 1
+        self.load[instance] = self.load.get(instance, 0) + 1
+
+    def ended(self, model: str, instance: str) -> None:
+        """That request is over."""
+        _decrease(self.running, model)
+        _decrease(self.load, instance)
+
+    def report(self, waiting: Mapping[str, int], known: Collection[str], now: float) -> None:
+        """Take what the proxy says: clamped, and of models that exist."""
+        self._waiting = {
+            model: min(count, self._max_waiting) for model, count in waiting.items() if model in known
+        }
+        self._reported = now
+        for model, count in self._waiting.items():
+            if count:
+                self._last[model] = now
+
+    def snapshot(self, now: float) -> dict[str, ModelDemand]:
+        """Return the demand by model, of models that were asked for at least once."""
+        waiting = self._waiting if now - self._reported < WAITING_SECONDS else {}
+        return {
+            model: ModelDemand(self.running.get(model, 0), waiting.get(model, 0), last)
+            for model, last in self._last.items()
+        }
+
+
+class DemandWriter:
+    """Writes the demand file when its content changed and at least every REFRESH_SECONDS."""
+
+    def __init__(self, directory: str) -> None:
+        self.relay = secrets.token_hex(8)
+        self._path = Path(directory) / f"{self.relay}.json"
+        self._written: Optional[dict[str, ModelDemand]] = None
+        self._at = 0.0
+
+    def sweep(self, now: float) -> None:
+        """Remove what relays that were killed have left behind."""
+        for path in self._path.parent.glob("*"):
+            try:
+                if _LEFT_BEHIND.fullmatch(path.name) and now - path.stat().st_mtime > SWEEP_SECONDS:
+                    path.unlink()
+            except OSError:
+                # Another relay swept it first.
+                continue
+
+    def due(self, models: Mapping[str, ModelDemand], now: float) -> bool:
+        """Whether the file has to be written."""
+        return models != self._written or now - self._at >= REFRESH_SECONDS
+
+    def write(self, models: dict[str, ModelDemand], now: float) -> None:
+        """Write the file (it syncs: call it in a thread)."""
+        try:
+            write_json(self._path, DemandFile(self.relay, now, models).dump(), mode=MODE)
+        except OSError as error:
+            logger.warning("the demand file cannot be written", extra={"errno": error.errno})
+        self._written, self._at = models, now
+
+    def remove(self) -> None:
+        """Remove the file: this relay has no demand any more."""
+        try:
+            self._path.unlink()
+        except OSError:
+            logger.debug("no demand file to remove")
+
+
+def _decrease(counts: dict[str, int], key: str) -> None:
+    left = counts.get(key, 0) - 1
+    if left > 0:
+        counts[key] = left
+    else:
+        counts.pop(key, None)

@@ -1,0 +1,91 @@
+"""The routing table as this relay knows it, and which instance takes a request."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import secrets
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Optional
+
+from sluice.errors import RecordError
+from sluice.records import Instance, RoutedModel, RoutingTable, read_json
+
+logger = logging.getLogger(__name__)
+
+# How far above its concurrency an instance may be filled before its requests go to the next one: the
+# engine queues the surplus, and a conversation stays where its prefix is cached.
+LOAD_FACTOR = 1.25
+RETRY_AFTER = {"ready": 5.0, "starting": 15.0, "sleeping": 30.0, "failed": 60.0, "unknown": 15.0}
+LONGEST_RETRY_AFTER = 600.0
+
+_Signature = tuple[int, int, int]
+
+
+class RoutingFile:
+    """Reads the routing table again when the file has changed; keeps the last good one otherwise."""
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+        self._seen: Optional[_Signature] = None
+        self._table: Optional[RoutingTable] = None
+
+    def current(self) -> Optional[RoutingTable]:
+        """Return the newest good table, None before there was one. Costs one stat while nothing changes."""
+        signature = self._signature()
+        if signature is not None and signature != self._seen:
+            self._seen = signature
+            self._read()
+        return self._table
+
+    def _signature(self) -> Optional[_Signature]:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        return (found.st_mtime_ns, found.st_ino, found.st_size)
+
+    def _read(self) -> None:
+        try:
+            self._table = RoutingTable.parse(read_json(self._path))
+        except RecordError as error:
+            logger.warning(
+                "the routing table is not valid, keeping the last one", extra={"field": error.field}
+            )
+        except OSError as error:
+            self._seen = None
+            logger.warning("the routing table cannot be read", extra={"errno": error.errno})
+
+
+def rank(affinity: str, instances: Sequence[Instance]) -> list[Instance]:
+    """Return the instances in the order that `affinity` prefers them (rendezvous hashing).
+
+    An empty affinity gives a random order.
+    """
+    salt = (affinity or secrets.token_hex(8)).encode()
+    return sorted(instances, key=lambda one: hashlib.blake2b(one.id.encode(), key=salt[:64]).digest())
+
+
+def choose(
+    ranked: Sequence[Instance], load: Mapping[str, int], concurrency: int, avoid: Collection[str]
+) -> Optional[Instance]:
+    """Return the first instance with room that is not in `avoid`, None if there is none."""
+    room = math.ceil(concurrency * LOAD_FACTOR)
+    for instance in ranked:
+        if instance.id not in avoid and load.get(instance.id, 0) < room:
+            return instance
+    return None
+
+
+def ready(model: RoutedModel) -> list[Instance]:
+    """Return the instances that take new requests."""
+    return [instance for instance in model.instances if instance.state == "ready"]
+
+
+def retry_after(model: RoutedModel, now: float) -> float:
+    """Return after how many seconds asking again may help."""
+    if model.expected_ready is not None and model.expected_ready > now:
+        return min(LONGEST_RETRY_AFTER, math.ceil(model.expected_ready - now))
+    return RETRY_AFTER[model.status]

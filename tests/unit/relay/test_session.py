@@ -1,0 +1,397 @@
+"""A session end to end, in one process: wire client, relay, fronts, stub engines."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sluice.front.identity import Identity
+from tests.fakes.engine import Behaviour
+from tests.unit.relay.bed import MODEL, bed, chat, routed, until
+
+
+async def test_answers_a_request(tmp_path: Path, identity: Identity) -> None:
+    async with bed(tmp_path, identity, Behaviour()) as running:
+        answer = await running.client.request(MODEL, chat())
+    assert answer.code == ""
+    assert answer.head is not None
+    assert (answer.head.status, answer.head.content_type) == (200, "application/json")
+    assert answer.head.instance == running.instances[0].id
+    assert answer.document()["choices"][0]["message"]["content"] == "ab " * 8
+    (received,) = running.engines[0].requests()
+    assert received.body == chat()
+    assert received.headers["x-request-id"] == "req-" + "0" * 31 + "1"
+
+
+async def test_streams(tmp_path: Path, identity: Identity) -> None:
+    async with bed(tmp_path, identity, Behaviour(tokens=5, delay=0.05)) as running:
+        answer = await running.client.begin(MODEL, chat(stream=True))
+        await until(lambda: answer.body)
+        assert not answer.ended
+        await running.client.wait(answer)
+    assert bytes(answer.body).endswith(b"data: [DONE]\n\n")
+    assert answer.head is not None
+    assert answer.head.content_type == "text/event-stream"
+
+
+async def test_many_requests_at_once(tmp_path: Path, identity: Identity) -> None:
+    async with bed(tmp_path, identity, Behaviour(delay=0.01), Behaviour(delay=0.01)) as running:
+        begun = [await running.client.begin(MODEL, chat(stream=bool(n % 2))) for n in range(16)]
+        for answer in begun:
+            await running.client.wait(answer)
+            assert answer.code == ""
+            assert answer.ended
+    assert sum(len(engine.requests()) for engine in running.engines) == 16
+    assert all(engine.requests() for engine in running.engines)
+
+
+async def test_a_conversation_stays_with_one_instance(tmp_path: Path, identity: Identity) -> None:
+    async with bed(tmp_path, identity, Behaviour(), Behaviour(), Behaviour()) as running:
+        places = set()
+        for _ in range(6):
+            answer = await running.client.request(MODEL, chat(), affinity="ab" * 32)
+            assert answer.head is not None
+            places.add(answer.head.instance)
+    assert len(places) == 1
+
+
+async def test_a_full_instance_sheds_to_the_next(tmp_path: Path, identity: Identity) -> None:
+    hang = Behaviour(fault="hang")
+    async with bed(tmp_path, identity, hang, hang) as running:
+        running.publish(concurrency=2)
+        for _ in range(6):
+            await running.client.begin(MODEL, chat(), affinity="cd" * 32)
+        await until(lambda: sum(len(engine.requests()) for engine in running.engines) == 6)
+        assert sorted(len(engine.requests()) for engine in running.engines) == [3, 3]
+        beyond = await running.client.request(MODEL, chat())
+    assert beyond.code == "overloaded"
+    assert beyond.error is not None
+    assert beyond.error.retry_after
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"{", "malformed_json"),
+        (b"[]", "malformed_json"),
+        (b"\xff\xfe{}", "malformed_json"),
+        (b'{"model": "tiny", "model": "tiny"}', "malformed_json"),
+        (b'{"model": "tiny", "x": NaN}', "malformed_json"),
+        (b"{}", "invalid_request"),
+        (b'{"model": 1}', "invalid_request"),
+        (b'{"model": "other"}', "model_mismatch"),
+        (b'{"model": "tiny "}', "model_mismatch"),
+    ],
+)
+async def test_trying_a_bad_body(tmp_path: Path, identity: Identity, body: bytes, code: str) -> None:
+    async with bed(tmp_path, identity, Behaviour()) as running:
+        answer = await running.client.request(MODEL, body)
+        after = await running.client.request(MODEL, chat())
+    assert answer.code == code
+    assert after.code == ""
+    assert len(running.engines[0].requests()) == 1
+
+
+@pytest.mark.parametrize(("announced", "sent"), [(500, 400), (500, 501)])
+async def test_trying_a_body_of_another_length(
+    tmp_path: Path, identity: Identity, announced: int, sent: int
+) -> None:
+    body = chat().ljust(sent)
+    async with bed(tmp_path, identity, Behaviour()) as running:
+        answer = await running.client.request(MODEL, body, length=announced)
+        after = await running.client.request(MODEL, chat())
+    assert (answer.code, after.code) == ("invalid_request", "")
+
+
+async def test_an_unknown_model_is_refused_before_its_body(tmp_path: Path, identity: Identity) -> None:
+    async with bed(tmp_path, identity, Behaviour()) as running:
+        answer = await running.client.request("nobody", chat(model="nobody"))
+    assert answer.code == "model_not_found"
+
+
+async def test_a_sleeping_model_says_when_to_ask_again(tmp_path: Path, identity: Identity) -> None:
+    async with bed(tmp_path, identity) as running:
+        answer = await running.client.request(MODEL, chat())
+        await until(lambda: running.demand()["models"].get(MODEL, {}).get("last"))
+    assert answer.code == "no_instance"
+    assert answer.error is not None
+    assert answer.error.retry_after == 30.0
+
+
+async def test_media_by_url_never_reaches_an_instance(tmp_path: Path, identity: Identity) -> None:
+    part = {"type": "image_url", "image_url": {"url": "http://169.254.169.254/"}}
+    body = json.dumps({"model": MODEL, "messages": [{"role": "user", "content": [part]}]}).encode()
+    async with bed(tmp_path, identity, Behaviour()) as running:
+        answer = await running.client.request(MODEL, body)
+    assert answer.code == "media_url_refused"
+    assert running.engines[0].received == []
+
+
+async def test_a_body_of_megabytes_passes(tmp_path: Path, identity: Identity) -> None:
+    body = chat(padding="x" * 5_000_000)
+    async with bed(tmp_path, identity, Behaviour()) as running:
+        answer = await running.client.request(MODEL, body)
+    assert answer.code == ""
+    assert running.engines[0].requests()[0].body == body
+
+
+async def test_bodies_beyond_the_budget_are_refused(tmp_path: Path, identity: Identity) -> None:
+    body = chat(padding="x" * 60_000)
+    async with bed(tmp_path, identity, Behaviour(fault="hang"), max_buffered=100_000) as running:
+        first = await running.client.begin(MODEL, body)
+        await until(running.engines[0].requests)
+        second = await running.client.request(MODEL, body)
+        await running.client.cancel(first)
+        await until(lambda: running.session._services.budget.free == 100_000)
+    assert second.code == "overloaded"
+
+
+@pytest.mark.parametrize("fault", ["hang", "stall"])
+async def test_a_cancel_stops_the_engine_within_a_second(
+    tmp_path: Path, identity: Identity, fault: str
+) -> None:
+    async with bed(tmp_path, identity, Behaviour(fault=fault)) as running:
+        answer = await running.client.begin(MODEL, chat(stream=True))
+        await until(running.engines[0].requests)
+        await running.client.cancel(answer)
+        took = await until(lambda: running.engines[0].requests()[0].left is not None)
+        assert running.session._services.demand.running == {}
+    assert took < 1.0
+
+
+async def test_the_end_of_the_session_stops_the_engines(tmp_path: Path, identity: Identity) -> None:
+    async with bed(tmp_path, identity, Behaviour(fault="hang")) as running:
+        for _ in range(3):
+            await running.client.begin(MODEL, chat())
+        await until(lambda: len(running.engines[0].requests()) == 3)
+        await running.client.close()
+        took = await until(lambda: all(one.left is not None for one in running.engines[0].requests()))
+    assert took < 1.0
+
+
+async def test_another_instance_takes_over_while_nothing_was_answered(
+    tmp_path: Path, identity: Identity
+) -> None:
+    async with bed(tmp_path, identity, Behaviour(fault="drop"), Behaviour()) as running:
+        answers = [await running.client.request(MODEL, chat()) for _ in range(8)]
+    assert {answer.code for answer in answers} == {""}
+    assert {answer.head.instance for answer in answers if answer.head} == {running.instances[1].id}
+
+
+async def test_a_request_breaks_two_instances_at_most(tmp_path: Path, identity: Identity) -> None:
+    async with bed(tmp_path, identity, *[Behaviour(fault="drop")] * 4) as running:
+        answer = await running.client.request(MODEL, chat())
+    assert answer.code == "no_instance"
+    assert answer.error is not None
+    assert answer.error.retry_after
+    assert sum(len(engine.requests()) for engine in running.engines) == 2
+
+
+async def test_a_gone_instance_is_503_with_retry_after(tmp_path: Path, identity: Identity) -> None:
+    async with bed(tmp_path, identity, Behaviour()) as running:
+        running.listeners[0].stop()
+        answer = await running.client.request(MODEL, chat())
+    assert answer.code == "no_instance"
+    assert answer.error is not None
+    assert answer.error.retry_after
+
+
+async def test_an_answer_that_breaks_off_ends_in_an_error(tmp_path: Path, identity: Identity) -> None:
+    async with bed(tmp_path, identity, Behaviour(tokens=10, fault="break"), Behaviour()) as running:
+        running.publish(instances=running.instances[:1])
+        answer = await running.client.request(MODEL, chat(stream=True))
+    assert answer.body
+    assert not answer.ended
+    assert answer.code == "instance_failed"
+
+
+async def test_an_instance_that_falls_silent_is_a_timeout(tmp_path: Path, identity: Identity) -> None:
+    async with bed(tmp_path, identity, Behaviour(fault="stall"), idle_timeout=0.3) as running:
+        answer = await running.client.request(MODEL, chat(stream=True))
+    assert answer.code == "instance_timeout"
+
+
+async def test_an_instance_that_never_answers_is_a_timeout(tmp_path: Path, identity: Identity) -> None:
+    faults = [Behaviour(fault="hang")] * 2
+    async with bed(tmp_path, identity, *faults, first_byte_timeout=0.3) as running:
+        answer = await running.client.request(MODEL, chat())
+    assert answer.code == "instance_timeout"
+    assert sum(len(engine.requests()) for engine in running.engines) == 1
+
+
+async def test_an_engines_refusal_is_passed_on(tmp_path: Path, identity: Identity) -> None:
+    async with bed(tmp_path, identity, Behaviour(fault="refuse")) as running:
+        answer = await running.client.request(MODEL, chat())
+    assert answer.head is not None
+    assert answer.head.status == 400
+    assert answer.document()["error"]["message"] == "refused"
+
+
+async def test_an_impostor_gets_neither_prompt_nor_key(
+    tmp_path: Path, identity: Identity, other_identity: Identity
+) -> None:
+    async with bed(tmp_path, identity, Behaviour()) as running:
+        taken = bytearray()
+
+        async def steal(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            taken.extend(await reader.read(65536))
+            writer.close()
+
+        thief = await asyncio.start_server(steal, "127.0.0.1", 0, ssl=other_identity.context)
+        port = thief.sockets[0].getsockname()[1]
+        running.instances[0] = replace(running.instances[0], port=port)
+        running.publish()
+        answer = await running.client.request(MODEL, chat())
+        thief.close()
+    assert answer.code == "no_instance"
+    assert bytes(taken) == b""
+
+
+async def test_a_thief_without_tls_gets_neither_prompt_nor_key(tmp_path: Path, identity: Identity) -> None:
+    async with bed(tmp_path, identity, Behaviour()) as running:
+        taken = bytearray()
+
+        async def steal(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            taken.extend(await reader.read(65536))
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+            writer.close()
+
+        thief = await asyncio.start_server(steal, "127.0.0.1", 0)
+        port = thief.sockets[0].getsockname()[1]
+        running.instances[0] = replace(running.instances[0], port=port)
+        running.publish()
+        answer = await running.client.request(MODEL, chat())
+        thief.close()
+    assert answer.code == "no_instance"
+    assert b"hello" not in taken
+    assert identity.key.encode() not in taken
+
+
+async def test_the_closed_file_refuses_every_verb(tmp_path: Path, identity: Identity) -> None:
+    async with bed(tmp_path, identity, Behaviour(fault="hang")) as running:
+        running_request = await running.client.begin(MODEL, chat())
+        await until(running.engines[0].requests)
+        (tmp_path / "closed").touch()
+        refused = [
+            await running.client.request(MODEL, chat()),
+            await running.client.verb("models"),
+            await running.client.verb("metrics"),
+            await running.client.verb("demand", {MODEL: 1}),
+            await running.client.wait(running_request),
+        ]
+        (tmp_path / "closed").unlink()
+        opened = await running.client.verb("models")
+    assert [answer.code for answer in refused] == ["closed"] * 5
+    assert opened.code == ""
+
+
+async def test_models_say_what_the_table_says(tmp_path: Path, identity: Identity) -> None:
+    async with bed(tmp_path, identity, Behaviour(fault="hang")) as running:
+        await running.client.begin(MODEL, chat())
+        await until(running.engines[0].requests)
+        answer = await running.client.verb("models")
+    (model,) = answer.document()["models"]
+    assert (model["name"], model["status"], model["ready"], model["running"]) == (MODEL, "ready", 1, 1)
+
+
+async def test_metrics_count_outcomes_and_pass_the_schedulers_on(tmp_path: Path, identity: Identity) -> None:
+    golden = Path(__file__).parents[2] / "golden/contracts/figures.json"
+    (tmp_path / "figures.json").write_bytes(golden.read_bytes())
+    async with bed(tmp_path, identity, Behaviour()) as running:
+        await running.client.request(MODEL, chat())
+        await running.client.request(MODEL, b"{}")
+        answer = await running.client.verb("metrics")
+    samples = answer.document()["samples"]
+    counts = {
+        one["labels"]["outcome"]: one["value"]
+        for one in samples
+        if one["name"] == "sluice_relay_requests_total"
+    }
+    assert counts == {"ok": 1.0, "invalid_request": 1.0}
+    assert any(one["name"].startswith("sluice_scheduler_") for one in samples)
+
+
+async def test_demand_is_clamped_and_of_known_models_alone(tmp_path: Path, identity: Identity) -> None:
+    async with bed(tmp_path, identity, Behaviour(), max_waiting=5) as running:
+        answer = await running.client.verb("demand", {MODEL: 1000, "nobody": 3})
+        assert answer.head is not None
+        await until(lambda: running.demand()["models"])
+        document = running.demand()
+    assert answer.head.status == 204
+    assert set(document["models"]) == {MODEL}
+    assert document["models"][MODEL]["waiting"] == 5
+
+
+async def test_a_table_of_garbage_keeps_the_last_one(tmp_path: Path, identity: Identity) -> None:
+    async with bed(tmp_path, identity, Behaviour()) as running:
+        first = await running.client.request(MODEL, chat())
+        (tmp_path / "routing.json").write_text('{"version": 1, "models": ')
+        second = await running.client.request(MODEL, chat())
+        (tmp_path / "routing.json").unlink()
+        third = await running.client.request(MODEL, chat())
+    assert [answer.code for answer in (first, second, third)] == ["", "", ""]
+
+
+async def test_connections_are_pooled_and_dropped_with_their_instance(
+    tmp_path: Path, identity: Identity
+) -> None:
+    async with bed(tmp_path, identity, Behaviour()) as running:
+        for _ in range(4):
+            await running.client.request(MODEL, chat())
+        assert len(running.listeners[0]._connections) == 1
+        running.publish({"other": routed([])})
+        await until(lambda: not running.listeners[0]._connections)
+
+
+async def test_a_slow_reader_slows_its_own_stream_alone(tmp_path: Path, identity: Identity) -> None:
+    flood = Behaviour(tokens=3000, token="x" * 10_000)
+    async with bed(tmp_path, identity, flood) as running:
+        running.client.reading = False
+        slow = await running.client.begin(MODEL, chat(stream=True))
+        await until(lambda: len(slow.body) >= 32_768)
+        await asyncio.sleep(0.3)
+        assert len(slow.body) <= 32_768
+        assert running.session._connection.pending(slow.stream) < 400_000
+        other = await running.client.verb("models")
+        await running.client.ping()
+        await until(lambda: running.client.pongs)
+        await running.client.cancel(slow)
+        await until(lambda: running.engines[0].requests()[0].left is not None)
+    assert other.code == ""
+
+
+async def test_more_requests_than_the_rate_are_refused(tmp_path: Path, identity: Identity) -> None:
+    async with bed(tmp_path, identity, Behaviour(), requests_per_second=2) as running:
+        codes = [(await running.client.request(MODEL, chat())).code for _ in range(4)]
+    assert codes[:2] == ["", ""]
+    assert "rate_limited" in codes
+
+
+async def test_a_silent_proxy_is_given_up(tmp_path: Path, identity: Identity) -> None:
+    async with bed(tmp_path, identity, ping_interval=0.1) as running:
+        running.client._receiving.cancel()
+        why = await asyncio.wait_for(asyncio.shield(running.ran), 5)
+    assert why == "the proxy fell silent"
+
+
+async def test_an_old_session_sends_the_proxy_away_and_ends(tmp_path: Path, identity: Identity) -> None:
+    async with bed(tmp_path, identity, Behaviour(tokens=4, delay=0.4), max_session_age=0.5) as running:
+        answer = await running.client.begin(MODEL, chat(stream=True))
+        await running.client.wait(answer)
+        why = await asyncio.wait_for(asyncio.shield(running.ran), 5)
+    assert why == "age"
+    assert running.client.went_away == "age"
+    assert answer.ended
+
+
+async def test_garbage_ends_the_session_with_a_go_away(tmp_path: Path, identity: Identity) -> None:
+    async with bed(tmp_path, identity, Behaviour()) as running:
+        running.client.write_raw(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        why = await asyncio.wait_for(asyncio.shield(running.ran), 5)
+        await running.client.closed.wait()
+    assert why == "protocol"
+    assert running.client.went_away == "protocol"
