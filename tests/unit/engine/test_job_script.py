@@ -1,0 +1,164 @@
+"""The job script as a process: a small engine and front stand in, the shell around them is the real one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.unit.engine.rendering import render, vllm_entry
+
+Start = Callable[[str, str], "Job"]
+SECRET = "the-prompt-of-somebody"
+
+ENGINE = """\
+{% extends 'engines/base.sbatch.j2' %}
+{% block engine %}
+ready_line='now I am ready'
+serve() { exec "$TEST_ENGINE"; }
+{% endblock %}
+"""
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait until `true()` holds, 20 seconds at most."""
+    deadline = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < deadline, "waited 20 seconds in vain"
+        time.sleep(0.05)
+
+
+class Job:
+    """One run of the job script with the given engine (shell) and front (Python)."""
+
+    def __init__(self, folder: Path, engine: str, front: str) -> None:
+        templates = folder / "templates" / "engines"
+        templates.mkdir(parents=True)
+        (templates / "tiny.sbatch.j2").write_text(ENGINE, encoding="ascii")
+        script = folder / "job.sbatch"
+        text = render("tiny", vllm_entry(), "/engines/tiny", folder / "templates")
+        script.write_text(text, encoding="utf-8")
+        program = folder / "engine.sh"
+        program.write_text(f"#!/bin/bash\n{engine}\n", encoding="utf-8")
+        program.chmod(0o755)
+        self.front = folder / "front.py"
+        self.front.write_text(front, encoding="utf-8")
+        self.output = folder / "output"
+        self.told = folder / "told"
+        surroundings = {"SLUICE_PYTHON": sys.executable, "SLUICE_ZIPAPP": str(self.front)}
+        surroundings |= {"PATH": os.environ["PATH"]}
+        surroundings |= {"TEST_ENGINE": str(program), "TEST_TOLD": str(self.told)}
+        with self.output.open("wb") as stream:
+            self.process = subprocess.Popen(
+                ["bash", str(script)], stdout=stream, stderr=subprocess.STDOUT, env=surroundings
+            )
+
+    def ended(self) -> int:
+        """Wait for the script's end; returns its exit status."""
+        return self.process.wait(timeout=60)
+
+    def said(self) -> str:
+        """Return the job's output so far."""
+        return self.output.read_text(encoding="utf-8")
+
+    def private(self) -> Path:
+        """Return the private directory, as the front was told it."""
+        until(self.told.exists)
+        return Path(self.told.read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Return a function that starts a job; a job that the test leaves running is ended after it."""
+    jobs: list[Job] = []
+
+    def started(engine: str, front: str) -> Job:
+        jobs.append(Job(tmp_path, engine, front))
+        return jobs[-1]
+
+    yield started
+    for job in jobs:
+        job.process.terminate()
+        job.ended()
+
+
+FRONT_TELLS = """\
+import os, sys
+given = sys.argv[1:]
+assert given[0] == "front" and given[1] == "--engine-socket" and given[3] == "--private-dir", given
+assert given[2] == given[4] + "/engine.sock", given
+assert os.stat(given[4]).st_mode & 0o777 == 0o700
+with open(os.environ["TEST_TOLD"] + ".new", "w") as stream:
+    stream.write(given[4])
+os.rename(os.environ["TEST_TOLD"] + ".new", os.environ["TEST_TOLD"])
+"""
+FRONT_STAYS = FRONT_TELLS + "import time\ntime.sleep(60)\n"
+
+
+def test_output_is_kept_until_the_engine_is_ready_and_then_no_more(start: Start) -> None:
+    job = start(f"echo loading; echo now I am ready; echo {SECRET}; echo {SECRET} >&2; exit 3", FRONT_STAYS)
+    assert job.ended() == 3
+    assert "loading\nnow I am ready\n" in job.said()
+    assert SECRET not in job.said()
+    assert "the engine ended with status 3" in job.said()
+
+
+def test_the_reason_of_a_failed_start_is_kept(start: Start) -> None:
+    job = start("echo out of memory >&2; exit 1", FRONT_STAYS)
+    assert job.ended() == 1
+    assert "out of memory\n" in job.said()
+
+
+def test_long_lines_and_endless_output_of_a_start_are_cut(start: Start) -> None:
+    job = start("printf 'a%.0s' {1..9000}; echo; yes b | head -n 5000; exit 1", FRONT_STAYS)
+    assert job.ended() == 1
+    assert max(len(line) for line in job.said().splitlines()) == 2000
+    assert job.said().count("b\n") < 2000
+
+
+def test_the_end_of_the_front_ends_the_job(start: Start) -> None:
+    job = start("sleep 60", FRONT_TELLS + "sys.exit(7)\n")
+    assert job.ended() == 7
+    assert "the front ended with status 7" in job.said()
+
+
+def test_term_ends_both_and_removes_the_private_directory(start: Start) -> None:
+    job = start("echo $$ >$TMPDIR/pid; exec sleep 60", FRONT_STAYS)
+    private = job.private()
+    pid_file = private / "pid"
+    until(lambda: pid_file.exists() and pid_file.read_text(encoding="ascii").endswith("\n"))
+    engine = int(pid_file.read_text(encoding="ascii"))
+    job.process.send_signal(signal.SIGTERM)
+    assert job.ended() == 143
+    assert not private.exists()
+    with pytest.raises(ProcessLookupError):
+        os.kill(engine, 0)
+
+
+def test_an_engine_that_ignores_term_is_killed(start: Start) -> None:
+    job = start("trap '' TERM; while :; do sleep 0.2; done", FRONT_STAYS)
+    private = job.private()
+    job.process.send_signal(signal.SIGTERM)
+    assert job.ended() == 143
+    assert not private.exists()
+
+
+def test_the_engine_lives_in_the_private_directory_without_core_dumps(start: Start) -> None:
+    job = start('echo "$HOME $TMPDIR $(ulimit -c) $(umask)"; exec sleep 60', FRONT_STAYS)
+    private = job.private()
+    until(lambda: f"{private} {private} 0 0077\n" in job.said())
+
+
+def test_a_script_without_its_surroundings_says_what_is_missing(tmp_path: Path) -> None:
+    script = tmp_path / "job.sbatch"
+    script.write_text(render("vllm", vllm_entry(), "/engines/vllm"), encoding="utf-8")
+    path = {"PATH": os.environ["PATH"]}
+    ran = subprocess.run(["bash", str(script)], capture_output=True, text=True, env=path)
+    assert ran.returncode != 0
+    assert "SLUICE_PYTHON: is set by the scheduler" in ran.stderr
