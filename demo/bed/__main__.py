@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import asdict
@@ -23,6 +24,8 @@ def main() -> int:
     """Parse the command line and run it; returns the exit status."""
     arguments = _parser().parse_args()
     progress = Progress()
+    # Ended by a signal, 'up' stops what it had started, as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return int(arguments.action(_bed(arguments, progress), arguments, progress))
     except (BedError, ValueError) as error:

@@ -110,6 +110,7 @@ class Bed:
             self._check_own(entry)
             if entry is not None and entry.complete:
                 return self._resume()
+            self._check_subnet()
             self._install_packages()
             self._remove()
             try:
@@ -263,7 +264,7 @@ class Bed:
     def _remove(self) -> None:
         self._groups.kill_all()
         with registry.network_lock():
-            network.remove(self.plan)
+            network.remove(self.plan, guard=registry.neighbour(self.plan) is None)
         for name in HOST_NAMES:
             # systemd-nspawn leaves this where it is killed.
             shutil.rmtree(Path("/run/systemd/nspawn/propagate", self.plan.machine(name)), ignore_errors=True)
@@ -278,6 +279,14 @@ class Bed:
             f"a bed named {self.plan.name} is up from {entry.state} on {entry.subnet}.0/24",
             f"use that --state and --subnet, or another --name than {self.plan.name}",
         )
+
+    def _check_subnet(self) -> None:
+        other = registry.neighbour(self.plan)
+        if other is not None:
+            raise BedError(
+                f"the subnet {self.plan.network} belongs to the bed {other.name}, which is up",
+                f"choose another --subnet, or take that one down with --name {other.name}",
+            )
 
     def _host(self, name: str) -> Host:
         return Host(self.plan, name, self.state, self.cache)

@@ -23,6 +23,7 @@ PACKAGES = (
     "iproute2", "sudo", "ca-certificates", "procps", "curl",
 )  # fmt: skip
 _RECIPE = 1
+_BUILD_PREFIX = "building-"
 # Cleaned where the base is made, so that every guest gets its own: host keys, machine id.
 _FINISH = """set -eu
 root=$1
@@ -84,9 +85,13 @@ class BaseImage:
                 "apt's sources on this machine name no Debian release that the guests could be made from",
                 "run this on Debian with a 'main' archive in /etc/apt/sources.list or sources.list.d",
             )
-        with tempfile.TemporaryDirectory(prefix="sluice-base-", dir=self.archive.parent) as folder:
+        for left in self.archive.parent.glob(f"{_BUILD_PREFIX}*"):  # by a run that was killed
+            shutil.rmtree(left)
+        with tempfile.TemporaryDirectory(prefix=_BUILD_PREFIX, dir=self.archive.parent) as folder:
+            Path(folder).chmod(0o755)  # apt's own account reads in it
             fresh = Path(folder) / "base.tar.zst"
-            command.run(self._mmdebstrap(Path(folder), fresh), timeout=900)
+            argv = self._mmdebstrap(Path(folder), fresh)
+            command.run(argv, timeout=900, env={**os.environ, "TMPDIR": folder})
             fresh.rename(self.archive)
 
     def _mmdebstrap(self, folder: Path, target: Path) -> list[str]:

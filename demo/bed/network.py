@@ -49,8 +49,8 @@ def create(plan: Plan) -> None:
     command.run(["nft", "-f", "-"], stdin=nft_rules(plan))
 
 
-def remove(plan: Plan) -> None:
-    """Remove whatever exists of the bed's network; the guard route goes last."""
+def remove(plan: Plan, *, guard: bool) -> None:
+    """Remove whatever exists of the bed's network; last and only with ``guard``, the guard route."""
     namespaces = command.run(["ip", "netns", "list"]).stdout
     links = command.run(["ip", "-o", "link"]).stdout
     for host in HOST_NAMES:
@@ -63,7 +63,8 @@ def remove(plan: Plan) -> None:
     if shutil.which("nft"):
         command.run(["nft", "delete", "table", "ip", plan.nft_table], check=False)
     _unmount_namespaces()
-    command.run(f"ip route del unreachable {plan.network} metric {_GUARD_METRIC}".split(), check=False)
+    if guard:
+        command.run(f"ip route del unreachable {plan.network} metric {_GUARD_METRIC}".split(), check=False)
 
 
 def exists(plan: Plan) -> bool:

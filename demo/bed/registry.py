@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from demo.bed.errors import BedError
 from demo.bed.network import IP_FORWARD
 from demo.bed.topology import Plan
 
@@ -41,6 +40,12 @@ def find(name: str) -> Entry | None:
     return next((entry for entry in entries() if entry.name == name), None)
 
 
+def neighbour(plan: Plan) -> Entry | None:
+    """Another bed that has this one's subnet."""
+    others = (entry for entry in entries() if entry.name != plan.name)
+    return next((entry for entry in others if entry.subnet == plan.subnet), None)
+
+
 def write(entry: Entry) -> None:
     """Register a bed, or change its entry."""
     FOLDER.mkdir(mode=0o755, exist_ok=True)
@@ -52,13 +57,6 @@ def write(entry: Entry) -> None:
 
 def register(entry: Entry) -> None:
     """Register a bed about to come up and switch IP forwarding on, keeping the old value of the first bed."""
-    others = (other for other in entries() if other.name != entry.name)
-    clash = next((other for other in others if other.subnet == entry.subnet), None)
-    if clash is not None:
-        raise BedError(
-            f"the subnet {entry.subnet}.0/24 belongs to the bed {clash.name}, which is up",
-            f"choose another --subnet, or take that one down with --name {clash.name}",
-        )
     with _locked("registry"):
         if not entries():
             FOLDER.mkdir(mode=0o755, exist_ok=True)
