@@ -17,9 +17,19 @@ from sluice.records import JobRecord
 
 # Slurm's words for a job that has ended for good, and for one that may still (or again) run.
 TERMINAL = frozenset(
-    "BOOT_FAIL CANCELLED COMPLETED DEADLINE FAILED NODE_FAIL OUT_OF_MEMORY PREEMPTED TIMEOUT".split()
+    (
+        "BOOT_FAIL",
+        "CANCELLED",
+        "COMPLETED",
+        "DEADLINE",
+        "FAILED",
+        "NODE_FAIL",
+        "OUT_OF_MEMORY",
+        "PREEMPTED",
+        "TIMEOUT",
+    )
 )
-RUNNING = frozenset("RUNNING SIGNALING RESIZING STAGE_OUT".split())
+RUNNING = frozenset(("RUNNING", "SIGNALING", "RESIZING", "STAGE_OUT"))
 COMPLETING = "COMPLETING"
 
 ABSENT_ANSWERS = 2

@@ -193,6 +193,15 @@ def failed(memory: Memory, settings: Settings) -> bool:
     return memory.failures >= settings.max_failures
 
 
+def count_failure(memory: Memory, settings: Settings, now: float, message: str) -> Memory:
+    """Return the memory with one more failed start: each waits twice as long for the next, up to 600 s."""
+    failures = memory.failures + 1
+    wait = min(MAX_BACKOFF, settings.retry_backoff * 2.0 ** min(failures - 1, 30))
+    if failures >= settings.max_failures:
+        wait = MAX_BACKOFF
+    return replace(memory, failures=failures, failed_at=now, retry_at=now + wait, message=message)
+
+
 class _Plan:
     """One model's part of a decision, built up step by step; lives for one call of `decide`."""
 
@@ -245,13 +254,7 @@ class _Plan:
 
     def fail(self, message: str) -> None:
         """Count one failed start, however many instances failed in this tick."""
-        failures = self.memory.failures + 1
-        wait = min(MAX_BACKOFF, self.settings.retry_backoff * 2.0 ** min(failures - 1, 30))
-        if failures >= self.settings.max_failures:
-            wait = max(MAX_BACKOFF, wait)
-        self.memory = replace(
-            self.memory, failures=failures, failed_at=self.now, retry_at=self.now + wait, message=message
-        )
+        self.memory = count_failure(self.memory, self.settings, self.now, message)
 
     def want(self) -> None:
         """Work out how many instances demand calls for."""
@@ -351,7 +354,7 @@ class _Plan:
         """Whether the instance is to be replaced: another digest, or its wall time is about to end."""
         if instance.digest not in ("", model.digest):
             return True
-        if instance.ends is None or instance.started is None or not instance.running:
+        if instance.ends is None or instance.started is None or instance.ready_at is None:
             return False
         load = self.memory.load_time
         lead = DEFAULT_LEAD if load is None else load * 1.5 + 60.0

@@ -1,0 +1,1 @@
+"""A stateful fake Slurm: see slurm.py."""

@@ -1,0 +1,466 @@
+#!/usr/bin/env python3
+"""A stateful fake Slurm: sbatch, squeue, scancel and scontrol as one program that looks at its own name.
+
+`Cluster(directory).install()` lays the four commands into `<directory>/bin`; their state is
+`<directory>/state`, guarded by a lock, so that any number of processes may use them at once. No daemon runs:
+each command first brings the jobs up to date. With `run` set, a job really runs its script, as a process
+group of its own, until it ends or is cancelled.
+
+Faults: `Cluster.fault("squeue", "hang")` and so on, for the next `count` calls. `hang` never answers, `fail`
+answers with an error, `garbage` with nonsense, `empty` with nothing at all and success; for sbatch
+`accept-hang` and `accept-fail` take the job and lose the answer. What the commands print, and how they
+fail, is Slurm 22.05's.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Optional
+
+PROGRAMS = ("sbatch", "squeue", "scancel", "scontrol")
+FINAL = ("CANCELLED", "COMPLETED", "FAILED", "NODE_FAIL", "PREEMPTED", "TIMEOUT")
+DEFAULTS: dict[str, Any] = {
+    "run": False,
+    "start_delay": 0.0,
+    "nodes": ["localhost"],
+    "jobs_per_node": 100,
+    "partitions": [],
+    "min_job_age": 300.0,
+    "kill_wait": 3.0,
+    "time_limit": 60,
+}
+HANG = 3600
+
+
+class Cluster:
+    """The fake cluster in `directory`; every method may be called from any process."""
+
+    def __init__(self, directory: Path) -> None:
+        self.bin = directory / "bin"
+        self.state = directory / "state"
+
+    # --- for tests -----------------------------------------------------------------------------------
+
+    def install(self, **settings: Any) -> Cluster:
+        """Lay down the commands, with DEFAULTS overridden by `settings`."""
+        self.bin.mkdir(parents=True)
+        self.state.mkdir()
+        program = Path(__file__).resolve()
+        for name in PROGRAMS:
+            # A wrapper, not a link: the tree may lie where programs must not be executed.
+            wrapper = self.bin / name
+            wrapper.write_text(f'#!/bin/sh\nexec /usr/bin/env python3 -S "{program}" "$0" "$@"\n')
+            wrapper.chmod(0o755)
+        self._write("settings.json", {**DEFAULTS, **settings})
+        self._write("jobs.json", {"next": 1, "jobs": {}})
+        return self
+
+    def configure(self, **settings: Any) -> None:
+        """Change settings."""
+        self._write("settings.json", {**self.settings(), **settings})
+
+    def fault(self, program: str, kind: str, count: int = 1_000_000) -> None:
+        """Let the next `count` calls of a program fail in a way."""
+        self._write(f"fault.{program}", {"kind": kind, "count": count})
+
+    def heal(self) -> None:
+        """Take back all faults."""
+        for path in self.state.glob("fault.*"):
+            path.unlink(missing_ok=True)
+
+    def calls(self, program: str) -> int:
+        """Return how often a program was called."""
+        try:
+            return (self.state / f"calls.{program}").stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """Return all jobs, brought up to date, oldest first."""
+        with self.locked() as table:
+            return [dict(job) for job in table["jobs"].values()]
+
+    def alive(self) -> list[dict[str, Any]]:
+        """Return the jobs that have not ended."""
+        return [job for job in self.jobs() if job["state"] not in FINAL]
+
+    def end(self, job_id: str, state: str) -> None:
+        """End a job from outside: FAILED, NODE_FAIL, TIMEOUT, CANCELLED, …"""
+        with self.locked() as table:
+            self.finish(table["jobs"][job_id], state)
+
+    def requeue(self, job_id: str) -> None:
+        """Preempt a job: it ends, and waits again under the same id."""
+        with self.locked() as table:
+            job = table["jobs"][job_id]
+            self.kill(job)
+            job.update(state="PENDING", started=None, nodes=[], pid=None, restarts=job["restarts"] + 1)
+            job["eligible"] = time.time() + self.settings()["start_delay"]
+
+    def lose(self, job_id: str) -> None:
+        """Let Slurm forget a job altogether (its process, if any, goes on)."""
+        with self.locked() as table:
+            del table["jobs"][job_id]
+
+    def stop(self) -> None:
+        """End every process that jobs have left."""
+        with self.locked() as table:
+            for job in table["jobs"].values():
+                self.kill(job)
+
+    # --- state ---------------------------------------------------------------------------------------
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings."""
+        found: dict[str, Any] = json.loads((self.state / "settings.json").read_text())
+        return found
+
+    @contextmanager
+    def locked(self) -> Iterator[dict[str, Any]]:
+        """Hold the state's lock around its table, brought up to date and written back."""
+        with (self.state / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            table = json.loads((self.state / "jobs.json").read_text())
+            self._advance(table)
+            yield table
+            self._write("jobs.json", table)
+
+    def _write(self, name: str, document: object) -> None:
+        temporary = self.state / f".{name}.{os.getpid()}"
+        temporary.write_text(json.dumps(document))
+        temporary.replace(self.state / name)
+
+    def take_fault(self, program: str) -> str:
+        """Return the fault that this call is to show, or ""."""
+        path = self.state / f"fault.{program}"
+        with (self.state / f"calls.{program}").open("a") as calls:
+            calls.write(".")
+        with (self.state / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not path.exists():
+                return ""
+            fault = json.loads(path.read_text())
+            fault["count"] -= 1
+            if fault["count"] > 0:
+                self._write(path.name, fault)
+            else:
+                path.unlink()
+            return str(fault["kind"])
+
+    # --- life of a job -------------------------------------------------------------------------------
+
+    def _advance(self, table: dict[str, Any]) -> None:
+        settings = self.settings()
+        for job in table["jobs"].values():
+            if job["state"] in ("RUNNING", "COMPLETING"):
+                self._look(job, settings)
+        for job in table["jobs"].values():
+            if job["state"] == "PENDING" and time.time() >= job["eligible"]:
+                self._start(job, table, settings)
+
+    def _start(self, job: dict[str, Any], table: dict[str, Any], settings: dict[str, Any]) -> None:
+        busy = [node for other in table["jobs"].values() if other["started"] for node in other["nodes"]]
+        free = [node for node in settings["nodes"] if busy.count(node) < settings["jobs_per_node"]]
+        if not free:
+            job["reason"] = "Resources"
+            return
+        node = min(free, key=busy.count)
+        job.update(state="RUNNING", reason="None", started=float(int(time.time())), nodes=[node])
+        if settings["run"]:
+            job["pid"] = self._spawn(job, settings)
+
+    def _spawn(self, job: dict[str, Any], settings: dict[str, Any]) -> int:
+        environment = {
+            **job["environment"],
+            "SLURM_JOB_ID": job["id"],
+            "SLURM_JOB_NAME": job["name"],
+            "SLURMD_NODENAME": job["nodes"][0],
+            "SLURM_JOB_NODELIST": job["nodes"][0],
+            "SLURM_RESTART_COUNT": str(job["restarts"]),
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+        }
+        (self.state / f"exit.{job['id']}").unlink(missing_ok=True)
+        runner = [sys.executable, "-S", str(Path(__file__).resolve()), "runner", str(self.state), job["id"]]
+        started = subprocess.run(
+            [*runner, job["output"], job["directory"], str(settings["kill_wait"])],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=True,
+        )
+        return int(started.stdout)
+
+    def _look(self, job: dict[str, Any], settings: dict[str, Any]) -> None:
+        if job["pid"] is None:
+            if job["state"] == "COMPLETING":
+                self._close(job, job["final"])
+            return
+        exit_file = self.state / f"exit.{job['id']}"
+        if exit_file.exists():
+            status = int(exit_file.read_text() or "1")
+            self._close(job, job["final"] or ("COMPLETED" if status == 0 else "FAILED"))
+        elif not running(job["pid"]):
+            self._close(job, job["final"] or "NODE_FAIL")
+        elif job["started"] and time.time() > job["started"] + 60 * job["limit"]:
+            self.finish(job, "TIMEOUT")
+
+    def _close(self, job: dict[str, Any], state: str) -> None:
+        job.update(state=state, ended=time.time(), started=job["started"], nodes=[], pid=None)
+
+    def finish(self, job: dict[str, Any], state: str) -> None:
+        """Begin to end a job; one with a process is COMPLETING until that has gone."""
+        if job["state"] in FINAL:
+            return
+        if job["pid"] is None:
+            self._close(job, state)
+            return
+        job.update(state="COMPLETING", final=state)
+        if running(job["pid"]):
+            os.kill(job["pid"], signal.SIGTERM)
+
+    def kill(self, job: dict[str, Any]) -> None:
+        """Kill a job's processes at once."""
+        if job["pid"] is not None and running(job["pid"]):
+            os.killpg(job["pid"], signal.SIGKILL)
+            group = self.state / f"group.{job['id']}"
+            if group.exists():
+                kill_group(int(group.read_text()), signal.SIGKILL)
+
+
+def running(pid: int) -> bool:
+    """Whether a process exists and is not a zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def kill_group(group: int, number: int) -> None:
+    """Send a signal to a process group that may have gone."""
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        return
+
+
+# --- the runner: one per running job ------------------------------------------------------------------
+
+
+def detach(state: Path, job_id: str, output: str, directory: str, kill_wait: float) -> int:
+    """Start a runner that nobody has to wait for, and print its process id."""
+    child = os.fork()
+    if child:
+        print(child)
+        return 0
+    os.setsid()
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(null, descriptor)
+    os._exit(run_job(state, job_id, output, directory, kill_wait))
+
+
+def run_job(state: Path, job_id: str, output: str, directory: str, kill_wait: float) -> int:
+    """Run a job's script and write its exit status; TERM ends it, after `kill_wait` seconds by force."""
+    with Path(output).open("ab") as stream:
+        process = subprocess.Popen(
+            ["/bin/bash", str(state / f"script.{job_id}")],
+            cwd=directory,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    (state / f"group.{job_id}").write_text(str(process.pid))
+
+    def terminate(*_: Any) -> None:
+        kill_group(process.pid, signal.SIGTERM)
+        signal.alarm(max(1, int(kill_wait)))
+
+    signal.signal(signal.SIGTERM, terminate)
+    signal.signal(signal.SIGALRM, lambda *_: kill_group(process.pid, signal.SIGKILL))
+    status = process.wait()
+    kill_group(process.pid, signal.SIGKILL)
+    (state / f".exit.{job_id}").write_text(str(status))
+    (state / f".exit.{job_id}").replace(state / f"exit.{job_id}")
+    return 0
+
+
+# --- the commands -------------------------------------------------------------------------------------
+
+
+def options(arguments: list[str]) -> tuple[dict[str, str], list[str]]:
+    """Split `--name=value` and `--flag` from the rest."""
+    found, rest = {}, []
+    for argument in arguments:
+        if argument.startswith("--"):
+            name, _, value = argument[2:].partition("=")
+            found[name] = value
+        else:
+            rest.append(argument)
+    return found, rest
+
+
+def sbatch(cluster: Cluster, arguments: list[str], fault: str) -> int:
+    """Take a job from a file or standard input."""
+    found, rest = options(arguments)
+    script = Path(rest[0]).read_text() if rest else sys.stdin.read()
+    if not script.startswith("#!"):
+        return refuse("sbatch: error: This does not look like a batch script.  The first\n")
+    directives = dict(re.findall(r"(?m)^#SBATCH +--([a-z-]+)=(\S+)", script))
+    partitions = cluster.settings()["partitions"]
+    if partitions and directives.get("partition") not in partitions:
+        return refuse(
+            f"sbatch: error: invalid partition specified: {directives.get('partition')}\n"
+            "sbatch: error: Batch job submission failed: Invalid partition name specified\n"
+        )
+    with cluster.locked() as table:
+        job = new_job(cluster, table, found, directives)
+        (cluster.state / f"script.{job['id']}").write_text(script)
+    if fault == "accept-hang":
+        time.sleep(HANG)
+    if fault == "accept-fail":
+        return refuse("sbatch: error: Batch job submission failed: Socket timed out on send/recv operation\n")
+    print(job["id"] if "parsable" in found else f"Submitted batch job {job['id']}")
+    return 0
+
+
+def new_job(
+    cluster: Cluster, table: dict[str, Any], found: dict[str, str], directives: dict[str, str]
+) -> dict[str, Any]:
+    """Add a job to the table."""
+    job_id = str(table["next"])
+    table["next"] += 1
+    settings = cluster.settings()
+    exported = found.get("export", "")
+    pairs = [pair.partition("=") for pair in exported.split(",") if "=" in pair]
+    now = time.time()
+    job = {
+        "id": job_id,
+        "name": found.get("job-name", "sbatch"),
+        "comment": found.get("comment", ""),
+        "state": "PENDING",
+        "final": "",
+        "reason": "Priority",
+        "submitted": now,
+        "eligible": now + settings["start_delay"],
+        "started": None,
+        "ended": None,
+        "limit": int(directives.get("time", settings["time_limit"])),
+        "nodes": [],
+        "restarts": 0,
+        "pid": None,
+        "directory": found.get("chdir", "/"),
+        "output": found.get("output", os.devnull),
+        "environment": {name: value for name, _, value in pairs},
+        "options": found,
+    }
+    table["jobs"][job_id] = job
+    return job
+
+
+def squeue(cluster: Cluster, arguments: list[str]) -> int:
+    """Print jobs by a format."""
+    found, _ = options(arguments)
+    shape = found.get("format", "%i|%j|%T")
+    everything = found.get("states") == "all"
+    age = cluster.settings()["min_job_age"]
+    for job in cluster.jobs():
+        if job["state"] in FINAL and (not everything or time.time() - job["ended"] > age):
+            continue
+        print(re.sub(r"%([a-zA-Z])", lambda match, job=job: column(job, match[1]), shape))
+    return 0
+
+
+def column(job: dict[str, Any], letter: str) -> str:
+    """Return one column of squeue."""
+    ends = job["ended"]
+    if ends is None and job["started"] is not None:
+        ends = job["started"] + 60 * job["limit"]
+    return {
+        "A": job["id"],
+        "i": job["id"],
+        "T": job["state"],
+        "V": stamp(job["submitted"]),
+        "S": stamp(job["started"]),
+        "e": stamp(ends),
+        "N": ",".join(job["nodes"]),
+        "r": job["reason"],
+        "k": job["comment"] or "(null)",
+        "j": job["name"],
+    }[letter]
+
+
+def stamp(moment: Optional[float]) -> str:
+    """Return a time as Slurm prints it, in the client's time zone."""
+    return "N/A" if moment is None else time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(moment))
+
+
+def scontrol(cluster: Cluster, arguments: list[str]) -> int:
+    """Show one job."""
+    _, rest = options(arguments)
+    job = next((one for one in cluster.jobs() if one["id"] == rest[-1]), None)
+    if rest[:2] != ["show", "job"] or job is None:
+        return refuse("slurm_load_jobs error: Invalid job id specified\n")
+    print(
+        f"JobId={job['id']} JobName={job['name']} UserId=user(1) JobState={job['state']} "
+        f"Reason={job['reason']} SubmitTime={stamp(job['submitted'])} StartTime={stamp(job['started'])} "
+        f"EndTime={column(job, 'e')} NodeList={','.join(job['nodes']) or '(null)'} Comment={job['comment']}"
+    )
+    return 0
+
+
+def scancel(cluster: Cluster, arguments: list[str]) -> int:
+    """Cancel jobs by id, if their name is the one that is given."""
+    found, rest = options(arguments)
+    status = 0
+    with cluster.locked() as table:
+        for job_id in rest:
+            job = table["jobs"].get(job_id)
+            if job is None:
+                message = f"scancel: error: Kill job error on job id {job_id}: Invalid job id specified\n"
+                status = refuse(message)
+            elif found.get("name", job["name"]) == job["name"]:
+                cluster.finish(job, "CANCELLED")
+    return status
+
+
+def refuse(message: str) -> int:
+    """Print an error as Slurm does."""
+    sys.stderr.write(message)
+    return 1
+
+
+def main(arguments: list[str]) -> int:
+    """Be the command that was asked for."""
+    if arguments[0] == "runner":
+        state, job_id, output, directory, kill_wait = arguments[1:]
+        return detach(Path(state), job_id, output, directory, float(kill_wait))
+    called = Path(arguments[0])
+    cluster = Cluster(called.resolve().parent.parent)
+    fault = cluster.take_fault(called.name)
+    if fault == "hang":
+        time.sleep(HANG)
+    if fault == "fail":
+        return refuse(f"{called.name}: error: Unable to contact slurm controller (connect failure)\n")
+    if fault == "garbage":
+        print("\N{SNOWMAN} slurm_load: 17|what")
+        return 0
+    if fault == "empty":
+        return 0
+    if called.name == "sbatch":
+        return sbatch(cluster, arguments[1:], fault)
+    return {"squeue": squeue, "scancel": scancel, "scontrol": scontrol}[called.name](cluster, arguments[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,333 @@
+"""The policy, case by case; properties over whole histories are in test_policy_properties.py."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Optional
+
+import pytest
+
+from sluice.records import JobRecord
+from sluice.scheduler.instance import Instance
+from sluice.scheduler.policy import (
+    CANCEL_AGAIN,
+    DRAIN_GRACE,
+    MAX_BACKOFF,
+    SICK_PATIENCE,
+    Cancel,
+    Decision,
+    Demand,
+    Drain,
+    Forget,
+    Memory,
+    Model,
+    Resume,
+    Settings,
+    Situation,
+    Submit,
+    decide,
+    failed,
+)
+
+NOW = 1_795_000_000.0
+SETTINGS = Settings(max_instances=8)
+MODEL = Model("m", "d1", min=0, max=2, concurrency=4, idle_stop=900, start_timeout=300)
+RECORD = JobRecord("m-00000001", "00000001", "1", "c1", 20001, "pem", "key", NOW)
+
+
+def instance(number: int = 1, digest: str = "d1", **changes: Any) -> Instance:
+    """Return a submitted, pending instance of model m."""
+    nonce = f"{number:08x}"
+    made = Instance(f"m-{nonce}", "m", nonce, digest, NOW - 1000 + number, job_id=str(number))
+    return replace(made, **{"job_state": "PENDING", **changes})
+
+
+def starting(number: int = 1, digest: str = "d1", **changes: Any) -> Instance:
+    """Return an instance whose job runs since 50 seconds and is not ready."""
+    fields = {"job_state": "RUNNING", "started": NOW - 50, "nodes": ("c1",), **changes}
+    return replace(instance(number, digest), **fields)
+
+
+def ready(number: int = 1, digest: str = "d1", **changes: Any) -> Instance:
+    """Return an instance that has been ready for 500 seconds."""
+    fields = {"started": NOW - 600, "ready_at": NOW - 500, "record": RECORD, **changes}
+    return starting(number, digest, **fields)
+
+
+def decided(
+    instances: Sequence[Instance] = (),
+    *,
+    model: Optional[Model] = MODEL,
+    demand: Optional[Demand] = None,
+    memory: Optional[Memory] = None,
+    known: bool = True,
+    held: bool = False,
+    now: float = NOW,
+    settings: Settings = SETTINGS,
+) -> Decision:
+    """Decide for model m alone."""
+    situation = Situation(
+        models={} if model is None or held else {"m": model},
+        instances=tuple(instances),
+        demand={} if demand is None else {"m": demand},
+        memory={"m": memory or Memory(digest="d1")},
+        held=frozenset({"m"} if held else ()),
+        known=known,
+    )
+    return decide(situation, settings, now)
+
+
+def test_a_model_nobody_asks_for_sleeps() -> None:
+    assert decided().actions == ()
+
+
+def test_min_is_kept_without_demand() -> None:
+    assert decided(model=replace(MODEL, min=2)).actions == (Submit("m"), Submit("m"))
+
+
+@pytest.mark.parametrize(
+    ("running", "waiting", "wanted"), [(0, 1, 1), (4, 0, 1), (4, 1, 2), (3, 1, 1), (40, 40, 2)]
+)
+def test_demand_over_concurrency_is_the_target_up_to_max(running: int, waiting: int, wanted: int) -> None:
+    assert decided(demand=Demand(running, waiting, NOW)).wanted == {"m": wanted}
+
+
+def test_a_request_that_was_sent_away_wakes_a_sleeping_model() -> None:
+    assert decided(demand=Demand(0, 0, NOW - 3)).actions == (Submit("m"),)
+
+
+def test_a_request_of_long_ago_wakes_nothing() -> None:
+    assert decided(demand=Demand(0, 0, NOW - 901)).actions == ()
+
+
+def test_an_instance_on_its_way_is_not_submitted_twice() -> None:
+    for one in (instance(), instance(job_id=""), starting()):
+        assert decided([one], demand=Demand(0, 1, NOW)).actions == ()
+
+
+def test_the_target_falls_only_after_idle_stop() -> None:
+    memory = Memory(digest="d1", level=2, level_at=NOW - 899, last=NOW)
+    assert decided([ready(1), ready(2)], memory=memory, demand=Demand(1, 0, NOW)).actions == ()
+    late = replace(memory, level_at=NOW - 900)
+    assert decided([ready(1), ready(2)], memory=late, demand=Demand(1, 0, NOW)).actions == (
+        Drain("m-00000002", "idle"),
+    )
+
+
+def test_an_idle_model_goes_to_sleep_after_idle_stop() -> None:
+    memory = Memory(digest="d1", last=NOW - 900)
+    assert decided([ready()], memory=memory).actions == (Drain("m-00000001", "idle"),)
+    assert decided([ready()], memory=replace(memory, last=NOW - 899)).actions == ()
+
+
+def test_a_pending_job_nobody_wants_any_more_is_cancelled_at_once() -> None:
+    assert decided([instance()], memory=Memory(digest="d1")).actions == (Cancel("m-00000001", "idle"),)
+
+
+def test_an_intent_without_job_id_cannot_be_cancelled_yet() -> None:
+    assert decided([instance(job_id="")]).actions == ()
+
+
+def test_a_draining_instance_is_cancelled_when_nothing_runs() -> None:
+    draining = ready(draining_since=NOW - DRAIN_GRACE, drain_reason="idle")
+    assert decided([draining]).actions == (Cancel("m-00000001", "idle"),)
+
+
+def test_a_draining_instance_is_not_cancelled_before_relays_know() -> None:
+    assert decided([ready(draining_since=NOW - DRAIN_GRACE + 1, drain_reason="idle")]).actions == ()
+
+
+def test_a_draining_instance_may_answer_until_the_drain_timeout() -> None:
+    running = Demand(1, 0, NOW)
+    both = [ready(1, draining_since=NOW - 599, drain_reason="replaced"), ready(2)]
+    assert decided(both, demand=running).actions == ()
+    both[0] = replace(both[0], draining_since=NOW - 600)
+    assert decided(both, demand=running).actions == (Cancel("m-00000001", "replaced"),)
+
+
+def test_an_idle_draining_instance_is_taken_back_when_demand_returns() -> None:
+    draining = ready(draining_since=NOW - 60, drain_reason="idle")
+    assert decided([draining], demand=Demand(0, 1, NOW)).actions == (Resume("m-00000001"),)
+
+
+def test_an_instance_that_was_ready_and_ended_is_replaced_at_once() -> None:
+    lost = ready(job_state="CANCELLED")
+    assert decided([lost], model=replace(MODEL, min=1)).actions == (Forget(lost.id), Submit("m"))
+
+
+def test_a_failed_start_is_retried_after_a_back_off_that_doubles() -> None:
+    model, memory, now, waits = replace(MODEL, min=1), Memory(digest="d1"), NOW, []
+    for _ in range(4):
+        decision = decided([starting(job_state="FAILED")], model=model, memory=memory, now=now)
+        assert decision.actions == (Forget("m-00000001"),)
+        memory = decision.memory["m"]
+        waits.append(memory.retry_at - now)
+        assert decided([], model=model, memory=memory, now=memory.retry_at - 1).actions == ()
+        now = memory.retry_at
+        assert decided([], model=model, memory=memory, now=now).actions == (Submit("m"),)
+    assert waits == [10, 20, 40, 80]
+    assert not failed(memory, SETTINGS)
+
+
+def test_after_max_failures_the_model_is_failed_and_tried_seldom() -> None:
+    memory = Memory(digest="d1", failures=4)
+    decision = decided([starting(job_state="FAILED")], model=replace(MODEL, min=1), memory=memory)
+    assert failed(decision.memory["m"], SETTINGS)
+    assert decision.memory["m"].retry_at == NOW + MAX_BACKOFF
+    assert "job 1 ended (FAILED)" in decision.memory["m"].message
+
+
+def test_a_new_digest_makes_a_failed_model_start_afresh() -> None:
+    memory = Memory(digest="d0", failures=9, retry_at=NOW + 500, message="broken")
+    decision = decided(model=replace(MODEL, min=1), memory=memory)
+    assert decision.actions == (Submit("m"),)
+    assert decision.memory["m"] == Memory(digest="d1", level_at=NOW)
+
+
+def test_while_starts_fail_only_one_is_tried_at_a_time() -> None:
+    memory = Memory(digest="d1", failures=1, retry_at=NOW - 1)
+    assert decided(model=replace(MODEL, min=2), memory=memory).actions == (Submit("m"),)
+    assert decided([instance()], model=replace(MODEL, min=2), memory=memory).actions == ()
+
+
+def test_a_steady_instance_clears_the_failures() -> None:
+    memory = Memory(digest="d1", failures=3, failed_at=NOW - 550, last=NOW)
+    assert decided([ready()], memory=memory).memory["m"].failures == 0
+    later = replace(memory, failed_at=NOW - 400)
+    assert decided([ready()], memory=later).memory["m"].failures == 3
+
+
+def test_an_instance_that_does_not_come_up_in_time_is_cancelled_and_counted() -> None:
+    slow = starting(started=NOW - 301)
+    decision = decided([slow], model=replace(MODEL, min=1))
+    assert [type(action) for action in decision.actions] == [Cancel]
+    assert decision.memory["m"].failures == 1
+    gone = replace(slow, cancelled_at=NOW, job_state="CANCELLED")
+    after = decided([gone], model=replace(MODEL, min=1), memory=decision.memory["m"], now=NOW + 1)
+    assert after.actions == (Forget(slow.id),)
+    assert after.memory["m"].failures == 1
+
+
+def test_time_in_the_queue_does_not_count_as_a_slow_start() -> None:
+    assert decided([instance(started=None, created=NOW - 90_000)], demand=Demand(0, 1, NOW)).actions == ()
+
+
+def test_a_sick_instance_is_replaced_within_max_plus_one_and_given_up_late() -> None:
+    sick = ready(failures=3, failing_since=NOW - 20)
+    model = replace(MODEL, min=1, max=1)
+    assert decided([sick], model=model).actions == (Submit("m"),)
+    worn = replace(sick, failing_since=NOW - SICK_PATIENCE - 1)
+    assert [type(one) for one in decided([worn, ready(2)], model=model).actions] == [Cancel]
+
+
+def test_a_cancellation_is_repeated_while_the_job_is_still_there() -> None:
+    waiting = instance(cancelled_at=NOW - CANCEL_AGAIN + 1, cancel_reason="idle")
+    assert decided([waiting]).actions == ()
+    assert decided([replace(waiting, cancelled_at=NOW - CANCEL_AGAIN)]).actions == (
+        Cancel("m-00000001", "idle"),
+    )
+
+
+def test_a_new_digest_starts_the_new_before_it_drains_the_old() -> None:
+    model = replace(MODEL, min=1, max=1, digest="d2")
+    old, new = ready(1), starting(2, digest="d2")
+    assert decided([old], model=model).actions == (Submit("m"),)
+    assert decided([old, new], model=model).actions == ()
+    new = ready(2, digest="d2")
+    assert decided([old, new], model=model).actions == (Drain(old.id, "replaced"),)
+
+
+def test_rolling_never_goes_below_what_is_wanted() -> None:
+    model = replace(MODEL, min=2, max=2, digest="d2")
+    olds = [ready(1), ready(2)]
+    assert decided(olds, model=model).actions == (Submit("m"),)
+    assert decided([*olds, ready(3, "d2")], model=model).actions == (Drain("m-00000001", "replaced"),)
+
+
+def test_a_pending_job_of_the_old_digest_is_cancelled_for_the_new() -> None:
+    model = replace(MODEL, min=1, digest="d2")
+    decision = decided([instance()], model=model)
+    assert decision.actions == (Submit("m"), Cancel("m-00000001", "replaced"))
+
+
+def test_a_successor_is_started_before_the_wall_time_ends() -> None:
+    memory = Memory(digest="d1", load_time=100, last=NOW)
+    old = ready(started=NOW - 5000, ends=NOW + 211)
+    assert decided([old], memory=memory).actions == ()
+    old = replace(old, ends=NOW + 210)
+    assert decided([old], memory=memory).actions == (Submit("m"),)
+    both = [old, ready(2, ends=NOW + 9000)]
+    assert decided(both, memory=memory).actions == (Drain(old.id, "replaced"),)
+
+
+def test_a_job_shorter_than_its_successors_lead_is_not_replaced_for_ever() -> None:
+    memory = Memory(digest="d1", load_time=1000, last=NOW)
+    short = ready(started=NOW - 100, ready_at=NOW - 10, ends=NOW + 200)
+    assert decided([short], memory=memory).actions == ()
+
+
+def test_a_removed_entry_drains_what_serves_and_cancels_the_rest() -> None:
+    decision = decided([ready(1), instance(2), starting(3)], model=None)
+    assert set(decision.actions) == {
+        Drain("m-00000001", "removed"),
+        Cancel("m-00000002", "removed"),
+        Cancel("m-00000003", "removed"),
+    }
+
+
+def test_an_entry_that_cannot_be_read_changes_nothing() -> None:
+    assert decided([ready(1), instance(2)], held=True).actions == ()
+    assert decided([ready(job_state="FAILED")], held=True).actions == (Forget("m-00000001"),)
+
+
+def test_an_unknown_queue_stops_every_action() -> None:
+    everything = [
+        ready(1, draining_since=NOW - 9999),
+        starting(2, started=NOW - 9999),
+        instance(3),
+        ready(4, job_state="FAILED"),
+        instance(5, cancelled_at=NOW - 999),
+    ]
+    decision = decided(everything, known=False, demand=Demand(90, 90, NOW))
+    assert decision.actions == ()
+    assert decision.memory["m"].last == NOW
+    assert decided(everything, known=False, model=None).actions == ()
+
+
+def test_absence_alone_is_not_the_end() -> None:
+    model = replace(MODEL, min=1, max=1)
+    for doubtful in (
+        ready(absent=1, invalid=True, failures=1),
+        ready(absent=9, invalid=False, failures=9, failing_since=NOW - 30),
+        ready(absent=9, invalid=True, failures=0),
+        instance(absent=9),
+    ):
+        actions = decided([doubtful], model=model).actions
+        assert Forget(doubtful.id) not in actions
+        assert not any(isinstance(action, Cancel) for action in actions)
+
+
+def test_a_job_that_nobody_knows_and_whose_front_is_silent_is_gone() -> None:
+    lost = ready(absent=2, invalid=True, failures=1)
+    assert decided([lost], model=replace(MODEL, min=1)).actions == (Forget(lost.id), Submit("m"))
+
+
+def test_a_submission_that_slurm_never_took_is_forgotten_and_counts_if_sbatch_failed() -> None:
+    never = instance(job_id="", job_state="", absent=2, submit_error="exit status 1: Invalid partition")
+    decision = decided([never], model=replace(MODEL, min=1))
+    assert decision.actions == (Forget(never.id),)
+    assert "Invalid partition" in decision.memory["m"].message
+    crashed = replace(never, submit_error="")
+    assert decided([crashed], model=replace(MODEL, min=1)).actions == (Forget(never.id), Submit("m"))
+
+
+def test_the_site_limit_bounds_all_models_together() -> None:
+    other = replace(MODEL, name="n", min=2)
+    situation = Situation({"m": replace(MODEL, min=2), "n": other}, [ready(1)], memory={})
+    decision = decide(situation, Settings(max_instances=2), NOW)
+    assert decision.actions == (Submit("n"),)
+
+
+def test_a_clock_that_jumped_back_does_not_wake_or_end_anything() -> None:
+    assert decided([ready()], demand=Demand(0, 0, NOW + 10_000)).memory["m"].last == NOW
