@@ -64,9 +64,9 @@ class Host:
         self._write("root/.ssh/authorized_keys", authorized_key, 0o600)
         if self.name == "idp" and machine.npmrc:
             self._write("root/.npmrc", machine.npmrc, 0o600)
-        (self.upper / "root").chmod(0o700)
-        (self.upper / "root/.ssh").chmod(0o700)
-        return self._make_host_key()
+        key = self._make_host_key()
+        self._open_folders()
+        return key
 
     def start(self, lower: list[Path], machine: Machine) -> None:
         """Start the process that runs the host, and return while it boots."""
@@ -120,6 +120,8 @@ class Host:
             source.mkdir(parents=True, exist_ok=True)
         for name in _CACHES:
             (self.state / "shared/sluice" / name).mkdir(parents=True, exist_ok=True)
+        (self.state / "shared").chmod(0o755)
+        (self.state / "shared/sluice").chmod(0o755)
         return binds + [("bind-ro", folder, folder) for folder in machine.pip_folders]
 
     def _write(self, path: str, text: str, mode: int = 0o644) -> None:
@@ -127,6 +129,12 @@ class Host:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding="utf-8")
         target.chmod(mode)
+
+    def _open_folders(self) -> None:
+        """The guest's own folders are readable whatever this process's umask is; root's are closed."""
+        for folder in [self.upper, *self.upper.rglob("*/")]:
+            closed = folder.relative_to(self.upper).parts[:1] == ("root",)
+            folder.chmod(0o700 if closed else 0o755)
 
     def _make_host_key(self) -> str:
         key = self.upper / "etc/ssh/ssh_host_ed25519_key"
