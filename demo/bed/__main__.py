@@ -41,7 +41,9 @@ def _bed(arguments: argparse.Namespace, progress: Progress) -> Bed:
     entry = registry.find(arguments.name)
     up_state = entry.state if entry else os.environ.get("SLUICE_BED_STATE", ".demo")
     subnet = arguments.subnet or (entry.subnet if entry else "10.77.0")
-    return Bed(arguments.name, subnet, Path(arguments.state or up_state), report=progress)
+    return Bed(
+        arguments.name, subnet, Path(arguments.state or up_state), layers=arguments.layers, report=progress
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -50,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Test-bed hosts on this machine: gw, idp, login, c1, c2, each with its own systemd.",
     )
     common = argparse.ArgumentParser(add_help=False)
+    common.set_defaults(layers="bare")
     common.add_argument("--name", default="demo", help="keeps beds apart: 1-7 letters, digits (%(default)s)")
     common.add_argument("--subnet", help="first three octets of its /24 (10.77.0)")
     common.add_argument("--state", help="folder for all it keeps ($SLUICE_BED_STATE or .demo)")
@@ -60,7 +63,10 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(action=action)
         return sub
 
-    add("up", _up, "bring the hosts up; does nothing where they are")
+    up = add("up", _up, "bring the hosts up; does nothing where they are")
+    up.add_argument(
+        "--layers", choices=("bare", "fast"), default="bare", help="fast: packages installed already"
+    )
     add("down", _down, "end the hosts and their network; caches stay")
     add("clean", _clean, "down, and remove the state folder")
     status = add("status", _status, "show hosts, whether up, and memory; status 3 if any is off")

@@ -14,17 +14,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
+from typing import Literal
 
 from demo.bed import command, network, registry
 from demo.bed.cgroup import Groups
 from demo.bed.errors import BedError
 from demo.bed.host import Host, make_key
 from demo.bed.image import BaseImage, cache_folder
+from demo.bed.layer import HOST_PACKAGES, PackageLayer
 from demo.bed.machine import Machine, discover
 from demo.bed.progress import Report, silent
 from demo.bed.topology import HOST_NAMES, Plan
 
-HOST_PACKAGES = {
+MACHINE_PACKAGES = {
     "systemd-nspawn": "systemd-container",
     "mmdebstrap": "mmdebstrap",
     "nft": "nftables",
@@ -33,6 +35,8 @@ HOST_PACKAGES = {
     "ip": "iproute2",
 }
 """Command to the Debian package that has it, for what this machine itself needs."""
+
+Layers = Literal["bare", "fast"]
 
 _BOOT_SECONDS = 60.0
 _SSH_CONFIG = """Host {names}
@@ -63,7 +67,8 @@ class Bed:
     """Test-bed hosts ``gw``, ``idp``, ``login``, ``c1`` and ``c2`` on one subnet.
 
     ``name`` and ``subnet`` (see Plan) keep beds apart; ``state`` is the folder for everything of this bed;
-    ``cache`` is the one for what beds share, built once. As a context manager it is up inside and down after.
+    ``cache`` is the one for what beds share, built once. With ``layers="fast"`` the hosts start with the
+    playbooks' packages installed, with ``bare`` without. As a context manager it is up inside and down after.
     """
 
     def __init__(
@@ -72,12 +77,14 @@ class Bed:
         subnet: str,
         state: Path,
         *,
+        layers: Layers = "bare",
         cache: Path | None = None,
         report: Report = silent,
     ) -> None:
         self.plan = Plan(name, subnet)
         self.state = state.resolve()
         self.cache = (cache or cache_folder(os.environ)).resolve()
+        self._layers = layers
         self._report = report
         self._groups = Groups(self.plan)
         for path in (self.state, self.cache):
@@ -178,21 +185,23 @@ class Bed:
         self._known(host)
         if not self._groups.processes(host):
             machine = discover(os.environ)
-            self._host(host).start(self._lower(machine), machine)
+            entry = registry.find(self.plan.name)
+            layers = entry.layers if entry is not None else self._layers
+            self._host(host).start(self._lower(host, machine, layers), machine)
         self._wait_booted(host)
 
     def _create(self) -> None:
         machine = discover(os.environ)
-        lower = self._lower(machine)
+        lower = {name: self._lower(name, machine, self._layers) for name in HOST_NAMES}
         self._report("making the network")
-        registry.register(registry.Entry(self.plan.name, self.plan.subnet, str(self.state)))
+        registry.register(registry.Entry(self.plan.name, self.plan.subnet, str(self.state), self._layers))
         with registry.network_lock():
             network.create(self.plan)
         self._report("making the hosts")
         self._create_hosts(machine)
         self._report(f"booting {', '.join(HOST_NAMES)}")
         for name in HOST_NAMES:
-            self._host(name).start(lower, machine)
+            self._host(name).start(lower[name], machine)
         self._wait_all_booted()
         entry = registry.find(self.plan.name)
         if entry is None:
@@ -207,7 +216,9 @@ class Bed:
         return bool(off)
 
     def _install_packages(self) -> None:
-        missing = sorted({package for name, package in HOST_PACKAGES.items() if shutil.which(name) is None})
+        missing = sorted(
+            {package for name, package in MACHINE_PACKAGES.items() if shutil.which(name) is None}
+        )
         if not missing:
             return
         self._report(f"installing {', '.join(missing)} on this machine")
@@ -216,8 +227,9 @@ class Bed:
         argv = ["apt-get", "install", "-qq", "--yes", "--no-install-recommends", *missing]
         command.run(argv, timeout=600, env=quiet)
 
-    def _lower(self, machine: Machine) -> list[Path]:
-        return [BaseImage(machine, self.cache).ensure(self._report)]
+    def _lower(self, host: str, machine: Machine, layers: str) -> list[Path]:
+        packages = HOST_PACKAGES.get(host, ()) if layers == "fast" else ()
+        return PackageLayer(BaseImage(machine, self.cache), packages).ensure(self._report)
 
     def _create_hosts(self, machine: Machine) -> None:
         ssh = self.state / "ssh"

@@ -70,7 +70,7 @@ class BaseImage:
         if self.tree.is_dir():
             return self.tree
         self.archive.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(self.archive.with_suffix(".lock")):
+        with locked(self.archive.with_suffix(".lock")):
             if not self.archive.exists():
                 report("building the base image (about a minute, once)")
                 self._build()
@@ -137,7 +137,8 @@ def _digest(path: Path) -> str:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock file against other processes that build the same thing."""
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -22,6 +22,7 @@ class Entry:
     name: str
     subnet: str
     state: str
+    layers: str = "bare"
     complete: bool = False
 
 

@@ -30,13 +30,13 @@ def test_too_little_disk_names_folder_figures_and_remedy(tmp_path: Path) -> None
 
 
 def test_memory_too_short_for_a_second_bed_names_the_one_that_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "entries", lambda: [Entry("demo", "10.77.0", "/x", complete=True)])
+    monkeypatch.setattr(registry, "entries", lambda: [Entry("demo", "10.77.0", "/x", "bare", complete=True)])
 
     with pytest.raises(BedError, match="the bed demo is up: take it down first"):
         preflight.check_memory("test", 10**6 * GIB)
 
 
 def test_memory_is_no_matter_for_a_bed_that_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "entries", lambda: [Entry("demo", "10.77.0", "/x", complete=True)])
+    monkeypatch.setattr(registry, "entries", lambda: [Entry("demo", "10.77.0", "/x", "bare", complete=True)])
 
     preflight.check_memory("demo", 10**6 * GIB)
