@@ -1,1 +1,1 @@
-"""The control plane on the gateway VM: sign-in, pages, keys; and the authority beside it. Python 3.11 and newer."""
+"""The control plane on the gateway VM: sign-in, pages, keys; and the authority. Python 3.11 and newer."""

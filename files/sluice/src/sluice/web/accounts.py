@@ -32,7 +32,9 @@ def usable_groups(claim: object) -> list[str]:
         else:
             dropped += 1
     if dropped:
-        logger.warning("groups of the provider left out: not of the form of a group name", extra={"dropped": dropped})
+        logger.warning(
+            "groups of the provider left out: not of the form of a group name", extra={"dropped": dropped}
+        )
     return list(found)
 
 

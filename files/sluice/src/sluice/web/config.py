@@ -47,7 +47,7 @@ class OidcConfig:
     scopes: str
     claims: Claims
     ca_file: str
-    token_auth: str = "client_secret_basic"
+    token_auth: str = _AUTH_METHODS[0]
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ class User(Base):
 
 
 class ApiKey(Base):
-    """A key as its owner sees it in the list; the key itself is not stored, `stored` is `keys.stored_form`."""
+    """A key as its owner sees it in the list; `stored` is its `keys.stored_form`."""
 
     __tablename__ = "api_key"
 
@@ -60,7 +60,7 @@ class ApiKey(Base):
 
 
 class PageBearer(Base):
-    """A short-lived bearer of the chat page; `session_tag` ties it to one sign-in, so that it ends with it."""
+    """A short-lived bearer of the chat page; `session_tag` names the sign-in with which it ends."""
 
     __tablename__ = "page_bearer"
 

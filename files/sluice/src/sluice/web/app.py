@@ -1,0 +1,115 @@
+"""The pages' app: sign-in, chat page, keys, page bearer."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from cachelib.file import FileSystemCache
+from flask import Flask
+from flask_session import Session
+
+from sluice import logs
+from sluice.version import version
+from sluice.web import errors, guard
+from sluice.web.config import WebConfig
+from sluice.web.database import Database
+from sluice.web.metrics import Listeners, Metrics
+from sluice.web.sign_in import SignIn
+from sluice.web.texts import Texts
+from sluice.web.views import bearer, chat, keys, sign
+
+SESSION_HOURS = 12
+# Sessions kept at once, half-finished sign-ins included; beyond it the store drops the oldest.
+MAX_SESSIONS = 50_000
+
+
+class Web:
+    """What the handlers share: settings, database, sign-in, texts, figures."""
+
+    def __init__(self, app: Flask, settings: WebConfig, metrics: Metrics) -> None:
+        self.settings = settings
+        self.database = Database(settings.database)
+        self.metrics = metrics
+        self.texts = Texts.load("en")
+        self.sign_in = SignIn(app, settings, self.database, self.metrics)
+        self.bearers = self.metrics.counter("page_bearers", "Page bearers made.")
+
+
+def create_app(settings: WebConfig) -> Flask:
+    """Build the app; creates missing tables and the directory of sessions."""
+    logs.configure("web", settings.log_level)
+    app = Flask("sluice.web", static_url_path=f"/static/{_digest_of_static()}")
+    app.config.update(_flask_settings(settings))
+    Session(app)
+    # In this order at each request: count it, refuse what is forged, then look at who is signed in.
+    metrics = Metrics("web")
+    metrics.watch(app)
+    guard.protect(app, settings)
+    web = Web(app, settings, metrics)
+    web.database.prepare()
+    app.extensions["sluice"] = web
+    errors.register(app)
+    for blueprint in (sign.blueprint, chat.blueprint, keys.blueprint, bearer.blueprint):
+        app.register_blueprint(blueprint)
+    _prepare_templates(app, web)
+    # What is public is told by the settings, never by a header; metrics stay on loopback.
+    app.wsgi_app = guard.PublicUrl(app.wsgi_app, settings.public_url)  # type: ignore[method-assign]
+    app.wsgi_app = Listeners(app.wsgi_app, web.metrics.registry)  # type: ignore[method-assign]
+    return app
+
+
+def _flask_settings(settings: WebConfig) -> dict[str, Any]:
+    return {
+        "SECRET_KEY": settings.secret_key,
+        "MAX_CONTENT_LENGTH": 64 * 1024,
+        "SEND_FILE_MAX_AGE_DEFAULT": datetime.timedelta(days=30),
+        "PERMANENT_SESSION_LIFETIME": datetime.timedelta(hours=SESSION_HOURS),
+        "SESSION_TYPE": "cachelib",
+        "SESSION_CACHELIB": FileSystemCache(settings.session_dir, threshold=MAX_SESSIONS, mode=0o600),
+        # The prefix makes browsers insist on Secure, Path=/ and no Domain.
+        "SESSION_COOKIE_NAME": "__Host-sluice",
+        "SESSION_COOKIE_SECURE": True,
+        "SESSION_COOKIE_HTTPONLY": True,
+        "SESSION_COOKIE_SAMESITE": "Lax",
+        "SESSION_REFRESH_EACH_REQUEST": False,
+    }
+
+
+def _prepare_templates(app: Flask, web: Web) -> None:
+    app.jinja_env.trim_blocks = True
+    app.jinja_env.lstrip_blocks = True
+    app.jinja_env.filters["day"] = _day
+
+    @app.context_processor
+    def shared() -> dict[str, Any]:
+        person = web.sign_in.person()
+        return {
+            "t": web.texts.get,
+            "texts_json": json.dumps(web.texts.of_scripts()).replace("<", "\\u003c"),
+            "language": web.texts.language,
+            "person": person,
+            "csrf_token": person.csrf if person else "",
+            "version": version(),
+        }
+
+
+def _day(time: float) -> str:
+    return datetime.datetime.fromtimestamp(time, datetime.timezone.utc).strftime("%Y-%m-%d")
+
+
+def _digest_of_static() -> str:
+    """Return a short digest of every static file.
+
+    It stands in their path, so that browsers may keep them for long, and scripts that import each other by
+    relative paths always come from one version.
+    """
+    directory = Path(__file__).parent / "static"
+    digest = hashlib.sha256()
+    for path in sorted(directory.rglob("*")):
+        if path.is_file():
+            digest.update(str(path.relative_to(directory)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]

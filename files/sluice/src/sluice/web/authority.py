@@ -1,0 +1,123 @@
+"""The authority: "whose key is this, what may it do", and "here are settled usage records".
+
+A small app on its own unix socket, which the proxy alone can open and nginx never sees. docs/contracts.md,
+"Authority". It learns the SHA-256 of a key, never the key.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from flask import Blueprint, Flask, Response, current_app, jsonify, request
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+from werkzeug.exceptions import HTTPException
+
+from sluice import logs
+from sluice.errors import RecordError, SluiceError
+from sluice.records import HEX64, VERSION, Fields, UsageRecord, decode_json
+from sluice.web import credentials, usage
+from sluice.web.config import WebConfig
+from sluice.web.database import Database
+from sluice.web.metrics import Listeners, Metrics
+
+logger = logging.getLogger(__name__)
+
+MAX_RECORDS = 1_000
+MAX_BODY = 4 * 1024 * 1024
+
+blueprint = Blueprint("authority", __name__)
+
+
+class Authority:
+    """What the handlers share: settings, database, figures."""
+
+    def __init__(self, settings: WebConfig) -> None:
+        self.settings = settings
+        self.database = Database(settings.database)
+        self.metrics = Metrics("authority")
+        self.questions = self.metrics.counter("questions", "Questions whose key this is.", ("answer",))
+        self.records = self.metrics.counter("usage_records", "Usage records received.", ("kind",))
+
+
+def create_app(settings: WebConfig) -> Flask:
+    """Build the app; creates missing tables."""
+    logs.configure("authority", settings.log_level)
+    app = Flask("sluice.web.authority", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
+    authority = Authority(settings)
+    authority.database.prepare()
+    app.extensions["sluice"] = authority
+    authority.metrics.watch(app)
+    app.register_blueprint(blueprint)
+    app.register_error_handler(RecordError, _bad_record)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(SQLAlchemyError, _database_error)
+    app.wsgi_app = Listeners(app.wsgi_app, authority.metrics.registry)  # type: ignore[method-assign]
+    return app
+
+
+def _authority() -> Authority:
+    authority: Authority = current_app.extensions["sluice"]
+    return authority
+
+
+@blueprint.post("/v1/principal")
+def principal() -> tuple[Response, int]:
+    """Answer whose credential this is; unknown, revoked and expired look alike."""
+    fields = Fields(decode_json(request.get_data()))
+    fields.version()
+    credential = fields.text("credential", HEX64)
+    authority = _authority()
+    with authority.database.read() as session:
+        found = credentials.find_principal(session, authority.settings.key_secret, credential, time.time())
+    authority.questions.labels("known" if found else "unknown").inc()
+    return _answer({"principal": found.dump() if found else None}, 200 if found else 404)
+
+
+@blueprint.post("/v1/usage")
+def settle() -> tuple[Response, int]:
+    """Take settled usage records; ones that are known already are accepted and not counted again."""
+    fields = Fields(decode_json(request.get_data()))
+    fields.version()
+    records = [UsageRecord.parse(item, where) for where, item in fields.items("records", most=MAX_RECORDS)]
+    authority = _authority()
+    with authority.database.write() as session:
+        new = usage.settle(session, authority.database.dialect, records)
+    authority.records.labels("new").inc(new)
+    authority.records.labels("known").inc(len(records) - new)
+    return _answer({"accepted": len(records)}, 200)
+
+
+@blueprint.get("/health")
+def health() -> tuple[Response, int]:
+    """Answer 200 when the database answers."""
+    with _authority().database.read() as session:
+        session.execute(text("SELECT 1"))
+    return _answer({"status": "ok"}, 200)
+
+
+def _answer(document: dict[str, Any], status: int) -> tuple[Response, int]:
+    return jsonify({"version": VERSION, **document}), status
+
+
+def _error(error: SluiceError, status: int) -> tuple[Response, int]:
+    return jsonify(error.to_openai(request.headers.get("X-Request-Id", ""))), status
+
+
+def _bad_record(error: RecordError) -> tuple[Response, int]:
+    return _error(SluiceError("invalid_request", str(error), param=error.field or None), 400)
+
+
+def _http_error(error: HTTPException) -> tuple[Response, int]:
+    codes = {404: "path_not_found", 405: "method_not_allowed", 413: "body_too_large"}
+    code = codes.get(error.code or 500, "invalid_request" if (error.code or 500) < 500 else "internal_error")
+    return _error(SluiceError(code, error.description or error.name), error.code or 500)
+
+
+def _database_error(error: SQLAlchemyError) -> tuple[Response, int]:
+    # The text of such an error quotes the statement with its values: log its type alone.
+    logger.error("the database does not answer", extra={"fault": type(error).__name__})
+    return _error(SluiceError("internal_error", "the database does not answer"), 503)

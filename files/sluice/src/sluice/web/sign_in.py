@@ -1,0 +1,249 @@
+"""Sign-in and sign-out through the OpenID provider, around flask-oidc.
+
+flask-oidc does the redirects and Authlib checks the answers (state, nonce, signature, PKCE). Around them: no
+token stays where flask-oidc keeps it (it would be refreshed at every request, and its failure logged with the
+token); what is needed is copied into one entry of the server-side session, which gets a new id at sign-in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import secrets
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from authlib.integrations.base_client.errors import OAuthError
+from flask import Flask, abort, current_app, redirect, request, session, url_for
+from flask_oidc import OpenIDConnect
+from flask_oidc.signals import after_authorize
+from requests.exceptions import RequestException
+from werkzeug.wrappers import Response
+
+from sluice.web import credentials
+from sluice.web.accounts import remember_person, usable_groups
+from sluice.web.config import OidcConfig, WebConfig
+from sluice.web.database import Database, User
+from sluice.web.guard import CSRF_SESSION, is_local_path, new_csrf_token
+from sluice.web.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+PREFIX = "/auth"
+PROVIDER_TIMEOUT = 10
+
+# How old the provider's word may be before it is asked again, and how soon after a failure.
+CHECK_SECONDS = 900.0
+RECHECK_SECONDS = 60.0
+
+_PERSON = "person"
+
+
+@dataclass(frozen=True)
+class SignedIn:
+    """What the session remembers of a sign-in. `tag` names this sign-in; times in seconds since the epoch."""
+
+    id: int
+    user: str
+    subject: str
+    name: str
+    groups: list[str]
+    csrf: str
+    tag: str
+    id_token: str
+    refresh_token: str
+    checked: float
+
+
+class SignIn:
+    """The sign-in of one app."""
+
+    def __init__(self, app: Flask, settings: WebConfig, database: Database, metrics: Metrics) -> None:
+        self._settings = settings
+        self._database = database
+        self._outcomes = metrics.counter("sign_ins", "Sign-ins by outcome.", ("outcome",))
+        self._recent = _Recent()
+        self._oidc = _connect(app, settings)
+        after_authorize.connect(self._on_authorized, sender=self._oidc.oauth.oidc)
+        app.before_request(self._before_request)
+
+    @property
+    def client(self) -> Any:
+        """Authlib's client of the provider."""
+        return self._oidc.oauth.oidc
+
+    def person(self) -> SignedIn | None:
+        """Return who is signed in, if anybody."""
+        entry = session.get(_PERSON)
+        return SignedIn(**entry) if entry else None
+
+    def count(self, outcome: str) -> None:
+        """Count a sign-in that came to `outcome`."""
+        self._outcomes.labels(outcome).inc()
+
+    def leave(self) -> Response:
+        """End the session here, then send the browser to the provider to end it there too.
+
+        Raises requests' RequestException when the provider does not answer; the session is over all the same.
+        """
+        person = self.person()
+        self.end_session()
+        if person is None:
+            return redirect(url_for("chat.index"))
+        back = url_for("sign.signed_out", _external=True)
+        if not self.client.load_server_metadata().get("end_session_endpoint"):
+            return redirect(back)
+        answer: Response = self.client.logout_redirect(
+            back, id_token_hint=person.id_token, client_id=self._settings.oidc.client_id
+        )
+        return answer
+
+    def end_session(self) -> None:
+        """Forget the session and its page bearers; what comes next gets another session id."""
+        person = self.person()
+        if person is not None:
+            with self._database.write() as transaction:
+                credentials.end_bearers(transaction, person.tag)
+        _renew_session()
+
+    # --- What happens at each request ------------------------------------------------------------------
+
+    def _before_request(self) -> Response | None:
+        if request.endpoint == "oidc_auth.logout":
+            # flask-oidc's own: a GET without a token that leaves the provider's session alive.
+            abort(404)
+        if request.endpoint == "oidc_auth.login":
+            if not is_local_path(request.args.get("next", "/")):
+                abort(400)
+        elif request.endpoint != "static":
+            self._refresh()
+        return None
+
+    def _refresh(self) -> None:
+        """Ask the provider again who this is, once in a while; end the session if it no longer says."""
+        person = self.person()
+        now = time.time()
+        if person is None or now - person.checked < CHECK_SECONDS or not self._recent.take(person.tag, now):
+            return
+        if not person.refresh_token:
+            # Nothing to ask with: the session's own lifetime bounds how old its groups get.
+            return
+        try:
+            token = self.client.fetch_access_token(
+                grant_type="refresh_token", refresh_token=person.refresh_token
+            )
+            claims = self.client.userinfo(token=token)
+        except OAuthError as error:
+            logger.info("the provider ended a session", extra={"user": person.user, "fault": error.error})
+            self.end_session()
+            return
+        except RequestException as error:
+            logger.warning("the provider does not answer", extra={"fault": type(error).__name__})
+            return
+        if claims.get(self._settings.oidc.claims.id) != person.subject:
+            self.end_session()
+            return
+        self._enter(claims, person, token.get("refresh_token") or person.refresh_token)
+
+    def _on_authorized(self, _client: object, *, token: dict[str, Any], return_to: str) -> None:
+        """Turn the provider's answer into a session of ours; flask-oidc calls this before it redirects."""
+        claims = {**token.get("userinfo", {}), **session.get("oidc_auth_profile", {})}
+        if not isinstance(claims.get(self._settings.oidc.claims.id), str):
+            logger.error(
+                "the provider's claims lack the identifier", extra={"claim": self._settings.oidc.claims.id}
+            )
+            abort(502)
+        _renew_session()
+        self._enter(claims, None, token.get("refresh_token") or "", token.get("id_token") or "")
+        self.count("success")
+
+    def _enter(
+        self, claims: dict[str, Any], before: SignedIn | None, refresh_token: str, id_token: str = ""
+    ) -> None:
+        now = time.time()
+        user = self._remember(claims, now)
+        person = SignedIn(
+            id=user.id,
+            user=user.pseudonym,
+            subject=user.subject,
+            name=user.name,
+            groups=user.groups,
+            csrf=before.csrf if before else new_csrf_token(),
+            tag=before.tag if before else secrets.token_hex(16),
+            id_token=before.id_token if before else id_token,
+            refresh_token=refresh_token,
+            checked=now,
+        )
+        session[_PERSON] = dataclasses.asdict(person)
+        session[CSRF_SESSION] = person.csrf
+
+    def _remember(self, claims: dict[str, Any], now: float) -> User:
+        names = self._settings.oidc.claims
+        subject = str(claims[names.id])
+        with self._database.write() as transaction:
+            return remember_person(
+                transaction,
+                issuer=self._settings.oidc.issuer,
+                subject=subject,
+                name=str(claims.get(names.name) or subject),
+                email=str(claims.get(names.email) or ""),
+                groups=usable_groups(claims.get(names.groups)),
+                now=now,
+            )
+
+
+class _Recent:
+    """Lets one of several simultaneous requests of a sign-in ask the provider.
+
+    Providers take a refresh token that comes twice for a stolen one and end the session.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._taken: dict[str, float] = {}
+
+    def take(self, tag: str, now: float) -> bool:
+        """Tell whether it is this request's turn."""
+        with self._lock:
+            self._taken = {key: at for key, at in self._taken.items() if now - at < RECHECK_SECONDS}
+            if tag in self._taken:
+                return False
+            self._taken[tag] = now
+            return True
+
+
+def _connect(app: Flask, settings: WebConfig) -> OpenIDConnect:
+    app.config.update(_oidc_settings(settings.oidc))
+    oidc = OpenIDConnect(app, prefix=PREFIX)
+    client = oidc.oauth.oidc
+    client.client_kwargs["code_challenge_method"] = "S256"
+    client.client_kwargs["default_timeout"] = PROVIDER_TIMEOUT
+    if settings.oidc.ca_file:
+        # Without trust_env=False, REQUESTS_CA_BUNDLE in the environment would win over the setting.
+        client.client_kwargs["verify"] = settings.oidc.ca_file
+        client.client_kwargs["trust_env"] = False
+    return oidc
+
+
+def _oidc_settings(oidc: OidcConfig) -> dict[str, Any]:
+    return {
+        "OIDC_CLIENT_SECRETS": {
+            "web": {
+                "issuer": oidc.issuer,
+                "client_id": oidc.client_id,
+                "client_secret": oidc.client_secret,
+            }
+        },
+        "OIDC_SCOPES": oidc.scopes,
+        "OIDC_INTROSPECTION_AUTH_METHOD": oidc.token_auth,
+        "OIDC_USER_CLASS": "",
+    }
+
+
+def _renew_session() -> None:
+    """Empty the session and give it another id; what an earlier id named is gone."""
+    interface: Any = current_app.session_interface
+    interface.regenerate(session)
+    session.clear()

@@ -1,0 +1,32 @@
+"""The words that people read, in one file for each language."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+_SCRIPTS = "js."
+
+
+class Texts:
+    """The texts of one language, by key. Keys that start with `js.` are for the scripts of the pages."""
+
+    def __init__(self, language: str, texts: dict[str, str]) -> None:
+        self.language = language
+        self._texts = texts
+
+    @classmethod
+    def load(cls, language: str) -> Texts:
+        """Read the texts of `language`, as in `en`."""
+        path = Path(__file__).parent / "texts" / f"{language}.json"
+        return cls(language, json.loads(path.read_text(encoding="utf-8")))
+
+    def get(self, key: str, **values: object) -> str:
+        """Return a text with `values` filled in. Raises KeyError."""
+        return self._texts[key].format(**values)
+
+    def of_scripts(self) -> dict[str, str]:
+        """Return what the pages' scripts need."""
+        return {
+            key.removeprefix(_SCRIPTS): text for key, text in self._texts.items() if key.startswith(_SCRIPTS)
+        }

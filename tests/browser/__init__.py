@@ -1,0 +1,1 @@
+"""Sluice's pages in a real browser."""

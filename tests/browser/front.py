@@ -1,0 +1,172 @@
+"""The TLS front of the loopback site: pages go to web's socket, /v1 to a stub of the proxy.
+
+The stub keeps the outside of /v1 (docs/contracts.md): keys are asked of the real authority, and the last
+message chooses what happens: `slow` streams for a minute, `wake` is refused twice with Retry-After,
+`markdown` answers with marks and hostile text, `break` ends with an error in the stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import ssl
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+from multidict import CIMultiDict
+
+HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "te", "upgrade", "host", "content-length"}
+
+MARKDOWN = """# A heading
+
+Some **bold**, *emphasis*, `code` and a [link](https://example.org/) but not [this](javascript:alert(1)).
+
+- one
+- two
+  - nested
+
+1. first
+2. second
+
+| name | value |
+| --- | ---: |
+| a | 1 |
+
+> quoted
+
+```python
+print("<b>not a tag</b>")
+```
+
+<script>document.title = "broken in"</script> <img src=x onerror="document.title='broken in'">
+"""
+
+MODELS = [
+    {"id": "smollm2-135m", "status": "ready", "context_length": 2048},
+    {"id": "smollm2-light", "status": "sleeping", "context_length": 2048},
+    {"id": "smollm2-slow", "status": "starting", "context_length": 2048, "expected_in": 95},
+]
+
+
+class Front:
+    """The front of one site, as its settings describe it."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self._settings = settings
+        self._refusals = 0
+
+    def app(self) -> web.Application:
+        """Return the application."""
+        app = web.Application(client_max_size=1 << 24)
+        app.router.add_get("/v1/models", self._models)
+        app.router.add_post("/v1/chat/completions", self._chat)
+        app.router.add_route("*", "/{path:.*}", self._page)
+        return app
+
+    async def _page(self, request: web.Request) -> web.StreamResponse:
+        headers = {k: v for k, v in request.headers.items() if k.lower() not in HOP_BY_HOP}
+        headers["X-Request-Id"] = "req-" + "0" * 32
+        connector = aiohttp.UnixConnector(self._settings["web_socket"])
+        url = f"http://web{request.raw_path}"
+        body = await request.read()
+        async with (
+            aiohttp.ClientSession(connector=connector, auto_decompress=False) as client,
+            client.request(request.method, url, data=body, headers=headers, allow_redirects=False) as answer,
+        ):
+            copied = [(k, v) for k, v in answer.headers.items() if k.lower() not in HOP_BY_HOP]
+            return web.Response(status=answer.status, body=await answer.read(), headers=CIMultiDict(copied))
+
+    async def _principal(self, request: web.Request) -> dict[str, Any] | None:
+        scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+        if scheme != "Bearer":
+            return None
+        connector = aiohttp.UnixConnector(self._settings["authority_socket"])
+        question = {"version": 1, "credential": hashlib.sha256(key.encode()).hexdigest()}
+        async with (
+            aiohttp.ClientSession(connector=connector) as client,
+            client.post("http://authority/v1/principal", json=question) as answer,
+        ):
+            found: dict[str, Any] | None = (await answer.json())["principal"]
+            return found
+
+    async def _models(self, request: web.Request) -> web.StreamResponse:
+        if await self._principal(request) is None:
+            return _error(401, "invalid_api_key", "no such key")
+        now = time.time()
+        data = []
+        for model in MODELS:
+            status = {k: v for k, v in model.items() if k not in ("id", "expected_in")}
+            expected = model.get("expected_in")
+            status["expected_ready"] = now + float(str(expected)) if expected else None
+            data.append(
+                {"id": model["id"], "object": "model", "created": 0, "owned_by": "stub", "sluice": status}
+            )
+        return web.json_response({"object": "list", "data": data})
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        principal = await self._principal(request)
+        if principal is None:
+            return _error(401, "invalid_api_key", "no such key")
+        body = await request.json()
+        word = str(body["messages"][-1]["content"]).strip()
+        if word == "wake" and self._refusals < 2:
+            self._refusals += 1
+            return _error(503, "no_instance", "the model is asleep; it is being started", retry_after=2)
+        return await _stream(request, word, len(body["messages"]))
+
+
+async def _stream(request: web.Request, word: str, count: int) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
+    await response.prepare(request)
+    pieces, pause = _answer(word, count)
+    for piece in pieces:
+        chunk = {"choices": [{"index": 0, "delta": {"content": piece}, "finish_reason": None}]}
+        await response.write(f"data: {json.dumps(chunk)}\n\n".encode())
+        await asyncio.sleep(pause)
+    if word == "break":
+        error = {"error": {"message": "gone", "code": "instance_failed", "request_id": "req-" + "1" * 32}}
+        await response.write(f"data: {json.dumps(error)}\n\n".encode())
+        return response
+    end = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    await response.write(f"data: {json.dumps(end)}\n\ndata: [DONE]\n\n".encode())
+    return response
+
+
+def _answer(word: str, count: int) -> tuple[list[str], float]:
+    if word == "slow":
+        return [f"word{n} " for n in range(600)], 0.1
+    if word == "markdown":
+        return [MARKDOWN[at : at + 7] for at in range(0, len(MARKDOWN), 7)], 0.005
+    if "France" in word:
+        return ["The capital", " of France", " is Paris."], 0.1
+    return [f"You said {word!r}", f" in message {count}."], 0.05
+
+
+def _error(status: int, code: str, message: str, retry_after: int | None = None) -> web.Response:
+    error = {
+        "message": message,
+        "type": "server_error",
+        "param": None,
+        "code": code,
+        "request_id": "req-" + "2" * 32,
+    }
+    headers = {"Retry-After": str(retry_after)} if retry_after else {}
+    return web.json_response({"error": error}, status=status, headers=headers)
+
+
+def main(path: str) -> None:
+    """Serve until told to end."""
+    settings = json.loads(Path(path).read_text())
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(settings["certificate"], settings["key"])
+    app = Front(settings).app()
+    web.run_app(app, host=settings["address"], port=settings["port"], ssl_context=context, print=None)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

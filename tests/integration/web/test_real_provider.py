@@ -1,0 +1,187 @@
+"""Sign-in, keys and the authority with a real OpenID provider and real gunicorn, without a browser."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import socket
+import stat
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import requests
+
+from tests.browser.loopback import ROOT, Site
+
+pytestmark = pytest.mark.integration
+
+_KEY = re.compile(r"sk-sluice-[A-Za-z0-9_-]{43}-[0-9a-f]{8}")
+
+
+class Visitor:
+    """Somebody with a browser, as far as requests and cookies go."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.http = requests.Session()
+        self.http.verify = str(site.ca_file)
+        # An environment's CA bundle would win over the one above.
+        self.http.trust_env = False
+
+    def get(self, path: str) -> requests.Response:
+        """Load a page and follow where it leads."""
+        return self.http.get(self.site.url + path, timeout=20)
+
+    def post(self, path: str, **fields: str) -> requests.Response:
+        """Send a form of the page at `/keys`."""
+        token = re.search(r'data-csrf="([^"]+)"', self.get("/keys").text)
+        assert token, "nobody is signed in"
+        headers = {"Origin": self.site.url, "Sec-Fetch-Site": "same-origin"}
+        data = {"csrf_token": token[1], **fields}
+        return self.http.post(self.site.url + path, data=data, headers=headers, timeout=20)
+
+    def sign_in(self, login: str, password: str, path: str = "/") -> requests.Response:
+        """Go through the provider's form."""
+        form = self.get(f"/auth/login?next={path}")
+        assert form.url.startswith(self.site.issuer + "/interaction/"), form.text
+        return self.http.post(form.url, data={"login": login, "password": password}, timeout=20)
+
+    def session_id(self) -> str | None:
+        """Return the id of Sluice's session."""
+        return self.http.cookies.get("__Host-sluice")
+
+
+@pytest.fixture
+def visitor(site: Site) -> Visitor:
+    """A visitor who is not signed in."""
+    return Visitor(site)
+
+
+@pytest.fixture
+def alice(site: Site, visitor: Visitor) -> Visitor:
+    """A visitor who is signed in as alice."""
+    assert visitor.sign_in("alice", site.accounts["alice"]).status_code == 200
+    return visitor
+
+
+def ask_authority(site: Site, key: str) -> tuple[int, Any]:
+    """Ask whose key this is, as the proxy does, on the authority's socket."""
+    credential = hashlib.sha256(key.encode()).hexdigest()
+    body = f'{{"version": 1, "credential": "{credential}"}}'
+    request = (
+        f"POST /v1/principal HTTP/1.1\r\nHost: authority\r\nConnection: close\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+    )
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(site.authority_socket))
+        connection.sendall(request.encode())
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    head, _, content = answer.partition(b"\r\n\r\n")
+    return int(head.split()[1]), json.loads(content)["principal"]
+
+
+def test_a_person_signs_in_and_lands_where_they_wanted_with_a_new_session(
+    site: Site, visitor: Visitor
+) -> None:
+    visitor.get("/auth/login")
+    before = visitor.session_id()
+    page = visitor.sign_in("alice", site.accounts["alice"], "/keys")
+    assert page.url == f"{site.url}/keys"
+    assert 'title="Alice"' in page.text
+    assert before is not None
+    assert visitor.session_id() not in (None, before)
+
+
+def test_a_wrong_password_signs_nobody_in(visitor: Visitor) -> None:
+    answer = visitor.sign_in("alice", "wrong")
+    assert answer.status_code == 401
+    assert 'id="sign-in"' in visitor.get("/").text
+
+
+def test_a_key_is_shown_once_works_and_ends_when_revoked(site: Site, alice: Visitor) -> None:
+    page = alice.post("/keys", name="notebook")
+    assert page.status_code == 201
+    key = _KEY.search(page.text)
+    assert key
+    assert _KEY.search(alice.get("/keys").text) is None
+    status, principal = ask_authority(site, key[0])
+    assert status == 200
+    assert principal["groups"] == ["users"]
+    assert re.fullmatch(r"u-[0-9a-f]{16}", principal["user"])
+    assert alice.post(f"/keys/{principal['key_id']}/revoke").status_code == 200
+    assert ask_authority(site, key[0]) == (404, None)
+
+
+def test_groups_come_from_the_provider(site: Site, visitor: Visitor) -> None:
+    visitor.sign_in("bob", site.accounts["bob"])
+    bearer = visitor.post("/page-bearer").json()["bearer"]
+    _, principal = ask_authority(site, bearer)
+    assert principal["groups"] == ["users", "admins"]
+    assert principal["class"] == "interactive"
+
+
+def test_signing_out_ends_the_session_at_the_provider_too_and_the_page_bearer(
+    site: Site, alice: Visitor
+) -> None:
+    bearer = alice.post("/page-bearer").json()["bearer"]
+    assert ask_authority(site, bearer)[0] == 200
+    confirm = alice.post("/auth/sign-out")
+    assert confirm.url.startswith(site.issuer)
+    xsrf = re.search(r'name="xsrf" value="([^"]+)"', confirm.text)
+    action = re.search(r'action="([^"]+)"', confirm.text)
+    assert xsrf, confirm.text
+    assert action
+    done = alice.http.post(action[1], data={"xsrf": xsrf[1], "logout": "yes"}, timeout=20)
+    assert done.url.startswith(f"{site.url}/auth/signed-out")
+    assert "You are signed out" in done.text
+    assert ask_authority(site, bearer)[0] == 404
+    assert alice.get("/auth/login").url.startswith(f"{site.issuer}/interaction/")
+
+
+def test_the_command_line_makes_lists_and_revokes_a_service_accounts_key(site: Site) -> None:
+    def keys(*arguments: str) -> str:
+        command = "import sys; from sluice.cli import main; sys.exit(main())"
+        argv = [sys.executable, "-c", command, "keys", *arguments]
+        argv += ["--user", "robot", "--config", str(site.web_config)]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / "files" / "sluice" / "src")}
+        done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60, check=True)
+        return done.stdout.strip()
+
+    key = keys("create", "--groups", "users,staff", "--name", "nightly")
+    status, principal = ask_authority(site, key)
+    assert (status, principal["groups"]) == (200, ["users", "staff"])
+    assert principal["key_id"] in keys("list")
+    keys("revoke", "--key-id", principal["key_id"])
+    assert ask_authority(site, key) == (404, None)
+
+
+def test_metrics_are_on_the_loopback_port_and_nothing_else_is(site: Site, alice: Visitor) -> None:
+    def at(port: int, path: str) -> requests.Response:
+        return requests.get(f"http://127.0.0.1:{port}{path}", timeout=10)
+
+    figures = at(site.web_metrics, "/metrics").text
+    assert 'sluice_web_sign_ins_total{outcome="success"}' in figures
+    assert "sluice_authority_questions_total" in at(site.authority_metrics, "/metrics").text
+    assert alice.get("/metrics").status_code == 404
+    for port in (site.web_metrics, site.authority_metrics):
+        for path in ("/", "/health", "/keys", "/v1/principal"):
+            assert at(port, path).status_code == 404
+
+
+def test_the_sockets_are_not_open_to_everybody(site: Site) -> None:
+    assert stat.S_IMODE(site.authority_socket.stat().st_mode) == 0o660
+    assert stat.S_IMODE((site.folder / "web" / "http.sock").stat().st_mode) == 0o660
+
+
+def test_no_log_holds_a_key_a_token_or_a_code(site: Site, alice: Visitor) -> None:
+    key = _KEY.search(alice.post("/keys", name="looked for").text)
+    assert key
+    for name in ("web", "authority"):
+        log = (site.folder / f"{name}.log").read_text()
+        assert key[0] not in log
+        assert "eyJ" not in log
+        assert "code=" not in log

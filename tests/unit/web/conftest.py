@@ -1,0 +1,94 @@
+"""A web app and an authority on one database, without a provider: its metadata are given, nothing answers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from sluice.web import app as web_app
+from sluice.web import authority as authority_app
+from sluice.web.config import Claims, KeySecret, OidcConfig, WebConfig
+from sluice.web.database import Database
+from tests.unit.web.visitor import ISSUER, PUBLIC_URL
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> WebConfig:
+    """Settings of a site."""
+    return WebConfig(
+        public_url=PUBLIC_URL,
+        database=f"sqlite:///{tmp_path / 'sluice.db'}",
+        session_dir=str(tmp_path / "sessions"),
+        secret_key="s" * 43,
+        key_secret=KeySecret("1", "k" * 43),
+        oidc=OidcConfig(
+            issuer=ISSUER,
+            client_id="sluice",
+            client_secret="c" * 43,
+            scopes="openid profile email",
+            claims=Claims("sub", "name", "email", "groups"),
+            ca_file="",
+        ),
+        admin_groups=["admins"],
+        key_days=180,
+        page_bearer_seconds=600,
+        authority_socket_mode="0660",
+        log_level="info",
+    )
+
+
+@pytest.fixture
+def quiet_logging() -> Iterator[None]:
+    """Put back the root logger, which building an app configures."""
+    root = logging.getLogger()
+    handlers, level, raising = root.handlers[:], root.level, logging.raiseExceptions
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.raiseExceptions = raising
+
+
+@pytest.fixture
+def app(settings: WebConfig, quiet_logging: None) -> Iterator[Flask]:
+    """The pages' app; the provider is known, and not there."""
+    app = web_app.create_app(settings)
+    web: web_app.Web = app.extensions["sluice"]
+    web.sign_in.client.server_metadata.update(
+        {
+            "_loaded_at": 1.0,
+            "issuer": ISSUER,
+            "authorization_endpoint": f"{ISSUER}/auth",
+            "token_endpoint": f"{ISSUER}/token",
+            "userinfo_endpoint": f"{ISSUER}/me",
+            "jwks_uri": f"{ISSUER}/jwks",
+            "end_session_endpoint": f"{ISSUER}/session/end",
+        }
+    )
+    yield app
+    web.database.close()
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    """A browser that is not signed in."""
+    return app.test_client()
+
+
+@pytest.fixture
+def database(app: Flask) -> Database:
+    """The app's database."""
+    found: Database = app.extensions["sluice"].database
+    return found
+
+
+@pytest.fixture
+def authority(settings: WebConfig, quiet_logging: None) -> Iterator[FlaskClient]:
+    """A client of the authority on the same database."""
+    app = authority_app.create_app(settings)
+    yield app.test_client()
+    app.extensions["sluice"].database.close()

@@ -1,0 +1,185 @@
+"""The authority's answers, against the contract's examples."""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import select
+
+from sluice.records import Principal
+from sluice.web import credentials, keys
+from sluice.web.accounts import remember_person
+from sluice.web.config import WebConfig
+from sluice.web.database import ApiKey, Database, Usage, User
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "contracts"
+
+
+def example(name: str) -> Any:
+    return json.loads((GOLDEN / f"{name}.json").read_text())
+
+
+@pytest.fixture
+def user(database: Database) -> User:
+    with database.write() as session:
+        return remember_person(
+            session,
+            issuer="https://idp.example.org",
+            subject="alice",
+            name="Alice",
+            email="alice@example.org",
+            groups=["users"],
+            now=1.0,
+        )
+
+
+def make_key(database: Database, settings: WebConfig, user: User, days: int = 1) -> credentials.NewKey:
+    with database.write() as session:
+        return credentials.make_key(session, settings.key_secret, user, "a key", days, time.time())
+
+
+def ask(authority: FlaskClient, key: str) -> tuple[int, Any]:
+    answer = authority.post("/v1/principal", json={"version": 1, "credential": keys.credential(key)})
+    return answer.status_code, answer.get_json()
+
+
+def test_a_key_is_answered_with_its_principal(
+    authority: FlaskClient, database: Database, settings: WebConfig, user: User
+) -> None:
+    new = make_key(database, settings, user)
+    status, answer = ask(authority, new.text)
+    assert status == 200
+    principal = Principal.parse(answer["principal"])
+    assert principal.user == user.pseudonym
+    assert (principal.kind, principal.class_, principal.groups) == ("api_key", "api", ("users",))
+    assert principal.expires == pytest.approx(time.time() + 86_400, abs=60)
+    assert answer.keys() == example("authority-answer").keys()
+    assert answer["principal"].keys() == example("authority-answer")["principal"].keys()
+
+
+def test_the_example_question_is_understood_and_its_key_unknown(authority: FlaskClient) -> None:
+    answer = authority.post("/v1/principal", json=example("authority-question"))
+    assert answer.status_code == 404
+    assert answer.get_json() == {"version": 1, "principal": None}
+
+
+def test_trying_a_revoked_key(
+    authority: FlaskClient, database: Database, settings: WebConfig, user: User
+) -> None:
+    new = make_key(database, settings, user)
+    with database.write() as session:
+        assert credentials.revoke_key(session, user.id, new.row.id, time.time())
+    assert ask(authority, new.text) == (404, {"version": 1, "principal": None})
+
+
+def test_trying_an_expired_key(
+    authority: FlaskClient, database: Database, settings: WebConfig, user: User
+) -> None:
+    new = make_key(database, settings, user)
+    with database.write() as session:
+        session.get_one(ApiKey, new.row.id).expires = time.time() - 1
+    assert ask(authority, new.text) == (404, {"version": 1, "principal": None})
+
+
+def test_trying_a_key_of_another_secret(
+    authority: FlaskClient, database: Database, settings: WebConfig, user: User
+) -> None:
+    new = make_key(database, settings, user)
+    with database.write() as session:
+        session.get_one(ApiKey, new.row.id).secret_id = "0"
+    assert ask(authority, new.text)[0] == 404
+
+
+def test_trying_what_the_database_holds_as_a_credential(
+    authority: FlaskClient, database: Database, settings: WebConfig, user: User
+) -> None:
+    stored = make_key(database, settings, user).row.stored
+    answer = authority.post("/v1/principal", json={"version": 1, "credential": stored})
+    assert answer.status_code == 404
+
+
+def test_a_page_bearer_is_interactive_and_ends_with_its_time_and_its_sign_in(
+    authority: FlaskClient, database: Database, settings: WebConfig, user: User
+) -> None:
+    now = time.time()
+    with database.write() as session:
+        old = credentials.make_bearer(session, settings.key_secret, user.id, "tag", 600, now - 700)
+        live = credentials.make_bearer(session, settings.key_secret, user.id, "tag", 600, now)
+    assert ask(authority, old)[0] == 404
+    status, answer = ask(authority, live)
+    assert status == 200
+    assert (answer["principal"]["kind"], answer["principal"]["class"]) == ("page", "interactive")
+    with database.write() as session:
+        credentials.end_bearers(session, "tag")
+    assert ask(authority, live)[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (b"", None),
+        (b"[]", None),
+        (b'{"version": 1}', "credential"),
+        (b'{"version": 2, "credential": "00"}', "version"),
+        (b'{"version": 1, "credential": "sk-sluice-key-in-clear"}', "credential"),
+        (b'{"version": 1, "credential": 7}', "credential"),
+    ],
+)
+def test_a_question_of_another_form_is_refused(
+    authority: FlaskClient, body: bytes, field: str | None
+) -> None:
+    answer = authority.post("/v1/principal", data=body)
+    assert answer.status_code == 400
+    assert answer.get_json()["error"]["code"] in ("invalid_request", "malformed_json")
+    assert answer.get_json()["error"]["param"] == field
+
+
+def test_usage_is_counted_once_however_often_it_comes(
+    authority: FlaskClient, database: Database, settings: WebConfig, user: User
+) -> None:
+    new = make_key(database, settings, user)
+    record = {**example("usage-record"), "user": user.pseudonym, "key_id": new.row.id}
+    other = {**copy.deepcopy(record), "id": "req-" + "f" * 32, "time": record["time"] + 5}
+    for records in ([record], [record, other], [other, other]):
+        answer = authority.post("/v1/usage", json={"version": 1, "records": records})
+        assert (answer.status_code, answer.get_json()) == (200, {"version": 1, "accepted": len(records)})
+    with database.read() as session:
+        rows = session.scalars(select(Usage).order_by(Usage.time)).all()
+        used = session.get_one(ApiKey, new.row.id).last_used
+    assert [row.id for row in rows] == [record["id"], other["id"]]
+    assert (rows[0].input_tokens, rows[0].class_, rows[0].measured) == (12, "api", True)
+    assert used == record["time"] + 5
+
+
+def test_no_usage_is_usage_too(authority: FlaskClient) -> None:
+    answer = authority.post("/v1/usage", json={"version": 1, "records": []})
+    assert answer.get_json() == {"version": 1, "accepted": 0}
+
+
+def test_one_bad_record_refuses_the_batch_and_is_named(authority: FlaskClient, database: Database) -> None:
+    records = [example("usage-record"), {**example("usage-record"), "model": "../etc"}]
+    answer = authority.post("/v1/usage", json={"version": 1, "records": records})
+    assert answer.status_code == 400
+    assert answer.get_json()["error"]["param"] == "records[1].model"
+    with database.read() as session:
+        assert session.scalars(select(Usage)).all() == []
+
+
+def test_more_than_a_thousand_records_are_refused(authority: FlaskClient) -> None:
+    answer = authority.post("/v1/usage", json={"version": 1, "records": [{}] * 1001})
+    assert answer.status_code == 400
+
+
+def test_health_says_ok(authority: FlaskClient) -> None:
+    assert authority.get("/health").get_json() == {"version": 1, "status": "ok"}
+
+
+def test_other_paths_and_methods_are_refused_in_openais_shape(authority: FlaskClient) -> None:
+    assert authority.get("/v1/keys").get_json()["error"]["code"] == "path_not_found"
+    assert authority.get("/v1/principal").get_json()["error"]["code"] == "method_not_allowed"
