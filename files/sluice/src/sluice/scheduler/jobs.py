@@ -93,7 +93,8 @@ class JobDirectories:
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             descriptor = os.open(RECORD, flags, dir_fd=directory)
         except OSError as error:
-            _refuse_link(error)
+            if error.errno == errno.ELOOP:
+                raise RecordError("", f"{RECORD} is a link") from None
             return None
         finally:
             os.close(directory)
@@ -103,9 +104,9 @@ class JobDirectories:
                 raise RecordError("", f"{RECORD} is not a regular file of this account")
             try:
                 raw = stream.read(MAX_JOB_RECORD_BYTES + 1)
-            except OSError as error:
-                _refuse_link(error)
-            return None
+            except OSError:
+                # ESTALE, EIO: the file system shows the old directory yet, or is away.
+                return None
         if len(raw) > MAX_JOB_RECORD_BYTES:
             raise RecordError("", f"{RECORD} is larger than {MAX_JOB_RECORD_BYTES} bytes")
         return raw
@@ -123,9 +124,3 @@ class JobDirectories:
             ssl.PEM_cert_to_DER_cert(record.certificate)
         except (ValueError, binascii.Error):
             raise RecordError("certificate", "is not a certificate") from None
-
-
-def _refuse_link(error: OSError) -> None:
-    """Let pass that a record cannot be opened or read now (not there yet), but refuse a link."""
-    if error.errno == errno.ELOOP:
-        raise RecordError("", f"{RECORD} is a link") from None

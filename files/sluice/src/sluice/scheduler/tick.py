@@ -108,11 +108,12 @@ class Scheduler:
         seen_now = self.observe(began)
         decision = self._decide(seen_now)
         self._apply(decision, seen_now)
-        self._publish(decision, seen_now, self.clock())
+        table = self._publish(decision, seen_now, self.clock())
         for action in decision.actions:
             self._carry_out(action, seen_now)
         ended = self.clock()
-        table = self._publish(decision, seen_now, ended)
+        if any(isinstance(action, policy.Submit) for action in decision.actions):
+            table = self._publish(decision, seen_now, ended)
         numbers = figures.build(self.state, table, decision.wanted, ended, max(0.0, ended - began))
         publish(self.config.figures, numbers.dump())
         self.resting = self._rests(seen_now, bool(decision.actions), ended)
