@@ -28,7 +28,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return int(arguments.action(_bed(arguments, progress), arguments, progress))
-    except (BedError, ValueError) as error:
+    except (BedError, ValueError, OSError) as error:
         print(f"bed: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -183,11 +183,12 @@ class Bed:
     def power_on(self, host: str) -> None:
         """Switch a host on with the files it had when it went off, and wait until it has booted."""
         self._known(host)
+        entry = registry.find(self.plan.name)
+        if entry is None or not entry.complete:
+            raise BedError(f"the bed {self.plan.name} is not up", "bring it up first")
         if not self._groups.processes(host):
             machine = discover(os.environ)
-            entry = registry.find(self.plan.name)
-            layers = entry.layers if entry is not None else self._layers
-            self._host(host).start(self._lower(host, machine, layers), machine)
+            self._host(host).start(self._lower(host, machine, entry.layers), machine)
         self._wait_booted(host)
 
     def _create(self) -> None:

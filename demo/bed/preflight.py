@@ -19,6 +19,7 @@ from demo.bed.machine import GUEST_SUITE, discover
 
 _GIB = 1024**3
 _NETWORK_SECONDS = 7
+_CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21, "CAP_MKNOD": 27}
 # A small pure-Python package that the project needs in any case.
 _PROBE_PACKAGE = "h11"
 
@@ -54,6 +55,13 @@ def available_memory(meminfo: str) -> int:
     return int(match.group(1)) * 1024
 
 
+def missing_capabilities(status: str) -> list[str]:
+    """The capabilities a bed needs that are not in effect, from the text of /proc/self/status."""
+    match = re.search(r"^CapEff:\s+([0-9a-f]+)$", status, re.MULTILINE)
+    effective = int(match.group(1), 16) if match is not None else 0
+    return [name for name, bit in _CAPABILITIES.items() if not effective >> bit & 1]
+
+
 def _failure(check: Callable[[], None]) -> BedError | None:
     try:
         check()
@@ -65,6 +73,9 @@ def _failure(check: Callable[[], None]) -> BedError | None:
 def _check_root() -> None:
     if os.geteuid() != 0:
         raise BedError("this needs root: it makes network namespaces and mounts", "run it again with sudo")
+    missing = missing_capabilities(Path("/proc/self/status").read_text())
+    if missing:
+        raise BedError(f"root lacks {', '.join(missing)} here", "run this outside a container")
 
 
 def check_disk(folders: list[Path], needed: int) -> None:

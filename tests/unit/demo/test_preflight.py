@@ -22,6 +22,13 @@ def test_a_machine_without_that_estimate_is_refused() -> None:
         preflight.available_memory("MemTotal: 900 kB\n")
 
 
+def test_root_of_a_container_is_told_what_it_lacks() -> None:
+    without_network = f"CapEff:\t{(1 << 41) - 1 - (1 << 12):016x}\n"
+
+    assert preflight.missing_capabilities(without_network) == ["CAP_NET_ADMIN"]
+    assert preflight.missing_capabilities("CapEff:\t000001ffffffffff\n") == []
+
+
 def test_too_little_disk_names_folder_figures_and_remedy(tmp_path: Path) -> None:
     with pytest.raises(BedError, match=r"GiB free, 1000000\.0 GiB are needed.*SLUICE_CACHE"):
         preflight.check_disk([tmp_path / "not" / "made" / "yet"], 10**6 * GIB)
