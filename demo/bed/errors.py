@@ -10,6 +10,6 @@ class BedError(Exception):
     """
 
     def __init__(self, cause: str, remedy: str = "") -> None:
-        super().__init__(f"{cause}. {remedy}" if remedy else cause)
+        super().__init__(f"{cause}; {remedy}" if remedy else cause)
         self.cause = cause
         self.remedy = remedy

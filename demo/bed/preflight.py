@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,7 +112,7 @@ def _check_kernel() -> None:
     if not Path("/proc/self/ns/net").exists():
         raise BedError("the kernel has no network namespaces", "use a kernel with CONFIG_NET_NS")
     for root in roots():
-        if not os.access(root, os.W_OK):
+        if os.geteuid() == 0 and not os.access(root, os.W_OK):
             raise BedError(f"{root} cannot be written", "run this outside a container")
 
 
@@ -129,7 +130,7 @@ def _check_apt() -> None:
         )
     url = f"{sources[0].uri.rstrip('/')}/dists/{sources[0].suite}/InRelease"
     with tempfile.TemporaryDirectory(prefix="sluice-preflight-") as folder:
-        argv = ["/usr/lib/apt/apt-helper", "-o", "Acquire::Retries=0"]
+        argv = ["/usr/lib/apt/apt-helper", "-o", "Acquire::Retries=0", "-o", "APT::Sandbox::User=root"]
         for scheme in ("http", "https"):
             argv += ["-o", f"Acquire::{scheme}::Timeout={_NETWORK_SECONDS}"]
         argv += ["download-file", url, f"{folder}/InRelease"]
@@ -137,17 +138,43 @@ def _check_apt() -> None:
 
 
 def _check_pip() -> None:
-    argv = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "--no-cache-dir"]
-    argv += ["--retries", "0", "--timeout", str(_NETWORK_SECONDS), "index", "versions", _PROBE_PACKAGE]
-    if command.run([*argv[:3], "--version"], check=False).returncode == 0:
-        _reach(argv, "pip's package index", f"pip download {_PROBE_PACKAGE}")
+    pip = [sys.executable, "-m", "pip"]
+    if command.run([*pip, "--version"], check=False).returncode != 0:
+        return
+    # Without pip's own configuration: a further, local index would hide that the main one is out of reach.
+    bare = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+    argv = [*pip, "--disable-pip-version-check", "--no-input", "--no-cache-dir", "--retries", "0"]
+    argv += ["--timeout", str(_NETWORK_SECONDS), "index", "versions", _PROBE_PACKAGE]
+    argv += index_options(discover(os.environ).pip)
+    _reach(
+        argv, "pip's package index", f"pip download {_PROBE_PACKAGE}", {**bare, "PIP_CONFIG_FILE": os.devnull}
+    )
 
 
-def _reach(argv: list[str], what: str, try_this: str) -> None:
+def index_options(settings: Mapping[str, str]) -> list[str]:
+    """The command line options of pip that say which its main index is and how it is reached."""
+    options = []
+    for name in ("index-url", "cert", "client-cert", "proxy", "trusted-host"):
+        for word in settings.get(name, "").split():
+            options += [f"--{name}", word]
+    return options
+
+
+def _reach(argv: list[str], what: str, try_this: str, env: Mapping[str, str] | None = None) -> None:
     try:
-        command.run(argv, timeout=_NETWORK_SECONDS + 1)
+        done = command.run(argv, timeout=_NETWORK_SECONDS + 1, env=env, check=False)
+        failure = _complaint(done.stderr) if done.returncode != 0 else ""
     except BedError as error:
+        timed_out = isinstance(error.__cause__, subprocess.TimeoutExpired)
+        failure = f"no answer within {_NETWORK_SECONDS} s" if timed_out else error.cause
+    if failure:
         raise BedError(
-            f"{what} cannot be reached: {error.cause[-300:]}",
+            f"{what} cannot be reached: {failure}",
             f"mend the network, proxy or configuration until '{try_this}' works",
-        ) from error
+        )
+
+
+def _complaint(stderr: str) -> str:
+    """The first line in which apt or pip names an error, or else the last line."""
+    lines = stderr.strip().splitlines() or ["it failed and said nothing"]
+    return next((line for line in lines if line.startswith(("E: ", "ERROR: "))), lines[-1])

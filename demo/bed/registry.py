@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from demo.bed.errors import BedError
 from demo.bed.network import IP_FORWARD
 from demo.bed.topology import Plan
 
@@ -97,6 +99,8 @@ def boot_id() -> str:
 
 @contextmanager
 def _locked(name: str) -> Iterator[None]:
+    if os.geteuid() != 0:
+        raise BedError("this needs root: it makes network namespaces and mounts", "run it again with sudo")
     FOLDER.mkdir(mode=0o755, exist_ok=True)
     with (FOLDER / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -29,6 +29,19 @@ def test_root_of_a_container_is_told_what_it_lacks() -> None:
     assert preflight.missing_capabilities("CapEff:\t000001ffffffffff\n") == []
 
 
+def test_the_index_is_asked_as_pip_itself_would_ask_it() -> None:
+    settings = {
+        "index-url": "https://pip.example/simple",
+        "extra-index-url": "file:///x",
+        "trusted-host": "a b",
+    }
+
+    assert preflight.index_options(settings) == [
+        *("--index-url", "https://pip.example/simple"),
+        *("--trusted-host", "a", "--trusted-host", "b"),
+    ]
+
+
 def test_too_little_disk_names_folder_figures_and_remedy(tmp_path: Path) -> None:
     with pytest.raises(BedError, match=r"GiB free, 1000000\.0 GiB are needed.*SLUICE_CACHE"):
         preflight.check_disk([tmp_path / "not" / "made" / "yet"], 10**6 * GIB)
