@@ -8,6 +8,7 @@ import logging
 import os
 import resource
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 from sluice import logs
 from sluice.errors import EXIT_FAILURE, ConfigError
@@ -16,6 +17,9 @@ from sluice.relay.session import Session
 from sluice.relay.stdio import open_stdio
 
 logger = logging.getLogger(__name__)
+
+# For look-ups of names and writing of files; the slice's TasksMax counts on it.
+THREADS = 4
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,6 +49,9 @@ def run(args: argparse.Namespace) -> int:
 async def _serve(config: RelayConfig) -> int:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_log_failure)
+    loop.set_default_executor(ThreadPoolExecutor(THREADS))
+    # "client port server port", set by sshd.
+    logger.info("session begins", extra={"source": os.environ.get("SSH_CONNECTION", "")})
     session = Session(config, *await open_stdio())
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, session.end, "signal")

@@ -1,0 +1,52 @@
+"""What the integration tests share: a login node with a real sshd, jobs with real fronts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.login import LoginNode, Secured, build_zipapp
+
+
+@pytest.fixture(scope="session")
+def zipapp(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the program as it is installed on a cluster."""
+    return build_zipapp(tmp_path_factory.mktemp("build"))
+
+
+@pytest.fixture(scope="session")
+def login_tools() -> None:
+    """Say plainly what the machine lacks."""
+    assert os.geteuid() == 0, "the integration tests start an sshd: run them as root"
+    for program in ("/usr/sbin/sshd", "ssh", "unshare", "setpriv", "openssl"):
+        assert shutil.which(program), (
+            f"{program} is missing: apt-get install openssh-server util-linux openssl"
+        )
+
+
+@pytest.fixture(scope="session")
+def login(tmp_path_factory: pytest.TempPathFactory, zipapp: Path, login_tools: None) -> Iterator[LoginNode]:
+    """Return a login node as the playbook leaves it: drop-in and key options."""
+    yield from _running(tmp_path_factory.mktemp("login"), zipapp, Secured(True, True))
+
+
+@pytest.fixture(scope="session", params=["drop-in", "key-options"])
+def half_secured(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, zipapp: Path, login_tools: None
+) -> Iterator[LoginNode]:
+    """Return a login node that only one of the two confines: each alone must hold."""
+    drop_in = request.param == "drop-in"
+    yield from _running(tmp_path_factory.mktemp("half"), zipapp, Secured(drop_in, not drop_in))
+
+
+def _running(directory: Path, zipapp: Path, secured: Secured) -> Iterator[LoginNode]:
+    node = LoginNode(directory, zipapp, secured)
+    try:
+        node.start()
+        yield node
+    finally:
+        node.stop()
