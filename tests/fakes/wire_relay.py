@@ -1,4 +1,4 @@
-"""A relay's side of the wire inside the test's process: real frames, no SSH, answers as the test scripts them."""
+"""A relay's side of the wire inside the test's process: real frames, no SSH, scripted answers."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ class Call:
         self.link.wire.send_data(self.stream, data)
         self.link.pump()
         while self.link.wire.pending(self.stream) and not self.cancelled.is_set():
-            await asyncio.sleep(0.002)
+            self.link.granted.clear()
+            await self.link.granted.wait()
 
     def end(self) -> None:
         """Complete the answer."""
@@ -114,6 +115,7 @@ class FakeTransport:
         self.receiver: Receiver | None = None
         self.closed = False
         self.received = 0
+        self.granted = asyncio.Event()
 
     async def connect(self, receiver: Receiver) -> None:
         """Connect, or refuse as the test wants it."""
@@ -136,6 +138,7 @@ class FakeTransport:
         for event in self.wire.receive(data):
             self._handle(event)
         self.pump()
+        self.granted.set()
 
     def close(self) -> None:
         """End, from the proxy's side."""
@@ -145,11 +148,12 @@ class FakeTransport:
 
     def die(self) -> None:
         """End, as when the login node loses power."""
+        asyncio.get_running_loop().call_soon(self._die)  # behind what is on its way already
+
+    def _die(self) -> None:
         self.closed = True
         if self.receiver is not None:
-            asyncio.get_running_loop().call_soon(
-                self.receiver.connection_lost, TransportError("the far side closed the connection")
-            )
+            self.receiver.connection_lost(TransportError("the far side closed the connection"))
 
     def pump(self) -> None:
         """Send what the wire lets through."""

@@ -15,8 +15,10 @@ from sluice.records import ModelStatus
 
 log = logging.getLogger("sluice.proxy.cluster")
 
-# Demand is reported when it changes, at most this often, and anyway every DEMAND_REFRESH (seconds).
+# Demand is reported when it changes, at most every DEMAND_SPACING, and anyway every DEMAND_REFRESH; while
+# something waits, every DEMAND_WAITING, since waiting ends by the passing of time (seconds).
 DEMAND_SPACING = 0.5
+DEMAND_WAITING = 1.0
 DEMAND_REFRESH = 5.0
 
 
@@ -52,25 +54,24 @@ class Cluster:
     def _control_session(self) -> Session | None:
         """Return the first session for the proxy's own questions, for which streams are reserved."""
         for keeper in self.keepers:
-            if keeper.session is not None and not keeper.session.leaving.done():
+            if keeper.live:
                 return keeper.session
         return None
 
     @property
     def up(self) -> bool:
         """Whether any session is up, with room or without."""
-        return any(keeper.state == "up" for keeper in self.keepers)
+        return any(keeper.live for keeper in self.keepers)
 
     def unreachable(self) -> SluiceError:
         """Return the error that says why no session takes a request."""
-        states = {keeper.state for keeper in self.keepers}
-        if "up" in states:
+        if self.up:
             return SluiceError(
                 "overloaded",
                 "The cluster takes no more requests at the moment; try again soon.",
                 retry_after=1.0,
             )
-        if "closed" in states:
+        if any(keeper.state == "closed" for keeper in self.keepers):
             return SluiceError(
                 "closed", "The cluster's administrators have closed it for now.", retry_after=60.0
             )
@@ -158,7 +159,7 @@ class Cluster:
     async def _report_demand(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(DEMAND_REFRESH):
+                async with asyncio.timeout(DEMAND_WAITING if self._reported[1] else DEMAND_REFRESH):
                     await self._demand_changed.wait()
             self._demand_changed.clear()
             await self._tell_demand()

@@ -56,6 +56,11 @@ class SessionKeeper:
         sessions = [*self._draining.values(), *([self.session] if self.session else [])]
         return sum(session.open_streams for session in sessions)
 
+    @property
+    def live(self) -> bool:
+        """Whether the session is there for new requests. It may be lost a moment before `state` says so."""
+        return self.session is not None and not self.session.leaving.done()
+
     def retry_after(self) -> float:
         """Return in how many seconds a session may be up, as far as can be told."""
         return max(1.0, self.next_attempt - time.monotonic() + 1.0)
@@ -137,8 +142,8 @@ class SessionKeeper:
             await asyncio.sleep(METRICS_INTERVAL)
 
     def _enter(self, state: str, detail: str) -> None:
-        if state != self.state or detail != self.detail:
-            level = logging.INFO if state in ("up", "connecting") else logging.ERROR
+        if state != "up" and (state, detail) != (self.state, self.detail):
+            level = logging.INFO if state == "connecting" else logging.ERROR
             log.log(
                 level,
                 "session %s",

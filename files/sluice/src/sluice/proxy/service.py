@@ -61,25 +61,25 @@ class Service:
         self._quiet.set()
         self._tasks: list[asyncio.Task[None]] = []
         self._runners: list[web.ServerRunner] = []
-        self._sites: list[web.BaseSite] = []
+        self._api: web.BaseSite | None = None
 
     async def start(self) -> None:
         """Listen, and begin to connect. Raises ConfigError when an address cannot be had."""
         # Cancelled with its client: that is what stops the work of an instance nobody listens to.
         api = web.Server(self._counted, handler_cancellation=True, auto_decompress=False, access_log=None)
-        await self._listen(api, _unix_socket(self._config.socket))
+        self._api = await self._listen(api, _unix_socket(self._config.socket))
         status = web.Server(self.status.handle, access_log=None)
         await self._listen(status, _loopback(self._config.status_port))
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self.fleet.run()), loop.create_task(self.usage.run())]
 
-    async def _listen(self, server: web.Server, listener: socket.socket) -> None:
+    async def _listen(self, server: web.Server, listener: socket.socket) -> web.BaseSite:
         runner = web.ServerRunner(server, shutdown_timeout=1.0)
         await runner.setup()
         site = web.SockSite(runner, listener, backlog=BACKLOG)
         await site.start()
         self._runners.append(runner)
-        self._sites.append(site)
+        return site
 
     async def _counted(self, request: web.BaseRequest) -> web.StreamResponse:
         self._open += 1
@@ -99,10 +99,12 @@ class Service:
 
     async def stop(self, drain: float = DRAIN_SECONDS) -> None:
         """Take no new connections, let open requests end for `drain` seconds, settle and let go."""
-        if self._sites:
-            await self._sites[0].stop()
-        if self._runners and self._runners[0].server is not None:
-            self._runners[0].server.pre_shutdown()
+        if self._api is None:
+            return
+        site, self._api = self._api, None
+        await site.stop()
+        if self._runners[0].server is not None:
+            self._runners[0].server.pre_shutdown()  # idle connections close, busy ones after their answer
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(drain):
                 await self._quiet.wait()

@@ -214,6 +214,7 @@ class Session:
         echo = self._pongs[payload] = self._loop.create_future()
         try:
             if self._do(self._wire.ping, payload):
+                self._flush_soon()
                 async with asyncio.timeout(timeout):
                     await echo
         except TimeoutError:
@@ -242,7 +243,7 @@ class Session:
         return self._wire.peer.limits.max_body if self._wire.peer is not None else 0
 
     def request(self, head: RequestHead, body: bytes) -> Stream:
-        """Open a request and queue its body. Raises SluiceError when no stream is to be had."""
+        """Open a request and queue its body. Raises SluiceError when no stream is to be had, SessionLost."""
         stream = self._track(self._wire.open_request(head))
         self._wire.send_data(stream.number, body)
         self._wire.send_end(stream.number)
@@ -280,6 +281,8 @@ class Session:
         return bytes(answer)
 
     def _track(self, number: int) -> Stream:
+        if self.lost.done():
+            raise SessionLost(self.lost.result())
         stream = self._streams[number] = Stream(self, number)
         self.idle.clear()
         return stream
