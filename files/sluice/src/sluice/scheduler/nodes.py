@@ -42,7 +42,7 @@ def _numbers(ranges: str) -> list[str]:
         if found is None:
             raise ValueError(f"node range not understood: {ranges[:200]!r}")
         first, last = found[1], found[2] or found[1]
-        if int(last) - int(first) >= MOST_NODES:
-            raise ValueError(f"more than {MOST_NODES} nodes: {ranges[:200]!r}")
+        if not 0 <= int(last) - int(first) < MOST_NODES:
+            raise ValueError(f"node range not understood: {ranges[:200]!r}")
         numbers += [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
     return numbers

@@ -10,7 +10,7 @@ import dataclasses
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from sluice import config
 from sluice.errors import ConfigError, RecordError
@@ -87,6 +87,19 @@ class StateFile:
             return config.parse(State, document, str(self.path))
         except ConfigError as error:
             return self._set_aside(error.message, now)
+
+    def peek(self) -> Optional[State]:
+        """Return the state for people to look at, or None while there is none that can be read.
+
+        Changes nothing. Raises PermissionError: the state belongs to the scheduler's account and to root.
+        """
+        try:
+            document = read_json(self.path)
+            return config.parse(State, document, str(self.path))
+        except PermissionError:
+            raise
+        except (OSError, RecordError, ConfigError):
+            return None
 
     def save(self, state: State) -> None:
         """Write the state; it is on disk when this returns."""

@@ -1,0 +1,146 @@
+"""`sluice models`: list, show, apply, remove and wait for models, on the login node, as root."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from sluice import config
+from sluice.errors import EXIT_FAILURE, SluiceError
+from sluice.scheduler import registration
+from sluice.scheduler.command import CONFIG
+from sluice.scheduler.config import SchedulerConfig
+from sluice.scheduler.overview import look
+from sluice.scheduler.registration import Change
+from sluice.scheduler.status_command import print_models, print_overview
+
+LOOK_EVERY = 1.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the subcommands of `sluice models`."""
+    parser.add_argument(
+        "--config", default=CONFIG, help="the scheduler's configuration (default: %(default)s)"
+    )
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    _add(actions, "list", "what is registered, and how it is")
+    show = _add(actions, "show", "one model with its entry and instances")
+    show.add_argument("name")
+    apply = _add(actions, "apply", "put a model's entry and script into place")
+    apply.add_argument("--entry", type=Path, required=True, help="model entry (JSON)")
+    apply.add_argument("--script", type=Path, required=True, help="rendered sbatch script")
+    remove = _add(actions, "remove", "take a model away; its instances are drained and ended")
+    remove.add_argument("name")
+    for one in (apply, remove):
+        one.add_argument("--check", action="store_true", help="change nothing, say what would change")
+    wait = _add(actions, "wait", "wait until the present entry of a model is served, or rightly asleep")
+    wait.add_argument("name")
+    wait.add_argument("--timeout", type=float, default=900.0, help="seconds (default: %(default)s)")
+
+
+def _add(actions: Any, name: str, text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = actions.add_parser(name, help=text, description=text)
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Carry out one action; return the exit status."""
+    settings = config.load(SchedulerConfig, arguments.config)
+    actions = {"list": _list, "show": _show, "apply": _apply, "remove": _remove, "wait": _wait}
+    return actions[arguments.action](settings, arguments)
+
+
+def _list(settings: SchedulerConfig, arguments: argparse.Namespace) -> int:
+    document = look(settings).document()
+    if arguments.json:
+        return _print_json(document)
+    print_models(document["models"])
+    return 0
+
+
+def _show(settings: SchedulerConfig, arguments: argparse.Namespace) -> int:
+    overview = look(settings)
+    document = overview.document()
+    if arguments.name not in document["models"]:
+        raise SluiceError("model_not_found", f"no model {arguments.name}; see: sluice models list")
+    document["models"] = {arguments.name: document["models"][arguments.name]}
+    listed = overview.catalogue.listed.get(arguments.name)
+    document["entry"] = None if listed is None else listed.entry.dump()
+    if arguments.json:
+        return _print_json(document)
+    print_overview(document)
+    if listed is not None:
+        print("\n" + registration.entry_text(listed.entry), end="")
+    return 0
+
+
+def _apply(settings: SchedulerConfig, arguments: argparse.Namespace) -> int:
+    change = registration.prepare(settings.models_dir, arguments.entry, arguments.script)
+    return _change(settings, arguments, change)
+
+
+def _remove(settings: SchedulerConfig, arguments: argparse.Namespace) -> int:
+    return _change(settings, arguments, registration.removal(settings.models_dir, arguments.name))
+
+
+def _change(settings: SchedulerConfig, arguments: argparse.Namespace, change: Change) -> int:
+    if change.changed and not arguments.check:
+        try:
+            registration.carry_out(settings.models_dir, change)
+        except OSError as error:
+            raise SluiceError(
+                "internal_error", f"{settings.models_dir}: {error.strerror}; run this as root"
+            ) from None
+    if arguments.json:
+        return _print_json(change.document())
+    print(f"{change.name}: changed {'yes' if change.changed else 'no'}")
+    for kind in ("entry", "script"):
+        before, after = (getattr(files, kind) or "" for files in (change.before, change.after))
+        sys.stdout.writelines(
+            difflib.unified_diff(
+                before.splitlines(keepends=True),
+                after.splitlines(keepends=True),
+                f"{kind} before",
+                f"{kind} after",
+            )
+        )
+    return 0
+
+
+def _wait(settings: SchedulerConfig, arguments: argparse.Namespace) -> int:
+    began = time.monotonic()
+    while True:
+        overview = look(settings)
+        name = arguments.name
+        if name not in overview.catalogue.listed and name not in overview.catalogue.held:
+            raise SluiceError("model_not_found", f"no model {name}; see: sluice models list")
+        done = overview.serves(name) or overview.asleep(name)
+        waited = time.monotonic() - began
+        if done or overview.failed(name) or waited >= arguments.timeout:
+            break
+        time.sleep(min(LOOK_EVERY, max(0.05, arguments.timeout - waited)))
+    model = overview.model(name)
+    document = {"version": 1, "name": name, "ready": done, "waited": round(waited, 1), "model": model}
+    if arguments.json:
+        _print_json(document)
+    elif done:
+        print(f"{name}: {model['status']} after {waited:.0f} s")
+    if done:
+        return 0
+    problem = f" ({model['problem']})" if model["problem"] else ""
+    print(
+        f"sluice: {name} is {model['status']} after {waited:.0f} s{problem}; see: sluice status",
+        file=sys.stderr,
+    )
+    return EXIT_FAILURE
+
+
+def _print_json(document: object) -> int:
+    print(json.dumps(document, sort_keys=True))
+    return 0

@@ -1,0 +1,143 @@
+"""What there is to know about models and instances, for people and playbooks. Reads files, changes none."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from sluice.errors import RecordError, SluiceError
+from sluice.records import Figures, RoutingTable, read_json
+from sluice.scheduler.catalogue import Catalogue, read_catalogue
+from sluice.scheduler.config import SchedulerConfig
+from sluice.scheduler.demand import read_demand
+from sluice.scheduler.figures import describe
+from sluice.scheduler.instance import Instance, routable
+from sluice.scheduler.policy import Demand, Memory
+from sluice.scheduler.state import State, StateFile
+
+WANTED = "sluice_scheduler_model_wanted"
+
+
+@dataclass(frozen=True)
+class Overview:
+    """Everything at one moment; `table` is None before the first tick."""
+
+    catalogue: Catalogue
+    state: State
+    table: Optional[RoutingTable]
+    demand: dict[str, Demand]
+    wanted: dict[str, int]
+    now: float
+
+    def document(self) -> dict[str, Any]:
+        """Return all of it as JSON has it, without secrets."""
+        names = sorted(
+            {*self.catalogue.listed, *self.catalogue.held, *(self.table.models if self.table else ())}
+        )
+        return {
+            "version": 1,
+            "cluster": None if self.table is None else self.table.cluster,
+            "generation": None if self.table is None else self.table.generation,
+            "last_tick": None if self.table is None else self.table.written,
+            "squeue_failing": self.state.queue_failing,
+            "models": {name: self.model(name) for name in names},
+        }
+
+    def model(self, name: str) -> dict[str, Any]:
+        """Return one model: its entry's numbers, its status, its demand and its instances."""
+        listed = self.catalogue.listed.get(name)
+        routed = self.table.models.get(name) if self.table else None
+        demand = self.demand.get(name, Demand())
+        memory = self.state.memory.get(name, Memory())
+        mine = [self.instance(one) for one in self._instances(name)]
+        return {
+            "status": "unknown" if routed is None else routed.status,
+            "expected_ready": None if routed is None else routed.expected_ready,
+            "digest": None if listed is None else listed.digest,
+            "min": None if listed is None else listed.entry.min,
+            "max": None if listed is None else listed.entry.max,
+            "wanted": self.wanted.get(name),
+            "running": demand.running,
+            "waiting": demand.waiting,
+            "failures": memory.failures,
+            "problem": self.catalogue.held.get(name) or memory.message,
+            "load_time": memory.load_time,
+            "instances": mine,
+        }
+
+    def instance(self, instance: Instance) -> dict[str, Any]:
+        """Return one instance; its job key stays where it is."""
+        record = instance.record
+        return {
+            "id": instance.id,
+            "job_id": instance.job_id,
+            "state": describe(instance),
+            "job_state": instance.job_state,
+            "reason": instance.drain_reason or instance.cancel_reason or instance.reason,
+            "address": "" if record is None else f"{record.host}:{record.port}",
+            "submitted": instance.created,
+            "started": instance.started,
+            "ready": instance.ready_at,
+            "ends": instance.ends,
+            "digest": instance.digest,
+        }
+
+    def serves(self, name: str) -> bool:
+        """Whether an instance of the model's present digest takes requests, by the routing table."""
+        listed = self.catalogue.listed.get(name)
+        routed = self.table.models.get(name) if self.table else None
+        if listed is None or routed is None:
+            return False
+        current = {one.id for one in self._instances(name) if one.digest == listed.digest and routable(one)}
+        return any(one.state == "ready" and one.id in current for one in routed.instances)
+
+    def asleep(self, name: str) -> bool:
+        """Whether the scheduler knows the model's present digest and rightly keeps no instance of it."""
+        listed = self.catalogue.listed.get(name)
+        routed = self.table.models.get(name) if self.table else None
+        if listed is None or routed is None or listed.entry.min > 0:
+            return False
+        return routed.status == "sleeping" and self._digest_seen(name)
+
+    def failed(self, name: str) -> bool:
+        """Whether the model's present digest counts as failed."""
+        routed = self.table.models.get(name) if self.table else None
+        return routed is not None and routed.status == "failed" and self._digest_seen(name)
+
+    def _digest_seen(self, name: str) -> bool:
+        listed = self.catalogue.listed.get(name)
+        return listed is not None and self.state.memory.get(name, Memory()).digest == listed.digest
+
+    def _instances(self, name: str) -> list[Instance]:
+        found = [one for one in self.state.instances.values() if one.model == name]
+        return sorted(found, key=lambda one: (one.created, one.id))
+
+
+def look(settings: SchedulerConfig) -> Overview:
+    """Read everything. Raises SluiceError when the models or the state may not be read."""
+    now = time.time()
+    try:
+        catalogue = read_catalogue(settings.models_dir, now)
+        state = StateFile(settings.state_file).peek()
+    except OSError as error:
+        raise SluiceError(
+            "internal_error", f"{error.filename}: {error.strerror}; run this as root on the login node"
+        ) from None
+    demand = read_demand(settings.demand_dir, now)
+    return Overview(catalogue, state or State(), _table(settings), demand, _wanted(settings), now)
+
+
+def _table(settings: SchedulerConfig) -> Optional[RoutingTable]:
+    try:
+        return RoutingTable.parse(read_json(settings.routing_table))
+    except (OSError, RecordError):
+        return None
+
+
+def _wanted(settings: SchedulerConfig) -> dict[str, int]:
+    try:
+        figures = Figures.parse(read_json(settings.figures))
+    except (OSError, RecordError):
+        return {}
+    return {one.labels["model"]: int(one.value) for one in figures.samples if one.name == WANTED}

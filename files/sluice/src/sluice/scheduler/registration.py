@@ -1,0 +1,197 @@
+"""Puts models into place and takes them away: entry and script as root-owned files, whole and checked."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+from sluice.errors import RecordError, SluiceError
+from sluice.records import MODEL_NAME, ModelEntry, decode_json, write_text
+from sluice.scheduler.catalogue import MAX_ENTRY_BYTES, MAX_SCRIPT_BYTES
+
+FILE_MODE = 0o640
+MOST_ERRORS = 50
+# What the scheduler says on sbatch's command line, and what would make one submission several jobs.
+RESERVED = re.compile(
+    r"^#SBATCH\s+(?:.*\s)?(--(?:array|job-name|output|error|export|chdir|comment|open-mode|parsable)\b|-[aJoeD]\b)",
+    re.MULTILINE,
+)
+# Values that are right, put in the place of wrong ones so that the check can go on to the next.
+PLAUSIBLE: dict[str, Any] = {
+    "name": "model",
+    "engine": "engine",
+    "weights": "/weights",
+    "context_length": 1,
+    "slurm": {"partition": "p", "time": 1, "cpus": 1, "memory_mb": 1},
+}
+
+
+@dataclass(frozen=True)
+class Files:
+    """A model's two files as text; None where there is none."""
+
+    entry: Optional[str]
+    script: Optional[str]
+
+    def document(self) -> dict[str, Optional[str]]:
+        """Return both as JSON has it."""
+        return {"entry": self.entry, "script": self.script}
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a registration does, or would do."""
+
+    name: str
+    before: Files
+    after: Files
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything differs."""
+        return self.before != self.after
+
+    def document(self) -> dict[str, Any]:
+        """Return the answer for playbooks."""
+        return {
+            "version": 1,
+            "name": self.name,
+            "changed": self.changed,
+            "before": self.before.document(),
+            "after": self.after.document(),
+        }
+
+
+def prepare(models_dir: str, entry: Path, script: Path) -> Change:
+    """Check an entry and its script and say what putting them into place would change.
+
+    Raises SluiceError that lists everything that is wrong.
+    """
+    document, errors = _entry(entry)
+    text, problems = _script(script)
+    errors += problems
+    if errors:
+        raise SluiceError("invalid_request", "\n".join([f"{entry}: refused", *errors]))
+    checked = ModelEntry.parse(document)
+    wanted = Files(entry_text(checked), text)
+    return Change(checked.name, present(models_dir, checked.name), wanted)
+
+
+def removal(models_dir: str, name: str) -> Change:
+    """Say what removing a model would change."""
+    if not MODEL_NAME.fullmatch(name):
+        raise SluiceError("invalid_request", f"{name!r} is not a model name ({MODEL_NAME.pattern})")
+    return Change(name, present(models_dir, name), Files(None, None))
+
+
+def carry_out(models_dir: str, change: Change) -> None:
+    """Make the change, file by file, each whole. Raises OSError.
+
+    The script goes first and the entry is removed first: an entry without its script is never seen to last.
+    """
+    directory = Path(models_dir)
+    entry_path, script_path = _paths(models_dir, change.name)
+    group = directory.stat().st_gid
+    if change.after.script is not None and change.after.script != change.before.script:
+        write_text(script_path, change.after.script, FILE_MODE, group)
+    if change.after.entry is not None and change.after.entry != change.before.entry:
+        write_text(entry_path, change.after.entry, FILE_MODE, group)
+    if change.after.entry is None:
+        entry_path.unlink(missing_ok=True)
+        script_path.unlink(missing_ok=True)
+
+
+def entry_text(entry: ModelEntry) -> str:
+    """Return an entry as its file holds it: every default filled in, one field a line."""
+    return json.dumps(entry.dump(), indent=2, sort_keys=True) + "\n"
+
+
+def present(models_dir: str, name: str) -> Files:
+    """Return a model's files as they are. Raises SluiceError if they may not be read."""
+    entry, script = _paths(models_dir, name)
+    return Files(_text(entry), _text(script))
+
+
+def entry_errors(document: object) -> list[str]:
+    """Return everything that is wrong with an entry, one line each.
+
+    The parser stops at the first fault: each is replaced by something plausible until nothing is left.
+    """
+    errors: list[str] = []
+    rest = copy.deepcopy(document)
+    while len(errors) < MOST_ERRORS:
+        try:
+            ModelEntry.parse(rest)
+        except RecordError as error:
+            errors.append(f"  {error}")
+            if not isinstance(rest, dict) or not _mend(rest, error.field):
+                break
+        else:
+            break
+    return errors
+
+
+def _mend(document: dict[str, Any], field: str) -> bool:
+    """Replace or remove the field that an error names; return whether that could be done."""
+    first, _, second = field.partition(".")
+    first, second = first.partition("[")[0], second.partition("[")[0]
+    target, plausible, key = document, PLAUSIBLE, first
+    if second and isinstance(document.get(first), dict) and first in PLAUSIBLE:
+        target, plausible, key = document[first], PLAUSIBLE[first], second
+    if key not in target and key not in plausible:
+        return False
+    if key in plausible:
+        target[key] = copy.deepcopy(plausible[key])
+    else:
+        del target[key]
+    return True
+
+
+def _entry(path: Path) -> tuple[object, list[str]]:
+    text = _given(path, MAX_ENTRY_BYTES)
+    try:
+        document = decode_json(text.encode())
+    except RecordError as error:
+        return None, [f"  {error}"]
+    return document, entry_errors(document)
+
+
+def _script(path: Path) -> tuple[str, list[str]]:
+    text = _given(path, MAX_SCRIPT_BYTES)
+    errors = []
+    if not text.startswith("#!"):
+        errors.append(f"  {path}: does not begin with #!")
+    if "\0" in text or "\r" in text:
+        errors.append(f"  {path}: holds NUL or carriage return characters")
+    errors += [f"  {path}: sets {found[1]}, which the scheduler decides" for found in RESERVED.finditer(text)]
+    return text, errors
+
+
+def _given(path: Path, limit: int) -> str:
+    try:
+        raw = path.read_bytes()
+        text = raw.decode("utf-8")
+    except OSError as error:
+        raise SluiceError("invalid_request", f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise SluiceError("invalid_request", f"{path}: is not UTF-8 text") from None
+    if len(raw) > limit:
+        raise SluiceError("invalid_request", f"{path}: larger than {limit} bytes")
+    return text
+
+
+def _paths(models_dir: str, name: str) -> tuple[Path, Path]:
+    return Path(models_dir, f"{name}.json"), Path(models_dir, f"{name}.sbatch")
+
+
+def _text(path: Path) -> Optional[str]:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise SluiceError("internal_error", f"{path}: {error.strerror}; run this as root") from None

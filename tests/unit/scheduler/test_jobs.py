@@ -1,0 +1,121 @@
+"""Job directories: records are hostile input, and may come late."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from sluice.errors import RecordError
+from sluice.records import JobRecord
+from sluice.scheduler.instance import Instance, fingerprint, published, without_run
+from sluice.scheduler.jobs import JobDirectories
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "contracts" / "job-record.json"
+DOCUMENT = json.loads(GOLDEN.read_text())
+INSTANCE = Instance(
+    DOCUMENT["instance"],
+    "m",
+    DOCUMENT["nonce"],
+    "",
+    0.0,
+    job_id=DOCUMENT["job_id"],
+    nodes=(DOCUMENT["host"],),
+)
+
+
+@pytest.fixture
+def directories(tmp_path: Path) -> JobDirectories:
+    """Give job directories with one for INSTANCE."""
+    made = JobDirectories(str(tmp_path), range(20000, 21000))
+    made.create(INSTANCE.id)
+    return made
+
+
+def test_a_directory_is_private_and_made_once(directories: JobDirectories) -> None:
+    assert directories.path(INSTANCE.id).stat().st_mode & 0o777 == 0o700
+    with pytest.raises(FileExistsError):
+        directories.create(INSTANCE.id)
+
+
+def test_a_record_that_is_not_there_yet_is_no_error(directories: JobDirectories) -> None:
+    assert directories.record(INSTANCE) is None
+    directories.path(INSTANCE.id).rmdir()
+    assert directories.record(INSTANCE) is None
+
+
+def test_the_golden_record_is_taken(directories: JobDirectories) -> None:
+    (directories.path(INSTANCE.id) / "record.json").write_text(json.dumps(DOCUMENT))
+    assert directories.record(INSTANCE) == JobRecord.parse(DOCUMENT)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"instance": "other-3fa9c1d2"},
+        {"nonce": "00000000"},
+        {"job_id": "18"},
+        {"host": "login"},
+        {"host": "c1/../evil"},
+        {"port": 22},
+        {"port": "20417"},
+        {"certificate": "none"},
+        {"certificate": "-----BEGIN CERTIFICATE-----\nAAAAA\n-----END CERTIFICATE-----\n"},
+        {"key": "short"},
+        {"surprise": 1},
+        {"version": 2},
+    ],
+)
+def test_trying_to_cheat_with_one_field(directories: JobDirectories, changes: dict[str, object]) -> None:
+    (directories.path(INSTANCE.id) / "record.json").write_text(json.dumps({**DOCUMENT, **changes}))
+    with pytest.raises(RecordError):
+        directories.record(INSTANCE)
+
+
+def test_trying_to_cheat_with_a_link_to_another_file(directories: JobDirectories, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_text(json.dumps(DOCUMENT))
+    (directories.path(INSTANCE.id) / "record.json").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(RecordError, match="link"):
+        directories.record(INSTANCE)
+
+
+def test_trying_to_stop_the_scheduler_with_a_pipe(directories: JobDirectories) -> None:
+    os.mkfifo(directories.path(INSTANCE.id) / "record.json")
+    with pytest.raises(RecordError, match="regular"):
+        directories.record(INSTANCE)
+
+
+def test_trying_to_fill_memory_with_a_large_record(directories: JobDirectories) -> None:
+    (directories.path(INSTANCE.id) / "record.json").write_bytes(b" " * 20_000)
+    with pytest.raises(RecordError, match="larger"):
+        directories.record(INSTANCE)
+
+
+def test_a_record_of_another_account_is_refused(
+    directories: JobDirectories, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (directories.path(INSTANCE.id) / "record.json").write_text(json.dumps(DOCUMENT))
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    with pytest.raises(RecordError, match="account"):
+        directories.record(INSTANCE)
+
+
+def test_the_last_runs_record_is_recognised_however_late_it_shows() -> None:
+    record = JobRecord.parse(DOCUMENT)
+    first = published(INSTANCE, record)
+    again = without_run(first)
+    assert again.stale_record == fingerprint(record)
+    assert published(again, record).record is None
+
+
+def test_a_directory_is_cleaned_after_a_day_of_stillness(directories: JobDirectories, tmp_path: Path) -> None:
+    old = directories.create("m-0000000a")
+    (old / "output").write_text("x")
+    os.utime(old, (1000, 1000))
+    (tmp_path / "m-0000000b").symlink_to(tmp_path)
+    assert directories.clean({INSTANCE.id}, 1000 + 86_399) == 0
+    assert directories.clean({INSTANCE.id}, 1000 + 86_401) == 1
+    assert not old.exists()
+    assert tmp_path.exists()

@@ -1,0 +1,118 @@
+"""Registering models: everything that is wrong is named at once, and `changed` is honest."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sluice.errors import SluiceError
+from sluice.scheduler import registration
+from sluice.scheduler.catalogue import read_catalogue
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+ENTRY = json.loads((GOLDEN / "contracts/model-entry.json").read_text())
+SCRIPT = (GOLDEN / "sbatch/llama-cpp.sbatch").read_text()
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    """Give an empty models directory."""
+    made = tmp_path / "models.d"
+    made.mkdir()
+    return made
+
+
+def given(tmp_path: Path, entry: Any = ENTRY, script: str = SCRIPT) -> tuple[Path, Path]:
+    """Write the files that are to be registered."""
+    (tmp_path / "entry.json").write_text(entry if isinstance(entry, str) else json.dumps(entry))
+    (tmp_path / "script").write_text(script)
+    return tmp_path / "entry.json", tmp_path / "script"
+
+
+def register(models: Path, *files: Path) -> registration.Change:
+    """Prepare and carry out."""
+    change = registration.prepare(str(models), *files)
+    registration.carry_out(str(models), change)
+    return change
+
+
+def test_a_first_registration_changes_and_a_second_does_not(models: Path, tmp_path: Path) -> None:
+    files = given(tmp_path)
+    first = register(models, *files)
+    assert first.changed
+    assert first.before.document() == {"entry": None, "script": None}
+    again = register(models, *files)
+    assert not again.changed
+    assert again.before == first.after
+    assert read_catalogue(str(models), 0.0).listed.keys() == {ENTRY["name"]}
+    assert (models / f"{ENTRY['name']}.json").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_check_writes_nothing(models: Path, tmp_path: Path) -> None:
+    assert registration.prepare(str(models), *given(tmp_path)).changed
+    assert list(models.iterdir()) == []
+
+
+def test_a_default_spelt_out_is_no_change(models: Path, tmp_path: Path) -> None:
+    short = {key: value for key, value in ENTRY.items() if key not in ("groups", "idle_stop", "version")}
+    register(models, *given(tmp_path, short))
+    assert not registration.prepare(str(models), *given(tmp_path)).changed
+
+
+def test_a_removal_takes_both_files(models: Path, tmp_path: Path) -> None:
+    register(models, *given(tmp_path))
+    change = registration.removal(str(models), ENTRY["name"])
+    assert change.changed
+    registration.carry_out(str(models), change)
+    assert list(models.iterdir()) == []
+    assert not registration.removal(str(models), ENTRY["name"]).changed
+
+
+def test_trying_to_remove_a_file_elsewhere(models: Path) -> None:
+    with pytest.raises(SluiceError, match="not a model name"):
+        registration.removal(str(models), "../shadow")
+
+
+def test_every_fault_is_listed_at_once(models: Path, tmp_path: Path) -> None:
+    wrong = {
+        **ENTRY,
+        "context_length": "long",
+        "min": 5,
+        "max": 0,
+        "surprise": 1,
+        "groups": ["all", "Not Ok"],
+        "slurm": {**ENTRY["slurm"], "time": 0, "hours": 3},
+    }
+    del wrong["weights"]
+    with pytest.raises(SluiceError) as caught:
+        registration.prepare(str(models), *given(tmp_path, wrong, "echo\n#SBATCH --array=1-9\n"))
+    text = caught.value.message
+    for expected in (
+        "weights: is missing",
+        "context_length: must be",
+        "max: must be",
+        "surprise: is not a known field",
+        "groups[1]",
+        "slurm.time",
+        "slurm.hours",
+        "does not begin with #!",
+        "sets --array",
+    ):
+        assert expected in text
+
+
+@pytest.mark.parametrize("document", ["[]", "{", '{"name": "a", "name": "b"}', "null", "{}"])
+def test_nonsense_is_refused_without_end(models: Path, tmp_path: Path, document: str) -> None:
+    with pytest.raises(SluiceError, match="refused"):
+        registration.prepare(str(models), *given(tmp_path, document))
+
+
+@pytest.mark.parametrize(
+    "line", ["--job-name=x", "--export=ALL", "-J x", "--nodes=1 --output=/tmp/x", "-a 1-3", "--comment=x"]
+)
+def test_a_script_may_not_set_what_the_scheduler_decides(models: Path, tmp_path: Path, line: str) -> None:
+    with pytest.raises(SluiceError, match="scheduler decides"):
+        registration.prepare(str(models), *given(tmp_path, script=f"#!/bin/bash\n#SBATCH {line}\n"))
