@@ -142,9 +142,13 @@ async def bed(
     identity: Identity,
     *behaviours: Behaviour,
     limits: Optional[Limits] = None,
+    hello: bool = True,
     **changes: Any,
 ) -> AsyncIterator[Bed]:
-    """Run engines with these behaviours, their fronts, and a session with these settings."""
+    """Run engines with these behaviours, their fronts, and a session with these settings.
+
+    Without `hello` the test itself says the first words.
+    """
     async with contextlib.AsyncExitStack() as stack:
         running = Bed(directory, identity)
         for behaviour in behaviours:
@@ -155,7 +159,8 @@ async def bed(
         running.session = Session(relay_config(directory, **changes), reader, writer)
         running.ran = asyncio.ensure_future(running.session.run())
         running.client = WireClient(*await asyncio.open_connection(sock=theirs), limits)
-        await running.client.open()
+        if hello:
+            await running.client.open()
         try:
             yield running
         finally:

@@ -106,6 +106,8 @@ class Session:
     async def _say_goodbye(self) -> None:
         """Send the last words, if somebody still reads them."""
         self._connection.go_away("shutdown", "the relay ends")
+        # From now on "drained" means that nothing is left here: what follows is an abort.
+        self._writer.transport.set_write_buffer_limits(high=0)
         try:
             await asyncio.wait_for(self._outlet.flush(), LAST_WORDS_SECONDS)
         except (OSError, asyncio.TimeoutError):
@@ -297,7 +299,8 @@ class Session:
         self._connection.go_away("age", "this session is old: open another")
         self._outlet.wake()
         self._why = "age"
-        return not self._exchanges
+        # Not the exchanges: those end when their answer is queued, the streams when it has been written.
+        return not self._connection.open_streams
 
 
 def _hello(config: RelayConfig) -> Hello:

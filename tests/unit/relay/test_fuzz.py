@@ -1,0 +1,110 @@
+"""Bytes of every kind at a running session: it ends or goes on, and nothing unchecked reaches an engine.
+
+Bounded: a fixed number of sessions from fixed seeds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+from pathlib import Path
+
+import pytest
+
+from sluice.front.identity import Identity
+from sluice.records import RequestHead
+from sluice.wire.connection import Connection, Role
+from sluice.wire.frames import FrameType, encode
+from sluice.wire.hello import Hello, Limits
+from tests.fakes.engine import Behaviour
+from tests.unit.relay.bed import MODEL, Bed, bed, chat
+
+SEEDS = range(40)
+FRAMES = 30
+
+
+def good_session(chance: random.Random) -> bytes:
+    """Return what a proxy sends in a session with a few requests."""
+    connection = Connection(Role.PROXY, Hello("fuzz", Limits()))
+    relay = Connection(Role.RELAY, Hello("relay", Limits()))
+    connection.receive(relay.data_to_send())
+    for number in range(chance.randint(1, 5)):
+        body = chat(stream=chance.random() < 0.5)
+        head = RequestHead(f"req-{number:032x}", MODEL, "POST", "/v1/completions", "u", "api", len(body))
+        stream = connection.open_request(head)
+        connection.send_data(stream, body)
+        connection.send_end(stream)
+        if chance.random() < 0.3:
+            connection.cancel(stream)
+    connection.open_models()
+    connection.open_metrics()
+    return connection.data_to_send()
+
+
+def mutated(chance: random.Random, data: bytes) -> bytes:
+    """Return the bytes with a few of them changed, dropped or repeated."""
+    found = bytearray(data)
+    for _ in range(chance.randint(1, 6)):
+        place = chance.randrange(len(found))
+        kind = chance.randrange(3)
+        if kind == 0:
+            found[place] = chance.randrange(256)
+        elif kind == 1:
+            del found[place : place + chance.randint(1, 20)]
+        else:
+            found[place:place] = found[place : place + chance.randint(1, 20)]
+    return bytes(found)
+
+
+def random_frames(chance: random.Random) -> bytes:
+    """Return a good hello and then frames of random types, streams and payloads."""
+    payloads = [
+        b"",
+        b"{}",
+        b"null",
+        chat(),
+        b"\x00\x00\xff\xff",
+        b"12345678",
+        chance.randbytes(100),
+        json.dumps({"models": {MODEL: 3}}).encode(),
+        json.dumps(
+            RequestHead("req-" + "0" * 32, MODEL, "POST", "/v1/completions", "u", "api", 5).dump()
+        ).encode(),
+    ]
+    parts = [Connection(Role.PROXY, Hello("fuzz", Limits())).data_to_send()]
+    for _ in range(FRAMES):
+        kind = chance.choice([*FrameType, 99])
+        parts.append(encode(kind, chance.choice([0, 1, 1, 3, 5, 7, 9]), chance.choice(payloads)))
+    return b"".join(parts)
+
+
+async def feed(running: Bed, data: bytes, chance: random.Random) -> None:
+    """Send bytes in pieces of random sizes, and give the session time to act on them."""
+    place = 0
+    while place < len(data):
+        size = chance.choice([1, 7, 100, 5000])
+        running.client.write_raw(data[place : place + size])
+        place += size
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("make", [mutated, random_frames], ids=["mutated", "random-frames"])
+async def test_no_bytes_bring_a_session_down_uncontrolled(
+    tmp_path: Path, identity: Identity, caplog: pytest.LogCaptureFixture, make: object
+) -> None:
+    caplog.set_level(logging.INFO)
+    for seed in SEEDS:
+        # A seed per session: a failure can be repeated alone.
+        chance = random.Random(seed)  # noqa: S311
+        data = random_frames(chance) if make is random_frames else mutated(chance, good_session(chance))
+        place = tmp_path / str(seed)
+        place.mkdir()
+        async with bed(place, identity, Behaviour(tokens=2), hello=False) as running:
+            await feed(running, data, chance)
+        for received in running.engines[0].requests():
+            assert json.loads(received.body)["model"] == MODEL
+            assert int(received.headers["content-length"]) == len(received.body)
+    assert "unexpected fault" not in caplog.text

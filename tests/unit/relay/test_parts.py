@@ -1,0 +1,213 @@
+"""The small parts: demand, limits, figures, configuration, standard input and output."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sluice.errors import ConfigError
+from sluice.records import DemandFile, ModelDemand, read_json
+from sluice.relay import config, figures
+from sluice.relay.demand import Demand, DemandWriter
+from sluice.relay.figures import Counters
+from sluice.relay.limits import Budget, Rate, closed
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "contracts"
+
+
+def test_demand_counts_running_by_model_and_instance() -> None:
+    demand = Demand(10)
+    demand.asked("m", 1.0)
+    demand.began("m", "m-1")
+    demand.began("m", "m-1")
+    demand.ended("m", "m-1")
+    assert (demand.running, demand.load) == ({"m": 1}, {"m-1": 1})
+    demand.ended("m", "m-1")
+    assert (demand.running, demand.load) == ({}, {})
+    assert demand.snapshot(2.0) == {"m": ModelDemand(0, 0, 1.0)}
+
+
+def test_waiting_is_clamped_known_and_forgotten_when_the_proxy_is_silent() -> None:
+    demand = Demand(10)
+    demand.report({"m": 500, "n": 1}, {"m"}, 100.0)
+    assert demand.snapshot(101.0) == {"m": ModelDemand(0, 10, 100.0)}
+    assert demand.snapshot(131.0) == {"m": ModelDemand(0, 0, 100.0)}
+
+
+def test_a_report_of_nothing_is_no_demand() -> None:
+    demand = Demand(10)
+    demand.report({"m": 0}, {"m"}, 100.0)
+    assert demand.snapshot(100.0) == {}
+
+
+def test_the_demand_file_keeps_its_contract(tmp_path: Path) -> None:
+    writer = DemandWriter(str(tmp_path))
+    models = {"m": ModelDemand(1, 2, 3.0)}
+    assert writer.due(models, 100.0)
+    writer.write(models, 100.0)
+    path = tmp_path / f"{writer.relay}.json"
+    assert DemandFile.parse(read_json(path)) == DemandFile(writer.relay, 100.0, models)
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert not writer.due(models, 104.0)
+    assert writer.due(models, 105.0)
+    assert writer.due({}, 101.0)
+    writer.remove()
+    assert not any(tmp_path.iterdir())
+    writer.remove()
+
+
+def test_files_of_killed_relays_are_swept(tmp_path: Path) -> None:
+    old, young, other = (tmp_path / name for name in ("0" * 16 + ".json", "1" * 16 + ".json", "README"))
+    for path in (old, young, other):
+        path.touch()
+    os.utime(old, (0, 0))
+    os.utime(other, (0, 0))
+    DemandWriter(str(tmp_path)).sweep(young.stat().st_mtime + 1)
+    assert sorted(tmp_path.iterdir()) == sorted([young, other])
+
+
+def test_a_rate_allows_a_seconds_worth_at_once() -> None:
+    rate = Rate(2.0, 0.0)
+    assert [rate.take(0.0) for _ in range(3)] == [True, True, False]
+    assert rate.take(0.5)
+    assert not rate.take(0.5)
+    assert all(Rate(0, 0.0).take(0.0) for _ in range(1000))
+
+
+def test_a_budget_is_never_overdrawn() -> None:
+    budget = Budget(10)
+    assert budget.reserve(6)
+    assert not budget.reserve(5)
+    budget.release(6)
+    assert budget.reserve(10)
+
+
+def test_closed_when_the_file_exists_or_nobody_can_tell(tmp_path: Path) -> None:
+    assert not closed(str(tmp_path / "closed"))
+    (tmp_path / "closed").touch()
+    assert closed(str(tmp_path / "closed"))
+    assert closed(str(tmp_path / "closed" / "below-a-file"))
+
+
+def test_counters_become_samples() -> None:
+    counters = Counters(100.0)
+    counters.count("m", "ok")
+    counters.count("m", "ok")
+    counters.count("", "model_not_found")
+    samples = {
+        (one.name, *sorted(one.labels.values())): one.value for one in counters.samples(160, 3, {"m": 1})
+    }
+    assert samples["sluice_relay_requests_total", "m", "ok"] == 2
+    assert samples["sluice_relay_requests_total", "", "model_not_found"] == 1
+    assert samples["sluice_relay_running", "m"] == 1
+    assert samples["sluice_relay_open_streams",] == 3
+    assert samples["sluice_relay_session_age_seconds",] == 60
+
+
+def test_the_schedulers_figures_pass_and_garbage_does_not(tmp_path: Path) -> None:
+    path = tmp_path / "figures.json"
+    assert figures.scheduler_samples(str(path)) == ()
+    path.write_bytes((GOLDEN / "figures.json").read_bytes())
+    assert figures.scheduler_samples(str(path))
+    path.write_text('{"version": 1, "samples": [{"name": "evil"}]}')
+    assert figures.scheduler_samples(str(path)) == ()
+
+
+SETTINGS: dict[str, Any] = {
+    "cluster": "demo",
+    "routing_table": "/var/lib/sluice/routing.json",
+    "demand_dir": "/var/lib/sluice/demand",
+    "figures": "/var/lib/sluice/figures.json",
+    "closed_file": "/etc/sluice/closed",
+}
+
+
+def write_settings(tmp_path: Path, **changes: Any) -> str:
+    path = tmp_path / "relay.json"
+    path.write_text(json.dumps({**SETTINGS, **changes}))
+    return str(path)
+
+
+def test_a_configuration_is_read(tmp_path: Path) -> None:
+    read = config.read(write_settings(tmp_path, max_streams=7))
+    assert (read.cluster, read.max_streams, read.max_body) == ("demo", 7, 8_388_608)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("cluster", "Demo!"),
+        ("routing_table", "routing.json"),
+        ("closed_file", ""),
+        ("max_body", 0),
+        ("max_streams", "many"),
+        ("stream_credit", 10),
+        ("session_credit", 1000),
+        ("max_buffered", 5),
+        ("idle_timeout", -1),
+        ("log_level", "loud"),
+        ("no_such_key", 1),
+    ],
+)
+def test_a_bad_configuration_names_key_and_file(tmp_path: Path, key: str, value: Any) -> None:
+    path = write_settings(tmp_path, **{key: value})
+    with pytest.raises(ConfigError) as caught:
+        config.read(path)
+    assert key in caught.value.message
+    assert path in caught.value.message
+
+
+ECHO = """
+import asyncio
+from sluice.relay.stdio import open_stdio
+
+async def main():
+    reader, writer = await open_stdio()
+    data = await reader.read(100)
+    while data:
+        writer.write(data.upper())
+        await writer.drain()
+        data = await reader.read(100)
+    writer.close()
+    await writer.wait_closed()
+
+asyncio.run(main())
+"""
+
+
+async def test_standard_streams_may_be_pipes() -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", ECHO, stdin=-1, stdout=-1, env=environment()
+    )
+    out, _ = await asyncio.wait_for(process.communicate(b"x" * 300_000), 20)
+    assert out == b"X" * 300_000
+
+
+async def test_standard_streams_may_be_one_socket() -> None:
+
+    ours, theirs = socket.socketpair()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", ECHO, stdin=theirs, stdout=theirs, env=environment()
+    )
+    theirs.close()
+    reader, writer = await asyncio.open_connection(sock=ours)
+    # Both directions at once: a pipe transport would take the incoming bytes for a peer that has left.
+    for _ in range(20):
+        writer.write(b"y" * 10_000)
+        await writer.drain()
+        assert await asyncio.wait_for(reader.readexactly(10_000), 20) == b"Y" * 10_000
+    writer.write_eof()
+    assert await asyncio.wait_for(reader.read(), 20) == b""
+    writer.close()
+    assert await asyncio.wait_for(process.wait(), 10) == 0
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(Path(config.__file__).parents[2])}

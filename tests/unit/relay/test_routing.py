@@ -1,0 +1,110 @@
+"""Which instance takes a request, and what the relay knows of the table."""
+
+from __future__ import annotations
+
+import collections
+import os
+import time
+from pathlib import Path
+
+from sluice.front.identity import Identity
+from sluice.records import Instance, RoutingTable, write_json
+from sluice.relay.routing import RoutingFile, choose, rank, ready, retry_after
+from tests.unit.relay.bed import MODEL, instance, routed
+
+
+def instances(identity: Identity, count: int) -> list[Instance]:
+    return [instance(number, identity, 20000 + number) for number in range(count)]
+
+
+def affinity(number: int) -> str:
+    return f"{number:064x}"
+
+
+def test_an_affinity_has_one_order(identity: Identity) -> None:
+    pool = instances(identity, 5)
+    assert rank(affinity(1), pool) == rank(affinity(1), list(reversed(pool)))
+    assert len({tuple(one.id for one in rank(affinity(n), pool)) for n in range(50)}) > 10
+
+
+def test_conversations_spread_evenly(identity: Identity) -> None:
+    pool = instances(identity, 4)
+    counts = collections.Counter(rank(affinity(n), pool)[0].id for n in range(2000))
+    assert min(counts.values()) > 400
+
+
+def test_one_instance_less_moves_its_own_conversations_alone(identity: Identity) -> None:
+    pool = instances(identity, 4)
+    gone = pool[2]
+    for number in range(200):
+        before = rank(affinity(number), pool)[0]
+        after = rank(affinity(number), [one for one in pool if one is not gone])[0]
+        assert before in (gone, after)
+
+
+def test_without_affinity_the_order_is_random(identity: Identity) -> None:
+    pool = instances(identity, 4)
+    assert len({rank("", pool)[0].id for _ in range(100)}) == 4
+
+
+def test_a_full_or_failed_instance_is_passed_over(identity: Identity) -> None:
+    pool = instances(identity, 3)
+    assert choose(pool, {}, 4, set()) is pool[0]
+    assert choose(pool, {pool[0].id: 4}, 4, set()) is pool[0]
+    assert choose(pool, {pool[0].id: 5}, 4, set()) is pool[1]
+    assert choose(pool, {pool[0].id: 5}, 4, {pool[1].id}) is pool[2]
+    assert choose(pool, {one.id: 5 for one in pool}, 4, set()) is None
+
+
+def test_a_draining_instance_takes_nothing_new(identity: Identity) -> None:
+    leaving = instance(9, identity, 20009, state="draining")
+    assert ready(routed([*instances(identity, 1), leaving])) == instances(identity, 1)
+
+
+def test_retry_after_is_what_the_scheduler_expects() -> None:
+    assert retry_after(routed([], expected_ready=1042.5), 1000.0) == 43
+    assert retry_after(routed([], expected_ready=9000.0), 1000.0) == 600
+    assert retry_after(routed([], expected_ready=900.0, status="starting"), 1000.0) == 15
+
+
+def table(path: Path, generation: int) -> None:
+    write_json(path, RoutingTable("test", generation, time.time(), {MODEL: routed([])}).dump())
+
+
+def test_a_table_is_read_again_when_it_changes(tmp_path: Path) -> None:
+    path = tmp_path / "routing.json"
+    routing = RoutingFile(str(path))
+    assert routing.current() is None
+    for generation in (1, 2):
+        table(path, generation)
+        current = routing.current()
+        assert current is not None
+        assert current.generation == generation
+        assert routing.current() is current
+
+
+def test_a_bad_table_keeps_the_last_good_one(tmp_path: Path) -> None:
+    path = tmp_path / "routing.json"
+    routing = RoutingFile(str(path))
+    table(path, 1)
+    good = routing.current()
+    for bad in ("", "{", '{"version": 2}', '{"version": 1, "cluster": "x"}', "[]", "\x00" * 100):
+        path.write_text(bad)
+        assert routing.current() is good
+    path.unlink()
+    assert routing.current() is good
+    table(path, 3)
+    newest = routing.current()
+    assert newest is not None
+    assert newest.generation == 3
+
+
+def test_a_table_without_change_costs_a_stat(tmp_path: Path) -> None:
+    path = tmp_path / "routing.json"
+    routing = RoutingFile(str(path))
+    table(path, 1)
+    assert routing.current() is not None
+    found = path.stat()
+    path.write_text("x" * found.st_size)
+    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+    assert routing.current() is not None
