@@ -194,7 +194,7 @@ async def test_standard_streams_may_be_one_socket() -> None:
 
     ours, theirs = socket.socketpair()
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", ECHO, stdin=theirs, stdout=theirs, env=environment()
+        sys.executable, "-c", ECHO, stdin=theirs.fileno(), stdout=theirs.fileno(), env=environment()
     )
     theirs.close()
     reader, writer = await asyncio.open_connection(sock=ours)
