@@ -7,6 +7,7 @@ input, as JSON:
     lock      text of the lock: every package with version and hashes, nothing else is installed
     files     {name: text} put beside the environment's own folders
     metadata  {name: version} of distributions that exist by name alone
+    imports   modules that must load, so that a missing system library is found here and not in a job
     pip_args  further arguments for `pip install`, such as where wheels lie
 
 DESTINATION/.complete is written last; with it there is nothing to do, without it what is there is removed and
@@ -48,13 +49,20 @@ def add_metadata(destination: Path, metadata: dict[str, str]) -> None:
         (folder / "METADATA").write_text(text, encoding="ascii")
 
 
+def check_imports(destination: Path, modules: list[str]) -> None:
+    """Load each module as the engine will; CalledProcessError when one does not load."""
+    for module in modules:
+        subprocess.run([str(destination / "bin" / "python"), "-I", "-c", f"import {module}"], check=True)
+
+
 def build(destination: Path, recipe: dict[str, Any]) -> None:
-    """Build the environment at `destination`, the marker last; CalledProcessError when pip fails."""
+    """Build the environment at `destination`, the marker last; CalledProcessError when a step fails."""
     shutil.rmtree(destination, ignore_errors=True)
     venv.create(destination, with_pip=True)
     (destination / LOCK_NAME).write_text(recipe["lock"], encoding="utf-8")
     install(destination, recipe["pip_args"])
     add_metadata(destination, recipe["metadata"])
+    check_imports(destination, recipe["imports"])
     for name, text in recipe["files"].items():
         (destination / name).write_text(text, encoding="utf-8")
     (destination / MARKER).write_text(f"{time.time():.0f}\n", encoding="ascii")
@@ -77,7 +85,8 @@ def main(given: list[str]) -> int:
         try:
             build(destination, recipe)
         except subprocess.CalledProcessError as error:
-            reason = f"pip ended with status {error.returncode}; its reason stands above"
+            step = " ".join(error.cmd[1:4])
+            reason = f"`{step}` failed with status {error.returncode}; its reason stands above"
             print(f"{destination}: {reason}", file=sys.stderr)
             return 1
     return 0
