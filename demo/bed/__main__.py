@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="print JSON")
     for name, action, text in (
         ("power-cut", _power_cut, "switch a host off without warning; it stays off"),
+        ("reboot", _reboot, "reboot a host from the inside and wait until it has booted"),
         ("power-on", _power_on, "switch a host on and wait until it has booted"),
     ):
         add(name, action, text).add_argument("host", choices=HOST_NAMES)
@@ -122,6 +123,12 @@ def _power_cut(bed: Bed, arguments: argparse.Namespace, progress: Progress) -> i
 
 def _power_on(bed: Bed, arguments: argparse.Namespace, progress: Progress) -> int:
     bed.power_on(arguments.host)
+    progress(f"{arguments.host} is up")
+    return 0
+
+
+def _reboot(bed: Bed, arguments: argparse.Namespace, progress: Progress) -> int:
+    bed.reboot(arguments.host)
     progress(f"{arguments.host} is up")
     return 0
 

@@ -174,11 +174,21 @@ class Bed:
     def power_cut(self, host: str) -> None:
         """Kill a host's PID 1 without warning. The host stays off."""
         self._known(host)
-        init = self._groups.init(host)
-        if init is None:
-            raise BedError(f"{host} is not running", f"switch it on: power-on {host}")
-        os.kill(init, signal.SIGKILL)
+        os.kill(self._running(host), signal.SIGKILL)
         self._host(host).wait_off()
+
+    def reboot(self, host: str) -> None:
+        """Reboot a host from the inside and wait until it has booted."""
+        self._known(host)
+        before = self._running(host)
+        # sshd may end before the command has answered.
+        self.run(host, ["systemctl", "reboot"])
+        deadline = time.monotonic() + _BOOT_SECONDS
+        while self._groups.init(host) in (before, None):
+            if time.monotonic() > deadline:
+                raise self._boot_failure(host, "it does not come back from a reboot")
+            time.sleep(0.1)
+        self._wait_booted(host)
 
     def power_on(self, host: str) -> None:
         """Switch a host on with the files it had when it went off, and wait until it has booted."""
@@ -300,6 +310,12 @@ class Bed:
                 f"the subnet {self.plan.network} belongs to the bed {other.name}, which is up",
                 f"choose another --subnet, or take that one down with --name {other.name}",
             )
+
+    def _running(self, host: str) -> int:
+        init = self._groups.init(host)
+        if init is None:
+            raise BedError(f"{host} is not running", f"switch it on: power-on {host}")
+        return init
 
     def _host(self, name: str) -> Host:
         return Host(self.plan, name, self.state, self.cache)

@@ -101,6 +101,7 @@ class Host:
         argv = [
             "systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit", "--resolv-conf=off",
             "--timezone=off", "--link-journal=no", "--console=pipe",
+            "--capability=CAP_NET_ADMIN",  # its network namespace is its own
             f"--machine={self.plan.machine(self.name)}",
             f"--hostname={self.name}",
             f"--directory={self.folder / 'root'}",

@@ -80,7 +80,7 @@ def _check_root() -> None:
 
 
 def check_disk(folders: list[Path], needed: int) -> None:
-    """Refuse where a file system that one of the folders lies on has less than ``needed`` bytes free."""
+    """Refuse where a folder lies on a file system with less than ``needed`` bytes free, or on an overlay."""
     for folder in folders:
         existing = next(path for path in (folder, *folder.parents) if path.exists())
         free = shutil.disk_usage(existing).free
@@ -88,6 +88,11 @@ def check_disk(folders: list[Path], needed: int) -> None:
             raise BedError(
                 f"{existing} has {free / _GIB:.1f} GiB free, {needed / _GIB:.1f} GiB are needed",
                 "free some, or set SLUICE_CACHE to a folder on a larger disk",
+            )
+        if command.run(["stat", "--file-system", "--format=%T", str(existing)]).stdout.strip() == "overlayfs":
+            raise BedError(
+                f"{existing} is on an overlay file system, where no other overlay can lie",
+                "use a checkout and a SLUICE_CACHE on a disk's own file system",
             )
 
 
