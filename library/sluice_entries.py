@@ -1,0 +1,93 @@
+#!/usr/bin/python
+"""Ansible module: check model entries with the code that reads them on the cluster."""
+
+# Copyright: the Sluice contributors
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: sluice_entries
+short_description: Check model entries
+description:
+  - Reads each entry with the scheduler's own code, and refuses names that occur twice.
+  - Tells everything that is wrong at once.
+  - Changes nothing. Runs on the controller.
+options:
+  entries:
+    description: The entries; docs/contracts.md, "Model entry", describes their fields.
+    type: list
+    elements: dict
+    required: true
+  source:
+    description: Folder that holds the package C(sluice).
+    type: path
+    required: true
+attributes:
+  check_mode:
+    support: full
+author:
+  - Sluice
+"""
+
+EXAMPLES = r"""
+- name: Check the inventory's models before any host is touched
+  sluice_entries:
+    entries: "{{ model_entries }}"
+    source: files/sluice/src
+  delegate_to: localhost
+"""
+
+RETURN = r"""
+names:
+  description: The models' names, in order.
+  returned: success
+  type: list
+  elements: str
+"""
+
+import sys
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+REMEDY = 'mend it in the inventory; docs/contracts.md, "Model entry", describes the fields'
+
+
+def problems(entries: list[dict[str, Any]], source: str) -> list[str]:
+    """Return what is wrong, one line each; `source` is the folder of the package `sluice`."""
+    # Not installed on the controller: the playbook checks with the very code that it is about to roll out.
+    sys.path.insert(0, source)
+    try:
+        from sluice.scheduler.registration import entry_errors
+    finally:
+        sys.path.remove(source)
+    found: list[str] = []
+    names: list[object] = []
+    for index, entry in enumerate(entries):
+        name = entry.get("name")
+        where = f"model_entries[{index}] ({name})"
+        found += [f"{where}: {error.strip()}" for error in entry_errors(entry)]
+        if name is not None and name in names:
+            found.append(f"{where}: name: occurs twice; give each model a name of its own")
+        names.append(name)
+    return found
+
+
+def main() -> None:
+    """Check and exit."""
+    module = AnsibleModule(
+        argument_spec={
+            "entries": {"type": "list", "elements": "dict", "required": True},
+            "source": {"type": "path", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    found = problems(module.params["entries"], module.params["source"])
+    if found:
+        module.fail_json(msg="; ".join(found) + f": {REMEDY}", problems=found)
+    module.exit_json(changed=False, names=[entry["name"] for entry in module.params["entries"]])
+
+
+if __name__ == "__main__":
+    main()
