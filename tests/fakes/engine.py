@@ -98,6 +98,8 @@ class StubEngine:
         exchange = _Exchange(self, reader, writer)
         try:
             await exchange.run()
+            writer.close()
+            await writer.wait_closed()  # an abort at once would drop the end of a large answer
         except (OSError, h11.ProtocolError):
             pass
         finally:
