@@ -279,6 +279,16 @@ async def test_trying_a_malformed_head(tmp_path: Path, identity: Identity, extra
     assert engine.received == []
 
 
+async def test_trying_http_1_0(tmp_path: Path, identity: Identity) -> None:
+    async with bed(tmp_path, identity) as (running, engine):
+        reader, writer = await running.raw()
+        writer.write(f"GET /health HTTP/1.0\r\nAuthorization: Bearer {running.key}\r\n\r\n".encode())
+        line = await asyncio.wait_for(reader.readline(), 5)
+        writer.transport.abort()
+    assert line.split()[1] == b"400"
+    assert engine.received == []
+
+
 async def test_health_is_the_engines(tmp_path: Path, identity: Identity) -> None:
     async with bed(tmp_path, identity) as (running, _):
         head, body = await running.ask("GET", "/health")

@@ -315,6 +315,16 @@ async def test_metrics_count_outcomes_and_pass_the_schedulers_on(tmp_path: Path,
     assert any(one["name"].startswith("sluice_scheduler_") for one in samples)
 
 
+async def test_unknown_names_do_not_fill_the_counters(tmp_path: Path, identity: Identity) -> None:
+    async with bed(tmp_path, identity, requests_per_second=1) as running:
+        for number in range(10):
+            await running.client.request(f"m{number}", chat(model=f"m{number}"))
+        answer = await running.client.verb("metrics")
+    labels = [one["labels"] for one in answer.document()["samples"] if "outcome" in one["labels"]]
+    assert labels
+    assert {one["model"] for one in labels} == {""}
+
+
 async def test_demand_is_clamped_and_of_known_models_alone(tmp_path: Path, identity: Identity) -> None:
     async with bed(tmp_path, identity, Behaviour(), max_waiting=5) as running:
         answer = await running.client.verb("demand", {MODEL: 1000, "nobody": 3})

@@ -36,6 +36,8 @@ def screen(request: h11.Request, key: str, max_body: int) -> Accepted:
     """
     if not _authorised(request, key):
         raise SluiceError("invalid_api_key", "the job's key is required")
+    if bytes(request.http_version) != b"1.1":
+        raise SluiceError("invalid_request", "HTTP/1.1 is required")
     method = ROUTES.get(bytes(request.target))
     if method is None:
         raise SluiceError("path_not_found", "no such path")

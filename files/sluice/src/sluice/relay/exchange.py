@@ -90,10 +90,12 @@ class Exchange:
         self._bytes_in = 0
         self._bytes_out = 0
         self._over = False
+        self._known = False
 
     def open(self) -> None:
         """Check the head against the routing table and the session's budget. Raises SluiceError."""
         self._model()
+        self._known = True
         if not self._services.budget.reserve(self._head.length):
             raise SluiceError(
                 "overloaded", "this session holds as much as it may", retry_after=OVERLOADED_RETRY_AFTER
@@ -329,8 +331,8 @@ class Exchange:
         self._let_body_go()
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
-        known = self._head.model if outcome != "model_not_found" else ""
-        self._services.counters.count(known, outcome)
+        # Names that the table does not know would let the other side fill the counters at will.
+        self._services.counters.count(self._head.model if self._known else "", outcome)
         audit.info(
             "request",
             extra={

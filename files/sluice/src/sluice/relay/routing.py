@@ -45,7 +45,8 @@ class RoutingFile:
             found = self._path.stat()
         except OSError:
             return None
-        return (found.st_mtime_ns, found.st_ino, found.st_size)
+        # The time of change, not of modification: a mended owner or mode counts too.
+        return (found.st_ctime_ns, found.st_ino, found.st_size)
 
     def _read(self) -> None:
         try:
@@ -55,7 +56,6 @@ class RoutingFile:
                 "the routing table is not valid, keeping the last one", extra={"field": error.field}
             )
         except OSError as error:
-            self._seen = None
             logger.warning("the routing table cannot be read", extra={"errno": error.errno})
 
 

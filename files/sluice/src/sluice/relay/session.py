@@ -49,6 +49,8 @@ class Session:
         self._connection = Connection(Role.RELAY, _hello(config))
         self._outlet = Outlet(self._connection, writer)
         self._parser = ThreadPoolExecutor(PARSER_THREADS, thread_name_prefix="parse")
+        # A thread of its own: whatever look-ups or bodies occupy the others, demand is told.
+        self._scribe = ThreadPoolExecutor(1, thread_name_prefix="demand")
         self._services = Services(
             config=config,
             connection=self._connection,
@@ -91,16 +93,17 @@ class Session:
     async def run(self) -> str:
         """Serve, and return why the session ended."""
         self._demand_writer.sweep(time.time())
-        tasks = [
-            asyncio.ensure_future(part)
-            for part in (self._receive(), self._outlet.run(), self._tick(), self._ended.wait())
-        ]
+        writing = asyncio.ensure_future(self._outlet.run())
+        others = [asyncio.ensure_future(part) for part in (self._receive(), self._tick(), self._ended.wait())]
         self._outlet.wake()
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([writing, *others], return_when=asyncio.FIRST_COMPLETED)
+            # One writer at a time: Python 3.9 allows no second one to wait for the transport.
+            writing.cancel()
+            await asyncio.gather(writing, return_exceptions=True)
             await self._say_goodbye()
         finally:
-            await self._close(tasks)
+            await self._close([writing, *others])
         return self._why or "the proxy is gone"
 
     async def _say_goodbye(self) -> None:
@@ -123,7 +126,8 @@ class Session:
                 logger.error("unexpected fault", exc_info=result)
         self._services.pool.close()
         self._parser.shutdown(wait=False)
-        await asyncio.wait({self._writing})
+        self._scribe.shutdown(wait=False)
+        await asyncio.wait({self._writing}, timeout=LAST_WORDS_SECONDS)
         self._demand_writer.remove()
         self._writer.transport.abort()
 
@@ -254,7 +258,7 @@ class Session:
             self._break_circuit()
             self._refresh_routing()
             self._give_up_on_bodies(now)
-            await self._write_demand()
+            self._write_demand()
             if self._silent(now) or self._outlived(now):
                 return
             await asyncio.sleep(TICK_SECONDS)
@@ -275,13 +279,13 @@ class Session:
             if exchange.collecting and now - exchange.last_heard > self._config.idle_timeout:
                 exchange.fail(SluiceError("invalid_request", "the body did not come in time"))
 
-    async def _write_demand(self) -> None:
+    def _write_demand(self) -> None:
         now = time.time()
         models = self._services.demand.snapshot(now)
-        if self._demand_writer.due(models, now):
+        # Not awaited: a disk that hangs must not hold up what else a tick brings.
+        if self._writing.done() and self._demand_writer.due(models, now):
             loop = asyncio.get_running_loop()
-            self._writing = loop.run_in_executor(None, self._demand_writer.write, models, now)
-            await asyncio.shield(self._writing)
+            self._writing = loop.run_in_executor(self._scribe, self._demand_writer.write, models, now)
 
     def _silent(self, now: float) -> bool:
         if now - self._heard > SILENT_PINGS * self._config.ping_interval:
