@@ -63,6 +63,11 @@ class Cluster:
         """Whether any session is up, with room or without."""
         return any(keeper.live for keeper in self.keepers)
 
+    @property
+    def returning(self) -> bool:
+        """Whether a session that is away is worth waiting for."""
+        return not self.up and any(keeper.returning for keeper in self.keepers)
+
     def unreachable(self) -> SluiceError:
         """Return the error that says why no session takes a request."""
         if self.up:

@@ -13,7 +13,7 @@ from sluice.records import RequestHead, ResponseHead
 # The relay's own limits are shorter; these hold if it should not keep them (seconds).
 HEAD_TIMEOUT = 330.0
 IDLE_TIMEOUT = 180.0
-# How long a request whose session broke waits for the next one.
+# How long a request waits for a session that broke a moment ago.
 RECONNECT_WAIT = 5.0
 
 # With these another cluster may do better; nothing of the request has been worked on.
@@ -60,14 +60,23 @@ class Exchange:
 
     async def _on_cluster(self, cluster: Cluster) -> tuple[Stream, ResponseHead]:
         self.cluster = cluster.name
-        session = cluster.session()
-        if session is None:
-            raise cluster.unreachable()
         try:
-            return await self._attempt(session)
+            return await self._attempt(await self._session(cluster))
         except SessionLost:
             # Nothing of an answer has come, so nothing is repeated that anybody has seen.
             self._metrics.retried()
+        try:
+            return await self._attempt(await self._session(cluster))
+        except SessionLost:
+            raise cluster.unreachable() from None
+
+    async def _session(self, cluster: Cluster) -> Session:
+        """Return a session; one that broke a moment ago is waited for. Raises SluiceError if none is."""
+        session = cluster.session()
+        if session is not None:
+            return session
+        if not cluster.returning:
+            raise cluster.unreachable()
         cluster.hold(self._head.model)
         try:
             session = await cluster.wait_session(RECONNECT_WAIT)
@@ -75,10 +84,7 @@ class Exchange:
             cluster.release(self._head.model)
         if session is None:
             raise cluster.unreachable()
-        try:
-            return await self._attempt(session)
-        except SessionLost:
-            raise cluster.unreachable() from None
+        return session
 
     async def _attempt(self, session: Session) -> tuple[Stream, ResponseHead]:
         if len(self._body) > session.max_body:

@@ -21,6 +21,8 @@ BACKOFF_MIN = 0.5
 SOUND_AFTER = 10.0
 # After the relay says go away, open streams have this long to end.
 DRAIN_SECONDS = 1800.0
+# A session that was there this many seconds ago is expected back.
+RETURN_SECONDS = 5.0
 METRICS_INTERVAL = 10.0
 
 
@@ -43,6 +45,7 @@ class SessionKeeper:
         self.changed = asyncio.Event()
         self._factory = factory
         self._failures = 0
+        self._last_live = time.monotonic()
         self._draining: dict[asyncio.Task[None], Session] = {}
 
     @property
@@ -60,6 +63,13 @@ class SessionKeeper:
     def live(self) -> bool:
         """Whether the session is there for new requests. It may be lost a moment before `state` says so."""
         return self.session is not None and not self.session.leaving.done()
+
+    @property
+    def returning(self) -> bool:
+        """Whether the session is away for so short a time that it is worth waiting for."""
+        return (
+            self.state in ("connecting", "up", "down") and time.monotonic() - self._last_live < RETURN_SECONDS
+        )
 
     def retry_after(self) -> float:
         """Return in how many seconds a session may be up, as far as can be told."""
@@ -92,6 +102,7 @@ class SessionKeeper:
         began = time.monotonic()
         code = await self._watch(session)
         self.session = None
+        self._last_live = time.monotonic()
         self.samples = ()
         self._leave(session, code, sound=time.monotonic() - began > SOUND_AFTER)
 

@@ -229,6 +229,8 @@ class SshTransport:
                 f"{config.host} broke off the SSH handshake ({type(error).__name__})"
             ) from None
         channel.settimeout(THREAD_TICK)
+        cipher = getattr(client, "remote_cipher", "")
+        log.info("ssh connection made", extra={"cluster": config.name, "cipher": cipher})
         return channel
 
     def _read_all(self, channel: paramiko.Channel) -> str:
