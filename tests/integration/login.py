@@ -24,7 +24,8 @@ import jinja2
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATES = ROOT / "files" / "forcecommand"
 ACCOUNT = "sluice-test"
-UID = 64_123
+# One for each run of the tests: runs beside each other must not see each other's processes.
+UID = 61_000 + os.getpid() % 4_000
 # Where the bed's directory lies inside the namespace.
 INSIDE = "/run/sluice-test"
 # The machine's own: the account in the namespace cannot read a virtual environment below a home.
