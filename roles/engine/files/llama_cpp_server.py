@@ -9,10 +9,10 @@ saved prompts stay off.
 from __future__ import annotations
 
 import argparse
+import os
 import signal
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,8 +74,8 @@ def apply(options: argparse.Namespace, params: Any) -> None:
     params.verbosity = ERRORS_ONLY
 
 
-def main(given: Sequence[str] | None = None) -> int:
-    """Serve until TERM or INT arrives; returns the exit status."""
+def main(given: Sequence[str] | None = None) -> NoReturn:
+    """Serve until TERM or INT arrives, then end the process with status 0."""
     options = arguments(given)
     # Blocked before llama.cpp starts its threads, so that they inherit it and sigwait below gets the signal.
     ends = {signal.SIGTERM, signal.SIGINT}
@@ -84,12 +84,12 @@ def main(given: Sequence[str] | None = None) -> int:
 
     params = xllamacpp.CommonParams()
     apply(options, params)
-    server = xllamacpp.Server(params)
+    _server = xllamacpp.Server(params)
     print(READY_LINE, flush=True)
     signal.sigwait(ends)
-    del server
-    return 0
+    # An ordinary end would wait for the streams that still run, however long they are.
+    os._exit(0)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
