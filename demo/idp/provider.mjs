@@ -71,7 +71,7 @@ function escape(text) {
 
 function page(title, body) {
   return `<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>${escape(title)}</title><style>
+<link rel="icon" href="data:,"><title>${escape(title)}</title><style>
 body{font:16px/1.5 system-ui,sans-serif;display:grid;place-items:center;min-height:90vh;margin:0;background:#f4f4f5;color:#18181b}
 main{background:#fff;padding:2rem;border-radius:12px;box-shadow:0 1px 4px #0003;width:min(20rem,80vw)}
 input,button{font:inherit;width:100%;box-sizing:border-box;padding:.6rem;margin:.2rem 0 .8rem;border:1px solid #a1a1aa;border-radius:8px}

@@ -100,12 +100,10 @@ class Front:
         now = time.time()
         data = []
         for model in MODELS:
-            status = {k: v for k, v in model.items() if k not in ("id", "expected_in")}
+            shown = {k: v for k, v in model.items() if k != "expected_in"}
             expected = model.get("expected_in")
-            status["expected_ready"] = now + float(str(expected)) if expected else None
-            data.append(
-                {"id": model["id"], "object": "model", "created": 0, "owned_by": "stub", "sluice": status}
-            )
+            shown["expected_ready"] = now + float(str(expected)) if expected else None
+            data.append({"object": "model", "created": 0, "owned_by": "stub", **shown})
         return web.json_response({"object": "list", "data": data})
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:

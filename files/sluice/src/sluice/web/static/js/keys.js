@@ -1,0 +1,23 @@
+// The keys page: copying a new key, and a second thought before revoking one.
+import { t } from "./texts.js";
+
+for (const button of document.querySelectorAll("[data-copy]")) {
+  button.hidden = !navigator.clipboard;
+  button.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
+    button.textContent = t("copied");
+  });
+}
+
+for (const form of document.querySelectorAll("[data-revoke]")) {
+  form.addEventListener("submit", (event) => {
+    if (!confirm(t("revoke_sure", { name: form.dataset.revoke }))) event.preventDefault();
+  });
+}
+
+for (const time of document.querySelectorAll("[data-time]")) {
+  const date = new Date(Number(time.dataset.time) * 1000);
+  time.dateTime = date.toISOString();
+  time.textContent = date.toLocaleDateString(undefined, { dateStyle: "medium" });
+  time.title = date.toLocaleString();
+}

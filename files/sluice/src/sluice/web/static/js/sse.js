@@ -1,0 +1,22 @@
+// Server-sent events out of pieces of text, cut anywhere. An event is {data} or {comment}.
+export class EventParser {
+  #rest = "";
+  #data = [];
+
+  feed(text) {
+    const lines = (this.#rest + text).split(/\r\n|\n|\r(?!$)/);
+    this.#rest = lines.pop();
+    return lines.flatMap((line) => this.#line(line));
+  }
+
+  #line(line) {
+    if (line === "") {
+      const data = this.#data;
+      this.#data = [];
+      return data.length ? [{ data: data.join("\n") }] : [];
+    }
+    if (line.startsWith(":")) return [{ comment: line.slice(1).trim() }];
+    if (line.startsWith("data:")) this.#data.push(line.slice(5).replace(/^ /, ""));
+    return [];
+  }
+}

@@ -1,0 +1,173 @@
+"""What a real model cannot be made to do on demand: with the stub behind /v1 of the site on this machine."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from selenium.webdriver import Keys
+
+from tests.browser.browser import Browser
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.integration,
+]
+
+
+@pytest.fixture(autouse=True)
+def _on_this_machine() -> None:
+    assert "SLUICE_URL" not in os.environ, "these tests need the stub: run them without SLUICE_URL"
+
+
+def test_the_stop_button_ends_an_answer_and_keeps_what_there_is(alice: Browser) -> None:
+    alice.ask("slow")
+    alice.wait(lambda: "word5" in alice.answer())
+    alice.stop()
+    alice.wait(lambda: not alice.is_writing())
+    kept = alice.answer()
+    assert kept.startswith("word0 word1")
+    assert "You stopped this answer." in alice.find(".note").text
+    alice.open()
+    alice.find(".conversation").click()
+    assert alice.wait(alice.answer) == kept
+
+
+def test_escape_stops_and_shift_enter_makes_a_line(alice: Browser) -> None:
+    alice.ask("one\ntwo")
+    assert "one\\ntwo" in alice.finished_answer()
+    alice.ask("slow")
+    alice.wait(lambda: "word2" in alice.answer())
+    alice.find("#input").send_keys(Keys.ESCAPE)
+    alice.wait(lambda: not alice.is_writing())
+    assert alice.find("#send").is_displayed()
+
+
+def test_a_model_that_must_wake_up_is_waited_for_with_a_countdown(alice: Browser) -> None:
+    alice.ask("wake")
+    card = alice.find(".problem.waiting")
+    assert "not ready yet" in card.text
+    assert "Trying again in" in card.text
+    assert "You said 'wake'" in alice.finished_answer()
+
+
+def test_a_network_that_is_gone_for_a_moment_is_waited_for(alice: Browser) -> None:
+    alice.wait_for_models()
+    alice.online(False)
+    alice.ask("What is the capital of France?")
+    assert "cannot be reached" in alice.find(".problem.waiting").text
+    alice.online(True)
+    assert "Paris" in alice.finished_answer()
+
+
+def test_an_answer_that_breaks_off_says_so_and_can_be_asked_for_again(alice: Browser) -> None:
+    alice.ask("break")
+    card = alice.find(".problem")
+    assert "broke off" in card.text
+    assert "req-1111" in card.text
+    assert alice.answer() == "You said 'break' in message 1."
+    alice.find(".retry").click()
+    alice.find(".problem")
+    assert len(alice.all(".message.assistant")) == 1
+
+
+def test_hostile_text_of_a_model_is_shown_and_not_obeyed(alice: Browser) -> None:
+    alice.ask("markdown")
+    answer = alice.finished_answer()
+    assert '<script>document.title = "broken in"</script>' in answer
+    assert alice.driver.title != "broken in"
+    assert not alice.all(".message script, .message img")
+    links = [link.get_attribute("href") for link in alice.all(".message a")]
+    assert links == ["https://example.org/"]
+    for selector in ("h3", "strong", "em", "code", "ul ul li", "ol li", "table td", "blockquote", "pre code"):
+        assert alice.all(f".message.assistant {selector}"), selector
+
+
+def test_the_state_of_models_is_shown(alice: Browser) -> None:
+    assert alice.wait_for_models() == ["smollm2-135m", "smollm2-light", "smollm2-slow"]
+    assert alice.find("#model-status").text == "ready"
+    alice.choose_model("smollm2-light")
+    assert "asleep" in alice.find("#model-status").text
+    alice.choose_model("smollm2-slow")
+    assert "ready in about 2 min" in alice.find("#model-status").text
+
+
+def test_another_person_on_the_same_browser_sees_none_of_the_conversations(alice: Browser) -> None:
+    alice.ask("What is the capital of France?")
+    alice.finished_answer()
+    alice.sign_out()
+    alice.sign_in("bob")
+    alice.wait_for_models()
+    assert not alice.all(".conversation")
+
+
+def test_a_session_that_has_ended_keeps_the_conversation_and_offers_to_sign_in(alice: Browser) -> None:
+    alice.ask("What is the capital of France?")
+    alice.finished_answer()
+    first = alice.driver.current_window_handle
+    alice.driver.switch_to.new_window("tab")
+    alice.open()
+    alice.sign_out()
+    alice.driver.switch_to.window(first)
+    alice.find("#input").send_keys("And of Spain?", Keys.ENTER)
+    assert "Your session has ended" in alice.find(".problem").text
+    alice.find(".problem a").click()
+    alice.fill_in("alice")
+    alice.find(".conversation").click()
+    assert [message.text for message in alice.all(".message.user .body")][-1] == "And of Spain?"
+
+
+HOSTILE = [
+    "[x](javascript:alert(1))",
+    "[x](JaVaScRiPt:alert(1))",
+    "[x](data:text/html,<script>1</script>)",
+    "[x](//evil.example)",
+    "<img src=x onerror=alert(1)>",
+    "<a href='javascript:alert(1)'>x</a>",
+    "[x](vbscript:1)",
+    "```\n</code></pre><script>1</script>\n```",
+    "| a |\n| - |\n| <svg onload=alert(1)> |",
+    "&lt;script&gt;",
+    "![x](javascript:alert(1))",
+]
+
+_RENDER = """
+  const at = document.querySelector("script[type=module]").src.replace("chat.js", "markdown.js");
+  const { parse, render } = await import(at);
+  return arguments_[0].map((text) => {
+    const box = document.createElement("div");
+    box.append(...parse(text).map((block) => render(block)));
+    const tags = [...box.querySelectorAll("*")].map((one) => one.localName);
+    const links = [...box.querySelectorAll("a")].map((one) => one.getAttribute("href"));
+    const attributes = [...box.querySelectorAll("*")].flatMap((one) => one.getAttributeNames());
+    return { tags, links, attributes, text: box.textContent };
+  });
+"""
+
+
+def test_the_renderer_makes_nothing_but_its_own_harmless_elements(alice: Browser) -> None:
+    alice.wait_for_models()
+    for made in alice.run(_RENDER, HOSTILE):
+        assert made["links"] == []
+        assert not {"script", "img", "svg", "iframe"} & set(made["tags"])
+        assert not [name for name in made["attributes"] if name.startswith("on") or name in ("src", "style")]
+
+
+def test_the_renderer_stays_quick_on_text_made_to_slow_it_down(alice: Browser) -> None:
+    alice.wait_for_models()
+    texts = [
+        "*" * 20_000,
+        "`" * 5_000 + "a",
+        "[" * 10_000,
+        "> " * 5_000,
+        "- " * 5_000,
+        "_a" * 10_000,
+        "|-" * 5_000,
+    ]
+    spent = alice.run(
+        "const begun = performance.now();"
+        + _RENDER.replace("return arguments_", "arguments_")
+        + "return performance.now() - begun;",
+        texts,
+    )
+    assert spent < 5_000

@@ -1,0 +1,93 @@
+"""What people do with the pages, on any site: signing in, chatting, stopping, keys, signing out."""
+
+from __future__ import annotations
+
+import ssl
+import urllib.error
+import urllib.request
+
+import pytest
+
+from tests.browser.browser import Browser, Target
+
+pytestmark = pytest.mark.browser
+
+
+def status_with_key(target: Target, key: str) -> int:
+    """Return how /v1/models answers to a key."""
+    request = urllib.request.Request(f"{target.url}/v1/models", headers={"Authorization": f"Bearer {key}"})
+    context = ssl.create_default_context(cafile=str(target.ca_file))
+    try:
+        with urllib.request.urlopen(request, timeout=20, context=context) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as refusal:
+        return refusal.code
+
+
+def test_a_person_signs_in_chats_and_signs_out(browser: Browser) -> None:
+    browser.sign_in("alice")
+    browser.ask("What is the capital of France?")
+    assert "Paris" in browser.finished_answer()
+    browser.sign_out()
+    browser.open("/keys")
+    assert browser.find("#login"), "the provider asks for the password again"
+
+
+def test_a_wrong_password_is_refused_by_the_provider(browser: Browser) -> None:
+    browser.open()
+    browser.find("#sign-in").click()
+    browser.find("#login").send_keys("alice")
+    browser.find("#password").send_keys("wrong")
+    browser.find("#submit").click()
+    assert "wrong" in browser.find(".problem").text
+
+
+def test_a_key_is_shown_once_works_and_is_revoked(alice: Browser, target: Target) -> None:
+    key = alice.make_key("from the browser test")
+    assert status_with_key(target, key) == 200
+    alice.open("/keys")
+    assert alice.key_names() == ["from the browser test"]
+    assert key not in alice.driver.page_source
+    alice.revoke_key("from the browser test")
+    # The proxy may believe what it knows of a key for a few seconds.
+    alice.wait(lambda: status_with_key(target, key) == 401)
+
+
+def test_the_conversation_stays_in_the_browser_and_goes_when_deleted(alice: Browser) -> None:
+    alice.ask("What is the capital of France?")
+    answer = alice.finished_answer()
+    alice.open()
+    alice.find(".conversation").click()
+    assert alice.wait(alice.answer) == answer
+    alice.find('#conversations button[aria-label^="Delete"]').click()
+    alice.wait(lambda: not alice.all(".conversation"))
+    alice.open()
+    alice.wait_for_models()
+    assert not alice.all(".conversation")
+
+
+def test_the_page_breaks_none_of_its_own_rules(alice: Browser) -> None:
+    alice.ask("What is the capital of France?")
+    alice.finished_answer()
+    alice.open("/keys")
+    alice.find("#key-name")
+    assert [line for line in alice.complaints() if "Content Security Policy" in line] == []
+    with pytest.raises(AssertionError, match="TrustedHTML"):
+        alice.run("document.body.innerHTML = '<b>x</b>';")
+
+
+def test_what_a_person_needs_has_a_name_for_screen_readers(alice: Browser) -> None:
+    alice.wait_for_models()
+    unnamed = alice.run(
+        """
+        const named = (one) => one.ariaLabel || one.textContent.trim() || one.labels?.length || one.title;
+        return [...document.querySelectorAll("button, a, input, select, textarea")]
+          .filter((one) => one.type !== "hidden" && !named(one)).map((one) => one.outerHTML);
+        """
+    )
+    assert unnamed == []
+    announcer = alice.all("#announcer")[0]
+    assert announcer.get_attribute("aria-live") == "polite"
+    alice.ask("What is the capital of France?")
+    answer = alice.finished_answer()
+    alice.wait(lambda: answer.split()[0] in (announcer.get_attribute("textContent") or ""))

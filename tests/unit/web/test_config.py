@@ -1,0 +1,55 @@
+"""Settings that cannot be used stop the start, naming file, key and remedy."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sluice.errors import ConfigError
+from sluice.web.config import WebConfig, load
+
+
+def write(path: Path, settings: WebConfig, **changes: Any) -> Path:
+    document = dataclasses.asdict(settings)
+    for name, value in changes.items():
+        *parents, last = name.split("__")
+        place = document
+        for parent in parents:
+            place = place[parent]
+        place[last] = value
+    path.write_text(json.dumps({"version": 1, **document}))
+    return path
+
+
+def test_what_the_playbook_writes_is_read(tmp_path: Path, settings: WebConfig) -> None:
+    assert load(write(tmp_path / "web.json", settings)) == settings
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"public_url": "http://sluice.example.org"}, "public_url"),
+        ({"public_url": "https://sluice.example.org/chat"}, "public_url"),
+        ({"oidc__issuer": "http://idp.example.org"}, "oidc.issuer"),
+        ({"secret_key": "short"}, "secret_key"),
+        ({"key_secret__value": "short"}, "key_secret.value"),
+        ({"oidc__scopes": "profile"}, "oidc.scopes"),
+        ({"oidc__token_auth": "none"}, "oidc.token_auth"),
+        ({"authority_socket_mode": "660"}, "authority_socket_mode"),
+        ({"key_days": 0}, "key_days"),
+        ({"page_bearer_seconds": 1}, "page_bearer_seconds"),
+        ({"surprise": 1}, "surprise"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_named(
+    tmp_path: Path, settings: WebConfig, changes: dict[str, Any], named: str
+) -> None:
+    path = write(tmp_path / "web.json", settings, **changes)
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert named in caught.value.message
+    assert str(path) in caught.value.message
