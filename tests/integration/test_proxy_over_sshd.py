@@ -312,6 +312,17 @@ async def test_a_login_node_that_is_not_there_is_said(tmp_path: Path, login: Log
         await until(lambda: keeper.state == "down", 10)
 
 
+async def test_a_relay_that_cannot_start_is_said(tmp_path: Path, login: LoginNode) -> None:
+    login.configure(surprise=1)
+    try:
+        async with proxy(settings(login, tmp_path), wait=False) as bed:
+            keeper = bed.service.fleet.keepers[0]
+            await until(lambda: keeper.state == "down", 10)
+            assert "the relay ended with status 2" in keeper.detail
+    finally:
+        login.configure()
+
+
 async def test_killed_sessions_end_their_streams_with_an_error_and_come_back(
     tmp_path: Path, zipapp: Path, login: LoginNode
 ) -> None:

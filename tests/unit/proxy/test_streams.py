@@ -52,6 +52,19 @@ async def test_a_client_that_leaves_before_the_answer_cancels_too(bed: Bed) -> N
     assert (record.status, record.first_byte) == (CLIENT_LEFT, None)
 
 
+async def test_a_client_that_leaves_within_its_body_leaves_nothing_behind(bed: Bed) -> None:
+    head = (
+        f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {bed.key}\r\nContent-Length: 1000\r\n\r\n"
+    )
+    _, writer = await asyncio.open_unix_connection(bed.config.socket)
+    writer.write(head.encode() + b'{"model":')
+    await eventually(lambda: bed.metric("sluice_proxy_held_body_bytes"))
+    writer.close()
+    await eventually(lambda: bed.metric("sluice_proxy_held_body_bytes") == 0)
+    await eventually(lambda: bed.metric("sluice_proxy_open_requests") == 0)
+    assert not bed.relay.calls
+
+
 async def test_an_answer_that_ended_is_not_cancelled(bed: Bed) -> None:
     await bed.post(chat())
     await bed.post(chat())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 from sluice.errors import SluiceError
 from sluice.proxy.cluster import Cluster, Fleet
@@ -24,7 +25,7 @@ WAITING_HELPS = frozenset({"no_instance", "overloaded"})
 class Exchange:
     """Sends one request and brings the start of its answer.
 
-    `cluster` and `instance` tell where it went, once that is known.
+    `cluster` and `instance` tell where it went, `sent_at` when (monotonic clock), once that is known.
     """
 
     def __init__(self, fleet: Fleet, metrics: Metrics, head: RequestHead, body: bytes) -> None:
@@ -34,6 +35,7 @@ class Exchange:
         self._body = body
         self.cluster = ""
         self.instance = ""
+        self.sent_at: float | None = None
 
     async def open(self) -> tuple[Stream, ResponseHead]:
         """Return the stream and the answer's head. Raises SluiceError; no stream is left open then."""
@@ -91,6 +93,7 @@ class Exchange:
             raise SluiceError(
                 "body_too_large", f"The cluster takes bodies of at most {session.max_body} bytes."
             )
+        self.sent_at = time.monotonic()
         stream = session.request(self._head, self._body)
         try:
             async with asyncio.timeout(HEAD_TIMEOUT):

@@ -185,6 +185,8 @@ class Gateway:
             return await exchange.open()
         finally:
             visit.cluster, visit.instance = exchange.cluster, exchange.instance
+            if exchange.sent_at is not None:
+                visit.sent_on = exchange.sent_at - visit.started
 
     def _affinity(self, user: str, asked: Asked) -> str:
         text = "\0".join((user, asked.model, asked.prefix)).encode("utf-8", "surrogatepass")

@@ -82,6 +82,9 @@ class Metrics:
             "Requests sent a second time after a session was lost.",
             registry=self.registry,
         )
+        # Finding a child by its labels costs more than counting in it.
+        self._counters: dict[tuple[str, str, str], Counter] = {}
+        self._times: dict[str, tuple[Histogram, Histogram]] = {}
         self.open_requests = Gauge(
             "sluice_proxy_open_requests", "Requests being answered.", registry=self.registry
         )
@@ -96,10 +99,17 @@ class Metrics:
 
     def answered(self, model: str, status: int, code: str, first_byte: float | None, duration: float) -> None:
         """Count one request at its end; times in seconds."""
-        self._requests.labels(model, str(status), code).inc()
-        self._duration.labels(model).observe(duration)
+        key = (model, str(status), code)
+        counter = self._counters.get(key)
+        if counter is None:
+            counter = self._counters[key] = self._requests.labels(*key)
+        counter.inc()
+        times = self._times.get(model)
+        if times is None:
+            times = self._times[model] = (self._duration.labels(model), self._first_byte.labels(model))
+        times[0].observe(duration)
         if first_byte is not None:
-            self._first_byte.labels(model).observe(first_byte)
+            times[1].observe(first_byte)
 
     def authority(self, result: str) -> None:
         """Count one check of a key."""

@@ -13,6 +13,7 @@ import contextlib
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 import paramiko
@@ -35,6 +36,7 @@ PREFERRED_CIPHER = "aes128-gcm@openssh.com"
 READ_SIZE = 64 * 1024
 # How long a thread sleeps in paramiko before it looks at standard error and at whether it is still wanted.
 THREAD_TICK = 5.0
+EXIT_STATUS_WAIT = 1.0
 # Of what the far side says on standard error, this much is logged over a connection's life.
 MAX_STDERR_LOGGED = 2000
 # paramiko keeps 64 bytes of a packet to itself.
@@ -244,7 +246,7 @@ class SshTransport:
                 return f"reading failed ({type(error).__name__})"
             self._log_stderr(channel)
             if data == b"":
-                return "the far side closed the connection"
+                return _ending(channel)
             if data is not None:
                 self._hand_over(data)
             with self._lock:
@@ -315,6 +317,17 @@ class SshTransport:
 def _shut(connection: socket.socket) -> None:
     with contextlib.suppress(OSError):  # not connected any more, or closed by its thread already
         connection.shutdown(socket.SHUT_RDWR)
+
+
+def _ending(channel: paramiko.Channel) -> str:
+    """Say how the far side ended; its exit status may come a moment after its last byte."""
+    deadline = time.monotonic() + EXIT_STATUS_WAIT
+    while not channel.exit_status_ready() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    status = channel.recv_exit_status() if channel.exit_status_ready() else -1
+    if status < 0:
+        return "the connection was cut"
+    return f"the relay ended with status {status}; the login node's system log says why"
 
 
 def _pinned_keys(config: ClusterConfig) -> dict[str, paramiko.PKey]:
