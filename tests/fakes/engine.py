@@ -24,6 +24,7 @@ FAULTS = (
     "none",
     "refuse",  # answers 400, as an engine does to a request that it does not like
     "drop",  # takes the request and closes without a byte
+    "head",  # sends the head of an answer and closes
     "break",  # closes in the middle of the answer
     "hang",  # takes the request and never answers
     "nonsense",  # answers with something that is not HTTP
@@ -216,6 +217,8 @@ class _Exchange:
         behaviour = self._engine.behaviour
         headers = [("Content-Type", "text/event-stream; charset=utf-8"), ("Transfer-Encoding", "chunked")]
         await self._send(h11.Response(status_code=200, headers=headers))
+        if behaviour.fault == "head":
+            raise ConnectionResetError
         chat = received.path == "/v1/chat/completions"
         for number in range(behaviour.tokens):
             await asyncio.sleep(behaviour.delay)

@@ -80,7 +80,18 @@ async def job(directory: Path, zipapp: Path, behaviour: Optional[Behaviour] = No
 
 def start_front(place: Path, zipapp: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     """Start a front; what it says goes to `output`, as a job's does."""
-    command = [PYTHON, "-I", "-S", str(zipapp), "front", "--engine-socket", str(place / "engine.sock")]
+    command = [
+        "setpriv",
+        "--pdeathsig",
+        "KILL",
+        PYTHON,
+        "-I",
+        "-S",
+        str(zipapp),
+        "front",
+        "--engine-socket",
+        str(place / "engine.sock"),
+    ]
     with (place / "output").open("wb") as output:
         return subprocess.Popen(
             [*command, "--private-dir", str(place / "private")],

@@ -155,7 +155,7 @@ class LoginNode:
         self._render("relay", template("relay.sh.j2"), 0o755)
         self._make_home()
         os.chown(self.directory / "state", 0, UID)
-        (self.directory / "state").chmod(0o750)
+        (self.directory / "state").chmod(0o2750)
         os.chown(self.directory / "state" / "demand", UID, UID)
         self.configure()
 

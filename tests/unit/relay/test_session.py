@@ -182,6 +182,19 @@ async def test_another_instance_takes_over_while_nothing_was_answered(
     assert {answer.head.instance for answer in answers if answer.head} == {running.instances[1].id}
 
 
+async def test_another_instance_takes_over_after_a_head_without_a_body(
+    tmp_path: Path, identity: Identity
+) -> None:
+    async with bed(tmp_path, identity, Behaviour(fault="head"), Behaviour()) as running:
+        answers = [await running.client.request(MODEL, chat(stream=True)) for _ in range(8)]
+        alone = replace(running.instances[0], id=f"{MODEL}-ffffffff")
+        running.publish(instances=[alone])
+        last = await running.client.request(MODEL, chat(stream=True))
+    assert {answer.code for answer in answers} == {""}
+    assert last.code == "no_instance"
+    assert last.head is None
+
+
 async def test_a_request_breaks_two_instances_at_most(tmp_path: Path, identity: Identity) -> None:
     async with bed(tmp_path, identity, *[Behaviour(fault="drop")] * 4) as running:
         answer = await running.client.request(MODEL, chat())

@@ -283,33 +283,43 @@ class Exchange:
             or head.media_type not in CONTENT_TYPES
         ):
             raise AttemptFailed("instance_failed", "the instance's answer cannot be passed on", sent=True)
+        first = await self._first(peer)
         # From here on an answer has begun: no other instance can take over, and the body is not needed.
         self._let_body_go()
         self._status = head.status
         services = self._services
         services.connection.respond(self._stream, ResponseHead(head.status, head.media_type, instance.id))
-        await self._copy(peer)
+        await self._copy(peer, first)
         services.connection.send_end(self._stream)
         services.outlet.wake()
         self._peer = None
         services.pool.give_back(instance, peer)
 
-    async def _copy(self, peer: http1.ClientConnection) -> None:
+    async def _first(self, peer: http1.ClientConnection) -> bytes:
+        """Wait for the first bytes: an engine may send its head at once and break on the prompt."""
+        try:
+            return await peer.data(timeout=self._services.config.first_byte_timeout)
+        except http1.PeerTimeout:
+            raise _too_slow() from None
+        except http1.PeerError:
+            raise AttemptFailed(
+                "no_instance", "the instance broke off before it answered", sent=True
+            ) from None
+
+    async def _copy(self, peer: http1.ClientConnection, data: bytes) -> None:
         services = self._services
-        while True:
+        while data:
+            self._bytes_out += len(data)
+            services.counters.bytes_out += len(data)
+            services.connection.send_data(self._stream, data)
+            services.outlet.wake()
+            await services.outlet.room(self._stream)
             try:
                 data = await peer.data(timeout=services.config.idle_timeout)
             except http1.PeerTimeout:
                 raise SluiceError("instance_timeout", "the instance fell silent within its answer") from None
             except http1.PeerError:
                 raise SluiceError("instance_failed", "the instance broke off within its answer") from None
-            if not data:
-                return
-            self._bytes_out += len(data)
-            services.counters.bytes_out += len(data)
-            services.connection.send_data(self._stream, data)
-            services.outlet.wake()
-            await services.outlet.room(self._stream)
 
     def _let_body_go(self) -> None:
         self._raw = b""
