@@ -1,6 +1,6 @@
 """Control groups of a bed, on the unified hierarchy and, where v1 hierarchies exist beside it, on systemd's.
 
-Every host has its own group, entered before systemd-nspawn starts; another holds the supervising processes.
+Every host has its own group, entered before systemd-nspawn starts, and one for its supervising process.
 The groups' names are how a later run finds and ends what an interrupted one left.
 """
 
@@ -18,7 +18,7 @@ from demo.bed.errors import BedError
 from demo.bed.topology import Plan
 
 _ROOT = Path("/sys/fs/cgroup")
-_SUPERVISORS = "supervisors"
+_SUPERVISOR = ".supervisor"
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,13 @@ class Groups:
         """Make a host's groups and return the files that a process writes its number to."""
         return [_made(root / f"{self.plan.cgroup_prefix}{host}") / "cgroup.procs" for root in roots()]
 
-    def supervisor_paths(self) -> list[Path]:
-        """The same for the supervising processes of all hosts."""
-        return self.enter_paths(_SUPERVISORS)
+    def supervisor_paths(self, host: str) -> list[Path]:
+        """The same for the process that supervises a host."""
+        return self.enter_paths(f"{host}{_SUPERVISOR}")
+
+    def supervised(self, host: str) -> bool:
+        """Whether a host's supervising process lives; it holds the mount of the host's root."""
+        return bool(self.processes(f"{host}{_SUPERVISOR}"))
 
     def processes(self, host: str) -> list[int]:
         """All processes of a host, as the machine numbers them."""
@@ -51,12 +55,10 @@ class Groups:
         """Kill whatever runs in any group of this bed and remove the groups."""
         # A supervisor that sees its host die reaps it and ends. One whose host was just rebooting starts it
         # again; that is why the hosts are ended once more after the supervisors.
-        for name in self.names():
-            if name != self._supervisors:
-                _empty_everywhere(name)
-        _empty_everywhere(self._supervisors)
-        for name in self.names():
+        names = self.names()
+        for name in sorted(names, key=lambda name: name.endswith(_SUPERVISOR)) + names:
             _empty_everywhere(name)
+        for name in names:
             for root in roots():
                 _remove(root / name)
 
@@ -64,10 +66,6 @@ class Groups:
         """Names of this bed's groups that exist."""
         found = {path.name for root in roots() for path in root.glob(f"{self.plan.cgroup_prefix}*")}
         return sorted(found)
-
-    @property
-    def _supervisors(self) -> str:
-        return f"{self.plan.cgroup_prefix}{_SUPERVISORS}"
 
 
 def roots() -> list[Path]:

@@ -16,6 +16,7 @@ from demo.bed.machine import Machine, pip_config
 from demo.bed.topology import CLUSTER_HOSTS, Plan
 
 _SUPERVISE = Path(__file__).with_name("supervise.sh")
+_ENTER = Path(__file__).with_name("enter.sh")
 _NSPAWN_ENVIRONMENT = {
     "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",
     "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network",
@@ -73,26 +74,34 @@ class Host:
         groups = Groups(self.plan)
         below = ":".join(str(path) for path in lower)
         overlay = f"lowerdir={below},upperdir={self.upper},workdir={self.folder / 'work'}"
-        supervisors = ":".join(str(path) for path in groups.supervisor_paths())
-        entered = ":".join(str(path) for path in groups.enter_paths(self.name))
-        argv = ["unshare", "--mount", "--propagation", "slave", str(_SUPERVISE), supervisors, entered]
-        argv += [overlay, str(self.folder / "root"), *self._nspawn(machine)]
+        # In its group before it is on its own: what has been started can always be found and ended.
+        argv = [*_enter(groups.supervisor_paths(self.name)), "setsid", "--fork"]
+        argv += [
+            "unshare",
+            "--mount",
+            "--propagation",
+            "slave",
+            str(_SUPERVISE),
+            overlay,
+            str(self.folder / "root"),
+        ]
+        argv += [*_enter(groups.enter_paths(self.name)), *self._nspawn(machine)]
         with self.console.open("ab") as console:
-            subprocess.Popen(
+            subprocess.run(
                 argv,
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=console,
-                start_new_session=True,
                 env=_NSPAWN_ENVIRONMENT,
                 cwd="/",
+                check=True,
             )
 
     def wait_off(self, seconds: float = 10.0) -> None:
         """Wait until nothing of the host runs any more."""
         groups = Groups(self.plan)
         deadline = time.monotonic() + seconds
-        while groups.processes(self.name):
+        while groups.processes(self.name) or groups.supervised(self.name):
             if time.monotonic() > deadline:
                 raise BedError(f"{self.name} has not gone off within {seconds:.0f} s", f"see {self.console}")
             time.sleep(0.05)
@@ -147,3 +156,7 @@ class Host:
 def make_key(path: Path, comment: str) -> None:
     """Make an SSH key pair without a passphrase."""
     command.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(path)])
+
+
+def _enter(groups: list[Path]) -> list[str]:
+    return [str(_ENTER), ":".join(str(path) for path in groups)]

@@ -10,7 +10,6 @@ from pathlib import Path
 from demo.bed import command
 from demo.bed.topology import HOST_NAMES, Plan
 
-IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 # The bridge's own route has metric 0 and wins while it exists. Without it, this one keeps what is meant
 # for a test host from leaving the machine by the default route.
 _GUARD_METRIC = "4278198272"
@@ -37,7 +36,7 @@ def default_mtu(routes: str, links: str) -> int:
 
 
 def create(plan: Plan) -> None:
-    """Make the bed's network; IP forwarding is the registry's matter."""
+    """Make the bed's network. IP forwarding is among the settings that all beds share."""
     routes = command.run(["ip", "-j", "route", "show", "default"]).stdout
     mtu = default_mtu(routes, command.run(["ip", "-j", "link"]).stdout)
     _ip(f"route add unreachable {plan.network} metric {_GUARD_METRIC}")

@@ -1,4 +1,4 @@
-"""What all beds of this machine share: who is up, and the value of ip_forward before the first one."""
+"""What all beds of this machine share: who is up, and the kernel's settings before the first one."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from demo.bed import kernel
 from demo.bed.errors import BedError
-from demo.bed.network import IP_FORWARD
 from demo.bed.topology import Plan
 
 FOLDER = Path("/run/sluice-beds")
@@ -59,23 +59,18 @@ def write(entry: Entry) -> None:
 
 
 def register(entry: Entry) -> None:
-    """Register a bed about to come up and switch IP forwarding on, keeping the old value of the first bed."""
+    """Register a bed about to come up, and set the kernel's settings as beds need them."""
     with _locked("registry"):
-        if not entries():
-            FOLDER.mkdir(mode=0o755, exist_ok=True)
-            (FOLDER / "ip_forward").write_text(IP_FORWARD.read_text())
         write(entry)
-        IP_FORWARD.write_text("1\n")
+        kernel.raise_all(_saved_settings())
 
 
 def unregister(name: str) -> None:
-    """Forget a bed; the last one to go restores ip_forward."""
+    """Forget a bed; the last one to go restores the kernel's settings."""
     with _locked("registry"):
         (FOLDER / f"{name}.json").unlink(missing_ok=True)
-        saved = FOLDER / "ip_forward"
-        if saved.exists() and not entries():
-            IP_FORWARD.write_text(saved.read_text())
-            saved.unlink()
+        if not entries():
+            kernel.restore_all(_saved_settings())
 
 
 @contextmanager
@@ -95,6 +90,11 @@ def exclusive(plan: Plan) -> Iterator[None]:
 def boot_id() -> str:
     """The machine's identity since its last start."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def _saved_settings() -> Path:
+    """What was set before the machine's last start is of no interest, so the file is named after that."""
+    return FOLDER / f"settings-{boot_id()}"
 
 
 @contextmanager
