@@ -1,0 +1,64 @@
+"""`sluice_entries` refuses what the scheduler would refuse, and tells everything at once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.library.ansible_module import run
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = ROOT / "tests" / "golden" / "contracts" / "model-entry.json"
+SOURCE = str(ROOT / "files" / "sluice" / "src")
+
+
+def entry(**changes: Any) -> dict[str, Any]:
+    """Return the golden model entry with some fields changed."""
+    found: dict[str, Any] = json.loads(GOLDEN.read_text())
+    return {**found, **changes}
+
+
+def check(monkeypatch: pytest.MonkeyPatch, *entries: dict[str, Any]) -> dict[str, Any]:
+    """Run the module on these entries."""
+    return run(monkeypatch, "sluice_entries", {"entries": list(entries), "source": SOURCE}, [])
+
+
+def test_good_entries_pass_and_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = check(monkeypatch, entry(), entry(name="another"))
+    assert (result["failed"], result["changed"]) == (False, False)
+    assert result["names"] == [entry()["name"], "another"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"name": "../etc"}, "name: does not match"),
+        ({"weights": "relative"}, "weights: does not match"),
+        ({"max": 0}, "max: must be from 1"),
+        ({"colour": "blue"}, "colour: is not a known field"),
+        (
+            {"slurm": {"partition": "gpu", "time": "2-00:00", "cpus": 1, "memory_mb": 1}},
+            "slurm.time: must be a",
+        ),
+    ],
+)
+def test_a_wrong_field_is_named_with_the_remedy(
+    changes: dict[str, Any], field: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = check(monkeypatch, entry(name="first"), entry(**changes))
+    assert result["failed"]
+    assert result["msg"].startswith("model_entries[1] (")
+    assert field in result["msg"]
+    assert "mend it in the inventory" in result["msg"]
+
+
+def test_a_name_may_occur_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "occurs twice" in check(monkeypatch, entry(), entry())["msg"]
+
+
+def test_all_that_is_wrong_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = check(monkeypatch, entry(weights="x", max=0), entry(name="b", min=-1))
+    assert len(result["problems"]) == 3
