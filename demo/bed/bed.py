@@ -38,7 +38,7 @@ MACHINE_PACKAGES = {
 
 Layers = Literal["bare", "fast"]
 
-_BOOT_SECONDS = 60.0
+_BOOT_SECONDS = 120.0
 _SSH_CONFIG = """Host {names}
   User root
   IdentityFile {ssh}/id_ed25519

@@ -121,7 +121,7 @@ def _empty_everywhere(name: str) -> None:
         _empty(root / name)
 
 
-def _empty(group: Path, seconds: float = 10.0) -> None:
+def _empty(group: Path, seconds: float = 30.0) -> None:
     deadline = time.monotonic() + seconds
     while pids := _processes(group):
         if time.monotonic() > deadline:
@@ -134,7 +134,7 @@ def _empty(group: Path, seconds: float = 10.0) -> None:
         time.sleep(0.02)
 
 
-def _remove(group: Path, seconds: float = 5.0) -> None:
+def _remove(group: Path, seconds: float = 30.0) -> None:
     deadline = time.monotonic() + seconds
     while group.is_dir():
         for folder in reversed(list(_tree(group))):

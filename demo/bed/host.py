@@ -97,7 +97,7 @@ class Host:
                 check=True,
             )
 
-    def wait_off(self, seconds: float = 10.0) -> None:
+    def wait_off(self, seconds: float = 30.0) -> None:
         """Wait until nothing of the host runs any more."""
         groups = Groups(self.plan)
         deadline = time.monotonic() + seconds
