@@ -41,8 +41,9 @@ mkdir -p -m 700 "$place"
 private=$(mktemp -d {nodes}/XXXXXXXX)
 cd {root}
 # However the tests end, a job ends by itself.
-timeout -k 1 300 {python} -m tests.fakes.engine --socket "$private/engine.sock" --tokens 4 --delay 0.05 &
-SLUICE_JOB_DIR=$place timeout -k 1 300 "$SLUICE_PYTHON" -I -S "$SLUICE_ZIPAPP" front \\
+timeout --foreground -k 1 300 {python} -m tests.fakes.engine \\
+  --socket "$private/engine.sock" --tokens 4 --delay 0.05 &
+SLUICE_JOB_DIR=$place timeout --foreground -k 1 300 "$SLUICE_PYTHON" -I -S "$SLUICE_ZIPAPP" front \\
   --engine-socket "$private/engine.sock" --private-dir "$private" &
 wait -n
 """
