@@ -101,6 +101,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+OWNER = 0
 LAUNCHER = Path("/usr/local/libexec/sluice/relay")
 KEY_FILE = Path("/etc/ssh/sluice/authorized_keys")
 CONFINED = {
@@ -186,7 +187,7 @@ class Relay:
                 found = path.stat()
             except OSError as error:
                 return f"{path}: {error.strerror}: run playbooks/login.yml"
-            if found.st_uid != 0 or stat.S_IMODE(found.st_mode) & 0o022:
+            if found.st_uid != OWNER or stat.S_IMODE(found.st_mode) & 0o022:
                 return f"{path} must belong to root and be writable by nobody else: run playbooks/login.yml"
         return ""
 

@@ -1,4 +1,4 @@
-"""Runs one of the modules of library/ in this process; the commands that it may run are written down before."""
+"""Runs one of the modules of library/ in this process; each command that it may run is written down."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.server
 import json
 import os
-import pwd
 import ssl
 import subprocess
 import threading
@@ -89,7 +88,7 @@ def serving(server: Server) -> Iterator[int]:
         (True, [UP], ""),
         (False, [UP], "the authority does not answer"),
         (True, [UP, {**DOWN, "name": "far"}], "no session with far (login: host_key_changed another key)"),
-        (True, [{"name": "demo", "sessions": DOWN["sessions"] + UP["sessions"]}], ""),
+        (True, [{"name": "demo", "sessions": [*DOWN["sessions"], *UP["sessions"]]}], ""),
     ],
 )
 def test_the_proxys_own_health_decides(
@@ -132,6 +131,7 @@ def relay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         path.parent.mkdir(mode=0o755)
         path.touch(mode=0o644)
         monkeypatch.setattr(module, name, path)
+    monkeypatch.setattr(module, "OWNER", os.getuid())
     return module
 
 
@@ -154,7 +154,7 @@ class Host:
         return expected.status, expected.output, expected.errors
 
 
-ACCOUNT = pwd.getpwuid(os.getuid()).pw_name
+ACCOUNT = "nobody"
 SSHD = ["sshd", "-T", "-C", f"user={ACCOUNT},host=gateway,addr=192.0.2.1"]
 SBATCH = ["runuser", "-u", ACCOUNT, "--", "/usr/bin/sbatch", "--test-only", "--wrap=true"]
 REFUSED = Command(
@@ -323,9 +323,9 @@ def test_a_model_that_the_scheduler_does_not_know_is_told(
     assert "not in the routing table" in run(monkeypatch, "sluice_health", parameters, [])["msg"]
 
 
-def test_waiting_ends_as_soon_as_the_part_is_well() -> None:
+def test_waiting_ends_as_soon_as_the_part_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
     module = load("sluice_health")
-    module.PAUSE = 0.01
+    monkeypatch.setattr(module, "PAUSE", 0.01)
     problems = iter(["starting", "starting", ""])
 
     class Part:
