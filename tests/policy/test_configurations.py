@@ -1,0 +1,74 @@
+"""The configuration files that the roles write are those that the parts read."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pytest
+
+from sluice import config
+from sluice.proxy.config import ProxyConfig
+from sluice.proxy.config import check as check_proxy
+from sluice.relay.config import RelayConfig
+from sluice.scheduler.config import SchedulerConfig
+from sluice.web.config import WebConfig
+from sluice.web.config import check as check_web
+from tests.policy.tree import ROLES, defaults
+
+REQUIRED: dict[str, dict[str, Any]] = {
+    "proxy": {
+        "proxy_clusters": [{"name": "c", "host": "login", "inventory_host": "login"}],
+        "proxy_max_body": 8388608,
+    },
+    "web": {
+        "web_public_url": "https://chat.example.org",
+        "web_secret_key": "s" * 32,
+        "web_key_secret": "k" * 32,
+        "web_oidc_issuer": "https://login.example.org",
+        "web_oidc_client_id": "sluice",
+        "web_oidc_client_secret": "c",
+    },
+    "relay": {"relay_cluster": "c", "relay_max_body": "8388608"},
+    "scheduler": {
+        "scheduler_cluster": "c",
+        "scheduler_shared": "/shared/sluice",
+        "scheduler_job_python": "/usr/bin/python3",
+        "scheduler_max_body": "8388608",
+    },
+}
+CONFIGS: dict[str, Any] = {"proxy": ProxyConfig, "web": WebConfig, "relay": RelayConfig, "scheduler": SchedulerConfig}
+
+
+def rendered(role: str) -> dict[str, Any]:
+    """Return what a role's template makes of its defaults and the required inputs."""
+    environment = jinja2.Environment(  # noqa: S701 - JSON, not HTML
+        loader=jinja2.FileSystemLoader(ROLES / role / "templates"),
+        trim_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["to_nice_json"] = lambda value, indent: json.dumps(value, indent=indent)
+    text = environment.get_template(f"{role}.json.j2").render(**defaults(role), **REQUIRED[role])
+    document: dict[str, Any] = json.loads(text)
+    return document
+
+
+@pytest.mark.parametrize("role", sorted(CONFIGS))
+def test_the_part_reads_what_its_role_writes(role: str, tmp_path: Path) -> None:
+    path = tmp_path / f"{role}.json"
+    path.write_text(json.dumps(rendered(role)))
+    settings: object = config.load(CONFIGS[role], path)
+    if isinstance(settings, ProxyConfig):
+        check_proxy(settings, role)
+    if isinstance(settings, WebConfig):
+        check_web(settings, role)
+
+
+@pytest.mark.parametrize("role", sorted(CONFIGS))
+def test_every_key_of_the_part_is_written(role: str) -> None:
+    """A key that the role leaves out would be one that no inventory can set."""
+    known = {field.name for field in dataclasses.fields(CONFIGS[role])}
+    assert known - set(rendered(role)) == set()

@@ -1,0 +1,27 @@
+"""House rules of the playbooks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.policy.tree import ROOT, playbooks, read_yaml
+
+
+@pytest.mark.parametrize("playbook", playbooks(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_play_stops_for_all_hosts_when_one_fails(playbook: Path) -> None:
+    """A play that goes on without one of its hosts leaves a gateway and a cluster that do not fit together.
+
+    `any_errors_fatal` stops it where it is; what was done stays, and the next run goes on from there.
+    """
+    plays = [play for play in read_yaml(playbook) if "ansible.builtin.import_playbook" not in play]
+    assert [play["name"] for play in plays if play.get("any_errors_fatal") is not True] == []
+
+
+def test_the_site_playbook_is_the_sum_of_its_parts() -> None:
+    """Each part also runs alone, so that a site may repeat one of them."""
+    parts = [play["ansible.builtin.import_playbook"] for play in read_yaml(ROOT / "playbooks" / "site.yml")]
+    stems = ["validate", "build", "gateway", "login", "models", "check"]
+    assert parts == [f"{stem}.yml" for stem in stems]
+    assert sorted(path.stem for path in (ROOT / "playbooks").glob("*.yml")) == sorted([*stems, "site"])
