@@ -1,0 +1,163 @@
+"""The front's small parts: its configuration, its identity, the checks of a head, its command."""
+
+from __future__ import annotations
+
+import ssl
+import subprocess
+import sys
+from pathlib import Path
+
+import h11
+import pytest
+
+from sluice.errors import ConfigError, SluiceError
+from sluice.front import command, identity
+from sluice.front.config import EngineAddress, FrontConfig
+from sluice.front.screening import Accepted, screen
+from sluice.records import CERTIFICATE, JOB_KEY
+
+KEY = "k" * 43
+ENVIRONMENT = {
+    "SLUICE_JOB_DIR": "/shared/jobs/m-0123abcd",
+    "SLUICE_INSTANCE": "m-0123abcd",
+    "SLUICE_NONCE": "0123abcd",
+    "SLUICE_PORTS": "20000-20999",
+    "SLUICE_CONCURRENCY": "16",
+    "SLUICE_MAX_BODY": "8388608",
+    "SLURM_JOB_ID": "17",
+    "SLURMD_NODENAME": "c1",
+}
+
+
+def read(engine: str = "/tmp/e.sock", health: str = "/health", **changes: str) -> FrontConfig:
+    return FrontConfig.read(engine, health, "/tmp/private", {**ENVIRONMENT, **changes})
+
+
+def test_a_configuration_is_read() -> None:
+    config = read()
+    assert config.engine == EngineAddress("/tmp/e.sock")
+    assert (config.ports[0], config.ports[-1]) == (20000, 20999)
+    assert (config.host, config.job_id, config.concurrency) == ("c1", "17", 16)
+
+
+def test_an_engine_may_be_on_loopback_and_nowhere_else() -> None:
+    assert read("tcp:127.0.0.1:8000").engine == EngineAddress("", 8000)
+    for address in ("tcp:10.0.0.1:8000", "tcp:127.0.0.1:", "e.sock", "http://127.0.0.1:8000", ""):
+        with pytest.raises(ConfigError, match="--engine-socket"):
+            read(address)
+
+
+@pytest.mark.parametrize("path", ["health", "/health?x", "//", "/a b", "/health\n", ""])
+def test_a_bad_health_path_is_refused(path: str) -> None:
+    with pytest.raises(ConfigError, match="--engine-health"):
+        read(health=path)
+
+
+@pytest.mark.parametrize("name", sorted(ENVIRONMENT))
+def test_a_missing_variable_is_named(name: str) -> None:
+    given = {key: value for key, value in ENVIRONMENT.items() if key != name}
+    with pytest.raises(ConfigError, match=name):
+        FrontConfig.read("/tmp/e.sock", "/health", "/tmp/private", given)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SLUICE_JOB_DIR", "jobs"),
+        ("SLUICE_INSTANCE", "m"),
+        ("SLUICE_NONCE", "0123ABCD"),
+        ("SLUICE_PORTS", "20999-20000"),
+        ("SLUICE_PORTS", "80-90"),
+        ("SLUICE_PORTS", "20000-70000"),
+        ("SLUICE_PORTS", "20000"),
+        ("SLUICE_CONCURRENCY", "0"),
+        ("SLUICE_MAX_BODY", "8M"),
+        ("SLURM_JOB_ID", "17; id"),
+        ("SLURMD_NODENAME", "c1,c2"),
+    ],
+)
+def test_a_bad_variable_is_named(name: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=name):
+        read(**{name: value})
+
+
+def test_an_identity_keeps_the_job_records_contract(tmp_path: Path) -> None:
+    made = identity.make(tmp_path / "private")
+    assert JOB_KEY.fullmatch(made.key)
+    assert CERTIFICATE.fullmatch(made.certificate)
+    assert made.context.minimum_version is ssl.TLSVersion.TLSv1_3
+    shown = subprocess.run(
+        ["openssl", "x509", "-noout", "-text"],
+        input=made.certificate,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "NIST CURVE: P-256" in shown
+    assert "CA:FALSE" in shown
+
+
+def test_a_private_directory_that_others_may_enter_is_refused(tmp_path: Path) -> None:
+    open_to_all = tmp_path / "open"
+    open_to_all.mkdir(mode=0o755)
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path)
+    for path in (open_to_all, link, tmp_path / "no" / "parent"):
+        with pytest.raises(ConfigError, match="--private-dir"):
+            identity.make(path)
+
+
+def test_without_openssl_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigError, match="openssl: not found"):
+        identity.make(tmp_path / "private")
+
+
+def request(method: str, target: str, *extra: tuple[str, str], key: str = KEY) -> h11.Request:
+    headers = [("Host", "x"), ("Authorization", f"Bearer {key}"), *extra]
+    return h11.Request(method=method, target=target, headers=headers)
+
+
+def test_screening_accepts_the_closed_list() -> None:
+    length = ("Content-Length", "5")
+    identifier = ("X-Request-Id", "req-" + "0" * 32)
+    assert screen(request("GET", "/health"), KEY, 10) == Accepted("GET", "/health", 0, "")
+    assert screen(request("POST", "/v1/completions", length, identifier), KEY, 10) == Accepted(
+        "POST", "/v1/completions", 5, "req-" + "0" * 32
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [
+        (request("GET", "/health", key="K" * 43), "invalid_api_key"),
+        (request("GET", "/health", key=KEY + "x"), "invalid_api_key"),
+        (request("GET", "/health", ("Authorization", f"Bearer {KEY}")), "invalid_api_key"),
+        (request("GET", "/Health"), "path_not_found"),
+        (request("GET", "/health/"), "path_not_found"),
+        (request("GET", "*"), "path_not_found"),
+        (request("POST", "/health"), "method_not_allowed"),
+        (request("get", "/health"), "method_not_allowed"),
+        (request("GET", "/health", ("Content-Length", "1")), "invalid_request"),
+        (request("POST", "/v1/completions"), "length_required"),
+        (request("POST", "/v1/completions", ("Transfer-Encoding", "chunked")), "length_required"),
+        (request("POST", "/v1/completions", ("Content-Length", "11")), "body_too_large"),
+    ],
+)
+def test_screening_refuses_the_rest(given: h11.Request, code: str) -> None:
+    with pytest.raises(SluiceError) as caught:
+        screen(given, KEY, 10)
+    assert caught.value.code == code
+    assert KEY not in caught.value.message
+
+
+def test_the_command_says_what_is_missing() -> None:
+    program = "import sys; from sluice.cli import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", program, "front", "--engine-socket", "/tmp/e", "--private-dir", "/tmp/p"],
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(Path(command.__file__).parents[2])},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "SLUICE_JOB_DIR" in done.stderr
