@@ -40,7 +40,12 @@ REQUIRED: dict[str, dict[str, Any]] = {
         "scheduler_max_body": "8388608",
     },
 }
-CONFIGS: dict[str, Any] = {"proxy": ProxyConfig, "web": WebConfig, "relay": RelayConfig, "scheduler": SchedulerConfig}
+CONFIGS: dict[str, Any] = {
+    "proxy": ProxyConfig,
+    "web": WebConfig,
+    "relay": RelayConfig,
+    "scheduler": SchedulerConfig,
+}
 
 
 def rendered(role: str) -> dict[str, Any]:

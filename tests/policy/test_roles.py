@@ -73,11 +73,11 @@ def test_files_of_root_name_owner_and_mode(path: Path) -> None:
     for task in _all(read_yaml(path)):
         for action in ("ansible.builtin.template", "ansible.builtin.copy"):
             if action in task:
-                missing = {"owner", "group", "mode"} - set(dict(task[action]))
+                missing = {"owner", "group", "mode"} - set(task[action])
                 assert not missing, f"{task['name']}: {sorted(missing)}"
 
 
-def _all(tasks: list[dict[str, Any]]) -> list[dict[str, object]]:
+def _all(tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
     found = []
     for task in tasks:
         found.append(task)

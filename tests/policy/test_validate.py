@@ -1,0 +1,96 @@
+"""`playbooks/validate.yml` refuses a wrong value before any host is touched, naming variable and remedy."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.policy.tree import ROOT, read_yaml
+
+EXAMPLE = ROOT / "inventories" / "example"
+MODELS: list[dict[str, Any]] = read_yaml(EXAMPLE / "group_vars" / "all" / "models.yml")["model_entries"]
+CLUSTER = {"name": "cluster", "host": "login1.cluster.example.org"}
+
+
+def model(**changes: Any) -> list[dict[str, Any]]:
+    """Return the example's models with some fields of the first one changed."""
+    return [{**MODELS[0], **changes}, *MODELS[1:]]
+
+
+WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "an address without TLS": ({"web_public_url": "http://chat.example.org"}, ["web_public_url", "https"]),
+    "a missing secret": ({"vault_web_key_secret": ""}, ["vault_web_key_secret", "ansible-vault edit"]),
+    "a certificate that is not there": ({"nginx_certificate": "/none.pem"}, ["nginx_certificate", "Put the"]),
+    "ports the wrong way round": ({"scheduler_ports": "30000-20000"}, ["scheduler_ports", "20000-20999"]),
+    "a port that is none": ({"proxy_status_port": 70000}, ["proxy_status_port", "65535"]),
+    "a port that is a word": ({"prometheus_port": "http"}, ["prometheus_port", "int"]),
+    "a time that is none": ({"relay_connect_timeout": 0}, ["relay", "above 0"]),
+    "an unknown log level": ({"relay_log_level": "loud"}, ["relay_log_level", "debug, info"]),
+    "one account for all, unsaid": ({"sluice_relay_account": "sluice"}, ["sluice_single_account", "true"]),
+    "a login node without a key to pin": ({"proxy_clusters": [CLUSTER]}, ["proxy_clusters", "host_key"]),
+    "an unknown engine": ({"model_entries": model(engine="abacus")}, ["abacus", "roles/model/templates"]),
+    "a model's bad time": (
+        {"model_entries": model(slurm={**MODELS[0]["slurm"], "time": "2-00"})},
+        ["model_entries[0]", "slurm.time", "must be a whole number"],
+    ),
+    "two models of one name": ({"model_entries": MODELS * 2}, ["model_entries[1]", "occurs twice"]),
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Future[subprocess.CompletedProcess[str]]]:
+    """Run the playbook once per case, two at a time; the empty name is the inventory as it should be."""
+    folder = tmp_path_factory.mktemp("validate")
+    good = folder / "tls.pem"
+    good.write_text("")
+    base = {
+        "vault_web_secret_key": "s" * 40,
+        "vault_web_key_secret": "k" * 40,
+        "vault_web_oidc_client_secret": "c" * 40,
+        "nginx_certificate": str(good),
+        "nginx_certificate_key": str(good),
+    }
+
+    def run(case: str) -> subprocess.CompletedProcess[str]:
+        changes = WRONG[case][0] if case else {}
+        extra = folder / f"{case or 'good'}.json".replace(" ", "-")
+        extra.write_text(json.dumps({**base, **changes}))
+        tool = Path(sys.executable).parent / "ansible-playbook"
+        return subprocess.run(
+            [str(tool), "-i", str(EXAMPLE), "playbooks/validate.yml", "--extra-vars", f"@{extra}"],
+            cwd=ROOT,
+            env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+
+    with ThreadPoolExecutor(2) as pool:
+        return {case: pool.submit(run, case) for case in ("", *WRONG)}
+
+
+Runs = dict[str, "Future[subprocess.CompletedProcess[str]]"]
+
+
+def test_the_example_with_its_secrets_is_accepted(runs: Runs) -> None:
+    done = runs[""].result()
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_value_is_refused_with_the_remedy(case: str, runs: Runs) -> None:
+    done = runs[case].result()
+    said = re.sub(r"\s+", " ", done.stdout + done.stderr)
+    assert done.returncode != 0, said
+    assert [words for words in WRONG[case][1] if words not in said] == [], said
+    assert "unreachable=1" not in said
