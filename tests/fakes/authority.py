@@ -29,6 +29,7 @@ class FakeAuthority:
         self.usage: dict[str, UsageRecord] = {}
         self.batches = 0
         self.questions = 0
+        self.documents: dict[str, Any] = {}
         self.status: int | None = None
         self._runner: web.ServerRunner | None = None
 
@@ -68,7 +69,8 @@ class FakeAuthority:
         if request.path == "/health":
             return _json({"version": 1, "status": "ok"})
         document = json.loads(await request.read())
-        assert document.pop("version") == 1
+        assert document["version"] == 1
+        self.documents[request.path] = document
         if request.path == "/v1/principal":
             self.questions += 1
             principal = self.principals.get(document["credential"])

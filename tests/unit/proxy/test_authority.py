@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import zlib
 from dataclasses import replace
@@ -117,6 +118,17 @@ async def test_a_key_is_asked_for_once_while_its_answer_is_fresh(bed: Bed) -> No
         assert (await bed.get("/v1/models"))[0] == 200
     assert bed.authority.questions == 1
     assert bed.metric("sluice_proxy_principals_total", result="hit") == 4
+
+
+async def test_questions_and_usage_have_the_form_of_the_contract(bed: Bed) -> None:
+    golden = Path(__file__).parents[2] / "golden" / "contracts"
+    await bed.post(chat())
+    await bed.settled()
+    question, usage = bed.authority.documents["/v1/principal"], bed.authority.documents["/v1/usage"]
+    assert question.keys() == json.loads((golden / "authority-question.json").read_text()).keys()
+    assert question["credential"] == hashlib.sha256(bed.key.encode()).hexdigest()
+    expected = json.loads((golden / "usage-record.json").read_text())
+    assert usage["records"][0].keys() | {"version"} == expected.keys() | {"version"}
 
 
 async def test_many_at_once_ask_together(bed: Bed) -> None:

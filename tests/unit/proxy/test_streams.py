@@ -102,6 +102,18 @@ async def test_a_reader_who_stands_still_stops_his_own_stream_alone(bed: Bed) ->
     assert body.count(b"\n\n") == 2000
 
 
+async def test_a_reader_who_never_reads_again_is_given_up(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sluice.proxy.gateway.STALLED", 0.2)
+    bed.relay.answer = endless
+    response = await bed.http.post(
+        f"http://proxy{CHAT}", json=chat(stream=True), headers=bed.headers(), read_bufsize=4096
+    )
+    await eventually(bed.relay.calls[0].cancelled.is_set)
+    (record,) = await bed.settled()
+    assert record.status == CLIENT_LEFT
+    response.close()
+
+
 async def test_a_stream_that_breaks_ends_with_an_error_event(bed: Bed) -> None:
     async def broken(call: Call) -> None:
         call.start(content_type=EVENTS)

@@ -6,17 +6,17 @@ goes on is the one that came, byte for byte.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
 from sluice.errors import RecordError, SluiceError
 from sluice.records import decode_json
 
-# Larger bodies are parsed in a thread, so that the event loop keeps turning.
+# Larger bodies are understood in a thread, so that the event loop keeps turning.
 INLINE_PARSE = 64 * 1024
 # Of the text that makes conversations alike, this much counts for the choice of an instance.
 PREFIX_CHARACTERS = 4096
+PREFIX_PARTS = 64
 # JSON nested deeper than this is no chat; the decoder itself stops at Python's recursion limit.
 MAX_DEPTH = 64
 
@@ -28,6 +28,11 @@ class Asked:
     model: str
     stream: bool
     prefix: str
+
+
+def understand(raw: bytes, capability: str) -> Asked:
+    """Parse and check a body; `capability` is `chat` or `completions`. Raises SluiceError."""
+    return check(parse(raw), capability)
 
 
 def parse(raw: bytes) -> dict[str, Any]:
@@ -66,7 +71,7 @@ def _prompt(document: dict[str, Any]) -> str:
     prompt = document.get("prompt")
     if not isinstance(prompt, (str, list)) or not prompt:
         raise _wrong("prompt", "must be a text, or a list that is not empty")
-    return prompt[:PREFIX_CHARACTERS] if isinstance(prompt, str) else _text(prompt[:64])
+    return _text(prompt)
 
 
 def _messages(document: dict[str, Any]) -> str:
@@ -121,11 +126,17 @@ def _conversation(messages: list[dict[str, Any]]) -> str:
     parts = []
     for message in messages[:8]:
         content = message.get("content")
-        parts.append(content[:PREFIX_CHARACTERS] if isinstance(content, str) else _text(content))
+        parts.append(_text(content))
         if message["role"] == "user":
             break
     return "\n".join(parts)[:PREFIX_CHARACTERS]
 
 
 def _text(value: object) -> str:
-    return json.dumps(value)[:PREFIX_CHARACTERS]
+    """Return the start of a prompt or of a message's content as text; of its parts, only those with text."""
+    if isinstance(value, str):
+        return value[:PREFIX_CHARACTERS]
+    if not isinstance(value, list):
+        return ""
+    texts = [part.get("text", "") if isinstance(part, dict) else part for part in value[:PREFIX_PARTS]]
+    return "\n".join(str(text)[:PREFIX_CHARACTERS] for text in texts if isinstance(text, (str, int)))

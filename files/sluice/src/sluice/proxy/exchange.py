@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 
 from sluice.errors import SluiceError
@@ -96,8 +95,7 @@ class Exchange:
         self.sent_at = time.monotonic()
         stream = session.request(self._head, self._body)
         try:
-            async with asyncio.timeout(HEAD_TIMEOUT):
-                head = await stream.response()
+            head = await stream.response(HEAD_TIMEOUT)
         except TimeoutError:
             stream.close()
             raise SluiceError("instance_timeout", "The instance did not answer in time.") from None
@@ -111,8 +109,7 @@ class Exchange:
 async def next_bytes(stream: Stream) -> bytes:
     """Return the next bytes of an answer, b"" at its end. Raises SluiceError when it breaks off."""
     try:
-        async with asyncio.timeout(IDLE_TIMEOUT):
-            return await stream.read()
+        return await stream.read(IDLE_TIMEOUT)
     except TimeoutError:
         raise SluiceError(
             "instance_timeout", "The instance went silent in the middle of its answer."

@@ -14,7 +14,7 @@ from aiohttp import web
 from sluice.errors import SluiceError
 from sluice.proxy import answers
 from sluice.proxy.authority import Authenticator
-from sluice.proxy.body import INLINE_PARSE, Asked, check, parse
+from sluice.proxy.body import INLINE_PARSE, Asked, understand
 from sluice.proxy.cluster import Fleet
 from sluice.proxy.exchange import Exchange, next_bytes
 from sluice.proxy.intake import Intake
@@ -152,7 +152,7 @@ class Gateway:
         try:
             raw = body.bytes()
             visit.bytes_in = len(raw)
-            asked = check(await _parse(raw), capability)
+            asked = await _understand(raw, capability)
             model = self._find(asked.model, principal, visit)
             if capability not in model.capabilities:
                 raise SluiceError(
@@ -282,13 +282,16 @@ async def _pass_chunks(
 
 async def _pass_on(request: web.BaseRequest, visit: Visit, response: web.StreamResponse, data: bytes) -> None:
     """Write, and come back when the client has room for more."""
+    transport = request.transport
+    if transport is None:
+        raise ConnectionResetError
     visit.sending(len(data))
-    await response.write(data)
+    stalled = asyncio.get_running_loop().call_later(STALLED, transport.abort)
     try:
-        async with asyncio.timeout(STALLED):
-            await request.writer.drain()
-    except TimeoutError:
-        raise ConnectionResetError from None
+        await response.write(data)
+        await request.writer.drain()
+    finally:
+        stalled.cancel()
 
 
 async def _engine_refusal(visit: Visit, stream: Stream, head: ResponseHead) -> web.StreamResponse:
@@ -300,10 +303,10 @@ async def _engine_refusal(visit: Visit, stream: Stream, head: ResponseHead) -> w
     return answers.document(visit.request_id, body, status)
 
 
-async def _parse(raw: bytes) -> dict[str, object]:
+async def _understand(raw: bytes, capability: str) -> Asked:
     if len(raw) <= INLINE_PARSE:
-        return parse(raw)
-    return await asyncio.to_thread(parse, raw)
+        return understand(raw, capability)
+    return await asyncio.to_thread(understand, raw, capability)
 
 
 def _may_use(principal: Principal, model: ModelStatus) -> bool:

@@ -62,15 +62,15 @@ class Stream:
         self._failure: SluiceError | SessionLost | None = None
         self._waiter: asyncio.Future[None] | None = None
 
-    async def response(self) -> ResponseHead:
-        """Wait for the head of the answer. Raises SluiceError (the relay's) or SessionLost."""
+    async def response(self, timeout: float) -> ResponseHead:
+        """Wait for the head of the answer. Raises SluiceError (the relay's), SessionLost, TimeoutError."""
         while self._head is None:
             if self._failure is not None:
                 raise self._failure
-            await self._wait()
+            await self._wait(timeout)
         return self._head
 
-    async def read(self) -> bytes:
+    async def read(self, timeout: float) -> bytes:
         """Return the bytes that have come, or b"" at the end. Raises as `response` does, behind the data.
 
         Whoever has passed them on says so by `consume`; until then the relay sends only so much more.
@@ -80,7 +80,7 @@ class Stream:
                 raise self._failure
             if self._complete:
                 return b""
-            await self._wait()
+            await self._wait(timeout)
         if len(self._chunks) == 1:
             return self._chunks.popleft()
         data = b"".join(self._chunks)
@@ -100,11 +100,15 @@ class Stream:
         """End the stream, wherever it stands: the relay is told at once if it still works on it."""
         self._session.forget(self.number)
 
-    async def _wait(self) -> None:
-        self._waiter = asyncio.get_running_loop().create_future()
+    async def _wait(self, timeout: float) -> None:
+        """Wait until something comes. A timer of our own: asyncio.timeout costs more than a token's way."""
+        loop = asyncio.get_running_loop()
+        self._waiter = loop.create_future()
+        timer = loop.call_later(timeout, _expire, self._waiter)
         try:
             await self._waiter
         finally:
+            timer.cancel()
             self._waiter = None
 
     # --- from the session ---------------------------------------------------------------------------------
@@ -133,6 +137,11 @@ class Stream:
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+def _expire(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_exception(TimeoutError())
 
 
 class Session:
@@ -267,13 +276,12 @@ class Session:
         self._flush_soon()
         answer = bytearray()
         try:
-            async with asyncio.timeout(ANSWER_TIMEOUT):
-                head = await stream.response()
-                while data := await stream.read():
-                    answer += data
-                    stream.consume(len(data))
-                    if len(answer) > MAX_ANSWER:
-                        raise RecordError("", f"is larger than {MAX_ANSWER} bytes")
+            head = await stream.response(ANSWER_TIMEOUT)
+            while data := await stream.read(ANSWER_TIMEOUT):
+                answer += data
+                stream.consume(len(data))
+                if len(answer) > MAX_ANSWER:
+                    raise RecordError("", f"is larger than {MAX_ANSWER} bytes")
         finally:
             stream.close()
         if head.status not in (200, 204):
