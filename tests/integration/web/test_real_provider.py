@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import requests
+from cachelib.file import FileSystemCache
 
 from tests.browser.loopback import ROOT, Site
 
@@ -185,3 +186,32 @@ def test_no_log_holds_a_key_a_token_or_a_code(site: Site, alice: Visitor) -> Non
         assert key[0] not in log
         assert "eyJ" not in log
         assert "code=" not in log
+
+
+def test_the_provider_is_asked_again_once_in_a_while_and_its_new_word_counts(
+    site: Site, alice: Visitor
+) -> None:
+    bearer = alice.post("/page-bearer").json()["bearer"]
+    sessions = FileSystemCache(str(site.folder / "sessions"), threshold=0, mode=0o600)
+    name = f"session:{alice.session_id()}"
+    kept = sessions.get(name)
+    assert kept
+    kept["person"]["checked"] = 0.0
+    kept["person"]["groups"] = ["as-it-was-long-ago"]
+    sessions.set(name, kept, timeout=600)
+    assert alice.get("/keys").status_code == 200
+    asked = sessions.get(name)["person"]
+    assert asked["groups"] == ["users"]
+    assert asked["checked"] > 0
+    assert (asked["csrf"], asked["tag"]) == (kept["person"]["csrf"], kept["person"]["tag"])
+    assert ask_authority(site, bearer)[0] == 200
+
+
+def test_a_session_that_the_provider_no_longer_knows_ends_here_too(site: Site, alice: Visitor) -> None:
+    sessions = FileSystemCache(str(site.folder / "sessions"), threshold=0, mode=0o600)
+    name = f"session:{alice.session_id()}"
+    kept = sessions.get(name)
+    kept["person"].update(checked=0.0, refresh_token="never-given", tag="another")
+    sessions.set(name, kept, timeout=600)
+    assert 'id="sign-in"' in alice.get("/").text
+    assert "never-given" not in (site.folder / "web.log").read_text()

@@ -6,10 +6,14 @@ import time
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from authlib.integrations.base_client.errors import OAuthError
 from flask import Flask
 from flask.testing import FlaskClient
+from requests.exceptions import RequestException
+from sqlalchemy import select
 
-from sluice.web.database import Database
+from sluice.web.database import Database, User
+from sluice.web.sign_in import SignIn
 from tests.unit.web.visitor import ISSUER, PUBLIC_URL, cookie, get, post, sign_in
 
 ELSEWHERE = [
@@ -175,3 +179,72 @@ def test_the_cookie_is_for_this_host_alone_and_out_of_reach_of_scripts(client: F
 
 def test_a_stranger_who_only_looks_gets_no_cookie(client: FlaskClient) -> None:
     assert "Set-Cookie" not in get(client, "/").headers
+
+
+class Provider:
+    """A provider that answers the second question as it is told to."""
+
+    def __init__(self, claims: dict[str, object], error: Exception | None = None) -> None:
+        self.claims = claims
+        self.error = error
+        self.asked = 0
+        self.server_metadata: dict[str, object] = {}
+
+    def fetch_access_token(self, **_arguments: str) -> dict[str, str]:
+        self.asked += 1
+        if self.error:
+            raise self.error
+        return {"access_token": "a", "refresh_token": "the-next-one"}
+
+    def userinfo(self, **_arguments: object) -> dict[str, object]:
+        return self.claims
+
+
+def ask_again(
+    app: Flask, database: Database, monkeypatch: pytest.MonkeyPatch, provider: Provider
+) -> FlaskClient:
+    """Return a client whose sign-in is due to be asked about, at `provider`."""
+    monkeypatch.setattr(SignIn, "client", provider)
+    client = app.test_client()
+    sign_in(client, database, checked=time.time() - 10_000, refresh_token="refresh")
+    return client
+
+
+def test_groups_that_changed_at_the_provider_change_here(
+    app: Flask, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = Provider({"sub": "alice", "name": "Alice", "groups": ["users", "new"]})
+    client = ask_again(app, database, monkeypatch, provider)
+    assert get(client, "/keys").status_code == 200
+    assert get(client, "/keys").status_code == 200
+    assert provider.asked == 1
+    with client.session_transaction(base_url=PUBLIC_URL) as session:
+        assert session["person"]["groups"] == ["users", "new"]
+        assert session["person"]["refresh_token"] == "the-next-one"
+    with database.read() as session_:
+        assert session_.scalars(select(User)).one().groups == ["users", "new"]
+
+
+@pytest.mark.parametrize(
+    ("claims", "error"),
+    [({}, OAuthError("invalid_grant")), ({"sub": "somebody-else"}, None)],
+)
+def test_a_sign_in_that_the_provider_takes_back_ends(
+    app: Flask,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    claims: dict[str, object],
+    error: Exception | None,
+) -> None:
+    client = ask_again(app, database, monkeypatch, Provider(claims, error))
+    assert get(client, "/keys").status_code == 302
+
+
+def test_one_of_several_simultaneous_requests_asks_the_provider(
+    app: Flask, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = Provider({"sub": "alice", "groups": ["users"]}, RequestException("down"))
+    client = ask_again(app, database, monkeypatch, provider)
+    for _ in range(3):
+        assert get(client, "/keys").status_code == 200
+    assert provider.asked == 1
