@@ -171,6 +171,12 @@ class Browser:
             question.replace("\n", Keys.SHIFT + Keys.ENTER + Keys.SHIFT), Keys.ENTER
         )
 
+    def ask_again(self) -> None:
+        """Press the button that has the last answer made anew."""
+        buttons = self.all('.message.assistant .tools [aria-label="Answer again"]')
+        self._answers = len(self.all(".message.assistant")) - 1
+        buttons[-1].click()
+
     def answer(self) -> str:
         """Return what there is of the last answer."""
         answers = self.all(".message.assistant .body")

