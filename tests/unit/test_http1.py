@@ -49,7 +49,7 @@ async def peer(*pieces: bytes, pause: float = 0.0, hold: bool = False) -> AsyncI
 
 async def ask(connection: ClientConnection, timeout: float = 5.0) -> tuple[Head, bytes]:
     """Send a request without a body and read the whole answer."""
-    await connection.start("GET", "/", [("Host", "x")])
+    connection.start("GET", "/", [("Host", "x")])
     await connection.finish()
     head = await connection.head(timeout)
     body = b""
@@ -73,7 +73,7 @@ async def test_reads_an_answer_however_it_comes(answer: bytes, size: int) -> Non
 
 async def test_what_came_at_once_is_returned_at_once() -> None:
     async with peer(CHUNKED, hold=True) as connection:
-        await connection.start("GET", "/", [("Host", "x")])
+        connection.start("GET", "/", [("Host", "x")])
         await connection.finish()
         await connection.head(5)
         assert await connection.data(5) == b"abcde"
@@ -153,7 +153,7 @@ async def test_a_connection_that_the_peer_wants_closed_is_not_reused() -> None:
 
 async def test_sending_to_a_peer_that_has_left_is_an_error() -> None:
     async with peer() as connection:
-        await connection.start("POST", "/", [("Host", "x"), ("Content-Length", "100000000")])
+        connection.start("POST", "/", [("Host", "x"), ("Content-Length", "100000000")])
         with pytest.raises(PeerError):
             for _ in range(1000):
                 await connection.send(b"x" * 100_000, timeout=5)

@@ -83,7 +83,7 @@ class Bed:
         if body is not None:
             sent["Content-Length"] = str(len(body))
         sent.update({name.replace("_", "-"): value for name, value in headers.items()})
-        await connection.start(method, path, [(name, value) for name, value in sent.items() if value])
+        connection.start(method, path, [(name, value) for name, value in sent.items() if value])
         if body:
             await connection.send(body)
         await connection.finish()
@@ -160,7 +160,7 @@ async def test_forwards_only_the_headers_of_the_contract(tmp_path: Path, identit
 async def test_streams_events_as_they_come(tmp_path: Path, identity: Identity) -> None:
     async with bed(tmp_path, identity, Behaviour(tokens=5, delay=0.05)) as (running, _):
         connection = await running.connect()
-        await connection.start("POST", CHAT, headers(running, len(chat(True))))
+        connection.start("POST", CHAT, headers(running, len(chat(True))))
         await connection.send(chat(True))
         await connection.finish()
         head = await connection.head(5)
@@ -325,12 +325,14 @@ async def test_an_engines_refusal_passes_unmarked(tmp_path: Path, identity: Iden
     assert json.loads(body)["error"]["message"] == "refused"
 
 
-@pytest.mark.parametrize("fault", ["drop", "nonsense", "endless"])
+@pytest.mark.parametrize(
+    ("fault", "stream"), [("drop", False), ("nonsense", False), ("endless", False), ("head", True)]
+)
 async def test_an_engine_that_does_not_answer_properly_is_502(
-    tmp_path: Path, identity: Identity, fault: str
+    tmp_path: Path, identity: Identity, fault: str, stream: bool
 ) -> None:
     async with bed(tmp_path, identity, Behaviour(fault=fault)) as (running, _):
-        head, body = await running.ask("POST", CHAT, chat(), X_Request_Id=REQUEST_ID)
+        head, body = await running.ask("POST", CHAT, chat(stream), X_Request_Id=REQUEST_ID)
     assert head.status == 502
     error = json.loads(body)["error"]
     assert (error["code"], error["request_id"]) == ("instance_failed", REQUEST_ID)
@@ -348,7 +350,7 @@ async def test_a_relay_that_leaves_stops_the_engine_within_a_second(
 ) -> None:
     async with bed(tmp_path, identity, Behaviour(fault=fault)) as (running, engine):
         connection = await running.connect()
-        await connection.start("POST", CHAT, headers(running, len(chat(True))))
+        connection.start("POST", CHAT, headers(running, len(chat(True))))
         await connection.send(chat(True))
         await connection.finish()
         await until(engine.requests)
@@ -386,7 +388,7 @@ async def test_a_relay_that_does_not_read_slows_the_engine_alone(tmp_path: Path,
         reader, writer = await running.raw()
         writer.transport.pause_reading()  # type: ignore[attr-defined]
         connection = http1.ClientConnection(reader, writer)
-        await connection.start("POST", CHAT, headers(running, len(chat(True))))
+        connection.start("POST", CHAT, headers(running, len(chat(True))))
         await connection.send(chat(True))
         await connection.finish()
         await until(engine.requests)

@@ -63,10 +63,12 @@ class ClientConnection:
         self._http = h11.Connection(h11.CLIENT)
         self._expired = False
         self._ended = False
+        self._unsent = b""
 
-    async def start(self, method: str, path: str, headers: Sequence[tuple[str, str]]) -> None:
-        """Send a request's head. Raises PeerError."""
-        await self._write(self._http.send(h11.Request(method=method, target=path, headers=list(headers))))
+    def start(self, method: str, path: str, headers: Sequence[tuple[str, str]]) -> None:
+        """Begin a request. Its head leaves with the first part of the body, or with `finish`."""
+        head = self._http.send(h11.Request(method=method, target=path, headers=list(headers)))
+        self._unsent = head or b""
 
     async def send(self, data: bytes, timeout: Optional[float] = None) -> None:
         """Send a part of the body; waits while the peer takes nothing. Raises PeerError."""
@@ -168,6 +170,8 @@ class ClientConnection:
             raise self._broken("the answer", nonsense=True) from None
 
     async def _write(self, data: Optional[bytes]) -> None:
+        data = self._unsent + (data or b"")
+        self._unsent = b""
         if data:
             self._writer.write(data)
         try:

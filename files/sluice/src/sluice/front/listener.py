@@ -210,11 +210,14 @@ class RelayConnection:
         try:
             await self._copy_request(engine, accepted.length)
             head = await engine.head()
+            # An engine may send its head at once and break on the prompt: until there is a first byte
+            # of a body, this can still be a refusal, after which the relay asks another instance.
+            first = await engine.data()
         except http1.PeerError:
             raise SluiceError("instance_failed", "the engine broke off before it answered") from None
         if head.media_type not in CONTENT_TYPES or not head.delimited or head.status < 200:
             raise SluiceError("instance_failed", "the engine's answer cannot be passed on")
-        await self._copy_answer(engine, head)
+        await self._copy_answer(engine, head, first)
 
     def _leave_engine(self) -> None:
         if self._engine is not None:
@@ -234,10 +237,7 @@ class RelayConnection:
             headers += [("Content-Type", "application/json"), ("Content-Length", str(length))]
         if self._request_id:
             headers.append(("X-Request-Id", self._request_id))
-        try:
-            await engine.start(method, path, headers)
-        except http1.PeerError:
-            raise SluiceError("no_instance", "the engine does not listen", retry_after=5) from None
+        engine.start(method, path, headers)
         return engine
 
     async def _copy_request(self, engine: http1.ClientConnection, length: int) -> None:
@@ -257,19 +257,17 @@ class RelayConnection:
                 return
         await engine.finish()
 
-    async def _copy_answer(self, engine: http1.ClientConnection, head: http1.Head) -> None:
+    async def _copy_answer(self, engine: http1.ClientConnection, head: http1.Head, data: bytes) -> None:
         headers = [("Content-Type", head.media_type)]
         if "content-length" in head.headers:
             headers.append(("Content-Length", head.headers["content-length"]))
         else:
             headers.append(("Transfer-Encoding", "chunked"))
-        await self._send(h11.Response(status_code=head.status, headers=headers))
-        while True:
+        await self._send(h11.Response(status_code=head.status, headers=headers), h11.Data(data=data))
+        while data:
             # If the engine breaks here, this connection breaks too: the relay must not take half an
             # answer for a whole one.
             data = await engine.data()
-            if not data:
-                break
             await self._send(h11.Data(data=data))
         await self._send(h11.EndOfMessage())
 
@@ -292,9 +290,8 @@ class RelayConnection:
     async def _answer(self, status: int, document: object, extra: Iterable[tuple[str, str]] = ()) -> None:
         body = json.dumps(document).encode()
         headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body))), *extra]
-        await self._send(h11.Response(status_code=status, headers=headers))
-        await self._send(h11.Data(data=body))
-        await self._send(h11.EndOfMessage())
+        response = h11.Response(status_code=status, headers=headers)
+        await self._send(response, h11.Data(data=body), h11.EndOfMessage())
 
     async def _linger(self) -> None:
         """Take what is still on its way, within bounds.
@@ -323,8 +320,8 @@ class RelayConnection:
         finally:
             timer.cancel()
 
-    async def _send(self, event: h11.Event) -> None:
-        data = self._http.send(event)
+    async def _send(self, *events: h11.Event) -> None:
+        data = b"".join(self._http.send(event) or b"" for event in events)
         if data:
             self._writer.write(data)
             await self._writer.drain()

@@ -257,7 +257,7 @@ class Exchange:
         self._peer = peer
         config = self._services.config
         head = self._head
-        await peer.start(
+        peer.start(
             head.method,
             head.path,
             [
