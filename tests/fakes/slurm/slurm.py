@@ -71,12 +71,14 @@ class Cluster:
 
     def fault(self, program: str, kind: str, count: int = 1_000_000) -> None:
         """Let the next `count` calls of a program fail in a way."""
-        self._write(f"fault.{program}", {"kind": kind, "count": count})
+        with self._lock():
+            self._write(f"fault.{program}", {"kind": kind, "count": count})
 
     def heal(self) -> None:
         """Take back all faults."""
-        for path in self.state.glob("fault.*"):
-            path.unlink(missing_ok=True)
+        with self._lock():
+            for path in self.state.glob("fault.*"):
+                path.unlink(missing_ok=True)
 
     def calls(self, program: str) -> int:
         """Return how often a program was called."""
@@ -126,10 +128,15 @@ class Cluster:
         return found
 
     @contextmanager
-    def locked(self) -> Iterator[dict[str, Any]]:
-        """Hold the state's lock around its table, brought up to date and written back."""
+    def _lock(self) -> Iterator[None]:
         with (self.state / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    @contextmanager
+    def locked(self) -> Iterator[dict[str, Any]]:
+        """Hold the state's lock around its table, brought up to date and written back."""
+        with self._lock():
             table = json.loads((self.state / "jobs.json").read_text())
             self._advance(table)
             yield table
@@ -145,8 +152,7 @@ class Cluster:
         path = self.state / f"fault.{program}"
         with (self.state / f"calls.{program}").open("a") as calls:
             calls.write(".")
-        with (self.state / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with self._lock():
             if not path.exists():
                 return ""
             fault = json.loads(path.read_text())

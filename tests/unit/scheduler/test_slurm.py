@@ -258,3 +258,36 @@ def test_free_text_of_scontrol_cannot_overwrite_what_came_before() -> None:
 @pytest.mark.parametrize("text", ["N/A", "Unknown", "NONE", ""])
 def test_a_time_that_slurm_does_not_have_is_none(text: str) -> None:
     assert parse_time(text) is None
+
+
+RECORDED = Path(__file__).parents[2] / "golden" / "slurm"
+
+
+def test_what_a_real_slurm_printed_is_read_line_by_line() -> None:
+    jobs = parse_queue((RECORDED / "squeue-22.05.txt").read_text())
+    summary = [(job.job_id, job.state, job.reason, job.nodes) for job in jobs]
+    assert summary == [
+        ("9", "CANCELLED", "None", ("c2",)),
+        ("18", "PENDING", "BeginTime", ()),
+        ("19", "PENDING", "Priority", ()),
+        ("16", "RUNNING", "None", ("c1", "c2")),
+        ("17", "RUNNING", "None", ("c1",)),
+        ("16", "CANCELLED", "None", ("c1", "c2")),
+        ("17", "FAILED", "NonZeroExitCode", ("c1",)),
+        ("18", "PENDING", "BeginTime", ()),
+        ("19", "PENDING", "Resources", ()),
+    ]
+    assert all(job.comment and job.submitted and job.started and job.ends for job in jobs)
+    assert jobs[3].ends == (jobs[3].started or 0) + 300
+
+
+@pytest.mark.parametrize(
+    ("name", "job_id", "state", "nodes"),
+    [("ended", "16", "CANCELLED", ("c1", "c2")), ("pending", "18", "PENDING", ())],
+)
+def test_what_a_real_scontrol_printed_is_read(
+    name: str, job_id: str, state: str, nodes: tuple[str, ...]
+) -> None:
+    job = parse_job((RECORDED / f"scontrol-{name}-22.05.txt").read_text(), job_id)
+    assert (job.name[:11], job.state, job.nodes) == ("sluice:rec-", state, nodes)
+    assert job.started is not None and job.ends is not None

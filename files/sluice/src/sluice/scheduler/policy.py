@@ -27,7 +27,7 @@ MAX_BACKOFF = 600.0
 # A start that stays up this long counts as good, and one that ends sooner as failed.
 STEADY = 60.0
 # Relays read the routing table each second; nobody sends to a draining instance after this long.
-DRAIN_GRACE = 10.0
+DRAIN_GRACE = 5.0
 SICK_PATIENCE = 120.0
 CANCEL_AGAIN = 30.0
 # Until a load time is known, a successor is submitted this long before the wall time ends.
