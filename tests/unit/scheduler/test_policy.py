@@ -214,7 +214,7 @@ def test_time_in_the_queue_does_not_count_as_a_slow_start() -> None:
 
 
 def test_a_sick_instance_is_replaced_within_max_plus_one_and_given_up_late() -> None:
-    sick = ready(failures=3, failing_since=NOW - 20)
+    sick = ready(failures=3, failing_since=NOW - 20, sick=True)
     model = replace(MODEL, min=1, max=1)
     assert decided([sick], model=model).actions == (Submit("m"),)
     worn = replace(sick, failing_since=NOW - SICK_PATIENCE - 1)

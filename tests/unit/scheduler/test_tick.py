@@ -251,6 +251,33 @@ def test_an_outage_of_squeue_changes_nothing_while_fronts_answer(site: Site) -> 
     assert numbers["sluice_scheduler_squeue_failures_total"] == 20
 
 
+def test_a_front_that_misses_probes_is_unrouted_only_after_a_while(site: Site) -> None:
+    instance = site.up()
+    site.healthy.clear()
+    for _ in range(4):
+        site.tick(5)
+        assert site.routed() == {instance: "ready"}
+    site.tick(5)
+    assert site.routed() == {}
+    assert site.slurm.submissions == 2
+    site.healthy.add(instance)
+    site.tick(5)
+    assert site.routed() == {instance: "ready"}
+    site.tick(5)
+    assert [job.job_id for job in site.slurm.alive()] == ["1"]
+
+
+def test_a_model_without_instance_is_unknown_only_after_several_failed_answers(site: Site) -> None:
+    site.apply(min=0)
+    site.tick()
+    site.slurm.broken = True
+    statuses = []
+    for _ in range(4):
+        site.tick()
+        statuses.append(site.table().models["m"].status)
+    assert statuses == ["sleeping", "sleeping", "unknown", "unknown"]
+
+
 def test_empty_answers_alone_end_nothing(site: Site) -> None:
     instance = site.up()
     site.slurm.hidden = True

@@ -33,7 +33,9 @@ RUNNING = frozenset(("RUNNING", "SIGNALING", "RESIZING", "STAGE_OUT"))
 COMPLETING = "COMPLETING"
 
 ABSENT_ANSWERS = 2
+# A busy engine may miss a probe or two: only a row of failures over some time speaks against it.
 SICK_AFTER = 3
+SICK_FOR = 20.0
 
 
 class Phase(enum.Enum):
@@ -74,8 +76,9 @@ class Instance:
     `digest` is that of the entry it was started from, "" where an adopted job does not say it.
     `started`, `ends`: of the current run; `expected_start`: Slurm's estimate while pending.
     `record` is the accepted job record of the current run; `stale_record` the fingerprint of the last run's.
-    `failures` counts failed probes in a row since `failing_since`; `absent` the successful squeue answers
-    in a row that did not name the job; `invalid` whether scontrol called its id invalid this time.
+    `failures` counts failed probes in a row since `failing_since`, enough of which make it `sick`;
+    `absent` the successful squeue answers in a row that did not name the job; `invalid` says whether
+    scontrol called its id invalid this time.
     """
 
     id: str
@@ -98,6 +101,7 @@ class Instance:
     ready_at: Optional[float] = None
     failures: int = 0
     failing_since: Optional[float] = None
+    sick: bool = False
     draining_since: Optional[float] = None
     drain_reason: str = ""
     cancelled_at: Optional[float] = None
@@ -131,7 +135,7 @@ def phase(instance: Instance) -> Phase:
         return Phase.PENDING
     if instance.ready_at is None:
         return Phase.STARTING
-    return Phase.SICK if instance.failures >= SICK_AFTER else Phase.READY
+    return Phase.SICK if instance.sick else Phase.READY
 
 
 def gone(instance: Instance) -> bool:
@@ -188,6 +192,7 @@ def without_run(instance: Instance) -> Instance:
         ready_at=None,
         failures=0,
         failing_since=None,
+        sick=False,
     )
 
 
@@ -204,7 +209,7 @@ def published(instance: Instance, record: JobRecord) -> Instance:
     """
     if record == instance.record or fingerprint(record) == instance.stale_record:
         return instance
-    return replace(instance, record=record, ready_at=None, failures=0, failing_since=None)
+    return replace(instance, record=record, ready_at=None, failures=0, failing_since=None, sick=False)
 
 
 def missing(instance: Instance, asked_at: float, settle: float) -> Instance:
@@ -221,10 +226,12 @@ def missing(instance: Instance, asked_at: float, settle: float) -> Instance:
 def answered(instance: Instance, now: float) -> Instance:
     """Fold in a probe that the front answered with 200."""
     ready_at = now if instance.ready_at is None else instance.ready_at
-    return replace(instance, ready_at=ready_at, failures=0, failing_since=None)
+    return replace(instance, ready_at=ready_at, failures=0, failing_since=None, sick=False)
 
 
 def unanswered(instance: Instance, now: float) -> Instance:
     """Fold in a probe that failed; before the first success it says only "not yet"."""
     since = now if instance.failing_since is None else instance.failing_since
-    return replace(instance, failures=instance.failures + 1, failing_since=since)
+    failures = instance.failures + 1
+    sick = failures >= SICK_AFTER and now - since >= SICK_FOR
+    return replace(instance, failures=failures, failing_since=since, sick=sick)

@@ -26,7 +26,8 @@ from sluice.scheduler.instance import Instance, Phase, gone, phase
 MAX_BACKOFF = 600.0
 # A start that stays up this long counts as good, and one that ends sooner as failed.
 STEADY = 60.0
-# Relays read the routing table each second; nobody sends to a draining instance after this long.
+# Relays look at the routing table for each request and report each second: after this long, no running
+# requests means none on the draining instance.
 DRAIN_GRACE = 5.0
 SICK_PATIENCE = 120.0
 CANCEL_AGAIN = 30.0

@@ -58,6 +58,8 @@ PROBES_AT_ONCE = 16
 # A pending job is followed closely for this long; after that it waits for the cluster, not for us.
 CLOSE_WATCH = 60.0
 CLEAN_EVERY = 3600.0
+# Models without a ready instance are called unknown after this many failed squeue answers in a row.
+TELL_AFTER = 3
 
 Queue = Union[Known[tuple[Job, ...]], Unknown]
 Probe = Callable[[JobRecord, float], str]
@@ -402,7 +404,8 @@ class Scheduler:
                 )
                 for name, memory in self.state.memory.items()
             },
-            seen_now.known,
+            # One missed answer is no news for users; what was known a moment ago still stands.
+            seen_now.known or self.state.queue_failing < TELL_AFTER,
             now,
         )
         before = self._table or self._published()
