@@ -213,6 +213,15 @@ async def test_a_gone_instance_is_503_with_retry_after(tmp_path: Path, identity:
     assert answer.error.retry_after
 
 
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "a" * 70, "127.0.0.2"])
+async def test_a_host_that_cannot_be_reached_is_503(tmp_path: Path, identity: Identity, host: str) -> None:
+    async with bed(tmp_path, identity, Behaviour(), connect_timeout=2) as running:
+        running.publish(instances=[replace(running.instances[0], host=host, port=1024)])
+        answer = await running.client.request(MODEL, chat())
+    assert answer.code == "no_instance"
+    assert running.engines[0].received == []
+
+
 async def test_an_answer_that_breaks_off_ends_in_an_error(tmp_path: Path, identity: Identity) -> None:
     async with bed(tmp_path, identity, Behaviour(tokens=10, fault="break"), Behaviour()) as running:
         running.publish(instances=running.instances[:1])

@@ -111,7 +111,8 @@ class InstancePool:
             raise Unreachable("timeout")
         try:
             return opening.result()
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
+            # UnicodeError: a host name that no resolver can be asked for, a label of 64 letters say.
             raise Unreachable(type(error).__name__) from None
 
 
