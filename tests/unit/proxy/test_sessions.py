@@ -25,8 +25,13 @@ from .conftest import CHAT, Bed, answer_well, chat, config, event, eventually, o
     ],
 )
 async def test_a_refused_session_says_so_everywhere(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, refusal: TransportError, state: str
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    refusal: TransportError,
+    state: str,
 ) -> None:
+    monkeypatch.setattr("sluice.proxy.keeper.RETURN_SECONDS", 0.0)
     relay = FakeRelay(answer_well)
     relay.refuse = refusal
     caplog.set_level(logging.INFO)
@@ -54,6 +59,22 @@ async def test_a_lost_session_comes_back(bed: Bed) -> None:
     bed.relay.link.die()
     await eventually(lambda: len(bed.relay.links) == 2 and bed.service.fleet.keepers[0].state == "up")
     assert (await bed.post(chat()))[0] == 200
+
+
+async def test_a_request_that_comes_while_the_process_starts_is_held_and_answered(tmp_path: Path) -> None:
+    async with open_bed(config(tmp_path), FakeRelay(answer_well), wait=False) as bed:
+        assert not bed.service.fleet.clusters[0].models_known
+        assert (await bed.post(chat()))[0] == 200
+
+
+async def test_a_request_while_a_session_comes_back_is_held_and_answered(bed: Bed) -> None:
+    bed.relay.refuse = TransportError("not yet")
+    bed.relay.link.die()
+    await eventually(lambda: bed.service.fleet.keepers[0].state == "down")
+    asking = asyncio.create_task(bed.post(chat()))
+    await eventually(lambda: bed.service.fleet.clusters[0].demand.waiting(0) == {"smol": 1})
+    bed.relay.refuse = None
+    assert (await asking)[0] == 200
 
 
 async def test_the_back_off_grows_and_is_bounded(bed: Bed) -> None:

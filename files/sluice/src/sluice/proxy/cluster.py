@@ -29,7 +29,7 @@ class Cluster:
         self.name = name
         self.keepers = keepers
         self.models: dict[str, ModelStatus] = {}
-        self.models_known = False
+        self.told = asyncio.Event()
         self.demand = Demand()
         self._demand_changed = asyncio.Event()
         self._reported: tuple[Session | None, dict[str, int]] = (None, {})
@@ -104,6 +104,11 @@ class Cluster:
             for wait in waits:
                 wait.cancel()
 
+    @property
+    def models_known(self) -> bool:
+        """Whether the relay has told its models at least once."""
+        return self.told.is_set()
+
     # --- models ---------------------------------------------------------------------------------------------
 
     async def _poll_models(self) -> None:
@@ -135,7 +140,7 @@ class Cluster:
                 self.name,
             )
         self.models = {model.name: model for model in answer.models}
-        self.models_known = True
+        self.told.set()
 
     def retry_after(self, model: str) -> float:
         """Return in how many seconds an instance of `model` may be ready, from 1 to 600."""
@@ -205,6 +210,20 @@ class Fleet:
     def keepers(self) -> list[SessionKeeper]:
         """Every session of every cluster."""
         return [keeper for cluster in self.clusters for keeper in cluster.keepers]
+
+    async def wait_models(self, seconds: float) -> None:
+        """Wait until a cluster has told its models; at most `seconds`, and only where that may be soon.
+
+        So requests that come while the process starts are answered a little later instead of sent away.
+        """
+        if any(cluster.models_known for cluster in self.clusters):
+            return
+        soon = [cluster for cluster in self.clusters if cluster.up or cluster.returning]
+        waits = [asyncio.create_task(cluster.told.wait()) for cluster in soon]
+        if waits:
+            _, left = await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            for wait in left:
+                wait.cancel()
 
     def models(self) -> dict[str, ModelStatus]:
         """Return each model once, as the best cluster has it. Raises SluiceError when none can be asked."""

@@ -16,7 +16,7 @@ from sluice.proxy import answers
 from sluice.proxy.authority import Authenticator
 from sluice.proxy.body import INLINE_PARSE, Asked, understand
 from sluice.proxy.cluster import Fleet
-from sluice.proxy.exchange import Exchange, next_bytes
+from sluice.proxy.exchange import RECONNECT_WAIT, Exchange, next_bytes
 from sluice.proxy.intake import Intake
 from sluice.proxy.metrics import Metrics
 from sluice.proxy.session import Stream
@@ -128,6 +128,7 @@ class Gateway:
 
     async def _authenticate(self, request: web.BaseRequest, visit: Visit) -> Principal:
         visit.principal = await self._authenticator.principal(request.headers.get("Authorization"))
+        await self._fleet.wait_models(RECONNECT_WAIT)
         return visit.principal
 
     def _find(self, name: str, principal: Principal, visit: Visit) -> ModelStatus:
