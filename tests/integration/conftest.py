@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.integration import tools
 from tests.integration.login import LoginNode, Secured, build_zipapp
 
 
@@ -20,12 +20,9 @@ def zipapp(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def login_tools() -> None:
-    """Say plainly what the machine lacks."""
+    """Install what the machine lacks, and say plainly what cannot be had."""
     assert os.geteuid() == 0, "the integration tests start an sshd: run them as root"
-    for program in ("/usr/sbin/sshd", "ssh", "unshare", "setpriv", "openssl"):
-        assert shutil.which(program), (
-            f"{program} is missing: apt-get install openssh-server util-linux openssl"
-        )
+    tools.ensure()
 
 
 @pytest.fixture(scope="session")
