@@ -38,7 +38,9 @@ from sluice.scheduler.policy import (
 from sluice.scheduler.tick import marked, own_job
 
 SETTLE = 30.0
-SETTINGS = Settings(max_instances=4)
+SETTINGS = Settings(max_instances=12)
+# How long a submission whose sbatch was cut off may lie in the controller's inbox.
+ON_ITS_WAY = 25.0
 ENDS = ("FAILED", "NODE_FAIL", "TIMEOUT", "CANCELLED", "PREEMPTED")
 
 
@@ -53,10 +55,15 @@ class World:
     instances: dict[str, Instance] = field(default_factory=dict)
     memory: dict[str, Memory] = field(default_factory=dict)
     submitted: int = 0
+    arrives: dict[str, float] = field(default_factory=dict)
 
     def alive(self) -> list[QueueJob]:
         """Return the jobs that have not ended."""
         return [job for job in self.jobs.values() if job.state not in TERMINAL]
+
+    def visible(self) -> list[QueueJob]:
+        """Return the jobs that the controller has taken up."""
+        return [job for name, job in self.jobs.items() if self.arrives.get(name, 0.0) <= self.now]
 
     def observe(self, visible: Optional[Iterable[QueueJob]], scontrol_works: bool) -> None:
         """Fold in a squeue answer (None: it failed), scontrol's answers and probes."""
@@ -102,7 +109,11 @@ class World:
         if sbatch != "refused":
             job_id = str(self.submitted)
             self.jobs[made.name] = QueueJob(job_id, made.name, "PENDING")
-            made = replace(made, job_id=job_id) if sbatch == "ok" else replace(made, submit_error="timed out")
+            if sbatch == "ok":
+                made = replace(made, job_id=job_id)
+            else:
+                made = replace(made, submit_error="timed out")
+                self.arrives[made.name] = self.now + ON_ITS_WAY
         else:
             made = replace(made, submit_error="exit status 1")
         self.instances[made.id] = made
@@ -143,12 +154,12 @@ def record(instance: Instance) -> JobRecord:
 changes = st.sampled_from(["", "", "start", "start", "ready", "ready", "sick", "requeue", "vanish", *ENDS])
 steps = st.fixed_dictionaries(
     {
-        "seconds": st.sampled_from([1.0, 2.0, 15.0, 31.0, 120.0, 1000.0]),
+        "seconds": st.sampled_from([1.0, 2.0, 2.0, 8.0, 15.0, 31.0, 120.0, 1000.0]),
         "queue": st.sampled_from(["known", "known", "known", "unknown", "empty"]),
         "scontrol": st.booleans(),
         "sbatch": st.sampled_from(["ok", "ok", "ok", "lost", "refused"]),
         "asked": st.integers(0, 12),
-        "digest": st.sampled_from(["", "", "", "d1", "d2"]),
+        "digest": st.sampled_from(["", "", "", "d1", "d2", "d3"]),
         "changes": st.lists(changes, min_size=4, max_size=4),
     }
 )
@@ -156,8 +167,8 @@ models = st.builds(
     Model,
     name=st.just("m"),
     digest=st.just("d1"),
-    min=st.integers(0, 2),
-    max=st.integers(2, 3),
+    min=st.integers(0, 1),
+    max=st.integers(1, 3),
     concurrency=st.just(4),
     idle_stop=st.sampled_from([60.0, 900.0]),
     start_timeout=st.sampled_from([60.0, 600.0]),
@@ -196,9 +207,9 @@ def test_no_history_brings_duplicates_orphans_or_more_than_max(model: Model, his
         for name, change in zip(list(world.jobs), step["changes"]):
             world.progress(name, change)
         # An answer that is empty though Slurm has jobs: it counts as an answer, and must not be believed.
-        visible = {"known": list(world.jobs.values()), "empty": [], "unknown": None}[step["queue"]]
+        visible = {"known": world.visible(), "empty": [], "unknown": None}[step["queue"]]
         if step["queue"] == "empty" and any(not one.job_id for one in world.instances.values()):
-            visible = list(world.jobs.values())
+            visible = world.visible()
         world.observe(visible, step["scontrol"])
         before = dict(world.instances)
         demand = {"m": Demand(step["asked"], 0, world.now if step["asked"] else 0.0)}
