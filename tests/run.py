@@ -11,14 +11,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
 from demo.bed import preflight
 from demo.bed.bed import Bed
 from demo.bed.errors import BedError
+from demo.bed.progress import silent
+from demo.deployment import Deployment
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
@@ -30,10 +32,11 @@ STEP_SECONDS = 3000.0
 
 @dataclass(frozen=True)
 class Step:
-    """One command of a stage."""
+    """One command of a stage, and what it gets beside this process's environment."""
 
     name: str
     argv: tuple[str, ...]
+    environment: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,11 @@ def check_steps() -> list[Step]:
 
 
 def _integration() -> list[Timing]:
-    return [_run(Step("integration", (sys.executable, "-m", "pytest", "-q", "tests/integration")))]
+    return [_run(_pytest("integration", "tests/integration")), _run(_pytest("pages", "tests/browser"))]
+
+
+def _pytest(name: str, *paths: str, env: Mapping[str, str] | None = None) -> Step:
+    return Step(name, (sys.executable, "-m", "pytest", "-q", "-x", *paths), dict(env or {}))
 
 
 def _system() -> list[Timing]:
@@ -103,10 +110,27 @@ def _system() -> list[Timing]:
         print(f"tests: {failure}", file=sys.stderr)
     if found:
         return [Timing("system", 0.0, False)]
+    _bed_down()
+    timings = []
     try:
-        return [_run(Step("system", (sys.executable, "-m", "pytest", "-q", "-x", "tests/system")))]
+        for step in _system_steps():
+            timings.append(_run(step))
+            if not timings[-1].passed:
+                break
     finally:
         _bed_down()
+    return timings
+
+
+def _system_steps() -> Iterator[Step]:
+    """Yield the tier's steps; the browser's environment is there once the first has installed the bed."""
+    tests = sorted(path.name for path in (ROOT / "tests/system").glob("test_*.py"))
+    early = [f"tests/system/{name}" for name in tests if name < "test_3"]
+    late = [f"tests/system/{name}" for name in tests if name >= "test_3"]
+    yield _pytest("system: install, API", *early)
+    values = Deployment(Bed(BED_NAME, BED_SUBNET, BED_STATE), silent).read_env()
+    yield _pytest("system: browser", "tests/browser/test_site.py", env=values)
+    yield _pytest("system: breaking it", *late)
 
 
 def _bed_down() -> None:
@@ -119,7 +143,9 @@ def _bed_down() -> None:
 def _run(step: Step) -> Timing:
     print(f"\n=== {step.name}", flush=True)
     started = time.monotonic()
-    process = subprocess.Popen(step.argv, cwd=ROOT, env=_environment(), stdin=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        step.argv, cwd=ROOT, env=_environment(step.environment), stdin=subprocess.DEVNULL
+    )
     try:
         status = process.wait(STEP_SECONDS)
     except subprocess.TimeoutExpired:
@@ -140,9 +166,10 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             process.wait()
 
 
-def _environment() -> dict[str, str]:
+def _environment(further: dict[str, str]) -> dict[str, str]:
     paths = f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"
-    return {**os.environ, "PATH": paths, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "NO_COLOR": "1"}
+    own = {"PATH": paths, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "NO_COLOR": "1"}
+    return {**os.environ, **own, **further}
 
 
 def _tracked_with_shebang(shell: str) -> list[str]:

@@ -95,9 +95,10 @@ def steady(service: Service) -> Iterator[Service]:
 
 
 @pytest.fixture(scope="session")
-def client(service: Service) -> openai.OpenAI:
+def client(service: Service) -> Iterator[openai.OpenAI]:
     """The public client, as anybody would make it."""
-    return service.openai()
+    with service.openai() as made:
+        yield made
 
 
 def snapshots(bed: Bed) -> dict[str, Snapshot]:
@@ -115,7 +116,9 @@ def _snapshot(bed: Bed, host: str) -> Snapshot:
         files=frozenset(output(f"find / \\( {prune} \\) -prune -o -print").splitlines()),
         packages=output("dpkg-query --show"),
         accounts=output("cat /etc/passwd /etc/group"),
-        units=output("systemctl list-unit-files --no-legend --no-pager"),
+        units=output(
+            "systemctl list-unit-files --no-legend --no-pager --type=service,socket,timer,path,mount"
+        ),
     )
 
 

@@ -52,11 +52,12 @@ class Service:
         self.ca = values["SLUICE_CA"]
         self.context = ssl.create_default_context(cafile=self.ca)
 
-    def openai(self) -> openai.OpenAI:
-        """The public client, unchanged."""
+    def openai(self, max_retries: int = 2) -> openai.OpenAI:
+        """The public client, unchanged; whoever asks for it closes it."""
         return openai.OpenAI(
             base_url=f"{self.url}/v1",
             api_key=self.key,
+            max_retries=max_retries,
             http_client=openai.DefaultHttpx2Client(verify=self.context),
         )
 

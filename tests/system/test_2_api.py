@@ -100,11 +100,10 @@ def test_a_sleeping_model_is_started_by_being_asked(service: Service) -> None:
     if first.status == 503:
         assert first.code == "no_instance"
         assert int(first.headers["retry-after"]) >= 1
-    service.deployment.bed.run("login", ["true"])
-    client = service.openai().with_options(max_retries=30)
-    answer = client.chat.completions.create(
-        model=LIGHT, messages=[{"role": "user", "content": QUESTION}], temperature=0, max_tokens=40
-    )
+    with service.openai(max_retries=30) as client:
+        answer = client.chat.completions.create(
+            model=LIGHT, messages=[{"role": "user", "content": QUESTION}], temperature=0, max_tokens=40
+        )
     assert "Paris" in (answer.choices[0].message.content or "")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import threading
+import time
 
 import pytest
 
@@ -13,35 +14,50 @@ from tests.system.service import LIGHT, MODEL, Answer, Service
 HOSTS = ("gw", "login", "c1", "c2", "idp")
 SIZES = {"50 B": 50, "200 KB": 200_000, "5 MB": 5_000_000}
 
-# Files (tmpfs ones too), what the journal holds inside its compressed blocks, arguments and environment.
-# The word reaches the host on standard input, not in an argument: else the search would find itself.
+# Looks at every file that changed since the first word was sent (by its ctime, which nobody can set back), at
+# the journal (whose blocks are compressed: grep alone would miss it), and at all arguments and environments.
+# Time and words come on standard input: in an argument the search would find itself.
 SEARCH = r"""
-read -r word
-found=$(grep -rlF --binary-files=text -f <(printf '%s\n' "$word") / \
-    --exclude-dir=proc --exclude-dir=sys --exclude-dir=dev 2>/dev/null | grep -v '^/dev/fd' || true)
-[ -z "$found" ] || echo "files: $found"
-grep -rlF --binary-files=text -f <(printf '%s\n' "$word") /dev/shm 2>/dev/null && echo 'in /dev/shm'
-journalctl --no-pager -o export 2>/dev/null | grep -qaF -f <(printf '%s\n' "$word") && echo 'in the journal'
+read -r since
+patterns=$(cat)
+[ -n "$patterns" ] || { echo 'nothing to look for'; exit 0; }
+find / \( -path /proc -o -path /sys \) -prune -o -type f -newerct "@$since" -print0 2>/dev/null |
+    xargs -0 -r grep -laF -f <(printf '%s\n' "$patterns") -- 2>/dev/null | sed 's/^/file: /'
+journalctl --no-pager -o export --since "@$since" | grep -qaF -f <(printf '%s\n' "$patterns") &&
+    echo 'in the journal'
 for process in /proc/[0-9]*; do
     [ "$process" = "/proc/$$" ] || [ "$process" = "/proc/$BASHPID" ] && continue
-    cat "$process/cmdline" "$process/environ" 2>/dev/null | grep -qaF -f <(printf '%s\n' "$word") &&
-        echo "in $process: $(tr '\0' ' ' <"$process/cmdline" | cut -c1-120)"
+    cat "$process/cmdline" "$process/environ" 2>/dev/null | grep -qaF -f <(printf '%s\n' "$patterns") &&
+        echo "process: $(tr '\0' ' ' <"$process/cmdline" | cut -c1-120)"
 done
-find / -xdev \( -name 'core' -o -name 'core.*' \) -type f -size +1M 2>/dev/null
+find / -xdev \( -name 'core' -o -name 'core.*' \) -type f -size +1M -newerct "@$since" 2>/dev/null |
+    sed 's/^/core: /'
 exit 0
 """
 
 
+class Words(list[str]):
+    """The canary words that were sent, and the time (epoch) before the first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.since = int(time.time()) - 1
+
+    def new(self) -> str:
+        """Return a word that occurs nowhere else."""
+        self.append("canary" + secrets.token_hex(8))
+        return self[-1]
+
+    def found_on(self, service: Service, host: str) -> str:
+        """Return what the search says on one host: nothing, or a line for each place."""
+        given = "\n".join([str(self.since), *self, ""])
+        return service.bed.run(host, ["bash", "-c", SEARCH], stdin=given, timeout=300, check=True).stdout
+
+
 @pytest.fixture(scope="module")
-def words() -> list[str]:
+def words() -> Words:
     """Every canary word that this module sent."""
-    return []
-
-
-def word(words: list[str]) -> str:
-    """Return a new canary word, and remember it."""
-    words.append("canary" + secrets.token_hex(8))
-    return words[-1]
+    return Words()
 
 
 def filled(text: str, size: int) -> str:
@@ -58,29 +74,29 @@ def padded(canary: str, size: int) -> bytes:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_success(service: Service, words: list[str], size: str) -> None:
-    canary = word(words)
+def test_success(service: Service, words: Words, size: str) -> None:
+    canary = words.new()
     answer = service.request("POST", "/v1/completions", padded(canary, SIZES[size]))
     assert answer.status == 200, answer.body[:300]
     assert canary in answer.json()["choices"][0]["text"]
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_refusal_by_the_engine(service: Service, words: list[str], size: str) -> None:
+def test_refusal_by_the_engine(service: Service, words: Words, size: str) -> None:
     """Too long for the model's context, or (short) a parameter that the engine refuses."""
-    answer = service.chat(filled(word(words), SIZES[size]), max_tokens=100_000)
+    answer = service.chat(filled(words.new(), SIZES[size]), max_tokens=100_000)
     assert 400 <= answer.status < 500, answer.body[:300]
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_abort(service: Service, words: list[str], size: str) -> None:
-    body = padded(word(words), SIZES[size]).replace(b'"max_tokens": 24', b'"max_tokens": 900, "stream": true')
+def test_abort(service: Service, words: Words, size: str) -> None:
+    body = padded(words.new(), SIZES[size]).replace(b'"max_tokens": 24', b'"max_tokens": 900, "stream": true')
     with contextlib.suppress(TimeoutError, OSError):
         service.request("POST", "/v1/completions", body, timeout=1.0)
 
 
-def test_refusal_by_the_proxy(service: Service, words: list[str]) -> None:
-    canary = word(words)
+def test_refusal_by_the_proxy(service: Service, words: Words) -> None:
+    canary = words.new()
     for body in (
         b'{"model": "%s", %s' % (MODEL.encode(), canary.encode()),
         {"model": canary, "messages": [canary]},
@@ -91,16 +107,18 @@ def test_refusal_by_the_proxy(service: Service, words: list[str]) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_the_light_engine(service: Service, words: list[str], size: str) -> None:
+def test_the_light_engine(service: Service, words: Words, size: str) -> None:
     """Both engines are templates; both must keep silent."""
-    client = service.openai().with_options(max_retries=30)
-    client.chat.completions.create(model=LIGHT, messages=[{"role": "user", "content": "hi"}], max_tokens=2)
-    answer = service.chat(filled(word(words), SIZES[size]), LIGHT)
+    with service.openai(max_retries=30) as client:
+        client.chat.completions.create(
+            model=LIGHT, messages=[{"role": "user", "content": "hi"}], max_tokens=2
+        )
+    answer = service.chat(filled(words.new(), SIZES[size]), LIGHT)
     assert answer.status < 500 or answer.status in (502, 503), answer.body[:300]
 
 
-def test_an_engine_that_is_killed_while_it_answers(service: Service, words: list[str]) -> None:
-    canary = word(words)
+def test_an_engine_that_is_killed_while_it_answers(service: Service, words: Words) -> None:
+    canary = words.new()
     results: list[Answer] = []
 
     def ask() -> None:
@@ -117,26 +135,20 @@ def test_an_engine_that_is_killed_while_it_answers(service: Service, words: list
 
 
 @pytest.mark.parametrize("host", HOSTS)
-def test_no_word_is_found_anywhere(service: Service, words: list[str], host: str) -> None:
+def test_no_word_is_found_anywhere(service: Service, words: Words, host: str) -> None:
     assert len(words) >= 10
-    # One pattern for all: every word begins with "canary" and 16 hex digits; look for each of them.
-    found = ""
-    for canary in words:
-        done = service.bed.run(host, ["bash", "-c", SEARCH], stdin=canary + "\n", timeout=300)
-        found += done.stdout
-    assert found == ""
+    assert words.found_on(service, host) == ""
 
 
 def test_the_search_finds_what_is_there(service: Service) -> None:
     """A search that cannot find proves nothing."""
-    canary = "canary" + secrets.token_hex(8)
-    service.bed.run(
-        "login",
-        ["bash", "-c", "read -r w; echo $w >/var/tmp/x; echo $w | systemd-cat; echo $w >/run/x; "
-         "(export W=$w; setsid sleep 60 >/dev/null 2>&1 </dev/null &)"],
-        stdin=canary + "\n",
-    )  # fmt: skip
-    done = service.bed.run("login", ["bash", "-c", SEARCH], stdin=canary + "\n", timeout=300)
+    own = Words()
+    plant = (
+        "read -r w; echo $w >/var/tmp/x; echo $w >/run/x; echo $w | systemd-cat; "
+        "(export W=$w; setsid sleep 60 >/dev/null 2>&1 </dev/null &)"
+    )
+    service.bed.run("login", ["bash", "-c", plant], stdin=own.new() + "\n", check=True)
+    found = own.found_on(service, "login")
     service.shell("login", "rm /var/tmp/x /run/x")
-    for place in ("/var/tmp/x", "/run/x", "in the journal", "in /proc/"):
-        assert place in done.stdout, place
+    for place in ("file: /var/tmp/x", "file: /run/x", "in the journal", "process: sleep 60"):
+        assert place in found, place
