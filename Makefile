@@ -16,7 +16,7 @@ venv: $(VENV)/.complete ## The Python environment of controller, checks and test
 
 demo: ## Sluice on this machine: hosts, Slurm, vLLM, a first answer (needs root)
 	@demo/prepare.sh preflight
-	@$(MAKE) --no-print-directory venv
+	@$(MAKE) --no-print-directory --silent venv
 	@$(PY) -m demo up
 
 chat: venv ## Chat with the demo's model in the terminal
@@ -36,7 +36,7 @@ check: venv ## Lint, types, unit tests (under 3 minutes)
 
 test: ## Everything once: check, integration, system, browser (needs root)
 	@demo/prepare.sh preflight --name test --subnet 10.78.0
-	@$(MAKE) --no-print-directory venv
+	@$(MAKE) --no-print-directory --silent venv
 	@$(PY) -m tests.run check integration system
 
 integration: venv ## Real sshd, fake Slurm, stub engine

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ACCOUNTS = {"alice": "users", "bob": "users and admins"}
 KEY_USER = "demo"
 _PLAY_SECONDS = 1500.0
+_PLAY = re.compile(r"PLAY \[(.+)\]")
 
 
 class Deployment:
@@ -29,10 +32,9 @@ class Deployment:
     `bed` gives hosts and state folder; everything else lies below `bed.state`: `ca/`, `log/`, `env`.
     """
 
-    def __init__(self, bed: Bed, report: Report, verbose: bool = False) -> None:
+    def __init__(self, bed: Bed, report: Report) -> None:
         self.bed = bed
         self._report = report
-        self._verbose = verbose
 
     @property
     def url(self) -> str:
@@ -105,31 +107,48 @@ class Deployment:
     # --- pieces --------------------------------------------------------------------------------------------
 
     def play(self, playbook: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run a playbook against this bed; its whole output goes to a log file named after it.
+        """Run a playbook against this bed; its plays are reported, its whole output goes to a log file.
 
-        Raises BedError with the last lines when it fails and `check` is set.
+        Raises BedError with the last lines when it fails and `check` is set, or when it takes too long.
         """
         log = self.bed.state / "log" / (Path(playbook).stem + ".log")
         log.parent.mkdir(parents=True, exist_ok=True)
         argv = [self._tool("ansible-playbook"), "-i", "inventories/demo", playbook, *arguments]
         started = time.monotonic()
-        with log.open("w") as stream:
-            done = subprocess.run(
+        status = self._follow(argv, log)
+        output = log.read_text(errors="replace")
+        self._report(f"{playbook} took {time.monotonic() - started:.0f} s")
+        if check and status != 0:
+            tail = "\n".join(output.splitlines()[-40:])
+            raise BedError(f"{playbook} failed; the whole output is in {log}:\n{tail}")
+        return subprocess.CompletedProcess(argv, status, output, "")
+
+    def _follow(self, argv: list[str], log: Path) -> int:
+        with (
+            log.open("w") as stream,
+            subprocess.Popen(
                 argv,
                 cwd=ROOT,
                 env=self.environment(),
                 stdin=subprocess.DEVNULL,
-                stdout=stream,
+                stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                timeout=_PLAY_SECONDS,
-                check=False,
-            )
-        output = log.read_text(errors="replace")
-        self._report(f"{playbook} took {time.monotonic() - started:.0f} s")
-        if check and done.returncode != 0:
-            tail = "\n".join(output.splitlines()[-40:])
-            raise BedError(f"{playbook} failed; the whole output is in {log}:\n{tail}")
-        return subprocess.CompletedProcess(argv, done.returncode, output, "")
+                text=True,
+                errors="replace",
+            ) as process,
+        ):
+            alarm = threading.Timer(_PLAY_SECONDS, process.terminate)
+            alarm.start()
+            try:
+                for line in process.stdout or ():
+                    stream.write(line)
+                    stream.flush()
+                    if play := _PLAY.match(line):
+                        self._report(f"  {play[1]}")
+                return process.wait()
+            finally:
+                alarm.cancel()
+                process.terminate()
 
     def run_python(self, *argv: str) -> str:
         """Run one of the tree's scripts and return what it printed."""

@@ -100,7 +100,7 @@ def _integration() -> list[Timing]:
 
 
 def _pytest(name: str, *paths: str, env: Mapping[str, str] | None = None) -> Step:
-    return Step(name, (sys.executable, "-m", "pytest", "-q", "-x", *paths), dict(env or {}))
+    return Step(name, (sys.executable, "-m", "pytest", "-q", *paths), dict(env or {}))
 
 
 def _system() -> list[Timing]:
