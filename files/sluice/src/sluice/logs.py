@@ -38,7 +38,9 @@ class JsonFormatter(logging.Formatter):
         line.update({key: value for key, value in vars(record).items() if key not in _STANDARD})
         if record.exc_info and record.exc_info[0] is not None:
             line["exception"] = record.exc_info[0].__name__
-            frames = traceback.extract_tb(record.exc_info[2])
+            # Without the lines' text: a zipapp that was replaced under a running process has none to give.
+            walked = traceback.walk_tb(record.exc_info[2])
+            frames = traceback.StackSummary.extract(walked, lookup_lines=False)
             line["at"] = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-8:]]
         return json.dumps(line, default=str, ensure_ascii=True)
 
