@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import ssl
-import sys
 from pathlib import Path
 
 import pytest
@@ -241,8 +240,3 @@ async def test_a_missing_configuration_says_nothing_to_the_other_side(login: Log
         login.configure()
     assert (out, err, process.returncode) == (b"", b"", 2)
     assert "no_such_key" in login.log.text()
-
-
-def test_the_zipapp_needs_nothing_of_the_machine(zipapp: Path) -> None:
-    assert sys.version_info >= (3, 9)
-    assert zipapp.stat().st_size < 1_000_000
