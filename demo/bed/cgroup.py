@@ -78,11 +78,6 @@ def roots() -> list[Path]:
     return found
 
 
-def has_v1_hierarchies() -> bool:
-    """Whether v1 hierarchies are mounted beside the unified one."""
-    return not (_ROOT / "cgroup.controllers").exists()
-
-
 def _unified() -> Path:
     return roots()[0]
 

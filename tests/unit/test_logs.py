@@ -7,7 +7,9 @@ import logging
 import sys
 from typing import Any
 
-from sluice.logs import JsonFormatter
+import pytest
+
+from sluice.logs import JsonFormatter, log_loop_fault
 
 
 def line(record: logging.LogRecord) -> dict[str, Any]:
@@ -47,3 +49,11 @@ def test_of_an_exception_the_type_and_place_are_kept_and_never_its_text() -> Non
     assert decoded["exception"] == "ValueError"
     assert "test_logs.py" in decoded["at"][-1]
     assert "what a user wrote" not in json.dumps(decoded)
+
+
+def test_a_complaint_of_the_event_loop_keeps_its_words_to_itself(caplog: pytest.LogCaptureFixture) -> None:
+    log_loop_fault(None, {"message": "canary", "exception": OSError("canary")})
+    log_loop_fault(None, {"message": "canary"})
+    lines = [line(entry) for entry in caplog.records]
+    assert [entry.get("exception") for entry in lines] == ["OSError", None]
+    assert "canary" not in json.dumps(lines)

@@ -40,6 +40,7 @@ def test_what_the_playbook_writes_is_read(tmp_path: Path, settings: WebConfig) -
         ({"oidc__scopes": "profile"}, "oidc.scopes"),
         ({"oidc__token_auth": "none"}, "oidc.token_auth"),
         ({"authority_socket_mode": "660"}, "authority_socket_mode"),
+        ({"log_level": "loud"}, "log_level"),
         ({"key_days": 0}, "key_days"),
         ({"page_bearer_seconds": 1}, "page_bearer_seconds"),
         ({"surprise": 1}, "surprise"),

@@ -10,7 +10,12 @@ import time
 import traceback
 from typing import Any
 
+logger = logging.getLogger(__name__)
+
 SYSLOG_SOCKET = "/dev/log"
+
+# What the key log_level of every part may say.
+LEVELS = ("debug", "info", "warning", "error")
 
 # What every LogRecord has; anything beyond came in by `extra=` and belongs on the line.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -57,6 +62,16 @@ def configure(component: str, level: str = "info", *, syslog: bool = False) -> N
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     logging.raiseExceptions = False
+
+
+def log_loop_fault(loop: object, context: dict[str, Any]) -> None:
+    """Log what an event loop complains of, by type and place: its own words can quote what was carried.
+
+    For `loop.set_exception_handler`, which hands over the loop and what it knows.
+    """
+    fault = context.get("exception")
+    info = (type(fault), fault, fault.__traceback__) if isinstance(fault, BaseException) else None
+    logger.error("unexpected fault in the event loop", exc_info=info)
 
 
 def _syslog_handler(component: str) -> logging.Handler:

@@ -49,7 +49,7 @@ async def _serve(config: FrontConfig) -> int:
     identity = make(config.private_dir)
     listener = Listener(config, identity)
     loop = asyncio.get_running_loop()
-    loop.set_exception_handler(_log_failure)
+    loop.set_exception_handler(logs.log_loop_fault)
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
@@ -71,8 +71,3 @@ async def _serve(config: FrontConfig) -> int:
     listener.stop()
     logger.info("ended", extra={"instance": config.instance})
     return 0
-
-
-def _log_failure(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
-    """Log a fault that no caller caught: its type alone, since its text could quote a request."""
-    logger.error("unexpected fault", extra={"exception": type(context.get("exception")).__name__})

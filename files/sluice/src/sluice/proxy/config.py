@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sluice.errors import ConfigError
+from sluice.logs import LEVELS
 from sluice.records import GROUP, HOST
 
 MAX_SECONDS = 86_400.0
@@ -54,12 +55,7 @@ def check(config: ProxyConfig, source: str) -> ProxyConfig:
         raise ConfigError(f"{source}: clusters: names no cluster; give at least one")
     _require(0 < config.status_port < 65536, source, "status_port", "must be from 1 to 65535")
     _require(1024 <= config.max_body <= 1 << 30, source, "max_body", "must be from 1 KiB to 1 GiB")
-    _require(
-        config.log_level in ("debug", "info", "warning", "error"),
-        source,
-        "log_level",
-        "must be one of debug, info, warning, error",
-    )
+    _require(config.log_level in LEVELS, source, "log_level", f"must be one of {', '.join(LEVELS)}")
     for key in ("principal_ttl", "principal_stale", "usage_batch"):
         _seconds(getattr(config, key), source, key)
     for index, cluster in enumerate(config.clusters):

@@ -11,11 +11,11 @@ import socket
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from aiohttp import web
 
 from sluice.errors import ConfigError
+from sluice.logs import log_loop_fault
 from sluice.proxy.authority import Authenticator, AuthorityClient
 from sluice.proxy.cluster import Cluster, Fleet
 from sluice.proxy.config import ClusterConfig, ProxyConfig
@@ -168,7 +168,7 @@ def _loopback(port: int) -> socket.socket:
 async def serve(config: ProxyConfig) -> None:
     """Run until SIGTERM or SIGINT. Raises what ends a part of the process that never should end."""
     loop = asyncio.get_running_loop()
-    loop.set_exception_handler(_log_loop_fault)
+    loop.set_exception_handler(log_loop_fault)
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
@@ -190,13 +190,6 @@ async def serve(config: ProxyConfig) -> None:
     for result in ended:
         if isinstance(result, Exception):
             raise result
-
-
-def _log_loop_fault(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Log what the event loop complains of by type and place; its own words can quote what was carried."""
-    fault = context.get("exception")
-    info = (type(fault), fault, fault.__traceback__) if isinstance(fault, BaseException) else None
-    log.error("fault in the event loop", exc_info=info)
 
 
 def _notify(word: str) -> None:

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
 
 async def _serve(config: RelayConfig) -> int:
     loop = asyncio.get_running_loop()
-    loop.set_exception_handler(_log_failure)
+    loop.set_exception_handler(logs.log_loop_fault)
     loop.set_default_executor(ThreadPoolExecutor(THREADS))
     # "client port server port", set by sshd.
     logger.info("session begins", extra={"source": os.environ.get("SSH_CONNECTION", "")})
@@ -58,11 +58,6 @@ async def _serve(config: RelayConfig) -> int:
     why = await session.run()
     logger.info("session ended", extra={"why": why})
     return 0
-
-
-def _log_failure(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
-    """Log a fault that no caller caught: its type alone, since its text could quote a request."""
-    logger.error("unexpected fault", extra={"exception": type(context.get("exception")).__name__})
 
 
 def _silence_standard_error() -> None:

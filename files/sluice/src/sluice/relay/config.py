@@ -8,9 +8,8 @@ from typing import Any
 
 from sluice.config import load
 from sluice.errors import ConfigError
+from sluice.logs import LEVELS
 from sluice.records import ABSOLUTE_PATH, GROUP
-
-LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
 @dataclass(frozen=True)
@@ -64,8 +63,8 @@ def read(path: str) -> RelayConfig:
     _at_least(path, "stream_credit", config.stream_credit, 1024)
     _at_least(path, "session_credit", config.session_credit, 65_536)
     _at_least(path, "max_buffered", config.max_buffered, config.max_body)
-    if config.log_level not in LOG_LEVELS:
-        raise ConfigError(f"{path}: log_level: must be one of {', '.join(LOG_LEVELS)}")
+    if config.log_level not in LEVELS:
+        raise ConfigError(f"{path}: log_level: must be one of {', '.join(LEVELS)}")
     return config
 
 

@@ -6,10 +6,10 @@ import re
 from dataclasses import dataclass
 
 from sluice.errors import ConfigError
+from sluice.logs import LEVELS
 from sluice.records import ABSOLUTE_PATH, GROUP
 
 PORTS = re.compile(r"([0-9]{4,5})-([0-9]{4,5})")
-LOG_LEVELS = ("debug", "info", "warning", "error")
 PATH_KEYS = (
     "models_dir",
     "jobs_dir",
@@ -84,8 +84,8 @@ class SchedulerConfig:
                 raise ConfigError(f"{key}: must be above 0")
         if self.drain_timeout < 0:
             raise ConfigError("drain_timeout: must not be negative")
-        if self.log_level not in LOG_LEVELS:
-            raise ConfigError("log_level: must be one of " + ", ".join(LOG_LEVELS))
+        if self.log_level not in LEVELS:
+            raise ConfigError("log_level: must be one of " + ", ".join(LEVELS))
         self.port_range()
 
     def port_range(self) -> range:

@@ -22,7 +22,6 @@ from sluice.records import INSTANCE_ID, MAX_JOB_RECORD_BYTES, JobRecord, decode_
 from sluice.scheduler.instance import Instance
 
 RECORD = "record.json"
-OUTPUT = "output"
 KEEP_DIRECTORIES = 86_400.0
 MOST_CLEANED = 50
 

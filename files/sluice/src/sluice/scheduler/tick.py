@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable, Optional
 
 from sluice.errors import RecordError
 from sluice.records import (
@@ -61,7 +61,6 @@ CLEAN_EVERY = 3600.0
 # Models without a ready instance are called unknown after this many failed squeue answers in a row.
 TELL_AFTER = 3
 
-Queue = Union[Known[tuple[Job, ...]], Unknown]
 Probe = Callable[[JobRecord, float], str]
 
 

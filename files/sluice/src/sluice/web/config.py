@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from sluice import config
 from sluice.errors import ConfigError
+from sluice.logs import LEVELS
 
 DEFAULT_PATH = "/etc/sluice/web.json"
 
@@ -105,6 +106,8 @@ def _value_problem(settings: WebConfig) -> str:
         return "oidc.token_auth: must be one of " + ", ".join(_AUTH_METHODS)
     if not _SOCKET_MODE.fullmatch(settings.authority_socket_mode):
         return 'authority_socket_mode: must be four octal digits in quotes, as in "0660"'
+    if settings.log_level not in LEVELS:
+        return "log_level: must be one of " + ", ".join(LEVELS)
     if settings.key_days < 1 or settings.page_bearer_seconds < 30:
         return "key_days must be at least 1 and page_bearer_seconds at least 30"
     return ""
