@@ -174,14 +174,12 @@ async def serve(config: ProxyConfig) -> None:
         loop.add_signal_handler(number, stopping.set)
     service = Service(config)
     await service.start()
-    _notify("READY=1")
     log.info("listening", extra={"socket": config.socket, "status_port": config.status_port})
     watching = loop.create_task(service.watch())
     waiting = loop.create_task(stopping.wait())
     try:
         await asyncio.wait([watching, waiting], return_when=asyncio.FIRST_COMPLETED)
     finally:
-        _notify("STOPPING=1")
         log.info("stopping")
         for task in (watching, waiting):
             task.cancel()
@@ -190,13 +188,3 @@ async def serve(config: ProxyConfig) -> None:
     for result in ended:
         if isinstance(result, Exception):
             raise result
-
-
-def _notify(word: str) -> None:
-    """Tell systemd (Type=notify) where we are; without it, nobody."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address:
-        return
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as messenger:
-        messenger.connect("\0" + address[1:] if address.startswith("@") else address)
-        messenger.sendall(word.encode())
