@@ -163,7 +163,6 @@ def _web_config(site: Site, client_secret: str) -> dict[str, Any]:
             "claims": {"id": "sub", "name": "name", "email": "email", "groups": "groups"},
             "ca_file": str(site.ca_file),
         },
-        "admin_groups": ["admins"],
         "key_days": 180,
         "page_bearer_seconds": 600,
         "authority_socket_mode": "0660",

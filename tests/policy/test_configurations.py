@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from sluice.relay.config import RelayConfig
 from sluice.scheduler.config import SchedulerConfig
 from sluice.web.config import WebConfig
 from sluice.web.config import check as check_web
-from tests.policy.tree import ROLES, defaults
+from tests.policy.tree import ROLES, ROOT, defaults
 
 REQUIRED: dict[str, dict[str, Any]] = {
     "proxy": {
@@ -77,3 +78,14 @@ def test_every_key_of_the_part_is_written(role: str) -> None:
     """A key that the role leaves out would be one that no inventory can set."""
     known = {field.name for field in dataclasses.fields(CONFIGS[role])}
     assert known - set(rendered(role)) == set()
+
+
+@pytest.mark.parametrize("role", sorted(CONFIGS))
+def test_the_contracts_name_every_key_with_the_default_that_the_role_writes(role: str) -> None:
+    text = (ROOT / "docs/contracts.md").read_text()
+    (described,) = re.findall(rf"^`/etc/sluice/{role}\.json` .*(?:\n.+)*", text, re.MULTILINE)
+    written = rendered(role)
+    for key in written.keys() - {"version"}:
+        assert f"`{key}`" in described
+        default = re.search(rf"`{key}` \((?:[a-z ]+, )?([0-9.]+)", described)
+        assert default is None or float(default[1]) == written[key], key

@@ -34,7 +34,6 @@ def settings(tmp_path: Path) -> WebConfig:
             claims=Claims("sub", "name", "email", "groups"),
             ca_file="",
         ),
-        admin_groups=["admins"],
         key_days=180,
         page_bearer_seconds=600,
         authority_socket_mode="0660",

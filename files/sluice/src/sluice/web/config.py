@@ -61,7 +61,6 @@ class WebConfig:
     secret_key: str
     key_secret: KeySecret
     oidc: OidcConfig
-    admin_groups: list[str]
     key_days: int
     page_bearer_seconds: int
     authority_socket_mode: str
