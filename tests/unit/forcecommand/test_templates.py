@@ -70,6 +70,14 @@ def test_every_key_line_is_restricted() -> None:
     assert all(line.startswith('restrict,command="/usr/local/libexec/sluice/relay"') for line in lines)
 
 
+def test_a_gateway_that_offers_a_second_line_gets_none() -> None:
+    """The key comes from the gateway, which may be breached: a line of its own would carry no restriction."""
+    offered = "ssh-ed25519 AAAAC3Nza gateway\nssh-ed25519 AAAAEvil unrestricted\n"
+    lines = render("authorized_keys", relay_public_keys=[offered]).splitlines()
+    assert [line for line in lines if "Evil" in line] == []
+    assert sum(line.endswith("ssh-ed25519 AAAAC3Nza gateway") for line in lines) == 1
+
+
 def test_the_drop_in_ends_its_match() -> None:
     lines = [line.strip() for line in render("sshd-sluice.conf").splitlines()]
     statements = [line for line in lines if line and not line.startswith("#")]
