@@ -38,3 +38,16 @@ def test_made_up_paths_make_no_new_series(client: FlaskClient) -> None:
         figures = client.get("/metrics", environ_overrides={"gunicorn.socket": tcp}).get_data(as_text=True)
     assert "made-up" not in figures
     assert 'endpoint="none",method="GET",status="404"} 5.0' in figures
+
+
+def test_made_up_methods_make_no_new_series(client: FlaskClient) -> None:
+    """A method is anybody's to make up too: a series for each would fill the memory without a sign-in."""
+    for number in range(5):
+        client.open("/", method=f"MADE{number}", base_url=PUBLIC_URL)
+    with socket.socket(socket.AF_INET) as tcp:
+        figures = client.get("/metrics", environ_overrides={"gunicorn.socket": tcp}).get_data(as_text=True)
+    assert "MADE" not in figures
+    counted = [
+        line for line in figures.splitlines() if "requests_total{" in line and 'method="other"' in line
+    ]
+    assert len(counted) == 1 and counted[0].endswith(" 5.0")

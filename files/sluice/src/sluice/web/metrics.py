@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 
+# Methods that may become a label: any other is anybody's to make up, and each would be a series of its own.
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
 class Metrics:
     """The figures of one app; `component` is `web` or `authority`."""
 
@@ -55,7 +59,8 @@ class Metrics:
         @app.after_request
         def finish(response: Response) -> Response:
             endpoint = request.endpoint or "none"
-            self._requests.labels(endpoint, request.method, str(response.status_code)).inc()
+            method = request.method if request.method in _METHODS else "other"
+            self._requests.labels(endpoint, method, str(response.status_code)).inc()
             self._seconds.labels(endpoint).observe(time.monotonic() - g.get("started", time.monotonic()))
             return response
 
