@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from sluice.proxy import gateway
+from sluice.proxy.body import INLINE_PARSE, Asked, understand
 from sluice.records import REQUEST_ID
 from tests.fakes.authority import make_key
 from tests.fakes.wire_relay import Call, FakeRelay, model
@@ -377,6 +379,25 @@ async def test_too_many_bodies_at_once_are_503(bed: Bed, monkeypatch: pytest.Mon
     assert status == 503
     check_shape(status, headers, document, "overloaded")
     assert headers["Retry-After"] == "1"
+
+
+async def test_large_bodies_are_parsed_one_at_a_time(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parsed, a body of eight megabytes can take over two hundred: a few at once would end the process."""
+    parsing: list[int] = []
+    most: list[int] = []
+
+    def slowly(raw: bytes, capability: str) -> Asked:
+        parsing.append(1)
+        most.append(len(parsing))
+        time.sleep(0.02)
+        parsing.pop()
+        return understand(raw, capability)
+
+    monkeypatch.setattr(gateway, "understand", slowly)
+    large = chat(messages=[{"role": "user", "content": "x" * (INLINE_PARSE + 1)}])
+    answers = await asyncio.gather(*(bed.post(large) for _ in range(6)))
+    assert [status for status, _, _ in answers] == [200] * 6
+    assert max(most) == 1
 
 
 async def test_bodies_are_let_go_of(bed: Bed) -> None:

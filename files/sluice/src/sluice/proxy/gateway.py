@@ -8,6 +8,7 @@ import logging
 import re
 import secrets
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from aiohttp import web
 
@@ -53,6 +54,9 @@ class Gateway:
         self._metrics = metrics
         # Instances are chosen by it, so it need not outlive the process; nobody outside can compute it.
         self._affinity_key = secrets.token_bytes(32)
+        # One: a parsed body can take thirty times its size, and beside the interpreter's lock a second thread
+        # would win no time.
+        self._parser = ThreadPoolExecutor(1, thread_name_prefix="parse")
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; whatever happens, it is counted, logged and settled."""
@@ -153,7 +157,7 @@ class Gateway:
         try:
             raw = body.bytes()
             visit.bytes_in = len(raw)
-            asked = await _understand(raw, capability)
+            asked = await self._understand(raw, capability)
             model = self._find(asked.model, principal, visit)
             if capability not in model.capabilities:
                 raise SluiceError(
@@ -166,6 +170,12 @@ class Gateway:
             return await self._return(request, visit, stream, head)
         finally:
             stream.close()
+
+    async def _understand(self, raw: bytes, capability: str) -> Asked:
+        if len(raw) <= INLINE_PARSE:
+            return understand(raw, capability)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._parser, understand, raw, capability)
 
     async def _send(
         self, visit: Visit, principal: Principal, asked: Asked, raw: bytes
@@ -302,12 +312,6 @@ async def _engine_refusal(visit: Visit, stream: Stream, head: ResponseHead) -> w
         raw += data
     body, status, visit.code = answers.refusal(visit.request_id, head.status, bytes(raw))
     return answers.document(visit.request_id, body, status)
-
-
-async def _understand(raw: bytes, capability: str) -> Asked:
-    if len(raw) <= INLINE_PARSE:
-        return understand(raw, capability)
-    return await asyncio.to_thread(understand, raw, capability)
 
 
 def _may_use(principal: Principal, model: ModelStatus) -> bool:
