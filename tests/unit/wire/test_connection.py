@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -382,6 +383,45 @@ def test_a_relay_that_cheats_loses_its_session(frames: list[bytes]) -> None:
     with pytest.raises(ProtocolError):
         for frame in frames:
             pair.proxy.receive(frame)
+
+
+def test_a_peer_that_opens_and_cancels_without_reading_costs_no_memory() -> None:
+    relay = raw_relay()
+    relay.data_to_send()
+    tracemalloc.start()
+    try:
+        for number in range(1, 40_001, 2):
+            relay.receive(encode(FrameType.REQUEST, number, b"{}") + encode(FrameType.CANCEL, number))
+        held = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert relay.open_streams == 0
+    assert held < 100_000
+
+
+def test_a_peer_that_grants_a_stream_again_and_again_costs_no_memory() -> None:
+    """The session's credit is spent: each grant makes the stream wait for it anew, once."""
+    pair = Pair()
+    streams = [pair.proxy.open_request(HEAD) for _ in range(4)]
+    pair.pump()
+    relay = pair.relay
+    for stream in streams:
+        relay.respond(stream, OK)
+        relay.send_data(stream, bytes(65_536))
+    grant = b"".join(encode(FrameType.CREDIT, stream, (65_536).to_bytes(4, "big")) for stream in streams)
+    relay.receive(grant)
+    while relay.data_to_send():
+        pass
+    nothing = encode(FrameType.CREDIT, streams[-1], bytes(4))
+    tracemalloc.start()
+    try:
+        for _ in range(20_000):
+            relay.receive(nothing)
+            relay.data_to_send()
+        held = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert held < 50_000
 
 
 @settings(max_examples=300, deadline=None)

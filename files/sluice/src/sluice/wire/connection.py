@@ -55,7 +55,9 @@ class Connection:
         self._grants: dict[int, int] = {}
         self._streams: dict[int, Stream] = {}
         self._turn: deque[int] = deque()
-        self._starved: list[int] = []
+        # A set that keeps its order. Neither it nor the turn holds a stream twice, or one that is over: a
+        # peer that grants, or opens and cancels, without end would make them grow.
+        self._starved: dict[int, None] = {}
         self._newest = -1
         self._send_credit = 0
         self._window = hello.limits.session_credit
@@ -179,7 +181,7 @@ class Connection:
         taken = stream.next_frame(self._send_credit)
         if taken is None:
             if stream.send_credit > 0:
-                self._starved.append(number)
+                self._starved[number] = None
             return b""
         frame, data = taken
         self._send_credit -= data
@@ -232,6 +234,9 @@ class Connection:
     def _forget(self, stream: Stream) -> None:
         if self._streams.pop(stream.number, None) is not None:
             self._grants.pop(stream.number, None)
+            self._starved.pop(stream.number, None)
+            if stream.scheduled:
+                self._turn.remove(stream.number)
             self._grant_session(stream.unconsumed)
             stream.unconsumed = 0
             stream.drop_queued()
@@ -425,7 +430,7 @@ class Connection:
             self._send_credit += grant
             if self._send_credit > MAX_CREDIT:
                 raise ProtocolError("more credit than a session can hold")
-            starved, self._starved = self._starved, []
+            starved, self._starved = self._starved, {}
             for number in starved:
                 self._reschedule(number)
             return events.CreditGranted(0)
