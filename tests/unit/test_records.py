@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -170,3 +171,12 @@ def test_a_file_beyond_the_limit_is_refused(tmp_path: Path) -> None:
     target.write_text("[" + "1," * 100 + "1]")
     with pytest.raises(RecordError):
         records.read_json(target, limit=50)
+
+
+def test_what_is_no_file_is_refused_and_holds_nobody_up(tmp_path: Path) -> None:
+    """Another account writes the folder: opening a pipe without a writer would wait for ever."""
+    pipe = tmp_path / "x.json"
+    os.mkfifo(pipe)
+    for path in (pipe, tmp_path):
+        with pytest.raises((RecordError, OSError)):
+            records.read_json(path)

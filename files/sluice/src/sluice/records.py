@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -838,11 +839,18 @@ def _no_constant(name: str) -> None:
 
 def read_json(path: Union[str, Path], limit: int = MAX_DOCUMENT_BYTES) -> object:
     """Read one JSON file of at most `limit` bytes. Raises OSError and RecordError."""
-    with Path(path).open("rb") as stream:
+    # Another account may write the folder: to open a pipe put in the file's place would wait for ever.
+    with open(path, "rb", opener=_open_at_once) as stream:
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            raise RecordError("", "is not a regular file")
         raw = stream.read(limit + 1)
     if len(raw) > limit:
         raise RecordError("", f"is larger than {limit} bytes")
     return decode_json(raw)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def write_json(
