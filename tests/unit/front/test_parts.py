@@ -107,6 +107,15 @@ def test_a_private_directory_that_others_may_enter_is_refused(tmp_path: Path) ->
             identity.make(path)
 
 
+def test_a_private_directory_of_somebody_elses_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its owner could open it again, or put another certificate in its place, after the look at its mode."""
+    monkeypatch.setattr("os.geteuid", lambda: tmp_path.stat().st_uid + 1)
+    with pytest.raises(ConfigError, match="--private-dir"):
+        identity.make(tmp_path / "private")
+
+
 def test_without_openssl_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ConfigError, match="openssl: not found"):

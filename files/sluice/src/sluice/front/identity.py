@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import ssl
 import stat
@@ -68,8 +69,11 @@ def prepare(private_dir: Path) -> None:
         found = private_dir.lstat()
     except OSError as error:
         raise ConfigError(f"--private-dir: {private_dir}: {error.strerror}") from None
-    if not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o077:
-        raise ConfigError(f"--private-dir: {private_dir} must be a directory of mode 0700: chmod 700 it")
+    # Whoever owns it could open it again after this look, or put another certificate in its place.
+    if not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o077 or found.st_uid != os.geteuid():
+        raise ConfigError(
+            f"--private-dir: {private_dir} must be this account's own directory, mode 0700: use mktemp -d"
+        )
 
 
 def _run_openssl(settings: Path, private_key: Path, certificate: Path) -> None:
