@@ -271,5 +271,6 @@ class Browser:
 
     def complaints(self) -> list[str]:
         """Return what the browser's console says of errors and of breaches of the content policy."""
+        # Selenium gives this one method no types.
         entries = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
         return [str(entry["message"]) for entry in entries if entry["level"] == "SEVERE"]

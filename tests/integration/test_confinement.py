@@ -304,7 +304,7 @@ def connect(address: object) -> socket.socket:
         connection = socket.socket(family)
         connection.settimeout(5)
         try:
-            connection.connect(address)  # type: ignore[arg-type]
+            connection.connect(address)  # type: ignore[arg-type]  # goes with the family
         except OSError:
             connection.close()
             assert time.monotonic() < deadline, "the client does not listen"

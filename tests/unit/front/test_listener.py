@@ -386,7 +386,7 @@ async def test_a_relay_that_does_not_read_slows_the_engine_alone(tmp_path: Path,
     many = Behaviour(tokens=3000, token="x" * 10_000)
     async with bed(tmp_path, identity, many) as (running, engine):
         reader, writer = await running.raw()
-        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        writer.transport.pause_reading()  # type: ignore[attr-defined]  # a reading transport
         connection = http1.ClientConnection(reader, writer)
         connection.start("POST", CHAT, headers(running, len(chat(True))))
         await connection.send(chat(True))

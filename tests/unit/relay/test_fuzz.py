@@ -98,7 +98,7 @@ async def test_no_bytes_bring_a_session_down_uncontrolled(
     caplog.set_level(logging.INFO)
     for seed in SEEDS:
         # A seed per session: a failure can be repeated alone.
-        chance = random.Random(seed)  # noqa: S311
+        chance = random.Random(seed)  # noqa: S311 - repeatable, not secret
         data = random_frames(chance) if make is random_frames else mutated(chance, good_session(chance))
         place = tmp_path / str(seed)
         place.mkdir()

@@ -46,4 +46,4 @@ def test_ports_are_a_range_that_includes_its_ends() -> None:
 )
 def test_a_wrong_value_is_named(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
-        dataclasses.replace(GOOD, **wrong)  # type: ignore[arg-type]
+        dataclasses.replace(GOOD, **wrong)  # type: ignore[arg-type]  # wrong on purpose

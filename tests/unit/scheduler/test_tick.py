@@ -392,13 +392,13 @@ def test_a_lost_answer_of_sbatch_does_not_bring_a_second_job(site: Site) -> None
 
 def test_a_refused_sbatch_is_found_out_and_tried_again_later(site: Site) -> None:
     original = site.slurm.submit
-    site.slurm.submit = lambda _: Unknown("exit status 1: Invalid partition")  # type: ignore[method-assign]
+    site.slurm.submit = lambda _: Unknown("exit status 1: Invalid partition")  # type: ignore[method-assign]  # for a while
     site.tick()
     for _ in range(3):
         site.tick(3)
     assert site.scheduler.state.memory["m"].failures == 1
     assert "Invalid partition" in site.scheduler.state.memory["m"].message
-    site.slurm.submit = original  # type: ignore[method-assign]
+    site.slurm.submit = original  # type: ignore[method-assign]  # for a while
     site.tick(20)
     assert len(site.slurm.alive()) == 1
 

@@ -176,9 +176,9 @@ class SessionKeeper:
         """Return how long to wait before the next attempt, in seconds: doubling, bounded, with jitter."""
         doubled = BACKOFF_MIN * 2.0 ** min(self._failures, 16)
         # Jitter needs no secrecy: it only keeps gateways from knocking in step.
-        delay = min(self.config.backoff_max, doubled) * random.uniform(0.5, 1.0)  # noqa: S311
+        delay = min(self.config.backoff_max, doubled) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
         if self._failures == 0:
-            delay = random.uniform(0.0, 0.2)  # noqa: S311
+            delay = random.uniform(0.0, 0.2)  # noqa: S311 - jitter
         self.next_attempt = time.monotonic() + delay
         return delay
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,8 +46,9 @@ def read_demand(directory: str, now: float) -> dict[str, Demand]:
 
 def _files(directory: str) -> list[Path]:
     try:
-        names = sorted(name for name in os.listdir(directory) if name.endswith(".json"))  # noqa: PTH208
+        found = sorted(Path(directory).iterdir())
     except OSError as error:
         log.warning("demand cannot be read", extra={"path": directory, "problem": error.strerror})
         return []
-    return [Path(directory, name) for name in names[:MAX_FILES] if not name.startswith(".")]
+    # Files that are still being written begin with a dot.
+    return [path for path in found if path.suffix == ".json" and not path.name.startswith(".")][:MAX_FILES]

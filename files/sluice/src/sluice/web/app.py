@@ -57,6 +57,7 @@ def create_app(settings: WebConfig) -> Flask:
         app.register_blueprint(blueprint)
     _prepare_templates(app, web)
     # What is public is told by the settings, never by a header; metrics stay on loopback.
+    # Flask documents this as the way to wrap an application; its types take it for a method.
     app.wsgi_app = guard.PublicUrl(app.wsgi_app, settings.public_url)  # type: ignore[method-assign]
     app.wsgi_app = Listeners(app.wsgi_app, web.metrics.registry)  # type: ignore[method-assign]
     return app

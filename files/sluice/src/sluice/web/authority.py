@@ -55,6 +55,7 @@ def create_app(settings: WebConfig) -> Flask:
     app.register_error_handler(RecordError, _bad_record)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(SQLAlchemyError, _database_error)
+    # Flask documents this as the way to wrap an application; its types take it for a method.
     app.wsgi_app = Listeners(app.wsgi_app, authority.metrics.registry)  # type: ignore[method-assign]
     return app
 
