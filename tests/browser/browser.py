@@ -33,6 +33,7 @@ T = TypeVar("T")
 
 CHROMIUM = "/usr/bin/chromium"
 DRIVER = "/usr/bin/chromedriver"
+RAMBLING = 240.0
 
 # The last four keep Chromium from calling its maker, which a closed network only makes slow.
 FLAGS = (
@@ -184,7 +185,10 @@ class Browser:
 
     def finished_answer(self) -> str:
         """Wait for the answer to what was asked last to be complete; return it."""
-        self.wait(lambda: len(self.all(".message.assistant")) > self._answers and not self.is_writing())
+        # A small model that rambles fills its whole context: minutes, on a busy processor.
+        self.wait(
+            lambda: len(self.all(".message.assistant")) > self._answers and not self.is_writing(), RAMBLING
+        )
         return self.wait(self.answer)
 
     def stop(self) -> None:
@@ -239,17 +243,17 @@ class Browser:
         """Return what matches right now."""
         return self.driver.find_elements(By.CSS_SELECTOR, selector)
 
-    def wait(self, condition: Callable[[], T | None]) -> T:
+    def wait(self, condition: Callable[[], T | None], patience: float | None = None) -> T:
         """Wait until `condition` gives something; elements that the page replaced meanwhile are no error."""
         replaced = [StaleElementReferenceException]
-        waiting: Any = WebDriverWait(self.driver, self.patience, 0.1, replaced)
+        waiting: Any = WebDriverWait(self.driver, patience or self.patience, 0.1, replaced)
         try:
             found: T = waiting.until(lambda _driver: condition())
         except TimeoutException:
             shown = " ".join(card.text for card in self.all(".problem"))
             raise AssertionError(
-                f"not seen within {self.patience} s at {self.driver.current_url}; the page says: {shown!r}; "
-                f"the console: {self.complaints()}"
+                f"not seen within {patience or self.patience} s at {self.driver.current_url}; "
+                f"the page says: {shown!r}; the console: {self.complaints()}"
             ) from None
         return found
 

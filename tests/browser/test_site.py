@@ -11,7 +11,7 @@ import pytest
 
 from tests.browser.browser import Browser, Target
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
 
 def status_with_key(target: Target, key: str) -> int:
