@@ -142,7 +142,11 @@ def test_the_digest_changes_with_entry_and_script() -> None:
     assert len({entry.digest("a"), entry.digest("b"), other.digest("a")}) == 3
 
 
-@pytest.mark.parametrize("raw", [b'{"a": 1, "a": 2}', b'{"a": NaN}', b"[" * 100_000, b"{", b"\xff"])
+DOUBTFUL = [b'{"a": 1, "a": 2}', b'{"a": NaN}', b"[" * 100_000, b"{", b"\xff", b"\x00", b'{"a": "\x00"}']
+OTHER_ENCODINGS = ["{}".encode(name) for name in ("utf-16", "utf-16-be", "utf-32-le", "utf-8-sig")]
+
+
+@pytest.mark.parametrize("raw", [*DOUBTFUL, *OTHER_ENCODINGS])
 def test_doubtful_json_is_refused(raw: bytes) -> None:
     with pytest.raises(RecordError):
         records.decode_json(raw)

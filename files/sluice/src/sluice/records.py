@@ -814,16 +814,14 @@ class UsageRecord:
 
 
 def decode_json(raw: bytes) -> object:
-    """Decode one JSON document; duplicate keys and NaN are refused.
-
-    Raises RecordError.
-    """
+    """Decode one JSON document in UTF-8; duplicate keys and NaN are refused. Raises RecordError."""
     try:
-        return json.loads(raw, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+        # Of bytes, `json` would guess the encoding: UTF-16 then is one document here and another elsewhere.
+        return json.loads(raw.decode("utf-8"), object_pairs_hook=_unique_keys, parse_constant=_no_constant)
     except RecordError:
         raise
     except (ValueError, RecursionError) as error:
-        raise RecordError("", f"is not JSON ({type(error).__name__})") from None
+        raise RecordError("", f"is not JSON in UTF-8 ({type(error).__name__})") from None
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

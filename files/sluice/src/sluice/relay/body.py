@@ -6,10 +6,8 @@ quotes the body: errors go to logs and users.
 
 from __future__ import annotations
 
-import json
-from typing import Any, NoReturn
-
-from sluice.errors import SluiceError
+from sluice.errors import RecordError, SluiceError
+from sluice.records import decode_json
 
 DATA_URL = "data:"
 
@@ -30,20 +28,9 @@ def check(raw: bytes, model: str) -> None:
 
 def _decode(raw: bytes) -> object:
     try:
-        return json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
-        raise SluiceError("malformed_json", "the body is not JSON in UTF-8") from None
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    unique = dict(pairs)
-    if len(unique) != len(pairs):
-        raise SluiceError("malformed_json", "an object of the body has a key twice")
-    return unique
-
-
-def _refuse_constant(_: str) -> NoReturn:
-    raise SluiceError("malformed_json", "NaN and Infinity are not JSON")
+        return decode_json(raw)
+    except RecordError as error:
+        raise SluiceError("malformed_json", f"the body {error.problem}") from None
 
 
 def _check_media(top: object, param: str) -> None:
