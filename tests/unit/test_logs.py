@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sluice import logs
 from sluice.logs import JsonFormatter, log_loop_fault
 
 
@@ -57,3 +62,45 @@ def test_a_complaint_of_the_event_loop_keeps_its_words_to_itself(caplog: pytest.
     lines = [line(entry) for entry in caplog.records]
     assert [entry.get("exception") for entry in lines] == ["OSError", None]
     assert "canary" not in json.dumps(lines)
+
+
+@pytest.fixture
+def syslog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """A syslog daemon's socket that the root logger writes to; nobody reads it unless the test does."""
+    path = str(tmp_path / "log")
+    monkeypatch.setattr(logs, "SYSLOG_SOCKET", path)
+    root = logging.getLogger()
+    handlers, level, raising = root.handlers[:], root.level, logging.raiseExceptions
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
+        daemon.bind(path)
+        daemon.settimeout(5)
+        logs.configure("relay", syslog=True)
+        yield daemon
+    for handler in root.handlers:
+        handler.close()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.raiseExceptions = raising
+
+
+@pytest.mark.timeout(30)
+def test_a_syslog_daemon_that_hangs_holds_nobody_up_and_the_gap_is_told(
+    syslog: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "SYSLOG_DEAF", 1.0)
+    log = logging.getLogger("sluice.test")
+    began = time.monotonic()
+    for _ in range(2000):
+        log.info("request")
+    assert time.monotonic() - began < 10
+    syslog.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        while True:
+            syslog.recv(65_536)
+    time.sleep(1.1)
+    log.info("after")
+    syslog.settimeout(5)
+    gap, after = (json.loads(syslog.recv(65_536).partition(b"sluice-relay: ")[2]) for _ in range(2))
+    assert gap["message"] == "log lines were lost: the syslog daemon took none"
+    assert gap["lost"] > 1000
+    assert after["message"] == "after"

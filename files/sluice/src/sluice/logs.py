@@ -13,6 +13,9 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 SYSLOG_SOCKET = "/dev/log"
+# Seconds that a line waits for the syslog daemon, and for which none is offered to one that took none.
+SYSLOG_WAIT = 0.5
+SYSLOG_DEAF = 10.0
 
 # What the key log_level of every part may say.
 LEVELS = ("debug", "info", "warning", "error")
@@ -74,11 +77,45 @@ def log_loop_fault(loop: object, context: dict[str, Any]) -> None:
     logger.error("unexpected fault in the event loop", exc_info=info)
 
 
+class _SyslogHandler(logging.handlers.SysLogHandler):
+    """Never waits long: a daemon that hangs would stop the relay's every stream, and the scheduler.
+
+    Lines that it does not take are lost and counted; the count is told as soon as it takes lines again.
+    """
+
+    def __init__(self) -> None:
+        self._deaf_until = 0.0
+        self._lost = 0
+        super().__init__(SYSLOG_SOCKET, facility=self.LOG_DAEMON)
+
+    def _connect_unixsocket(self, address: str) -> None:
+        # The base class connects anew by this method after each failure.
+        super()._connect_unixsocket(address)  # type: ignore[misc]
+        self.socket.settimeout(SYSLOG_WAIT)  # type: ignore[attr-defined]
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if time.monotonic() < self._deaf_until:
+            self._lost += 1
+            return
+        lost, self._lost = self._lost, 0
+        if lost:
+            text = "log lines were lost: the syslog daemon took none"
+            fields = {"msg": text, "levelname": "WARNING", "levelno": logging.WARNING, "lost": lost}
+            super().emit(logging.makeLogRecord(fields))
+            if self._lost:
+                # Not taken either: it is counted, and stands for the record that is not offered now.
+                self._lost += lost
+                return
+        super().emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        self._lost += 1
+        self._deaf_until = time.monotonic() + SYSLOG_DEAF
+
+
 def _syslog_handler(component: str) -> logging.Handler:
     try:
-        handler = logging.handlers.SysLogHandler(
-            SYSLOG_SOCKET, facility=logging.handlers.SysLogHandler.LOG_DAEMON
-        )
+        handler = _SyslogHandler()
     except OSError:
         return logging.NullHandler()
     handler.ident = f"sluice-{component}: "
