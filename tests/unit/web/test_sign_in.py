@@ -7,10 +7,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from authlib.integrations.base_client.errors import OAuthError
-from flask import Flask
+from flask import Flask, session
 from flask.testing import FlaskClient
+from flask_oidc.signals import after_authorize
 from requests.exceptions import RequestException
 from sqlalchemy import select
+from werkzeug.exceptions import BadGateway
 
 from sluice.web.database import Database, User
 from sluice.web.sign_in import SignIn
@@ -109,6 +111,17 @@ def test_pages_send_a_stranger_to_sign_in_and_back(client: FlaskClient) -> None:
     assert answer.status_code == 302
     assert answer.location == "/auth/login?next=/keys"
     assert b"Sign in" in get(client, "/").data
+
+
+def test_trying_to_sign_in_with_somebody_elses_profile(app: Flask) -> None:
+    """The provider's userinfo may be used only where it speaks of the person of the ID token."""
+    web = app.extensions["sluice"]
+    token = {"userinfo": {"sub": "mallory"}, "id_token": "", "refresh_token": ""}
+    with app.test_request_context("/auth/authorize", base_url=PUBLIC_URL):
+        session["oidc_auth_profile"] = {"sub": "alice", "groups": ["admins"]}
+        with pytest.raises(BadGateway):
+            after_authorize.send(web.sign_in.client, token=token, return_to="/")
+        assert web.sign_in.person() is None
 
 
 def test_signing_out_ends_the_session_here_and_goes_on_to_the_provider(

@@ -149,7 +149,13 @@ class SignIn:
 
     def _on_authorized(self, _client: object, *, token: dict[str, Any], return_to: str) -> None:
         """Turn the provider's answer into a session of ours; flask-oidc calls this before it redirects."""
-        claims = {**token.get("userinfo", {}), **session.get("oidc_auth_profile", {})}
+        told, profile = token.get("userinfo", {}), session.get("oidc_auth_profile", {})
+        # OpenID Connect Core 5.3.2: only the signed ID token says who it is.
+        if profile and told and profile.get("sub") != told.get("sub"):
+            logger.error("the provider's userinfo speaks of another person than its ID token")
+            _renew_session()
+            abort(502)
+        claims = {**told, **profile}
         if not isinstance(claims.get(self._settings.oidc.claims.id), str):
             logger.error(
                 "the provider's claims lack the identifier", extra={"claim": self._settings.oidc.claims.id}
