@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 
+from sluice import config
 from sluice.errors import ConfigError
 from sluice.scheduler.config import SchedulerConfig
 
@@ -38,6 +39,7 @@ def test_ports_are_a_range_that_includes_its_ends() -> None:
         {"slurm_conf": "slurm.conf"},
         {"ports": "80-90"},
         {"ports": "21000-20000"},
+        {"ports": "20000"},
         {"max_instances": 0},
         {"tick_interval": 0.0},
         {"drain_timeout": -1.0},
@@ -47,3 +49,10 @@ def test_ports_are_a_range_that_includes_its_ends() -> None:
 def test_a_wrong_value_is_named(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         dataclasses.replace(GOOD, **wrong)  # type: ignore[arg-type]  # wrong on purpose
+
+
+def test_a_wrong_value_in_a_file_names_key_and_file() -> None:
+    document = {**dataclasses.asdict(GOOD), "ports": "80-90"}
+    with pytest.raises(ConfigError) as caught:
+        config.parse(SchedulerConfig, document, "/etc/sluice/scheduler.json")
+    assert caught.value.message.startswith("/etc/sluice/scheduler.json: ports: '80-90'")

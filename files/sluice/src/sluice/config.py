@@ -29,12 +29,15 @@ def load(cls: type[T], path: Union[str, Path]) -> T:
 
 
 def parse(cls: type[T], obj: object, source: str) -> T:
-    """Build `cls` from an object as JSON gives it; `source` is named in messages."""
+    """Build `cls` from an object as JSON gives it; `source` is named in messages. Raises ConfigError."""
     try:
         built = _build(cls, obj, "")
     except _Mismatch as mismatch:
         where = mismatch.where or "the document"
         raise ConfigError(f"{source}: {where}: {mismatch.problem}") from None
+    except ConfigError as error:
+        # From a dataclass that checks itself: it knows the key, not the file.
+        raise ConfigError(f"{source}: {error.message}") from None
     return typing.cast(T, built)
 
 

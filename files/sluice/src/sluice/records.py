@@ -46,6 +46,7 @@ CERTIFICATE = re.compile(
     r"-----BEGIN CERTIFICATE-----\n(?:[A-Za-z0-9+/=]{1,76}\n){1,60}-----END CERTIFICATE-----\n"
 )
 HEX64 = re.compile(r"[0-9a-f]{64}")
+PORTS = re.compile(r"([0-9]{4,5})-([0-9]{4,5})")
 
 CAPABILITIES = ("chat", "completions")
 CLASSES = ("interactive", "api", "batch")
@@ -59,6 +60,14 @@ MAX_JOB_RECORD_BYTES = 16 * 1024
 MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
 MAX_COUNT = 1_000_000
 MAX_TIME = 1e11
+
+
+def port_range(text: str) -> range:
+    """Return the ports of `FIRST-LAST`, both ends included. Raises ValueError."""
+    found = PORTS.fullmatch(text)
+    if found is None or not 1024 <= int(found[1]) <= int(found[2]) <= 65535:
+        raise ValueError(f"{text!r} is not FIRST-LAST within 1024-65535")
+    return range(int(found[1]), int(found[2]) + 1)
 
 
 class Fields:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sluice.errors import ConfigError
-from sluice.records import HOST, INSTANCE_ID, JOB_ID, NONCE
+from sluice.records import HOST, INSTANCE_ID, JOB_ID, NONCE, PORTS, port_range
 
-PORTS = re.compile(r"([0-9]{4,5})-([0-9]{4,5})")
 COUNT = re.compile(r"[1-9][0-9]{0,11}")
 TCP_ENGINE = re.compile(r"tcp:127\.0\.0\.1:([0-9]{1,5})")
 HEALTH_PATH = re.compile(r"(?:/[A-Za-z0-9._-]+)+")
@@ -82,7 +81,7 @@ def _variable(environment: Mapping[str, str], name: str, pattern: re.Pattern[str
 
 
 def _ports(text: str) -> range:
-    low, high = (int(part) for part in text.split("-"))
-    if not 1024 <= low <= high <= 65535:
-        raise ConfigError(f"SLUICE_PORTS: {text} is not a rising range within 1024-65535")
-    return range(low, high + 1)
+    try:
+        return port_range(text)
+    except ValueError as error:
+        raise ConfigError(f"SLUICE_PORTS: {error}") from None

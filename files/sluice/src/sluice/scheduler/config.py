@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from sluice.errors import ConfigError
 from sluice.logs import LEVELS
-from sluice.records import ABSOLUTE_PATH, GROUP
+from sluice.records import ABSOLUTE_PATH, GROUP, port_range
 
-PORTS = re.compile(r"([0-9]{4,5})-([0-9]{4,5})")
 PATH_KEYS = (
     "models_dir",
     "jobs_dir",
@@ -90,7 +88,7 @@ class SchedulerConfig:
 
     def port_range(self) -> range:
         """Return the ports that a front may listen on."""
-        found = PORTS.fullmatch(self.ports)
-        if found is None or not 1024 <= int(found[1]) <= int(found[2]) <= 65535:
-            raise ConfigError(f"ports: {self.ports!r} is not FIRST-LAST within 1024-65535")
-        return range(int(found[1]), int(found[2]) + 1)
+        try:
+            return port_range(self.ports)
+        except ValueError as error:
+            raise ConfigError(f"ports: {error}") from None
