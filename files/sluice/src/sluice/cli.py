@@ -1,4 +1,4 @@
-"""The command line: `sluice <part> …`, on the gateway VM (wheel) and on the cluster (zipapp).
+"""The command line on the gateway VM (wheel) and on the cluster (zipapp).
 
 A part's code is imported only when it is asked for: the zipapp carries no gateway part, and Python 3.9
 never sees one.
@@ -30,7 +30,9 @@ COMMANDS = {
     "relay": Command("sluice.relay.command", "what sshd runs for the gateway's key"),
     "front": Command("sluice.front.command", "the listener inside a job"),
     "scheduler": Command("sluice.scheduler.command", "keep the models' instances running (cron starts it)"),
-    "models": Command("sluice.scheduler.models_command", "list, show, apply and remove models"),
+    "models": Command(
+        "sluice.scheduler.models_command", "list, show, apply and remove models, or wait for one"
+    ),
     "status": Command("sluice.scheduler.status_command", "models, instances and demand of this cluster"),
 }
 

@@ -25,7 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engine-socket", required=True, help="the engine's unix socket, or tcp:127.0.0.1:PORT"
     )
-    parser.add_argument("--engine-health", default="/health", help="the engine's own health path")
+    parser.add_argument(
+        "--engine-health", default="/health", help="the engine's own health path (default: %(default)s)"
+    )
     parser.add_argument("--private-dir", required=True, help="a directory of this job's own on the node")
 
 

@@ -24,7 +24,8 @@ THREADS = 4
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `sluice relay`."""
-    parser.add_argument("--config", default="/etc/sluice/relay.json")
+    default = "/etc/sluice/relay.json"
+    parser.add_argument("--config", default=default, help="configuration file (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:

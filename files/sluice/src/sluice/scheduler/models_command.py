@@ -30,16 +30,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     _add(actions, "list", "what is registered, and how it is")
     show = _add(actions, "show", "one model with its entry and instances")
-    show.add_argument("name")
+    show.add_argument("name", help="the model")
     apply = _add(actions, "apply", "put a model's entry and script into place")
     apply.add_argument("--entry", type=Path, required=True, help="model entry (JSON)")
     apply.add_argument("--script", type=Path, required=True, help="rendered sbatch script")
     remove = _add(actions, "remove", "take a model away; its instances are drained and ended")
-    remove.add_argument("name")
+    remove.add_argument("name", help="the model")
     for one in (apply, remove):
         one.add_argument("--check", action="store_true", help="change nothing, say what would change")
     wait = _add(actions, "wait", "wait until the present entry of a model is served, or rightly asleep")
-    wait.add_argument("name")
+    wait.add_argument("name", help="the model")
     wait.add_argument("--timeout", type=float, default=900.0, help="seconds (default: %(default)s)")
 
 

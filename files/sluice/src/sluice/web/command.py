@@ -35,7 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     revoke.add_argument("--key-id", required=True, help="as `list` shows it")
     for action in (create, listing, revoke):
         action.add_argument("--user", required=True, help="the service account, as in demo")
-        action.add_argument("--config", default=DEFAULT_PATH)
+        action.add_argument(
+            "--config", default=DEFAULT_PATH, help="web's configuration (default: %(default)s)"
+        )
 
 
 def run(args: argparse.Namespace) -> int:
