@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sluice.errors import RecordError
 from sluice.records import JobRecord
-from sluice.scheduler.instance import Instance, fingerprint, published, without_run
+from sluice.scheduler.instance import Instance, answered, fingerprint, published, unanswered, without_run
 from sluice.scheduler.jobs import JobDirectories
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "contracts" / "job-record.json"
@@ -108,6 +109,19 @@ def test_the_last_runs_record_is_recognised_however_late_it_shows() -> None:
     again = without_run(first)
     assert again.stale_record == fingerprint(record)
     assert published(again, record).record is None
+
+
+def test_once_a_front_has_answered_no_other_record_takes_its_place() -> None:
+    """Jobs share an account: another engine of the node may write this record, with its own port."""
+    first = JobRecord.parse(DOCUMENT)
+    forged = replace(first, port=first.port + 1, key="k" * 43)
+    waiting = published(INSTANCE, first)
+    assert published(waiting, forged).record == forged
+    ready = answered(waiting, 1.0)
+    assert published(ready, forged) == ready
+    failing = unanswered(ready, 2.0)
+    assert published(failing, forged) == failing
+    assert published(without_run(failing), forged).record == forged
 
 
 def test_a_directory_is_cleaned_after_a_day_of_stillness(directories: JobDirectories, tmp_path: Path) -> None:

@@ -204,10 +204,13 @@ def fingerprint(record: JobRecord) -> str:
 def published(instance: Instance, record: JobRecord) -> Instance:
     """Fold in a valid record that was read from the job directory.
 
-    The last run's record is ignored, however late the file system still shows it. A front that published
-    anew (another port, key or certificate) has to answer anew before it is routed to.
+    The last run's record is ignored, however late the file system still shows it. So is any other one once
+    the run's front has answered: a front publishes once, but jobs share an account, and a hostile engine on
+    the same node could lay a record of its own here to be sent this instance's requests.
     """
     if record == instance.record or fingerprint(record) == instance.stale_record:
+        return instance
+    if instance.record is not None and instance.ready_at is not None:
         return instance
     return replace(instance, record=record, ready_at=None, failures=0, failing_since=None, sick=False)
 
