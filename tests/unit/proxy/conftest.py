@@ -48,6 +48,21 @@ async def answer_well(call: Call) -> None:
     call.end()
 
 
+class TwoParts:
+    """An answer in two parts; the second comes once `go_on` is set."""
+
+    def __init__(self) -> None:
+        self.go_on = asyncio.Event()
+
+    async def __call__(self, call: Call) -> None:
+        """Answer one request."""
+        call.start(content_type=EVENTS)
+        await call.send(event("first"))
+        await self.go_on.wait()
+        await call.send(event("second"))
+        call.end()
+
+
 async def eventually(true: Callable[[], object], seconds: float = 5.0) -> None:
     """Wait until something holds; fail after `seconds`."""
     deadline = asyncio.get_running_loop().time() + seconds

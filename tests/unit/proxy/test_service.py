@@ -25,7 +25,7 @@ from sluice.proxy.service import Service
 from tests.fakes.authority import make_key
 from tests.fakes.wire_relay import EVENTS, Call, FakeRelay
 
-from .conftest import CHAT, Bed, answer_well, chat, config, event, eventually, open_bed
+from .conftest import CHAT, Bed, TwoParts, answer_well, chat, config, event, eventually, open_bed
 
 SOURCE = Path(__file__).parents[3] / "files/sluice/src"
 
@@ -122,22 +122,14 @@ async def test_a_fault_of_ours_is_logged_without_its_words(
 
 
 async def test_stopping_lets_open_streams_end_and_settles_them(tmp_path: Path) -> None:
-    go_on = asyncio.Event()
-
-    async def slow(call: Call) -> None:
-        call.start(content_type=EVENTS)
-        await call.send(event("first"))
-        await go_on.wait()
-        await call.send(event("second"))
-        call.end()
-
+    slow = TwoParts()
     async with open_bed(config(tmp_path), FakeRelay(slow)) as bed:
         response = await bed.http.post(f"http://proxy{CHAT}", json=chat(stream=True), headers=bed.headers())
         await response.content.readany()
         stopping = asyncio.create_task(bed.service.stop(drain=5.0))
         await asyncio.sleep(0.1)
         assert not stopping.done()
-        go_on.set()
+        slow.go_on.set()
         assert await response.read() == event("second")
         await asyncio.wait_for(stopping, 5)
         assert [record.code for record in bed.authority.usage.values()] == [""]

@@ -11,9 +11,9 @@ import pytest
 
 from sluice.proxy.transport import AuthenticationFailed, HostKeyChanged, TransportError
 from sluice.records import Sample
-from tests.fakes.wire_relay import EVENTS, Call, FakeRelay, model
+from tests.fakes.wire_relay import Call, FakeRelay, model
 
-from .conftest import CHAT, Bed, answer_well, chat, config, event, eventually, open_bed
+from .conftest import CHAT, Bed, TwoParts, answer_well, chat, config, event, eventually, open_bed
 
 
 @pytest.mark.parametrize(
@@ -119,16 +119,7 @@ async def test_a_relay_that_says_no_hello_is_given_up(tmp_path: Path) -> None:
 
 
 async def test_after_go_away_open_streams_end_in_peace_and_new_ones_go_to_a_new_session(bed: Bed) -> None:
-    go_on = asyncio.Event()
-
-    async def slow(call: Call) -> None:
-        call.start(content_type=EVENTS)
-        await call.send(event("first"))
-        await go_on.wait()
-        await call.send(event("second"))
-        call.end()
-
-    bed.relay.answer = slow
+    bed.relay.answer = slow = TwoParts()
     response = await bed.http.post(f"http://proxy{CHAT}", json=chat(stream=True), headers=bed.headers())
     assert await response.content.readany() == event("first")
     old = bed.relay.link
@@ -139,7 +130,7 @@ async def test_after_go_away_open_streams_end_in_peace_and_new_ones_go_to_a_new_
     assert (await bed.post(chat()))[0] == 200
     assert bed.relay.calls[-1].link is not old
     assert bed.service.fleet.keepers[0].open_streams >= 1
-    go_on.set()
+    slow.go_on.set()
     assert await response.read() == event("second")
     await eventually(lambda: old.closed)
 

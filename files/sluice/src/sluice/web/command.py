@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     create.add_argument("--groups", required=True, help="groups of the service account, as in users,admins")
     create.add_argument("--name", required=True, help="what the key is for")
     create.add_argument("--days", type=int, default=None, help="days until it expires (default: key_days)")
-    create.add_argument("--json", action="store_true", help='print {"key": …, "key_id": …, "user": …}')
+    create.add_argument("--json", action="store_true", help="print a JSON document with key, key_id and user")
     listing = actions.add_parser("list", help="list a service account's keys")
     revoke = actions.add_parser("revoke", help="revoke a key")
     revoke.add_argument("--key-id", required=True, help="as `list` shows it")
