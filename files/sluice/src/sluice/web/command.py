@@ -79,7 +79,7 @@ def _list(args: argparse.Namespace, database: Database, _settings: WebConfig) ->
     for row in rows:
         state = "live" if credentials.is_live(row, now) else "ended"
         expires = time.strftime("%Y-%m-%d", time.gmtime(row.expires))
-        print(f"{row.id}  {row.hint}…  {state:5}  until {expires}  {row.name}")
+        print(f"{row.id}  {row.hint}...  {state:5}  until {expires}  {row.name}")
     return 0
 
 
