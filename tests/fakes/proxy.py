@@ -49,7 +49,7 @@ class WireClient:
     def __init__(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limits: Optional[Limits] = None
     ) -> None:
-        self.connection = Connection(Role.PROXY, Hello("test", limits or Limits()))
+        self.connection = Connection(Role.CLIENT, Hello("test", limits or Limits()))
         self.answers: dict[int, Answer] = {}
         self.went_away: Optional[str] = None
         self.pongs = 0

@@ -27,6 +27,7 @@ def model(name: str, **changes: Any) -> ModelStatus:
         "ready": 1,
         "starting": 0,
         "running": 0,
+        "concurrency": 4,
         "expected_ready": None,
         "context_length": 2048,
         "capabilities": ("chat", "completions"),
@@ -109,7 +110,7 @@ class FakeTransport:
 
     def __init__(self, relay: FakeRelay) -> None:
         self.relay = relay
-        self.wire = Connection(Role.RELAY, Hello("sluice-fake-1", relay.limits))
+        self.wire = Connection(Role.SERVER, Hello("sluice-fake-1", relay.limits))
         self.calls: dict[int, Call] = {}
         self.tasks: set[asyncio.Task[None]] = set()
         self.receiver: Receiver | None = None

@@ -18,6 +18,7 @@ GOLDEN = Path(__file__).parent.parent / "golden" / "contracts"
 
 STANDING = {
     "wire-request.json": records.RequestHead,
+    "wire-instance-request.json": records.InstanceRequest,
     "wire-response.json": records.ResponseHead,
     "wire-error.json": records.ErrorHead,
     "wire-demand.json": records.DemandHead,

@@ -27,8 +27,8 @@ FRAMES = 30
 
 def good_session(chance: random.Random) -> bytes:
     """Return what a proxy sends in a session with a few requests."""
-    connection = Connection(Role.PROXY, Hello("fuzz", Limits()))
-    relay = Connection(Role.RELAY, Hello("relay", Limits()))
+    connection = Connection(Role.CLIENT, Hello("fuzz", Limits()))
+    relay = Connection(Role.SERVER, Hello("relay", Limits()))
     connection.receive(relay.data_to_send())
     for number in range(chance.randint(1, 5)):
         body = chat(stream=chance.random() < 0.5)
@@ -73,7 +73,7 @@ def random_frames(chance: random.Random) -> bytes:
             RequestHead("req-" + "0" * 32, MODEL, "POST", "/v1/completions", "u", "api", 5).dump()
         ).encode(),
     ]
-    parts = [Connection(Role.PROXY, Hello("fuzz", Limits())).data_to_send()]
+    parts = [Connection(Role.CLIENT, Hello("fuzz", Limits())).data_to_send()]
     for _ in range(FRAMES):
         kind = chance.choice([*FrameType, 99])
         parts.append(encode(kind, chance.choice([0, 1, 1, 3, 5, 7, 9]), chance.choice(payloads)))

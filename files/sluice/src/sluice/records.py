@@ -55,6 +55,7 @@ INSTANCE_STATES = ("ready", "draining")
 CONTENT_TYPES = ("application/json", "text/event-stream", "text/plain")
 GO_AWAY_CODES = ("shutdown", "age", "protocol", "closed")
 PATHS = {"/v1/chat/completions": "chat", "/v1/completions": "completions"}
+INSTANCE_PATHS = ("/health", "/metrics", *PATHS)
 
 MAX_JOB_RECORD_BYTES = 16 * 1024
 MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
@@ -603,6 +604,33 @@ class RequestHead:
 
 
 @dataclass(frozen=True)
+class InstanceRequest:
+    """A request as a relay asks a front for it; `length` is that of the body to come, in bytes."""
+
+    id: str
+    method: str
+    path: str
+    length: int
+
+    @classmethod
+    def parse(cls, obj: object) -> InstanceRequest:
+        """Read a request's head; unknown fields are refused."""
+        fields = Fields(obj)
+        head = cls(
+            id=fields.text("id", REQUEST_ID),
+            method=fields.choice("method", ("GET", "POST")),
+            path=fields.choice("path", INSTANCE_PATHS),
+            length=fields.integer("length", 0, 1 << 40),
+        )
+        fields.done()
+        return head
+
+    def dump(self) -> dict[str, Any]:
+        """Return the head as JSON has it."""
+        return _dump(self)
+
+
+@dataclass(frozen=True)
 class ResponseHead:
     """The start of an answer."""
 
@@ -678,6 +706,7 @@ class ModelStatus:
     ready: int
     starting: int
     running: int
+    concurrency: int
     expected_ready: Optional[float]
     context_length: int
     capabilities: tuple[str, ...]
@@ -694,6 +723,7 @@ class ModelStatus:
             ready=fields.integer("ready", 0, MAX_COUNT),
             starting=fields.integer("starting", 0, MAX_COUNT),
             running=fields.integer("running", 0, MAX_COUNT),
+            concurrency=fields.integer("concurrency", 1, 100_000),
             expected_ready=fields.optional_number("expected_ready", 0, MAX_TIME),
             context_length=fields.integer("context_length", 1, 100_000_000),
             capabilities=_capabilities(fields),

@@ -154,7 +154,7 @@ class Session:
     def __init__(self, transport: Transport, name: str) -> None:
         self._transport = transport
         self._name = name
-        self._wire = Connection(role=Role.PROXY, hello=Hello(software=_software(), limits=LIMITS))
+        self._wire = Connection(role=Role.CLIENT, hello=Hello(software=_software(), limits=LIMITS))
         self._streams: dict[int, Stream] = {}
         self._loop = asyncio.get_running_loop()
         self._flush_due = False

@@ -46,7 +46,7 @@ class Session:
         self._config = config
         self._reader = reader
         self._writer = writer
-        self._connection = Connection(Role.RELAY, _hello(config))
+        self._connection = Connection(Role.SERVER, _hello(config))
         self._outlet = Outlet(self._connection, writer)
         self._parser = ThreadPoolExecutor(PARSER_THREADS, thread_name_prefix="parse")
         # A thread of its own: whatever look-ups or bodies occupy the others, demand is told.
@@ -326,6 +326,7 @@ def _statuses(table: RoutingTable, running: Mapping[str, int]) -> tuple[ModelSta
             ready=len(ready(model)),
             starting=model.starting,
             running=running.get(name, 0),
+            concurrency=model.concurrency,
             expected_ready=model.expected_ready,
             context_length=model.context_length,
             capabilities=model.capabilities,

@@ -1,40 +1,61 @@
 """The state of one session: bytes in, events out; calls in, bytes out. No sockets, no clocks.
 
-Both ends use this class; `Role` says which verbs a side may send. The owner feeds `receive` and writes what
-`data_to_send` returns. Memory is bounded by the limits of the two hellos: a peer that sends more than it
-was granted breaks the protocol.
+Both ends of both links use this class; `Role` says which side opens streams, `Link` which verbs there are.
+The owner feeds `receive` and writes what `data_to_send` returns. Memory is bounded by the limits of the two
+hellos: a peer that sends more than it was granted breaks the protocol.
 """
 
 from __future__ import annotations
 
 import enum
+import hmac
 import json
 from collections import deque
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Union
 
 from sluice.errors import RecordError, SluiceError
-from sluice.records import GO_AWAY_CODES, PRINTABLE, DemandHead, ErrorHead, Fields, RequestHead, ResponseHead
+from sluice.records import (
+    GO_AWAY_CODES,
+    JOB_KEY,
+    PRINTABLE,
+    DemandHead,
+    ErrorHead,
+    Fields,
+    InstanceRequest,
+    RequestHead,
+    ResponseHead,
+)
 from sluice.records import decode_json as _decode_json
 from sluice.wire import events
-from sluice.wire.frames import MAX_STREAM, Decoder, Frame, FrameType, ProtocolError, encode
+from sluice.wire.frames import MAX_PAYLOAD, MAX_STREAM, Decoder, Frame, FrameType, ProtocolError, encode
 from sluice.wire.hello import MAJOR, Hello
+from sluice.wire.links import PROXY_RELAY, Link
 from sluice.wire.streams import Stream
 
 SEND_LIMIT = 262_144
 PING_BYTES = 8
-CREDIT_BYTES = 4
+NUMBER_BYTES = 4
 MAX_CREDIT = 1 << 31
 # A peer that pings and does not read would make the queue of pongs grow.
 MAX_CONTROL = 1024
+# What a stranger may make a server hold before it has shown the key, in bytes.
+MAX_STRANGER = 4096
+MAX_STREAM_CREDIT = 262_144
 
-_OPENERS = (FrameType.REQUEST, FrameType.MODELS, FrameType.DEMAND, FrameType.METRICS)
+_KNOWN = frozenset(int(known) for known in FrameType)
+# A server that refuses the key says go-away without a hello.
+_FIRST = frozenset((FrameType.HELLO, FrameType.GO_AWAY))
+_MAY_BE_LAST = frozenset((FrameType.REQUEST, FrameType.RESPONSE, FrameType.DATA))
 
 
 class Role(enum.Enum):
-    """Which side of the wire this is."""
+    """Which side of the wire this is: the one that opens streams, or the one that answers them."""
 
-    PROXY = "proxy"
-    RELAY = "relay"
+    CLIENT = "client"
+    SERVER = "server"
+
+
+_Handler = Callable[[Frame], Optional[events.Event]]
 
 
 class Connection:
@@ -42,15 +63,29 @@ class Connection:
 
     `receive` raises ProtocolError when the peer broke the protocol; a go-away with the reason is then
     queued: send what `data_to_send` gives and close. After that the connection takes nothing more.
+
+    `key`: on a keyed link, what the client shows and the server expects. `max_stream_credit`: how far, in
+    bytes, the window of a stream grows whose reader drains it.
     """
 
-    def __init__(self, role: Role, hello: Hello) -> None:
+    def __init__(
+        self,
+        role: Role,
+        hello: Hello,
+        link: Link = PROXY_RELAY,
+        *,
+        key: str = "",
+        max_stream_credit: int = MAX_STREAM_CREDIT,
+    ) -> None:
         self.role = role
+        self.link = link
         self.hello = hello
         self.peer: Optional[Hello] = None
         self.going_away = False
         self.peer_going_away = False
-        self._decoder = Decoder()
+        self._key = key
+        stranger = link.keyed and role is Role.SERVER
+        self._decoder = Decoder(MAX_STRANGER if stranger else MAX_PAYLOAD)
         self._control: deque[bytes] = deque()
         self._grants: dict[int, int] = {}
         self._streams: dict[int, Stream] = {}
@@ -63,8 +98,14 @@ class Connection:
         self._window = hello.limits.session_credit
         self._session_grant = 0
         self._broken = False
-        self._handlers = self._relay_handlers() if role is Role.RELAY else self._proxy_handlers()
-        self._queue_control(FrameType.HELLO, 0, _json(hello.dump()))
+        # What all windows together may grow by: streams that stand still must not use up the session's
+        # credit and stop the others.
+        limits = hello.limits
+        self._max_stream_credit = max_stream_credit
+        self._growth = max(0, limits.session_credit - limits.max_streams * limits.stream_credit)
+        self._handlers = self._server_handlers() if role is Role.SERVER else self._client_handlers()
+        if not stranger:
+            self._say_hello()
 
     # --- what the owner asks -----------------------------------------------------------------------------
 
@@ -73,8 +114,8 @@ class Connection:
         """The number of streams that are not over yet."""
         return len(self._streams)
 
-    def open_request(self, head: RequestHead) -> int:
-        """Proxy: open a request and return its stream; the body goes by `send_data` and `send_end`.
+    def open_request(self, head: Union[RequestHead, InstanceRequest]) -> int:
+        """Client: open a request and return its stream; the body goes by `send_data` and `send_end`.
 
         Raises SluiceError `cluster_unreachable` or `overloaded` when no stream can be opened.
         """
@@ -93,7 +134,7 @@ class Connection:
         return self._open(FrameType.METRICS, b"", body=False)
 
     def respond(self, stream: int, head: ResponseHead) -> None:
-        """Relay: begin the answer. Ignored, as all sending, on a stream that is over."""
+        """Server: begin the answer. Ignored, as all sending, on a stream that is over."""
         self._queue(stream, FrameType.RESPONSE, _json(head.dump()))
 
     def send_data(self, stream: int, data: bytes) -> None:
@@ -103,17 +144,21 @@ class Connection:
 
     def send_end(self, stream: int) -> None:
         """Say that this direction is complete."""
-        self._queue(stream, FrameType.END, b"", last=True)
+        known = self._streams.get(stream)
+        if known is not None and not known.local_ended:
+            known.queue_end()
+            known.local_ended = True
+            self._schedule(known)
 
     def send_error(self, stream: int, error: ErrorHead) -> None:
-        """Relay: end the stream with an error, behind the data that is queued already."""
+        """Server: end the stream with an error, behind the data that is queued already."""
         known = self._streams.get(stream)
         if known is not None:
             self._queue(stream, FrameType.ERROR, _json(error.dump()), last=True)
             self._stop_receiving(known)
 
     def cancel(self, stream: int) -> None:
-        """Proxy: want nothing more of this stream; what was received and not consumed counts as consumed."""
+        """Client: want nothing more of this stream; what was received and not consumed counts as consumed."""
         known = self._streams.get(stream)
         if known is None:
             return
@@ -143,6 +188,10 @@ class Connection:
             self.going_away = True
             self._queue_control(FrameType.GO_AWAY, 0, _json({"code": code, "message": message[:500]}))
 
+    def send_load(self, running: int) -> None:
+        """Server of a link that tells load: say how many requests run on the instance."""
+        self._queue_control(FrameType.LOAD, 0, running.to_bytes(NUMBER_BYTES, "big"))
+
     def pending(self, stream: int) -> int:
         """Return the bytes of data queued on the stream and not yet given out by `data_to_send`."""
         known = self._streams.get(stream)
@@ -159,7 +208,7 @@ class Connection:
         parts = list(self._control)
         self._control.clear()
         parts += [
-            encode(FrameType.CREDIT, stream, grant.to_bytes(CREDIT_BYTES, "big"))
+            encode(FrameType.CREDIT, stream, grant.to_bytes(NUMBER_BYTES, "big"))
             for stream, grant in self._grants.items()
         ]
         self._grants.clear()
@@ -208,8 +257,8 @@ class Connection:
     # --- streams -------------------------------------------------------------------------------------------
 
     def _open(self, opener: FrameType, payload: bytes, *, body: bool) -> int:
-        if self.role is not Role.PROXY:
-            raise ValueError("only the proxy opens streams")
+        if self.role is not Role.CLIENT:
+            raise ValueError("only the client opens streams")
         peer = self.peer
         if peer is None or self.peer_going_away or self._broken or self._newest + 2 > MAX_STREAM:
             raise SluiceError("cluster_unreachable", "the session takes no new requests", retry_after=1)
@@ -237,6 +286,7 @@ class Connection:
             self._starved.pop(stream.number, None)
             if stream.scheduled:
                 self._turn.remove(stream.number)
+            self._growth += stream.allowance - self.hello.limits.stream_credit
             self._grant_session(stream.unconsumed)
             stream.unconsumed = 0
             stream.drop_queued()
@@ -258,10 +308,23 @@ class Connection:
 
     def _grant_stream(self, stream: Stream, size: int) -> None:
         stream.owed += size
-        if stream.owed * 2 >= self.hello.limits.stream_credit:
-            self._grants[stream.number] = self._grants.get(stream.number, 0) + stream.owed
-            stream.window += stream.owed
-            stream.owed = 0
+        stream.drained += size
+        if stream.owed * 2 < stream.allowance:
+            return
+        grant = stream.owed + self._more_for(stream)
+        self._grants[stream.number] = self._grants.get(stream.number, 0) + grant
+        stream.window += grant
+        stream.owed = 0
+
+    def _more_for(self, stream: Stream) -> int:
+        """Return by how much the window grows now: it doubles for a reader that has drained all of it."""
+        if stream.unconsumed or stream.drained < stream.allowance:
+            return 0
+        stream.drained = 0
+        more = max(0, min(stream.allowance, self._max_stream_credit - stream.allowance, self._growth))
+        stream.allowance += more
+        self._growth -= more
+        return more
 
     # --- bytes in ------------------------------------------------------------------------------------------
 
@@ -272,59 +335,72 @@ class Connection:
         found: list[events.Event] = []
         try:
             for frame in self._decoder.feed(data):
-                event = self._handle(frame)
-                if event is not None:
-                    found.append(event)
+                self._handle(frame, found)
         except ProtocolError as error:
             self._broken = True
             self.go_away("protocol", str(error))
             raise
         return found
 
-    def _known_peer(self) -> Hello:
-        if self.peer is None:
+    def _handle(self, frame: Frame, found: list[events.Event]) -> None:
+        if self.peer is None and frame.type not in _FIRST:
             raise ProtocolError("the first frame is not a hello")
-        return self.peer
-
-    def _handle(self, frame: Frame) -> Optional[events.Event]:
-        if frame.type != FrameType.HELLO:
-            self._known_peer()
         handler = self._handlers.get(frame.type)
         if handler is None:
-            if frame.type in FrameType.__members__.values():
+            if frame.type in _KNOWN:
                 raise ProtocolError(f"frame type {frame.type} is not for this side")
-            return None
-        return handler(frame)
+            return
+        if frame.last and frame.type not in _MAY_BE_LAST:
+            raise ProtocolError(f"frame type {frame.type} ends no direction")
+        event = handler(frame)
+        if event is not None:
+            found.append(event)
+        if frame.last:
+            self._on_last(frame.stream, found)
 
-    def _proxy_handlers(self) -> dict[int, Callable[[Frame], Optional[events.Event]]]:
-        return {
+    def _client_handlers(self) -> dict[int, _Handler]:
+        handlers = {
             **self._common_handlers(),
             FrameType.RESPONSE: self._on_response,
             FrameType.ERROR: self._on_error,
         }
+        if self.link.tells_load:
+            handlers[FrameType.LOAD] = self._on_load
+        return handlers
 
-    def _relay_handlers(self) -> dict[int, Callable[[Frame], Optional[events.Event]]]:
+    def _server_handlers(self) -> dict[int, _Handler]:
         return {
             **self._common_handlers(),
-            **dict.fromkeys(_OPENERS, self._on_opened),
+            **dict.fromkeys(self.link.openers, self._on_opened),
             FrameType.CANCEL: self._on_cancel,
         }
 
-    def _common_handlers(self) -> dict[int, Callable[[Frame], Optional[events.Event]]]:
+    def _common_handlers(self) -> dict[int, _Handler]:
         return {
             FrameType.HELLO: self._on_hello,
             FrameType.DATA: self._on_data,
-            FrameType.END: self._on_end,
             FrameType.CREDIT: self._on_credit,
             FrameType.PING: self._on_ping,
             FrameType.PONG: self._on_pong,
             FrameType.GO_AWAY: self._on_go_away,
         }
 
+    def _say_hello(self) -> None:
+        document = self.hello.dump()
+        if self.link.keyed and self.role is Role.CLIENT:
+            document["key"] = self._key
+        self._queue_control(FrameType.HELLO, 0, _json(document))
+
     def _on_hello(self, frame: Frame) -> events.Event:
         if self.peer is not None or frame.stream != 0:
             raise ProtocolError("a second hello")
-        hello = _parse(Hello.parse, frame)
+        document = _json_of(frame)
+        if self._decoder.limit != MAX_PAYLOAD:
+            # The key before anything else: a stranger learns not even the version.
+            self._check_key(document)
+            self._decoder.limit = MAX_PAYLOAD
+            self._say_hello()
+        hello = _parse(Hello.parse, document, frame)
         if hello.major != MAJOR:
             raise ProtocolError(
                 f"protocol {hello.major}.{hello.minor} of {hello.software} does not go with "
@@ -334,18 +410,28 @@ class Connection:
         self._send_credit = hello.limits.session_credit
         return events.HelloReceived(hello)
 
+    def _check_key(self, document: object) -> None:
+        try:
+            shown = Fields(document).text("key", JOB_KEY)
+        except RecordError:
+            shown = ""
+        if not self._key or not hmac.compare_digest(shown, self._key):
+            raise ProtocolError("not authorised")
+
     def _on_opened(self, frame: Frame) -> events.Event:
         if frame.stream % 2 == 0 or frame.stream <= self._newest:
             raise ProtocolError(f"stream {frame.stream} cannot be opened after {self._newest}")
         if len(self._streams) >= self.hello.limits.max_streams:
             raise ProtocolError(f"more than {self.hello.limits.max_streams} streams")
         self._newest = frame.stream
-        stream = self._add(frame.stream, self._known_peer())
+        if self.peer is None:
+            raise ProtocolError("the first frame is not a hello")
+        stream = self._add(frame.stream, self.peer)
         stream.remote_ended = frame.type != FrameType.REQUEST
         if self.going_away:
             return self._refuse(stream, "cluster_unreachable", "the session takes no new requests")
         try:
-            event = _opened_event(frame)
+            event = self._opened_event(frame)
         except RecordError as error:
             return self._refuse(stream, "invalid_request", str(error))
         most = self.hello.limits.max_body
@@ -368,7 +454,8 @@ class Connection:
         if stream.responded:
             raise ProtocolError(f"a second response on stream {frame.stream}")
         stream.responded = True
-        return events.ResponseStarted(frame.stream, _parse(ResponseHead.parse, frame))
+        head = _parse(ResponseHead.parse, _json_of(frame), frame)
+        return events.ResponseStarted(frame.stream, head)
 
     def _on_data(self, frame: Frame) -> Optional[events.Event]:
         size = len(frame.payload)
@@ -379,7 +466,7 @@ class Connection:
         if stream is None:
             self._grant_session(size)
             return None
-        if self.role is Role.PROXY and not stream.responded:
+        if self.role is Role.CLIENT and not stream.responded:
             raise ProtocolError(f"data before the response on stream {frame.stream}")
         stream.window -= size
         if stream.window < 0:
@@ -387,26 +474,25 @@ class Connection:
         stream.unconsumed += size
         return events.DataReceived(frame.stream, frame.payload) if size else None
 
-    def _on_end(self, frame: Frame) -> Optional[events.Event]:
-        stream = self._receiving(frame)
-        if stream is None:
-            return None
-        if self.role is Role.PROXY and not stream.responded:
-            raise ProtocolError(f"an end before the response on stream {frame.stream}")
+    def _on_last(self, number: int, found: list[events.Event]) -> None:
+        """Note that the peer's direction is complete, behind what the frame itself meant."""
+        stream = self._streams.get(number)
+        if stream is None or stream.remote_ended:
+            return
         stream.remote_ended = True
-        if self.role is Role.PROXY and not stream.local_ended:
+        if self.role is Role.CLIENT and not stream.local_ended:
             # The answer is complete before the body was: the rest of the body has no reader.
-            self._queue_control(FrameType.CANCEL, frame.stream, b"")
+            self._queue_control(FrameType.CANCEL, number, b"")
             stream.drop_queued()
             stream.local_ended = True
         self._close_if_finished(stream)
-        return events.StreamEnded(frame.stream)
+        found.append(events.StreamEnded(number))
 
     def _on_error(self, frame: Frame) -> Optional[events.Event]:
         stream = self._receiving(frame)
         if stream is None:
             return None
-        error = _parse(ErrorHead.parse, frame)
+        error = _parse(ErrorHead.parse, _json_of(frame), frame)
         stream.remote_ended = True
         stream.local_ended = True
         stream.drop_queued()
@@ -423,7 +509,7 @@ class Connection:
         return events.StreamCancelled(frame.stream)
 
     def _on_credit(self, frame: Frame) -> Optional[events.Event]:
-        if len(frame.payload) != CREDIT_BYTES:
+        if len(frame.payload) != NUMBER_BYTES:
             raise ProtocolError("a credit frame of the wrong length")
         grant = int.from_bytes(frame.payload, "big")
         if frame.stream == 0:
@@ -461,8 +547,9 @@ class Connection:
         return events.PongReceived(frame.payload)
 
     def _on_go_away(self, frame: Frame) -> events.Event:
-        fields = Fields(_json_of(frame))
+        document = _json_of(frame)
         try:
+            fields = Fields(document)
             code = fields.choice("code", GO_AWAY_CODES)
             message = fields.text("message", PRINTABLE)
         except RecordError as error:
@@ -470,23 +557,27 @@ class Connection:
         self.peer_going_away = True
         return events.GoAwayReceived(code, message)
 
+    def _on_load(self, frame: Frame) -> events.Event:
+        if len(frame.payload) != NUMBER_BYTES or frame.stream:
+            raise ProtocolError("a load frame of the wrong form")
+        return events.LoadReported(int.from_bytes(frame.payload, "big"))
+
+    def _opened_event(self, frame: Frame) -> events.Event:
+        if frame.type == FrameType.REQUEST:
+            return events.RequestOpened(frame.stream, self.link.parse_request(_decode_json(frame.payload)))
+        if frame.type == FrameType.DEMAND:
+            return events.DemandOpened(frame.stream, DemandHead.parse(_decode_json(frame.payload)))
+        if frame.payload:
+            raise RecordError("", "this verb has no payload")
+        opened = events.ModelsOpened if frame.type == FrameType.MODELS else events.MetricsOpened
+        return opened(frame.stream)
+
     def _receiving(self, frame: Frame) -> Optional[Stream]:
         """Return the stream that may still receive, None where it is over; raise where it never was."""
         if frame.stream == 0 or frame.stream % 2 == 0 or frame.stream > self._newest:
             raise ProtocolError(f"stream {frame.stream} was never opened")
         stream = self._streams.get(frame.stream)
         return None if stream is None or stream.remote_ended else stream
-
-
-def _opened_event(frame: Frame) -> events.Event:
-    if frame.type == FrameType.REQUEST:
-        return events.RequestOpened(frame.stream, RequestHead.parse(_decode_json(frame.payload)))
-    if frame.type == FrameType.DEMAND:
-        return events.DemandOpened(frame.stream, DemandHead.parse(_decode_json(frame.payload)))
-    if frame.payload:
-        raise RecordError("", "this verb has no payload")
-    opened = events.ModelsOpened if frame.type == FrameType.MODELS else events.MetricsOpened
-    return opened(frame.stream)
 
 
 def _json(document: dict[str, Any]) -> bytes:
@@ -500,8 +591,8 @@ def _json_of(frame: Frame) -> object:
         raise ProtocolError(f"frame type {frame.type}: {error}") from None
 
 
-def _parse(parse: Callable[[object], Any], frame: Frame) -> Any:
+def _parse(parse: Callable[[object], Any], document: object, frame: Frame) -> Any:
     try:
-        return parse(_json_of(frame))
+        return parse(document)
     except RecordError as error:
         raise ProtocolError(f"frame type {frame.type}: {error}") from None

@@ -2,116 +2,107 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Union
+from typing import NamedTuple, Union
 
-from sluice.records import DemandHead, ErrorHead, RequestHead, ResponseHead
+from sluice.records import DemandHead, ErrorHead, InstanceRequest, RequestHead, ResponseHead
 from sluice.wire.hello import Hello
 
 
-@dataclass(frozen=True)
-class HelloReceived:
+class HelloReceived(NamedTuple):
     """The session is open; the peer's limits are known."""
 
     hello: Hello
 
 
-@dataclass(frozen=True)
-class RequestOpened:
-    """Relay: a request; its body follows as DataReceived, then StreamEnded."""
+class RequestOpened(NamedTuple):
+    """Server: a request, with the head of its link; its body follows as DataReceived, then StreamEnded."""
 
     stream: int
-    head: RequestHead
+    head: Union[RequestHead, InstanceRequest]
 
 
-@dataclass(frozen=True)
-class ModelsOpened:
+class ModelsOpened(NamedTuple):
     """Relay: which models are there?"""
 
     stream: int
 
 
-@dataclass(frozen=True)
-class DemandOpened:
+class DemandOpened(NamedTuple):
     """Relay: how many requests wait at the proxy."""
 
     stream: int
     head: DemandHead
 
 
-@dataclass(frozen=True)
-class MetricsOpened:
+class MetricsOpened(NamedTuple):
     """Relay: the figures, please."""
 
     stream: int
 
 
-@dataclass(frozen=True)
-class RequestRefused:
-    """Relay: a stream was opened with a head that is not valid; the connection has answered it already."""
+class RequestRefused(NamedTuple):
+    """Server: a stream was opened with a head that is not valid; the connection has answered it already."""
 
     stream: int
     problem: str
 
 
-@dataclass(frozen=True)
-class ResponseStarted:
-    """Proxy: an answer begins; its body follows as DataReceived, then StreamEnded."""
+class ResponseStarted(NamedTuple):
+    """Client: an answer begins; its body follows as DataReceived, then StreamEnded."""
 
     stream: int
     head: ResponseHead
 
 
-@dataclass(frozen=True)
-class DataReceived:
+class DataReceived(NamedTuple):
     """Bytes of a body. Whoever takes them says so by `Connection.consume`."""
 
     stream: int
     data: bytes
 
 
-@dataclass(frozen=True)
-class StreamEnded:
+class StreamEnded(NamedTuple):
     """The peer's direction of the stream is complete."""
 
     stream: int
 
 
-@dataclass(frozen=True)
-class StreamFailed:
-    """Proxy: the stream is over, with this error."""
+class StreamFailed(NamedTuple):
+    """Client: the stream is over, with this error."""
 
     stream: int
     error: ErrorHead
 
 
-@dataclass(frozen=True)
-class StreamCancelled:
-    """Relay: the proxy wants nothing more of this stream."""
+class StreamCancelled(NamedTuple):
+    """Server: the client wants nothing more of this stream."""
 
     stream: int
 
 
-@dataclass(frozen=True)
-class CreditGranted:
+class CreditGranted(NamedTuple):
     """More may be sent on the stream, or (0) on the session."""
 
     stream: int
 
 
-@dataclass(frozen=True)
-class PongReceived:
+class PongReceived(NamedTuple):
     """The answer to a ping."""
 
     payload: bytes
 
 
-@dataclass(frozen=True)
-class GoAwayReceived:
+class GoAwayReceived(NamedTuple):
     """No new streams on this session, please; open ones go on."""
 
     code: str
     message: str
+
+
+class LoadReported(NamedTuple):
+    """Client: so many requests run on the instance now, whoever sent them."""
+
+    running: int
 
 
 Event = Union[
@@ -129,4 +120,5 @@ Event = Union[
     CreditGranted,
     PongReceived,
     GoAwayReceived,
+    LoadReported,
 ]

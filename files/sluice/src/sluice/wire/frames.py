@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import enum
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 HEADER = struct.Struct(">II")
 HEADER_BYTES = HEADER.size
 MAX_PAYLOAD = 65_536
 MAX_STREAM = 0xFFFF_FFFF
+# The top bit of the type: nothing follows in this direction of the stream.
+LAST = 0x80
 
 
 class ProtocolError(Exception):
@@ -26,56 +28,66 @@ class FrameType(enum.IntEnum):
     METRICS = 5
     RESPONSE = 6
     DATA = 7
-    END = 8
     ERROR = 9
     CANCEL = 10
     CREDIT = 11
     PING = 12
     PONG = 13
     GO_AWAY = 14
+    LOAD = 15
 
 
-@dataclass(frozen=True)
-class Frame:
+class Frame(NamedTuple):
     """One frame; `type` is a plain number, since a newer peer may send types that this code does not know."""
 
     type: int
     stream: int
     payload: bytes
+    last: bool = False
 
 
-def encode(frame_type: int, stream: int, payload: bytes = b"") -> bytes:
+def encode(frame_type: int, stream: int, payload: bytes = b"", *, last: bool = False) -> bytes:
     """Return the bytes of one frame. Raises ValueError beyond MAX_PAYLOAD."""
     if len(payload) > MAX_PAYLOAD:
         raise ValueError(f"a frame carries at most {MAX_PAYLOAD} bytes, not {len(payload)}")
-    return HEADER.pack(len(payload) << 8 | frame_type, stream) + payload
+    return HEADER.pack(len(payload) << 8 | frame_type | (LAST if last else 0), stream) + payload
 
 
 class Decoder:
-    """Cuts a stream of bytes into frames; holds at most one unfinished frame."""
+    """Cuts a stream of bytes into frames; holds at most one unfinished frame.
 
-    def __init__(self) -> None:
-        self._buffer = bytearray()
+    `limit` is the largest payload taken, in bytes; it may be changed between calls.
+    """
+
+    def __init__(self, limit: int = MAX_PAYLOAD) -> None:
+        self.limit = limit
+        self._rest = bytearray()
+        self._needed = HEADER_BYTES
 
     def feed(self, data: bytes) -> list[Frame]:
         """Return the frames that `data` completes.
 
-        Raises ProtocolError as soon as a header announces more than MAX_PAYLOAD: nothing of such a frame
-        is ever held.
+        Raises ProtocolError as soon as a header announces more than `limit`: nothing of such a frame is
+        ever held.
         """
-        buffer = self._buffer
-        buffer += data
+        if self._rest:
+            self._rest += data
+            if len(self._rest) < self._needed:
+                return []
+            data = bytes(self._rest)
         frames = []
-        position = 0
-        while len(buffer) - position >= HEADER_BYTES:
-            word, stream = HEADER.unpack_from(buffer, position)
+        position, end = 0, len(data)
+        self._needed = HEADER_BYTES
+        while end - position >= HEADER_BYTES:
+            word, stream = HEADER.unpack_from(data, position)
             length = word >> 8
-            if length > MAX_PAYLOAD:
-                raise ProtocolError(f"a frame of {length} bytes, more than {MAX_PAYLOAD}")
-            end = position + HEADER_BYTES + length
-            if len(buffer) < end:
+            if length > self.limit:
+                raise ProtocolError(f"a frame of {length} bytes, more than {self.limit}")
+            begin = position + HEADER_BYTES
+            if begin + length > end:
+                self._needed = HEADER_BYTES + length
                 break
-            frames.append(Frame(word & 0xFF, stream, bytes(buffer[position + HEADER_BYTES : end])))
-            position = end
-        del buffer[:position]
+            position = begin + length
+            frames.append(Frame(word & 0x7F, stream, data[begin:position], bool(word & LAST)))
+        self._rest = bytearray(data[position:])
         return frames

@@ -3,35 +3,56 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Optional
+from typing import Optional, Union
 
-from sluice.wire.frames import FrameType, encode
+from sluice.wire.frames import HEADER, LAST, FrameType
 
 # A turn of the round robin sends at most this much of one stream: a small answer beside a large one
 # waits for one such frame, not for 64 KiB.
 DATA_TURN = 16_384
+
+_Payload = Union[bytes, memoryview]
 
 
 class Stream:
     """A stream as one side sees it.
 
     `send_credit`: bytes of data that may still be sent. `window`: bytes that the peer may still send.
+    `allowance`: what the window is when everything has been taken; it grows for a reader that drains.
     `unconsumed`: bytes handed to the owner and not yet taken by `consume`. `owed`: bytes taken whose credit
-    has not been sent yet.
+    has not been sent yet. `drained`: bytes taken since the allowance last grew.
     """
+
+    __slots__ = (
+        "_outbox",
+        "allowance",
+        "drained",
+        "local_ended",
+        "number",
+        "owed",
+        "pending",
+        "remote_ended",
+        "responded",
+        "scheduled",
+        "send_credit",
+        "unconsumed",
+        "window",
+    )
 
     def __init__(self, number: int, send_credit: int, window: int) -> None:
         self.number = number
         self.send_credit = send_credit
         self.window = window
+        self.allowance = window
         self.unconsumed = 0
         self.owed = 0
+        self.drained = 0
         self.pending = 0
         self.scheduled = False
         self.local_ended = False
         self.remote_ended = False
         self.responded = False
-        self._outbox: deque[tuple[int, memoryview]] = deque()
+        self._outbox: deque[tuple[int, _Payload]] = deque()
 
     @property
     def finished(self) -> bool:
@@ -47,7 +68,15 @@ class Stream:
         """Queue a frame behind what is queued already; data of any length, other payloads of one frame."""
         if frame_type == FrameType.DATA:
             self.pending += len(payload)
-        self._outbox.append((frame_type, memoryview(payload)))
+        self._outbox.append((frame_type, payload))
+
+    def queue_end(self) -> None:
+        """Mark the newest queued frame as the last, or queue an empty last data frame."""
+        if self._outbox:
+            frame_type, payload = self._outbox[-1]
+            self._outbox[-1] = (frame_type | LAST, payload)
+        else:
+            self._outbox.append((FrameType.DATA | LAST, b""))
 
     def drop_queued(self) -> None:
         """Forget what has not been sent."""
@@ -57,16 +86,19 @@ class Stream:
     def next_frame(self, session_credit: int) -> Optional[tuple[bytes, int]]:
         """Return the next frame that credit allows and the bytes of data in it, or None."""
         frame_type, payload = self._outbox[0]
-        if frame_type != FrameType.DATA:
+        whole = len(payload)
+        if frame_type & ~LAST != FrameType.DATA:
             self._outbox.popleft()
-            return encode(frame_type, self.number, bytes(payload)), 0
-        size = min(len(payload), self.send_credit, session_credit, DATA_TURN)
-        if size <= 0:
-            return None
-        if size == len(payload):
-            self._outbox.popleft()
+            return HEADER.pack(whole << 8 | frame_type, self.number) + payload, 0
+        size = min(whole, self.send_credit, session_credit, DATA_TURN)
+        if size < whole:
+            if size <= 0:
+                return None
+            view = memoryview(payload)
+            self._outbox[0] = (frame_type, view[size:])
+            frame_type, payload = FrameType.DATA, view[:size]
         else:
-            self._outbox[0] = (frame_type, payload[size:])
+            self._outbox.popleft()
         self.send_credit -= size
         self.pending -= size
-        return encode(frame_type, self.number, bytes(payload[:size])), size
+        return b"".join((HEADER.pack(size << 8 | frame_type, self.number), payload)), size

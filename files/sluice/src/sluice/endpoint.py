@@ -1,0 +1,187 @@
+"""A wire connection on an asyncio transport: reads, dispatches, writes in batches, notices silence.
+
+Relay and front run all their connections through it: standard input and output behind sshd, and TLS
+between relay and front.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any, Callable, Optional, cast
+
+from sluice.wire import events
+from sluice.wire.connection import Connection
+from sluice.wire.frames import ProtocolError
+
+logger = logging.getLogger(__name__)
+
+WRITE_SIZE = 65_536
+# What the transport holds beyond the kernel's buffers before the wire's own queues fill, where streams
+# take turns.
+HIGH_WATER = 131_072
+PING_INTERVAL = 15.0
+# Of ping intervals without a byte from the peer, how many until it counts as gone.
+SILENT_PINGS = 3
+HELLO_TIMEOUT = 10.0
+# From this many open streams on, writes may wait for each other.
+BUSY_STREAMS = 16
+
+Handlers = Mapping[type, Callable[[Any], None]]
+
+
+class Endpoint(asyncio.Protocol):
+    """One connection of the wire and the transport below it.
+
+    `handlers`: what to call for each type of event; others are dropped. `on_lost`: called once, with the
+    reason, when nothing goes any more. `batch`: while many streams are open, writes keep this distance, in
+    seconds. `after_flush`: set by an owner who passes data on and gives credit back for what has left.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        handlers: Handlers,
+        *,
+        on_lost: Callable[[str], None],
+        batch: float = 0.0,
+        ping_interval: float = PING_INTERVAL,
+    ) -> None:
+        self.connection = connection
+        self.transport: Optional[asyncio.Transport] = None
+        self.lost = False
+        self.after_flush: Optional[Callable[[], None]] = None
+        self._handlers = handlers
+        self._on_lost = on_lost
+        self._batch = batch
+        self._ping_interval = ping_interval
+        self._loop = asyncio.get_running_loop()
+        self._due = False
+        self._paused = False
+        self._closing = False
+        self._why = ""
+        self._flushed = 0.0
+        self._born = self._heard = self._pinged = time.monotonic()
+
+    # --- what the owner asks -----------------------------------------------------------------------------
+
+    def wake(self, *, urgent: bool = False) -> None:
+        """Write at the end of this turn of the loop, all that came together at once.
+
+        While many streams are open it may be up to `batch` seconds later, unless it is `urgent`.
+        """
+        if self._due and not urgent:
+            return
+        wait = 0.0
+        if self._batch and not urgent and self.connection.open_streams >= BUSY_STREAMS:
+            wait = self._flushed + self._batch - self._loop.time()
+        self._due = True
+        if wait > 0:
+            self._loop.call_later(wait, self._flush)
+        else:
+            self._loop.call_soon(self._flush)
+
+    def close(self, code: str, message: str) -> None:
+        """Say go-away, then close behind what is written; `on_lost` follows with `message`."""
+        if self.lost or self._closing:
+            return
+        self._why = self._why or message
+        self.connection.go_away(code, message)
+        self._flush()
+        self._closing = True
+        if self.transport is not None:
+            self.transport.close()
+
+    def abort(self, why: str = "aborted") -> None:
+        """Close at once; `on_lost` follows with `why`."""
+        self._why = self._why or why
+        if self.transport is not None:
+            self.transport.abort()
+
+    def tick(self, now: float) -> None:
+        """Ping, and give up a peer that is silent; the owner calls it about once a second.
+
+        `now` is the monotonic clock.
+        """
+        if self.lost or self._closing:
+            return
+        if self.connection.peer is None and now - self._born > HELLO_TIMEOUT:
+            self.abort("no hello came in time")
+        elif now - self._heard > SILENT_PINGS * self._ping_interval:
+            self.abort("the other side fell silent")
+        elif self.connection.peer is not None and now - self._pinged >= self._ping_interval:
+            self._pinged = now
+            self.connection.ping(b"sluice")
+            self.wake()
+
+    # --- from the transport ------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the transport and say hello."""
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(high=HIGH_WATER)
+        self._flush()
+
+    def data_received(self, data: bytes) -> None:
+        """Hand what came to the handlers, in order."""
+        if self._closing or self.lost:
+            return
+        self._heard = time.monotonic()
+        try:
+            found = self.connection.receive(data)
+        except ProtocolError as error:
+            logger.warning("the other side broke the protocol", extra={"problem": str(error)[:200]})
+            self.close("protocol", str(error))
+            return
+        handlers = self._handlers
+        for event in found:
+            handler = handlers.get(type(event))
+            if handler is not None:
+                handler(event)
+            if isinstance(event, events.CreditGranted):
+                # Data that leaves the queues makes room for forwarders.
+                self.wake()
+            if self._closing or self.lost:
+                return
+        if self.connection.has_data():
+            self.wake()
+
+    def eof_received(self) -> bool:
+        """Treat a half-closed connection as closed: nobody on the wire half-closes."""
+        self._why = self._why or "the other side has left"
+        return False
+
+    def pause_writing(self) -> None:
+        """Stop writing: the peer, or the network, does not take more."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """Go on writing."""
+        self._paused = False
+        self._flush()
+
+    def connection_lost(self, exc: Optional[Exception]) -> None:
+        """Tell the owner, once."""
+        if self.lost:
+            return
+        self.lost = True
+        self._on_lost(self._why or "the connection was cut")
+
+    # --- bytes out ---------------------------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        self._due = False
+        if self.transport is None or self.lost or self._closing:
+            return
+        self._flushed = self._loop.time()
+        connection = self.connection
+        while not self._paused and connection.has_data():
+            data = connection.data_to_send(WRITE_SIZE)
+            if not data:
+                break
+            self.transport.write(data)
+        if self.after_flush is not None:
+            self.after_flush()
+            # Credit given back there is for other connections, or for this one's next turn.

@@ -1,0 +1,41 @@
+"""The two places where the wire is spoken, and what differs between them.
+
+Between proxy and relay it runs over an SSH session; between relay and front over TLS. Everything else is
+the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Callable
+
+from sluice.records import InstanceRequest, RequestHead
+from sluice.wire.frames import FrameType
+
+
+@dataclass(frozen=True)
+class Link:
+    """What a link's server takes and says.
+
+    `openers`: the frames that open a stream. `parse_request`: reads a request's head, raising RecordError.
+    `keyed`: the client shows a key in its hello. `tells_load`: the server sends load frames.
+    """
+
+    openers: frozenset[int]
+    parse_request: Callable[[object], Any]
+    keyed: bool
+    tells_load: bool
+
+
+PROXY_RELAY = Link(
+    openers=frozenset((FrameType.REQUEST, FrameType.MODELS, FrameType.DEMAND, FrameType.METRICS)),
+    parse_request=RequestHead.parse,
+    keyed=False,
+    tells_load=False,
+)
+RELAY_FRONT = Link(
+    openers=frozenset((FrameType.REQUEST,)),
+    parse_request=InstanceRequest.parse,
+    keyed=True,
+    tells_load=True,
+)
