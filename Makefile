@@ -45,8 +45,14 @@ integration: venv ## Real sshd, fake Slurm, stub engine
 system: venv ## The test bed: real hosts, real Slurm, real vLLM, the browser (needs root)
 	@$(PY) -m tests.run system
 
+bench: venv ## Measure the data plane beside other designs; build/bench/ holds table, plots, results.json (needs root)
+	@$(PY) -m tests.bench
+
+bench-peers: venv ## The same load against other gateways, from their packages (needs root)
+	@$(PY) -m tests.bench --peers
+
 format: venv ## Format the Python code
 	@$(VENV)/bin/ruff format .
 	@$(VENV)/bin/ruff check --fix .
 
-.PHONY: help venv demo chat demo-status demo-down demo-clean check test integration system format
+.PHONY: help venv demo chat demo-status demo-down demo-clean check test integration system bench bench-peers format

@@ -18,23 +18,29 @@ LENGTH = 512
 
 
 class SyslogSink:
-    """A daemon at `path`; `process` is its own, so that its cost is nobody else's."""
+    """A daemon at `path`, in a process of its own: its cost is nobody else's."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The daemon's process."""
+        assert self._process is not None
+        return self._process.pid
 
     def start(self) -> None:
         """Listen."""
         log = self.path.with_suffix(".log")
         argv = ["unshare", "--net", sys.executable, "-m", "tests.bench.sink", str(self.path)]
-        self.process = processes.start(argv, log, cwd=processes.ROOT)
-        processes.wait_until(self.path, self.process, log)
+        self._process = processes.start(argv, log, cwd=processes.ROOT)
+        processes.wait_until(self.path, self._process, log)
 
     def stop(self) -> None:
         """Listen no more."""
-        if self.process is not None:
-            processes.end(self.process)
+        if self._process is not None:
+            processes.end(self._process)
 
 
 def main(path: str) -> None:

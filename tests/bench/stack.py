@@ -12,8 +12,8 @@
         stack.pin({"nginx": {0}, "proxy": {0}, "sshd": {0}, "relay": {0}, "front": {1}, "engine": {1}})
         stack.engine_journal()     what the engine served
 
-Parts: nginx, proxy, ssh (where the proxy runs it), authority, sshd, relay, front, engine, syslog, and plain (the
-nginx before the engine). VM = nginx + proxy + ssh, login = sshd + relay, job = front. What is real and what not:
+Parts: nginx, proxy, ssh (where the proxy runs it), authority, sshd, relay, front, engine, syslog, and plain
+(the nginx before the engine). VM = nginx + proxy + ssh, login = sshd + relay, job = front. What is real:
 
 - proxy, relay, front: the programs of a build of this tree (wheel and zipapp), started as they are deployed;
   their files are the roles' templates with the roles' defaults. `Options` names what differs.
@@ -217,7 +217,8 @@ class Login(LoginNode):
     def __init__(self, directory: Path, zipapp: Path, changes: Mapping[str, Any]) -> None:
         self._changes = changes
         super().__init__(directory, zipapp, Secured(True, True))
-        self.log = SyslogSink(directory / "log" / "socket")  # type: ignore[assignment]
+        self.syslog = SyslogSink(directory / "log" / "socket")
+        self.log = self.syslog  # type: ignore[assignment]
 
     def configure(self, **changes: Any) -> None:
         """Write relay.json from the role's template; sessions that begin later read it."""
@@ -468,8 +469,7 @@ class Stack:
             found["ssh" if process.argv.startswith("ssh ") else "proxy"].append(process)
         for process in processes.below(self.login.pid, everything):
             found["relay" if " relay --config " in process.argv else "sshd"].append(process)
-        sink = self.login.log.process
-        found["syslog"] = processes.below(sink.pid, everything) if sink else []
+        found["syslog"] = processes.below(self.login.syslog.pid, everything)
         return found
 
     def pids(self) -> dict[str, list[int]]:

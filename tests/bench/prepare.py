@@ -1,0 +1,42 @@
+"""What the benchmark needs: Debian packages, and Python packages in a directory of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.integration import tools
+
+HERE = Path(__file__).resolve().parent
+PROGRAMS = {"/usr/sbin/nginx": "nginx", "wrk": "wrk", "curl": "curl"}
+LOCK = HERE / "requirements.txt"
+
+
+def machine(out: Path) -> None:
+    """Install what is missing; packages of the bench go below `out`, and into this process's paths."""
+    tools.ensure()
+    missing = sorted(package for program, package in PROGRAMS.items() if shutil.which(program) is None)
+    if missing:
+        print(f"[prepare] installing {' '.join(missing)}", flush=True)
+        tools.install(missing)
+    paths = [str(packages(out / "site", LOCK)), str(HERE.parents[1] / "files/sluice/src")]
+    sys.path[:0] = paths
+    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+
+
+def packages(site: Path, lock: Path) -> Path:
+    """Install a lock's packages into a directory of their own, unless they are there; return it."""
+    digest = hashlib.sha256(lock.read_bytes()).hexdigest()
+    done = site / ".complete"
+    if not done.exists() or done.read_text() != digest:
+        print(f"[prepare] installing what {lock.relative_to(HERE.parents[1])} locks", flush=True)
+        shutil.rmtree(site, ignore_errors=True)
+        argv = [sys.executable, "-m", "pip", "install", "--quiet", "--require-hashes", "--no-deps"]
+        argv += ["--disable-pip-version-check", "--target", str(site), "--requirement", str(lock)]
+        subprocess.run(argv, check=True, stderr=subprocess.DEVNULL)
+        done.write_text(digest)
+    return site
