@@ -72,7 +72,8 @@ AllowStreamLocalForwarding yes
 GatewayPorts yes
 X11Forwarding yes
 AcceptEnv {{ "*" if drop_in else "LANG LC_*" }}
-LogLevel VERBOSE
+# Tells the cipher.
+LogLevel DEBUG1
 Subsystem sftp internal-sftp
 Match User other
     PermitTunnel yes

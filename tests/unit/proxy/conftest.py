@@ -125,6 +125,7 @@ def config(tmp_path: Path, clusters: int = 1) -> ProxyConfig:
         ping_timeout=1.0,
         models_interval=0.05,
         backoff_max=0.2,
+        sessions=1,
     )
     return ProxyConfig(
         socket=str(tmp_path / "http.sock"),

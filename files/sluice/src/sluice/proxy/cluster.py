@@ -23,11 +23,18 @@ DEMAND_REFRESH = 5.0
 
 
 class Cluster:
-    """One cluster: sessions in order of preference, and what its relay says of its models."""
+    """One cluster: its login nodes' sessions, and what a relay says of its models.
 
-    def __init__(self, name: str, keepers: list[SessionKeeper]) -> None:
+    `login_nodes`: the sessions by login node, in order of preference.
+    """
+
+    def __init__(self, name: str, login_nodes: list[list[SessionKeeper]]) -> None:
         self.name = name
-        self.keepers = keepers
+        self.login_nodes = login_nodes
+        self.keepers = [keeper for sessions in login_nodes for keeper in sessions]
+        self._changed = asyncio.Event()
+        for keeper in self.keepers:
+            keeper.on_change = self._tell_change
         self.models: dict[str, ModelStatus] = {}
         self.told = asyncio.Event()
         self.demand = Demand()
@@ -45,10 +52,19 @@ class Cluster:
     # --- sessions -------------------------------------------------------------------------------------------
 
     def session(self) -> Session | None:
-        """Return the first session that takes a request now."""
-        for keeper in self.keepers:
-            if keeper.session is not None and keeper.session.takes_requests:
-                return keeper.session
+        """Return the session for a request now: of the first login node that has any, the least busy."""
+        for keepers in self.login_nodes:
+            best: Session | None = None
+            for keeper in keepers:
+                session = keeper.session
+                if (
+                    session is not None
+                    and session.takes_requests
+                    and (best is None or session.open_streams < best.open_streams)
+                ):
+                    best = session
+            if best is not None:
+                return best
         return None
 
     def _control_session(self) -> Session | None:
@@ -96,13 +112,15 @@ class Cluster:
             await self._any_change(left)
         return session
 
+    def _tell_change(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
     async def _any_change(self, seconds: float) -> None:
-        waits = [asyncio.create_task(keeper.wait_change(min(seconds, 1.0))) for keeper in self.keepers]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
+        """Wait until a session comes or goes, or as long as room for a request may take to be seen."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(seconds, 1.0)):
+                await self._changed.wait()
 
     @property
     def models_known(self) -> bool:
@@ -183,15 +201,14 @@ class Cluster:
         waiting = self.demand.waiting(time.monotonic())
         last, _ = self._reported
         try:
+            await session.demand(waiting)
+            self._reported = (session, waiting)
             if last is not None and last is not session and not last.lost.done():
                 await last.demand({})
-            await session.demand(waiting)
         except (SluiceError, SessionLost, RecordError, TimeoutError) as error:
             log.warning(
                 "the demand could not be told", extra={"cluster": self.name, "why": type(error).__name__}
             )
-            return
-        self._reported = (session, waiting)
 
 
 class Fleet:

@@ -12,7 +12,6 @@ from sluice.config import load
 from sluice.errors import EXIT_FAILURE, SluiceError
 from sluice.proxy.config import ProxyConfig, check
 from sluice.proxy.service import serve
-from sluice.proxy.ssh import silence_paramiko
 
 DEFAULT_CONFIG = "/etc/sluice/proxy.json"
 
@@ -42,7 +41,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _silence_libraries() -> None:
     """Keep libraries' own words out of the log: they can quote what was carried."""
-    silence_paramiko()
     logging.getLogger("aiohttp").setLevel(logging.CRITICAL + 1)
     threading.excepthook = _log_thread_fault
 

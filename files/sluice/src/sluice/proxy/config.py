@@ -9,13 +9,16 @@ from sluice.logs import LEVELS
 from sluice.records import GROUP, HOST
 
 MAX_SECONDS = 86_400.0
+MAX_SESSIONS = 16
+_TIMES = ("connect_timeout", "ping_interval", "ping_timeout", "models_interval", "backoff_max", "session_age")
 
 
 @dataclass(frozen=True)
 class ClusterConfig:
-    """One SSH session: where the relay is, and how long to wait for it (seconds).
+    """One login node: where the relay is, how many SSH sessions to keep with it, and times in seconds.
 
-    Several entries with the same `name` are several ways to the same cluster, in order of preference.
+    Several entries with the same `name` are several ways to the same cluster, in order of preference. A
+    session is replaced by a new one before it is `session_age` old.
     """
 
     name: str
@@ -24,6 +27,8 @@ class ClusterConfig:
     user: str
     key_file: str
     known_hosts: str
+    sessions: int = 2
+    session_age: float = 21_600.0
     connect_timeout: float = 10.0
     ping_interval: float = 15.0
     ping_timeout: float = 10.0
@@ -67,7 +72,13 @@ def _check_cluster(cluster: ClusterConfig, source: str, where: str) -> None:
     _require(bool(GROUP.fullmatch(cluster.name)), source, f"{where}.name", f"must match {GROUP.pattern}")
     _require(bool(HOST.fullmatch(cluster.host)), source, f"{where}.host", "must be a host name or address")
     _require(0 < cluster.port < 65536, source, f"{where}.port", "must be from 1 to 65535")
-    for key in ("connect_timeout", "ping_interval", "ping_timeout", "models_interval", "backoff_max"):
+    _require(
+        1 <= cluster.sessions <= MAX_SESSIONS,
+        source,
+        f"{where}.sessions",
+        f"must be from 1 to {MAX_SESSIONS}",
+    )
+    for key in _TIMES:
         _seconds(getattr(cluster, key), source, f"{where}.{key}")
 
 

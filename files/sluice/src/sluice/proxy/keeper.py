@@ -1,4 +1,4 @@
-"""Keeps one session with a relay up: connects, watches, and connects again."""
+"""Keeps one session with a relay up: connects, watches, replaces it in time, and connects again."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import contextlib
 import logging
 import random
 import time
+from collections.abc import Callable
 
 from sluice.errors import RecordError, SluiceError
 from sluice.proxy.config import ClusterConfig
@@ -19,21 +20,30 @@ log = logging.getLogger("sluice.proxy.keeper")
 BACKOFF_MIN = 0.5
 # A session that lived this long was sound: the next one is tried at once.
 SOUND_AFTER = 10.0
-# After the relay says go away, open streams have this long to end.
+# On a session that takes no new requests any more, open streams have this long to end.
 DRAIN_SECONDS = 1800.0
 # A session that was there this many seconds ago is expected back.
 RETURN_SECONDS = 5.0
 METRICS_INTERVAL = 10.0
+# A session is replaced at this share of its age, by chance, so that two do not change at once.
+YOUNGEST_SHARE = 0.75
 
 
 class SessionKeeper:
     """One of a cluster's sessions, across its reconnections.
 
     `state` is one of `sluice.proxy.metrics.SESSION_STATES`; `detail` says why it is not up; `since` and
-    `next_attempt` are times as the monotonic clock tells them.
+    `next_attempt` are times as the monotonic clock tells them. `on_change` is called when a session comes
+    or goes.
     """
 
-    def __init__(self, config: ClusterConfig, index: int, factory: TransportFactory) -> None:
+    def __init__(
+        self,
+        config: ClusterConfig,
+        index: int,
+        factory: TransportFactory,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
         self.config = config
         self.index = index
         self.state = "connecting"
@@ -42,11 +52,12 @@ class SessionKeeper:
         self.next_attempt = time.monotonic()
         self.session: Session | None = None
         self.samples: tuple[Sample, ...] = ()
-        self.changed = asyncio.Event()
+        self.on_change = on_change
         self._factory = factory
         self._failures = 0
         self._last_live = time.monotonic()
-        self._draining: dict[asyncio.Task[None], Session] = {}
+        # The session in use and those that drain, each with what looks after it.
+        self._sessions: dict[asyncio.Task[None], Session] = {}
 
     @property
     def cluster(self) -> str:
@@ -56,8 +67,7 @@ class SessionKeeper:
     @property
     def open_streams(self) -> int:
         """Streams on the session and on those that it replaced and that still drain."""
-        sessions = [*self._draining.values(), *([self.session] if self.session else [])]
-        return sum(session.open_streams for session in sessions)
+        return sum(session.open_streams for session in self._sessions.values())
 
     @property
     def live(self) -> bool:
@@ -79,52 +89,79 @@ class SessionKeeper:
         """Keep the session up until cancelled."""
         try:
             while True:
-                await self._one_session()
+                session = await self._connect()
+                if session is not None:
+                    self._adopt(session)
+                    await self._until_due(session)
                 await asyncio.sleep(self._backoff())
         finally:
-            for session in [*self._draining.values(), *([self.session] if self.session else [])]:
-                session.say_goodbye()
-                session.close("the proxy stops")
+            await self._let_go()
 
-    async def _one_session(self) -> None:
+    async def _let_go(self) -> None:
+        tasks = tuple(self._sessions)
+        for task, session in tuple(self._sessions.items()):
+            session.say_goodbye()
+            session.close("the proxy stops")
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _connect(self) -> Session | None:
         session = Session(self._factory(), f"{self.config.name}/{self.index}")
         try:
             hello = await session.start(self.config.connect_timeout)
         except TransportError as error:
             self._failures += 1
-            self._enter(error.state, str(error))
-            return
-        self.session = session
+            if self.live:
+                # It was to replace one that still serves: nobody has lost anything yet.
+                log.warning("a session cannot be replaced yet", extra={**self._named(), "why": str(error)})
+            else:
+                self._enter(error.state, str(error))
+            return None
+        log.info("session up", extra={**self._named(), "relay": hello.software})
+        return session
+
+    def _adopt(self, session: Session) -> None:
+        """Use the session for what comes from now on; the one before it drains."""
+        before, self.session = self.session, session
+        task = asyncio.create_task(self._attend(session))
+        self._sessions[task] = session
+        task.add_done_callback(lambda done: self._sessions.pop(done, None))
         self._enter("up", "")
-        log.info(
-            "session up", extra={"cluster": self.cluster, "session": self.index, "relay": hello.software}
-        )
+        if before is not None:
+            before.retire()
+
+    async def _until_due(self, session: Session) -> None:
+        """Wait until the session takes no new requests, or it is time to replace it."""
+        # Jitter needs no secrecy: it only keeps sessions from changing in step.
+        age = self.config.session_age * random.uniform(YOUNGEST_SHARE, 1.0)  # noqa: S311 - jitter
+        await asyncio.wait((session.leaving,), timeout=age)
+
+    async def _attend(self, session: Session) -> None:
+        """Ping while the session is there, poll while it is good for new requests, then let it drain."""
         began = time.monotonic()
-        code = await self._watch(session)
+        pinging = asyncio.create_task(self._ping(session))
+        polling = asyncio.create_task(self._poll_metrics(session))
+        try:
+            code = await session.leaving
+            polling.cancel()
+            if self.session is session:
+                self._missed(session, code, sound=time.monotonic() - began > SOUND_AFTER)
+            await self._drain(session)
+        finally:
+            for task in (pinging, polling):
+                task.cancel()
+            await asyncio.gather(pinging, polling, return_exceptions=True)
+
+    def _missed(self, session: Session, code: str, *, sound: bool) -> None:
+        """Note that there is no session for new requests."""
         self.session = None
         self._last_live = time.monotonic()
         self.samples = ()
-        self._leave(session, code, sound=time.monotonic() - began > SOUND_AFTER)
-
-    async def _watch(self, session: Session) -> str:
-        """Ping and poll while the session is good for new requests; return why it is not any more."""
-        tasks = [asyncio.create_task(self._ping(session)), asyncio.create_task(self._poll_metrics(session))]
-        try:
-            return await session.leaving
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _leave(self, session: Session, code: str, *, sound: bool) -> None:
         self._failures = 0 if sound or code == "age" else self._failures + 1
         if session.lost.done():
             self._enter("down", session.lost.result())
-            return
-        self._enter("closed" if code == "closed" else "connecting", f"the relay says go away ({code})")
-        task = asyncio.create_task(self._drain(session))
-        self._draining[task] = session
-        task.add_done_callback(lambda done: self._draining.pop(done, None))
+        else:
+            self._enter("closed" if code == "closed" else "connecting", f"the relay says go away ({code})")
 
     async def _drain(self, session: Session) -> None:
         with contextlib.suppress(TimeoutError):
@@ -133,7 +170,7 @@ class SessionKeeper:
         session.close("drained")
 
     async def _ping(self, session: Session) -> None:
-        while True:
+        while not session.lost.done():
             await asyncio.sleep(self.config.ping_interval)
             await session.ping(self.config.ping_timeout)
 
@@ -146,7 +183,7 @@ class SessionKeeper:
                 self.samples = ()
                 log.warning(
                     "the relay gives no figures",
-                    extra={"cluster": self.cluster, "session": self.index, "why": type(error).__name__},
+                    extra={**self._named(), "why": type(error).__name__},
                 )
             except SessionLost:
                 return
@@ -159,18 +196,15 @@ class SessionKeeper:
                 level,
                 "session %s",
                 state,
-                extra={
-                    "cluster": self.cluster,
-                    "session": self.index,
-                    "host": self.config.host,
-                    "why": detail,
-                },
+                extra={**self._named(), "host": self.config.host, "why": detail},
             )
         if state != self.state:
             self.since = time.monotonic()
         self.state, self.detail = state, detail
-        self.changed.set()
-        self.changed = asyncio.Event()
+        self.on_change()
+
+    def _named(self) -> dict[str, object]:
+        return {"cluster": self.cluster, "session": self.index}
 
     def _backoff(self) -> float:
         """Return how long to wait before the next attempt, in seconds: doubling, bounded, with jitter."""
@@ -181,9 +215,3 @@ class SessionKeeper:
             delay = random.uniform(0.0, 0.2)  # noqa: S311 - jitter
         self.next_attempt = time.monotonic() + delay
         return delay
-
-    async def wait_change(self, timeout: float) -> None:
-        """Wait until the state changes, or `timeout` seconds."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                await self.changed.wait()

@@ -120,12 +120,18 @@ class Service:
 
 
 def _fleet(config: ProxyConfig, make_transport: MakeTransport) -> Fleet:
-    """Build the clusters; entries of one name are one cluster's sessions."""
-    keepers: dict[str, list[SessionKeeper]] = {}
+    """Build the clusters; entries of one name are one cluster's login nodes."""
+    clusters: dict[str, list[list[SessionKeeper]]] = {}
     for entry in config.clusters:
-        sessions = keepers.setdefault(entry.name, [])
-        sessions.append(SessionKeeper(entry, len(sessions), _factory(entry, make_transport)))
-    return Fleet([Cluster(name, sessions) for name, sessions in keepers.items()])
+        login_nodes = clusters.setdefault(entry.name, [])
+        first = sum(map(len, login_nodes))
+        login_nodes.append(
+            [
+                SessionKeeper(entry, first + number, _factory(entry, make_transport))
+                for number in range(entry.sessions)
+            ]
+        )
+    return Fleet([Cluster(name, login_nodes) for name, login_nodes in clusters.items()])
 
 
 def _factory(entry: ClusterConfig, make_transport: MakeTransport) -> Callable[[], Transport]:

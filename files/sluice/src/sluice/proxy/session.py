@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import collections
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from sluice.errors import RecordError, SluiceError
@@ -31,17 +32,26 @@ from sluice.wire.hello import Hello, Limits
 log = logging.getLogger("sluice.proxy.session")
 
 # What this side takes before it must grant more. The session's credit is that of all its streams together, so
-# that readers who stand still cannot use it up and stop the others.
-STREAM_CREDIT = 64 * 1024
-MAX_STREAMS = 256
+# that readers who stand still cannot use it up and stop the others; the rest is for the windows of those who
+# drain theirs, which grow.
+STREAM_CREDIT = 32 * 1024
+MAX_STREAM_CREDIT = 256 * 1024
+MAX_STREAMS = 1024
+GROWTH = 32 * 1024 * 1024
 LIMITS = Limits(
     stream_credit=STREAM_CREDIT,
-    session_credit=STREAM_CREDIT * MAX_STREAMS,
+    session_credit=STREAM_CREDIT * MAX_STREAMS + GROWTH,
     max_streams=MAX_STREAMS,
     max_body=1,
 )
+# Of a body, this much waits in the wire's queue at most; what remains stays with the request.
+UPLOAD_QUEUE = 192 * 1024
+UPLOAD_PIECE = 64 * 1024
+# How often waits that took too long are looked for: a timer for each would cost more than a token's way.
+SWEEP_SECONDS = 0.5
 # Of the relay's streams, this many stay free for the proxy's own questions.
 RESERVED_STREAMS = 4
+WRITE_SIZE = 64 * 1024
 ANSWER_TIMEOUT = 10.0
 MAX_ANSWER = 4 * 1024 * 1024
 
@@ -50,8 +60,28 @@ class SessionLost(Exception):
     """The session ended under a stream; the text names the cause."""
 
 
+class Upload:
+    """A body on its way: what has not been queued yet, cut into pieces."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = iter(chunks)
+        self._chunk = memoryview(b"")
+
+    def piece(self) -> bytes:
+        """Return the next bytes, UPLOAD_PIECE at most, or b"" at the end."""
+        while not self._chunk:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return b""
+            self._chunk = memoryview(chunk)
+        piece, self._chunk = bytes(self._chunk[:UPLOAD_PIECE]), self._chunk[UPLOAD_PIECE:]
+        return piece
+
+
 class Stream:
     """One request on a session, as its handler sees it."""
+
+    __slots__ = ("_chunks", "_complete", "_failure", "_head", "_session", "_waiter", "deadline", "number")
 
     def __init__(self, session: Session, number: int) -> None:
         self._session = session
@@ -61,6 +91,7 @@ class Stream:
         self._complete = False
         self._failure: SluiceError | SessionLost | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self.deadline = 0.0
 
     async def response(self, timeout: float) -> ResponseHead:
         """Wait for the head of the answer. Raises SluiceError (the relay's), SessionLost, TimeoutError."""
@@ -101,14 +132,12 @@ class Stream:
         self._session.forget(self.number)
 
     async def _wait(self, timeout: float) -> None:
-        """Wait until something comes. A timer of our own: asyncio.timeout costs more than a token's way."""
-        loop = asyncio.get_running_loop()
-        self._waiter = loop.create_future()
-        timer = loop.call_later(timeout, _expire, self._waiter)
+        """Wait until something comes. Raises TimeoutError after `timeout` seconds, or a little more."""
+        self.deadline = time.monotonic() + timeout
+        self._waiter = self._session.waiter()
         try:
             await self._waiter
         finally:
-            timer.cancel()
             self._waiter = None
 
     # --- from the session ---------------------------------------------------------------------------------
@@ -134,29 +163,32 @@ class Stream:
             self._failure = failure
             self._wake()
 
+    def expire(self, now: float) -> None:
+        """Give up a wait whose time is over at `now`, on the monotonic clock."""
+        if self._waiter is not None and now > self.deadline and not self._waiter.done():
+            self._waiter.set_exception(TimeoutError())
+
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
 
-def _expire(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_exception(TimeoutError())
-
-
 class Session:
     """A connection with a relay that has said hello, until it is lost or the relay says go away.
 
-    `leaving` is done, with the go-away's code or "lost", when no new request may be opened; `lost`, with the
-    cause, when nothing goes any more; `idle` is set while no stream is open.
+    `leaving` is done, with the go-away's code, "replaced" or "lost", when no new request may be opened;
+    `lost`, with the cause, when nothing goes any more; `idle` is set while no stream is open.
     """
 
     def __init__(self, transport: Transport, name: str) -> None:
         self._transport = transport
         self._name = name
-        self._wire = Connection(role=Role.CLIENT, hello=Hello(software=_software(), limits=LIMITS))
+        self._wire = Connection(Role.CLIENT, Hello(_software(), LIMITS), max_stream_credit=MAX_STREAM_CREDIT)
         self._streams: dict[int, Stream] = {}
+        self._uploads: dict[int, Upload] = {}
         self._loop = asyncio.get_running_loop()
+        self.waiter = self._loop.create_future
+        self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)
         self._flush_due = False
         self._pongs: dict[bytes, asyncio.Future[None]] = {}
         self._pings = 0
@@ -202,6 +234,8 @@ class Session:
             self._hello.set_exception(TransportError(why))
             self._hello.exception()  # seen: whoever waited is told, and nobody may be waiting
         self._transport.close()
+        self._sweeper.cancel()
+        self._uploads.clear()
         for waiting in self._pongs.values():
             if not waiting.done():
                 waiting.set_result(None)
@@ -213,8 +247,14 @@ class Session:
     def say_goodbye(self) -> None:
         """Tell the relay that nothing new will come."""
         if not self.lost.done():
-            self._wire.go_away("shutdown", "the proxy stops")
+            self._wire.go_away("shutdown", "the proxy needs this session no more")
             self._flush()
+
+    def retire(self) -> None:
+        """Take no new requests: another session is there for them. Open streams go on."""
+        if not self.leaving.done():
+            self.leaving.set_result("replaced")
+            self.say_goodbye()
 
     async def ping(self, timeout: float) -> None:
         """Send a ping and wait for its echo; without one within `timeout` seconds the session is lost."""
@@ -244,20 +284,49 @@ class Session:
         peer = self._wire.peer
         if peer is None or self.leaving.done() or self.lost.done():
             return False
-        return self._wire.open_streams < max(1, peer.limits.max_streams - RESERVED_STREAMS)
+        # More than this side has credit for is not opened, whatever the relay would take.
+        most = min(peer.limits.max_streams, MAX_STREAMS) - RESERVED_STREAMS
+        return self._wire.open_streams < max(1, most)
 
     @property
     def max_body(self) -> int:
         """The largest body that the relay takes, in bytes."""
         return self._wire.peer.limits.max_body if self._wire.peer is not None else 0
 
-    def request(self, head: RequestHead, body: bytes) -> Stream:
-        """Open a request and queue its body. Raises SluiceError when no stream is to be had, SessionLost."""
+    def request(self, head: RequestHead, body: bytes | Iterable[bytes]) -> Stream:
+        """Open a request and send its body, as fast as the relay takes it and never more than that at once.
+
+        `body`: the bytes, or chunks of them, which are not copied until their turn comes. Raises SluiceError
+        when no stream is to be had, SessionLost.
+        """
         stream = self._track(self._wire.open_request(head))
-        self._wire.send_data(stream.number, body)
-        self._wire.send_end(stream.number)
+        number = stream.number
+        chunks = (body,) if isinstance(body, bytes) else body
+        if head.length <= UPLOAD_PIECE:
+            self._wire.send_data(number, b"".join(chunks))
+            self._wire.send_end(number)
+        else:
+            upload = Upload(chunks)
+            if not self._fill(number, upload):
+                self._uploads[number] = upload
         self._flush_soon()
         return stream
+
+    def _fill(self, number: int, upload: Upload) -> bool:
+        """Queue as much of a body as may wait; return whether that was all of it."""
+        wire = self._wire
+        while wire.pending(number) <= UPLOAD_QUEUE - UPLOAD_PIECE:
+            piece = upload.piece()
+            if not piece:
+                wire.send_end(number)
+                return True
+            wire.send_data(number, piece)
+        return False
+
+    def _fill_all(self) -> None:
+        """Refill the queues of all bodies on their way."""
+        for number in [number for number, upload in self._uploads.items() if self._fill(number, upload)]:
+            del self._uploads[number]
 
     async def models(self) -> ModelsAnswer:
         """Ask for the models. Raises SluiceError, SessionLost, RecordError, TimeoutError."""
@@ -302,6 +371,7 @@ class Session:
 
     def forget(self, number: int) -> None:
         """Cancel a stream if it is not over; its handler wants nothing more of it."""
+        self._uploads.pop(number, None)
         if self._streams.pop(number, None) is not None and self._do(self._wire.cancel, number):
             self._flush_soon()
         if not self._streams:
@@ -330,11 +400,13 @@ class Session:
         self._flush_due = False
         if self.lost.done():
             return
-        while self._wire.has_data() and self._transport.can_write():
-            data = self._wire.data_to_send()
-            if not data:
-                return
-            self._transport.write(data)
+        wire, transport = self._wire, self._transport
+        while wire.has_data() and transport.can_write():
+            data = wire.data_to_send(WRITE_SIZE)
+            if data:
+                transport.write(data)
+            if self._uploads:
+                self._fill_all()
 
     # --- bytes in: the transport's receiver -----------------------------------------------------------------
 
@@ -379,14 +451,24 @@ class Session:
             stream.received(event.data)
 
     def _on_ended(self, event: events.StreamEnded) -> None:
+        # An answer that is complete before the body: the wire has cancelled what remains.
+        self._uploads.pop(event.stream, None)
         stream = self._streams.get(event.stream)
         if stream is not None:
             stream.ended()
 
     def _on_failed(self, event: events.StreamFailed) -> None:
+        self._uploads.pop(event.stream, None)
         stream = self._streams.get(event.stream)
         if stream is not None:
             stream.failed(_relay_error(event.error))
+
+    def _sweep(self) -> None:
+        """Give up waits that took too long."""
+        self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)
+        now = time.monotonic()
+        for stream in self._streams.values():
+            stream.expire(now)
 
     def _on_pong(self, event: events.PongReceived) -> None:
         waiting = self._pongs.get(event.payload)
@@ -401,7 +483,10 @@ class Session:
             self.leaving.set_result(event.code)
 
 
-def _relay_error(error: ErrorHead) -> SluiceError:
+def _relay_error(error: ErrorHead) -> SluiceError | SessionLost:
+    if error.code == "cluster_unreachable":
+        # It crossed the relay's go-away: nothing of it was done, and another session may take it.
+        return SessionLost("the relay takes no new requests on this session")
     return SluiceError(error.code, error.message, retry_after=error.retry_after)
 
 

@@ -1,26 +1,21 @@
-"""The SSH transport: paramiko, in threads of its own.
+"""The SSH transport: OpenSSH's own client as a child process, its standard input and output one socket.
 
-One connection has three threads: paramiko's own (socket and decryption), a reader that hands bytes to the
-event loop, and a writer that encrypts what the event loop left for it. The event loop never waits for any of
-them, and each of the two hand-overs is bounded in bytes.
+The cryptography runs in the child, beside the event loop and not under its interpreter lock. Everything the
+child may do is on its command line; it reads no configuration of its own, asks nobody, and knows no agent.
 """
 
 from __future__ import annotations
 
 import asyncio
-import collections
 import contextlib
 import logging
+import re
 import socket
-import threading
-import time
-from collections.abc import Callable, Sequence
-
-import paramiko
+from asyncio.subprocess import Process
+from typing import cast
 
 from sluice.proxy.config import ClusterConfig
 from sluice.proxy.transport import (
-    READ_BUFFER,
     WRITE_BUFFER,
     AuthenticationFailed,
     HostKeyChanged,
@@ -30,352 +25,282 @@ from sluice.proxy.transport import (
 
 log = logging.getLogger("sluice.proxy.ssh")
 
+PROGRAM = "ssh"
 # Any word would do: the login node's ForceCommand decides what runs.
 COMMAND = "relay"
 PREFERRED_CIPHER = "aes128-gcm@openssh.com"
-READ_SIZE = 64 * 1024
-# How long a thread sleeps in paramiko before it looks at standard error and at whether it is still wanted.
-THREAD_TICK = 5.0
-EXIT_STATUS_WAIT = 1.0
-# Of what the far side says on standard error, this much is logged over a connection's life.
+READ_BUFFER = 128 * 1024
+# How long the child may take to end and to say why, once its connection is over (seconds).
+LAST_WORDS_SECONDS = 1.0
+# Of what the child says before it is through, this much is kept to name the cause; and of what the far side
+# says on standard error, this much is logged over a connection's life.
+MAX_STDERR_KEPT = 8192
 MAX_STDERR_LOGGED = 2000
-# paramiko keeps 64 bytes of a packet to itself.
-SEND_SIZE = 32 * 1024 - 64
+# What ssh ends with for faults of its own; a lower status is the relay's.
+SSH_FAULT = 255
+
+_OPTIONS = (
+    "BatchMode=yes",
+    "PreferredAuthentications=publickey",
+    "IdentitiesOnly=yes",
+    "IdentityAgent=none",
+    "StrictHostKeyChecking=yes",
+    "GlobalKnownHostsFile=/dev/null",
+    "UpdateHostKeys=no",
+    "VerifyHostKeyDNS=no",
+    "ControlMaster=no",
+    "ControlPath=none",
+    "PermitLocalCommand=no",
+    f"Ciphers=^{PREFERRED_CIPHER}",
+    # The default marks a session without a terminal as bulk traffic, which networks may put last.
+    "IPQoS=none",
+    # Says when it is through, and what is wrong with a host key.
+    "LogLevel=VERBOSE",
+)
+# Nothing of the proxy's own environment; English, for what is read from standard error.
+_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}
+_THROUGH = b"Authenticated to "
+# What ssh counts at its end.
+_STATISTICS = (b"Transferred: ", b"Bytes per second: ")
+_FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
 
 
-def silence_paramiko() -> None:
-    """Turn paramiko's own logging off: its lines quote the other side. The session logs what matters."""
-    logging.getLogger("paramiko").setLevel(logging.CRITICAL + 1)
-
-
-class SshTransport:
+class SshTransport(asyncio.BufferedProtocol):
     """One SSH connection with its one channel, as `sluice.proxy.transport.Transport` describes."""
 
     def __init__(self, config: ClusterConfig) -> None:
         self._config = config
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._receiver: Receiver | None = None
-        self._connected: asyncio.Future[None] | None = None
-        self._lock = threading.Condition()
-        self._inbox: collections.deque[bytes] = collections.deque()
-        self._inbox_bytes = 0
-        self._delivery_due = False
-        self._outbox: collections.deque[bytes] = collections.deque()
-        self._outbox_bytes = 0
-        self._wants_room = False
+        self._process: Process | None = None
+        self._transport: asyncio.Transport | None = None
+        self._buffer = bytearray(READ_BUFFER)
+        self._view = memoryview(self._buffer)
+        self._paused = False
+        self._connected = False
+        self._ended = False
         self._closed = False
-        self._lost = False
-        self._socket: socket.socket | None = None
-        self._stderr_logged = 0
+        self._through = asyncio.Event()
+        self._said = bytearray()
+        self._logged = 0
+        self._listening: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
 
-    # --- On the event loop's thread -----------------------------------------------------------------------
+    # --- what the session asks ----------------------------------------------------------------------------
 
     async def connect(self, receiver: Receiver) -> None:
         """Connect, check the host key, authenticate and start the relay, or raise TransportError."""
-        self._loop = asyncio.get_running_loop()
+        # From now on: the relay's first bytes may come before ssh's own word is read.
         self._receiver = receiver
-        self._connected = self._loop.create_future()
-        threading.Thread(target=self._run, name=f"ssh-{self._config.name}", daemon=True).start()
         try:
-            await self._connected
-        except asyncio.CancelledError:
+            self._process = await self._spawn()
+            self._listening = asyncio.create_task(self._listen(self._process))
+            await self._until_through(self._process)
+        except BaseException:
             self.close()
             raise
+        log.info("ssh connection made", extra={"cluster": self._config.name})
+        self._connected = True
+        if self._ended:
+            self._say_lost()
 
     def can_write(self) -> bool:
         """Return whether the buffer has room. If not, `writable` follows."""
-        with self._lock:
-            if self._outbox_bytes < WRITE_BUFFER:
-                return True
-            self._wants_room = True
-            return False
+        return not self._paused
 
     def write(self, data: bytes) -> None:
-        """Leave bytes for the writer's thread."""
-        with self._lock:
-            if self._closed:
-                return
-            self._outbox.append(data)
-            self._outbox_bytes += len(data)
-            self._lock.notify_all()
+        """Hand bytes to the child, or to the buffer before it."""
+        if self._transport is not None:
+            self._transport.write(data)
 
     def close(self) -> None:
-        """Let go of the connection. The threads end by themselves, within THREAD_TICK."""
-        with self._lock:
-            self._closed = True
-            self._lock.notify_all()
-            connection = self._socket
-        if connection is not None:
-            _shut(connection)
+        """Let go of the connection and end the child."""
+        self._closed = True
+        if self._transport is not None:
+            self._transport.abort()
+        if self._process is not None:
+            _end(self._process)
 
-    def _deliver(self) -> None:
-        with self._lock:
-            chunks = list(self._inbox)
-            self._inbox.clear()
-            self._inbox_bytes = 0
-            self._delivery_due = False
-            self._lock.notify_all()
-        receiver = self._receiver
-        if receiver is None or self._lost:
+    # --- the child ----------------------------------------------------------------------------------------
+
+    async def _spawn(self) -> Process:
+        """Start the child with one end of a pair of sockets; keep the other."""
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *arguments(self._config),
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
+                stderr=asyncio.subprocess.PIPE,
+                env=_ENVIRONMENT,
+                # A session of its own: what a terminal sends to the proxy does not end its connections.
+                start_new_session=True,
+            )
+        except OSError as error:
+            ours.close()
+            raise TransportError(
+                f"the program {PROGRAM} cannot be started ({error.strerror}); install the OpenSSH client"
+            ) from None
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        await asyncio.get_running_loop().create_connection(lambda: self, sock=ours)
+        return process
+
+    async def _until_through(self, process: Process) -> None:
+        """Wait until the key was taken. Raises TransportError when it was not, or not in time."""
+        through = asyncio.create_task(self._through.wait())
+        ended = asyncio.create_task(process.wait())
+        try:
+            # The child has a limit of its own for the network; this one holds for the whole handshake.
+            await asyncio.wait(
+                (through, ended),
+                timeout=self._config.connect_timeout + LAST_WORDS_SECONDS,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        finally:
+            through.cancel()
+            ended.cancel()
+        if process.returncode is not None:
+            await self._last_words()
+        if self._through.is_set():
             return
-        for chunk in chunks:
-            receiver.data_received(chunk)
+        if process.returncode is None:
+            raise TransportError(
+                f"{self._config.host} broke off the SSH handshake: it took longer than "
+                f"{self._config.connect_timeout:g} s"
+            )
+        raise refusal(self._said.decode("utf-8", "replace"), self._config)
 
-    def _announce_room(self) -> None:
-        if self._receiver is not None and not self._lost:
+    async def _listen(self, process: Process) -> None:
+        """Empty the child's standard error: its own words first, the far side's once it is through."""
+        stream = process.stderr
+        while stream is not None and (text := await stream.read(4096)):
+            if self._through.is_set():
+                self._log(text)
+                continue
+            self._said += text[: MAX_STDERR_KEPT - len(self._said)]
+            if _THROUGH in self._said:
+                self._through.set()
+
+    def _log(self, text: bytes) -> None:
+        room = MAX_STDERR_LOGGED - self._logged
+        if room > 0 and not self._closed and not text.startswith(_STATISTICS):
+            self._logged += len(text)
+            log.warning(
+                "said on standard error: %s", _printable(text[:room]), extra={"cluster": self._config.name}
+            )
+
+    async def _last_words(self) -> None:
+        """Wait, not for long, until standard error is read to its end."""
+        if self._listening is not None:
+            await asyncio.wait((self._listening,), timeout=LAST_WORDS_SECONDS)
+
+    # --- from the event loop --------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take our end of the pair."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=WRITE_BUFFER)
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        """Lend the one buffer that everything is read into."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Hand on what came."""
+        if self._receiver is not None and not self._closed:
+            self._receiver.data_received(bytes(self._view[:nbytes]))
+
+    def pause_writing(self) -> None:
+        """Note that the buffer is full."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """Note that it has room again."""
+        self._paused = False
+        if self._receiver is not None and not self._closed:
             self._receiver.writable()
 
-    def _settle_connect(self, error: TransportError | None) -> None:
-        if self._connected is None or self._connected.done():
-            return
-        if error is None:
-            self._connected.set_result(None)
-        else:
-            self._lost = True
-            self._connected.set_exception(error)
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Learn that the child has let go of its end."""
+        self._ended = True
+        if self._connected:
+            self._say_lost()
 
-    def _lose(self, error: TransportError) -> None:
-        if self._lost:
-            return
-        self._lost = True
-        if self._receiver is not None:
-            self._receiver.connection_lost(error)
+    def _say_lost(self) -> None:
+        if self._ending is None:
+            self._ending = asyncio.create_task(self._tell_ending())
 
-    # --- On threads of our own ----------------------------------------------------------------------------
-
-    def _call(self, function: Callable[..., None], *arguments: object) -> None:
-        if self._loop is None:
+    async def _tell_ending(self) -> None:
+        """Say how it ended; the child's exit status may come a moment after its last byte."""
+        process, receiver = self._process, self._receiver
+        if process is None or receiver is None:
             return
-        try:
-            self._loop.call_soon_threadsafe(function, *arguments)
-        except RuntimeError:
-            self.close()  # the loop is gone, and with it everybody who could listen
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS_SECONDS):
+                await process.wait()
+        status = process.returncode
+        _end(process)
+        receiver.connection_lost(TransportError(_ending(status)))
 
-    def _run(self) -> None:
-        """Connect, then read until the end; the reader's thread."""
-        try:
-            client, channel = self._open()
-        except TransportError as error:
-            self._call(self._settle_connect, error)
-            return
-        writer = threading.Thread(
-            target=self._write_all, args=(channel,), name=f"ssh-write-{self._config.name}", daemon=True
+
+def arguments(config: ClusterConfig) -> list[str]:
+    """Return the child's command line. It names files and no secret."""
+    options = (
+        *_OPTIONS,
+        f"UserKnownHostsFile={config.known_hosts}",
+        f"ConnectTimeout={max(1, round(config.connect_timeout))}",
+    )
+    found = [PROGRAM, "-F", "none", "-T", "-a", "-x", "-i", config.key_file, "-p", str(config.port)]
+    for option in options:
+        found += ["-o", option]
+    return [*found, "--", f"{config.user}@{config.host}", COMMAND]
+
+
+def refusal(said: str, config: ClusterConfig) -> TransportError:
+    """Return the error that names why there is no connection; `said` is what ssh wrote about it."""
+    if "host key is known for" in said:
+        return HostKeyChanged(
+            f"{config.known_hosts} pins no host key for {config.host}:{config.port}; "
+            "run the playbook to pin one"
         )
-        writer.start()
-        self._call(self._settle_connect, None)
-        reason = "the connection ended in a fault of ours"
-        try:
-            reason = self._read_all(channel)
-        finally:
-            self.close()
-            self._call(self._deliver)
-            self._call(self._lose, TransportError(reason))
-            client.close()
-
-    def _open(self) -> tuple[paramiko.Transport, paramiko.Channel]:
-        config = self._config
-        pinned = _pinned_keys(config)
-        key = _private_key(config)
-        connection = self._connect_socket()
-        try:
-            client = paramiko.Transport(connection)
-            try:
-                return client, self._handshake(client, pinned, key)
-            except BaseException:
-                client.close()
-                raise
-        except BaseException:
-            connection.close()
-            raise
-
-    def _connect_socket(self) -> socket.socket:
-        config = self._config
-        try:
-            connection = socket.create_connection((config.host, config.port), timeout=config.connect_timeout)
-        except OSError as error:
-            raise TransportError(
-                f"{config.host}:{config.port} cannot be reached ({error.strerror or type(error).__name__})"
-            ) from None
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        with self._lock:
-            self._socket = connection
-            closed = self._closed
-        if closed:
-            connection.close()
-            raise TransportError("the connection is no longer wanted")
-        return connection
-
-    def _handshake(
-        self, client: paramiko.Transport, pinned: dict[str, paramiko.PKey], key: paramiko.PKey
-    ) -> paramiko.Channel:
-        config = self._config
-        client.banner_timeout = config.connect_timeout
-        client.handshake_timeout = config.connect_timeout
-        client.auth_timeout = config.connect_timeout
-        _prefer(client, pinned)
-        try:
-            client.start_client(timeout=config.connect_timeout)
-            _check_host_key(client, pinned, config)
-            if client.auth_publickey(config.user, key):
-                raise AuthenticationFailed(f"{config.host} wants more than the key of {config.user}")
-            channel = client.open_session(timeout=config.connect_timeout)
-            channel.settimeout(config.connect_timeout)
-            channel.exec_command(COMMAND)
-        except paramiko.AuthenticationException:
-            raise AuthenticationFailed(
-                f"{config.host} does not accept the key in {config.key_file} for {config.user}"
-            ) from None
-        except (paramiko.SSHException, OSError, EOFError) as error:
-            raise TransportError(
-                f"{config.host} broke off the SSH handshake ({type(error).__name__})"
-            ) from None
-        channel.settimeout(THREAD_TICK)
-        cipher = getattr(client, "remote_cipher", "")
-        log.info("ssh connection made", extra={"cluster": config.name, "cipher": cipher})
-        return channel
-
-    def _read_all(self, channel: paramiko.Channel) -> str:
-        """Hand over what comes until nothing more does; return why."""
-        while True:
-            try:
-                data = channel.recv(READ_SIZE)
-            except TimeoutError:
-                data = None
-            except (OSError, EOFError, paramiko.SSHException) as error:
-                return f"reading failed ({type(error).__name__})"
-            self._log_stderr(channel)
-            if data == b"":
-                return _ending(channel)
-            if data is not None:
-                self._hand_over(data)
-            with self._lock:
-                if self._closed:
-                    return "closed by us"
-
-    def _hand_over(self, data: bytes) -> None:
-        with self._lock:
-            while self._inbox_bytes >= READ_BUFFER and not self._closed:
-                self._lock.wait(THREAD_TICK)
-            self._inbox.append(data)
-            self._inbox_bytes += len(data)
-            due, self._delivery_due = self._delivery_due, True
-        if not due:
-            self._call(self._deliver)
-
-    def _log_stderr(self, channel: paramiko.Channel) -> None:
-        """Empty standard error: it shares the channel's window and would stop the relay when full."""
-        while channel.recv_stderr_ready():
-            text = channel.recv_stderr(4096)
-            room = MAX_STDERR_LOGGED - self._stderr_logged
-            if room > 0 and text:
-                self._stderr_logged += len(text)
-                line = "".join(
-                    char if char.isprintable() else " " for char in text[:room].decode("utf-8", "replace")
-                )
-                log.warning("the login node says: %s", line.strip(), extra={"cluster": self._config.name})
-
-    def _write_all(self, channel: paramiko.Channel) -> None:
-        """Send what the event loop leaves, until the connection is closed; the writer's thread."""
-        while True:
-            with self._lock:
-                while not self._outbox and not self._closed:
-                    self._lock.wait(THREAD_TICK)
-                if self._closed:
-                    return
-                data = b"".join(self._outbox)
-                self._outbox.clear()
-            if not self._send(channel, data):
-                self.close()
-                return
-            with self._lock:
-                self._outbox_bytes -= len(data)
-                announce = self._wants_room and self._outbox_bytes < WRITE_BUFFER
-                if announce:
-                    self._wants_room = False
-            if announce:
-                self._call(self._announce_room)
-
-    def _send(self, channel: paramiko.Channel, data: bytes) -> bool:
-        at = 0
-        while at < len(data):
-            try:
-                sent = channel.send(data[at : at + SEND_SIZE])
-            except TimeoutError:
-                with self._lock:
-                    if self._closed:
-                        return False
-                continue
-            except (OSError, EOFError, paramiko.SSHException):
-                return False
-            if sent == 0:
-                return False
-            at += sent
-        return True
+    if "Host key verification failed" in said:
+        shown = _FINGERPRINT.search(said)
+        return HostKeyChanged(
+            f"{config.host} shows the host key {shown[0] if shown else '(not told)'}, which is not the one "
+            f"pinned in {config.known_hosts}; if the key was replaced on purpose, pin the new one with the "
+            "playbook"
+        )
+    if key := _line(said, "Load key ", f"Identity file {config.key_file} "):
+        return AuthenticationFailed(f"{config.key_file} cannot be used as a key: {key}")
+    if _line(said, "Permission denied ("):
+        return AuthenticationFailed(
+            f"{config.host} does not accept the key in {config.key_file} for {config.user}"
+        )
+    if unreachable := _line(said, "ssh: connect to host ", "ssh: Could not resolve hostname "):
+        return TransportError(f"{config.host}:{config.port} cannot be reached: {unreachable}")
+    return TransportError(f"{config.host} broke off the SSH handshake: {_line(said, '') or 'without a word'}")
 
 
-def _shut(connection: socket.socket) -> None:
-    with contextlib.suppress(OSError):  # not connected any more, or closed by its thread already
-        connection.shutdown(socket.SHUT_RDWR)
+def _line(said: str, *words: str) -> str:
+    """Return the last line that has one of the words in it, fit for a log."""
+    lines = [line for line in said.splitlines() if line.strip() and any(word in line for word in words)]
+    return _printable(lines[-1].encode())[:200] if lines else ""
 
 
-def _ending(channel: paramiko.Channel) -> str:
-    """Say how the far side ended; its exit status may come a moment after its last byte."""
-    deadline = time.monotonic() + EXIT_STATUS_WAIT
-    while not channel.exit_status_ready() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    status = channel.recv_exit_status() if channel.exit_status_ready() else -1
-    if status < 0:
+def _printable(text: bytes) -> str:
+    return "".join(char if char.isprintable() else " " for char in text.decode("utf-8", "replace")).strip()
+
+
+def _ending(status: int | None) -> str:
+    if status is None or status == SSH_FAULT or status < 0:
         return "the connection was cut"
     return f"the relay ended with status {status}; the login node's system log says why"
 
 
-def _pinned_keys(config: ClusterConfig) -> dict[str, paramiko.PKey]:
-    """Return the host keys pinned for this host, by type; read anew for each connection."""
-    name = config.host if config.port == 22 else f"[{config.host}]:{config.port}"
-    try:
-        known = paramiko.HostKeys(config.known_hosts)
-    except (OSError, paramiko.SSHException) as error:
-        raise HostKeyChanged(f"{config.known_hosts} cannot be read ({type(error).__name__})") from None
-    found = known.lookup(name)
-    if not found:
-        raise HostKeyChanged(f"{config.known_hosts} pins no host key for {name}; run the playbook to pin one")
-    return dict(found.items())
-
-
-def _private_key(config: ClusterConfig) -> paramiko.PKey:
-    try:
-        return paramiko.PKey.from_path(config.key_file)
-    except (OSError, ValueError, paramiko.SSHException, paramiko.pkey.UnknownKeyType) as error:
-        raise AuthenticationFailed(
-            f"{config.key_file} cannot be used as a key ({type(error).__name__})"
-        ) from None
-
-
-def _prefer(client: paramiko.Transport, pinned: dict[str, paramiko.PKey]) -> None:
-    """Put the cheap cipher first, and host keys of the pinned types before others."""
-    options = client.get_security_options()
-    options.ciphers = _first(options.ciphers, [PREFERRED_CIPHER])
-    wanted = [name for kind in pinned for name in _signatures(kind)]
-    options.key_types = _first(options.key_types, wanted)
-
-
-def _signatures(kind: str) -> list[str]:
-    return ["rsa-sha2-512", "rsa-sha2-256"] if kind == "ssh-rsa" else [kind]
-
-
-def _first(offered: Sequence[str], wanted: list[str]) -> tuple[str, ...]:
-    preferred = [name for name in wanted if name in offered]
-    return (*preferred, *(name for name in offered if name not in preferred))
-
-
-def _check_host_key(
-    client: paramiko.Transport, pinned: dict[str, paramiko.PKey], config: ClusterConfig
-) -> None:
-    shown = client.get_remote_server_key()
-    expected = pinned.get(shown.get_name())
-    if expected is None or expected.asbytes() != shown.asbytes():
-        raise HostKeyChanged(
-            f"{config.host} shows the host key {shown.fingerprint}, which is not the one pinned in "
-            f"{config.known_hosts}; if the key was replaced on purpose, pin the new one with the playbook"
-        )
+def _end(process: Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()

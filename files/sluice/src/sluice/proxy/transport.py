@@ -1,7 +1,7 @@
 """What a session needs of the bytes below it, and how such a connection can fail.
 
-A transport carries bytes both ways between this process and one relay. It may use threads; its receiver is
-only ever called on the event loop's thread.
+A transport carries bytes both ways between this process and one relay. Everything happens on the event
+loop's thread.
 """
 
 from __future__ import annotations
@@ -10,10 +10,7 @@ from typing import Callable, Protocol
 
 # A transport takes this many bytes before it asks for patience: what waits beyond stays in the wire's
 # queues, where streams take turns.
-WRITE_BUFFER = 256 * 1024
-
-# What a transport may hand over before the event loop has taken it.
-READ_BUFFER = 1024 * 1024
+WRITE_BUFFER = 64 * 1024
 
 
 class TransportError(Exception):
@@ -38,7 +35,7 @@ class AuthenticationFailed(TransportError):
 
 
 class Receiver(Protocol):
-    """Takes what a transport brings; called on the event loop's thread."""
+    """Takes what a transport brings."""
 
     def data_received(self, data: bytes) -> None:
         """Take bytes in order."""
