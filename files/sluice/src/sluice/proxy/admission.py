@@ -1,0 +1,419 @@
+"""Which requests go to a model's instances now, and which wait: decisions only, times are handed in.
+
+A model's `Queue` knows how many requests its instances take at once, by cluster. Whoever comes while there is
+room and nobody waits goes at once. Of those who wait the next one is chosen by, in this order:
+
+1. class: interactive before api before batch. A class that waits and got nothing for AGEING seconds gets the
+   next slot, so that batch goes on, slowly, however busy the others are.
+2. fairness: the user with the fewest requests running; of equals, the one whose turn it is. Each user's n-th
+   request stands with the others' n-th, so one who has 500 on their way, running or waiting, delays the first
+   of another by one service time at most.
+3. age: who came first.
+
+A ticket that is put back (its cluster had no room after all) keeps its age and stands before its user's
+others.
+"""
+
+from __future__ import annotations
+
+import collections
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from sluice.records import CLASSES
+
+# A class that waits and was passed over for this long gets the next slot (seconds).
+AGEING = 10.0
+# Of each new service time, this much goes into the mean.
+NEWEST = 0.1
+# A cluster that had no room for a request is tried with one more after this many seconds; the time doubles,
+# up to the longest, while that fails.
+SETBACK = 0.5
+LONGEST_SETBACK = 8.0
+# A ticket put back this often is not put back again.
+MOST_RETURNS = 40
+
+
+class State(enum.Enum):
+    """Where a ticket stands. From the last four it does not come back."""
+
+    WAITING = "waiting"
+    ADMITTED = "admitted"
+    DONE = "done"
+    EXPIRED = "expired"
+    REFUSED = "refused"
+    WITHDRAWN = "withdrawn"
+
+
+class Refused(Exception):
+    """A ticket cannot be taken; `reason` is `queue_full`, `user_full` or `too_late`.
+
+    `expected`: the seconds that it would have to wait, None where that is not known.
+    """
+
+    def __init__(self, reason: str, expected: float | None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.expected = expected
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How many tickets may wait: `length` in all, `per_user` of one user."""
+
+    length: int
+    per_user: int
+
+
+class Ticket:
+    """One request. `deadline`: until when it may wait. `place`: the cluster that it is admitted to."""
+
+    __slots__ = ("admitted", "deadline", "entered", "place", "rank", "returns", "state", "user")
+
+    def __init__(self, user: str, class_: str, now: float, deadline: float) -> None:
+        self.user = user
+        self.rank = CLASSES.index(class_)
+        self.entered = now
+        self.deadline = deadline
+        self.admitted = 0.0
+        self.place = ""
+        self.returns = 0
+        self.state = State.WAITING
+
+
+T = TypeVar("T", bound=Ticket)
+
+
+class _User(Generic[T]):
+    """What one user has running and waiting; a lane for each class, oldest first.
+
+    `turn`: the round in which the user may go next. Whoever is new takes part in the present round, and who
+    has gone in it waits for the next, even after going away for a moment: else some who come and go could
+    keep out those who stay.
+    """
+
+    __slots__ = ("lanes", "running", "turn", "waiting")
+
+    def __init__(self) -> None:
+        self.running = 0
+        self.turn = 0
+        self.waiting = 0
+        self.lanes: tuple[collections.deque[T], ...] = tuple(collections.deque() for _ in CLASSES)
+
+
+class _Place:
+    """One cluster's room for the model.
+
+    After a setback it counts as full, with one more request tried as each `step` passes: others may be using
+    the cluster, and how much of it they use nobody tells.
+    """
+
+    __slots__ = ("base", "capacity", "running", "since", "step")
+
+    def __init__(self) -> None:
+        self.capacity = 0
+        self.running = 0
+        self.base: int | None = None
+        self.since = 0.0
+        self.step = SETBACK
+
+    def has_room(self, now: float) -> bool:
+        """Whether one more request may go there."""
+        if self.running >= self.capacity:
+            return False
+        if self.base is None:
+            return True
+        allowed = self.base + int((now - self.since) / self.step)
+        if allowed >= self.capacity:
+            self.base, self.step = None, SETBACK
+        return self.running < allowed
+
+    def set_back(self, admitted: float, now: float) -> None:
+        """Learn that a request admitted at `admitted` found no room."""
+        # Several that were sent together and come back together are one setback.
+        if self.base is not None and admitted >= self.since:
+            self.step = min(self.step * 2, LONGEST_SETBACK)
+        self.base, self.since = self.running, now
+
+
+class Queue(Generic[T]):
+    """One model's requests. Methods that may admit or end tickets return those whose state they changed.
+
+    After each of them, either nobody waits or there is no room.
+    """
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+        self._places: dict[str, _Place] = {}
+        self._users: dict[str, _User[T]] = {}
+        self._gone: dict[str, int] = {}
+        self._coming = 1
+        self._ready_at: float | None = None
+        self._round = 0
+        # Since when each class has been waiting for its next slot.
+        self._since = [0.0] * len(CLASSES)
+        self.waiting = [0] * len(CLASSES)
+        self.length = 0
+        self.service: float | None = None
+
+    # --- what the clusters have -----------------------------------------------------------------------------
+
+    @property
+    def capacity(self) -> int:
+        """How many requests the clusters take at once."""
+        return sum(place.capacity for place in self._places.values())
+
+    @property
+    def running(self) -> int:
+        """How many are admitted and not over."""
+        return sum(place.running for place in self._places.values())
+
+    def offer(
+        self, places: Sequence[tuple[str, int]], now: float, ready_at: float | None = None, coming: int = 1
+    ) -> list[T]:
+        """Learn the clusters' capacity, the preferred cluster first.
+
+        `ready_at`: when the first instance is expected, where there is none; it will take `coming` at once.
+        """
+        before, self._places = self._places, {}
+        for name, capacity in places:
+            place = before.pop(name) if name in before else _Place()
+            place.capacity = capacity
+            self._places[name] = place
+        for name, place in before.items():
+            if place.running:
+                place.capacity = 0
+                self._places[name] = place
+        self._ready_at, self._coming = ready_at, max(1, coming)
+        return self._fill(now) if self.length else []
+
+    # --- a ticket's life ------------------------------------------------------------------------------------
+
+    def enter(self, ticket: T, now: float) -> None:
+        """Admit a new ticket, or let it wait. Raises Refused."""
+        if not self.length:
+            place = self._room(now)
+            if place is not None:
+                self._admit(ticket, self._user(ticket.user), place, now)
+                return
+        user = self._user(ticket.user)
+        reason = self._reason_against(ticket, user, now)
+        if reason:
+            expected = self._expected(self._position(ticket, user), now)
+            self._forget(ticket.user, user)
+            ticket.state = State.REFUSED
+            raise Refused(reason, expected)
+        self._hold(ticket, user, now)
+
+    def leave(self, ticket: T, now: float) -> list[T]:
+        """End a ticket: one that waits is withdrawn, one that runs is done, any other has ended before."""
+        if ticket.state is State.WAITING:
+            self._remove(ticket, State.WITHDRAWN)
+            return []
+        if ticket.state is not State.ADMITTED:
+            return []
+        self._vacate(ticket)
+        ticket.state = State.DONE
+        self._forget(ticket.user, self._users[ticket.user])
+        took = now - ticket.admitted
+        self.service = took if self.service is None else self.service + NEWEST * (took - self.service)
+        return self._fill(now) if self.length else []
+
+    def put_back(self, ticket: T, now: float, *, full: bool = True) -> list[T]:
+        """Let an admitted ticket wait again, before its user's others.
+
+        `full`: its cluster had no room for it, so fewer are sent there for a while. A ticket that was put
+        back MOST_RETURNS times is refused.
+        """
+        place = self._vacate(ticket)
+        user = self._users[ticket.user]
+        if full:
+            place.set_back(ticket.admitted, now)
+        ticket.returns += 1
+        if ticket.returns > MOST_RETURNS:
+            ticket.state = State.REFUSED
+            self._forget(ticket.user, user)
+            return [ticket, *self._fill(now)]
+        self._hold(ticket, user, now, first=True)
+        return self._fill(now)
+
+    def tick(self, now: float) -> list[T]:
+        """Let time pass: end tickets whose deadline has come or cannot be met, admit where there is room."""
+        earliest = now
+        if self._ready_at is not None and not self.capacity:
+            earliest = max(now, self._ready_at)
+        late = [ticket for ticket in self.tickets() if ticket.deadline <= earliest]
+        for ticket in late:
+            self._remove(ticket, State.EXPIRED)
+        return late + self._fill(now)
+
+    def dismiss(self) -> list[T]:
+        """Refuse all that wait: there is nothing left to wait for."""
+        changed = self.tickets()
+        for ticket in changed:
+            self._remove(ticket, State.REFUSED)
+        return changed
+
+    # --- what is told of it ---------------------------------------------------------------------------------
+
+    def tickets(self) -> list[T]:
+        """Return all that wait, by user."""
+        return [ticket for user in self._users.values() for lane in user.lanes for ticket in lane]
+
+    def outlook(self, ticket: T, now: float) -> tuple[int, float | None]:
+        """Return a waiting ticket's position, from 1, and the seconds it may still wait, None if not known.
+
+        Both are estimates: they hold if nobody comes, leaves or gains a class meanwhile.
+        """
+        position = self._position(ticket, self._users[ticket.user])
+        return position, self._expected(position, now)
+
+    def newcomer(self, now: float) -> float | None:
+        """Return the seconds that a ticket behind all others would wait, None if not known."""
+        return self._expected(self.length + 1, now)
+
+    def _expected(self, position: int, now: float) -> float | None:
+        capacity = self.capacity
+        if capacity:
+            return None if self.service is None else position * self.service / capacity
+        if self._ready_at is None:
+            return None
+        rounds = (position - 1) // self._coming
+        return max(0.0, self._ready_at - now) + rounds * (self.service or 0.0)
+
+    def _position(self, ticket: T, own: _User[T]) -> int:
+        """Return 1 + how many go before `ticket`, if all that run now went on running."""
+        rank = ticket.rank
+        lane = own.lanes[rank]
+        before = lane.index(ticket) if ticket in lane else len(lane)
+        before += sum(len(lane) for lane in own.lanes[:rank])
+        mark = (max(own.turn, self._round) + before, ticket.entered)
+        ahead = before
+        earlier = True
+        for user in self._users.values():
+            if user is own:
+                earlier = False
+            elif user.waiting:
+                ahead += self._overtaking(user, rank, own.running + before, mark, earlier=earlier)
+        return ahead + 1
+
+    def _overtaking(
+        self, user: _User[T], rank: int, running: int, mark: tuple[int, float], *, earlier: bool
+    ) -> int:
+        """Return how many of `user`'s go before another's ticket of this rank.
+
+        That one goes when its user has `running` requests; `mark` (turn, age) and who came `earlier` decide
+        where this user has as many.
+        """
+        better = sum(len(lane) for lane in user.lanes[:rank])
+        lane = user.lanes[rank]
+        fewer = min(max(running - user.running - better, 0), len(lane))
+        if fewer < len(lane) and user.running + better + fewer == running:
+            own = (max(user.turn, self._round) + better + fewer, lane[fewer].entered)
+            fewer += own < mark or (earlier and own == mark)
+        return better + fewer
+
+    # --- inner workings -------------------------------------------------------------------------------------
+
+    def _user(self, name: str) -> _User[T]:
+        user = self._users.get(name)
+        if user is None:
+            user = self._users[name] = _User()
+            if self._gone:
+                user.turn = self._gone.pop(name, 0)
+        return user
+
+    def _forget(self, name: str, user: _User[T]) -> None:
+        """Let go of a user who has nothing here; while others wait, remember whose turn it is not."""
+        if user.running or user.waiting:
+            return
+        del self._users[name]
+        if not self.length or len(self._gone) >= self._bounds.length:
+            self._gone.clear()
+        if self.length and user.turn > self._round:
+            self._gone[name] = user.turn
+
+    def _reason_against(self, ticket: T, user: _User[T], now: float) -> str:
+        if self.length >= self._bounds.length:
+            return "queue_full"
+        if user.waiting >= self._bounds.per_user:
+            return "user_full"
+        expected = self._expected(self._position(ticket, user), now)
+        return "too_late" if now + (expected or 0.0) > ticket.deadline else ""
+
+    def _room(self, now: float) -> str | None:
+        """Return the first place with room."""
+        for name, place in self._places.items():
+            if place.has_room(now):
+                return name
+        return None
+
+    def _admit(self, ticket: T, user: _User[T], place: str, now: float) -> None:
+        self._places[place].running += 1
+        user.running += 1
+        self._round = max(self._round, user.turn)
+        user.turn = self._round + 1
+        ticket.state, ticket.place, ticket.admitted = State.ADMITTED, place, now
+
+    def _vacate(self, ticket: T) -> _Place:
+        place = self._places[ticket.place]
+        place.running -= 1
+        self._users[ticket.user].running -= 1
+        return place
+
+    def _hold(self, ticket: T, user: _User[T], now: float, *, first: bool = False) -> None:
+        lane = user.lanes[ticket.rank]
+        if first:
+            lane.appendleft(ticket)
+        else:
+            lane.append(ticket)
+        ticket.state = State.WAITING
+        if not self.waiting[ticket.rank]:
+            self._since[ticket.rank] = now
+        user.waiting += 1
+        self.waiting[ticket.rank] += 1
+        self.length += 1
+
+    def _remove(self, ticket: T, state: State) -> _User[T]:
+        """Take a waiting ticket out."""
+        user = self._users[ticket.user]
+        user.lanes[ticket.rank].remove(ticket)
+        ticket.state = state
+        user.waiting -= 1
+        self.waiting[ticket.rank] -= 1
+        self.length -= 1
+        if state is not State.ADMITTED:
+            self._forget(ticket.user, user)
+        return user
+
+    def _fill(self, now: float) -> list[T]:
+        """Admit while there is room and somebody waits."""
+        changed = []
+        while self.length and (place := self._room(now)) is not None:
+            rank = self._class(now)
+            ticket = self._first(rank)
+            user = self._remove(ticket, State.ADMITTED)
+            if ticket.deadline <= now:
+                ticket.state = State.EXPIRED
+                self._forget(ticket.user, user)
+            else:
+                self._admit(ticket, user, place, now)
+                self._since[rank] = now
+            changed.append(ticket)
+        return changed
+
+    def _class(self, now: float) -> int:
+        """Return the class whose turn it is: the highest that waits, or one that was passed over too long."""
+        waiting = [rank for rank, count in enumerate(self.waiting) if count]
+        aged = [rank for rank in waiting if now - self._since[rank] >= AGEING]
+        return min(aged, key=self._since.__getitem__) if aged else waiting[0]
+
+    def _first(self, rank: int) -> T:
+        """Return the first ticket of a class."""
+        users = [user for user in self._users.values() if user.lanes[rank]]
+        first = min(
+            users, key=lambda one: (one.running, max(one.turn, self._round), one.lanes[rank][0].entered)
+        )
+        return first.lanes[rank][0]
