@@ -75,6 +75,7 @@ class Plan:
     seconds: float
     grace: float = 30.0
     measure_from: float = 0.0  # token delays and latencies count from here on
+    measure_until: float = 1e9
     cpu: int = -1  # the processor to run on; -1: any
     seed: int = 1
 
@@ -401,6 +402,7 @@ class Run:
         self._sources = [Source(self, group, plan.target, context) for group in plan.groups]
         self._measured = self.began
         self._cpu = (0.0, 0)  # process time and tokens when measuring began
+        self._figures: Optional[tuple[float, float, int]] = None
 
     def run(self) -> dict[str, Any]:
         """Go through it; return the results."""
@@ -409,6 +411,7 @@ class Run:
             source.tally.samples.on = False
             source.start()
         at(self.began + self.plan.measure_from, self._measure)
+        at(self.began + self.plan.measure_until, self._measure_no_more)
         at(self.began + self.plan.seconds, self.finish)
         at(self.began, self._tell)
         self.loop.run()
@@ -427,6 +430,16 @@ class Run:
             source.tally.samples.on = True
         self._cpu = (time.process_time(), self._tokens())
         self._measured = time.monotonic()
+
+    def _measure_no_more(self) -> None:
+        for source in self._sources:
+            source.tally.samples.on = False
+        self._figures = self._spent()
+
+    def _spent(self) -> tuple[float, float, int]:
+        """Return seconds, CPU seconds and tokens since measuring began."""
+        cpu, tokens = self._cpu
+        return time.monotonic() - self._measured, time.process_time() - cpu, self._tokens() - tokens
 
     def _tokens(self) -> int:
         return sum(source.tally.samples.tokens for source in self._sources)
@@ -452,14 +465,14 @@ class Run:
         self.loop.at(time.monotonic() + REPORT_SECONDS, self._tell)
 
     def _result(self) -> dict[str, Any]:
-        spent, seconds = time.process_time() - self._cpu[0], time.monotonic() - self._measured
-        tokens = self._tokens() - self._cpu[1]
+        seconds, spent, tokens = self._figures or self._spent()
         self.ending = True
         for source in self._sources:
             source.stop()
         return {
             "groups": {source.group.name: source.tally.dump() for source in self._sources},
             "seconds": round(seconds, 3),
+            "measured_tokens": tokens,
             "cpu_seconds": round(spent, 4),
             "cpu_us_per_token": round(spent / tokens * 1e6, 2) if tokens else None,
         }
