@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import json
 import time
 from collections.abc import Awaitable, Callable
@@ -44,8 +45,13 @@ class Call:
         self.link = link
         self.stream = stream
         self.head = head
-        self.body = b""
+        self.parts: list[bytes] = []
         self.cancelled = asyncio.Event()
+
+    @property
+    def body(self) -> bytes:
+        """What has come of the body."""
+        return b"".join(self.parts)
 
     def start(self, status: int = 200, content_type: str = JSON, instance: str = "smol-0badcafe") -> None:
         """Begin the answer."""
@@ -94,6 +100,8 @@ class FakeRelay:
         self.refuse: TransportError | None = None
         self.limits = Limits()
         self.silent = False
+        # Whether bodies are taken as they come; if not, `FakeTransport.take` takes what has come.
+        self.takes = True
 
     def transport(self, config: ClusterConfig) -> FakeTransport:
         """Make the connection that a proxy asks for."""
@@ -117,6 +125,7 @@ class FakeTransport:
         self.closed = False
         self.received = 0
         self.granted = asyncio.Event()
+        self.untaken: collections.Counter[int] = collections.Counter()
 
     async def connect(self, receiver: Receiver) -> None:
         """Connect, or refuse as the test wants it."""
@@ -140,6 +149,13 @@ class FakeTransport:
             self._handle(event)
         self.pump()
         self.granted.set()
+
+    def take(self) -> None:
+        """Take what has come of all bodies, and grant as much again."""
+        for stream, size in self.untaken.items():
+            self.wire.consume(stream, size)
+        self.untaken.clear()
+        self.pump()
 
     def close(self) -> None:
         """End, from the proxy's side."""
@@ -172,8 +188,11 @@ class FakeTransport:
             call = self.calls[event.stream] = Call(self, event.stream, event.head)
             self.relay.calls.append(call)
         elif isinstance(event, events.DataReceived):
-            self.calls[event.stream].body += event.data
-            self.wire.consume(event.stream, len(event.data))
+            self.calls[event.stream].parts.append(event.data)
+            if self.relay.takes:
+                self.wire.consume(event.stream, len(event.data))
+            else:
+                self.untaken[event.stream] += len(event.data)
         elif isinstance(event, events.StreamEnded):
             self._start(self.relay.answer(self.calls[event.stream]))
         elif isinstance(event, events.StreamCancelled) and event.stream in self.calls:
