@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import signal
 import time
@@ -154,19 +153,20 @@ class _Exchange:
         gone = asyncio.ensure_future(self._reader.read(1))
         try:
             await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if not answer.done():
-                received.left = time.monotonic()
-                return
-            with contextlib.suppress(ConnectionError):
-                answer.result()
-                received.finished = True
-                return
+            if not answer.done() and not _came(gone):
+                raise ConnectionResetError
+            await answer
+            received.finished = True
+        except ConnectionError:
             received.left = time.monotonic()
-            raise ConnectionResetError
+            raise
         finally:
             for task in (answer, gone):
                 task.cancel()
             await asyncio.gather(answer, gone, return_exceptions=True)
+            if _came(gone):
+                # Not gone: on a kept connection that is the first byte of the next request.
+                self._http.receive_data(_came(gone))
 
     async def _answer(self, received: Received) -> None:
         if received.method == "GET":
@@ -268,6 +268,13 @@ class _Exchange:
         if data:
             self._writer.write(data)
             await self._writer.drain()
+
+
+def _came(reading: asyncio.Future[bytes]) -> bytes:
+    """Return what a read brought; b"" where the client has left."""
+    if not reading.done() or reading.cancelled() or reading.exception() is not None:
+        return b""
+    return reading.result()
 
 
 async def _run(args: argparse.Namespace) -> None:

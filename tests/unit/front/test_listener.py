@@ -1,420 +1,300 @@
-"""The front as a listener: a stub engine behind it, a TLS client before it, all in one event loop."""
+"""Connections to a front: who is let in, how many, and what they may ask."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
+import logging
 import ssl
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Optional
 
 import pytest
 
-from sluice import http1
-from sluice.front.config import EngineAddress, FrontConfig
+from sluice.front import listener as listener_module
 from sluice.front.identity import Identity, make
-from sluice.front.listener import ERROR_HEADER, Listener, bind
+from sluice.front.listener import MAX_STRANGERS, SPARE_STREAMS, bind
+from sluice.records import InstanceRequest
+from sluice.wire.connection import Connection, Role
+from sluice.wire.frames import FrameType, encode
+from sluice.wire.hello import Hello, Limits
+from sluice.wire.links import RELAY_FRONT
 from tests.fakes.engine import Behaviour, StubEngine
-
-REQUEST_ID = "req-" + "0" * 31 + "1"
-CHAT = "/v1/chat/completions"
+from tests.unit.front.bed import CHAT, REQUEST_ID, SECONDS, Answer, Bed, bed, chat, front, trusting, until
 
 
 @pytest.fixture(scope="module")
 def identity(tmp_path_factory: pytest.TempPathFactory) -> Identity:
-    private = tmp_path_factory.mktemp("private") / "front"
-    return make(private)
+    return make(tmp_path_factory.mktemp("private") / "front")
 
 
-def config(tmp_path: Path, concurrency: int = 4, max_body: int = 1 << 20) -> FrontConfig:
-    return FrontConfig(
-        engine=EngineAddress(str(tmp_path / "engine.sock")),
-        health_path="/health",
-        private_dir=tmp_path,
-        job_dir=tmp_path,
-        instance="model-0123abcd",
-        nonce="0123abcd",
-        job_id="1",
-        host="localhost",
-        ports=range(30000, 40000),
-        concurrency=concurrency,
-        max_body=max_body,
-    )
-
-
-class Bed:
-    """A running front; `port`, `key`."""
-
-    def __init__(self, listener: Listener, port: int) -> None:
-        self.listener = listener
-        self.port = port
-        self.key = listener.key
-
-    async def raw(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        return await asyncio.open_connection("127.0.0.1", self.port, ssl=context)
-
-    async def connect(self) -> http1.ClientConnection:
-        return http1.ClientConnection(*await self.raw())
-
-    async def ask(
-        self, method: str, path: str, body: Optional[bytes] = None, **headers: str
-    ) -> tuple[http1.Head, bytes]:
-        connection = await self.connect()
-        try:
-            return await self.exchange(connection, method, path, body, **headers)
-        finally:
-            connection.abort()
-
-    async def exchange(
-        self,
-        connection: http1.ClientConnection,
-        method: str,
-        path: str,
-        body: Optional[bytes] = None,
-        **headers: str,
-    ) -> tuple[http1.Head, bytes]:
-        sent = {"Host": "front", "Authorization": f"Bearer {self.key}"}
-        if body is not None:
-            sent["Content-Length"] = str(len(body))
-        sent.update({name.replace("_", "-"): value for name, value in headers.items()})
-        connection.start(method, path, [(name, value) for name, value in sent.items() if value])
-        if body:
-            await connection.send(body)
-        await connection.finish()
-        head = await connection.head(5)
-        answer = b""
-        part = await connection.data(5)
-        while part:
-            answer += part
-            part = await connection.data(5)
-        return head, answer
-
-
-@contextlib.asynccontextmanager
-async def front(
-    tmp_path: Path, identity: Identity, concurrency: int = 4, max_body: int = 1 << 20
-) -> AsyncIterator[Bed]:
-    listener = Listener(config(tmp_path, concurrency, max_body), identity)
-    port = await listener.start()
-    try:
-        yield Bed(listener, port)
-    finally:
-        listener.stop()
-        await asyncio.sleep(0.02)
-
-
-@contextlib.asynccontextmanager
-async def bed(
-    tmp_path: Path, identity: Identity, behaviour: Optional[Behaviour] = None, concurrency: int = 4
-) -> AsyncIterator[tuple[Bed, StubEngine]]:
+@pytest.mark.parametrize("key", ["", "x", "x" * 43, "X" * 5000])
+async def test_trying_without_the_key(tmp_path: Path, identity: Identity, key: str) -> None:
     async with (
-        StubEngine(behaviour or Behaviour(), tmp_path / "engine.sock") as engine,
-        front(tmp_path, identity, concurrency) as running,
+        StubEngine(Behaviour(), tmp_path / "engine.sock") as engine,
+        front(tmp_path, identity) as running,
     ):
-        yield running, engine
-
-
-def chat(stream: bool = False) -> bytes:
-    return json.dumps({"model": "m", "messages": [], "stream": stream}).encode()
-
-
-async def until(condition: object, seconds: float = 2.0) -> float:
-    """Wait until `condition()` holds; return how long it took."""
-    began = time.monotonic()
-    assert callable(condition)
-    while not condition():
-        assert time.monotonic() - began < seconds, "did not come true in time"
-        await asyncio.sleep(0.01)
-    return time.monotonic() - began
-
-
-async def test_passes_a_request_on_and_its_answer_back(tmp_path: Path, identity: Identity) -> None:
-    async with bed(tmp_path, identity) as (running, engine):
-        head, body = await running.ask("POST", CHAT, chat(), X_Request_Id=REQUEST_ID)
-    assert head.status == 200
-    assert head.media_type == "application/json"
-    assert json.loads(body)["choices"][0]["message"]["content"] == "ab " * 8
-    (received,) = engine.requests()
-    assert received.body == chat()
-
-
-async def test_forwards_only_the_headers_of_the_contract(tmp_path: Path, identity: Identity) -> None:
-    async with bed(tmp_path, identity) as (running, engine):
-        await running.ask("POST", CHAT, chat(), X_Request_Id=REQUEST_ID, Cookie="a=b", X_Forwarded_For="::1")
-    (received,) = engine.requests()
-    assert received.headers == {
-        "host": "engine",
-        "connection": "close",
-        "content-type": "application/json",
-        "content-length": str(len(chat())),
-        "x-request-id": REQUEST_ID,
-    }
-
-
-async def test_streams_events_as_they_come(tmp_path: Path, identity: Identity) -> None:
-    async with bed(tmp_path, identity, Behaviour(tokens=5, delay=0.05)) as (running, _):
-        connection = await running.connect()
-        connection.start("POST", CHAT, headers(running, len(chat(True))))
-        await connection.send(chat(True))
-        await connection.finish()
-        head = await connection.head(5)
-        first = await connection.data(5)
-        began = time.monotonic()
-        rest = b""
-        part = await connection.data(5)
-        while part:
-            rest += part
-            part = await connection.data(5)
-        took = time.monotonic() - began
-        connection.abort()
-    assert head.media_type == "text/event-stream"
-    assert first.count(b"data:") < 5
-    assert rest.endswith(b"data: [DONE]\n\n")
-    assert took > 0.1
-
-
-def headers(running: Bed, length: int) -> list[tuple[str, str]]:
-    return [
-        ("Host", "front"),
-        ("Authorization", f"Bearer {running.key}"),
-        ("Content-Length", str(length)),
-    ]
-
-
-async def test_serves_many_requests_on_one_connection(tmp_path: Path, identity: Identity) -> None:
-    async with bed(tmp_path, identity) as (running, engine):
-        connection = await running.connect()
-        for _ in range(5):
-            head, _body = await running.exchange(connection, "POST", CHAT, chat())
-            assert head.status == 200
-            assert connection.reusable()
-        connection.abort()
-    assert len(engine.requests()) == 5
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "status", "code"),
-    [
-        ("GET", "/", 404, "path_not_found"),
-        ("GET", "/v1/models", 404, "path_not_found"),
-        ("POST", "/v1/completions/", 404, "path_not_found"),
-        ("POST", "/v1/chat%2fcompletions", 404, "path_not_found"),
-        ("POST", "/v1/../v1/completions", 404, "path_not_found"),
-        ("POST", "//v1/completions", 404, "path_not_found"),
-        ("POST", "/v1/completions?a=b", 404, "path_not_found"),
-        ("POST", "http://front/v1/completions", 404, "path_not_found"),
-        ("POST", "/tokenize", 404, "path_not_found"),
-        ("GET", "/v1/completions", 405, "method_not_allowed"),
-        ("PUT", "/v1/completions", 405, "method_not_allowed"),
-        ("DELETE", "/health", 405, "method_not_allowed"),
-        ("OPTIONS", "/v1/completions", 405, "method_not_allowed"),
-    ],
-)
-async def test_trying_another_method_or_path(
-    tmp_path: Path, identity: Identity, method: str, path: str, status: int, code: str
-) -> None:
-    async with bed(tmp_path, identity) as (running, engine):
-        head, body = await running.ask(method, path)
-    assert head.status == status
-    assert json.loads(body)["error"]["code"] == code
-    assert head.headers[ERROR_HEADER.lower()] == code
+        relay = await running.connect(key)
+        await until(lambda: relay.why is not None)
+        assert relay.connection.peer is None, "a stranger learns not even the version"
     assert engine.received == []
 
 
-@pytest.mark.parametrize("authorization", ["", "Bearer", "Bearer wrong", "Basic abc", "bearer KEY"])
-@pytest.mark.parametrize("path", [CHAT, "/health", "/nowhere"])
-async def test_trying_without_the_key(
-    tmp_path: Path, identity: Identity, authorization: str, path: str
-) -> None:
-    async with bed(tmp_path, identity) as (running, engine):
-        given = authorization.replace("KEY", running.key)
-        head, body = await running.ask("POST", path, chat(), Authorization=given)
-    assert head.status == 401
-    assert json.loads(body)["error"]["code"] == "invalid_api_key"
-    assert engine.received == []
-
-
-async def test_the_key_is_checked_before_the_body_is_read(tmp_path: Path, identity: Identity) -> None:
-    async with bed(tmp_path, identity) as (running, _):
-        reader, writer = await running.raw()
-        writer.write(b"POST /v1/completions HTTP/1.1\r\nHost: front\r\nContent-Length: 1000\r\n\r\n")
-        line = await asyncio.wait_for(reader.readline(), 5)
-        writer.transport.abort()
-    assert line.split()[1] == b"401"
-
-
-@pytest.mark.parametrize(
-    ("extra", "status"),
-    [
-        (b"", 411),
-        (b"Transfer-Encoding: chunked\r\n", 411),
-        (b"Transfer-Encoding: chunked\r\nContent-Length: 3\r\n", 411),
-        (b"Content-Length: 99999999999\r\n", 413),
-        (b"Content-Length: -1\r\n", 400),
-        (b"Content-Length: 3\r\nContent-Length: 4\r\n", 400),
-        (b"Content-Length: 3\r\nX-Request-Id: evil\r\n", 400),
-        (b"Content-Length: 3\r\nX-Request-Id: \xff\r\n", 400),
-        (b"Authorization: Bearer x\r\nContent-Length: 3\r\n", 401),
-        (b"A b: c\r\n", 400),
-        (b"X: " + b"y" * 70000 + b"\r\n", 431),
-    ],
-)
-async def test_trying_a_malformed_head(tmp_path: Path, identity: Identity, extra: bytes, status: int) -> None:
-    async with bed(tmp_path, identity) as (running, engine):
-        reader, writer = await running.raw()
-        key = running.key.encode()
-        writer.write(
-            b"POST /v1/completions HTTP/1.1\r\nHost: front\r\nAuthorization: Bearer " + key + b"\r\n"
-        )
-        writer.write(extra + b"\r\n")
-        line = await asyncio.wait_for(reader.readline(), 5)
-        writer.transport.abort()
-    assert line.split()[1] == str(status).encode()
-    assert engine.received == []
-
-
-async def test_trying_http_1_0(tmp_path: Path, identity: Identity) -> None:
-    async with bed(tmp_path, identity) as (running, engine):
-        reader, writer = await running.raw()
-        writer.write(f"GET /health HTTP/1.0\r\nAuthorization: Bearer {running.key}\r\n\r\n".encode())
-        line = await asyncio.wait_for(reader.readline(), 5)
-        writer.transport.abort()
-    assert line.split()[1] == b"400"
-    assert engine.received == []
-
-
-async def test_health_is_the_engines(tmp_path: Path, identity: Identity) -> None:
-    async with bed(tmp_path, identity) as (running, _):
-        head, body = await running.ask("GET", "/health")
-    assert head.status == 200
-    assert json.loads(body)["status"] == "ok"
-
-
-async def test_health_is_503_while_the_engine_warms_up(tmp_path: Path, identity: Identity) -> None:
-    async with bed(tmp_path, identity, Behaviour(warm_up=60)) as (running, _):
-        head, _body = await running.ask("GET", "/health")
-    assert head.status == 503
-
-
-async def test_health_is_503_while_no_engine_listens(tmp_path: Path, identity: Identity) -> None:
+async def test_trying_the_key_in_capitals(tmp_path: Path, identity: Identity) -> None:
     async with front(tmp_path, identity) as running:
-        head, body = await running.ask("GET", "/health")
-        again, _ = await running.ask("POST", CHAT, chat())
-    assert (head.status, again.status) == (503, 503)
-    assert json.loads(body)["error"]["code"] == "no_instance"
+        relay = await running.connect(running.key.swapcase())
+        await until(lambda: relay.why is not None)
+        assert relay.connection.peer is None
 
 
-async def test_metrics_are_the_engines(tmp_path: Path, identity: Identity) -> None:
-    async with bed(tmp_path, identity) as (running, _):
-        head, body = await running.ask("GET", "/metrics")
-    assert head.status == 200
-    assert b"stub_requests" in body
-
-
-async def test_an_engines_refusal_passes_unmarked(tmp_path: Path, identity: Identity) -> None:
-    async with bed(tmp_path, identity, Behaviour(fault="refuse")) as (running, _):
-        head, body = await running.ask("POST", CHAT, chat())
-    assert head.status == 400
-    assert ERROR_HEADER.lower() not in head.headers
-    assert json.loads(body)["error"]["message"] == "refused"
+async def test_trying_to_ask_before_the_key_is_shown(tmp_path: Path, identity: Identity) -> None:
+    head = json.dumps(InstanceRequest(REQUEST_ID, "GET", "/health", 0).dump()).encode()
+    async with (
+        StubEngine(Behaviour(), tmp_path / "engine.sock") as engine,
+        front(tmp_path, identity) as running,
+    ):
+        reader, writer = await running.raw()
+        writer.write(encode(FrameType.REQUEST, 1, head, last=True))
+        said = await asyncio.wait_for(reader.read(), SECONDS)
+        writer.transport.abort()
+    assert b"sluice" not in said
+    assert engine.received == []
 
 
 @pytest.mark.parametrize(
-    ("fault", "stream"), [("drop", False), ("nonsense", False), ("endless", False), ("head", True)]
+    "said",
+    [
+        b"GET /health HTTP/1.1\r\nHost: front\r\n\r\n",
+        b"POST /v1/completions HTTP/1.1\r\nHost: front\r\nContent-Length: 3\r\n\r\nabc",
+        b"\x00" * 8,
+        b"\xff" * 4096,
+        encode(FrameType.HELLO, 0, b"x" * 4000),
+        encode(FrameType.HELLO, 0, b"x" * 5000),
+        encode(FrameType.PING, 0, b"12345678"),
+    ],
 )
-async def test_an_engine_that_does_not_answer_properly_is_502(
-    tmp_path: Path, identity: Identity, fault: str, stream: bool
-) -> None:
-    async with bed(tmp_path, identity, Behaviour(fault=fault)) as (running, _):
-        head, body = await running.ask("POST", CHAT, chat(stream), X_Request_Id=REQUEST_ID)
-    assert head.status == 502
-    error = json.loads(body)["error"]
-    assert (error["code"], error["request_id"]) == ("instance_failed", REQUEST_ID)
-
-
-async def test_a_broken_stream_never_looks_whole(tmp_path: Path, identity: Identity) -> None:
-    async with bed(tmp_path, identity, Behaviour(tokens=10, fault="break")) as (running, _):
-        with pytest.raises(http1.PeerError):
-            await running.ask("POST", CHAT, chat(True))
-
-
-@pytest.mark.parametrize("fault", ["hang", "stall"])
-async def test_a_relay_that_leaves_stops_the_engine_within_a_second(
-    tmp_path: Path, identity: Identity, fault: str
-) -> None:
-    async with bed(tmp_path, identity, Behaviour(fault=fault)) as (running, engine):
-        connection = await running.connect()
-        connection.start("POST", CHAT, headers(running, len(chat(True))))
-        await connection.send(chat(True))
-        await connection.finish()
-        await until(engine.requests)
-        connection.abort()
-        took = await until(lambda: engine.requests()[0].left is not None)
-        await until(lambda: running.listener.running == 0)
-    assert took < 1.0
-
-
-async def test_beyond_twice_the_concurrency_requests_are_refused(tmp_path: Path, identity: Identity) -> None:
-    async with bed(tmp_path, identity, Behaviour(fault="hang"), concurrency=1) as (running, engine):
-        waiting = [asyncio.ensure_future(running.ask("POST", CHAT, chat())) for _ in range(2)]
-        await until(lambda: len(engine.requests()) == 2)
-        head, body = await running.ask("POST", CHAT, chat())
-        health, _ = await running.ask("GET", "/health")
-        for task in waiting:
-            task.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
-    assert head.status == 503
-    assert json.loads(body)["error"]["code"] == "overloaded"
-    assert health.status == 200
-
-
-async def test_a_large_body_passes_whole(tmp_path: Path, identity: Identity) -> None:
-    body = json.dumps({"model": "m", "prompt": "x" * 900_000}).encode()
-    async with bed(tmp_path, identity) as (running, engine):
-        head, _ = await running.ask("POST", "/v1/completions", body)
-    assert head.status == 200
-    assert engine.requests()[0].body == body
-
-
-async def test_a_relay_that_does_not_read_slows_the_engine_alone(tmp_path: Path, identity: Identity) -> None:
-    many = Behaviour(tokens=3000, token="x" * 10_000)
-    async with bed(tmp_path, identity, many) as (running, engine):
+async def test_trying_another_language(tmp_path: Path, identity: Identity, said: bytes) -> None:
+    async with (
+        StubEngine(Behaviour(), tmp_path / "engine.sock") as engine,
+        front(tmp_path, identity) as running,
+    ):
         reader, writer = await running.raw()
-        writer.transport.pause_reading()  # type: ignore[attr-defined]  # a reading transport
-        connection = http1.ClientConnection(reader, writer)
-        connection.start("POST", CHAT, headers(running, len(chat(True))))
-        await connection.send(chat(True))
-        await connection.finish()
-        await until(engine.requests)
-        await asyncio.sleep(0.3)
-        head, _ = await running.ask("GET", "/health")
-        assert not engine.requests()[0].finished
-        connection.abort()
-        await until(lambda: engine.requests()[0].left is not None)
-    assert head.status == 200
+        writer.write(said)
+        answer = await asyncio.wait_for(reader.read(), SECONDS)
+        writer.transport.abort()
+    assert b"HTTP" not in answer
+    assert running.key.encode() not in answer
+    assert engine.received == []
 
 
-async def test_an_engine_on_loopback_works_too(tmp_path: Path, identity: Identity) -> None:
-    async with StubEngine(Behaviour()) as engine, front(tmp_path, identity) as running:
-        object.__setattr__(running.listener.config, "engine", EngineAddress("", engine.port))
-        head, _ = await running.ask("POST", CHAT, chat())
-    assert head.status == 200
+async def test_a_stranger_who_says_nothing_is_hung_up_on(
+    tmp_path: Path, identity: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sluice.endpoint.HELLO_TIMEOUT", 0.5)
+    async with front(tmp_path, identity) as running:
+        reader, writer = await running.raw()
+        assert await asyncio.wait_for(reader.read(), SECONDS) == b""
+        writer.transport.abort()
+
+
+async def test_a_stranger_who_never_begins_tls_is_hung_up_on(
+    tmp_path: Path, identity: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener_module, "STRANGER_SECONDS", 0.5)
+    async with front(tmp_path, identity) as running:
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        assert await asyncio.wait_for(reader.read(), SECONDS) == b""
+        writer.transport.abort()
+
+
+async def test_strangers_are_bounded_and_a_known_relay_goes_on(tmp_path: Path, identity: Identity) -> None:
+    async with bed(tmp_path, identity) as (running, relay, _):
+        occupied = [await asyncio.open_connection("127.0.0.1", running.port) for _ in range(MAX_STRANGERS)]
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        assert await asyncio.wait_for(reader.read(), SECONDS) == b""
+        assert (await relay.ask("POST", CHAT, chat())).outcome == 200
+        for _, stranger in occupied:
+            stranger.transport.abort()
+        writer.transport.abort()
+        await until(lambda: not running.listener._handshakes)
+        another = await running.connect()
+        assert (await another.ask("GET", "/health")).outcome == 200
+        another.endpoint.abort()
+
+
+async def test_strangers_who_finished_tls_are_bounded_too(tmp_path: Path, identity: Identity) -> None:
+    async with front(tmp_path, identity) as running:
+        occupied = [await running.raw() for _ in range(MAX_STRANGERS)]
+        with pytest.raises(OSError):
+            await running.raw()
+        for _, stranger in occupied:
+            stranger.transport.abort()
+        await until(lambda: not running.listener._strangers)
+
+
+async def test_relays_are_bounded(
+    tmp_path: Path, identity: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener_module, "MAX_RELAYS", 2)
+    async with front(tmp_path, identity) as running:
+        relays = [await running.connect() for _ in range(3)]
+        await until(lambda: relays[2].why is not None)
+        assert [relay.why for relay in relays[:2]] == [None, None]
+        for relay in relays:
+            relay.endpoint.abort()
+
+
+async def test_strangers_do_not_fill_the_log(
+    tmp_path: Path, identity: Identity, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with front(tmp_path, identity) as running:
+        for _ in range(10):
+            await running.connect("x" * 43)
+        await until(lambda: running.listener._turned_away.count == 10)
+    assert len([line for line in caplog.records if line.levelno >= logging.WARNING]) == 1
+    assert "x" * 43 not in caplog.text
 
 
 async def test_speaks_nothing_older_than_tls_1_3(tmp_path: Path, identity: Identity) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
+    context = trusting()
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     async with front(tmp_path, identity) as running:
         with pytest.raises(OSError):
             await asyncio.open_connection("127.0.0.1", running.port, ssl=context)
+
+
+async def test_its_hello_has_room_for_twice_the_concurrency(tmp_path: Path, identity: Identity) -> None:
+    async with bed(tmp_path, identity, concurrency=7, max_body=4321) as (_, relay, _engine):
+        peer = relay.connection.peer
+    assert peer is not None
+    limits = peer.limits
+    assert limits.max_streams == 14 + SPARE_STREAMS
+    assert limits.max_body == 4321
+    assert limits.session_credit >= limits.max_streams * limits.stream_credit
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "length", "code"),
+    [
+        ("GET", "/", 0, "invalid_request"),
+        ("GET", "/v1/models", 0, "invalid_request"),
+        ("POST", "/v1/completions/", 0, "invalid_request"),
+        ("POST", "/v1/chat%2fcompletions", 0, "invalid_request"),
+        ("POST", "/v1/../v1/completions", 0, "invalid_request"),
+        ("POST", "//v1/completions", 0, "invalid_request"),
+        ("POST", "/v1/completions?a=b", 0, "invalid_request"),
+        ("POST", "http://front/v1/completions", 0, "invalid_request"),
+        ("POST", "/v1/completions\r\nX: y", 0, "invalid_request"),
+        ("POST", "/tokenize", 0, "invalid_request"),
+        ("GET", "/v1/completions", 0, "method_not_allowed"),
+        ("POST", "/health", 0, "method_not_allowed"),
+        ("PUT", "/v1/completions", 0, "invalid_request"),
+        ("OPTIONS", "/v1/completions", 0, "invalid_request"),
+        ("GET", "/health", 1, "invalid_request"),
+        ("GET", "/metrics", 1, "invalid_request"),
+        ("POST", "/v1/completions", -1, "invalid_request"),
+        ("POST", "/v1/completions", (1 << 20) + 1, "body_too_large"),
+    ],
+)
+async def test_trying_another_method_path_or_length(
+    tmp_path: Path, identity: Identity, method: str, path: str, length: int, code: str
+) -> None:
+    async with bed(tmp_path, identity) as (_, relay, engine):
+        answer = relay.open(method, path, length)
+        await until(lambda: answer.over)
+        assert answer.outcome == code
+        assert (await relay.ask("GET", "/health")).outcome == 200, "the connection goes on"
+    assert len(engine.received) == 1
+
+
+@pytest.mark.parametrize("identifier", ["", "evil", "req-" + "0" * 31 + "G", "req-" + "0" * 32 + "\r\nA: b"])
+async def test_trying_another_request_id(tmp_path: Path, identity: Identity, identifier: str) -> None:
+    async with bed(tmp_path, identity) as (_, relay, engine):
+        answer = relay.start("POST", CHAT, chat(), identifier)
+        await until(lambda: answer.over)
+    assert answer.outcome == "invalid_request"
+    assert engine.received == []
+
+
+async def test_trying_another_field(tmp_path: Path, identity: Identity) -> None:
+    class Wider(InstanceRequest):
+        def dump(self) -> dict[str, object]:
+            return {**super().dump(), "headers": {"X-Forwarded-For": "::1"}}
+
+    async with bed(tmp_path, identity) as (_, relay, engine):
+        stream = relay.connection.open_request(Wider(REQUEST_ID, "GET", "/health", 0))
+        relay.answers[stream] = refused = Answer(stream)
+        assert (await relay.ask("GET", "/metrics")).outcome == 200
+    assert refused.outcome == "invalid_request"
+    assert [one.path for one in engine.received] == ["/metrics"]
+
+
+@pytest.mark.parametrize("kind", [FrameType.MODELS, FrameType.DEMAND, FrameType.METRICS, FrameType.RESPONSE])
+async def test_trying_another_verb(tmp_path: Path, identity: Identity, kind: FrameType) -> None:
+    async with front(tmp_path, identity) as running:
+        reader, writer = await running.raw()
+        hello = Connection(Role.CLIENT, Hello("test", Limits()), RELAY_FRONT, key=running.key)
+        writer.write(hello.data_to_send() + encode(kind, 1, b""))
+        said = await asyncio.wait_for(reader.read(), SECONDS)
+        writer.transport.abort()
+    assert b"is not for this side" in said
+
+
+async def test_a_relay_is_told_how_many_requests_run(tmp_path: Path, identity: Identity) -> None:
+    async with bed(tmp_path, identity, Behaviour(fault="hang")) as (running, relay, _):
+        waiting = [relay.start("POST", CHAT, chat()) for _ in range(3)]
+        other = await running.connect()
+        await until(lambda: 3 in relay.loads and 3 in other.loads)
+        for answer in waiting:
+            relay.cancel(answer)
+        await until(lambda: relay.loads[-1] == other.loads[-1] == 0)
+        relay.start("GET", "/health")
+        other.endpoint.abort()
+
+
+async def test_load_is_told_seldom(tmp_path: Path, identity: Identity) -> None:
+    async with bed(tmp_path, identity) as (_, relay, _engine):
+        began = time.monotonic()
+        for _ in range(40):
+            assert (await relay.ask("POST", CHAT, chat())).outcome == 200
+        took = time.monotonic() - began
+        assert len(relay.loads) <= 2 + took / 0.1
+
+
+async def test_an_ending_front_says_so(tmp_path: Path, identity: Identity) -> None:
+    async with bed(tmp_path, identity, Behaviour(fault="hang")) as (running, relay, engine):
+        relay.start("POST", CHAT, chat())
+        await until(engine.requests)
+        running.listener.stop()
+        await until(lambda: relay.why is not None)
+        assert relay.connection.peer_going_away
+        await until(lambda: engine.requests()[0].left is not None)
+
+
+async def test_without_descriptors_it_waits_and_goes_on(
+    tmp_path: Path, identity: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener_module, "ACCEPT_PAUSE", 0.2)
+
+    class Full:
+        def __init__(self, real: object) -> None:
+            self.real, self.left = real, 3
+
+        def accept(self) -> object:
+            self.left -= 1
+            if self.left >= 0:
+                raise OSError(24, "Too many open files")
+            return self.real.accept()  # type: ignore[attr-defined]
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.real, name)
+
+    async with front(tmp_path, identity) as running:
+        running.listener._socket = Full(running.listener._socket)  # type: ignore[assignment]
+        relay = await running.connect()
+        assert relay.connection.peer is not None
+        relay.endpoint.abort()
 
 
 def test_takes_a_port_that_is_free_and_no_other() -> None:
@@ -433,3 +313,22 @@ def test_the_private_key_is_gone_once_loaded(tmp_path: Path) -> None:
     assert private.stat().st_mode & 0o777 == 0o700
     assert first.key != second.key
     assert first.certificate != second.certificate
+
+
+async def test_bytes_after_the_protocol_was_broken_are_not_read(tmp_path: Path, identity: Identity) -> None:
+    async with (
+        StubEngine(Behaviour(), tmp_path / "engine.sock") as engine,
+        front(tmp_path, identity) as running,
+    ):
+        await _broken(running)
+    assert engine.received == []
+
+
+async def _broken(running: Bed) -> None:
+    reader, writer = await running.raw()
+    relay = Connection(Role.CLIENT, Hello("test", Limits()), RELAY_FRONT, key=running.key)
+    head = json.dumps(InstanceRequest(REQUEST_ID, "GET", "/health", 0).dump()).encode()
+    writer.write(relay.data_to_send() + encode(FrameType.DATA, 7, b"x"))
+    writer.write(encode(FrameType.REQUEST, 1, head, last=True))
+    assert b"never opened" in await asyncio.wait_for(reader.read(), SECONDS)
+    writer.transport.abort()

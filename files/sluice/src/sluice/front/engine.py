@@ -1,0 +1,353 @@
+"""The engine as a front reaches it: connections over a unix socket or loopback, kept alive between requests.
+
+No task runs for a request: a call is driven by what comes from the relay and from the engine. Only the
+opening of a connection is a task, since the event loop offers it so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections import deque
+from typing import Optional, Protocol, cast
+
+from sluice.front.config import EngineAddress
+from sluice.front.http import AnswerHead, AnswerParser, Nonsense
+from sluice.front.tally import Tally
+
+logger = logging.getLogger(__name__)
+
+READ_SIZE = 65_536
+# What waits in this process for an engine that does not read; beyond it the relay gets no more credit.
+HIGH_WATER = 65_536
+# Shorter than the five seconds after which common engines close: so the front closes first, mostly.
+IDLE_SECONDS = 4.0
+CONNECT_SECONDS = 10.0
+# A full backlog of a unix socket says "again" and gives no sign of when.
+BACKLOG_PAUSE = 0.01
+# A request on a kept connection may have to be sent again, so it is held until an answer begins. A larger
+# one gets a connection of its own.
+MOST_HELD = 65_536
+
+NO_INSTANCE, INSTANCE_FAILED = "no_instance", "instance_failed"
+
+
+class Caller(Protocol):
+    """Who makes a call and is told how it goes; after `abort` and `release` nothing is told any more."""
+
+    def answered(self, data: bytes) -> None:
+        """Take bytes of the answer's body; `Call.head` is known, `Call.complete` says whether it is whole."""
+
+    def broken(self, code: str, reason: str) -> None:
+        """The call is over without a whole answer: `no_instance` if the engine saw nothing of it."""
+
+    def room(self) -> None:
+        """The engine takes more of the body again."""
+
+
+class Call:
+    """One request to the engine and its answer.
+
+    The head leaves with the first part of the body, or with `finish`.
+    """
+
+    __slots__ = (
+        "_caller",
+        "_connection",
+        "_engine",
+        "_held",
+        "_opening",
+        "_over",
+        "_ready",
+        "_retried",
+        "_unsent",
+        "parser",
+    )
+
+    def __init__(self, engine: Engine, caller: Caller, head: bytes, length: int) -> None:
+        self.parser = AnswerParser()
+        self._engine = engine
+        self._caller = caller
+        self._unsent: list[bytes] = [head]
+        self._held: Optional[list[bytes]] = None
+        self._ready = False
+        self._retried = False
+        self._over = False
+        self._opening: Optional[asyncio.Task[None]] = None
+        self._connection = engine.take_idle() if length <= MOST_HELD else None
+        if self._connection is not None:
+            self._held = []
+            self._connection.call = self
+        else:
+            self._opening = engine.open(self)
+
+    @property
+    def head(self) -> Optional[AnswerHead]:
+        """The answer's head, once it is there."""
+        return self.parser.head
+
+    @property
+    def complete(self) -> bool:
+        """Whether the answer is whole."""
+        return self.parser.complete
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the engine takes what is sent."""
+        return self._connection is not None and not self._connection.full
+
+    def send(self, data: bytes) -> None:
+        """Send a part of the body, as soon as there is a connection."""
+        self._unsent.append(data)
+        self._ready = True
+        self._write()
+
+    def finish(self) -> None:
+        """Say that the body is complete: what is not sent yet leaves."""
+        self._ready = True
+        self._write()
+
+    def pause(self) -> None:
+        """Read no more of the answer for now."""
+        if self._connection is not None:
+            self._connection.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Go on reading the answer."""
+        if self._connection is not None:
+            self._connection.transport.resume_reading()
+
+    def abort(self) -> None:
+        """Break off at once: the engine sees its client leave, and stops its work."""
+        self._over = True
+        if self._opening is not None:
+            self._opening.cancel()
+            self._opening = None
+        if self._connection is not None:
+            self._connection.abort()
+            self._connection = None
+
+    def release(self) -> None:
+        """After a whole answer and a whole request: keep the connection for another, if it can carry one."""
+        connection, self._connection = self._connection, None
+        self._over = True
+        if connection is None:
+            return
+        if self.parser.excess:
+            self._engine.nonsense.add(problem="bytes behind a whole answer")
+        self._engine.keep(connection, self.parser.reusable)
+
+    # --- from the engine's connection --------------------------------------------------------------------
+
+    def connected(self, connection: EngineConnection) -> None:
+        """A connection of its own is there."""
+        self._opening = None
+        if self._over:
+            connection.abort()
+            return
+        self._connection = connection
+        self._write()
+        self._caller.room()
+
+    def made_room(self) -> None:
+        """The connection takes more again."""
+        self._caller.room()
+
+    def unreachable(self) -> None:
+        """No connection could be made."""
+        self._opening = None
+        if self._over or self._connection is not None:
+            return
+        self._over = True
+        if self._retried:
+            # The connection that broke may have carried the request.
+            self._caller.broken(INSTANCE_FAILED, "the engine broke off and does not listen any more")
+        else:
+            self._caller.broken(NO_INSTANCE, "the engine does not listen")
+
+    def receive(self, data: bytes) -> None:
+        """Read a part of the answer."""
+        parser = self.parser
+        try:
+            body = parser.feed(data)
+        except Nonsense as nonsense:
+            self._engine.nonsense.add(problem=str(nonsense))
+            self._fail("the engine's answer is not well-formed HTTP")
+            return
+        self._held = None
+        if parser.head is not None and (body or parser.complete):
+            self._caller.answered(body)
+
+    def lost(self) -> None:
+        """The engine closed the connection, or broke."""
+        if self._over:
+            return
+        self._connection = None
+        if self._held is not None and not self._retried and not self.parser.begun:
+            # It stood in the pool and may have been closing already: that says nothing about the engine.
+            self._retried = True
+            self._unsent = self._held + self._unsent
+            self._held = None
+            self._opening = self._engine.open(self)
+            return
+        self._engine.breaks.add()
+        self._fail("the engine broke off before its answer was whole")
+
+    def _fail(self, reason: str) -> None:
+        self.abort()
+        self._caller.broken(INSTANCE_FAILED, reason)
+
+    def _write(self) -> None:
+        connection = self._connection
+        if connection is None or not self._ready or not self._unsent:
+            return
+        unsent = self._unsent
+        if self._held is not None:
+            self._held += unsent
+        self._unsent = []
+        connection.transport.write(unsent[0] if len(unsent) == 1 else b"".join(unsent))
+
+
+class EngineConnection(asyncio.BufferedProtocol):
+    """One connection to the engine; carries one call at a time."""
+
+    def __init__(self, engine: Engine, call: Optional[Call]) -> None:
+        self.call = call
+        self.full = False
+        self.idle_since = 0.0
+        self.transport: asyncio.Transport
+        self._engine = engine
+
+    def abort(self) -> None:
+        """Close at once; no call hears of it."""
+        self.call = None
+        self.transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin the call that it was opened for."""
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(high=HIGH_WATER)
+        if self.call is not None:
+            self.call.connected(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return where to read to: one buffer serves all connections, since it is emptied at once."""
+        return self._engine.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Hand on what came; an engine that speaks unasked is hung up on."""
+        if self.call is not None:
+            self.call.receive(bytes(self._engine.buffer[:nbytes]))
+        elif not self.transport.is_closing():
+            self._engine.nonsense.add(problem="bytes that nobody asked for")
+            self.transport.abort()
+
+    def eof_received(self) -> bool:
+        """Close: an engine never half-closes."""
+        return False
+
+    def connection_lost(self, exc: Optional[Exception]) -> None:
+        """Tell the call."""
+        self._engine.forget(self)
+        call, self.call = self.call, None
+        if call is not None:
+            call.lost()
+
+    def pause_writing(self) -> None:
+        """The engine does not read."""
+        self.full = True
+
+    def resume_writing(self) -> None:
+        """The engine reads again."""
+        self.full = False
+        if self.call is not None:
+            self.call.made_room()
+
+
+class Engine:
+    """Where the engine listens, and the connections that stand ready. `most_idle` bounds those."""
+
+    def __init__(self, address: EngineAddress, most_idle: int) -> None:
+        self.address = address
+        self.buffer = memoryview(bytearray(READ_SIZE))
+        self.nonsense = Tally(logger, "the engine broke HTTP")
+        self.breaks = Tally(logger, "the engine broke off an answer")
+        self._most_idle = most_idle
+        self._idle: deque[EngineConnection] = deque()
+
+    def take_idle(self) -> Optional[EngineConnection]:
+        """Return the connection that was used last, if one stands ready."""
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.transport.is_closing():
+                return connection
+        return None
+
+    def keep(self, connection: EngineConnection, reusable: bool) -> None:
+        """Keep a connection whose call is over, if it can carry another, else close it."""
+        connection.call = None
+        if not reusable or connection.full or len(self._idle) >= self._most_idle:
+            connection.abort()
+            return
+        connection.transport.resume_reading()
+        connection.idle_since = time.monotonic()
+        self._idle.append(connection)
+
+    def forget(self, connection: EngineConnection) -> None:
+        """Drop a connection that is lost."""
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def sweep(self, now: float) -> None:
+        """Close what has idled long enough; `now` is the monotonic clock."""
+        while self._idle and now - self._idle[0].idle_since > IDLE_SECONDS:
+            self._idle.popleft().abort()
+
+    def close(self) -> None:
+        """Close every connection that carries no call."""
+        while self._idle:
+            self._idle.pop().abort()
+
+    def open(self, call: Call) -> asyncio.Task[None]:
+        """Open a connection for a call, which is told by `connected` or `unreachable`."""
+        return asyncio.get_running_loop().create_task(self._open(call))
+
+    async def _open(self, call: Call) -> None:
+        try:
+            if self.address.path:
+                await self._open_unix(call)
+            else:
+                await asyncio.wait_for(self._open_loopback(call), CONNECT_SECONDS)
+        except (OSError, asyncio.TimeoutError):
+            call.unreachable()
+
+    async def _open_loopback(self, call: Call) -> None:
+        loop = asyncio.get_running_loop()
+        await loop.create_connection(lambda: EngineConnection(self, call), "127.0.0.1", self.address.port)
+
+    async def _open_unix(self, call: Call) -> None:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            await _connect_unix(sock, self.address.path)
+            loop = asyncio.get_running_loop()
+            await loop.create_unix_connection(lambda: EngineConnection(self, call), sock=sock)
+        except BaseException:
+            sock.close()
+            raise
+
+
+async def _connect_unix(sock: socket.socket, path: str) -> None:
+    """Connect, waiting while the backlog is full: the event loop would take "again" for a connection."""
+    deadline = time.monotonic() + CONNECT_SECONDS
+    while True:
+        try:
+            sock.connect(path)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(BACKLOG_PAUSE)
+        else:
+            return

@@ -1,0 +1,250 @@
+"""HTTP/1.1 as the front speaks it to the engine: heads that it writes, answers that it reads. No sockets.
+
+The engine is not trusted. An answer is read strictly: what two readers could read differently is refused,
+never guessed. A refusal names what was broken, never a byte of what came.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple, Optional
+
+MAX_HEAD = 16_384
+MAX_FIELDS = 100
+MAX_INTERIM = 8
+MAX_SIZE_LINE = 256
+MAX_TRAILERS = 4096
+
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_TEXT = rb"[\t\x20-\x7e\x80-\xff]*"
+# No alternative of these overlaps another: each is decided in one pass over the bytes.
+_HEAD = re.compile(
+    rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: " + _TEXT + rb")?\r\n((?:" + _TOKEN + rb":" + _TEXT + rb"\r\n)*)\r\n"
+)
+_TRAILERS = re.compile(rb"(?:" + _TOKEN + rb":" + _TEXT + rb"\r\n)*\r\n")
+# What the front reads of a head; all other fields are dropped.
+_FIELD = re.compile(rb"^(content-length|content-type|transfer-encoding|connection):(.*)\r$", re.I | re.M)
+_LENGTH = re.compile(rb"[0-9]{1,15}")
+_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:;" + _TEXT + rb")?\r\n")
+_SIZE_BEGUN = re.compile(rb"[0-9A-Fa-f]{1,8}(?:;" + _TEXT + rb")?\r?")
+# A line feed without its carriage return, or the other way round; the last byte may still get its partner.
+_BARE = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)")
+_VERSION = b"HTTP/1."
+
+_POST_FIELDS = b" HTTP/1.1\r\nHost: engine\r\nAccept: application/json, text/event-stream\r\n"
+_GET_FIELDS = b" HTTP/1.1\r\nHost: engine\r\nAccept: */*\r\n"
+
+
+class Nonsense(Exception):
+    """The engine broke the protocol. The text is fixed for each rule and holds nothing of what came."""
+
+
+class AnswerHead(NamedTuple):
+    """The start of an answer; `media_type` is the content type in lower case, without parameters."""
+
+    status: int
+    media_type: str
+
+
+def request_head(method: str, path: str, length: int, request_id: str) -> bytes:
+    """Return the head of a request; every argument has been checked against a closed list or a full match."""
+    words = f"{method} {path}".encode("ascii")
+    identifier = f"X-Request-Id: {request_id}\r\n".encode("ascii") if request_id else b""
+    if method == "GET":
+        return words + _GET_FIELDS + identifier + b"\r\n"
+    body = b"Content-Type: application/json\r\nContent-Length: %d\r\n" % length
+    return words + _POST_FIELDS + body + identifier + b"\r\n"
+
+
+class AnswerParser:
+    """Reads one answer, fed in any pieces.
+
+    `head` is set once the final head is complete (interim ones are dropped), `complete` once the body is;
+    `excess` says that bytes came behind it. A connection carries another exchange only if `reusable`.
+    """
+
+    def __init__(self) -> None:
+        self.head: Optional[AnswerHead] = None
+        self.complete = False
+        self.excess = False
+        self._keeps = False
+        self._chunked = False
+        # Of the body, or of the chunk that is being read.
+        self._left = 0
+        self._ends_chunk = False
+        self._in_trailers = False
+        self._interim = 0
+        # What is not a whole line yet: never more than a head's length.
+        self._rest = b""
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything of an answer came."""
+        return self.head is not None or self._interim > 0 or bool(self._rest)
+
+    @property
+    def reusable(self) -> bool:
+        """Whether the connection stands where another request may follow."""
+        return self.complete and self._keeps and not self.excess
+
+    def feed(self, data: bytes) -> bytes:
+        """Take what came, return what is of the body. Raises Nonsense."""
+        if self.complete:
+            self.excess = self.excess or bool(data)
+            return b""
+        if self._rest:
+            data = self._rest + data
+            self._rest = b""
+        if self.head is None:
+            data = self._read_head(data)
+            if self.head is None:
+                return b""
+        return self._read_chunks(data) if self._chunked else self._read_plain(data)
+
+    # --- head ----------------------------------------------------------------------------------------------
+
+    def _read_head(self, data: bytes) -> bytes:
+        """Return what follows the final head; without one yet, keep what there is."""
+        while data:
+            found = _HEAD.match(data, 0, MAX_HEAD)
+            if found is None:
+                _check_unfinished(data)
+                self._rest = data
+                break
+            data = data[found.end() :]
+            status = int(found[2])
+            if status >= 200:
+                self._take_head(status, found)
+                return data
+            self._drop_interim(status, found[3])
+        return b""
+
+    def _drop_interim(self, status: int, fields: bytes) -> None:
+        self._interim += 1
+        if self._interim > MAX_INTERIM:
+            raise Nonsense("too many interim answers")
+        if status == 101:
+            raise Nonsense("a change of protocol that nobody asked for")
+        given = _fields(fields)
+        if b"content-length" in given or b"transfer-encoding" in given:
+            raise Nonsense("an interim answer with a body")
+
+    def _take_head(self, status: int, found: re.Match[bytes]) -> None:
+        if found[3].count(b"\n") > MAX_FIELDS:
+            raise Nonsense("too many fields in a head")
+        given = _fields(found[3])
+        length, coding = given.get(b"content-length"), given.get(b"transfer-encoding")
+        if status in (204, 304):
+            raise Nonsense("a status that has no body")
+        if coding is not None:
+            self._begin_chunks(length, coding, found[1])
+        else:
+            self._begin_plain(length)
+        self._keeps = found[1] == b"1" and given.get(b"connection", b"keep-alive").lower() == b"keep-alive"
+        media = given.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        self.head = AnswerHead(status, media.decode("latin-1"))
+
+    def _begin_chunks(self, length: Optional[bytes], coding: bytes, minor: bytes) -> None:
+        if length is not None:
+            raise Nonsense("a length and chunks together")
+        if coding.lower() != b"chunked" or minor != b"1":
+            raise Nonsense("a transfer coding other than chunks")
+        self._chunked = True
+
+    def _begin_plain(self, length: Optional[bytes]) -> None:
+        if length is None:
+            raise Nonsense("a body whose end cannot be told from a break")
+        if not _LENGTH.fullmatch(length):
+            raise Nonsense("a length that is not a number")
+        self._left = int(length)
+        self.complete = not self._left
+
+    # --- body ----------------------------------------------------------------------------------------------
+
+    def _read_plain(self, data: bytes) -> bytes:
+        left = self._left
+        if len(data) > left:
+            self.excess = True
+            data = data[:left]
+        self._left = left - len(data)
+        self.complete = not self._left
+        return data
+
+    def _read_chunks(self, data: bytes) -> bytes:
+        parts = []
+        position = 0
+        while True:
+            left = self._left
+            if left:
+                piece = data[position : position + left]
+                position += len(piece)
+                parts.append(piece)
+                self._left = left - len(piece)
+                if self._left:
+                    break
+            if self._ends_chunk and not data.startswith(b"\r\n", position):
+                _check_line_end(data, position)
+                break
+            if self._in_trailers:
+                break
+            begin = position + 2 * self._ends_chunk
+            size = _SIZE.match(data, begin, begin + MAX_SIZE_LINE)
+            if size is None:
+                break
+            position = size.end()
+            self._left = int(size[1], 16)
+            self._ends_chunk = bool(self._left)
+            if not self._left:
+                self._in_trailers = True
+                break
+        self._keep_line(data, position)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _keep_line(self, data: bytes, position: int) -> None:
+        """Look at what stands behind the last whole line: trailers, or the beginning of a size."""
+        if self._left:
+            return
+        rest = data[position:]
+        if self._in_trailers:
+            self._read_trailers(rest)
+            return
+        if len(rest) > 2 * self._ends_chunk:
+            line = rest[2 * self._ends_chunk :]
+            if len(line) >= MAX_SIZE_LINE or not _SIZE_BEGUN.fullmatch(line):
+                raise Nonsense("a chunk's size")
+        self._rest = rest
+
+    def _read_trailers(self, rest: bytes) -> None:
+        found = _TRAILERS.match(rest, 0, MAX_TRAILERS)
+        if found is not None:
+            self.complete = True
+            self.excess = found.end() < len(rest)
+            return
+        if len(rest) >= MAX_TRAILERS or b"\r\n\r\n" in rest or _BARE.search(rest):
+            raise Nonsense("trailers")
+        self._rest = rest
+
+
+def _fields(block: bytes) -> dict[bytes, bytes]:
+    given: dict[bytes, bytes] = {}
+    for written, value in _FIELD.findall(block):
+        name = written.lower()
+        if name in given:
+            raise Nonsense("a field that decides, twice")
+        given[name] = value.strip(b" \t")
+    return given
+
+
+def _check_unfinished(data: bytes) -> None:
+    """Refuse as early as it shows what cannot become a head any more."""
+    if len(data) >= MAX_HEAD:
+        raise Nonsense("a head that is too long")
+    if not data.startswith(_VERSION[: len(data)]):
+        raise Nonsense("no HTTP/1 answer")
+    if b"\r\n\r\n" in data or _BARE.search(data):
+        raise Nonsense("a head that is not well-formed")
+
+
+def _check_line_end(data: bytes, position: int) -> None:
+    if data[position : position + 2] not in (b"", b"\r"):
+        raise Nonsense("a chunk longer than its size")
