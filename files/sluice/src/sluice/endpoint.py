@@ -26,6 +26,8 @@ PING_INTERVAL = 15.0
 # Of ping intervals without a byte from the peer, how many until it counts as gone.
 SILENT_PINGS = 3
 HELLO_TIMEOUT = 10.0
+# How long a peer may take to answer the end of a TLS connection.
+CLOSE_TIMEOUT = 5.0
 # From this many open streams on, writes may wait for each other.
 BUSY_STREAMS = 16
 
@@ -61,6 +63,7 @@ class Endpoint(asyncio.Protocol):
         self._due = False
         self._paused = False
         self._closing = False
+        self._closed = 0.0
         self._why = ""
         self._flushed = 0.0
         self._born = self._heard = self._pinged = time.monotonic()
@@ -91,6 +94,7 @@ class Endpoint(asyncio.Protocol):
         self.connection.go_away(code, message)
         self._flush()
         self._closing = True
+        self._closed = time.monotonic()
         if self.transport is not None:
             self.transport.close()
 
@@ -105,9 +109,12 @@ class Endpoint(asyncio.Protocol):
 
         `now` is the monotonic clock.
         """
-        if self.lost or self._closing:
+        if self.lost:
             return
-        if self.connection.peer is None and now - self._born > HELLO_TIMEOUT:
+        if self._closing:
+            if now - self._closed > CLOSE_TIMEOUT:
+                self.abort()
+        elif self.connection.peer is None and now - self._born > HELLO_TIMEOUT:
             self.abort("no hello came in time")
         elif now - self._heard > SILENT_PINGS * self._ping_interval:
             self.abort("the other side fell silent")
@@ -132,7 +139,9 @@ class Endpoint(asyncio.Protocol):
         try:
             found = self.connection.receive(data)
         except ProtocolError as error:
-            logger.warning("the other side broke the protocol", extra={"problem": str(error)[:200]})
+            if self.connection.peer is not None:
+                # Not of strangers: they would fill the log. The owner hears of it by `on_lost`.
+                logger.warning("the other side broke the protocol", extra={"problem": str(error)[:200]})
             self.close("protocol", str(error))
             return
         handlers = self._handlers
