@@ -1,4 +1,4 @@
-"""Frames: golden bytes, any cut of the stream, and no memory for what is too long."""
+"""Frames: any cut of the stream, the last bit, and no memory for what is too long."""
 
 from __future__ import annotations
 
@@ -8,32 +8,46 @@ from hypothesis import strategies as st
 
 from sluice.wire.frames import HEADER_BYTES, MAX_PAYLOAD, Decoder, Frame, FrameType, ProtocolError, encode
 
-
-def test_golden_bytes() -> None:
-    assert encode(FrameType.DATA, 3, b"hi") == bytes.fromhex("00000207 00000003 6869".replace(" ", ""))
-    assert encode(FrameType.PING, 0, b"12345678").hex() == "0000080c000000003132333435363738"
-
-
-@given(
-    st.lists(st.tuples(st.integers(0, 255), st.integers(0, 0xFFFFFFFF), st.binary(max_size=300)), max_size=8),
-    st.lists(st.integers(1, 50), min_size=1),
+FRAMES = st.lists(
+    st.builds(Frame, st.integers(0, 127), st.integers(0, 0xFFFFFFFF), st.binary(max_size=300), st.booleans()),
+    max_size=8,
 )
-def test_frames_survive_any_cut(frames: list[tuple[int, int, bytes]], cuts: list[int]) -> None:
-    stream = b"".join(encode(*frame) for frame in frames)
+
+
+def bytes_of(frames: list[Frame]) -> bytes:
+    return b"".join(encode(frame.type, frame.stream, frame.payload, last=frame.last) for frame in frames)
+
+
+@given(FRAMES, st.lists(st.integers(1, 50), min_size=1))
+def test_frames_survive_any_cut(frames: list[Frame], cuts: list[int]) -> None:
+    stream = bytes_of(frames)
     decoder = Decoder()
     found: list[Frame] = []
-    position = 0
+    position = turn = 0
     while position < len(stream):
-        size = cuts[len(found) % len(cuts)]
+        size = cuts[turn % len(cuts)]
         found += decoder.feed(stream[position : position + size])
         position += size
-    assert [(frame.type, frame.stream, frame.payload) for frame in found] == frames
+        turn += 1
+    assert found == frames
+
+
+@given(FRAMES)
+def test_frames_survive_byte_by_byte_and_wait_for_nothing(frames: list[Frame]) -> None:
+    decoder = Decoder()
+    for frame in frames:
+        stream = bytes_of([frame])
+        for position in range(len(stream) - 1):
+            assert decoder.feed(stream[position : position + 1]) == []
+        assert decoder.feed(stream[-1:]) == [frame]
 
 
 def test_a_frame_beyond_the_limit_is_refused_by_its_header_alone() -> None:
     header = (((MAX_PAYLOAD + 1) << 8) | FrameType.DATA).to_bytes(4, "big") + bytes(4)
     with pytest.raises(ProtocolError, match="65537"):
         Decoder().feed(header[:HEADER_BYTES])
+    with pytest.raises(ProtocolError, match="101"):
+        Decoder(100).feed(encode(FrameType.DATA, 1, bytes(101))[:HEADER_BYTES])
 
 
 def test_the_largest_frame_passes() -> None:

@@ -43,8 +43,6 @@ MAX_STRANGER = 4096
 MAX_STREAM_CREDIT = 262_144
 
 _KNOWN = frozenset(int(known) for known in FrameType)
-# A server that refuses the key says go-away without a hello.
-_FIRST = frozenset((FrameType.HELLO, FrameType.GO_AWAY))
 _MAY_BE_LAST = frozenset((FrameType.REQUEST, FrameType.RESPONSE, FrameType.DATA))
 
 
@@ -103,7 +101,10 @@ class Connection:
         limits = hello.limits
         self._max_stream_credit = max_stream_credit
         self._growth = max(0, limits.session_credit - limits.max_streams * limits.stream_credit)
+        self._load: Optional[int] = None
         self._handlers = self._server_handlers() if role is Role.SERVER else self._client_handlers()
+        # A server that refuses the key says go-away without a hello.
+        self._first = {FrameType.HELLO} if role is Role.SERVER else {FrameType.HELLO, FrameType.GO_AWAY}
         if not stranger:
             self._say_hello()
 
@@ -156,13 +157,15 @@ class Connection:
         if known is not None:
             self._queue(stream, FrameType.ERROR, _json(error.dump()), last=True)
             self._stop_receiving(known)
+            self._close_if_finished(known)
 
     def cancel(self, stream: int) -> None:
         """Client: want nothing more of this stream; what was received and not consumed counts as consumed."""
         known = self._streams.get(stream)
         if known is None:
             return
-        if not (known.remote_ended and known.local_ended):
+        # Where the request has not left yet, the server must not hear of the stream at all.
+        if known.begun and not (known.remote_ended and known.local_ended):
             self._queue_control(FrameType.CANCEL, stream, b"")
         self._forget(known)
 
@@ -189,8 +192,8 @@ class Connection:
             self._queue_control(FrameType.GO_AWAY, 0, _json({"code": code, "message": message[:500]}))
 
     def send_load(self, running: int) -> None:
-        """Server of a link that tells load: say how many requests run on the instance."""
-        self._queue_control(FrameType.LOAD, 0, running.to_bytes(NUMBER_BYTES, "big"))
+        """Server of a link that tells load: say how many requests run on the instance; the newest counts."""
+        self._load = running
 
     def pending(self, stream: int) -> int:
         """Return the bytes of data queued on the stream and not yet given out by `data_to_send`."""
@@ -201,7 +204,7 @@ class Connection:
 
     def has_data(self) -> bool:
         """Whether `data_to_send` may have something."""
-        return bool(self._control or self._grants or self._turn)
+        return bool(self._control or self._grants or self._turn) or self._load is not None
 
     def data_to_send(self, limit: int = SEND_LIMIT) -> bytes:
         """Return the next bytes to write, about `limit` at most: control first, then each stream in turn."""
@@ -212,6 +215,9 @@ class Connection:
             for stream, grant in self._grants.items()
         ]
         self._grants.clear()
+        if self._load is not None:
+            parts.append(encode(FrameType.LOAD, 0, self._load.to_bytes(NUMBER_BYTES, "big")))
+            self._load = None
         size = sum(map(len, parts))
         while self._turn and size < limit:
             frame = self._take_turn(self._turn.popleft())
@@ -277,7 +283,9 @@ class Connection:
         return stream
 
     def _close_if_finished(self, stream: Stream) -> None:
-        if stream.finished:
+        # A server that has answered needs the rest of the body no more: waiting for a reader of it, it would
+        # count more open streams than the client does. A client's reader may still be at the answer.
+        if stream.finished and (self.role is Role.SERVER or not stream.unconsumed):
             self._forget(stream)
 
     def _forget(self, stream: Stream) -> None:
@@ -300,8 +308,12 @@ class Connection:
     # Credit goes back in lumps of half a window, so that small reads do not cost a frame each.
 
     def _grant_session(self, size: int) -> None:
+        """Owe the peer `size` bytes more; pay once it is at least what the peer has left.
+
+        Not half of the whole: readers that stand still may hold the other half for ever.
+        """
         self._session_grant += size
-        if self._session_grant * 2 >= self.hello.limits.session_credit:
+        if self._session_grant >= self._window and self._session_grant:
             self._grants[0] = self._grants.get(0, 0) + self._session_grant
             self._window += self._session_grant
             self._session_grant = 0
@@ -343,7 +355,7 @@ class Connection:
         return found
 
     def _handle(self, frame: Frame, found: list[events.Event]) -> None:
-        if self.peer is None and frame.type not in _FIRST:
+        if self.peer is None and frame.type not in self._first:
             raise ProtocolError("the first frame is not a hello")
         handler = self._handlers.get(frame.type)
         if handler is None:
@@ -462,6 +474,8 @@ class Connection:
         self._window -= size
         if self._window < 0:
             raise ProtocolError("more data than the session's credit")
+        if self._window <= self._session_grant:
+            self._grant_session(0)
         stream = self._receiving(frame)
         if stream is None:
             self._grant_session(size)

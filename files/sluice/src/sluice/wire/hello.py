@@ -14,7 +14,7 @@ from typing import Any
 from sluice.records import MAX_COUNT, Fields
 from sluice.wire.frames import MAX_PAYLOAD
 
-MAJOR = 1
+MAJOR = 2
 MINOR = 0
 
 _SOFTWARE = re.compile(r"[0-9A-Za-z.+_-]{1,64}")
@@ -25,9 +25,9 @@ class Limits:
     """What a receiver takes: bytes of data before its first credit frame, open streams, bytes of one body."""
 
     stream_credit: int = 32_768
-    session_credit: int = 1_048_576
-    max_streams: int = 256
-    max_body: int = 8_388_608
+    session_credit: int = 33_554_432
+    max_streams: int = 1024
+    max_body: int = 33_554_432
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import deque
 from typing import Optional, Union
 
-from sluice.wire.frames import HEADER, LAST, FrameType
+from sluice.wire.frames import HEADER, LAST, MAX_PAYLOAD, FrameType
 
 # A turn of the round robin sends at most this much of one stream: a small answer beside a large one
 # waits for one such frame, not for 64 KiB.
 DATA_TURN = 16_384
+# Pieces of data that wait are joined up to this size.
+SMALL = 2048
 
 _Payload = Union[bytes, memoryview]
 
@@ -20,12 +22,14 @@ class Stream:
     `send_credit`: bytes of data that may still be sent. `window`: bytes that the peer may still send.
     `allowance`: what the window is when everything has been taken; it grows for a reader that drains.
     `unconsumed`: bytes handed to the owner and not yet taken by `consume`. `owed`: bytes taken whose credit
-    has not been sent yet. `drained`: bytes taken since the allowance last grew.
+    has not been sent yet. `drained`: bytes taken since the allowance last grew. `begun`: whether a frame of
+    this side's has left.
     """
 
     __slots__ = (
         "_outbox",
         "allowance",
+        "begun",
         "drained",
         "local_ended",
         "number",
@@ -48,6 +52,7 @@ class Stream:
         self.owed = 0
         self.drained = 0
         self.pending = 0
+        self.begun = False
         self.scheduled = False
         self.local_ended = False
         self.remote_ended = False
@@ -56,8 +61,8 @@ class Stream:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing more can happen on this stream."""
-        return self.local_ended and self.remote_ended and not self._outbox and not self.unconsumed
+        """Whether both directions are complete; received data may still wait for its reader."""
+        return self.local_ended and self.remote_ended and not self._outbox
 
     @property
     def waiting(self) -> bool:
@@ -68,7 +73,20 @@ class Stream:
         """Queue a frame behind what is queued already; data of any length, other payloads of one frame."""
         if frame_type == FrameType.DATA:
             self.pending += len(payload)
+            self._append_data(payload)
+            return
+        if len(payload) > MAX_PAYLOAD:
+            raise ValueError(f"a frame carries at most {MAX_PAYLOAD} bytes, not {len(payload)}")
         self._outbox.append((frame_type, payload))
+
+    def _append_data(self, payload: bytes) -> None:
+        """Queue data; small pieces that wait grow together, else each costs a frame and more to hold."""
+        if self._outbox:
+            frame_type, before = self._outbox[-1]
+            if frame_type == FrameType.DATA and len(before) + len(payload) <= SMALL:
+                self._outbox[-1] = (frame_type, b"".join((before, payload)))
+                return
+        self._outbox.append((FrameType.DATA, payload))
 
     def queue_end(self) -> None:
         """Mark the newest queued frame as the last, or queue an empty last data frame."""
@@ -89,6 +107,7 @@ class Stream:
         whole = len(payload)
         if frame_type & ~LAST != FrameType.DATA:
             self._outbox.popleft()
+            self.begun = True
             return HEADER.pack(whole << 8 | frame_type, self.number) + payload, 0
         size = min(whole, self.send_credit, session_credit, DATA_TURN)
         if size < whole:
