@@ -5,7 +5,8 @@ in the request, within its first 2 KiB: `stream`, `max_tokens` (events of a stre
 `bench_interval` (seconds between events; 0 = all at once), `bench_delay` (seconds before the first byte),
 `bench_size` (bytes of padding in each event). An event's content is `t=<ns> n=<number> <padding>`: the
 monotonic clock when it was written, and its number from 0, so that a reader on the same machine knows how
-late each token came. `GET /bench/journal` tells what was served. A client that does not read gets no more.
+late each token came; `usage.prompt_tokens` is the size of the body that came. A client that does not read
+gets no more. `GET /bench/journal` tells what was served.
 
     python -m tests.bench.engine --socket PATH --port 0 --port-file PATH
 """
@@ -34,6 +35,7 @@ MAX_HEAD = 16_384
 BACKLOG = 4096
 TOKENS_DEFAULT = 8
 LEFT_KEPT = 10_000
+KEPT = 1_000  # answers kept ready
 
 JSON_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
 STREAM_HEAD = (
@@ -48,20 +50,20 @@ EVENT = (
 LAST = (
     b'data: {"id":"chatcmpl-bench","object":"chat.completion.chunk","created":1700000000,"model":"bench",'
     b'"choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}],'
-    b'"usage":{"prompt_tokens":5,"completion_tokens":%d,"total_tokens":%d}}\n\n'
+    b'"usage":{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}}\n\n'
 )
 DONE = b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
 WHOLE = (
     b'{"id":"chatcmpl-bench","object":"chat.completion","created":1700000000,"model":"bench","choices":'
     b'[{"index":0,"message":{"role":"assistant","content":"n=%d %b"},"logprobs":null,'
     b'"finish_reason":"stop"}],'
-    b'"usage":{"prompt_tokens":5,"completion_tokens":%d,"total_tokens":%d}}'
+    b'"usage":{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}}'
 )
 
 
-def whole_answer(tokens: int) -> bytes:
-    """Return the body of an answer that is no stream."""
-    return WHOLE % (tokens, b"word " * tokens, tokens, 5 + tokens)
+def whole_answer(tokens: int, prompt: int) -> bytes:
+    """Return the body of an answer that is no stream; `prompt` is the size of the request's body."""
+    return WHOLE % (tokens, b"word " * tokens, prompt, tokens, prompt + tokens)
 
 
 def chunk(data: bytes) -> bytes:
@@ -86,14 +88,16 @@ class Engine:
         self.bytes_in = 0
         self.tokens = 0
         self.left: collections.deque[tuple[str, float]] = collections.deque(maxlen=LEFT_KEPT)
-        self._whole: dict[int, bytes] = {}
+        self._whole: dict[tuple[int, int], bytes] = {}
         self._events: dict[int, bytes] = {}
 
-    def answer(self, tokens: int) -> bytes:
+    def answer(self, tokens: int, prompt: int) -> bytes:
         """Return a whole answer with its head."""
-        found = self._whole.get(tokens)
+        found = self._whole.get((tokens, prompt))
         if found is None:
-            found = self._whole[tokens] = answer(whole_answer(tokens))
+            if len(self._whole) >= KEPT:
+                self._whole.clear()
+            found = self._whole[tokens, prompt] = answer(whole_answer(tokens, prompt))
         return found
 
     def event(self, size: int) -> bytes:
@@ -126,6 +130,7 @@ class Connection(asyncio.Protocol):
         self._head = b""
         self._start = b""  # the first bytes of the body that is being read
         self._missing = 0
+        self._length = 0
         self._answering = False
         self._paused = False
         self._timer: Optional[asyncio.TimerHandle] = None
@@ -183,7 +188,7 @@ class Connection(asyncio.Protocol):
             self._get(head)
             return
         length = LENGTH.search(head)
-        self._missing = int(length[1]) if length else 0
+        self._length = self._missing = int(length[1]) if length else 0
         if rest:
             self._body(rest)
         elif not self._missing:
@@ -218,7 +223,7 @@ class Connection(asyncio.Protocol):
 
     def _whole(self) -> None:
         self._finish()
-        self._transport.write(self._engine.answer(self._tokens))
+        self._transport.write(self._engine.answer(self._tokens, self._length))
 
     def _finish(self) -> None:
         self._answering = False
@@ -262,7 +267,7 @@ class Connection(asyncio.Protocol):
 
     def _end(self) -> None:
         self._finish()
-        self._transport.write(chunk(LAST % (self._tokens, 5 + self._tokens)) + DONE)
+        self._transport.write(chunk(LAST % (self._length, self._tokens, self._length + self._tokens)) + DONE)
 
 
 def _number(pattern: re.Pattern[bytes], text: bytes, default: float) -> float:

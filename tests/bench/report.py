@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.bench.processes import machine_busy
 from tests.bench.stack import Build, Options, Stack
@@ -130,6 +131,13 @@ class Bench:
             self._stack = self._running.enter_context(Stack(self.directory, build, wanted))
         return self._stack
 
+    @contextlib.contextmanager
+    def fresh(self, options: Options | None = None) -> Iterator[Stack]:
+        """Run a stack for one scenario alone, started cold; the shared one is ended first."""
+        self.renew()
+        with Stack(self.directory, self.build, options) as stack:
+            yield stack
+
     def renew(self) -> None:
         """End the running stack: the next scenario gets a fresh one."""
         self._stack = None
@@ -173,17 +181,36 @@ def machine() -> list[str]:
     ]
 
 
-def write(directory: Path, groups: list[tuple[Scenario, list[Figure]]], head: list[str]) -> str:
-    """Write table.txt and results.json; return the table."""
-    figures = [figure for _, found in groups for figure in found]
-    document = [figure.document() for figure in figures]
-    (directory / "results.json").write_text(json.dumps(document, indent=2) + "\n")
-    lines = [*head, ""]
-    title = f"{'FIGURE':<58} {'MEDIAN':>10} {'UNIT':<10} {'SPREAD':<20} {'GOAL':<10}"
-    for scenario, found in groups:
-        lines += [f"--- {scenario.title}", title, *(figure.line() for figure in found), ""]
-    missed = [figure for figure in figures if figure.met is False]
-    lines.append(f"{sum(figure.met is True for figure in figures)} goals met, {len(missed)} missed")
-    text = "\n".join(line.rstrip() for line in lines) + "\n"
-    (directory / "table.txt").write_text(text)
-    return text
+def write(directory: Path, groups: list[tuple[Scenario, list[Figure]]], head: list[str], keep: bool) -> str:
+    """Write table.txt and results.json; return the table of this run.
+
+    With `keep`, the scenarios of earlier runs that this one did not repeat stay in both files.
+    """
+    path = directory / "scenarios.json"
+    found: dict[str, Any] = json.loads(path.read_text()) if keep and path.exists() else {}
+    for scenario, figures in groups:
+        found[scenario.name] = {
+            "head": head,
+            "title": scenario.title,
+            "results": [figure.document() for figure in figures],
+            "lines": [figure.line() for figure in figures],
+        }
+    path.write_text(json.dumps(found, indent=1) + "\n")
+    results = [result for one in found.values() for result in one["results"]]
+    (directory / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    (directory / "table.txt").write_text(_table(found))
+    return _table({scenario.name: found[scenario.name] for scenario, _ in groups})
+
+
+def _table(found: dict[str, Any]) -> str:
+    title = f"{'FIGURE':<58} {'MEDIAN':>10} {'UNIT':<10} {'SPREAD':<20} {'GOAL':<10}".rstrip()
+    lines: list[str] = []
+    head: list[str] = []
+    for one in found.values():
+        if one["head"] != head:
+            head = one["head"]
+            lines += [*head, ""]
+        lines += [f"--- {one['title']}", title, *one["lines"], ""]
+    met = [result["met"] for one in found.values() for result in one["results"]]
+    lines.append(f"{met.count(True)} goals met, {met.count(False)} missed")
+    return "\n".join(lines) + "\n"

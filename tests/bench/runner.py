@@ -16,8 +16,10 @@ from tests.bench.report import Bench, Figure, Scenario
 HERE = Path(__file__).resolve().parent
 
 
-def scenarios() -> list[Scenario]:
-    """Return the scenarios of all modules, throughput first: later ones break things."""
+def scenarios(peers: bool) -> list[Scenario]:
+    """Return the scenarios, throughput first since later ones break things; or those with peers."""
+    if peers:
+        return list(importlib.import_module("tests.bench.peers").SCENARIOS)
     names = sorted(path.stem for path in HERE.glob("scenarios*.py"))
     names.sort(key=lambda name: name != "scenarios_throughput")
     found: list[Scenario] = []
@@ -28,7 +30,7 @@ def scenarios() -> list[Scenario]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run what was asked for; return the exit status."""
-    known = scenarios()
+    known = scenarios(arguments.peers)
     if arguments.list:
         for scenario in known:
             print(f"{scenario.name:<16} {scenario.title}")
@@ -42,7 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.quick:
         head.append("quick: short runs, not to be quoted")
     groups, failed = _run_all(Bench(arguments.out, quick=arguments.quick), chosen)
-    print("\n" + report.write(arguments.out, groups, head), end="")
+    whole = not arguments.only and not arguments.peers
+    print("\n" + report.write(arguments.out, groups, head, keep=not whole), end="")
     print(f"{arguments.out}/table.txt, results.json and the plots hold this run")
     for name in failed:
         print(f"bench: {name} could not be measured", file=sys.stderr)
