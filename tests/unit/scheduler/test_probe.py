@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Union
 
 import pytest
 from cryptography import x509
@@ -17,8 +18,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from sluice.records import JobRecord
+from sluice.records import ErrorHead, InstanceRequest, JobRecord, ResponseHead
 from sluice.scheduler.probe import healthy
+from sluice.wire import events
+from sluice.wire.connection import Connection, Role
+from sluice.wire.frames import FrameType, ProtocolError, encode
+from sluice.wire.hello import Hello, Limits
+from sluice.wire.links import RELAY_FRONT
 
 KEY = "q" * 43
 
@@ -50,27 +56,62 @@ Answer = Callable[[ssl.SSLSocket], None]
 
 
 @contextmanager
-def listener(bundle: Path, answer: Answer, heard: list[bytes]) -> Iterator[int]:
-    """Listen on loopback with a certificate, hear one request, answer it; give the port."""
+def listener(bundle: Path, answer: Answer) -> Iterator[int]:
+    """Listen on loopback with a certificate and have one connection served; give the port."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(bundle)
     with socket.create_server(("127.0.0.1", 0)) as server:
-        thread = threading.Thread(target=_serve, args=(server, context, answer, heard))
+        thread = threading.Thread(target=_serve, args=(server, context, answer))
         thread.start()
         yield server.getsockname()[1]
         server.close()
         thread.join(10)
 
 
-def _serve(server: socket.socket, context: ssl.SSLContext, answer: Answer, heard: list[bytes]) -> None:
+def _serve(server: socket.socket, context: ssl.SSLContext, answer: Answer) -> None:
     try:
         plain, _ = server.accept()
         with context.wrap_socket(plain, server_side=True) as secure:
             secure.settimeout(5)
-            heard.append(secure.recv(4096))
             answer(secure)
     except OSError:
         return
+
+
+class Front:
+    """A front that answers what it is asked with a status or with an error's code; `asked` are the heads."""
+
+    def __init__(self, said: Union[int, str], key: str = KEY) -> None:
+        self.asked: list[InstanceRequest] = []
+        self._said = said
+        self._key = key
+
+    def __call__(self, secure: ssl.SSLSocket) -> None:
+        """Serve one connection until the other side leaves."""
+        connection = Connection(Role.SERVER, Hello("test", Limits()), RELAY_FRONT, key=self._key)
+        while piece := secure.recv(4096):
+            try:
+                found = connection.receive(piece)
+            except ProtocolError:
+                secure.sendall(connection.data_to_send())
+                return
+            for event in found:
+                self._answer(connection, event)
+            secure.sendall(connection.data_to_send())
+
+    def _answer(self, connection: Connection, event: events.Event) -> None:
+        if isinstance(event, events.HelloReceived):
+            connection.send_load(3)
+        if not isinstance(event, events.RequestOpened):
+            return
+        assert isinstance(event.head, InstanceRequest)
+        self.asked.append(event.head)
+        if isinstance(self._said, str):
+            connection.send_error(event.stream, ErrorHead(self._said, "no"))
+            return
+        connection.respond(event.stream, ResponseHead(self._said, "application/json"))
+        connection.send_data(event.stream, b"{}")
+        connection.send_end(event.stream)
 
 
 def record(port: int, certificate: str) -> JobRecord:
@@ -78,42 +119,77 @@ def record(port: int, certificate: str) -> JobRecord:
     return JobRecord("m-00000001", "00000001", "1", "127.0.0.1", port, certificate, KEY, 0.0)
 
 
-def saying(text: bytes) -> Answer:
-    """Return an answer of fixed bytes."""
-    return lambda secure: secure.sendall(text)
-
-
 def test_a_front_that_answers_200_is_healthy(tmp_path: Path) -> None:
     certificate = make_certificate(tmp_path, "own")
-    heard: list[bytes] = []
-    ok = saying(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-    with listener(tmp_path / "own.pem", ok, heard) as port:
+    front = Front(200)
+    with listener(tmp_path / "own.pem", front) as port:
         assert healthy(record(port, certificate), 5) == ""
-    assert heard[0].startswith(b"GET /health HTTP/1.1\r\n")
-    assert f"Authorization: Bearer {KEY}".encode() in heard[0]
+    (head,) = front.asked
+    assert (head.method, head.path, head.length) == ("GET", "/health", 0)
 
 
 @pytest.mark.parametrize(
-    "answer",
+    ("front", "problem"),
     [
-        b"HTTP/1.1 503 Service Unavailable\r\n\r\n",
-        b"HTTP/1.1 401 \r\n\r\n",
-        b"",
-        b"SSH-2.0-x\r\n",
-        b"x" * 9000,
+        (Front(503), "health answers 503"),
+        (Front("no_instance"), "health answers no_instance"),
+        (Front(200, key="o" * 43), "ValueError: refused"),
     ],
 )
-def test_anything_else_is_not(tmp_path: Path, answer: bytes) -> None:
+def test_a_front_that_answers_anything_else_is_not(tmp_path: Path, front: Front, problem: str) -> None:
     certificate = make_certificate(tmp_path, "own")
-    with listener(tmp_path / "own.pem", saying(answer), []) as port:
-        assert healthy(record(port, certificate), 5) != ""
+    with listener(tmp_path / "own.pem", front) as port:
+        assert healthy(record(port, certificate), 5) == problem
+
+
+def hello() -> bytes:
+    """Return a front's first frame."""
+    connection = Connection(Role.SERVER, Hello("test", Limits()))
+    return connection.data_to_send()
+
+
+SAID = b"what-a-job-says-is-no-log-line"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+        b"SSH-2.0-x\r\n",
+        SAID * 300,
+        encode(FrameType.HELLO, 0, SAID),
+        hello() + encode(FrameType.RESPONSE, 1, SAID),
+        hello() + encode(FrameType.RESPONSE, 1, b'{"status":200,"content_type":"text/html"}'),
+        hello() + encode(FrameType.RESPONSE, 3, b'{"status":200,"content_type":"text/plain"}'),
+        hello() + encode(FrameType.ERROR, 1, b'{"code":"' + SAID + b'","message":"x"}'),
+        hello() + encode(FrameType.GO_AWAY, 0, b'{"code":"shutdown","message":"' + SAID + b'"}'),
+        hello() + encode(FrameType.LOAD, 0, b"\0\0\0\1") * 20_000,
+        encode(FrameType.GO_AWAY, 0, b'{"code":"protocol","message":"' + SAID + b'"}'),
+    ],
+)
+def test_whatever_else_is_said_is_no_health_and_no_log_line(tmp_path: Path, said: bytes) -> None:
+    certificate = make_certificate(tmp_path, "own")
+
+    def answer(secure: ssl.SSLSocket) -> None:
+        secure.recv(4096)
+        secure.sendall(said)
+
+    with listener(tmp_path / "own.pem", answer) as port:
+        problem = healthy(record(port, certificate), 5)
+    assert problem
+    assert SAID.decode() not in problem
 
 
 def test_trying_to_cheat_by_taking_the_port(tmp_path: Path) -> None:
     certificate = make_certificate(tmp_path, "own")
     make_certificate(tmp_path, "thief")
     heard: list[bytes] = []
-    with listener(tmp_path / "thief.pem", saying(b"HTTP/1.1 200 OK\r\n\r\n"), heard) as port:
+
+    def listen(secure: ssl.SSLSocket) -> None:
+        heard.append(secure.recv(4096))
+
+    with listener(tmp_path / "thief.pem", listen) as port:
         assert "ValueError" in healthy(record(port, certificate), 5)
     assert heard in ([], [b""])
 
@@ -129,12 +205,12 @@ def test_trying_to_stop_the_scheduler_by_answering_one_byte_at_a_time(tmp_path: 
     certificate = make_certificate(tmp_path, "own")
 
     def drip(secure: ssl.SSLSocket) -> None:
-        for _ in range(40):
-            secure.sendall(b"H")
+        for byte in (hello() * 2)[:40]:
+            secure.sendall(bytes((byte,)))
             time.sleep(0.1)
 
     began = time.monotonic()
-    with listener(tmp_path / "own.pem", drip, []) as port:
+    with listener(tmp_path / "own.pem", drip) as port:
         problem = healthy(record(port, certificate), 0.5)
         took = time.monotonic() - began
     assert "imeout" in problem
