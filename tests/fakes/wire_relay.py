@@ -47,6 +47,7 @@ class Call:
         self.head = head
         self.parts: list[bytes] = []
         self.cancelled = asyncio.Event()
+        self.began = time.monotonic()
 
     @property
     def body(self) -> bytes:

@@ -135,6 +135,76 @@ async def test_after_go_away_open_streams_end_in_peace_and_new_ones_go_to_a_new_
     await eventually(lambda: old.closed)
 
 
+async def test_a_session_is_replaced_before_it_goes_and_no_request_notices(tmp_path: Path) -> None:
+    settings = config(tmp_path)
+    settings = replace(settings, clusters=(replace(settings.clusters[0], session_age=0.2),))
+    relay = FakeRelay(answer_well)
+    async with open_bed(settings, relay) as bed:
+        keeper = bed.service.fleet.keepers[0]
+        up = []
+        keeper.on_change = lambda: up.append(keeper.live)
+        while len(relay.links) < 5:
+            assert (await bed.post(chat()))[0] == 200
+        assert all(up), "there was a moment without a session"
+        assert bed.metric("sluice_proxy_retries_total") in (None, 0)
+        await eventually(lambda: sum(not link.closed for link in relay.links) <= 2)
+        assert all(link.wire.peer_going_away for link in relay.links if link.closed)
+
+
+async def test_a_stream_goes_on_while_its_session_is_replaced(tmp_path: Path) -> None:
+    settings = config(tmp_path)
+    settings = replace(settings, clusters=(replace(settings.clusters[0], session_age=0.1),))
+    slow = TwoParts()
+    async with open_bed(settings, FakeRelay(slow)) as bed:
+        response = await bed.http.post(f"http://proxy{CHAT}", json=chat(stream=True), headers=bed.headers())
+        assert await response.content.readany() == event("first")
+        carrying = bed.relay.calls[0].link
+        await eventually(lambda: bed.relay.link is not carrying)
+        await asyncio.sleep(0.3)
+        assert not carrying.closed
+        assert bed.service.fleet.keepers[0].open_streams >= 1
+        slow.go_on.set()
+        assert await response.read() == event("second")
+        await eventually(lambda: carrying.closed)
+
+
+async def test_a_session_that_cannot_be_replaced_serves_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = config(tmp_path)
+    settings = replace(settings, clusters=(replace(settings.clusters[0], session_age=0.1),))
+    async with open_bed(settings, FakeRelay(answer_well)) as bed:
+        bed.relay.refuse = TransportError("login:22 cannot be reached")
+        link = bed.relay.link
+        await eventually(lambda: sum("cannot be replaced" in record.message for record in caplog.records) > 1)
+        assert (await bed.post(chat()))[0] == 200
+        assert bed.service.fleet.keepers[0].state == "up"
+        assert bed.relay.link is link
+        bed.relay.refuse = None
+        await eventually(lambda: bed.relay.link is not link)
+        assert (await bed.post(chat()))[0] == 200
+
+
+async def test_a_session_that_drains_too_long_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sluice.proxy.keeper.DRAIN_SECONDS", 0.1)
+    slow = TwoParts()
+    async with open_bed(config(tmp_path), FakeRelay(slow)) as bed:
+        response = await bed.http.post(f"http://proxy{CHAT}", json=chat(stream=True), headers=bed.headers())
+        assert await response.content.readany() == event("first")
+        bed.relay.link.wire.go_away("age", "the session is a day old")
+        bed.relay.link.pump()
+        assert b'"code":"cluster_unreachable"' in await response.read()
+
+
+async def test_a_request_that_crosses_a_go_away_is_answered_by_the_next_session(bed: Bed) -> None:
+    # Not pumped: the relay's word goes out with its answer to the request.
+    bed.relay.link.wire.go_away("age", "the session is a day old")
+    assert (await bed.post(chat()))[0] == 200
+    assert bed.relay.calls[-1].link is bed.relay.links[1]
+
+
 async def test_a_closed_cluster_says_closed(bed: Bed) -> None:
     bed.relay.link.wire.go_away("closed", "/etc/sluice/closed exists")
     bed.relay.refuse = TransportError("not asked")
