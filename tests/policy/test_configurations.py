@@ -33,7 +33,7 @@ REQUIRED: dict[str, dict[str, Any]] = {
         "web_oidc_client_id": "sluice",
         "web_oidc_client_secret": "c",
     },
-    "relay": {"relay_cluster": "c", "relay_max_body": "8388608"},
+    "relay": {"relay_cluster": "c", "relay_max_body": "33554432"},
     "scheduler": {
         "scheduler_cluster": "c",
         "scheduler_shared": "/shared/sluice",

@@ -18,8 +18,7 @@ from sluice.records import RequestHead
 from sluice.wire.connection import Connection, Role
 from sluice.wire.frames import FrameType, encode
 from sluice.wire.hello import Hello, Limits
-from tests.fakes.engine import Behaviour
-from tests.unit.relay.bed import MODEL, Bed, bed, chat
+from tests.unit.relay.bed import MODEL, Bed, Behaviour, bed, chat
 
 SEEDS = range(40)
 FRAMES = 30
@@ -104,7 +103,7 @@ async def test_no_bytes_bring_a_session_down_uncontrolled(
         place.mkdir()
         async with bed(place, identity, Behaviour(tokens=2), hello=False) as running:
             await feed(running, data, chance)
-        for received in running.engines[0].requests():
+        for received in running.fronts[0].received:
             assert json.loads(received.body)["model"] == MODEL
-            assert int(received.headers["content-length"]) == len(received.body)
+            assert received.head.length == len(received.body)
     assert "unexpected fault" not in caplog.text

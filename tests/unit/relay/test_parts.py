@@ -13,24 +13,24 @@ from typing import Any
 import pytest
 
 from sluice.errors import ConfigError
-from sluice.records import DemandFile, ModelDemand, read_json
+from sluice.records import DemandFile, ModelDemand, Sample, read_json
 from sluice.relay import config, figures
 from sluice.relay.demand import Demand, DemandWriter
-from sluice.relay.figures import Counters
+from sluice.relay.figures import Counters, LineFigures
 from sluice.relay.limits import Budget, Rate, closed
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "contracts"
 
 
-def test_demand_counts_running_by_model_and_instance() -> None:
+def test_demand_counts_running_by_model() -> None:
     demand = Demand(10)
     demand.asked("m", 1.0)
-    demand.began("m", "m-1")
-    demand.began("m", "m-1")
-    demand.ended("m", "m-1")
-    assert (demand.running, demand.load) == ({"m": 1}, {"m-1": 1})
-    demand.ended("m", "m-1")
-    assert (demand.running, demand.load) == ({}, {})
+    demand.began("m")
+    demand.began("m")
+    demand.ended("m")
+    assert demand.running == {"m": 1}
+    demand.ended("m")
+    assert demand.running == {}
     assert demand.snapshot(2.0) == {"m": ModelDemand(0, 0, 1.0)}
 
 
@@ -90,10 +90,10 @@ def test_a_budget_is_never_overdrawn() -> None:
 
 
 def test_closed_when_the_file_exists_or_nobody_can_tell(tmp_path: Path) -> None:
-    assert not closed(str(tmp_path / "closed"))
+    assert not closed(tmp_path / "closed")
     (tmp_path / "closed").touch()
-    assert closed(str(tmp_path / "closed"))
-    assert closed(str(tmp_path / "closed" / "below-a-file"))
+    assert closed(tmp_path / "closed")
+    assert closed(tmp_path / "closed" / "below-a-file")
 
 
 def test_counters_become_samples() -> None:
@@ -101,14 +101,18 @@ def test_counters_become_samples() -> None:
     counters.count("m", "ok")
     counters.count("m", "ok")
     counters.count("", "model_not_found")
-    samples = {
-        (one.name, *sorted(one.labels.values())): one.value for one in counters.samples(160, 3, {"m": 1})
-    }
+    counters.lost("timeout")
+    found = counters.samples(160, 3, {"m": 1}, {"m": LineFigures(standing=2, broken=1)})
+    samples = {(one.name, *sorted(one.labels.values())): one.value for one in found}
     assert samples["sluice_relay_requests_total", "m", "ok"] == 2
     assert samples["sluice_relay_requests_total", "", "model_not_found"] == 1
     assert samples["sluice_relay_running", "m"] == 1
     assert samples["sluice_relay_open_streams",] == 3
     assert samples["sluice_relay_session_age_seconds",] == 60
+    assert samples["sluice_relay_instance_losses_total", "timeout"] == 1
+    assert samples["sluice_relay_instance_connections", "m"] == 2
+    assert samples["sluice_relay_breaker_open", "m"] == 1
+    assert all(Sample.parse(one.dump()) == one for one in found)
 
 
 def test_the_schedulers_figures_pass_and_garbage_does_not(tmp_path: Path) -> None:
@@ -137,7 +141,7 @@ def write_settings(tmp_path: Path, **changes: Any) -> str:
 
 def test_a_configuration_is_read(tmp_path: Path) -> None:
     read = config.read(write_settings(tmp_path, max_streams=7))
-    assert (read.cluster, read.max_streams, read.max_body) == ("demo", 7, 8_388_608)
+    assert (read.cluster, read.max_streams, read.max_body) == ("demo", 7, 33_554_432)
 
 
 @pytest.mark.parametrize(
@@ -147,6 +151,8 @@ def test_a_configuration_is_read(tmp_path: Path) -> None:
         ("routing_table", "routing.json"),
         ("closed_file", ""),
         ("max_body", 0),
+        ("max_answer", 0),
+        ("total_timeout", 0),
         ("max_streams", "many"),
         ("stream_credit", 10),
         ("session_credit", 1000),
@@ -166,17 +172,32 @@ def test_a_bad_configuration_names_key_and_file(tmp_path: Path, key: str, value:
 
 ECHO = """
 import asyncio
-from sluice.relay.stdio import open_stdio
+from sluice.relay import stdio
+
+class Echo(asyncio.Protocol):
+    def connection_made(self, transport):
+        self.transport = transport
+        self.gone = asyncio.get_running_loop().create_future()
+
+    def data_received(self, data):
+        self.transport.write(data.upper())
+
+    def eof_received(self):
+        return False
+
+    def pause_writing(self):
+        pass
+
+    def resume_writing(self):
+        pass
+
+    def connection_lost(self, exc):
+        self.gone.set_result(None)
 
 async def main():
-    reader, writer = await open_stdio()
-    data = await reader.read(100)
-    while data:
-        writer.write(data.upper())
-        await writer.drain()
-        data = await reader.read(100)
-    writer.close()
-    await writer.wait_closed()
+    echo = Echo()
+    await stdio.attach(echo)
+    await echo.gone
 
 asyncio.run(main())
 """
@@ -186,12 +207,15 @@ async def test_standard_streams_may_be_pipes() -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", ECHO, stdin=-1, stdout=-1, env=environment()
     )
-    out, _ = await asyncio.wait_for(process.communicate(b"x" * 300_000), 20)
-    assert out == b"X" * 300_000
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(b"x" * 300_000)
+    assert await asyncio.wait_for(process.stdout.readexactly(300_000), 20) == b"X" * 300_000
+    process.stdin.close()
+    assert await asyncio.wait_for(process.wait(), 10) == 0
 
 
 async def test_standard_streams_may_be_one_socket() -> None:
-
     ours, theirs = socket.socketpair()
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", ECHO, stdin=theirs.fileno(), stdout=theirs.fileno(), env=environment()

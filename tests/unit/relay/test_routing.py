@@ -10,7 +10,7 @@ import pytest
 
 from sluice.front.identity import Identity
 from sluice.records import Instance, RoutingTable, write_json
-from sluice.relay.routing import RoutingFile, choose, rank, ready, retry_after
+from sluice.relay.routing import RoutingFile, choose, rank, ready, retry_after, room
 from tests.unit.relay.bed import MODEL, instance, routed
 
 
@@ -48,13 +48,19 @@ def test_without_affinity_the_order_is_random(identity: Identity) -> None:
     assert len({rank("", pool)[0].id for _ in range(100)}) == 4
 
 
-def test_a_full_or_failed_instance_is_passed_over(identity: Identity) -> None:
-    pool = instances(identity, 3)
-    assert choose(pool, {}, 4, set()) is pool[0]
-    assert choose(pool, {pool[0].id: 4}, 4, set()) is pool[0]
-    assert choose(pool, {pool[0].id: 5}, 4, set()) is pool[1]
-    assert choose(pool, {pool[0].id: 5}, 4, {pool[1].id}) is pool[2]
-    assert choose(pool, {one.id: 5 for one in pool}, 4, set()) is None
+def test_a_full_instance_is_passed_over() -> None:
+    order = ["a", "b", "c"]
+    assert room(4) == 5
+    assert choose(order, {"a": 0, "b": 0, "c": 0}.__getitem__, 5) == "a"
+    assert choose(order, {"a": 4, "b": 0, "c": 0}.__getitem__, 5) == "a"
+    assert choose(order, {"a": 5, "b": 2, "c": 0}.__getitem__, 5) == "b"
+    assert choose(order, {"a": 5, "b": 6, "c": 9}.__getitem__, 5) is None
+
+
+def test_without_affinity_the_least_loaded_is_asked() -> None:
+    load = {"a": 3, "b": 1, "c": 5}
+    assert choose(load, load.__getitem__, 5, least=True) == "b"
+    assert choose([], load.__getitem__, 5, least=True) is None
 
 
 def test_a_draining_instance_takes_nothing_new(identity: Identity) -> None:

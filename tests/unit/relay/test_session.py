@@ -1,4 +1,4 @@
-"""A session end to end, in one process: wire client, relay, fronts, stub engines."""
+"""A session end to end, in one process: wire client, relay, fronts without engines."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from sluice.front.identity import Identity
-from tests.fakes.engine import Behaviour
-from tests.unit.relay.bed import MODEL, bed, chat, routed, until
+from sluice.wire.hello import Limits
+from tests.unit.relay.bed import MODEL, Behaviour, bed, chat, until
 
 
 async def test_answers_a_request(tmp_path: Path, identity: Identity) -> None:
@@ -22,9 +22,11 @@ async def test_answers_a_request(tmp_path: Path, identity: Identity) -> None:
     assert (answer.head.status, answer.head.content_type) == (200, "application/json")
     assert answer.head.instance == running.instances[0].id
     assert answer.document()["choices"][0]["message"]["content"] == "ab " * 8
-    (received,) = running.engines[0].requests()
+    (received,) = running.fronts[0].received
     assert received.body == chat()
-    assert received.headers["x-request-id"] == "req-" + "0" * 31 + "1"
+    assert (received.head.method, received.head.path) == ("POST", "/v1/chat/completions")
+    assert received.head.id == "req-" + "0" * 31 + "1"
+    assert received.head.length == len(chat())
 
 
 async def test_streams(tmp_path: Path, identity: Identity) -> None:
@@ -45,8 +47,8 @@ async def test_many_requests_at_once(tmp_path: Path, identity: Identity) -> None
             await running.client.wait(answer)
             assert answer.code == ""
             assert answer.ended
-    assert sum(len(engine.requests()) for engine in running.engines) == 16
-    assert all(engine.requests() for engine in running.engines)
+    assert len(running.received()) == 16
+    assert all(front.received for front in running.fronts)
 
 
 async def test_a_conversation_stays_with_one_instance(tmp_path: Path, identity: Identity) -> None:
@@ -65,8 +67,8 @@ async def test_a_full_instance_sheds_to_the_next(tmp_path: Path, identity: Ident
         running.publish(concurrency=2)
         for _ in range(6):
             await running.client.begin(MODEL, chat(), affinity="cd" * 32)
-        await until(lambda: sum(len(engine.requests()) for engine in running.engines) == 6)
-        assert sorted(len(engine.requests()) for engine in running.engines) == [3, 3]
+        await until(lambda: len(running.received()) == 6)
+        assert sorted(len(front.received) for front in running.fronts) == [3, 3]
         beyond = await running.client.request(MODEL, chat())
     assert beyond.code == "overloaded"
     assert beyond.error is not None
@@ -93,7 +95,7 @@ async def test_trying_a_bad_body(tmp_path: Path, identity: Identity, body: bytes
         after = await running.client.request(MODEL, chat())
     assert answer.code == code
     assert after.code == ""
-    assert len(running.engines[0].requests()) == 1
+    assert len(running.fronts[0].received) == 1
 
 
 @pytest.mark.parametrize(("announced", "sent"), [(500, 400), (500, 501)])
@@ -128,7 +130,7 @@ async def test_media_by_url_never_reaches_an_instance(tmp_path: Path, identity: 
     async with bed(tmp_path, identity, Behaviour()) as running:
         answer = await running.client.request(MODEL, body)
     assert answer.code == "media_url_refused"
-    assert running.engines[0].received == []
+    assert running.fronts[0].received == []
 
 
 async def test_a_body_of_megabytes_passes(tmp_path: Path, identity: Identity) -> None:
@@ -136,14 +138,14 @@ async def test_a_body_of_megabytes_passes(tmp_path: Path, identity: Identity) ->
     async with bed(tmp_path, identity, Behaviour()) as running:
         answer = await running.client.request(MODEL, body)
     assert answer.code == ""
-    assert running.engines[0].requests()[0].body == body
+    assert running.fronts[0].received[0].body == body
 
 
 async def test_bodies_beyond_the_budget_are_refused(tmp_path: Path, identity: Identity) -> None:
     body = chat(padding="x" * 60_000)
     async with bed(tmp_path, identity, Behaviour(fault="hang"), max_buffered=100_000) as running:
         first = await running.client.begin(MODEL, body)
-        await until(running.engines[0].requests)
+        await until(lambda: running.fronts[0].received)
         second = await running.client.request(MODEL, body)
         await running.client.cancel(first)
         await until(lambda: running.session._services.budget.free == 100_000)
@@ -156,9 +158,9 @@ async def test_a_cancel_stops_the_engine_within_a_second(
 ) -> None:
     async with bed(tmp_path, identity, Behaviour(fault=fault)) as running:
         answer = await running.client.begin(MODEL, chat(stream=True))
-        await until(running.engines[0].requests)
+        await until(lambda: running.fronts[0].received)
         await running.client.cancel(answer)
-        took = await until(lambda: running.engines[0].requests()[0].left is not None)
+        took = await until(lambda: running.fronts[0].received[0].left is not None)
         assert running.session._services.demand.running == {}
     assert took < 1.0
 
@@ -167,16 +169,16 @@ async def test_the_end_of_the_session_stops_the_engines(tmp_path: Path, identity
     async with bed(tmp_path, identity, Behaviour(fault="hang")) as running:
         for _ in range(3):
             await running.client.begin(MODEL, chat())
-        await until(lambda: len(running.engines[0].requests()) == 3)
+        await until(lambda: len(running.fronts[0].received) == 3)
         await running.client.close()
-        took = await until(lambda: all(one.left is not None for one in running.engines[0].requests()))
+        took = await until(lambda: all(one.left is not None for one in running.fronts[0].received))
     assert took < 1.0
 
 
 async def test_another_instance_takes_over_while_nothing_was_answered(
     tmp_path: Path, identity: Identity
 ) -> None:
-    async with bed(tmp_path, identity, Behaviour(fault="drop"), Behaviour()) as running:
+    async with bed(tmp_path, identity, Behaviour(fault="instance_failed"), Behaviour()) as running:
         answers = [await running.client.request(MODEL, chat()) for _ in range(8)]
     assert {answer.code for answer in answers} == {""}
     assert {answer.head.instance for answer in answers if answer.head} == {running.instances[1].id}
@@ -196,17 +198,18 @@ async def test_another_instance_takes_over_after_a_head_without_a_body(
 
 
 async def test_a_request_breaks_two_instances_at_most(tmp_path: Path, identity: Identity) -> None:
-    async with bed(tmp_path, identity, *[Behaviour(fault="drop")] * 4) as running:
+    async with bed(tmp_path, identity, *[Behaviour(fault="instance_failed")] * 4) as running:
         answer = await running.client.request(MODEL, chat())
     assert answer.code == "no_instance"
     assert answer.error is not None
     assert answer.error.retry_after
-    assert sum(len(engine.requests()) for engine in running.engines) == 2
+    assert len(running.received()) == 2
 
 
 async def test_a_gone_instance_is_503_with_retry_after(tmp_path: Path, identity: Identity) -> None:
     async with bed(tmp_path, identity, Behaviour()) as running:
-        running.listeners[0].stop()
+        await until(lambda: running.fronts[0].accepted)
+        running.fronts[0].stop()
         answer = await running.client.request(MODEL, chat())
     assert answer.code == "no_instance"
     assert answer.error is not None
@@ -219,11 +222,14 @@ async def test_a_host_that_cannot_be_reached_is_503(tmp_path: Path, identity: Id
         running.publish(instances=[replace(running.instances[0], host=host, port=1024)])
         answer = await running.client.request(MODEL, chat())
     assert answer.code == "no_instance"
-    assert running.engines[0].received == []
+    assert running.fronts[0].received == []
 
 
-async def test_an_answer_that_breaks_off_ends_in_an_error(tmp_path: Path, identity: Identity) -> None:
-    async with bed(tmp_path, identity, Behaviour(tokens=10, fault="break"), Behaviour()) as running:
+@pytest.mark.parametrize("fault", ["break", "cut-within"])
+async def test_an_answer_that_breaks_off_ends_in_an_error(
+    tmp_path: Path, identity: Identity, fault: str
+) -> None:
+    async with bed(tmp_path, identity, Behaviour(tokens=10, fault=fault), Behaviour()) as running:
         running.publish(instances=running.instances[:1])
         answer = await running.client.request(MODEL, chat(stream=True))
     assert answer.body
@@ -242,15 +248,24 @@ async def test_an_instance_that_never_answers_is_a_timeout(tmp_path: Path, ident
     async with bed(tmp_path, identity, *faults, first_byte_timeout=0.3) as running:
         answer = await running.client.request(MODEL, chat())
     assert answer.code == "instance_timeout"
-    assert sum(len(engine.requests()) for engine in running.engines) == 1
+    assert len(running.received()) == 1
 
 
 async def test_an_engines_refusal_is_passed_on(tmp_path: Path, identity: Identity) -> None:
-    async with bed(tmp_path, identity, Behaviour(fault="refuse")) as running:
+    async with bed(tmp_path, identity, Behaviour(status=400, token="refused", tokens=1)) as running:
         answer = await running.client.request(MODEL, chat())
     assert answer.head is not None
     assert answer.head.status == 400
-    assert answer.document()["error"]["message"] == "refused"
+    assert b"refused" in answer.body
+
+
+@pytest.mark.parametrize("status", [401, 403, 407, 302])
+async def test_an_engines_word_on_credentials_stays_here(
+    tmp_path: Path, identity: Identity, status: int
+) -> None:
+    async with bed(tmp_path, identity, Behaviour(status=status)) as running:
+        answer = await running.client.request(MODEL, chat())
+    assert (answer.head, answer.code) == (None, "instance_failed")
 
 
 async def test_an_impostor_gets_neither_prompt_nor_key(
@@ -293,10 +308,37 @@ async def test_a_thief_without_tls_gets_neither_prompt_nor_key(tmp_path: Path, i
     assert identity.key.encode() not in taken
 
 
+async def test_a_thief_that_says_nothing_costs_the_connect_timeout_alone(
+    tmp_path: Path, identity: Identity
+) -> None:
+    async with bed(tmp_path, identity, Behaviour(), connect_timeout=0.3) as running:
+
+        async def wait(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read()
+            writer.close()
+
+        thief = await asyncio.start_server(wait, "127.0.0.1", 0)
+        port = thief.sockets[0].getsockname()[1]
+        running.instances[0] = replace(running.instances[0], port=port)
+        running.publish()
+        answer = await running.client.request(MODEL, chat(), seconds=5)
+        thief.close()
+    assert answer.code == "no_instance"
+
+
+async def test_a_front_with_another_key_gets_no_prompt(tmp_path: Path, identity: Identity) -> None:
+    async with bed(tmp_path, identity, Behaviour()) as running:
+        running.instances[0] = replace(running.instances[0], key="x" * 43)
+        running.publish()
+        answer = await running.client.request(MODEL, chat())
+    assert answer.code == "no_instance"
+    assert running.fronts[0].received == []
+
+
 async def test_the_closed_file_refuses_every_verb(tmp_path: Path, identity: Identity) -> None:
     async with bed(tmp_path, identity, Behaviour(fault="hang")) as running:
         running_request = await running.client.begin(MODEL, chat())
-        await until(running.engines[0].requests)
+        await until(lambda: running.fronts[0].received)
         (tmp_path / "closed").touch()
         refused = [
             await running.client.request(MODEL, chat()),
@@ -314,7 +356,7 @@ async def test_the_closed_file_refuses_every_verb(tmp_path: Path, identity: Iden
 async def test_models_say_what_the_table_says(tmp_path: Path, identity: Identity) -> None:
     async with bed(tmp_path, identity, Behaviour(fault="hang")) as running:
         await running.client.begin(MODEL, chat())
-        await until(running.engines[0].requests)
+        await until(lambda: running.fronts[0].received)
         answer = await running.client.verb("models")
     (model,) = answer.document()["models"]
     assert (model["name"], model["status"], model["ready"], model["running"]) == (MODEL, "ready", 1, 1)
@@ -368,17 +410,6 @@ async def test_a_table_of_garbage_keeps_the_last_one(tmp_path: Path, identity: I
     assert [answer.code for answer in (first, second, third)] == ["", "", ""]
 
 
-async def test_connections_are_pooled_and_dropped_with_their_instance(
-    tmp_path: Path, identity: Identity
-) -> None:
-    async with bed(tmp_path, identity, Behaviour()) as running:
-        for _ in range(4):
-            await running.client.request(MODEL, chat())
-        assert len(running.listeners[0]._connections) == 1
-        running.publish({"other": routed([])})
-        await until(lambda: not running.listeners[0]._connections)
-
-
 async def test_a_slow_reader_slows_its_own_stream_alone(tmp_path: Path, identity: Identity) -> None:
     flood = Behaviour(tokens=3000, token="x" * 10_000)
     async with bed(tmp_path, identity, flood) as running:
@@ -387,13 +418,42 @@ async def test_a_slow_reader_slows_its_own_stream_alone(tmp_path: Path, identity
         await until(lambda: len(slow.body) >= 32_768)
         await asyncio.sleep(0.3)
         assert len(slow.body) <= 32_768
-        assert running.session._connection.pending(slow.stream) < 400_000
+        assert running.session.endpoint.connection.pending(slow.stream) <= 65_536
         other = await running.client.verb("models")
         await running.client.ping()
         await until(lambda: running.client.pongs)
         await running.client.cancel(slow)
-        await until(lambda: running.engines[0].requests()[0].left is not None)
+        await until(lambda: running.fronts[0].received[0].left is not None)
     assert other.code == ""
+
+
+async def test_a_slow_reader_is_no_silent_instance(tmp_path: Path, identity: Identity) -> None:
+    flood = Behaviour(tokens=30, token="x" * 10_000)
+    async with bed(tmp_path, identity, flood, idle_timeout=0.2) as running:
+        running.client.reading = False
+        slow = await running.client.begin(MODEL, chat(stream=True))
+        await until(lambda: len(slow.body) >= 32_768)
+        await asyncio.sleep(2.5)
+        assert slow.error is None
+        running.client.reading = True
+        running.client.connection.consume(slow.stream, len(slow.body))
+        await running.client.flush()
+        await running.client.wait(slow)
+    assert slow.ended
+    assert len(slow.body) > 300_000
+
+
+async def test_many_answers_under_one_slow_reader_all_come(tmp_path: Path, identity: Identity) -> None:
+    async with bed(tmp_path, identity, Behaviour(tokens=200, token="y" * 500)) as running:
+        running.publish(concurrency=64)
+        begun = [await running.client.begin(MODEL, chat(stream=True)) for _ in range(40)]
+        for answer in begun:
+            await running.client.wait(answer)
+        connection = running.session.endpoint.connection
+        await until(lambda: not connection.open_streams)
+        front = running.fronts[0].endpoints[0].connection
+        await until(lambda: not front.open_streams)
+    assert all(len(answer.body) == len(begun[0].body) > 100_000 for answer in begun)
 
 
 async def test_more_requests_than_the_rate_are_refused(tmp_path: Path, identity: Identity) -> None:
@@ -407,7 +467,7 @@ async def test_a_silent_proxy_is_given_up(tmp_path: Path, identity: Identity) ->
     async with bed(tmp_path, identity, ping_interval=0.1) as running:
         running.client._receiving.cancel()
         why = await asyncio.wait_for(asyncio.shield(running.ran), 5)
-    assert why == "the proxy fell silent"
+    assert why == "the other side fell silent"
 
 
 async def test_an_old_session_sends_the_proxy_away_and_ends(tmp_path: Path, identity: Identity) -> None:
@@ -427,3 +487,16 @@ async def test_garbage_ends_the_session_with_a_go_away(tmp_path: Path, identity:
         await running.client.closed.wait()
     assert why == "protocol"
     assert running.client.went_away == "protocol"
+
+
+async def test_a_proxy_that_breaks_the_protocol_and_does_not_read_is_left_at_once(
+    tmp_path: Path, identity: Identity
+) -> None:
+    flood = Behaviour(tokens=3000, token="x" * 10_000)
+    async with bed(tmp_path, identity, flood, limits=Limits(1 << 29, 1 << 30)) as running:
+        running.client._receiving.cancel()
+        await running.client.begin(MODEL, chat(stream=True))
+        await until(running.session.endpoint.connection.has_data)
+        running.client.write_raw(b"\xff" * 100)
+        why = await asyncio.wait_for(asyncio.shield(running.ran), 5)
+    assert why == "protocol"

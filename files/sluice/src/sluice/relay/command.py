@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from sluice import logs
 from sluice.errors import EXIT_FAILURE, ConfigError
+from sluice.relay import stdio
 from sluice.relay.config import RelayConfig, read
 from sluice.relay.session import Session
-from sluice.relay.stdio import open_stdio
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,8 @@ async def _serve(config: RelayConfig) -> int:
     loop.set_default_executor(ThreadPoolExecutor(THREADS))
     # "client port server port", set by sshd.
     logger.info("session begins", extra={"source": os.environ.get("SSH_CONNECTION", "")})
-    session = Session(config, *await open_stdio())
+    session = Session(config)
+    await stdio.attach(session.endpoint)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, session.end, "signal")
     why = await session.run()

@@ -11,6 +11,9 @@ from sluice.errors import ConfigError
 from sluice.logs import LEVELS
 from sluice.records import ABSOLUTE_PATH, GROUP
 
+# Bodies up to this are kept for another try; it is also the most that a larger one has on its way here.
+COLLECTED = 262_144
+
 
 @dataclass(frozen=True)
 class RelayConfig:
@@ -21,16 +24,18 @@ class RelayConfig:
     demand_dir: str
     figures: str
     closed_file: str
-    max_body: int = 8_388_608
-    max_streams: int = 256
+    max_body: int = 33_554_432
+    max_answer: int = 67_108_864
+    max_streams: int = 1024
     stream_credit: int = 32_768
-    session_credit: int = 1_048_576
+    session_credit: int = 67_108_864
     max_buffered: int = 67_108_864
     max_waiting: int = 100
     requests_per_second: float = 0
     connect_timeout: float = 5
     first_byte_timeout: float = 300
     idle_timeout: float = 120
+    total_timeout: float = 3_600
     ping_interval: float = 15
     max_session_age: float = 86_400
     log_level: str = "info"
@@ -39,11 +44,13 @@ class RelayConfig:
 _PATHS = ("routing_table", "demand_dir", "figures", "closed_file")
 _POSITIVE = (
     "max_body",
+    "max_answer",
     "max_streams",
     "max_buffered",
     "connect_timeout",
     "first_byte_timeout",
     "idle_timeout",
+    "total_timeout",
     "ping_interval",
     "max_session_age",
 )
@@ -61,8 +68,9 @@ def read(path: str) -> RelayConfig:
         _at_least(path, key, getattr(config, key), 0)
     # The wire's own lower bounds: below them a session makes no progress.
     _at_least(path, "stream_credit", config.stream_credit, 1024)
-    _at_least(path, "session_credit", config.session_credit, 65_536)
-    _at_least(path, "max_buffered", config.max_buffered, config.max_body)
+    # Bodies that wait for an instance may fill the buffers: that must not use up the session's credit.
+    _at_least(path, "session_credit", config.session_credit, max(65_536, config.max_buffered))
+    _at_least(path, "max_buffered", config.max_buffered, COLLECTED)
     if config.log_level not in LEVELS:
         raise ConfigError(f"{path}: log_level: must be one of {', '.join(LEVELS)}")
     return config

@@ -22,11 +22,10 @@ _LEFT_BEHIND = re.compile(r"\.?[0-9a-f]{16}\.json(?:\.[A-Za-z0-9_]+)?")
 
 
 class Demand:
-    """Counts of this session by model and instance. `now` is wall-clock time throughout."""
+    """Counts of this session by model. `now` is wall-clock time throughout."""
 
     def __init__(self, max_waiting: int) -> None:
         self.running: dict[str, int] = {}
-        self.load: dict[str, int] = {}
         self._max_waiting = max_waiting
         self._waiting: dict[str, int] = {}
         self._reported = 0.0
@@ -36,15 +35,17 @@ class Demand:
         """A request came in, answered or not."""
         self._last[model] = now
 
-    def began(self, model: str, instance: str) -> None:
+    def began(self, model: str) -> None:
         """A request went to an instance."""
         self.running[model] = self.running.get(model, 0) + 1
-        self.load[instance] = self.load.get(instance, 0) + 1
 
-    def ended(self, model: str, instance: str) -> None:
+    def ended(self, model: str) -> None:
         """That request is over."""
-        _decrease(self.running, model)
-        _decrease(self.load, instance)
+        left = self.running.get(model, 0) - 1
+        if left > 0:
+            self.running[model] = left
+        else:
+            self.running.pop(model, None)
 
     def report(self, waiting: Mapping[str, int], known: Collection[str], now: float) -> None:
         """Take what the proxy says: clamped, and of models that exist."""
@@ -102,11 +103,3 @@ class DemandWriter:
             self._path.unlink()
         except OSError:
             logger.debug("no demand file to remove")
-
-
-def _decrease(counts: dict[str, int], key: str) -> None:
-    left = counts.get(key, 0) - 1
-    if left > 0:
-        counts[key] = left
-    else:
-        counts.pop(key, None)

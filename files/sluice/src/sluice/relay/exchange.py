@@ -1,41 +1,44 @@
-"""One request, from its head to its outcome."""
+"""One request, from its head to its outcome: a state machine that the two connections and the clock drive.
+
+A body of at most COLLECTED bytes is collected and kept until an answer begins: so another instance can be
+asked. A larger one streams through as it is scanned. Either way its last byte leaves only when the whole
+has been found good, and nothing is passed back before an answer's first byte.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Callable, Optional
+from typing import Any, Callable, Optional
 
-from sluice import http1
+from sluice.endpoint import Endpoint
 from sluice.errors import CODES, SluiceError
-from sluice.records import CONTENT_TYPES, ErrorHead, Instance, RequestHead, ResponseHead, RoutedModel
-from sluice.relay import body, routing
-from sluice.relay.config import RelayConfig
+from sluice.records import ErrorHead, InstanceRequest, RequestHead, ResponseHead, RoutedModel
+from sluice.relay import routing
+from sluice.relay.audit import Audit
+from sluice.relay.config import COLLECTED, RelayConfig
 from sluice.relay.demand import Demand
 from sluice.relay.figures import Counters
-from sluice.relay.instances import InstancePool, Unreachable
+from sluice.relay.flow import Flow, Outflow
+from sluice.relay.instances import Line, Lines
 from sluice.relay.limits import Budget
-from sluice.relay.outlet import Outlet
 from sluice.relay.routing import RoutingFile
-from sluice.wire.connection import Connection
+from sluice.scan import BodyScanner
 
 logger = logging.getLogger(__name__)
-audit = logging.getLogger("sluice.relay.audit")
 
-# Parsing more than this in the event loop would be felt by every stream.
-INLINE_PARSE_BYTES = 65_536
 MAX_ATTEMPTS = 3
 # A request that breaks an instance is not tried on all of them.
 MAX_BREAKS = 2
 OVERLOADED_RETRY_AFTER = 1.0
-FRONT_ERROR_HEADER = "x-sluice-error"
 # An engine's word on credentials would be about the job's, never about the user's.
 WITHHELD_STATUSES = frozenset({401, 403, 407})
 
 OK, CANCELLED = "ok", "cancelled"
+
+# What a front says before anything of the request reached the engine: free to be tried elsewhere.
+_UNTOUCHED = {"overloaded": "overloaded", "no_instance": "no_instance", "cluster_unreachable": "no_instance"}
 
 
 @dataclass(frozen=True)
@@ -43,137 +46,185 @@ class Services:
     """What the exchanges of one session share."""
 
     config: RelayConfig
-    connection: Connection
-    outlet: Outlet
+    endpoint: Endpoint
+    outflow: Outflow
     routing: RoutingFile
-    pool: InstancePool
+    lines: Lines
     demand: Demand
     counters: Counters
     budget: Budget
-    parser: Executor
-
-
-class AttemptFailed(Exception):
-    """An instance did not answer, and nothing of an answer has been passed on.
-
-    `sent`: it may have worked on the request. `final`: another instance would not help.
-    """
-
-    def __init__(self, code: str, reason: str, *, sent: bool, final: bool = False) -> None:
-        super().__init__(reason)
-        self.code = code
-        self.reason = reason
-        self.sent = sent
-        self.final = final
+    audit: Audit
 
 
 class Exchange:
-    """A request of the proxy. Its body is collected first: nothing goes to an instance unchecked."""
+    """A request of the proxy. `on_over` is called once, with the stream."""
+
+    __slots__ = (
+        "_answer",
+        "_asked_at",
+        "_began",
+        "_body",
+        "_breaks",
+        "_bytes_in",
+        "_bytes_out",
+        "_complete",
+        "_failure",
+        "_fresh",
+        "_head",
+        "_heard",
+        "_instance",
+        "_known",
+        "_line",
+        "_on_over",
+        "_over",
+        "_pledge",
+        "_renewed",
+        "_reserved",
+        "_scanner",
+        "_services",
+        "_status",
+        "_stream",
+        "_streams",
+        "_trial",
+        "_tried",
+        "_upload",
+        "_wire_stream",
+    )
 
     def __init__(
         self, services: Services, stream: int, head: RequestHead, on_over: Callable[[int], None]
     ) -> None:
-        self.last_heard = time.monotonic()
-        self.collecting = True
         self._services = services
         self._stream = stream
         self._head = head
         self._on_over = on_over
-        self._raw = b""
-        self._began = time.monotonic()
-        self._body = bytearray()
+        self._began = self._heard = time.monotonic()
+        self._scanner = BodyScanner()
+        self._streams = head.length > COLLECTED
+        self._body: list[bytes] = []
+        self._bytes_in = 0
+        self._complete = False
         self._reserved = 0
-        self._task: Optional[asyncio.Task[None]] = None
-        self._peer: Optional[http1.ClientConnection] = None
+        self._known = False
+        # The attempt under way: the line to the instance, the stream on it, and when it was asked.
+        self._line: Optional[Line] = None
+        self._wire_stream = 0
+        self._trial = False
+        self._fresh = False
+        self._asked_at = 0.0
+        self._upload: Optional[Flow] = None
+        self._pledge: Optional[ResponseHead] = None
+        # What came of earlier ones.
+        self._tried: set[str] = set()
+        self._renewed: set[str] = set()
+        self._breaks = 0
+        self._failure: Optional[tuple[str, str]] = None
+        # The answer, from its first byte on.
+        self._answer: Optional[Flow] = None
         self._instance = ""
         self._status = 0
-        self._bytes_in = 0
         self._bytes_out = 0
         self._over = False
-        self._known = False
+
+    # --- from the proxy ----------------------------------------------------------------------------------
+
+    def run(self, step: Callable[..., None], *arguments: Any) -> None:
+        """Take a step; whatever goes wrong ends this request alone, in an error."""
+        try:
+            step(*arguments)
+        except SluiceError as error:
+            self.fail(error)
+        except Exception:
+            # The last stop of a request. The log keeps type and place, never the exception's text.
+            logger.exception("unexpected fault", extra={"request_id": self._head.id})
+            self.fail(SluiceError("internal_error", "a fault of the relay"))
 
     def open(self) -> None:
         """Check the head against the routing table and the session's budget. Raises SluiceError."""
         self._model()
         self._known = True
-        if not self._services.budget.reserve(self._head.length):
+        size = min(self._head.length, COLLECTED)
+        if not self._services.budget.reserve(size):
             raise SluiceError(
                 "overloaded", "this session holds as much as it may", retry_after=OVERLOADED_RETRY_AFTER
             )
-        self._reserved = self._head.length
+        self._reserved = size
 
     def receive(self, data: bytes) -> None:
-        """Take a part of the body. Raises SluiceError when it is longer than announced."""
-        self.last_heard = time.monotonic()
-        self._bytes_in += len(data)
-        self._services.counters.bytes_in += len(data)
+        """Take a part of the body. Raises SluiceError when it is not good."""
+        self._heard = time.monotonic()
+        size = len(data)
+        self._bytes_in += size
+        self._services.counters.bytes_in += size
         if self._bytes_in > self._head.length:
             raise SluiceError("invalid_request", "the body is longer than announced")
-        self._body += data
-        self._services.connection.consume(self._stream, len(data))
+        self._scanner.feed(data)
+        self._body.append(data)
+        if not self._streams:
+            self._services.endpoint.connection.consume(self._stream, size)
+            return
+        if self._scanner.model is not None:
+            self._check_model(self._scanner.model)
+        if self._wire_stream:
+            self._push()
+        elif self._line is None:
+            self._next_instance()
 
-    def start(self) -> None:
-        """The body is complete: go on in a task. Raises SluiceError when it is too short."""
-        self.collecting = False
+    def body_ended(self) -> None:
+        """The body is complete: ask an instance, or let one have the last byte. Raises SluiceError."""
         if self._bytes_in != self._head.length:
             raise SluiceError("invalid_request", "the body is shorter than announced")
-        self._task = asyncio.get_running_loop().create_task(self._run())
-
-    def fail(self, error: SluiceError) -> None:
-        """End with an error; the instance's connection, if any, is closed."""
-        if self._over:
-            return
-        message = error.message
-        self._services.connection.send_error(self._stream, ErrorHead(error.code, message, error.retry_after))
-        self._services.outlet.wake()
-        self._finish(error.code)
+        self._check_model(self._scanner.finish())
+        self._complete = True
+        if self._wire_stream:
+            self._push()
+        elif self._line is None:
+            self._next_instance()
 
     def cancel(self) -> None:
         """End because the proxy wants nothing more, or is gone."""
         self._finish(CANCELLED)
 
-    async def _run(self) -> None:
-        try:
-            await self._check_body()
-            await self._answer()
-        except SluiceError as error:
-            self.fail(error)
-        except Exception:
-            # The last stop of a request: whatever went wrong, it ends in an error, and the others go on.
-            # The log keeps type and place, never the exception's text.
-            logger.exception("unexpected fault", extra={"request_id": self._head.id})
-            self.fail(SluiceError("internal_error", "a fault of the relay"))
-        else:
-            self._finish(OK)
+    def fail(self, error: SluiceError) -> None:
+        """End with an error."""
+        if self._over:
+            return
+        endpoint = self._services.endpoint
+        endpoint.connection.send_error(self._stream, ErrorHead(error.code, error.message, error.retry_after))
+        endpoint.wake()
+        self._finish(error.code)
 
-    async def _check_body(self) -> None:
-        raw = bytes(self._body)
-        self._body = bytearray()
-        if len(raw) <= INLINE_PARSE_BYTES:
-            body.check(raw, self._head.model)
-        else:
-            loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._services.parser, body.check, raw, self._head.model)
-        self._raw = raw
+    def tick(self, now: float) -> None:
+        """Give up what takes too long; `now` is the monotonic clock. Raises SluiceError."""
+        config = self._services.config
+        if now - self._began > config.total_timeout:
+            raise SluiceError("instance_timeout", "the request took longer than this cluster allows")
+        if self._answer is not None:
+            self._tick_answer(now, self._answer)
+        elif not self._complete:
+            self._tick_body(now)
+        elif self._wire_stream and now - self._asked_at > config.first_byte_timeout:
+            self._verdict(good=False)
+            # Whoever waited this long is not helped by waiting again elsewhere.
+            self._failed("instance_timeout", "the instance did not answer in time", sent=True, final=True)
 
-    async def _answer(self) -> None:
-        tried: set[str] = set()
-        breaks = 0
-        failure: Optional[AttemptFailed] = None
-        while True:
-            instance = self._choose(tried, failure)
-            try:
-                await self._attempt(instance)
-            except AttemptFailed as failed:
-                failure = failed
-            else:
-                return
-            self._log_failure(instance, failure)
-            tried.add(instance.id)
-            breaks += failure.sent
-            if failure.final or breaks >= MAX_BREAKS or len(tried) >= MAX_ATTEMPTS:
-                raise self._translated(failure)
-            self._services.counters.retries += 1
+    def _tick_answer(self, now: float, answer: Flow) -> None:
+        if self._services.endpoint.connection.pending(answer.stream):
+            # The reader is slow, not the instance: its credit is used up.
+            self._heard = now
+        elif now - self._heard > self._services.config.idle_timeout:
+            self._verdict(good=False)
+            raise SluiceError("instance_timeout", "the instance fell silent within its answer")
+
+    def _tick_body(self, now: float) -> None:
+        if now - self._heard <= self._services.config.idle_timeout:
+            return
+        if self._wire_stream and self._line is not None and self._line.pending(self._wire_stream):
+            self._verdict(good=False)
+            raise SluiceError("instance_timeout", "the instance does not take the body")
+        raise SluiceError("invalid_request", "the body did not come in time")
+
+    # --- choosing an instance ----------------------------------------------------------------------------
 
     def _model(self) -> RoutedModel:
         table = self._services.routing.current()
@@ -184,192 +235,282 @@ class Exchange:
             raise SluiceError("model_not_found", "this cluster has no such model", param="model")
         return model
 
-    def _choose(self, tried: set[str], failure: Optional[AttemptFailed]) -> Instance:
-        model = self._model()
-        ranked = routing.rank(self._head.affinity, routing.ready(model))
-        instance = routing.choose(ranked, self._services.demand.load, model.concurrency, tried)
-        if instance is not None:
-            return instance
-        if failure is not None:
-            raise self._translated(failure)
-        if ranked:
+    def _check_model(self, given: str) -> None:
+        if given != self._head.model:
+            raise SluiceError("model_mismatch", "the body's model is not the routed one", param="model")
+
+    def _next_instance(self) -> None:
+        line = self._choose(self._model(), time.monotonic())
+        self._services.demand.began(self._head.model)
+        self._line = line
+        self._instance = line.instance.id
+        self._trial = line.breaker.begin()
+        line.ask(self)
+
+    def _choose(self, model: RoutedModel, now: float) -> Line:
+        affinity = self._head.affinity
+        ranked = routing.rank(affinity, routing.ready(model))
+        lines = [self._services.lines.of(one) for one in ranked if one.id not in self._tried]
+        sound = [line for line in lines if line.breaker.allows(now)]
+        room = routing.room(model.concurrency)
+        line = routing.choose(sound, _load, room, least=not affinity)
+        if line is not None:
+            return line
+        if self._failure is not None:
+            raise self._translated(*self._failure)
+        if sound:
             raise SluiceError("overloaded", "all instances are full", retry_after=OVERLOADED_RETRY_AFTER)
+        if lines:
+            wait = max(1.0, min(line.breaker.wait(now) for line in lines))
+            raise SluiceError("no_instance", "the model's instances keep failing", retry_after=wait)
         after = routing.retry_after(model, time.time())
         raise SluiceError("no_instance", f"the model has no instance now: {model.status}", retry_after=after)
 
-    def _translated(self, failure: AttemptFailed) -> SluiceError:
-        if CODES[failure.code] == 503:
-            after = routing.retry_after(self._model(), time.time())
-            if failure.code == "overloaded":
-                after = OVERLOADED_RETRY_AFTER
-            return SluiceError(failure.code, failure.reason, retry_after=after)
-        return SluiceError(failure.code, failure.reason)
+    def _translated(self, code: str, reason: str) -> SluiceError:
+        if code == "overloaded":
+            return SluiceError(code, reason, retry_after=OVERLOADED_RETRY_AFTER)
+        if CODES[code] == 503:
+            return SluiceError(code, reason, retry_after=routing.retry_after(self._model(), time.time()))
+        return SluiceError(code, reason)
 
-    def _log_failure(self, instance: Instance, failed: AttemptFailed) -> None:
-        cause = failed.__cause__
+    # --- from the line -----------------------------------------------------------------------------------
+
+    def line_open(self, *, fresh: bool) -> None:
+        """Send the request, or as much of it as there is."""
+        self.run(self._send, fresh)
+
+    def line_unreachable(self, reason: str) -> None:
+        """Try another instance: this one knows nothing of the request."""
+        self.run(self._failed, "no_instance", "the instance cannot be reached", reason)
+
+    def line_lost(self, *, nonsense: bool) -> None:
+        """Try again where nothing was passed on yet."""
+        self.run(self._lost, nonsense)
+
+    def answer_begins(self, head: ResponseHead) -> None:
+        """Keep the head until a first byte stands behind it: an engine may break on the prompt after it."""
+        if 200 <= head.status < 300 or (head.status >= 400 and head.status not in WITHHELD_STATUSES):
+            self._pledge = head
+        else:
+            self.run(self._withhold)
+
+    def answer_data(self, data: bytes) -> None:
+        """Pass bytes on."""
+        self.run(self._pass_on, data)
+
+    def answer_ends(self) -> None:
+        """The answer is complete."""
+        self.run(self._pass_end)
+
+    def answer_fails(self, error: ErrorHead) -> None:
+        """The front gives up; its words stay here, its code decides."""
+        self.run(self._refused, error.code)
+
+    def _send(self, fresh: bool) -> None:
+        line, head = self._line, self._head
+        if line is None:
+            return
+        self._fresh = fresh
+        try:
+            self._wire_stream = line.request(
+                self, InstanceRequest(head.id, head.method, head.path, head.length)
+            )
+        except SluiceError as error:
+            code = _UNTOUCHED.get(error.code, "no_instance")
+            self._failed(code, "the instance takes no request now")
+            return
+        self._asked_at = time.monotonic()
+        if self._streams:
+            self._upload = Flow(self._wire_stream, self._services.endpoint, self._stream)
+            self._push()
+            return
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        line.send(self._wire_stream, body)
+
+    def _push(self) -> None:
+        """Pass on what there is of a large body; of a whole one the last byte waits for the verdict."""
+        line, upload = self._line, self._upload
+        if line is None or line.endpoint is None or line.outflow is None or upload is None:
+            return
+        data = b"".join(self._body)
+        self._body.clear()
+        if self._bytes_in == self._head.length and not self._complete:
+            self._body.append(data[-1:])
+            data = data[:-1]
+        self._asked_at = time.monotonic()
+        line.endpoint.connection.send_data(self._wire_stream, data)
+        line.outflow.passed(upload, len(data))
+        if self._complete:
+            line.endpoint.connection.send_end(self._wire_stream)
+            line.outflow.finish(upload)
+        line.endpoint.wake()
+
+    def _lost(self, nonsense: bool) -> None:
+        if self._answer is not None:
+            raise SluiceError("instance_failed", "the instance broke off within its answer")
+        line = self._line
+        if line is None:
+            return
+        if nonsense:
+            self._failed("instance_failed", "the instance broke off before it answered", sent=True)
+        elif self._streams or self._fresh or line.instance.id in self._renewed or line.retired:
+            self._failed("no_instance", "the instance broke off before it answered", sent=True)
+        else:
+            # The connection was older than the request: its end says nothing about the instance.
+            self._renewed.add(line.instance.id)
+            self._services.counters.retries += 1
+            self._pledge = None
+            self._wire_stream = 0
+            line.ask(self)
+
+    def _withhold(self) -> None:
+        self._verdict(good=False)
+        self._failed("instance_failed", "the instance's answer cannot be passed on", sent=True)
+
+    def _refused(self, code: str) -> None:
+        if self._answer is not None:
+            self._verdict(good=False)
+            if code == "instance_timeout":
+                raise SluiceError(code, "the instance fell silent within its answer")
+            raise SluiceError("instance_failed", "the instance broke off within its answer")
+        if code in _UNTOUCHED:
+            self._failed(_UNTOUCHED[code], "the instance takes no request now")
+        elif code == "instance_failed":
+            self._verdict(good=False)
+            self._failed("no_instance", "the instance broke off before it answered", sent=True)
+        elif code == "instance_timeout":
+            self._verdict(good=False)
+            self._failed(code, "the instance did not answer in time", sent=True, final=True)
+        elif code == "body_too_large":
+            self._failed(code, "the instance takes no body of this size", final=True)
+        else:
+            self._failed("no_instance", "the instance does not take this relay's requests")
+
+    def _failed(
+        self, code: str, reason: str, cause: str = "", *, sent: bool = False, final: bool = False
+    ) -> None:
+        """End an attempt of which nothing was passed on, and make the next one if there may be one.
+
+        `sent`: the instance may have worked on the request. `final`: another would not help.
+        """
+        instance = self._instance
+        begun = self._wire_stream != 0
+        self._leave_line()
         logger.warning(
             "attempt failed",
             extra={
                 "request_id": self._head.id,
-                "instance": instance.id,
-                "code": failed.code,
-                "reason": failed.reason,
-                "cause": cause.reason if isinstance(cause, Unreachable) else "",
+                "instance": instance,
+                "code": code,
+                "reason": reason,
+                "cause": cause,
             },
         )
-
-    async def _attempt(self, instance: Instance) -> None:
-        self._services.demand.began(self._head.model, instance.id)
-        self._instance = instance.id
-        try:
-            await self._try(instance)
-        finally:
-            self._services.demand.ended(self._head.model, instance.id)
-            self._hang_up()
-
-    async def _try(self, instance: Instance) -> None:
-        pooled = self._services.pool.take_idle(instance)
-        if pooled is not None:
-            try:
-                head = await self._ask(instance, pooled)
-            except http1.PeerTimeout:
-                raise _too_slow() from None
-            except http1.PeerError:
-                # The front closed it just now, as it may: that says nothing about the instance.
-                self._hang_up()
-            else:
-                await self._take(instance, pooled, head)
-                return
-        try:
-            fresh = await self._services.pool.connect(instance)
-        except Unreachable as error:
-            raise AttemptFailed("no_instance", "the instance cannot be reached", sent=False) from error
-        try:
-            head = await self._ask(instance, fresh)
-        except http1.PeerTimeout:
-            raise _too_slow() from None
-        except http1.PeerError as error:
-            code = "instance_failed" if error.nonsense else "no_instance"
-            raise AttemptFailed(code, "the instance broke off before it answered", sent=True) from None
-        await self._take(instance, fresh, head)
-
-    async def _ask(self, instance: Instance, peer: http1.ClientConnection) -> http1.Head:
-        self._peer = peer
-        config = self._services.config
-        head = self._head
-        peer.start(
-            head.method,
-            head.path,
-            [
-                ("Host", "front"),
-                ("Authorization", f"Bearer {instance.key}"),
-                ("Content-Type", "application/json"),
-                ("Content-Length", str(head.length)),
-                ("X-Request-Id", head.id),
-            ],
-        )
-        await peer.send(self._raw, timeout=config.idle_timeout)
-        await peer.finish()
-        return await peer.head(timeout=config.first_byte_timeout)
-
-    async def _take(self, instance: Instance, peer: http1.ClientConnection, head: http1.Head) -> None:
-        code = head.headers.get(FRONT_ERROR_HEADER)
-        if code is not None:
-            raise _refused_by_front(code)
+        self._tried.add(instance)
+        self._breaks += sent
         if (
-            not 200 <= head.status < 600
-            or 300 <= head.status < 400
-            or head.status in WITHHELD_STATUSES
-            or head.media_type not in CONTENT_TYPES
+            final
+            or (begun and self._streams)
+            or self._breaks >= MAX_BREAKS
+            or len(self._tried) >= MAX_ATTEMPTS
         ):
-            raise AttemptFailed("instance_failed", "the instance's answer cannot be passed on", sent=True)
-        first = await self._first(peer)
-        # From here on an answer has begun: no other instance can take over, and the body is not needed.
+            raise self._translated(code, reason)
+        self._services.counters.retries += 1
+        self._failure = (code, reason)
+        self._next_instance()
+
+    def _pass_on(self, data: bytes) -> None:
+        self._heard = time.monotonic()
+        answer = self._answer or self._begin_answer()
+        size = len(data)
+        self._bytes_out += size
+        services = self._services
+        services.counters.bytes_out += size
+        if self._bytes_out > services.config.max_answer:
+            raise SluiceError("instance_failed", "the answer is longer than this cluster allows")
+        services.endpoint.connection.send_data(self._stream, data)
+        services.outflow.passed(answer, size)
+        services.endpoint.wake()
+
+    def _begin_answer(self) -> Flow:
+        """Pass the head on: from now on no other instance can take over, and the body is not needed."""
+        head, line = self._pledge, self._line
+        if head is None or line is None or line.endpoint is None:
+            raise SluiceError("instance_failed", "the instance's answer has no head")
+        if self._trial:
+            line.breaker.settle()
         self._let_body_go()
         self._status = head.status
         services = self._services
-        services.connection.respond(self._stream, ResponseHead(head.status, head.media_type, instance.id))
-        await self._copy(peer, first)
-        services.connection.send_end(self._stream)
-        services.outlet.wake()
-        self._peer = None
-        services.pool.give_back(instance, peer)
+        services.endpoint.connection.respond(
+            self._stream, ResponseHead(head.status, head.content_type, self._instance)
+        )
+        self._answer = Flow(self._stream, line.endpoint, self._wire_stream)
+        return self._answer
 
-    async def _first(self, peer: http1.ClientConnection) -> bytes:
-        """Wait for the first bytes: an engine may send its head at once and break on the prompt."""
-        try:
-            return await peer.data(timeout=self._services.config.first_byte_timeout)
-        except http1.PeerTimeout:
-            raise _too_slow() from None
-        except http1.PeerError:
-            raise AttemptFailed(
-                "no_instance", "the instance broke off before it answered", sent=True
-            ) from None
-
-    async def _copy(self, peer: http1.ClientConnection, data: bytes) -> None:
+    def _pass_end(self) -> None:
+        answer = self._answer or self._begin_answer()
         services = self._services
-        while data:
-            self._bytes_out += len(data)
-            services.counters.bytes_out += len(data)
-            services.connection.send_data(self._stream, data)
-            services.outlet.wake()
-            await services.outlet.room(self._stream)
-            try:
-                data = await peer.data(timeout=services.config.idle_timeout)
-            except http1.PeerTimeout:
-                raise SluiceError("instance_timeout", "the instance fell silent within its answer") from None
-            except http1.PeerError:
-                raise SluiceError("instance_failed", "the instance broke off within its answer") from None
+        services.endpoint.connection.send_end(self._stream)
+        services.outflow.finish(answer)
+        services.endpoint.wake()
+        self._verdict(good=True)
+        if self._line is not None:
+            self._line.finished(self._wire_stream)
+            self._wire_stream = 0
+        self._finish(OK)
+
+    # --- ends --------------------------------------------------------------------------------------------
+
+    def _verdict(self, *, good: bool) -> None:
+        """Tell the line's breaker what this request has seen of the instance."""
+        if self._line is not None and good:
+            self._line.breaker.succeed()
+        elif self._line is not None:
+            self._line.failed()
+
+    def _leave_line(self) -> None:
+        line = self._line
+        if line is None:
+            return
+        self._line = None
+        self._services.demand.ended(self._head.model)
+        if self._trial:
+            line.breaker.settle()
+        line.leave(self, self._wire_stream)
+        self._wire_stream = 0
+        self._upload = None
+        self._pledge = None
 
     def _let_body_go(self) -> None:
-        self._raw = b""
-        self._body = bytearray()
+        self._body = []
         self._services.budget.release(self._reserved)
         self._reserved = 0
-
-    def _hang_up(self) -> None:
-        if self._peer is not None:
-            self._peer.abort()
-            self._peer = None
 
     def _finish(self, outcome: str) -> None:
         if self._over:
             return
         self._over = True
         self._on_over(self._stream)
-        self._hang_up()
+        self._leave_line()
         self._let_body_go()
-        if self._task is not None and self._task is not asyncio.current_task():
-            self._task.cancel()
+        services, head = self._services, self._head
         # Names that the table does not know would let the other side fill the counters at will.
-        self._services.counters.count(self._head.model if self._known else "", outcome)
-        audit.info(
-            "request",
-            extra={
-                "request_id": self._head.id,
-                "user": self._head.user,
-                "class": self._head.class_,
-                "model": self._head.model,
-                "path": self._head.path,
-                "instance": self._instance,
-                "status": self._status or CODES.get(outcome, 0),
-                "outcome": outcome,
-                "bytes_in": self._bytes_in,
-                "bytes_out": self._bytes_out,
-                "duration": round(time.monotonic() - self._began, 4),
-            },
+        services.counters.count(head.model if self._known else "", outcome)
+        services.audit.request(
+            request_id=head.id,
+            user=head.user,
+            class_=head.class_,
+            model=head.model,
+            path=head.path,
+            instance=self._instance,
+            status=self._status or CODES.get(outcome, 0),
+            outcome=outcome,
+            bytes_in=self._bytes_in,
+            bytes_out=self._bytes_out,
+            duration=time.monotonic() - self._began,
         )
 
 
-def _too_slow() -> AttemptFailed:
-    # Whoever waited this long is not helped by waiting again elsewhere.
-    return AttemptFailed("instance_timeout", "the instance did not answer in time", sent=True, final=True)
-
-
-def _refused_by_front(code: str) -> AttemptFailed:
-    if code in ("overloaded", "no_instance"):
-        return AttemptFailed(code, "the instance takes no request now", sent=False)
-    if code == "instance_failed":
-        return AttemptFailed("no_instance", "the engine broke off before it answered", sent=True)
-    # Anything else (a wrong key, say) means that this is not the front that the table speaks of.
-    return AttemptFailed("no_instance", "the instance does not take this relay's requests", sent=False)
+def _load(line: Line) -> int:
+    return line.load

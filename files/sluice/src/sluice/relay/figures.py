@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from sluice.errors import RecordError
 from sluice.records import Figures, Sample, read_json
@@ -13,6 +14,34 @@ logger = logging.getLogger(__name__)
 MAX_FIGURES_BYTES = 1 << 20
 
 
+@dataclass
+class LineFigures:
+    """The connections to one model's instances: how many stand, and how many have an open breaker."""
+
+    standing: int = 0
+    broken: int = 0
+
+    def samples(self, model: str) -> list[Sample]:
+        """Return the model's samples."""
+        labels = {"model": model}
+        return [
+            Sample(
+                "sluice_relay_instance_connections",
+                "gauge",
+                "Connections of this session to instances",
+                float(self.standing),
+                labels,
+            ),
+            Sample(
+                "sluice_relay_breaker_open",
+                "gauge",
+                "Instances that this session leaves alone because they keep failing",
+                float(self.broken),
+                labels,
+            ),
+        ]
+
+
 class Counters:
     """What one session has done so far."""
 
@@ -20,6 +49,7 @@ class Counters:
         self.bytes_in = 0
         self.bytes_out = 0
         self.retries = 0
+        self._losses: dict[str, int] = {}
         self._born = born
         self._outcomes: dict[tuple[str, str], int] = {}
 
@@ -27,8 +57,14 @@ class Counters:
         """Count a request by its outcome: `ok`, `cancelled`, or an error's code."""
         self._outcomes[model, outcome] = self._outcomes.get((model, outcome), 0) + 1
 
-    def samples(self, now: float, open_streams: int, running: Mapping[str, int]) -> list[Sample]:
-        """Return the session's samples; times are of the monotonic clock."""
+    def lost(self, reason: str) -> None:
+        """Count a connection to an instance that was lost, or could not be made."""
+        self._losses[reason] = self._losses.get(reason, 0) + 1
+
+    def samples(
+        self, now: float, open_streams: int, running: Mapping[str, int], lines: Mapping[str, LineFigures]
+    ) -> list[Sample]:
+        """Return the session's samples; times are of the monotonic clock, `lines` is by model."""
         found = [
             Sample(
                 "sluice_relay_requests_total",
@@ -49,6 +85,18 @@ class Counters:
             )
             for model, count in sorted(running.items())
         ]
+        found += [
+            Sample(
+                "sluice_relay_instance_losses_total",
+                "counter",
+                "Connections to instances that were lost or could not be made",
+                float(count),
+                {"reason": reason},
+            )
+            for reason, count in sorted(self._losses.items())
+        ]
+        for model, figures in sorted(lines.items()):
+            found += figures.samples(model)
         age = now - self._born
         found += [
             Sample("sluice_relay_open_streams", "gauge", "Open streams of this session", float(open_streams)),

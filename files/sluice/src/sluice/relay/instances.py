@@ -1,4 +1,8 @@
-"""Pooled connections to the fronts of instances, each pinned to the certificate that its job made."""
+"""The connections to instances: one to each, pinned to the certificate that its job made.
+
+A connection is made in advance for every instance that takes requests, kept as long as it does, and made
+again when it is lost and somebody asks. All requests for an instance share it.
+"""
 
 from __future__ import annotations
 
@@ -6,133 +10,449 @@ import asyncio
 import logging
 import ssl
 import time
-from collections import deque
 from collections.abc import Iterable
-from typing import Optional
+from typing import Any, Callable, Optional, Protocol, cast
 
-from sluice import http1
-from sluice.records import Instance
+from sluice.endpoint import Endpoint
+from sluice.errors import SluiceError
+from sluice.records import ErrorHead, Instance, InstanceRequest, ResponseHead
+from sluice.relay.breaker import Breaker
+from sluice.relay.config import RelayConfig
+from sluice.relay.figures import Counters
+from sluice.relay.flow import Outflow
+from sluice.version import version
+from sluice.wire import events
+from sluice.wire.connection import Connection, Role
+from sluice.wire.hello import Hello, Limits
+from sluice.wire.links import RELAY_FRONT
 
 logger = logging.getLogger(__name__)
 
-# Shorter than the front's own limit, so that the relay closes first and no request meets a closing peer.
+# A connection to an instance that takes no new requests is closed when it has been idle for this long.
 IDLE_SECONDS = 60.0
-MAX_IDLE = 32
+# A node that vanished without a word is noticed after three of these.
+PING_INTERVAL = 10.0
+# What an answer may have on its way to a reader that takes nothing. Together with the proxy's share it
+# bounds what a stalled reader costs; on a cluster's network it is enough for any engine.
+MAX_WINDOW = 65_536
+# Handshakes begun by one tick: a relay that has just started must not spend its first second on them.
+AT_ONCE = 16
+
+PROTOCOL, BROKEN = "protocol", "broken off"
+# Why a connection can be lost or not come about, for the figures; all the system's own reasons are
+# "unreachable".
+LOSSES = frozenset((PROTOCOL, BROKEN, "timeout", "certificate"))
 
 # A fixed name: it is sent in clear, and which name it is says nothing. Trust comes from the pin alone.
 SERVER_NAME = "sluice"
 
-_Key = tuple[str, str, int, str, str]
+
+class Asker(Protocol):
+    """A request, as a line calls it."""
+
+    def line_open(self, *, fresh: bool) -> None:
+        """The line stands; `fresh`: it was made for those who waited for it."""
+
+    def line_unreachable(self, reason: str) -> None:
+        """No trusted connection could be made: neither a byte of the request nor the key has been sent."""
+
+    def line_lost(self, *, nonsense: bool) -> None:
+        """The line was lost under the request; `nonsense`: the instance broke the protocol."""
+
+    def answer_begins(self, head: ResponseHead) -> None:
+        """The instance's answer has a head."""
+
+    def answer_data(self, data: bytes) -> None:
+        """Bytes of the answer's body."""
+
+    def answer_ends(self) -> None:
+        """The answer is complete."""
+
+    def answer_fails(self, error: ErrorHead) -> None:
+        """The front ended the stream with an error."""
 
 
-class Unreachable(Exception):
-    """No trusted connection to the instance could be made. `reason` is for the log.
+class Line:
+    """The connection to one instance: none, in the making, or open. Without a task for each request."""
 
-    Neither a byte of a request nor the key has been sent.
-    """
+    def __init__(self, instance: Instance, config: RelayConfig, context: ssl.SSLContext, counters: Counters):
+        self.instance = instance
+        self.breaker = Breaker()
+        self.retired = False
+        self.endpoint: Optional[Endpoint] = None
+        self.outflow: Optional[Outflow] = None
+        self._config = config
+        self._context = context
+        self._counters = counters
+        self._open = False
+        self._others = 0
+        self._waiting: dict[Asker, None] = {}
+        self._asked: dict[int, Asker] = {}
+        self._connecting: Optional[asyncio.Task[None]] = None
+        self._door: Optional[_Door] = None
+        self._deadline = 0.0
+        self._used = time.monotonic()
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    # --- what requests ask -------------------------------------------------------------------------------
+
+    @property
+    def open(self) -> bool:
+        """Whether requests can be sent now."""
+        return self._open
+
+    @property
+    def standing(self) -> bool:
+        """Whether there is a connection, or one in the making."""
+        return self.endpoint is not None or self._connecting is not None
+
+    @property
+    def busy(self) -> bool:
+        """Whether any request needs this line."""
+        waits = bool(self._waiting or self._asked)
+        return waits or (self.endpoint is not None and self.endpoint.connection.open_streams > 0)
+
+    @property
+    def load(self) -> int:
+        """The requests that the instance has now, of all relays, as far as this one can know.
+
+        Its own it counts itself, those included that have not got there yet. What other relays have is what
+        the front reported beyond this relay's own at that moment. A report errs by what was on its way
+        then, mostly to the low side; the next one mends it, and the front refuses what is really too much.
+        """
+        return len(self._asked) + len(self._waiting) + self._others
+
+    def ask(self, asker: Asker) -> None:
+        """Call the asker's `line_open` as soon as the line stands, at once if it does."""
+        if self._open:
+            asker.line_open(fresh=False)
+            return
+        self._waiting[asker] = None
+        self.connect()
+
+    def request(self, asker: Asker, head: InstanceRequest) -> int:
+        """Open a stream for the asker and return its number. Raises SluiceError when none can be opened."""
+        if self.endpoint is None:
+            raise SluiceError("no_instance", "the line is down")
+        stream = self.endpoint.connection.open_request(head)
+        self._asked[stream] = asker
+        return stream
+
+    def send(self, stream: int, body: bytes) -> None:
+        """Send a whole body on a stream."""
+        if self.endpoint is not None:
+            self.endpoint.connection.send_data(stream, body)
+            self.endpoint.connection.send_end(stream)
+            self.endpoint.wake()
+
+    def leave(self, asker: Asker, stream: int) -> None:
+        """The asker wants nothing more; `stream` is 0 where none was opened. The front hears it at once."""
+        self._waiting.pop(asker, None)
+        if self._asked.pop(stream, None) is None:
+            return
+        self._used = time.monotonic()
+        if self.endpoint is not None and self.outflow is not None:
+            self.endpoint.connection.cancel(stream)
+            self.outflow.dropped(stream)
+            self.endpoint.wake(urgent=True)
+
+    def finished(self, stream: int) -> None:
+        """The answer was complete. What of it has not left yet keeps the stream, not the asker."""
+        self._asked.pop(stream, None)
+        self._used = time.monotonic()
+        if self.outflow is not None:
+            self.outflow.dropped(stream)
+
+    def pending(self, stream: int) -> int:
+        """Return the bytes queued on the stream that have not left yet."""
+        return self.endpoint.connection.pending(stream) if self.endpoint is not None else 0
+
+    def failed(self) -> None:
+        """Count a failure of the instance."""
+        opened = self.breaker.open
+        self.breaker.fail(time.monotonic())
+        if self.breaker.open and not opened:
+            logger.warning("the instance keeps failing: left alone", extra={"instance": self.instance.id})
+
+    # --- making and ending -------------------------------------------------------------------------------
+
+    def connect(self) -> None:
+        """Begin to make the connection, if there is none."""
+        if self.standing:
+            return
+        self._deadline = time.monotonic() + self._config.connect_timeout
+        self._connecting = asyncio.get_running_loop().create_task(self._connect())
+
+    def close(self) -> None:
+        """Close at once; whoever still asks hears nothing more."""
+        self._waiting.clear()
+        self._asked.clear()
+        self._give_up_connecting()
+        self._drop_endpoint()
+
+    def tick(self, now: float, *, wanted: bool) -> bool:
+        """Do what time brings; `wanted`: connect in advance. Return whether a handshake began."""
+        endpoint = self.endpoint
+        if endpoint is None or not self._open:
+            if self.standing:
+                if now > self._deadline:
+                    self._unreachable("timeout")
+            elif wanted and self.breaker.allows(now):
+                self.connect()
+                return True
+            return False
+        endpoint.tick(now)
+        if not self.busy and self._dispensable(now):
+            self._drop_endpoint()
+        return False
+
+    def _dispensable(self, now: float) -> bool:
+        if self.endpoint is not None and self.endpoint.connection.peer_going_away:
+            return True
+        # Whatever is ready keeps its connection: nobody's request shall cost a handshake.
+        draining = self.instance.state != "ready"
+        return self.retired or (draining and now - self._used > IDLE_SECONDS)
+
+    async def _connect(self) -> None:
+        door = _Door(self)
+        self._door = door
+        reason = ""
+        try:
+            await asyncio.get_running_loop().create_connection(
+                lambda: door,
+                self.instance.host,
+                self.instance.port,
+                ssl=self._context,
+                server_hostname=SERVER_NAME,
+            )
+        except (OSError, UnicodeError) as error:
+            # UnicodeError: a host name that no resolver can be asked for, a label of 64 letters say.
+            reason = type(error).__name__
+        self._connecting = None
+        reason = reason or door.reason
+        if reason and self._door is door:
+            self._unreachable(reason)
+
+    def trusted(self, transport: asyncio.Transport) -> None:
+        """The peer is the instance: speak the wire with it. For the door alone."""
+        hello = Hello(
+            version(),
+            Limits(
+                self._config.stream_credit,
+                self._config.max_streams * MAX_WINDOW,
+                self._config.max_streams,
+                self._config.max_body,
+            ),
+        )
+        connection = Connection(
+            Role.CLIENT, hello, RELAY_FRONT, key=self.instance.key, max_stream_credit=MAX_WINDOW
+        )
+        endpoint = _LineEndpoint(
+            connection, self._handlers(), on_lost=self._on_lost, ping_interval=PING_INTERVAL
+        )
+        self.endpoint = endpoint
+        self.outflow = Outflow(endpoint)
+        transport.set_protocol(endpoint)
+        endpoint.connection_made(transport)
+
+    def _give_up_connecting(self) -> None:
+        if self._door is not None:
+            self._door.line = None
+            self._door = None
+        if self._connecting is not None:
+            self._connecting.cancel()
+            self._connecting = None
+
+    def _unreachable(self, reason: str) -> None:
+        self._give_up_connecting()
+        self._drop_endpoint()
+        self._counters.lost(reason if reason in LOSSES else "unreachable")
+        logger.warning(
+            "the instance cannot be reached", extra={"instance": self.instance.id, "reason": reason}
+        )
+        self.failed()
+        waiting, self._waiting = self._waiting, {}
+        for asker in waiting:
+            asker.line_unreachable(reason)
+
+    def _drop_endpoint(self) -> Optional[Endpoint]:
+        endpoint, self.endpoint = self.endpoint, None
+        self.outflow = None
+        self._open = False
+        self._others = 0
+        if endpoint is not None and not endpoint.lost:
+            endpoint.lost = True
+            endpoint.abort()
+        return endpoint
+
+    # --- what the front says -----------------------------------------------------------------------------
+
+    def _handlers(self) -> dict[type, Callable[[Any], None]]:
+        return {
+            events.HelloReceived: self._on_hello,
+            events.ResponseStarted: self._on_response,
+            events.DataReceived: self._on_data,
+            events.StreamEnded: self._on_end,
+            events.StreamFailed: self._on_failed,
+            events.CreditGranted: self._on_credit,
+            events.GoAwayReceived: self._on_go_away,
+            events.LoadReported: self._on_load,
+        }
+
+    def _on_hello(self, event: events.HelloReceived) -> None:
+        self._open = True
+        self._used = time.monotonic()
+        waiting, self._waiting = self._waiting, {}
+        for asker in waiting:
+            asker.line_open(fresh=True)
+
+    def _on_response(self, event: events.ResponseStarted) -> None:
+        asker = self._asked.get(event.stream)
+        if asker is not None:
+            asker.answer_begins(event.head)
+
+    def _on_data(self, event: events.DataReceived) -> None:
+        asker = self._asked.get(event.stream)
+        if asker is not None:
+            asker.answer_data(event.data)
+
+    def _on_end(self, event: events.StreamEnded) -> None:
+        asker = self._asked.get(event.stream)
+        if asker is not None:
+            asker.answer_ends()
+
+    def _on_failed(self, event: events.StreamFailed) -> None:
+        asker = self._asked.get(event.stream)
+        if asker is not None:
+            asker.answer_fails(event.error)
+
+    def _on_credit(self, event: events.CreditGranted) -> None:
+        if self.outflow is not None:
+            self.outflow.granted(event)
+
+    def _on_go_away(self, event: events.GoAwayReceived) -> None:
+        logger.info("the front takes no more", extra={"instance": self.instance.id, "code": event.code})
+
+    def _on_load(self, event: events.LoadReported) -> None:
+        self._others = max(0, event.running - len(self._asked))
+
+    def _on_lost(self, why: str) -> None:
+        endpoint = self.endpoint
+        if endpoint is None:
+            return
+        nonsense = isinstance(endpoint, _LineEndpoint) and endpoint.broke_protocol
+        if not self._open:
+            self._unreachable(PROTOCOL if nonsense else BROKEN)
+            return
+        self._drop_endpoint()
+        asked, self._asked = self._asked, {}
+        self._counters.lost(PROTOCOL if nonsense else BROKEN)
+        if asked:
+            logger.warning(
+                "the line was lost",
+                extra={"instance": self.instance.id, "why": why[:200], "asked": len(asked)},
+            )
+            self.failed()
+        for asker in asked.values():
+            asker.line_lost(nonsense=nonsense)
 
 
-class InstancePool:
-    """Connections to instances, kept alive between requests."""
+class Lines:
+    """The lines to all instances of the routing table."""
 
-    def __init__(self, connect_timeout: float) -> None:
-        self._timeout = connect_timeout
+    def __init__(self, config: RelayConfig, counters: Counters) -> None:
+        self._config = config
+        self._counters = counters
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._context.minimum_version = ssl.TLSVersion.TLSv1_3
         # The certificate is compared byte by byte below; names and authorities play no part.
         self._context.check_hostname = False
         self._context.verify_mode = ssl.CERT_NONE
-        self._idle: dict[_Key, deque[tuple[float, http1.ClientConnection]]] = {}
+        self._lines: dict[str, Line] = {}
+        self._leaving: list[Line] = []
 
-    def take_idle(self, instance: Instance) -> Optional[http1.ClientConnection]:
-        """Return a pooled connection that still stands, if there is one."""
-        idle = self._idle.get(_key(instance))
-        while idle:
-            since, connection = idle.pop()
-            if time.monotonic() - since < IDLE_SECONDS and connection.idle():
-                return connection
-            connection.abort()
-        return None
+    def of(self, instance: Instance) -> Line:
+        """Return the line to an instance."""
+        line = self._lines.get(instance.id)
+        if line is not None:
+            if line.instance is instance or _address(line.instance) == _address(instance):
+                line.instance = instance
+                return line
+            self._retire(line)
+        line = Line(instance, self._config, self._context, self._counters)
+        self._lines[instance.id] = line
+        return line
 
-    async def connect(self, instance: Instance) -> http1.ClientConnection:
-        """Open a connection and check the pin. Raises Unreachable."""
-        reader, writer = await self._open(instance)
-        if not _pinned(writer, instance):
-            writer.transport.abort()
-            logger.warning("whoever answers is not the job", extra={"instance": instance.id})
-            raise Unreachable("certificate")
-        http1.keep_alive(writer)
-        return http1.ClientConnection(reader, writer)
+    def get(self, instance_id: str) -> Optional[Line]:
+        """Return the line of this id, if there is one."""
+        return self._lines.get(instance_id)
 
-    def give_back(self, instance: Instance, connection: http1.ClientConnection) -> None:
-        """Keep a connection for the next request if it can carry one, else close it."""
-        idle = self._idle.setdefault(_key(instance), deque())
-        if connection.reusable() and len(idle) < MAX_IDLE:
-            idle.append((time.monotonic(), connection))
-        else:
-            connection.abort()
+    def open_count(self) -> int:
+        """Return how many connections stand."""
+        return sum(line.open for line in (*self._lines.values(), *self._leaving))
 
-    def keep_only(self, instances: Iterable[Instance]) -> None:
-        """Close what belongs to an instance that is no longer routed, and what has idled too long."""
-        kept = {_key(instance) for instance in instances}
-        oldest = time.monotonic() - IDLE_SECONDS
-        for key, idle in tuple(self._idle.items()):
-            while idle and (key not in kept or idle[0][0] < oldest):
-                idle.popleft()[1].abort()
-            if not idle:
-                del self._idle[key]
+    def tick(self, now: float, instances: Iterable[Instance]) -> None:
+        """Do what time brings, for exactly the instances of the table; `now` is the monotonic clock."""
+        routed = {instance.id: instance for instance in instances}
+        for line in tuple(self._lines.values()):
+            if line.instance.id not in routed:
+                self._retire(line)
+        handshakes = 0
+        for instance in routed.values():
+            line = self.of(instance)
+            wanted = instance.state == "ready" and handshakes < AT_ONCE
+            handshakes += line.tick(now, wanted=wanted)
+        for line in tuple(self._leaving):
+            line.tick(now, wanted=False)
+            if not line.busy and not line.standing:
+                self._leaving.remove(line)
 
     def close(self) -> None:
-        """Close every pooled connection."""
-        self.keep_only(())
+        """Close every connection at once."""
+        for line in (*self._lines.values(), *self._leaving):
+            line.close()
+        self._lines.clear()
+        self._leaving.clear()
 
-    async def _open(self, instance: Instance) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        opening = asyncio.ensure_future(
-            asyncio.open_connection(
-                instance.host,
-                instance.port,
-                limit=http1.READ_SIZE,
-                ssl=self._context,
-                server_hostname=SERVER_NAME,
-            )
-        )
-        # Not `wait_for`: in Python 3.9 it can lose a connection that is made while it gives up.
-        try:
-            await asyncio.wait({opening}, timeout=self._timeout)
-        except asyncio.CancelledError:
-            _abandon(opening)
-            raise
-        if not opening.done():
-            _abandon(opening)
-            raise Unreachable("timeout")
-        try:
-            return opening.result()
-        except (OSError, UnicodeError) as error:
-            # UnicodeError: a host name that no resolver can be asked for, a label of 64 letters say.
-            raise Unreachable(type(error).__name__) from None
+    def _retire(self, line: Line) -> None:
+        line.retired = True
+        del self._lines[line.instance.id]
+        self._leaving.append(line)
 
 
-_Opening = asyncio.Future[tuple[asyncio.StreamReader, asyncio.StreamWriter]]
+class _LineEndpoint(Endpoint):
+    """Ends at once where it would wait for the peer: nothing that an instance does may hold up a request."""
+
+    broke_protocol = False
+
+    def close(self, code: str, message: str) -> None:
+        self.broke_protocol = code == "protocol"
+        super().close(code, message)
+        self.abort(message)
 
 
-def _abandon(opening: _Opening) -> None:
-    """Give up an attempt; a connection that comes of it all the same is closed."""
-    opening.add_done_callback(_close_late)
-    opening.cancel()
+class _Door(asyncio.Protocol):
+    """Lets nothing out, not even the key, before the peer has shown the job's certificate."""
+
+    def __init__(self, line: Line) -> None:
+        self.line: Optional[Line] = line
+        self.reason = ""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        made = cast(asyncio.Transport, transport)
+        line = self.line
+        if line is None:
+            made.abort()
+        elif _pinned(made, line.instance):
+            line.trusted(made)
+        else:
+            made.abort()
+            self.reason = "certificate"
+            logger.warning("whoever answers is not the job", extra={"instance": line.instance.id})
 
 
-def _close_late(opening: _Opening) -> None:
-    if not opening.cancelled() and opening.exception() is None:
-        opening.result()[1].transport.abort()
-
-
-def _pinned(writer: asyncio.StreamWriter, instance: Instance) -> bool:
+def _pinned(transport: asyncio.BaseTransport, instance: Instance) -> bool:
     """Whether the peer proved to hold the key of exactly this certificate (TLS 1.3 has it prove that)."""
-    shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    shown = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
     try:
         pinned = ssl.PEM_cert_to_DER_cert(instance.certificate)
     except ValueError:
@@ -140,5 +460,5 @@ def _pinned(writer: asyncio.StreamWriter, instance: Instance) -> bool:
     return bool(shown == pinned)
 
 
-def _key(instance: Instance) -> _Key:
-    return (instance.id, instance.host, instance.port, instance.certificate, instance.key)
+def _address(instance: Instance) -> tuple[str, int, str, str]:
+    return (instance.host, instance.port, instance.certificate, instance.key)

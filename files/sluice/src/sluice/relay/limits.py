@@ -44,10 +44,10 @@ class Budget:
         self.free += size
 
 
-def closed(path: str) -> bool:
+def closed(path: Path) -> bool:
     """Whether the site has closed the cluster: the file exists, or nobody can tell."""
     try:
-        Path(path).stat()
+        path.stat()
     except FileNotFoundError:
         return False
     except OSError:

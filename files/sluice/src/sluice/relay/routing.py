@@ -6,9 +6,9 @@ import hashlib
 import logging
 import math
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Optional
+from typing import Callable, Optional, TypeVar
 
 from sluice.errors import RecordError
 from sluice.records import Instance, RoutedModel, RoutingTable, read_json
@@ -22,6 +22,7 @@ RETRY_AFTER = {"ready": 5.0, "starting": 15.0, "sleeping": 30.0, "failed": 60.0,
 LONGEST_RETRY_AFTER = 600.0
 
 _Signature = tuple[int, int, int]
+T = TypeVar("T")
 
 
 class RoutingFile:
@@ -64,19 +65,21 @@ def rank(affinity: str, instances: Sequence[Instance]) -> list[Instance]:
 
     An empty affinity gives a random order.
     """
+    if len(instances) < 2:
+        return list(instances)
     salt = (affinity or secrets.token_hex(8)).encode()
     return sorted(instances, key=lambda one: hashlib.blake2b(one.id.encode(), key=salt[:64]).digest())
 
 
-def choose(
-    ranked: Sequence[Instance], load: Mapping[str, int], concurrency: int, avoid: Collection[str]
-) -> Optional[Instance]:
-    """Return the first instance with room that is not in `avoid`, None if there is none."""
-    room = math.ceil(concurrency * LOAD_FACTOR)
-    for instance in ranked:
-        if instance.id not in avoid and load.get(instance.id, 0) < room:
-            return instance
-    return None
+def room(concurrency: int) -> int:
+    """Return how many requests an instance may have until the next one of the order is asked."""
+    return math.ceil(concurrency * LOAD_FACTOR)
+
+
+def choose(ranked: Iterable[T], load: Callable[[T], int], room: int, *, least: bool = False) -> Optional[T]:
+    """Return the first that has room, None if there is none; with `least` the one with the lowest load."""
+    free = (one for one in ranked if load(one) < room)
+    return min(free, key=load, default=None) if least else next(free, None)
 
 
 def ready(model: RoutedModel) -> list[Instance]:

@@ -6,156 +6,135 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Callable
+from pathlib import Path
+from typing import Any, Callable, cast
 
+from sluice.endpoint import Endpoint
 from sluice.errors import SluiceError
-from sluice.records import ErrorHead, Figures, ModelsAnswer, ModelStatus, ResponseHead, RoutingTable
+from sluice.records import (
+    ErrorHead,
+    Figures,
+    Instance,
+    ModelsAnswer,
+    ModelStatus,
+    RequestHead,
+    ResponseHead,
+    RoutingTable,
+)
 from sluice.relay import limits
+from sluice.relay.audit import open_audit
 from sluice.relay.config import RelayConfig
 from sluice.relay.demand import Demand, DemandWriter
 from sluice.relay.exchange import Exchange, Services
-from sluice.relay.figures import Counters, scheduler_samples
-from sluice.relay.instances import InstancePool
-from sluice.relay.outlet import Outlet
+from sluice.relay.figures import Counters, LineFigures, scheduler_samples
+from sluice.relay.flow import Outflow
+from sluice.relay.instances import Lines
 from sluice.relay.routing import RoutingFile, ready
 from sluice.version import version
 from sluice.wire import events
 from sluice.wire.connection import Connection, Role
-from sluice.wire.frames import ProtocolError
 from sluice.wire.hello import Hello, Limits
+from sluice.wire.links import PROXY_RELAY
 
 logger = logging.getLogger(__name__)
 
-READ_SIZE = 65_536
 TICK_SECONDS = 1.0
-# Of pings sent and nothing heard, how many until the proxy counts as gone.
-SILENT_PINGS = 3
-PARSER_THREADS = 2
 LAST_WORDS_SECONDS = 1.0
 
 
 class Session:
-    """Serves one proxy until it leaves, breaks the protocol, falls silent, or the session is too old."""
+    """Serves one proxy until it leaves, breaks the protocol, falls silent, or the session is too old.
 
-    def __init__(
-        self, config: RelayConfig, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    Give `endpoint` its transport, then `run`. Made inside a running event loop.
+    """
+
+    def __init__(self, config: RelayConfig) -> None:
         now = time.monotonic()
         self._config = config
-        self._reader = reader
-        self._writer = writer
-        self._connection = Connection(Role.SERVER, _hello(config))
-        self._outlet = Outlet(self._connection, writer)
-        self._parser = ThreadPoolExecutor(PARSER_THREADS, thread_name_prefix="parse")
-        # A thread of its own: whatever look-ups or bodies occupy the others, demand is told.
+        self._connection = Connection(Role.SERVER, _hello(config), PROXY_RELAY)
+        self.endpoint = _SessionEndpoint(
+            self._connection,
+            self._handlers(),
+            on_lost=self._on_lost,
+            ping_interval=config.ping_interval,
+        )
+        self.endpoint.on_close = self.end
+        self._outflow = Outflow(self.endpoint)
+        # A thread of its own: whatever look-ups occupy the others, demand is told.
         self._scribe = ThreadPoolExecutor(1, thread_name_prefix="demand")
+        counters = Counters(now)
         self._services = Services(
             config=config,
-            connection=self._connection,
-            outlet=self._outlet,
+            endpoint=self.endpoint,
+            outflow=self._outflow,
             routing=RoutingFile(config.routing_table),
-            pool=InstancePool(config.connect_timeout),
+            lines=Lines(config, counters),
             demand=Demand(config.max_waiting),
-            counters=Counters(now),
+            counters=counters,
             budget=limits.Budget(config.max_buffered),
-            parser=self._parser,
+            audit=open_audit(),
         )
         self._demand_writer = DemandWriter(config.demand_dir)
+        self._closed_file = Path(config.closed_file)
         self._rate = limits.Rate(config.requests_per_second, now)
         self._exchanges: dict[int, Exchange] = {}
         self._born = now
-        self._heard = now
-        self._pinged = now
-        self._ended = asyncio.Event()
-        self._why = ""
-        self._writing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[str] = loop.create_future()
+        self._gone: asyncio.Future[None] = loop.create_future()
+        self._writing: asyncio.Future[None] = loop.create_future()
         self._writing.set_result(None)
-        self._handlers: dict[type, Callable[..., None]] = {
+
+    def end(self, why: str) -> None:
+        """Ask the session to end, with a go-away first. `why` is for the log; the first one counts."""
+        if not self._ended.done():
+            self._ended.set_result(why)
+
+    async def run(self) -> str:
+        """Serve, and return why the session ended."""
+        self._demand_writer.sweep(time.time())
+        self._tick()
+        try:
+            return await self._ended
+        finally:
+            await self._close()
+
+    async def _close(self) -> None:
+        self.end("closed")
+        for exchange in tuple(self._exchanges.values()):
+            exchange.cancel()
+        self._services.lines.close()
+        # The last words, if somebody still reads them.
+        self.endpoint.close("shutdown", "the relay ends")
+        await asyncio.wait({self._gone}, timeout=LAST_WORDS_SECONDS)
+        self.endpoint.abort()
+        self._scribe.shutdown(wait=False)
+        await asyncio.wait({self._writing}, timeout=LAST_WORDS_SECONDS)
+        self._demand_writer.remove()
+        self._services.audit.close()
+
+    def _on_lost(self, why: str) -> None:
+        self.end(why)
+        if not self._gone.done():
+            self._gone.set_result(None)
+
+    # --- what comes in -----------------------------------------------------------------------------------
+
+    def _handlers(self) -> dict[type, Callable[[Any], None]]:
+        return {
             events.HelloReceived: self._on_hello,
             events.RequestOpened: self._on_request,
             events.RequestRefused: self._on_refused,
             events.DataReceived: self._on_data,
             events.StreamEnded: self._on_end,
             events.StreamCancelled: self._on_cancel,
+            events.CreditGranted: self._on_credit,
             events.ModelsOpened: self._on_models,
             events.DemandOpened: self._on_demand,
             events.MetricsOpened: self._on_metrics,
         }
-
-    def end(self, why: str) -> None:
-        """Ask the session to end, with a go-away first. `why` is for the log."""
-        if not self._why:
-            self._why = why
-        self._ended.set()
-
-    async def run(self) -> str:
-        """Serve, and return why the session ended."""
-        self._demand_writer.sweep(time.time())
-        writing = asyncio.ensure_future(self._outlet.run())
-        others = [asyncio.ensure_future(part) for part in (self._receive(), self._tick(), self._ended.wait())]
-        self._outlet.wake()
-        try:
-            await asyncio.wait([writing, *others], return_when=asyncio.FIRST_COMPLETED)
-            # One writer at a time: Python 3.9 allows no second one to wait for the transport.
-            writing.cancel()
-            await asyncio.gather(writing, return_exceptions=True)
-            await self._say_goodbye()
-        finally:
-            await self._close([writing, *others])
-        return self._why or "the proxy is gone"
-
-    async def _say_goodbye(self) -> None:
-        """Send the last words, if somebody still reads them."""
-        self._connection.go_away("shutdown", "the relay ends")
-        # From now on "drained" means that nothing is left here: what follows is an abort.
-        self._writer.transport.set_write_buffer_limits(high=0)
-        try:
-            await asyncio.wait_for(self._outlet.flush(), LAST_WORDS_SECONDS)
-        except (OSError, asyncio.TimeoutError):
-            logger.debug("nobody took the last words")
-
-    async def _close(self, tasks: Sequence[asyncio.Future[Any]]) -> None:
-        for exchange in tuple(self._exchanges.values()):
-            exchange.cancel()
-        for task in tasks:
-            task.cancel()
-        for result in await asyncio.gather(*tasks, return_exceptions=True):
-            if isinstance(result, Exception) and not isinstance(result, OSError):
-                logger.error("unexpected fault", exc_info=result)
-        self._services.pool.close()
-        self._parser.shutdown(wait=False)
-        self._scribe.shutdown(wait=False)
-        await asyncio.wait({self._writing}, timeout=LAST_WORDS_SECONDS)
-        self._demand_writer.remove()
-        self._writer.transport.abort()
-
-    # --- what comes in -----------------------------------------------------------------------------------
-
-    async def _receive(self) -> None:
-        while True:
-            try:
-                data = await self._reader.read(READ_SIZE)
-            except OSError:
-                return
-            if not data:
-                return
-            self._heard = time.monotonic()
-            try:
-                for event in self._connection.receive(data):
-                    self._dispatch(event)
-            except ProtocolError as error:
-                self._why = "protocol"
-                logger.warning("the proxy broke the protocol", extra={"problem": str(error)[:200]})
-                return
-            finally:
-                self._outlet.wake()
-
-    def _dispatch(self, event: events.Event) -> None:
-        handler = self._handlers.get(type(event))
-        if handler is not None:
-            handler(event)
 
     def _on_hello(self, event: events.HelloReceived) -> None:
         logger.info("session", extra={"software": event.hello.software})
@@ -165,40 +144,38 @@ class Session:
         logger.warning("a request was refused", extra={"problem": event.problem[:200]})
 
     def _on_request(self, event: events.RequestOpened) -> None:
-        exchange = Exchange(self._services, event.stream, event.head, self._forget)
-        try:
-            self._check_open()
-            self._check_rate()
-            exchange.open()
-        except SluiceError as error:
-            exchange.fail(error)
-            return
-        self._services.demand.asked(event.head.model, time.time())
+        head = cast(RequestHead, event.head)
+        exchange = Exchange(self._services, event.stream, head, self._forget)
         self._exchanges[event.stream] = exchange
+        exchange.run(self._admit, exchange, head)
+
+    def _admit(self, exchange: Exchange, head: RequestHead) -> None:
+        self._check_open()
+        self._check_rate()
+        exchange.open()
+        self._services.demand.asked(head.model, time.time())
 
     def _on_data(self, event: events.DataReceived) -> None:
         exchange = self._exchanges.get(event.stream)
         if exchange is None:
             self._connection.consume(event.stream, len(event.data))
-            return
-        try:
-            exchange.receive(event.data)
-        except SluiceError as error:
-            exchange.fail(error)
+        else:
+            exchange.run(exchange.receive, event.data)
 
     def _on_end(self, event: events.StreamEnded) -> None:
         exchange = self._exchanges.get(event.stream)
-        if exchange is None:
-            return
-        try:
-            exchange.start()
-        except SluiceError as error:
-            exchange.fail(error)
+        if exchange is not None:
+            exchange.run(exchange.body_ended)
 
     def _on_cancel(self, event: events.StreamCancelled) -> None:
         exchange = self._exchanges.get(event.stream)
         if exchange is not None:
             exchange.cancel()
+        self._outflow.dropped(event.stream)
+        self.endpoint.wake()
+
+    def _on_credit(self, event: events.CreditGranted) -> None:
+        self._outflow.granted(event)
 
     def _on_models(self, event: events.ModelsOpened) -> None:
         if self._refused_while_closed(event.stream):
@@ -220,7 +197,9 @@ class Session:
         if self._refused_while_closed(event.stream):
             return
         services = self._services
-        own = services.counters.samples(time.monotonic(), len(self._exchanges), services.demand.running)
+        own = services.counters.samples(
+            time.monotonic(), len(self._exchanges), services.demand.running, self._line_figures()
+        )
         samples = (*own, *scheduler_samples(self._config.figures))
         self._answer(event.stream, Figures(time.time(), samples).dump())
 
@@ -232,7 +211,7 @@ class Session:
         self._connection.send_end(stream)
 
     def _check_open(self) -> None:
-        if limits.closed(self._config.closed_file):
+        if limits.closed(self._closed_file):
             raise _closed()
 
     def _check_rate(self) -> None:
@@ -250,34 +229,43 @@ class Session:
     def _forget(self, stream: int) -> None:
         self._exchanges.pop(stream, None)
 
+    def _line_figures(self) -> dict[str, LineFigures]:
+        found: dict[str, LineFigures] = {}
+        table = self._services.routing.current()
+        for name, model in table.models.items() if table is not None else ():
+            figures = found[name] = LineFigures()
+            for instance in model.instances:
+                line = self._services.lines.of(instance)
+                figures.standing += line.open
+                figures.broken += line.breaker.open
+        return found
+
     # --- what time brings --------------------------------------------------------------------------------
 
-    async def _tick(self) -> None:
-        while True:
-            now = time.monotonic()
-            self._break_circuit()
-            self._refresh_routing()
-            self._give_up_on_bodies(now)
-            self._write_demand()
-            if self._silent(now) or self._outlived(now):
-                return
-            await asyncio.sleep(TICK_SECONDS)
+    def _tick(self) -> None:
+        if self._ended.done():
+            return
+        # First, so that no fault below stops the clock.
+        asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick)
+        now = time.monotonic()
+        self._break_circuit()
+        self._services.lines.tick(now, self._instances())
+        for exchange in tuple(self._exchanges.values()):
+            exchange.run(exchange.tick, now)
+        self._write_demand()
+        self.endpoint.tick(now)
+        self._outlived(now)
 
     def _break_circuit(self) -> None:
-        if self._exchanges and limits.closed(self._config.closed_file):
+        if self._exchanges and limits.closed(self._closed_file):
             for exchange in tuple(self._exchanges.values()):
                 exchange.fail(_closed())
 
-    def _refresh_routing(self) -> None:
+    def _instances(self) -> list[Instance]:
         table = self._services.routing.current()
-        if table is not None:
-            models = table.models.values()
-            self._services.pool.keep_only(one for model in models for one in model.instances)
-
-    def _give_up_on_bodies(self, now: float) -> None:
-        for exchange in tuple(self._exchanges.values()):
-            if exchange.collecting and now - exchange.last_heard > self._config.idle_timeout:
-                exchange.fail(SluiceError("invalid_request", "the body did not come in time"))
+        if table is None:
+            return []
+        return [instance for model in table.models.values() for instance in model.instances]
 
     def _write_demand(self) -> None:
         now = time.time()
@@ -287,24 +275,24 @@ class Session:
             loop = asyncio.get_running_loop()
             self._writing = loop.run_in_executor(self._scribe, self._demand_writer.write, models, now)
 
-    def _silent(self, now: float) -> bool:
-        if now - self._heard > SILENT_PINGS * self._config.ping_interval:
-            self._why = "the proxy fell silent"
-            return True
-        if now - self._pinged >= self._config.ping_interval:
-            self._pinged = now
-            self._connection.ping(b"sluice")
-            self._outlet.wake()
-        return False
-
-    def _outlived(self, now: float) -> bool:
+    def _outlived(self, now: float) -> None:
         if now - self._born < self._config.max_session_age:
-            return False
+            return
         self._connection.go_away("age", "this session is old: open another")
-        self._outlet.wake()
-        self._why = "age"
+        self.endpoint.wake()
         # Not the exchanges: those end when their answer is queued, the streams when it has been written.
-        return not self._connection.open_streams
+        if not self._connection.open_streams:
+            self.end("age")
+
+
+class _SessionEndpoint(Endpoint):
+    """Tells the session at once that it is being closed: a proxy that does not read must not delay that."""
+
+    on_close: Callable[[str], None]
+
+    def close(self, code: str, message: str) -> None:
+        super().close(code, message)
+        self.on_close(code)
 
 
 def _hello(config: RelayConfig) -> Hello:

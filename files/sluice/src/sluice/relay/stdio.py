@@ -1,4 +1,4 @@
-"""Standard input and output as asyncio streams, whatever sshd made of them."""
+"""Standard input and output as one asyncio transport, whatever sshd made of them."""
 
 from __future__ import annotations
 
@@ -6,21 +6,128 @@ import asyncio
 import os
 import socket
 import stat
+from typing import Any, Optional, cast
 
-LIMIT = 65_536
 
-
-async def open_stdio() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Return reader and writer over file descriptors 0 and 1.
+async def attach(protocol: asyncio.Protocol) -> None:
+    """Give `protocol` a transport over file descriptors 0 and 1.
 
     sshd hands over one socket as both (a socketpair) or two pipes, by build. asyncio's pipe transport takes
     a socket that becomes readable for one whose peer has left: a socket gets a socket's transport.
     """
+    loop = asyncio.get_running_loop()
     if _one_socket():
         sock = socket.socket(fileno=os.dup(0))
         sock.setblocking(False)
-        return await asyncio.open_connection(sock=sock, limit=LIMIT)
-    return await _reader(), await _writer()
+        await loop.create_connection(lambda: protocol, sock=sock)
+        return
+    pair = Pair(protocol)
+    await _attach_output(loop, pair)
+    await loop.connect_read_pipe(lambda: _Input(pair), os.fdopen(os.dup(0), "rb", buffering=0))
+
+
+class Pair(asyncio.Transport):
+    """Two one-way transports as one: reading from the one, writing to the other.
+
+    The protocol is told of the connection when both stand, and of its loss when the first of them ends.
+    """
+
+    def __init__(self, protocol: asyncio.Protocol) -> None:
+        super().__init__()
+        self.protocol = protocol
+        self.input: Optional[asyncio.ReadTransport] = None
+        self.output: Optional[asyncio.WriteTransport] = None
+        self._lost = False
+
+    def begin(self) -> None:
+        """Both ways stand: tell the protocol."""
+        self.protocol.connection_made(self)
+
+    def end(self, exc: Optional[Exception]) -> None:
+        """One of the two has ended: end the other, and tell the protocol once."""
+        if self._lost:
+            return
+        self._lost = True
+        self.abort()
+        self.protocol.connection_lost(exc)
+
+    def write(self, data: Any) -> None:
+        """Write, buffering what is not taken at once."""
+        if self.output is not None:
+            self.output.write(data)
+
+    def close(self) -> None:
+        """Stop reading; end when everything has been written."""
+        if self.input is not None:
+            self.input.pause_reading()
+        if self.output is not None:
+            self.output.close()
+
+    def abort(self) -> None:
+        """End at once."""
+        if self.output is not None:
+            self.output.abort()
+        if self.input is not None:
+            self.input.close()
+
+    def is_closing(self) -> bool:
+        """Whether it is closed or about to be."""
+        return self.output is None or self.output.is_closing()
+
+    def get_write_buffer_size(self) -> int:
+        """Return the bytes that wait to be written."""
+        return self.output.get_write_buffer_size() if self.output is not None else 0
+
+    def set_write_buffer_limits(self, high: Optional[int] = None, low: Optional[int] = None) -> None:
+        """Set from how many waiting bytes on the protocol is asked to pause."""
+        if self.output is not None:
+            self.output.set_write_buffer_limits(high, low)
+
+
+class _Input(asyncio.Protocol):
+    def __init__(self, pair: Pair) -> None:
+        self._pair = pair
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._pair.input = cast(asyncio.ReadTransport, transport)
+        self._pair.begin()
+
+    def data_received(self, data: bytes) -> None:
+        self._pair.protocol.data_received(data)
+
+    def eof_received(self) -> Optional[bool]:
+        return self._pair.protocol.eof_received()
+
+    def connection_lost(self, exc: Optional[Exception]) -> None:
+        self._pair.end(exc)
+
+
+class _Output(asyncio.Protocol):
+    """A protocol though nothing is read: standard output may be a socket, whose transport wants one."""
+
+    def __init__(self, pair: Pair) -> None:
+        self._pair = pair
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._pair.output = cast(asyncio.WriteTransport, transport)
+
+    def pause_writing(self) -> None:
+        self._pair.protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._pair.protocol.resume_writing()
+
+    def connection_lost(self, exc: Optional[Exception]) -> None:
+        self._pair.end(exc)
+
+
+async def _attach_output(loop: asyncio.AbstractEventLoop, pair: Pair) -> None:
+    if _is_socket(1):
+        sock = socket.socket(fileno=os.dup(1))
+        sock.setblocking(False)
+        await loop.create_connection(lambda: _Output(pair), sock=sock)
+    else:
+        await loop.connect_write_pipe(lambda: _Output(pair), os.fdopen(os.dup(1), "wb", buffering=0))
 
 
 def _one_socket() -> bool:
@@ -29,26 +136,3 @@ def _one_socket() -> bool:
 
 def _is_socket(descriptor: int) -> bool:
     return stat.S_ISSOCK(os.fstat(descriptor).st_mode)
-
-
-async def _reader() -> asyncio.StreamReader:
-    loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader(limit=LIMIT)
-    await loop.connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(os.dup(0), "rb", buffering=0)
-    )
-    return reader
-
-
-async def _writer() -> asyncio.StreamWriter:
-    loop = asyncio.get_running_loop()
-    if _is_socket(1):
-        sock = socket.socket(fileno=os.dup(1))
-        sock.setblocking(False)
-        _, writer = await asyncio.open_connection(sock=sock, limit=LIMIT)
-        return writer
-    transport, protocol = await loop.connect_write_pipe(
-        lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()),
-        os.fdopen(os.dup(1), "wb", buffering=0),
-    )
-    return asyncio.StreamWriter(transport, protocol, None, loop)
