@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import enum
 import hmac
-import json
 from collections import deque
 from typing import Any, Callable, Optional, Union
 
@@ -24,8 +23,9 @@ from sluice.records import (
     InstanceRequest,
     RequestHead,
     ResponseHead,
+    decode_json,
+    encode_json,
 )
-from sluice.records import decode_json as _decode_json
 from sluice.wire import events
 from sluice.wire.frames import MAX_PAYLOAD, MAX_STREAM, Decoder, Frame, FrameType, ProtocolError, encode
 from sluice.wire.hello import MAJOR, Hello
@@ -120,7 +120,7 @@ class Connection:
 
         Raises SluiceError `cluster_unreachable` or `overloaded` when no stream can be opened.
         """
-        return self._open(FrameType.REQUEST, _json(head.dump()), body=True)
+        return self._open(FrameType.REQUEST, encode_json(head.dump()), body=True)
 
     def open_models(self) -> int:
         """Proxy: ask for the models."""
@@ -128,7 +128,7 @@ class Connection:
 
     def open_demand(self, head: DemandHead) -> int:
         """Proxy: report the requests that wait, by model."""
-        return self._open(FrameType.DEMAND, _json(head.dump()), body=False)
+        return self._open(FrameType.DEMAND, encode_json(head.dump()), body=False)
 
     def open_metrics(self) -> int:
         """Proxy: ask for the figures of relay and scheduler."""
@@ -136,7 +136,7 @@ class Connection:
 
     def respond(self, stream: int, head: ResponseHead) -> None:
         """Server: begin the answer. Ignored, as all sending, on a stream that is over."""
-        self._queue(stream, FrameType.RESPONSE, _json(head.dump()))
+        self._queue(stream, FrameType.RESPONSE, encode_json(head.dump()))
 
     def send_data(self, stream: int, data: bytes) -> None:
         """Queue bytes of a body; the owner keeps `pending` small by waiting for CreditGranted."""
@@ -155,7 +155,7 @@ class Connection:
         """Server: end the stream with an error, behind the data that is queued already."""
         known = self._streams.get(stream)
         if known is not None:
-            self._queue(stream, FrameType.ERROR, _json(error.dump()), last=True)
+            self._queue(stream, FrameType.ERROR, encode_json(error.dump()), last=True)
             self._stop_receiving(known)
             self._close_if_finished(known)
 
@@ -189,7 +189,7 @@ class Connection:
         """Say that no new streams are taken; open ones go on."""
         if not self.going_away:
             self.going_away = True
-            self._queue_control(FrameType.GO_AWAY, 0, _json({"code": code, "message": message[:500]}))
+            self._queue_control(FrameType.GO_AWAY, 0, encode_json({"code": code, "message": message[:500]}))
 
     def send_load(self, running: int) -> None:
         """Server of a link that tells load: say how many requests run on the instance; the newest counts."""
@@ -401,18 +401,18 @@ class Connection:
         document = self.hello.dump()
         if self.link.keyed and self.role is Role.CLIENT:
             document["key"] = self._key
-        self._queue_control(FrameType.HELLO, 0, _json(document))
+        self._queue_control(FrameType.HELLO, 0, encode_json(document))
 
     def _on_hello(self, frame: Frame) -> events.Event:
         if self.peer is not None or frame.stream != 0:
             raise ProtocolError("a second hello")
-        document = _json_of(frame)
+        document = _read(decode_json, frame)
         if self._decoder.limit != MAX_PAYLOAD:
             # The key before anything else: a stranger learns not even the version.
             self._check_key(document)
             self._decoder.limit = MAX_PAYLOAD
             self._say_hello()
-        hello = _parse(Hello.parse, document, frame)
+        hello = _read(lambda _: Hello.parse(document), frame)
         if hello.major != MAJOR:
             raise ProtocolError(
                 f"protocol {hello.major}.{hello.minor} of {hello.software} does not go with "
@@ -466,8 +466,7 @@ class Connection:
         if stream.responded:
             raise ProtocolError(f"a second response on stream {frame.stream}")
         stream.responded = True
-        head = _parse(ResponseHead.parse, _json_of(frame), frame)
-        return events.ResponseStarted(frame.stream, head)
+        return events.ResponseStarted(frame.stream, _read(ResponseHead.read, frame))
 
     def _on_data(self, frame: Frame) -> Optional[events.Event]:
         size = len(frame.payload)
@@ -506,7 +505,7 @@ class Connection:
         stream = self._receiving(frame)
         if stream is None:
             return None
-        error = _parse(ErrorHead.parse, _json_of(frame), frame)
+        error = _read(lambda raw: ErrorHead.parse(decode_json(raw)), frame)
         stream.remote_ended = True
         stream.local_ended = True
         stream.drop_queued()
@@ -561,9 +560,8 @@ class Connection:
         return events.PongReceived(frame.payload)
 
     def _on_go_away(self, frame: Frame) -> events.Event:
-        document = _json_of(frame)
+        fields = _read(lambda raw: Fields(decode_json(raw)), frame)
         try:
-            fields = Fields(document)
             code = fields.choice("code", GO_AWAY_CODES)
             message = fields.text("message", PRINTABLE)
         except RecordError as error:
@@ -578,9 +576,9 @@ class Connection:
 
     def _opened_event(self, frame: Frame) -> events.Event:
         if frame.type == FrameType.REQUEST:
-            return events.RequestOpened(frame.stream, self.link.parse_request(_decode_json(frame.payload)))
+            return events.RequestOpened(frame.stream, self.link.read_request(frame.payload))
         if frame.type == FrameType.DEMAND:
-            return events.DemandOpened(frame.stream, DemandHead.parse(_decode_json(frame.payload)))
+            return events.DemandOpened(frame.stream, DemandHead.parse(decode_json(frame.payload)))
         if frame.payload:
             raise RecordError("", "this verb has no payload")
         opened = events.ModelsOpened if frame.type == FrameType.MODELS else events.MetricsOpened
@@ -594,19 +592,8 @@ class Connection:
         return None if stream is None or stream.remote_ended else stream
 
 
-def _json(document: dict[str, Any]) -> bytes:
-    return json.dumps(document, separators=(",", ":")).encode()
-
-
-def _json_of(frame: Frame) -> object:
+def _read(read: Callable[[bytes], Any], frame: Frame) -> Any:
     try:
-        return _decode_json(frame.payload)
-    except RecordError as error:
-        raise ProtocolError(f"frame type {frame.type}: {error}") from None
-
-
-def _parse(parse: Callable[[object], Any], document: object, frame: Frame) -> Any:
-    try:
-        return parse(document)
+        return read(frame.payload)
     except RecordError as error:
         raise ProtocolError(f"frame type {frame.type}: {error}") from None

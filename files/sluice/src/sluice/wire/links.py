@@ -17,25 +17,25 @@ from sluice.wire.frames import FrameType
 class Link:
     """What a link's server takes and says.
 
-    `openers`: the frames that open a stream. `parse_request`: reads a request's head, raising RecordError.
+    `openers`: the frames that open a stream. `read_request`: reads a request's head, raising RecordError.
     `keyed`: the client shows a key in its hello. `tells_load`: the server sends load frames.
     """
 
     openers: frozenset[int]
-    parse_request: Callable[[object], Any]
+    read_request: Callable[[bytes], Any]
     keyed: bool
     tells_load: bool
 
 
 PROXY_RELAY = Link(
     openers=frozenset((FrameType.REQUEST, FrameType.MODELS, FrameType.DEMAND, FrameType.METRICS)),
-    parse_request=RequestHead.parse,
+    read_request=RequestHead.read,
     keyed=False,
     tells_load=False,
 )
 RELAY_FRONT = Link(
     openers=frozenset((FrameType.REQUEST,)),
-    parse_request=InstanceRequest.parse,
+    read_request=InstanceRequest.read,
     keyed=True,
     tells_load=True,
 )
