@@ -214,7 +214,7 @@ def read_log(process: subprocess.Popen[str], message: str = "") -> list[dict[str
 async def test_it_answers_without_its_neighbours_and_stops_on_sigterm(tmp_path: Path) -> None:
     with start(write_config(tmp_path)) as process:
         try:
-            lines = await asyncio.wait_for(asyncio.to_thread(read_log, process, "session down"), 20)
+            lines = await asyncio.wait_for(asyncio.to_thread(read_log, process, "session auth_failed"), 20)
             connector = aiohttp.UnixConnector(str(tmp_path / "http.sock"))
             async with aiohttp.ClientSession(connector=connector) as http:
                 headers = {"Authorization": f"Bearer {make_key()}"}
