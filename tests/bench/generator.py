@@ -520,7 +520,8 @@ class Load:
         self._thread.join(5)
         for stream in (self._process.stdin, self._process.stdout):
             assert stream is not None
-            stream.close()
+            with contextlib.suppress(BrokenPipeError):  # of a "stop" that it did not read any more
+                stream.close()
 
     @property
     def pid(self) -> int:

@@ -64,7 +64,7 @@ def all_well(results: Mapping[str, Any], group: str) -> Mapping[str, Any]:
 
 
 def steady(bench: Bench) -> list[Figure]:
-    """How many streams of 20 tokens a second are carried, the data plane on one CPU, the rest on the other."""
+    """How many streams of 20 tokens a second are carried, the data plane on CPU 0, the rest on CPU 1."""
     stack = bench.stack()
     pinned(stack, PINNED)
     try:
