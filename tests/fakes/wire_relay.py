@@ -164,6 +164,9 @@ class FakeTransport:
         for task in self.tasks:
             task.cancel()
 
+    async def wait_closed(self) -> None:
+        """Nothing is left after `close`."""
+
     def die(self) -> None:
         """End, as when the login node loses power."""
         asyncio.get_running_loop().call_soon(self._die)  # behind what is on its way already

@@ -98,12 +98,13 @@ class SessionKeeper:
             await self._let_go()
 
     async def _let_go(self) -> None:
-        tasks = tuple(self._sessions)
-        for task, session in tuple(self._sessions.items()):
+        sessions = dict(self._sessions)
+        for task, session in sessions.items():
             session.say_goodbye()
             session.close("the proxy stops")
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*sessions, return_exceptions=True)
+        await asyncio.gather(*(session.wait_closed() for session in sessions.values()))
 
     async def _connect(self) -> Session | None:
         session = Session(self._factory(), f"{self.config.name}/{self.index}")

@@ -10,7 +10,7 @@ import collections
 import logging
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 from sluice.errors import RecordError, SluiceError
 from sluice.proxy.transport import Transport, TransportError
@@ -60,6 +60,19 @@ class SessionLost(Exception):
     """The session ended under a stream; the text names the cause."""
 
 
+class Sink(Protocol):
+    """Takes an answer as it comes, in place of a task that reads it."""
+
+    def received(self, data: bytes) -> None:
+        """Take bytes; whoever has passed them on says so by the stream's `consume`."""
+
+    def ended(self) -> None:
+        """Learn that the answer is whole."""
+
+    def failed(self, failure: SluiceError | SessionLost) -> None:
+        """Learn that nothing more will come."""
+
+
 class Upload:
     """A body on its way: what has not been queued yet, cut into pieces."""
 
@@ -81,7 +94,17 @@ class Upload:
 class Stream:
     """One request on a session, as its handler sees it."""
 
-    __slots__ = ("_chunks", "_complete", "_failure", "_head", "_session", "_waiter", "deadline", "number")
+    __slots__ = (
+        "_chunks",
+        "_complete",
+        "_failure",
+        "_head",
+        "_session",
+        "_sink",
+        "_waiter",
+        "deadline",
+        "number",
+    )
 
     def __init__(self, session: Session, number: int) -> None:
         self._session = session
@@ -91,6 +114,7 @@ class Stream:
         self._complete = False
         self._failure: SluiceError | SessionLost | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._sink: Sink | None = None
         self.deadline = 0.0
 
     async def response(self, timeout: float) -> ResponseHead:
@@ -100,6 +124,13 @@ class Stream:
                 raise self._failure
             await self._wait(timeout)
         return self._head
+
+    async def begun(self, timeout: float) -> None:
+        """Wait until bytes of the answer have come, or its end. Raises as `response` does."""
+        while not self._chunks and not self._complete:
+            if self._failure is not None:
+                raise self._failure
+            await self._wait(timeout)
 
     async def read(self, timeout: float) -> bytes:
         """Return the bytes that have come, or b"" at the end. Raises as `response` does, behind the data.
@@ -117,6 +148,16 @@ class Stream:
         data = b"".join(self._chunks)
         self._chunks.clear()
         return data
+
+    def pass_to(self, sink: Sink) -> None:
+        """Hand what has come, and all that comes, to `sink`; nothing is read any more."""
+        self._sink = sink
+        while self._chunks:
+            sink.received(self._chunks.popleft())
+        if self._failure is not None:
+            sink.failed(self._failure)
+        elif self._complete:
+            sink.ended()
 
     @property
     def complete(self) -> bool:
@@ -149,18 +190,25 @@ class Stream:
 
     def received(self, data: bytes) -> None:
         """Take bytes of the answer."""
+        if self._sink is not None:
+            self._sink.received(data)
+            return
         self._chunks.append(data)
         self._wake()
 
     def ended(self) -> None:
         """Learn that the answer is whole."""
         self._complete = True
+        if self._sink is not None:
+            self._sink.ended()
         self._wake()
 
     def failed(self, failure: SluiceError | SessionLost) -> None:
         """Learn that nothing more will come."""
         if not self._complete and self._failure is None:
             self._failure = failure
+            if self._sink is not None:
+                self._sink.failed(failure)
             self._wake()
 
     def expire(self, now: float) -> None:
@@ -243,6 +291,10 @@ class Session:
         self.idle.set()
         for stream in streams.values():
             stream.failed(SessionLost(why))
+
+    async def wait_closed(self) -> None:
+        """After `close`, wait until nothing of the connection is left; not for long."""
+        await self._transport.wait_closed()
 
     def say_goodbye(self) -> None:
         """Tell the relay that nothing new will come."""

@@ -120,6 +120,13 @@ class SshTransport(asyncio.BufferedProtocol):
         if self._process is not None:
             _end(self._process)
 
+    async def wait_closed(self) -> None:
+        """Wait until the child has ended."""
+        if self._process is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LAST_WORDS_SECONDS):
+                    await self._process.wait()
+
     # --- the child ----------------------------------------------------------------------------------------
 
     async def _spawn(self) -> Process:

@@ -62,5 +62,8 @@ class Transport(Protocol):
     def close(self) -> None:
         """Let go of the connection, in whatever state; returns at once."""
 
+    async def wait_closed(self) -> None:
+        """After `close`, wait until nothing of the connection is left; not for long."""
+
 
 TransportFactory = Callable[[], Transport]
