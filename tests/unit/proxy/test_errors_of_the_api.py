@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from sluice.proxy import gateway
-from sluice.proxy.body import INLINE_PARSE, Asked, understand
+from sluice.proxy import gateway, intake
+from sluice.proxy.body import INLINE_PARSE
 from sluice.records import REQUEST_ID
 from tests.fakes.authority import make_key
 from tests.fakes.wire_relay import Call, FakeRelay, model
@@ -247,6 +247,7 @@ async def test_a_body_that_is_too_large_is_413_before_it_is_read(bed: Bed) -> No
 
 async def test_a_chunked_body_that_grows_too_large_is_413(bed: Bed) -> None:
     async def pieces() -> Any:
+        yield b'{"model":"smol","messages":[{"role":"user","content":"'
         for _ in range(20):
             yield b"x" * 65_536
 
@@ -374,30 +375,55 @@ async def test_a_fault_of_ours_is_500_without_a_trace(bed: Bed, monkeypatch: pyt
 
 
 async def test_too_many_bodies_at_once_are_503(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bed.service.gateway._intake, "_most", 10)
+    monkeypatch.setattr(intake, "ROOM_SECONDS", 0.1)
+    monkeypatch.setattr(bed.service.gateway._intake._small, "_most", 10)
     status, headers, document = await bed.post(chat())
     assert status == 503
     check_shape(status, headers, document, "overloaded")
-    assert headers["Retry-After"] == "1"
+    assert headers["Retry-After"] == "5"
 
 
-async def test_large_bodies_are_parsed_one_at_a_time(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parsed, a body of eight megabytes can take over two hundred: a few at once would end the process."""
-    parsing: list[int] = []
-    most: list[int] = []
+LARGE = "x" * (INLINE_PARSE + 1)
 
-    def slowly(raw: bytes, capability: str) -> Asked:
-        parsing.append(1)
-        most.append(len(parsing))
-        time.sleep(0.02)
-        parsing.pop()
-        return understand(raw, capability)
 
-    monkeypatch.setattr(gateway, "understand", slowly)
-    large = chat(messages=[{"role": "user", "content": "x" * (INLINE_PARSE + 1)}])
+async def test_a_large_body_is_never_parsed_whole(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    def parse(*_: object) -> None:
+        raise AssertionError("a large body was parsed")
+
+    monkeypatch.setattr(gateway, "understand", parse)
+    large = chat(messages=[{"role": "user", "content": LARGE}])
     answers = await asyncio.gather(*(bed.post(large) for _ in range(6)))
     assert [status for status, _, _ in answers] == [200] * 6
-    assert max(most) == 1
+    assert all(json.loads(call.body) == large for call in bed.relay.calls)
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "param"),
+    [
+        ({"messages": [{"role": "user", "content": LARGE}]}, "invalid_request", "model"),
+        ({"model": "smol", "prompt": LARGE}, "invalid_request", "messages"),
+        (chat(stream="yes", pad=LARGE), "invalid_request", "stream"),
+        (
+            chat(messages=[{"role": "user", "content": [{"image_url": {"url": "http://x"}}]}], pad=LARGE),
+            "media_url_refused",
+            "messages",
+        ),
+        (chat(model="other", pad=LARGE), "model_not_found", "model"),
+    ],
+)
+async def test_a_large_body_is_refused_by_name_too(bed: Bed, body: Any, code: str, param: str) -> None:
+    status, headers, document = await bed.post(body)
+    assert check_shape(status, headers, document, code)["param"] == param
+    assert not bed.relay.calls
+
+
+async def test_a_large_body_has_the_same_affinity_on_every_turn(bed: Bed) -> None:
+    first = [{"role": "user", "content": LARGE}]
+    later = [*first, {"role": "assistant", "content": "Yes"}, {"role": "user", "content": "Two?"}]
+    for messages in (first, later, [{"role": "user", "content": "y" + LARGE}]):
+        await bed.post(chat(messages=messages))
+    one, two, three = (call.head.affinity for call in bed.relay.calls)
+    assert one == two != three
 
 
 async def test_bodies_are_let_go_of(bed: Bed) -> None:

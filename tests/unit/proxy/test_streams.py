@@ -103,7 +103,7 @@ async def test_a_reader_who_stands_still_stops_his_own_stream_alone(bed: Bed) ->
 
 
 async def test_a_reader_who_never_reads_again_is_given_up(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sluice.proxy.gateway.STALLED", 0.2)
+    monkeypatch.setattr("sluice.proxy.outlet.STALLED", 0.2)
     bed.relay.answer = endless
     response = await bed.http.post(
         f"http://proxy{CHAT}", json=chat(stream=True), headers=bed.headers(), read_bufsize=4096

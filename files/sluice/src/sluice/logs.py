@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import logging.handlers
+import os
+import select
 import sys
 import time
 import traceback
-from typing import Any
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, Optional
 
 logger = logging.getLogger(__name__)
 
@@ -19,6 +24,14 @@ SYSLOG_DEAF = 10.0
 
 # What the key log_level of every part may say.
 LEVELS = ("debug", "info", "warning", "error")
+
+# Of lines that are written past the logging module: they gather for this long (seconds), at most so many
+# bytes of them; the journal that takes none is asked again after a while. A write of this size goes through
+# whole or not at all, on a pipe and on the journal's socket, once they are said to have room.
+LINES_GATHER = 0.02
+LINES_HELD = 1 << 20
+LINES_RETRY = 0.1
+LINES_WRITE = 4096
 
 # What every LogRecord has; anything beyond came in by `extra=` and belongs on the line.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -75,6 +88,84 @@ def log_loop_fault(loop: object, context: dict[str, Any]) -> None:
     fault = context.get("exception")
     info = (type(fault), fault, fault.__traceback__) if isinstance(fault, BaseException) else None
     logger.error("unexpected fault in the event loop", exc_info=info)
+
+
+class LineWriter:
+    """Writes lines as JsonFormatter does, past the logging module: for the one line that every request has.
+
+    Lines are gathered and written together, from an event loop's thread, and never waited for: beyond
+    LINES_HELD bytes they are lost and counted, and the count is told with the next line that goes.
+    """
+
+    def __init__(self, component: str, descriptor: int = 2, level: str = "info") -> None:
+        self._head = f', "level": "info", "component": {json.dumps(component)}, "message": '
+        self._descriptor = descriptor
+        self._silent = LEVELS.index(level) > LEVELS.index("info")
+        self._encode = json.JSONEncoder(default=str).encode
+        self._ready = select.poll()
+        self._ready.register(descriptor, select.POLLOUT)
+        self._lines: deque[bytes] = deque()
+        self._held = 0
+        self._lost = 0
+        self._timer: Optional[asyncio.TimerHandle] = None
+        self._second = -1
+        self._stamp = ""
+
+    def info(self, message: str, fields: Mapping[str, object]) -> None:
+        """Take one line; `fields` is not empty. It is written within LINES_GATHER seconds."""
+        if self._silent:
+            return
+        if self._held > LINES_HELD:
+            self._lost += 1
+            return
+        text = f'{{"time": "{self._time()}"{self._head}"{message}", {self._encode(fields)[1:]}\n'
+        line = text.encode("ascii")
+        self._lines.append(line)
+        self._held += len(line)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(LINES_GATHER, self.flush)
+
+    def flush(self) -> None:
+        """Write what has been gathered, as far as it is taken."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._lines:
+            if not self._ready.poll(0):
+                self._timer = asyncio.get_running_loop().call_later(LINES_RETRY, self.flush)
+                return
+            self._write(self._next())
+        if self._lost:
+            lost, self._lost = self._lost, 0
+            logger.warning("log lines were lost: the journal took none", extra={"lost": lost})
+
+    def _next(self) -> bytes:
+        """Return the next lines, whole and of LINES_WRITE bytes at most, or one that is longer."""
+        piece = [self._lines.popleft()]
+        size = len(piece[0])
+        while self._lines and size + len(self._lines[0]) <= LINES_WRITE:
+            size += len(self._lines[0])
+            piece.append(self._lines.popleft())
+        self._held -= size
+        return b"".join(piece)
+
+    def _write(self, piece: bytes) -> None:
+        try:
+            written = os.write(self._descriptor, piece)
+        except OSError:
+            self._lost += piece.count(b"\n")
+            return
+        if written < len(piece):
+            self._lines.appendleft(piece[written:])
+            self._held += len(piece) - written
+
+    def _time(self) -> str:
+        now = time.time()
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._stamp}.{int((now - second) * 1000):03d}Z"
 
 
 class _SyslogHandler(logging.handlers.SysLogHandler):

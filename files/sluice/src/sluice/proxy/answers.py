@@ -49,9 +49,14 @@ def error_event(request_id: str, fault: SluiceError, before: bytes) -> bytes:
     return gap + b"data: " + dump(fault.to_openai(request_id)) + BOUNDARY
 
 
+class _Events(web.StreamResponse):
+    # The head leaves with the first event, in one write.
+    _send_headers_immediately = False
+
+
 def stream(request_id: str) -> web.StreamResponse:
     """Return the start of an event stream. X-Accel-Buffering keeps nginx from collecting it."""
-    return web.StreamResponse(
+    return _Events(
         status=200,
         headers={**headers(request_id), "Content-Type": "text/event-stream", "X-Accel-Buffering": "no"},
     )

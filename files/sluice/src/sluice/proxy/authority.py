@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 import time
-from typing import Any
 
 import aiohttp
 
@@ -14,7 +13,7 @@ from sluice.errors import RecordError, SluiceError
 from sluice.proxy.keys import credential, presented_key
 from sluice.proxy.metrics import Metrics
 from sluice.proxy.principals import PrincipalCache
-from sluice.records import VERSION, Fields, Principal, UsageRecord, decode_json
+from sluice.records import VERSION, Fields, Principal, decode_json
 
 log = logging.getLogger("sluice.proxy.authority")
 
@@ -51,7 +50,7 @@ class AuthorityClient:
 
     async def principal(self, credential_: str) -> Principal | None:
         """Return whose credential it is, or None. Raises AuthorityUnreachable."""
-        question = {"version": VERSION, "credential": credential_}
+        question = _dump({"version": VERSION, "credential": credential_})
         status, answer = await self._call("POST", "/v1/principal", question, ASK_TIMEOUT)
         if status == 404:
             return None
@@ -64,9 +63,9 @@ class AuthorityClient:
         except RecordError as error:
             raise AuthorityUnreachable(f"its answer is not a principal ({error.field})") from None
 
-    async def usage(self, records: list[UsageRecord]) -> None:
-        """Hand over usage records. Raises AuthorityUnreachable, UsageRefused."""
-        batch = {"version": VERSION, "records": [record.dump() for record in records]}
+    async def usage(self, records: list[bytes]) -> None:
+        """Hand over usage records, each as JSON. Raises AuthorityUnreachable, UsageRefused."""
+        batch = b'{"version":%d,"records":[%b]}' % (VERSION, b",".join(records))
         status, _ = await self._call("POST", "/v1/usage", batch, USAGE_TIMEOUT)
         if 400 <= status < 500:
             raise UsageRefused(f"it answered with status {status}")
@@ -81,8 +80,7 @@ class AuthorityClient:
             return False
         return status == 200
 
-    async def _call(self, method: str, path: str, document: Any, timeout: float) -> tuple[int, object]:
-        body = None if document is None else json.dumps(document, separators=(",", ":")).encode()
+    async def _call(self, method: str, path: str, body: bytes | None, timeout: float) -> tuple[int, object]:
         try:
             async with self._session().request(
                 method,
@@ -101,6 +99,10 @@ class AuthorityClient:
             connector = aiohttp.UnixConnector(path=self._socket_path, limit=MOST_CONNECTIONS)
             self._http = aiohttp.ClientSession(connector=connector)
         return self._http
+
+
+def _dump(document: dict[str, object]) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode()
 
 
 class Authenticator:

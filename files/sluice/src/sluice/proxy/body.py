@@ -11,8 +11,9 @@ from typing import Any
 
 from sluice.errors import RecordError, SluiceError
 from sluice.records import decode_json
+from sluice.scan import BodyScanner
 
-# Larger bodies are understood in a thread, so that the event loop keeps turning.
+# Larger bodies are never parsed whole: a scanner reads what matters as they come.
 INLINE_PARSE = 64 * 1024
 # Of the text that makes conversations alike, this much counts for the choice of an instance.
 PREFIX_CHARACTERS = 4096
@@ -21,18 +22,31 @@ PREFIX_PARTS = 64
 MAX_DEPTH = 64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Asked:
     """What a checked body asks for. `prefix` is the text by which requests of one conversation are alike."""
 
     model: str
     stream: bool
-    prefix: str
+    prefix: bytes
 
 
 def understand(raw: bytes, capability: str) -> Asked:
     """Parse and check a body; `capability` is `chat` or `completions`. Raises SluiceError."""
     return check(parse(raw), capability)
+
+
+def scanned(scanner: BodyScanner, capability: str) -> Asked:
+    """Return what a large body asks for, once it has passed by. Raises SluiceError.
+
+    Of its fields no more is checked than where it goes and what the engine would fetch; the rest is the
+    engine's to refuse.
+    """
+    model = scanner.finish()
+    needed = "messages" if capability == "chat" else "prompt"
+    if needed not in scanner.seen:
+        raise _wrong(needed, "must be given")
+    return Asked(model=model, stream=bool(scanner.stream), prefix=scanner.prefix)
 
 
 def parse(raw: bytes) -> dict[str, Any]:
@@ -58,7 +72,7 @@ def check(document: dict[str, Any], capability: str) -> Asked:
     if stream is not None and not isinstance(stream, bool):
         raise _wrong("stream", "must be true or false")
     prefix = _messages(document) if capability == "chat" else _prompt(document)
-    return Asked(model=model, stream=bool(stream), prefix=prefix)
+    return Asked(model=model, stream=bool(stream), prefix=prefix.encode("utf-8", "surrogatepass"))
 
 
 def _wrong(param: str, problem: str) -> SluiceError:
@@ -69,6 +83,7 @@ def _prompt(document: dict[str, Any]) -> str:
     prompt = document.get("prompt")
     if not isinstance(prompt, (str, list)) or not prompt:
         raise _wrong("prompt", "must be a text, or a list that is not empty")
+    _check_part(prompt, "prompt", 0)
     return _text(prompt)
 
 
@@ -87,31 +102,38 @@ def _check_message(message: object, where: str) -> None:
     if not isinstance(message.get("role"), str):
         raise _wrong(f"{where}.role", "must be a text")
     content = message.get("content")
-    if content is None or isinstance(content, str):
-        return
-    if not isinstance(content, list):
+    if content is not None and not isinstance(content, (str, list)):
         raise _wrong(f"{where}.content", "must be a text or a list of parts")
-    for index, part in enumerate(content):
-        _check_part(part, f"{where}.content[{index}]", 0)
+    if not (isinstance(content, str) and len(message) == 2):
+        _check_part(message, where, 0)
 
 
 def _check_part(part: object, where: str, depth: int) -> None:
-    """Refuse media by address anywhere in a content part: whatever fetches it would fetch for the sender."""
+    """Refuse media by address anywhere in a message: whatever fetches it would fetch for the sender."""
     if depth > MAX_DEPTH:
         raise _wrong(where, "is nested too deeply")
     if isinstance(part, dict):
         for name, value in part.items():
-            if isinstance(value, str):
-                _check_address(name, value, f"{where}.{name}")
-            else:
+            if isinstance(value, (dict, list)):
                 _check_part(value, f"{where}.{name}", depth + 1)
+            if _names_address(name):
+                _check_address(value, f"{where}.{name}")
     elif isinstance(part, list):
         for index, value in enumerate(part):
-            _check_part(value, f"{where}[{index}]", depth + 1)
+            if isinstance(value, (dict, list)):
+                _check_part(value, f"{where}[{index}]", depth + 1)
 
 
-def _check_address(name: str, value: str, where: str) -> None:
-    if (name == "url" or name.endswith("_url")) and not value.startswith("data:"):
+def _names_address(name: str) -> bool:
+    lower = name.lower()
+    return lower in ("url", "uri") or lower.endswith(("_url", "_uri"))
+
+
+def _check_address(value: object, where: str) -> None:
+    """Check an address, or the addresses in a list."""
+    for address in value if isinstance(value, list) else (value,):
+        if not isinstance(address, str) or address.startswith("data:"):
+            continue
         raise SluiceError(
             "media_url_refused",
             "Media by address is refused: nothing here fetches from the network. Send it as a `data:` URL.",

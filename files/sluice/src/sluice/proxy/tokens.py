@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import deque
 from dataclasses import dataclass
 
 # Quotes inside a JSON string are escaped, so these cannot match what a model wrote.
@@ -13,7 +14,7 @@ TAIL = 4096
 MOST = 1 << 53
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TokenCount:
     """Tokens of one request; `measured` is false when chunks were counted in place of tokens."""
 
@@ -22,29 +23,49 @@ class TokenCount:
     measured: bool
 
 
+NOTHING = TokenCount(0, 0, measured=False)
+
+
 class TokenMeter:
     """Watches the bytes of one answer go by; keeps only its last few thousand bytes.
 
     The engine's own figures count when the answer ends with them, as a whole answer always does and a stream
     does when the client asked for it. If not, the chunks of a stream are counted: about one each token.
+    Each piece is searched once, for what marks a chunk; nothing is parsed before the end.
     """
 
+    __slots__ = ("_chunks", "_last", "_mark", "_overlap", "_size", "_tail")
+
     def __init__(self, capability: str) -> None:
-        self._chunk = CHUNK[capability]
+        self._mark = CHUNK[capability]
+        self._overlap = len(self._mark) - 1
         self._chunks = 0
-        self._tail = b""
+        self._last = b""
+        self._tail: deque[bytes] = deque()
+        self._size = 0
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the answer."""
-        overlap = self._tail[-(len(self._chunk) - 1) :]
-        self._chunks += (overlap + data).count(self._chunk)
-        self._tail = (self._tail + data)[-TAIL:]
+        self._chunks += data.count(self._mark)
+        if self._last and not self._last.endswith(b"\n"):
+            # An event may be cut anywhere, within the mark too; what the cut left whole is counted already.
+            seam = self._last + data[: self._overlap]
+            self._chunks += seam.count(self._mark)
+        if len(data) > TAIL:
+            data = data[-TAIL:]
+        self._last = (self._last + data if len(data) < self._overlap else data)[-self._overlap :]
+        self._tail.append(data)
+        self._size += len(data)
+        while self._size - len(self._tail[0]) >= TAIL:
+            self._size -= len(self._tail.popleft())
 
     def count(self) -> TokenCount:
         """Return what is known so far."""
         found = None
-        for match in USAGE.finditer(self._tail):
-            found = match
+        tail = b"".join(self._tail)[-TAIL:]
+        if b'"usage"' in tail:
+            for match in USAGE.finditer(tail):
+                found = match
         figures = _figures(found.group(1)) if found is not None else None
         if figures is not None:
             return TokenCount(figures[0], figures[1], measured=True)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from sluice.proxy.tokens import TokenCount
-from sluice.records import Principal, UsageRecord
+from sluice.proxy.tokens import NOTHING, TokenCount
+from sluice.records import Principal
 
 # Nobody is there to read this status; it marks in logs and usage that the client left first.
 CLIENT_LEFT = 499
 
 
-@dataclass
+@dataclass(slots=True)
 class Visit:
     """One request. Times are seconds of the monotonic clock since `started`, but for `time` (epoch)."""
 
@@ -31,7 +31,7 @@ class Visit:
     first_byte: float | None = None
     bytes_in: int = 0
     bytes_out: int = 0
-    tokens: TokenCount = field(default_factory=lambda: TokenCount(0, 0, measured=False))
+    tokens: TokenCount = NOTHING
 
     def elapsed(self) -> float:
         """Return the seconds since the request came."""
@@ -61,29 +61,33 @@ class Visit:
             "bytes_out": self.bytes_out,
         }
 
-    def usage(self, duration: float) -> UsageRecord | None:
-        """Return the usage record, or None for a request that asked no model for anything."""
+    def usage(self, duration: float) -> dict[str, object] | None:
+        """Return the usage record (`sluice.records.UsageRecord`) as the JSON object that it is sent as.
+
+        None for a request that asked no model for anything. The fields come from records and from what was
+        checked on the way in; to build and check the record itself for each request would be paid for twice.
+        """
         principal = self.principal
         if principal is None or not self.model or self.sent_on is None:
             return None
-        return UsageRecord(
-            id=self.request_id,
-            time=self.time,
-            user=principal.user,
-            key_id=principal.key_id,
-            model=self.model,
-            cluster=self.cluster,
-            instance=self.instance,
-            class_=principal.class_,
-            path=self.route,
-            status=self.status,
-            code=self.code,
-            input_tokens=self.tokens.input,
-            output_tokens=self.tokens.output,
-            measured=self.tokens.measured,
-            wait=self.sent_on,
-            first_byte=self.first_byte,
-            duration=duration,
-            bytes_in=self.bytes_in,
-            bytes_out=self.bytes_out,
-        )
+        return {
+            "id": self.request_id,
+            "time": self.time,
+            "user": principal.user,
+            "key_id": principal.key_id,
+            "model": self.model,
+            "cluster": self.cluster,
+            "instance": self.instance,
+            "class": principal.class_,
+            "path": self.route,
+            "status": self.status,
+            "code": self.code,
+            "input_tokens": self.tokens.input,
+            "output_tokens": self.tokens.output,
+            "measured": self.tokens.measured,
+            "wait": self.sent_on,
+            "first_byte": self.first_byte,
+            "duration": duration,
+            "bytes_in": self.bytes_in,
+            "bytes_out": self.bytes_out,
+        }

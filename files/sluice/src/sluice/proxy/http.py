@@ -1,0 +1,71 @@
+"""The HTTP server below the gateway: aiohttp's, with our bounds, and our answer to what it cannot read."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+# nginx hands on what it has read itself, and reads no more than this either.
+MAX_LINE = 8190
+MAX_FIELD = 8190
+MAX_FIELDS = 64
+# After an answer that came before the request's end, what still comes is read and dropped for so long
+# (seconds): a connection closed at once would take the answer with it.
+LINGER = 2.0
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+Refuse = Callable[[], web.Response]
+
+
+class ApiServer(web.Server):
+    """Calls `handler` for each request; `refuse` makes the answer to bytes that are no request.
+
+    A handler is cancelled when its client leaves: that is what stops the work of an instance nobody
+    listens to.
+    """
+
+    def __init__(self, handler: Handler, refuse: Refuse) -> None:
+        super().__init__(
+            handler,
+            handler_cancellation=True,
+            auto_decompress=False,
+            access_log=None,
+            max_line_size=MAX_LINE,
+            max_field_size=MAX_FIELD,
+            max_headers=MAX_FIELDS,
+            lingering_time=LINGER,
+        )
+        self.refuse = refuse
+
+    def __call__(self) -> web.RequestHandler:
+        """Return the protocol of a new connection."""
+        return _Connection(self, asyncio.get_running_loop(), **self._kwargs)
+
+
+class _Connection(web.RequestHandler):
+    __slots__ = ("_refuse",)
+
+    def __init__(self, server: ApiServer, loop: asyncio.AbstractEventLoop, **settings: object) -> None:
+        super().__init__(server, loop=loop, **settings)  # type: ignore[arg-type]  # as web.Server does
+        self._refuse = server.refuse
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what is no request. aiohttp's own answer would quote it, and so would its log."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has begun")
+        response = self._refuse()
+        response.force_close()
+        return response
+
+    def log_exception(self, *args: object, **kw: object) -> None:
+        """Log that a connection failed, without the words of whatever it read."""
+        logging.getLogger(__name__).warning("a connection to the API failed")
