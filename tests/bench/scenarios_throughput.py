@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench import plot, wrk
+from tests.bench.ceiling.bare import Bare
 from tests.bench.per_request.design import PerRequest
 from tests.bench.report import Bench, Figure, Scenario, at_least, at_most, over_rounds
 from tests.bench.stack import PLACES, Stack
@@ -49,10 +50,11 @@ Turns = dict[str, list[Turn]]
 @contextlib.contextmanager
 def contestants(stack: Stack) -> Iterator[list[Contestant]]:
     """Start what the whole stack is compared with, beside it."""
-    with PerRequest(stack) as per_request:
+    with PerRequest(stack) as per_request, Bare(stack) as bare:
         yield [
             Contestant(stack.target("direct"), "engine, asked directly", stack.cpu),
             Contestant(stack.target("nginx"), "nginx (TLS), engine", stack.cpu),
+            Contestant(bare.target(), "bare ceiling", bare.cpu),
             Contestant(stack.target("sluice"), "Sluice, everything on", stack.cpu),
             Contestant(per_request.target(), "a process per request", per_request.cpu),
         ]
@@ -108,6 +110,8 @@ def _ratios(turns: Turns) -> Iterator[Figure]:
         "times",
         at_least(60),
     )
+    of_bare = ratios(turns, "sluice", "bare")
+    yield over_rounds("requests/s, sluice of the bare ceiling", of_bare, "%", at_least(60), 100)
     yield over_rounds("requests/s, sluice of nginx", ratios(turns, "sluice", "nginx"), "%", None, 100)
 
 
@@ -127,9 +131,10 @@ def _cpu(turns: Turns) -> Iterator[Figure]:
         values = [turn.per_request(part) for turn in found]
         if any(values):
             yield over_rounds(f"CPU per request, {part}", values, "us")
-    for part in ("vm", "login"):
-        values = [turn.per_request(part) for turn in turns["per-request"]]
-        yield over_rounds(f"CPU per request, {part} of a process per request", values, "us")
+    for name, title in (("bare", "the bare ceiling"), ("per-request", "a process per request")):
+        for part in ("vm", "login"):
+            values = [turn.per_request(part) for turn in turns[name]]
+            yield over_rounds(f"CPU per request, {part} of {title}", values, "us")
 
 
 def _failed(turns: Turns) -> Figure:

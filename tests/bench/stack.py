@@ -301,32 +301,37 @@ class Proxy(Running):
         shutil.chown(self.directory, group=WEB_GROUP)
         self.directory.chmod(0o2755)
         self.socket = self.directory / "http.sock"
-        self.status_port = free_port()
+        document = self.document(login, authority, self.socket, options)
+        self.status_port = document["status_port"]
+        config = self.directory / "proxy.json"
+        config.write_text(json.dumps(document))
+        environment = {**os.environ, "PYTHONPATH": str(site)}
+        self.run([sys.executable, "-P", "-c", SLUICE, "proxy", "--config", str(config)], environment)
+        self.wait_until(self.socket)
+
+    @staticmethod
+    def document(login: Login, authority: Path, socket: Path, options: Options) -> dict[str, Any]:
+        """Return proxy.json for a login node."""
         cluster = {
             "name": "bench",
             "host": "127.0.0.1",
             "port": login.port,
             "user": ACCOUNT,
             "host_key": "-",
+            "sessions": options.sessions,
         }
-        document = render_json(
-            "proxy",
-            **{
-                "proxy_clusters": [cluster] * options.sessions,
-                "proxy_socket": str(self.socket),
-                "proxy_status_port": self.status_port,
-                "proxy_authority_socket": str(authority),
-                **options.proxy,
-            },
-        )
+        inputs = {
+            "proxy_clusters": [cluster],
+            "proxy_socket": str(socket),
+            "proxy_status_port": free_port(),
+            "proxy_authority_socket": str(authority),
+            **options.proxy,
+        }
+        document = render_json("proxy", **inputs)
         for entry in document["clusters"]:
             entry["key_file"] = str(login.directory / "keys" / "client")
             entry["known_hosts"] = str(login.directory / "known_hosts")
-        config = self.directory / "proxy.json"
-        config.write_text(json.dumps(document))
-        environment = {**os.environ, "PYTHONPATH": str(site)}
-        self.run([sys.executable, "-P", "-c", SLUICE, "proxy", "--config", str(config)], environment)
-        self.wait_until(self.socket)
+        return document
 
 
 class Nginx(Running):
