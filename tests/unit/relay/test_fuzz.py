@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from sluice.front.identity import Identity
-from sluice.records import RequestHead
+from sluice.records import RequestHead, ResponseHead
 from sluice.wire.connection import Connection, Role
 from sluice.wire.frames import FrameType, encode
 from sluice.wire.hello import Hello, Limits
-from tests.unit.relay.bed import MODEL, Bed, Behaviour, bed, chat
+from tests.unit.relay.bed import MODEL, Bed, Behaviour, bed, chat, routed, until
 
 SEEDS = range(40)
 FRAMES = 30
@@ -106,4 +106,43 @@ async def test_no_bytes_bring_a_session_down_uncontrolled(
         for received in running.fronts[0].received:
             assert json.loads(received.body)["model"] == MODEL
             assert received.head.length == len(received.body)
+    assert "unexpected fault" not in caplog.text
+
+
+def answers(chance: random.Random) -> bytes:
+    """Return what a front says after its hello: frames of random types, some of them in good order."""
+    head = json.dumps(ResponseHead(200, "application/json").dump()).encode()
+    payloads = [b"", b"{}", b"null", head, head, chance.randbytes(40), b"\x00\x00\x00\x05", b"12345678"]
+    parts = []
+    for _ in range(FRAMES):
+        if chance.random() < 0.4:
+            parts.append(encode(FrameType.RESPONSE, 1, head) + encode(FrameType.DATA, 1, b"x", last=True))
+        kind = chance.choice([*FrameType, 99])
+        parts.append(encode(kind, chance.choice([0, 1, 1, 2, 3, 9]), chance.choice(payloads)))
+    return b"".join(parts)
+
+
+async def test_no_bytes_of_a_front_hurt_more_than_its_own_requests(
+    tmp_path: Path, identity: Identity, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with bed(tmp_path, identity, Behaviour(fault="hang"), Behaviour()) as running:
+        running.publish({MODEL: routed(running.instances[:1]), "other": routed(running.instances[1:])})
+        front = running.fronts[0]
+        for seed in SEEDS:
+            chance = random.Random(seed)  # noqa: S311 - repeatable, not secret
+            said = chance.randbytes(200) if seed % 4 == 0 else answers(chance)
+            line = running.session._services.lines.of(running.instances[0])
+            line.breaker.succeed()
+            front.received.clear()
+            asked = await running.client.begin(MODEL, chat())
+            await until(lambda: bool(front.received))
+            transport = front.endpoints[-1].transport
+            assert transport is not None
+            transport.write(said)
+            await asyncio.sleep(0.02)
+            # Its own side no longer knows what it has said.
+            front.cut()
+            await running.client.cancel(asked)
+            other = await running.client.request("other", chat(model="other"))
+            assert other.code == ""
     assert "unexpected fault" not in caplog.text
