@@ -336,6 +336,65 @@ async def test_killed_sessions_end_their_streams_with_an_error_and_come_back(
                 # At once: the request waits for the next session instead of being sent away.
 
 
+async def test_one_of_two_sessions_killed_under_many_streams_costs_its_own_alone(
+    tmp_path: Path, zipapp: Path, login: LoginNode
+) -> None:
+    async with job(tmp_path, zipapp, Behaviour(tokens=100_000, delay=0.2)) as running:
+        publish(login, running.instance())
+        async with proxy(settings(login, tmp_path)) as bed:
+            await until(lambda: all(keeper.live for keeper in bed.service.fleet.keepers))
+            before = relays()
+            asked = {"model": MODEL, "messages": QUESTION, "stream": True}
+            streams = [await bed.http.post(CHAT, json=asked, headers=bed.headers) for _ in range(60)]
+            running.engine.behaviour = Behaviour(tokens=2)
+            statuses: list[int] = []
+            asking = [asyncio.create_task(ask_without_end(bed, statuses)) for _ in range(8)]
+            await until(lambda: len(statuses) > 50)
+            os.kill(before[0], signal.SIGKILL)
+            after = len(statuses)
+            await until(lambda: len(statuses) > after + 200)
+            await until(lambda: all(keeper.live for keeper in bed.service.fleet.keepers))
+            for task in asking:
+                task.cancel()
+            assert set(statuses) == {200}
+            os.kill(before[1], signal.SIGKILL)
+            ends = [await response.read() for response in streams]
+            assert all(b'"code":"cluster_unreachable"' in end.rpartition(b"data: ")[2] for end in ends)
+            assert bed.service.fleet.keepers[0].open_streams == 0
+
+
+async def ask_without_end(bed: Bed, statuses: list[int]) -> None:
+    """Ask one question after the other, and keep the statuses."""
+    asked = {"model": MODEL, "messages": QUESTION}
+    while True:
+        async with bed.http.post(CHAT, json=asked, headers=bed.headers) as response:
+            await response.read()
+            statuses.append(response.status)
+
+
+async def test_sessions_are_replaced_under_load_without_a_lost_request(
+    tmp_path: Path, zipapp: Path, login: LoginNode
+) -> None:
+    async with job(tmp_path, zipapp, Behaviour(tokens=60, delay=0.05)) as running:
+        publish(login, running.instance())
+        config = settings(login, tmp_path)
+        config = replace(config, clusters=(replace(config.clusters[0], session_age=1.0),))
+        async with proxy(config) as bed:
+            first = set(relays())
+            asked = {"model": MODEL, "messages": QUESTION, "stream": True}
+            streams = [await bed.http.post(CHAT, json=asked, headers=bed.headers) for _ in range(20)]
+            running.engine.behaviour = Behaviour(tokens=2)
+            statuses: list[int] = []
+            asking = [asyncio.create_task(ask_without_end(bed, statuses)) for _ in range(4)]
+            for response in streams:
+                assert (await response.read()).endswith(b"data: [DONE]\n\n")
+            await until(lambda: not first & set(relays()), 15)
+            for task in asking:
+                task.cancel()
+            assert set(statuses) == {200}
+            assert len(statuses) > 50
+
+
 async def test_a_request_whose_relay_is_killed_before_any_answer_is_answered_by_the_next(
     tmp_path: Path, zipapp: Path, login: LoginNode
 ) -> None:
@@ -351,12 +410,16 @@ async def test_a_request_whose_relay_is_killed_before_any_answer_is_answered_by_
             assert len(running.engine.requests()) == 2
 
 
+def relays() -> list[int]:
+    """Return the pids of the relays that sshd has started."""
+    return [pid for pid, argv in account_processes() if "relay" in argv]
+
+
 def kill_relays() -> None:
-    """Kill every relay that sshd has started, as the kernel does when memory runs out."""
-    for pid, argv in account_processes():
-        if "relay" in argv:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+    """Kill every relay, as the kernel does when memory runs out."""
+    for pid in relays():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 async def test_no_word_of_a_conversation_is_logged(
