@@ -30,7 +30,7 @@ from sluice.wire import events
 from sluice.wire.frames import MAX_PAYLOAD, MAX_STREAM, Decoder, Frame, FrameType, ProtocolError, encode
 from sluice.wire.hello import MAJOR, Hello
 from sluice.wire.links import PROXY_RELAY, Link
-from sluice.wire.streams import Stream
+from sluice.wire.streams import Payload, Stream
 
 SEND_LIMIT = 262_144
 PING_BYTES = 8
@@ -76,18 +76,19 @@ class Connection:
         max_stream_credit: int = MAX_STREAM_CREDIT,
     ) -> None:
         self.role = role
+        self._serves = role is Role.SERVER
         self.link = link
         self.hello = hello
         self.peer: Optional[Hello] = None
         self.going_away = False
         self.peer_going_away = False
         self._key = key
-        stranger = link.keyed and role is Role.SERVER
+        stranger = link.keyed and self._serves
         self._decoder = Decoder(MAX_STRANGER if stranger else MAX_PAYLOAD)
         self._control: deque[bytes] = deque()
         self._grants: dict[int, int] = {}
         self._streams: dict[int, Stream] = {}
-        self._turn: deque[int] = deque()
+        self._turn: deque[Stream] = deque()
         # A set that keeps its order. Neither it nor the turn holds a stream twice, or one that is over: a
         # peer that grants, or opens and cancels, without end would make them grow.
         self._starved: dict[int, None] = {}
@@ -102,9 +103,9 @@ class Connection:
         self._max_stream_credit = max_stream_credit
         self._growth = max(0, limits.session_credit - limits.max_streams * limits.stream_credit)
         self._load: Optional[int] = None
-        self._handlers = self._server_handlers() if role is Role.SERVER else self._client_handlers()
+        self._handlers = self._server_handlers() if self._serves else self._client_handlers()
         # A server that refuses the key says go-away without a hello.
-        self._first = {FrameType.HELLO} if role is Role.SERVER else {FrameType.HELLO, FrameType.GO_AWAY}
+        self._first = {FrameType.HELLO} if self._serves else {FrameType.HELLO, FrameType.GO_AWAY}
         if not stranger:
             self._say_hello()
 
@@ -136,12 +137,17 @@ class Connection:
 
     def respond(self, stream: int, head: ResponseHead) -> None:
         """Server: begin the answer. Ignored, as all sending, on a stream that is over."""
-        self._queue(stream, FrameType.RESPONSE, encode_json(head.dump()))
+        known = self._streams.get(stream)
+        if known is not None and not known.local_ended:
+            known.queue(FrameType.RESPONSE, encode_json(head.dump()))
+            self._schedule(known)
 
     def send_data(self, stream: int, data: bytes) -> None:
         """Queue bytes of a body; the owner keeps `pending` small by waiting for CreditGranted."""
-        if data:
-            self._queue(stream, FrameType.DATA, data)
+        known = self._streams.get(stream)
+        if data and known is not None and not known.local_ended:
+            known.queue_data(data)
+            self._schedule(known)
 
     def send_end(self, stream: int) -> None:
         """Say that this direction is complete."""
@@ -154,10 +160,14 @@ class Connection:
     def send_error(self, stream: int, error: ErrorHead) -> None:
         """Server: end the stream with an error, behind the data that is queued already."""
         known = self._streams.get(stream)
-        if known is not None:
-            self._queue(stream, FrameType.ERROR, encode_json(error.dump()), last=True)
-            self._stop_receiving(known)
-            self._close_if_finished(known)
+        if known is None:
+            return
+        if not known.local_ended:
+            known.queue(FrameType.ERROR, encode_json(error.dump()))
+            known.local_ended = True
+            self._schedule(known)
+        self._stop_receiving(known)
+        self._close_if_finished(known)
 
     def cancel(self, stream: int) -> None:
         """Client: want nothing more of this stream; what was received and not consumed counts as consumed."""
@@ -208,7 +218,7 @@ class Connection:
 
     def data_to_send(self, limit: int = SEND_LIMIT) -> bytes:
         """Return the next bytes to write, about `limit` at most: control first, then each stream in turn."""
-        parts = list(self._control)
+        parts: list[Payload] = list(self._control)
         self._control.clear()
         parts += [
             encode(FrameType.CREDIT, stream, grant.to_bytes(NUMBER_BYTES, "big"))
@@ -220,42 +230,26 @@ class Connection:
             self._load = None
         size = sum(map(len, parts))
         while self._turn and size < limit:
-            frame = self._take_turn(self._turn.popleft())
-            if frame:
-                parts.append(frame)
-                size += len(frame)
+            first = len(parts)
+            self._take_turn(self._turn.popleft(), parts)
+            size += sum(map(len, parts[first:]))
         return b"".join(parts)
 
-    def _take_turn(self, number: int) -> bytes:
-        stream = self._streams.get(number)
-        if stream is None:
-            return b""
+    def _take_turn(self, stream: Stream, parts: list[Payload]) -> None:
         stream.scheduled = False
-        if not stream.waiting:
-            return b""
-        taken = stream.next_frame(self._send_credit)
-        if taken is None:
-            if stream.send_credit > 0:
-                self._starved[number] = None
-            return b""
-        frame, data = taken
-        self._send_credit -= data
-        self._schedule(stream)
-        self._close_if_finished(stream)
-        return frame
+        taken, short = stream.take_turn(parts, self._send_credit)
+        self._send_credit -= taken
+        if not stream.outbox:
+            self._close_if_finished(stream)
+        elif not short:
+            self._schedule(stream)
+        elif stream.send_credit:
+            self._starved[stream.number] = None
 
     def _schedule(self, stream: Stream) -> None:
-        if stream.waiting and not stream.scheduled:
+        if stream.outbox and not stream.scheduled:
             stream.scheduled = True
-            self._turn.append(stream.number)
-
-    def _queue(self, number: int, frame_type: FrameType, payload: bytes, *, last: bool = False) -> None:
-        stream = self._streams.get(number)
-        if stream is None or stream.local_ended:
-            return
-        stream.queue(frame_type, payload)
-        stream.local_ended = last
-        self._schedule(stream)
+            self._turn.append(stream)
 
     def _queue_control(self, frame_type: FrameType, stream: int, payload: bytes) -> None:
         self._control.append(encode(frame_type, stream, payload))
@@ -263,7 +257,7 @@ class Connection:
     # --- streams -------------------------------------------------------------------------------------------
 
     def _open(self, opener: FrameType, payload: bytes, *, body: bool) -> int:
-        if self.role is not Role.CLIENT:
+        if self._serves:
             raise ValueError("only the client opens streams")
         peer = self.peer
         if peer is None or self.peer_going_away or self._broken or self._newest + 2 > MAX_STREAM:
@@ -285,7 +279,8 @@ class Connection:
     def _close_if_finished(self, stream: Stream) -> None:
         # A server that has answered needs the rest of the body no more: waiting for a reader of it, it would
         # count more open streams than the client does. A client's reader may still be at the answer.
-        if stream.finished and (self.role is Role.SERVER or not stream.unconsumed):
+        over = stream.local_ended and stream.remote_ended and not stream.outbox
+        if over and (self._serves or not stream.unconsumed):
             self._forget(stream)
 
     def _forget(self, stream: Stream) -> None:
@@ -293,7 +288,7 @@ class Connection:
             self._grants.pop(stream.number, None)
             self._starved.pop(stream.number, None)
             if stream.scheduled:
-                self._turn.remove(stream.number)
+                self._turn.remove(stream)
             self._growth += stream.allowance - self.hello.limits.stream_credit
             self._grant_session(stream.unconsumed)
             stream.unconsumed = 0
@@ -399,7 +394,7 @@ class Connection:
 
     def _say_hello(self) -> None:
         document = self.hello.dump()
-        if self.link.keyed and self.role is Role.CLIENT:
+        if self.link.keyed and not self._serves:
             document["key"] = self._key
         self._queue_control(FrameType.HELLO, 0, encode_json(document))
 
@@ -479,7 +474,7 @@ class Connection:
         if stream is None:
             self._grant_session(size)
             return None
-        if self.role is Role.CLIENT and not stream.responded:
+        if not self._serves and not stream.responded:
             raise ProtocolError(f"data before the response on stream {frame.stream}")
         stream.window -= size
         if stream.window < 0:
@@ -493,7 +488,7 @@ class Connection:
         if stream is None or stream.remote_ended:
             return
         stream.remote_ended = True
-        if self.role is Role.CLIENT and not stream.local_ended:
+        if not self._serves and not stream.local_ended:
             # The answer is complete before the body was: the rest of the body has no reader.
             self._queue_control(FrameType.CANCEL, number, b"")
             stream.drop_queued()

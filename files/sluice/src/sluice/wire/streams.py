@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Optional, Union
+from typing import Union
 
 from sluice.wire.frames import HEADER, LAST, MAX_PAYLOAD, FrameType
 
@@ -13,7 +13,12 @@ DATA_TURN = 16_384
 # Pieces of data that wait are joined up to this size.
 SMALL = 2048
 
-_Payload = Union[bytes, memoryview]
+# Plain names of what runs for each frame: an enum's attributes are looked up slowly.
+DATA = int(FrameType.DATA)
+TYPE = LAST - 1
+PACK = HEADER.pack
+
+Payload = Union[bytes, memoryview]
 
 
 class Stream:
@@ -23,16 +28,16 @@ class Stream:
     `allowance`: what the window is when everything has been taken; it grows for a reader that drains.
     `unconsumed`: bytes handed to the owner and not yet taken by `consume`. `owed`: bytes taken whose credit
     has not been sent yet. `drained`: bytes taken since the allowance last grew. `begun`: whether a frame of
-    this side's has left.
+    this side's has left. `outbox`: the frames that wait, each its type byte and payload.
     """
 
     __slots__ = (
-        "_outbox",
         "allowance",
         "begun",
         "drained",
         "local_ended",
         "number",
+        "outbox",
         "owed",
         "pending",
         "remote_ended",
@@ -57,67 +62,63 @@ class Stream:
         self.local_ended = False
         self.remote_ended = False
         self.responded = False
-        self._outbox: deque[tuple[int, _Payload]] = deque()
-
-    @property
-    def finished(self) -> bool:
-        """Whether both directions are complete; received data may still wait for its reader."""
-        return self.local_ended and self.remote_ended and not self._outbox
-
-    @property
-    def waiting(self) -> bool:
-        """Whether something is queued."""
-        return bool(self._outbox)
+        self.outbox: deque[tuple[int, Payload]] = deque()
 
     def queue(self, frame_type: int, payload: bytes) -> None:
-        """Queue a frame behind what is queued already; data of any length, other payloads of one frame."""
-        if frame_type == FrameType.DATA:
-            self.pending += len(payload)
-            self._append_data(payload)
-            return
+        """Queue a frame behind what is queued already. Raises ValueError beyond MAX_PAYLOAD."""
         if len(payload) > MAX_PAYLOAD:
             raise ValueError(f"a frame carries at most {MAX_PAYLOAD} bytes, not {len(payload)}")
-        self._outbox.append((frame_type, payload))
+        self.outbox.append((frame_type, payload))
 
-    def _append_data(self, payload: bytes) -> None:
-        """Queue data; small pieces that wait grow together, else each costs a frame and more to hold."""
-        if self._outbox:
-            frame_type, before = self._outbox[-1]
-            if frame_type == FrameType.DATA and len(before) + len(payload) <= SMALL:
-                self._outbox[-1] = (frame_type, b"".join((before, payload)))
+    def queue_data(self, data: bytes) -> None:
+        """Queue data of any length; small pieces that wait grow together, else each costs a frame."""
+        self.pending += len(data)
+        if self.outbox:
+            frame_type, before = self.outbox[-1]
+            if frame_type == DATA and len(before) + len(data) <= SMALL:
+                self.outbox[-1] = (DATA, b"".join((before, data)))
                 return
-        self._outbox.append((FrameType.DATA, payload))
+        self.outbox.append((DATA, data))
 
     def queue_end(self) -> None:
         """Mark the newest queued frame as the last, or queue an empty last data frame."""
-        if self._outbox:
-            frame_type, payload = self._outbox[-1]
-            self._outbox[-1] = (frame_type | LAST, payload)
+        if self.outbox:
+            frame_type, payload = self.outbox[-1]
+            self.outbox[-1] = (frame_type | LAST, payload)
         else:
-            self._outbox.append((FrameType.DATA | LAST, b""))
+            self.outbox.append((DATA | LAST, b""))
 
     def drop_queued(self) -> None:
         """Forget what has not been sent."""
-        self._outbox.clear()
+        self.outbox.clear()
         self.pending = 0
 
-    def next_frame(self, session_credit: int) -> Optional[tuple[bytes, int]]:
-        """Return the next frame that credit allows and the bytes of data in it, or None."""
-        frame_type, payload = self._outbox[0]
-        whole = len(payload)
-        if frame_type & ~LAST != FrameType.DATA:
-            self._outbox.popleft()
-            self.begun = True
-            return HEADER.pack(whole << 8 | frame_type, self.number) + payload, 0
-        size = min(whole, self.send_credit, session_credit, DATA_TURN)
-        if size < whole:
-            if size <= 0:
-                return None
+    def take_turn(self, parts: list[Payload], session_credit: int) -> tuple[int, bool]:
+        """Append one turn's frames to `parts`: return the bytes of data in them, and whether credit is short.
+
+        A turn is at most DATA_TURN bytes of data and the frames around them.
+        """
+        outbox, number = self.outbox, self.number
+        credit = min(self.send_credit, session_credit)
+        most = min(credit, DATA_TURN)
+        taken = 0
+        while outbox:
+            frame_type, payload = outbox[0]
+            size = len(payload)
+            if frame_type & TYPE == DATA:
+                if size > most - taken:
+                    break
+                taken += size
+            outbox.popleft()
+            parts += (PACK(size << 8 | frame_type, number), payload)
+        if outbox and most > taken:
+            size = most - taken
+            frame_type, payload = outbox[0]
             view = memoryview(payload)
-            self._outbox[0] = (frame_type, view[size:])
-            frame_type, payload = FrameType.DATA, view[:size]
-        else:
-            self._outbox.popleft()
-        self.send_credit -= size
-        self.pending -= size
-        return b"".join((HEADER.pack(size << 8 | frame_type, self.number), payload)), size
+            outbox[0] = (frame_type, view[size:])
+            parts += (PACK(size << 8 | DATA, number), view[:size])
+            taken = most
+        self.begun = True
+        self.send_credit -= taken
+        self.pending -= taken
+        return taken, bool(outbox) and taken == credit
