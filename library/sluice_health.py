@@ -49,8 +49,16 @@ options:
     description: For C(model), seconds that the answer may take.
     type: int
     default: 60
+  program:
+    description: For C(model), the program for login nodes.
+    type: path
+    default: /opt/sluice/sluice.pyz
+  python:
+    description: For C(model), the Python that runs it.
+    type: path
+    default: /usr/bin/python3
   state_dir:
-    description: For C(scheduler) and C(model), the scheduler's folder.
+    description: For C(scheduler), its folder.
     type: path
     default: /var/lib/sluice
 attributes:
@@ -93,7 +101,6 @@ import http.client
 import json
 import os
 import pwd
-import ssl
 import stat
 import time
 from pathlib import Path
@@ -232,71 +239,41 @@ class Scheduler:
 
 
 class Model:
-    """One model, asked on each of its ready instances as the relay would ask it."""
+    """One model, asked on each of its ready instances by `sluice models ask`, as a relay would ask it."""
 
     def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
         self.name = module.params["name"]
         self.may_sleep = module.params["may_sleep"]
         self.timeout = module.params["timeout"]
-        self.table = Path(module.params["state_dir"], "routing.json")
+        self.program = module.params["program"]
+        self.command = [module.params["python"], "-I", "-S", self.program]
 
     def problem(self) -> str:
         """Return what is wrong, or ""."""
-        try:
-            models = json.loads(self.table.read_bytes())["models"]
-        except (OSError, ValueError) as error:
-            return f"there is no routing table ({error}): the scheduler has not ticked"
-        if self.name not in models:
-            return f"{self.name} is not in the routing table: run playbooks/models.yml, or wait for a tick"
-        model = models[self.name]
-        ready = [one for one in model["instances"] if one["state"] == "ready"]
-        if not ready:
-            if self.may_sleep and model["status"] == "sleeping":
+        if not Path(self.program).exists():
+            return f"there is no {self.program}: run playbooks/login.yml"
+        answer = self._ask()
+        if "problem" in answer:
+            return str(answer["problem"])
+        if not answer["instances"]:
+            if self.may_sleep and answer["status"] == "sleeping":
                 return ""
-            return f"{self.name} is {model['status']} and has no ready instance: see sluice status and squeue"
-        return "; ".join(filter(None, (self._ask(one, model["capabilities"]) for one in ready)))
+            return (
+                f"{self.name} is {answer['status']} and has no ready instance: see sluice status and squeue"
+            )
+        return "; ".join(f"{one['id']} {one['problem']}" for one in answer["instances"] if one["problem"])
 
-    def _ask(self, instance: dict[str, Any], capabilities: list[str]) -> str:
-        path, question = self._question(capabilities)
-        connection = _PinnedConnection(instance, self.timeout)
-        headers = {"Authorization": f"Bearer {instance['key']}", "Content-Type": "application/json"}
+    def _ask(self) -> dict[str, Any]:
+        command = [*self.command, "models", "ask", self.name, "--timeout", str(self.timeout), "--json"]
+        status, output, errors = self.module.run_command(command)
+        if status != 0:
+            return {"problem": f"{self.name}: {errors.strip() or output.strip()}"}
         try:
-            connection.request("POST", path, json.dumps(question), headers)
-            answer = connection.getresponse()
-            body = answer.read()
-        except (OSError, http.client.HTTPException) as error:
-            return f"{instance['id']} does not answer ({type(error).__name__})"
-        finally:
-            connection.close()
-        if answer.status != 200 or b'"choices"' not in body:
-            return f"{instance['id']} answers {path} with {answer.status}"
-        return ""
-
-    def _question(self, capabilities: list[str]) -> tuple[str, dict[str, Any]]:
-        if "chat" in capabilities:
-            messages = [{"role": "user", "content": "Hello"}]
-            return "/v1/chat/completions", {"model": self.name, "messages": messages, "max_tokens": 1}
-        return "/v1/completions", {"model": self.name, "prompt": "Hello", "max_tokens": 1}
-
-
-class _PinnedConnection(http.client.HTTPSConnection):
-    """Speaks to whoever shows the certificate of the routing table, and to nobody else."""
-
-    def __init__(self, instance: dict[str, Any], timeout: float) -> None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
-        # The comparison of the certificate's bytes below stands for both.
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        super().__init__(instance["host"], instance["port"], timeout=timeout, context=context)
-        self._certificate = ssl.PEM_cert_to_DER_cert(instance["certificate"])
-
-    def connect(self) -> None:
-        """Connect, and compare before anything is sent."""
-        super().connect()
-        if self.sock.getpeercert(binary_form=True) != self._certificate:
-            self.close()
-            raise ssl.SSLError("another certificate than the routing table's")
+            answer: dict[str, Any] = json.loads(output)
+        except ValueError:
+            return {"problem": f"{self.name}: sluice models ask gave no JSON: {output[:500]!r}"}
+        return answer
 
 
 PARTS: dict[str, Any] = {"proxy": Proxy, "relay": Relay, "scheduler": Scheduler, "model": Model}
@@ -324,6 +301,8 @@ def main() -> None:
             "name": {"type": "str"},
             "may_sleep": {"type": "bool", "default": False},
             "timeout": {"type": "int", "default": 60},
+            "program": {"type": "path", "default": "/opt/sluice/sluice.pyz"},
+            "python": {"type": "path", "default": "/usr/bin/python3"},
             "state_dir": {"type": "path", "default": "/var/lib/sluice"},
         },
         required_if=[("part", "model", ["name"])],

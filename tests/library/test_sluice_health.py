@@ -5,8 +5,6 @@ from __future__ import annotations
 import http.server
 import json
 import os
-import ssl
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -28,23 +26,13 @@ DOWN: dict[str, Any] = {
 
 
 class Answering(http.server.BaseHTTPRequestHandler):
-    """Answers every request with the server's answer and keeps what was asked."""
+    """Answers every request with the server's answer."""
 
     server: Server
 
     def do_GET(self) -> None:
-        """Answer without a body to read."""
-        self.server.asked.append((self.path, dict(self.headers), b""))
-        self._answer()
-
-    def do_POST(self) -> None:
-        """Read the body, then answer."""
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.asked.append((self.path, dict(self.headers), body))
-        self._answer()
-
-    def _answer(self) -> None:
-        self.send_response(self.server.status)
+        """Answer without a look at what is asked."""
+        self.send_response(200)
         self.end_headers()
         self.wfile.write(self.server.answer)
 
@@ -55,12 +43,9 @@ class Answering(http.server.BaseHTTPRequestHandler):
 class Server(http.server.HTTPServer):
     """One HTTP server on loopback."""
 
-    def __init__(self, answer: bytes, status: int = 200, context: ssl.SSLContext | None = None) -> None:
+    def __init__(self, answer: bytes) -> None:
         super().__init__(("127.0.0.1", 0), Answering)
-        self.answer, self.status = answer, status
-        self.asked: list[tuple[str, dict[str, str], bytes]] = []
-        if context is not None:
-            self.socket = context.wrap_socket(self.socket, server_side=True)
+        self.answer = answer
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that goes away is part of the tests."""
@@ -228,81 +213,34 @@ def test_a_scheduler_that_never_ticked_is_told(tmp_path: Path, monkeypatch: pyte
 # --- model -------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Certificate:
-    """A self-signed certificate and its key, as files."""
-
-    pem: Path
-    key: Path
-
-    def context(self) -> ssl.SSLContext:
-        """Return a server's context."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.pem, self.key)
-        return context
+ASKED = ["/usr/bin/python3", "-I", "-S", "*", "models", "ask", "llama", "--timeout", "5", "--json"]
 
 
-def certificate(folder: Path, name: str) -> Certificate:
-    """Make a certificate."""
-    made = Certificate(folder / f"{name}.pem", folder / f"{name}.key")
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
-            *("-days", "2", "-subj", f"/CN={name}", "-out", str(made.pem), "-keyout", str(made.key)),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    return made
+def ask(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, command: Command | None = None, **more: Any
+) -> dict[str, Any]:
+    """Run the module with a program in place, whose answer is the command's."""
+    program = folder / "sluice.pyz"
+    program.touch()
+    parameters = {"part": "model", "name": "llama", "program": str(program), "timeout": 5, **more}
+    return run(monkeypatch, "sluice_health", parameters, [] if command is None else [command])
 
 
-def table(folder: Path, *instances: dict[str, Any], status: str = "ready", **more: Any) -> dict[str, Any]:
-    """Write a routing table and return the module's parameters."""
-    model = {"status": status, "capabilities": ["chat", "completions"], "instances": list(instances), **more}
-    (folder / "routing.json").write_text(json.dumps({"models": {"llama": model}}))
-    return {"part": "model", "name": "llama", "state_dir": str(folder), "timeout": 5}
-
-
-def instance(port: int, pinned: Certificate, state: str = "ready") -> dict[str, Any]:
-    """Return one instance of the routing table."""
-    text = pinned.pem.read_text()
-    return {
-        "id": "llama-1",
-        "host": "127.0.0.1",
-        "port": port,
-        "certificate": text,
-        "key": "secret",
-        "state": state,
-    }
+def answer(status: str, *problems: str) -> Command:
+    """Return what `sluice models ask` says of instances with these problems."""
+    instances = [{"id": f"llama-{number}", "problem": one} for number, one in enumerate(problems)]
+    document = {"version": 1, "name": "llama", "status": status, "instances": instances}
+    return Command(ASKED, output=json.dumps(document))
 
 
 def test_a_model_that_answers_is_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    own = certificate(tmp_path, "own")
-    server = Server(b'{"choices": []}', context=own.context())
-    with serving(server) as port:
-        result = run(monkeypatch, "sluice_health", table(tmp_path, instance(port, own)), [])
-    assert not result["failed"], result
-    ((path, headers, body),) = server.asked
-    assert (path, headers["Authorization"]) == ("/v1/chat/completions", "Bearer secret")
-    assert json.loads(body)["model"] == "llama"
+    result = ask(monkeypatch, tmp_path, answer("ready", "", ""))
+    assert (result["failed"], result["problem"]) == (False, "")
 
 
-def test_who_took_the_port_is_sent_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    own, other = certificate(tmp_path, "own"), certificate(tmp_path, "other")
-    server = Server(b'{"choices": []}', context=other.context())
-    with serving(server) as port:
-        result = run(monkeypatch, "sluice_health", table(tmp_path, instance(port, own)), [])
-    assert result["failed"]
-    assert server.asked == []
-
-
-def test_an_engine_that_answers_with_an_error_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    own = certificate(tmp_path, "own")
-    with serving(Server(b"{}", status=500, context=own.context())) as port:
-        result = run(monkeypatch, "sluice_health", table(tmp_path, instance(port, own)), [])
-    assert "answers /v1/chat/completions with 500" in result["msg"]
+def test_an_instance_that_does_not_answer_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = ask(monkeypatch, tmp_path, answer("ready", "", "answers /v1/completions with 500"))
+    assert result["msg"] == "llama-1 answers /v1/completions with 500"
 
 
 @pytest.mark.parametrize(
@@ -312,15 +250,24 @@ def test_an_engine_that_answers_with_an_error_is_told(
 def test_a_model_may_sleep_where_that_is_meant(
     status: str, may_sleep: bool, failed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parameters = {**table(tmp_path, status=status), "may_sleep": may_sleep}
-    assert run(monkeypatch, "sluice_health", parameters, [])["failed"] is failed
+    result = ask(monkeypatch, tmp_path, answer(status), may_sleep=may_sleep)
+    assert result["failed"] is failed
 
 
 def test_a_model_that_the_scheduler_does_not_know_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parameters = {**table(tmp_path), "name": "other"}
-    assert "not in the routing table" in run(monkeypatch, "sluice_health", parameters, [])["msg"]
+    refused = Command(ASKED, status=1, errors="sluice: no model llama is routed; see: sluice models list\n")
+    assert "no model llama is routed" in ask(monkeypatch, tmp_path, refused)["msg"]
+
+
+def test_an_answer_that_is_none_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "gave no JSON" in ask(monkeypatch, tmp_path, Command(ASKED, output="Hello"))["msg"]
+
+
+def test_a_login_node_without_the_program_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parameters = {"part": "model", "name": "llama", "program": str(tmp_path / "none")}
+    assert "playbooks/login.yml" in run(monkeypatch, "sluice_health", parameters, [])["msg"]
 
 
 def test_waiting_ends_as_soon_as_the_part_is_well(monkeypatch: pytest.MonkeyPatch) -> None:

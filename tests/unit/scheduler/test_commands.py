@@ -133,3 +133,19 @@ def test_the_configuration_is_read_whole(desk: Desk) -> None:
     path = desk.site.root / "scheduler.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "tick_intervall": 5}))
     assert "tick_intervall" in desk.say("status", status=2)
+
+
+def test_each_ready_instance_of_a_model_is_asked(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sluice.scheduler.models_command.answers", lambda *_: "answers with 500")
+    assert "the scheduler has not ticked" in desk.say("models", "ask", "m", status=1)
+    desk.say("models", "apply", *files(desk))
+    desk.site.tick()
+    assert "no model other is routed" in desk.say("models", "ask", "other", status=1)
+    assert "no ready instance" in desk.say("models", "ask", "m", status=1)
+    assert desk.ask("models", "ask", "m")["instances"] == []
+    desk.site.up()
+    assert "answers with 500" in desk.say("models", "ask", "m", status=1)
+    (one,) = desk.ask("models", "ask", "m")["instances"]
+    assert one["problem"] == "answers with 500"
+    monkeypatch.setattr("sluice.scheduler.models_command.answers", lambda *_: "")
+    assert desk.say("models", "ask", "m").endswith(": answers\n")

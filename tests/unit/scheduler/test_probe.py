@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import socket
 import ssl
 import threading
@@ -18,8 +19,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from sluice.records import ErrorHead, InstanceRequest, JobRecord, ResponseHead
-from sluice.scheduler.probe import healthy
+from sluice.records import ErrorHead, Instance, InstanceRequest, JobRecord, ResponseHead, RoutedModel
+from sluice.scheduler.probe import answers, healthy
 from sluice.wire import events
 from sluice.wire.connection import Connection, Role
 from sluice.wire.frames import FrameType, ProtocolError, encode
@@ -81,8 +82,10 @@ def _serve(server: socket.socket, context: ssl.SSLContext, answer: Answer) -> No
 class Front:
     """A front that answers what it is asked with a status or with an error's code; `asked` are the heads."""
 
-    def __init__(self, said: Union[int, str], key: str = KEY) -> None:
+    def __init__(self, said: Union[int, str], key: str = KEY, body: bytes = b"{}") -> None:
         self.asked: list[InstanceRequest] = []
+        self.bodies = b""
+        self._body = body
         self._said = said
         self._key = key
 
@@ -102,6 +105,8 @@ class Front:
     def _answer(self, connection: Connection, event: events.Event) -> None:
         if isinstance(event, events.HelloReceived):
             connection.send_load(3)
+        if isinstance(event, events.DataReceived):
+            self.bodies += event.data
         if not isinstance(event, events.RequestOpened):
             return
         assert isinstance(event.head, InstanceRequest)
@@ -110,7 +115,7 @@ class Front:
             connection.send_error(event.stream, ErrorHead(self._said, "no"))
             return
         connection.respond(event.stream, ResponseHead(self._said, "application/json"))
-        connection.send_data(event.stream, b"{}")
+        connection.send_data(event.stream, self._body)
         connection.send_end(event.stream)
 
 
@@ -215,3 +220,40 @@ def test_trying_to_stop_the_scheduler_by_answering_one_byte_at_a_time(tmp_path: 
         took = time.monotonic() - began
     assert "imeout" in problem
     assert took < 2
+
+
+def routed(*capabilities: str) -> RoutedModel:
+    """Return a model as the routing table has it."""
+    return RoutedModel("ready", None, 2048, capabilities, ("all",), "", 16, 0, ())
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "path"),
+    [(("chat", "completions"), "/v1/chat/completions"), (("completions",), "/v1/completions")],
+)
+def test_an_instance_is_asked_for_one_token(tmp_path: Path, capabilities: tuple[str, ...], path: str) -> None:
+    certificate = make_certificate(tmp_path, "own")
+    front = Front(200, body=b'{"choices": []}')
+    with listener(tmp_path / "own.pem", front) as port:
+        instance = Instance("m-00000001", "1", "127.0.0.1", port, certificate, KEY, "ready")
+        assert answers("m", routed(*capabilities), instance, 5) == ""
+    (head,) = front.asked
+    assert (head.method, head.path, head.length) == ("POST", path, len(front.bodies))
+    question = json.loads(front.bodies)
+    assert (question["model"], question["max_tokens"]) == ("m", 1)
+
+
+@pytest.mark.parametrize(
+    ("front", "problem"),
+    [
+        (Front(500), "answers /v1/chat/completions with 500"),
+        (Front(200), "answers /v1/chat/completions with 200"),
+        (Front("overloaded"), "answers /v1/chat/completions with overloaded"),
+        (Front(200, key="o" * 43), "does not answer (ValueError: refused)"),
+    ],
+)
+def test_an_instance_without_an_answer_is_told(tmp_path: Path, front: Front, problem: str) -> None:
+    certificate = make_certificate(tmp_path, "own")
+    with listener(tmp_path / "own.pem", front) as port:
+        instance = Instance("m-00000001", "1", "127.0.0.1", port, certificate, KEY, "ready")
+        assert answers("m", routed("chat"), instance, 5) == problem

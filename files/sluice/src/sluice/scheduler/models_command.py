@@ -1,4 +1,4 @@
-"""`sluice models`: list, show, apply, remove and wait for models, on the login node, as root."""
+"""`sluice models`: list, show, apply, remove, wait for and ask models, on the login node, as root."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from typing import Any
 
 from sluice import config
 from sluice.errors import EXIT_FAILURE, SluiceError
+from sluice.records import RoutingTable, read_json
 from sluice.scheduler import registration
 from sluice.scheduler.command import CONFIG
 from sluice.scheduler.config import SchedulerConfig
 from sluice.scheduler.overview import look
+from sluice.scheduler.probe import answers
 from sluice.scheduler.registration import Change
 from sluice.scheduler.status_command import print_models, print_overview
 
@@ -41,6 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     wait = _add(actions, "wait", "wait until the present entry of a model is served, or rightly asleep")
     wait.add_argument("name", help="the model")
     wait.add_argument("--timeout", type=float, default=900.0, help="seconds (default: %(default)s)")
+    asked = _add(actions, "ask", "put a question of one token to each ready instance of a model")
+    asked.add_argument("name", help="the model")
+    asked.add_argument("--timeout", type=float, default=60.0, help="seconds (default: %(default)s)")
 
 
 def _add(actions: Any, name: str, text: str) -> argparse.ArgumentParser:
@@ -52,7 +57,7 @@ def _add(actions: Any, name: str, text: str) -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> int:
     """Carry out one action; return the exit status."""
     settings = config.load(SchedulerConfig, arguments.config)
-    actions = {"list": _list, "show": _show, "apply": _apply, "remove": _remove, "wait": _wait}
+    actions = {"list": _list, "show": _show, "apply": _apply, "remove": _remove, "wait": _wait, "ask": _ask}
     return actions[arguments.action](settings, arguments)
 
 
@@ -139,6 +144,30 @@ def _wait(settings: SchedulerConfig, arguments: argparse.Namespace) -> int:
         file=sys.stderr,
     )
     return EXIT_FAILURE
+
+
+def _ask(settings: SchedulerConfig, arguments: argparse.Namespace) -> int:
+    try:
+        table = RoutingTable.parse(read_json(settings.routing_table))
+    except FileNotFoundError:
+        raise SluiceError("no_instance", "there is no routing table: the scheduler has not ticked") from None
+    except OSError as error:
+        raise SluiceError("internal_error", f"{settings.routing_table}: {error.strerror}") from None
+    name = arguments.name
+    if name not in table.models:
+        raise SluiceError("model_not_found", f"no model {name} is routed; see: sluice models list")
+    model = table.models[name]
+    ready = [one for one in model.instances if one.state == "ready"]
+    found = [(one.id, answers(name, model, one, arguments.timeout)) for one in ready]
+    if arguments.json:
+        instances = [{"id": identifier, "problem": problem} for identifier, problem in found]
+        return _print_json({"version": 1, "name": name, "status": model.status, "instances": instances})
+    for identifier, problem in found:
+        print(f"{identifier}: {problem or 'answers'}")
+    if not found:
+        print(f"{name}: {model.status}, no ready instance")
+    well = bool(found) or model.status == "sleeping"
+    return EXIT_FAILURE if not well or any(problem for _, problem in found) else 0
 
 
 def _print_json(document: object) -> int:
