@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 from tests.bench import prepare
+from tests.bench.processes import BenchError
 
 ROOT = Path(__file__).resolve().parents[2]
 OUT = ROOT / "build" / "bench"
@@ -33,7 +34,11 @@ def main(argv: list[str]) -> int:
     from tests.bench import runner
 
     signal.signal(signal.SIGTERM, _interrupt)
-    return runner.run(arguments)
+    try:
+        return runner.run(arguments)
+    except BenchError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
 
 
 def _arguments(argv: list[str]) -> argparse.Namespace:

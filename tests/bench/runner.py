@@ -9,7 +9,7 @@ import time
 import traceback
 from pathlib import Path
 
-from tests.bench import report
+from tests.bench import profile, report
 from tests.bench.processes import BenchError
 from tests.bench.report import Bench, Figure, Scenario
 
@@ -31,6 +31,10 @@ def scenarios(peers: bool) -> list[Scenario]:
 def run(arguments: argparse.Namespace) -> int:
     """Run what was asked for; return the exit status."""
     known = scenarios(arguments.peers)
+    if arguments.profile:
+        with Bench(arguments.out, quick=arguments.quick).closing() as bench:
+            print(profile.run(bench, arguments.profile), end="")
+        return 0
     if arguments.list:
         for scenario in known:
             print(f"{scenario.name:<16} {scenario.title}")
