@@ -310,14 +310,16 @@ class Session:
 
     async def ping(self, timeout: float) -> None:
         """Send a ping and wait for its echo; without one within `timeout` seconds the session is lost."""
+        if self.lost.done():
+            return
         self._pings += 1
         payload = self._pings.to_bytes(8, "big")
         echo = self._pongs[payload] = self._loop.create_future()
         try:
-            if self._do(self._wire.ping, payload):
-                self._flush_soon()
-                async with asyncio.timeout(timeout):
-                    await echo
+            self._wire.ping(payload)
+            self._flush_soon()
+            async with asyncio.timeout(timeout):
+                await echo
         except TimeoutError:
             self.close(f"no answer to a ping within {timeout:.0f} s")
         finally:
@@ -418,29 +420,20 @@ class Session:
 
     def consume(self, number: int, size: int) -> None:
         """Give credit for `size` bytes back to the relay."""
-        if self._do(self._wire.consume, number, size) and self._wire.has_data():
+        self._wire.consume(number, size)
+        if self._wire.has_data():
             self._flush_soon()
 
     def forget(self, number: int) -> None:
         """Cancel a stream if it is not over; its handler wants nothing more of it."""
         self._uploads.pop(number, None)
-        if self._streams.pop(number, None) is not None and self._do(self._wire.cancel, number):
+        if self._streams.pop(number, None) is not None:
+            self._wire.cancel(number)
             self._flush_soon()
         if not self._streams:
             self.idle.set()
 
     # --- bytes out ------------------------------------------------------------------------------------------
-
-    def _do(self, function: Callable[..., None], *arguments: Any) -> bool:
-        """Call the wire; return whether the session is still there afterwards."""
-        if self.lost.done():
-            return False
-        try:
-            function(*arguments)
-        except ProtocolError as error:
-            self.close(f"protocol: {error}")
-            return False
-        return True
 
     def _flush_soon(self) -> None:
         """Write at the end of this turn of the event loop, everything that came together at once."""
