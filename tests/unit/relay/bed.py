@@ -24,6 +24,7 @@ from sluice.records import (
     write_json,
 )
 from sluice.relay.config import RelayConfig
+from sluice.relay.limits import STALE_SECONDS
 from sluice.relay.session import Session
 from sluice.wire import events
 from sluice.wire.connection import Connection, Role
@@ -311,6 +312,8 @@ class Bed:
             models = {MODEL: routed(changes.pop("instances", self.instances), **changes)}
         table = RoutingTable("test", self.generation, time.time(), models)
         write_json(self.directory / "routing.json", table.dump())
+        # The relay may have looked just before.
+        time.sleep(2 * STALE_SECONDS)
 
     def received(self) -> list[Received]:
         """Return the requests of all fronts."""

@@ -17,7 +17,7 @@ from sluice.records import DemandFile, ModelDemand, Sample, read_json
 from sluice.relay import config, figures
 from sluice.relay.demand import Demand, DemandWriter
 from sluice.relay.figures import Counters, LineFigures
-from sluice.relay.limits import Budget, Rate, closed
+from sluice.relay.limits import STALE_SECONDS, Budget, Rate, Switch
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "contracts"
 
@@ -90,10 +90,13 @@ def test_a_budget_is_never_overdrawn() -> None:
 
 
 def test_closed_when_the_file_exists_or_nobody_can_tell(tmp_path: Path) -> None:
-    assert not closed(tmp_path / "closed")
+    switch = Switch(str(tmp_path / "closed"))
+    assert not switch.closed(0.0)
     (tmp_path / "closed").touch()
-    assert closed(tmp_path / "closed")
-    assert closed(tmp_path / "closed" / "below-a-file")
+    assert switch.closed(STALE_SECONDS)
+    assert Switch(str(tmp_path / "closed" / "below-a-file")).closed(0.0)
+    (tmp_path / "closed").unlink()
+    assert not switch.closed(2 * STALE_SECONDS)
 
 
 def test_counters_become_samples() -> None:

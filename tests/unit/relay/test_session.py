@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sluice.front.identity import Identity
+from sluice.relay.limits import STALE_SECONDS
 from sluice.wire.hello import Limits
 from tests.unit.relay.bed import MODEL, Behaviour, bed, chat, until
 
@@ -340,6 +341,7 @@ async def test_the_closed_file_refuses_every_verb(tmp_path: Path, identity: Iden
         running_request = await running.client.begin(MODEL, chat())
         await until(lambda: running.fronts[0].received)
         (tmp_path / "closed").touch()
+        await asyncio.sleep(2 * STALE_SECONDS)
         refused = [
             await running.client.request(MODEL, chat()),
             await running.client.verb("models"),
@@ -348,6 +350,7 @@ async def test_the_closed_file_refuses_every_verb(tmp_path: Path, identity: Iden
             await running.client.wait(running_request),
         ]
         (tmp_path / "closed").unlink()
+        await asyncio.sleep(2 * STALE_SECONDS)
         opened = await running.client.verb("models")
     assert [answer.code for answer in refused] == ["closed"] * 5
     assert opened.code == ""

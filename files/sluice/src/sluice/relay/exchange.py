@@ -141,7 +141,7 @@ class Exchange:
 
     def open(self) -> None:
         """Check the head against the routing table and the session's budget. Raises SluiceError."""
-        self._model()
+        self._model(self._began)
         self._known = True
         size = min(self._head.length, COLLECTED)
         if not self._services.budget.reserve(size):
@@ -226,8 +226,8 @@ class Exchange:
 
     # --- choosing an instance ----------------------------------------------------------------------------
 
-    def _model(self) -> RoutedModel:
-        table = self._services.routing.current()
+    def _model(self, now: float) -> RoutedModel:
+        table = self._services.routing.current(now)
         if table is None:
             raise SluiceError("no_instance", "the cluster has no routing table yet", retry_after=15)
         model = table.models.get(self._head.model)
@@ -240,7 +240,8 @@ class Exchange:
             raise SluiceError("model_mismatch", "the body's model is not the routed one", param="model")
 
     def _next_instance(self) -> None:
-        line = self._choose(self._model(), time.monotonic())
+        now = time.monotonic()
+        line = self._choose(self._model(now), now)
         self._services.demand.began(self._head.model)
         self._line = line
         self._instance = line.instance.id
@@ -270,7 +271,9 @@ class Exchange:
         if code == "overloaded":
             return SluiceError(code, reason, retry_after=OVERLOADED_RETRY_AFTER)
         if CODES[code] == 503:
-            return SluiceError(code, reason, retry_after=routing.retry_after(self._model(), time.time()))
+            return SluiceError(
+                code, reason, retry_after=routing.retry_after(self._model(time.monotonic()), time.time())
+            )
         return SluiceError(code, reason)
 
     # --- from the line -----------------------------------------------------------------------------------

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+# Files that steer a relay are looked at again after this long, not for every request.
+STALE_SECONDS = 0.01
+
 
 class Rate:
     """A token bucket: `per_second` requests on average, at most a second's worth at once; 0 = no limit."""
@@ -44,12 +47,26 @@ class Budget:
         self.free += size
 
 
-def closed(path: Path) -> bool:
-    """Whether the site has closed the cluster: the file exists, or nobody can tell."""
-    try:
-        path.stat()
-    except FileNotFoundError:
-        return False
-    except OSError:
+class Switch:
+    """The file by which a site closes its cluster, looked for every STALE_SECONDS; `now` is monotonic."""
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+        self._closed = False
+        self._seen = float("-inf")
+
+    def closed(self, now: float) -> bool:
+        """Whether the site has closed the cluster: the file exists, or nobody can tell."""
+        if now - self._seen >= STALE_SECONDS:
+            self._seen = now
+            self._closed = self._look()
+        return self._closed
+
+    def _look(self) -> bool:
+        try:
+            self._path.stat()
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
         return True
-    return True

@@ -12,6 +12,7 @@ from typing import Callable, Optional, TypeVar
 
 from sluice.errors import RecordError
 from sluice.records import Instance, RoutedModel, RoutingTable, read_json
+from sluice.relay.limits import STALE_SECONDS
 
 logger = logging.getLogger(__name__)
 
@@ -32,9 +33,16 @@ class RoutingFile:
         self._path = Path(path)
         self._seen: Optional[_Signature] = None
         self._table: Optional[RoutingTable] = None
+        self._looked = float("-inf")
 
-    def current(self) -> Optional[RoutingTable]:
-        """Return the newest good table, None before there was one. Costs one stat while nothing changes."""
+    def current(self, now: float) -> Optional[RoutingTable]:
+        """Return the newest good table, None before there was one; `now` is the monotonic clock.
+
+        Costs one stat every STALE_SECONDS while nothing changes.
+        """
+        if now - self._looked < STALE_SECONDS:
+            return self._table
+        self._looked = now
         signature = self._signature()
         if signature is not None and signature != self._seen:
             self._seen = signature

@@ -8,7 +8,6 @@ import logging
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, Callable, cast
 
 from sluice.endpoint import Endpoint
@@ -77,7 +76,7 @@ class Session:
             audit=open_audit(),
         )
         self._demand_writer = DemandWriter(config.demand_dir)
-        self._closed_file = Path(config.closed_file)
+        self._switch = limits.Switch(config.closed_file)
         self._rate = limits.Rate(config.requests_per_second, now)
         self._exchanges: dict[int, Exchange] = {}
         self._born = now
@@ -180,14 +179,14 @@ class Session:
     def _on_models(self, event: events.ModelsOpened) -> None:
         if self._refused_while_closed(event.stream):
             return
-        table = self._services.routing.current()
+        table = self._services.routing.current(time.monotonic())
         models = _statuses(table, self._services.demand.running) if table is not None else ()
         self._answer(event.stream, ModelsAnswer(self._config.cluster, models).dump())
 
     def _on_demand(self, event: events.DemandOpened) -> None:
         if self._refused_while_closed(event.stream):
             return
-        table = self._services.routing.current()
+        table = self._services.routing.current(time.monotonic())
         known = table.models.keys() if table is not None else ()
         self._services.demand.report(event.head.models, known, time.time())
         self._connection.respond(event.stream, ResponseHead(204, "application/json"))
@@ -211,7 +210,7 @@ class Session:
         self._connection.send_end(stream)
 
     def _check_open(self) -> None:
-        if limits.closed(self._closed_file):
+        if self._switch.closed(time.monotonic()):
             raise _closed()
 
     def _check_rate(self) -> None:
@@ -231,7 +230,7 @@ class Session:
 
     def _line_figures(self) -> dict[str, LineFigures]:
         found: dict[str, LineFigures] = {}
-        table = self._services.routing.current()
+        table = self._services.routing.current(time.monotonic())
         for name, model in table.models.items() if table is not None else ():
             figures = found[name] = LineFigures()
             for instance in model.instances:
@@ -257,12 +256,12 @@ class Session:
         self._outlived(now)
 
     def _break_circuit(self) -> None:
-        if self._exchanges and limits.closed(self._closed_file):
+        if self._exchanges and self._switch.closed(time.monotonic()):
             for exchange in tuple(self._exchanges.values()):
                 exchange.fail(_closed())
 
     def _instances(self) -> list[Instance]:
-        table = self._services.routing.current()
+        table = self._services.routing.current(time.monotonic())
         if table is None:
             return []
         return [instance for model in table.models.values() for instance in model.instances]
