@@ -22,7 +22,7 @@ _GIB = 1024**3
 _NETWORK_SECONDS = 7
 _CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21, "CAP_MKNOD": 27}
 # A small pure-Python package that the project needs in any case.
-_PROBE_PACKAGE = "h11"
+_PROBE_PACKAGE = "idna"
 
 
 @dataclass(frozen=True)

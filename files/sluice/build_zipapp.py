@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Build the zipapp for login and compute nodes: one file that needs only a Python 3.9 or newer.
 
-It carries the cluster's parts of the package and the pure-Python libraries of requirements-zipapp.txt. Its
-bytes depend on content alone: sorted names, fixed times, fixed modes.
+It carries the cluster's parts of the package and no library: they use the standard library alone. Its bytes
+depend on content alone: sorted names, fixed times, fixed modes.
 """
 
 from __future__ import annotations
@@ -12,13 +12,11 @@ import hashlib
 import io
 import subprocess
 import sys
-import tempfile
 import zipfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 SOURCE = HERE / "src" / "sluice"
-LOCK = HERE / "requirements-zipapp.txt"
 PARTS = ("wire", "relay", "front", "scheduler")
 EPOCH = (1980, 1, 1, 0, 0, 0)
 MAIN = b"import sys\n\nfrom sluice.cli import main\n\nsys.exit(main())\n"
@@ -60,35 +58,6 @@ def own_files() -> dict[str, bytes]:
     return {str(path.relative_to(SOURCE.parent)): path.read_bytes() for path in found}
 
 
-def library_files(cache: Path) -> dict[str, bytes]:
-    """Return the locked libraries' files; downloads them once into `cache`, checked by hash."""
-    key = hashlib.sha256(LOCK.read_bytes()).hexdigest()[:16]
-    target = cache / f"zipapp-{key}"
-    if not (target / ".complete").exists():
-        subprocess.run(
-            [
-                *(
-                    sys.executable,
-                    "-m",
-                    "pip",
-                    "install",
-                    "--quiet",
-                    "--no-compile",
-                    "--no-deps",
-                    "--upgrade",
-                ),
-                *("--require-hashes", "--only-binary=:all:", "--target", str(target), "-r", str(LOCK)),
-            ],
-            check=True,
-        )
-        (target / ".complete").touch()
-    return {
-        str(path.relative_to(target)): path.read_bytes()
-        for path in target.rglob("*.py")
-        if "__pycache__" not in path.parts
-    }
-
-
 def archive(files: dict[str, bytes]) -> bytes:
     """Return the zipapp's bytes."""
     buffer = io.BytesIO()
@@ -105,10 +74,8 @@ def main() -> int:
     """Build; write only when the bytes differ, and say which it was."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="the file to write")
-    parser.add_argument("--cache", type=Path, default=None, help="where libraries are kept between builds")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        files = {**own_files(), **library_files(arguments.cache or Path(scratch))}
+    files = own_files()
     files["sluice/_build.py"] = f'"""Made by the build."""\n\nCOMMIT = "{commit()}"\n'.encode()
     files["__main__.py"] = MAIN
     built = archive(files)

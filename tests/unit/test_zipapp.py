@@ -48,7 +48,6 @@ print(json.dumps({"names": names, "done": done, "same": state() == before}))
 def build(out: Path) -> str:
     """Run the build as the playbook does; return what it says."""
     argv = [sys.executable, str(ROOT / "files/sluice/build_zipapp.py"), "--out", str(out)]
-    argv += ["--cache", str(ROOT / "build/cache")]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=SECONDS, check=True)
     return done.stdout
 
