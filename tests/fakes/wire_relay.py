@@ -28,7 +28,7 @@ def model(name: str, **changes: Any) -> ModelStatus:
         "ready": 1,
         "starting": 0,
         "running": 0,
-        "concurrency": 4,
+        "concurrency": 64,
         "expected_ready": None,
         "context_length": 2048,
         "capabilities": ("chat", "completions"),

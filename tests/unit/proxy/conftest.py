@@ -136,6 +136,8 @@ def config(tmp_path: Path, clusters: int = 1) -> ProxyConfig:
         principal_ttl=0.2,
         principal_stale=60.0,
         usage_batch=0.05,
+        queue_wait=0.6,
+        quiet_wait=0.1,
     )
 
 

@@ -226,11 +226,10 @@ async def test_a_relay_that_breaks_the_protocol_is_dropped(bed: Bed) -> None:
 
 async def test_requests_sent_away_count_as_waiting_until_their_time_has_passed(bed: Bed) -> None:
     async def none(call: Call) -> None:
-        call.fail("no_instance", 1.0)
+        call.fail("no_instance", 2.0)
 
     bed.relay.answer = none
-    for _ in range(3):
-        await bed.post(chat())
+    await asyncio.gather(*(bed.post(chat()) for _ in range(3)))
     await eventually(lambda: {"smol": 3} in bed.relay.demand)
     await eventually(lambda: bed.relay.demand[-1] == {}, 8)
 

@@ -340,6 +340,8 @@ class Queue(Generic[T]):
             return "queue_full"
         if user.waiting >= self._bounds.per_user:
             return "user_full"
+        if now + (self.newcomer(now) or 0.0) <= ticket.deadline:
+            return ""  # in time even behind all others: no need to look where it would stand
         expected = self._expected(self._position(ticket, user), now)
         return "too_late" if now + (expected or 0.0) > ticket.deadline else ""
 

@@ -38,17 +38,26 @@ class ClusterConfig:
 
 @dataclass(frozen=True)
 class ProxyConfig:
-    """The whole file; times in seconds, `max_body` in bytes."""
+    """The whole file; times in seconds, `max_body` and `max_buffered` (all bodies together) in bytes.
+
+    `queue_length` requests may wait for one model, `queue_per_user` of them of one user, each for
+    `queue_wait`; who asked for a stream is told so after `quiet_wait`.
+    """
 
     socket: str
     authority_socket: str
     clusters: tuple[ClusterConfig, ...]
     status_port: int = 9464
-    max_body: int = 8 * 1024 * 1024
+    max_body: int = 32 * 1024 * 1024
+    max_buffered: int = 256 * 1024 * 1024
     log_level: str = "info"
     principal_ttl: float = 5.0
     principal_stale: float = 900.0
     usage_batch: float = 1.0
+    queue_length: int = 1000
+    queue_per_user: int = 200
+    queue_wait: float = 300.0
+    quiet_wait: float = 5.0
 
 
 def check(config: ProxyConfig, source: str) -> ProxyConfig:
@@ -60,8 +69,21 @@ def check(config: ProxyConfig, source: str) -> ProxyConfig:
         raise ConfigError(f"{source}: clusters: names no cluster; give at least one")
     _require(0 < config.status_port < 65536, source, "status_port", "must be from 1 to 65535")
     _require(1024 <= config.max_body <= 1 << 30, source, "max_body", "must be from 1 KiB to 1 GiB")
+    _require(
+        config.max_buffered >= 8 * config.max_body,
+        source,
+        "max_buffered",
+        "must be at least eight times max_body",
+    )
     _require(config.log_level in LEVELS, source, "log_level", f"must be one of {', '.join(LEVELS)}")
-    for key in ("principal_ttl", "principal_stale", "usage_batch"):
+    _require(1 <= config.queue_length <= 100_000, source, "queue_length", "must be from 1 to 100000")
+    _require(
+        1 <= config.queue_per_user <= config.queue_length,
+        source,
+        "queue_per_user",
+        "must be from 1 to queue_length",
+    )
+    for key in ("principal_ttl", "principal_stale", "usage_batch", "queue_wait", "quiet_wait"):
         _seconds(getattr(config, key), source, key)
     for index, cluster in enumerate(config.clusters):
         _check_cluster(cluster, source, f"clusters[{index}]")

@@ -1,109 +1,118 @@
-"""One request's way to an instance: which cluster, which session, and when to try once more."""
+"""One request's way to an instance: when it goes, to which cluster and session, and when it is tried again.
+
+It is tried again only while not a byte of an answer has come: nothing is repeated that anybody has seen.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from sluice.errors import SluiceError
-from sluice.proxy.cluster import Cluster, Fleet
+from sluice.proxy.cluster import Cluster
 from sluice.proxy.metrics import Metrics
+from sluice.proxy.outlet import broken_off
 from sluice.proxy.session import Session, SessionLost, Stream
+from sluice.proxy.waiting import Tell, Turn, WaitingRoom
 from sluice.records import RequestHead, ResponseHead
 
 # The relay's own limits are shorter; these hold if it should not keep them (seconds).
 HEAD_TIMEOUT = 330.0
 IDLE_TIMEOUT = 180.0
-# How long a request waits for a session that broke a moment ago.
+# How long the process that has just started lets requests wait for the models to be known (seconds).
 RECONNECT_WAIT = 5.0
+# A request that was sent this often, and whose session was lost each time, may be what ends the sessions.
+MOST_SENT = 2
 
 # With these another cluster may do better; nothing of the request has been worked on.
 ELSEWHERE = frozenset({"no_instance", "overloaded", "cluster_unreachable", "closed"})
-WAITING_HELPS = frozenset({"no_instance", "overloaded"})
 
 
 class Exchange:
-    """Sends one request and brings the start of its answer.
+    """Sends one request when its turn has come, and brings the start of its answer.
 
-    `cluster` and `instance` tell where it went, `sent_at` when (monotonic clock), once that is known.
+    `body`: the chunks of the body. `cluster` and `instance` tell where it went, `sent_at` when (monotonic
+    clock), once that is known. Whoever has opened it closes it, whatever came of it.
     """
 
-    def __init__(self, fleet: Fleet, metrics: Metrics, head: RequestHead, body: bytes) -> None:
-        self._fleet = fleet
+    def __init__(self, room: WaitingRoom, metrics: Metrics, head: RequestHead, body: Sequence[bytes]) -> None:
+        self._room = room
         self._metrics = metrics
         self._head = head
         self._body = body
+        self._turn: Turn | None = None
+        self._stream: Stream | None = None
+        self._sent = 0
         self.cluster = ""
         self.instance = ""
         self.sent_at: float | None = None
 
-    async def open(self) -> tuple[Stream, ResponseHead]:
-        """Return the stream and the answer's head. Raises SluiceError; no stream is left open then."""
-        first: SluiceError | None = None
-        routes = self._fleet.routes(self._head.model)
-        for cluster in routes:
+    async def open(self, tell: Tell | None = None) -> tuple[Stream, ResponseHead]:
+        """Return the stream and the answer's head; `tell` is for who asked for a stream and must wait.
+
+        Raises SluiceError.
+        """
+        head = self._head
+        turn = self._turn = self._room.enter(head.model, head.user, head.class_, stream=tell is not None)
+        while True:
+            if not turn.admitted_now:
+                await self._room.wait(turn, tell)
+            self.cluster = turn.place
+            cluster = self._room.cluster(turn.place)
             try:
-                return await self._on_cluster(cluster)
-            except SluiceError as error:
-                if error.code not in ELSEWHERE:
+                return await self._attempt(_session(cluster))
+            except SessionLost:
+                self._again(turn)
+            except SluiceError as fault:
+                if fault.code not in ELSEWHERE:
                     raise
-                first = first or error
-        if first is None:
-            raise SluiceError("model_not_found", "The model is gone.", param="model")
-        raise self._sent_away(routes[0], first)
+                self._room.put_back(turn, fault)
 
-    def _sent_away(self, cluster: Cluster, error: SluiceError) -> SluiceError:
-        """Note the demand, and tell the client when to come back."""
-        if error.retry_after is None:
-            error.retry_after = cluster.retry_after(self._head.model)
-        if error.code in WAITING_HELPS:
-            cluster.sent_away(self._head.model, error.retry_after)
-        return error
+    def _again(self, turn: Turn) -> None:
+        """Let a request whose session was lost go once more. Raises SluiceError."""
+        if self._sent >= MOST_SENT:
+            raise SluiceError(
+                "cluster_unreachable", "The connection to the cluster broke off again.", retry_after=1.0
+            )
+        self._metrics.retried()
+        self._room.put_back(turn, None)
 
-    async def _on_cluster(self, cluster: Cluster) -> tuple[Stream, ResponseHead]:
-        self.cluster = cluster.name
-        try:
-            return await self._attempt(await self._session(cluster))
-        except SessionLost:
-            # Nothing of an answer has come, so nothing is repeated that anybody has seen.
-            self._metrics.retried()
-        try:
-            return await self._attempt(await self._session(cluster))
-        except SessionLost:
-            raise cluster.unreachable() from None
-
-    async def _session(self, cluster: Cluster) -> Session:
-        """Return a session; one that broke a moment ago is waited for. Raises SluiceError if none is."""
-        session = cluster.session()
-        if session is not None:
-            return session
-        if not cluster.returning:
-            raise cluster.unreachable()
-        cluster.hold(self._head.model)
-        try:
-            session = await cluster.wait_session(RECONNECT_WAIT)
-        finally:
-            cluster.release(self._head.model)
-        if session is None:
-            raise cluster.unreachable()
-        return session
+    def close(self) -> None:
+        """End the stream if there is one, and let the next request go."""
+        if self._stream is not None:
+            self._stream.close()
+        if self._turn is not None:
+            self._room.leave(self._turn)
 
     async def _attempt(self, session: Session) -> tuple[Stream, ResponseHead]:
-        if len(self._body) > session.max_body:
+        if self._head.length > session.max_body:
             raise SluiceError(
                 "body_too_large", f"The cluster takes bodies of at most {session.max_body} bytes."
             )
+        self._sent += 1
         self.sent_at = time.monotonic()
         stream = session.request(self._head, self._body)
         try:
             head = await stream.response(HEAD_TIMEOUT)
+            await stream.begun(HEAD_TIMEOUT)
         except TimeoutError:
             stream.close()
             raise SluiceError("instance_timeout", "The instance did not answer in time.") from None
         except BaseException:
             stream.close()
             raise
-        self.instance = head.instance
+        self._stream, self.instance = stream, head.instance
         return stream, head
+
+
+def _session(cluster: Cluster) -> Session:
+    """Return a session that takes a request. Raises SessionLost, SluiceError `overloaded`."""
+    session = cluster.session()
+    if session is None and cluster.up:
+        raise cluster.unreachable()
+    if session is None:
+        raise SessionLost("no session is up")
+    return session
 
 
 async def next_bytes(stream: Stream) -> bytes:
@@ -115,8 +124,4 @@ async def next_bytes(stream: Stream) -> bytes:
             "instance_timeout", "The instance went silent in the middle of its answer."
         ) from None
     except SessionLost:
-        raise SluiceError(
-            "cluster_unreachable",
-            "The connection to the cluster broke off in the middle of the answer.",
-            retry_after=1.0,
-        ) from None
+        raise broken_off() from None

@@ -7,35 +7,36 @@ import hashlib
 import logging
 import re
 import secrets
+import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 
 from aiohttp import web
 
 from sluice.errors import SluiceError
+from sluice.logs import LineWriter
 from sluice.proxy import answers
 from sluice.proxy.authority import Authenticator
-from sluice.proxy.body import INLINE_PARSE, Asked, understand
+from sluice.proxy.body import Asked, scanned, understand
 from sluice.proxy.cluster import Fleet
 from sluice.proxy.exchange import RECONNECT_WAIT, Exchange, next_bytes
-from sluice.proxy.intake import Intake
+from sluice.proxy.intake import Body, Intake
 from sluice.proxy.metrics import Metrics
+from sluice.proxy.notice import Notice
+from sluice.proxy.outlet import Outlet, Pump, pass_on
 from sluice.proxy.session import Stream
 from sluice.proxy.tokens import TokenMeter
 from sluice.proxy.usage import UsageQueue
 from sluice.proxy.visit import CLIENT_LEFT, Visit
+from sluice.proxy.waiting import WaitingRoom
 from sluice.records import MODEL_NAME, PATHS, REQUEST_ID, ModelStatus, Principal, RequestHead, ResponseHead
 
 log = logging.getLogger("sluice.proxy.gateway")
-access = logging.getLogger("sluice.proxy.access")
 
 MODELS_PATH = "/v1/models"
 MODEL_PATH = re.compile(r"/v1/models/([^/]+)")
 MODEL_ROUTE = "/v1/models/{model}"
 # An answer up to this size goes out with its length; a larger one in chunks, as it comes.
 WHOLE = 256 * 1024
-# A client that reads nothing for this long is gone (seconds).
-STALLED = 300.0
 EVERYBODY = "all"
 
 Handler = Callable[[web.BaseRequest, Visit], Awaitable[web.StreamResponse]]
@@ -45,23 +46,30 @@ class Gateway:
     """Answers every request on the proxy's socket."""
 
     def __init__(
-        self, fleet: Fleet, authenticator: Authenticator, usage: UsageQueue, intake: Intake, metrics: Metrics
+        self,
+        fleet: Fleet,
+        authenticator: Authenticator,
+        usage: UsageQueue,
+        intake: Intake,
+        room: WaitingRoom,
+        metrics: Metrics,
+        access: LineWriter,
     ) -> None:
         self._fleet = fleet
         self._authenticator = authenticator
         self._usage = usage
         self._intake = intake
+        self._room = room
         self._metrics = metrics
+        self._access = access
+        self._outlet = Outlet()
         # Instances are chosen by it, so it need not outlive the process; nobody outside can compute it.
         self._affinity_key = secrets.token_bytes(32)
-        # One: a parsed body can take thirty times its size, and beside the interpreter's lock a second thread
-        # would win no time.
-        self._parser = ThreadPoolExecutor(1, thread_name_prefix="parse")
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; whatever happens, it is counted, logged and settled."""
         visit = Visit(request_id=_request_id(request), method=request.method)
-        self._metrics.open_requests.inc()
+        self._metrics.open_requests += 1
         try:
             response = await self._answer(request, visit)
             visit.status = response.status
@@ -69,9 +77,17 @@ class Gateway:
             visit.status = CLIENT_LEFT
             raise
         finally:
-            self._metrics.open_requests.dec()
+            self._metrics.open_requests -= 1
             self._settle(visit)
         return response
+
+    def refuse(self) -> web.Response:
+        """Return the answer to bytes that are no HTTP request; they are counted and logged like one."""
+        visit = Visit(request_id=_new_id())
+        fault = SluiceError("invalid_request", "This is no HTTP request that this service reads.")
+        visit.status, visit.code = fault.status, fault.code
+        self._settle(visit)
+        return answers.error(visit.request_id, fault)
 
     async def _answer(self, request: web.BaseRequest, visit: Visit) -> web.StreamResponse:
         try:
@@ -90,13 +106,13 @@ class Gateway:
     def _settle(self, visit: Visit) -> None:
         duration = visit.elapsed()
         self._metrics.answered(visit.model, visit.status, visit.code, visit.first_byte, duration)
-        access.info("request", extra=visit.log_fields(duration))
+        self._access.info("request", visit.log_fields(duration))
         record = visit.usage(duration)
         if record is not None:
             self._usage.add(record)
 
     async def _dispatch(self, request: web.BaseRequest, visit: Visit) -> web.StreamResponse:
-        visit.route, allowed, handler = self._route(request.path)
+        visit.route, allowed, handler = self._route(_path(request))
         if request.method != allowed:
             raise SluiceError("method_not_allowed", f"This path takes {allowed} only.")
         return await handler(request, visit)
@@ -124,7 +140,7 @@ class Gateway:
 
     async def _show_model(self, request: web.BaseRequest, visit: Visit) -> web.StreamResponse:
         principal = await self._authenticate(request, visit)
-        match = MODEL_PATH.fullmatch(request.path)
+        match = MODEL_PATH.fullmatch(_path(request))
         model = self._find(match.group(1) if match else "", principal, visit)
         # Asked after the model is known to be there and allowed: an unreachable cluster has no live state.
         live = self._fleet.models().get(model.name, model)
@@ -151,35 +167,24 @@ class Gateway:
 
     async def _complete(self, request: web.BaseRequest, visit: Visit) -> web.StreamResponse:
         capability = PATHS[visit.route]
-        self._intake.announce(request)
+        length = self._intake.announce(request)
         principal = await self._authenticate(request, visit)
-        body = await self._intake.read(request)
+        body = await self._intake.read(request, length, principal.user)
         try:
-            raw = body.bytes()
-            visit.bytes_in = len(raw)
-            asked = await self._understand(raw, capability)
+            visit.bytes_in = body.size
+            asked = _understand(body, capability)
             model = self._find(asked.model, principal, visit)
             if capability not in model.capabilities:
                 raise SluiceError(
                     "invalid_request", f"This model does not serve {visit.route}.", param="model"
                 )
-            stream, head = await self._send(visit, principal, asked, raw)
+            exchange = self._exchange(visit, principal, asked, body)
+            notice = Notice(request, visit.request_id) if asked.stream else None
+            return await self._converse(request, visit, exchange, body, notice)
         finally:
             body.release()
-        try:
-            return await self._return(request, visit, stream, head)
-        finally:
-            stream.close()
 
-    async def _understand(self, raw: bytes, capability: str) -> Asked:
-        if len(raw) <= INLINE_PARSE:
-            return understand(raw, capability)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._parser, understand, raw, capability)
-
-    async def _send(
-        self, visit: Visit, principal: Principal, asked: Asked, raw: bytes
-    ) -> tuple[Stream, ResponseHead]:
+    def _exchange(self, visit: Visit, principal: Principal, asked: Asked, body: Body) -> Exchange:
         head = RequestHead(
             id=visit.request_id,
             model=asked.model,
@@ -187,29 +192,44 @@ class Gateway:
             path=visit.route,
             user=principal.user,
             class_=principal.class_,
-            length=len(raw),
+            length=body.size,
             affinity=self._affinity(principal.user, asked),
         )
-        exchange = Exchange(self._fleet, self._metrics, head, raw)
-        visit.sent_on = visit.elapsed()
+        return Exchange(self._room, self._metrics, head, body.chunks)
+
+    async def _converse(
+        self, request: web.BaseRequest, visit: Visit, exchange: Exchange, body: Body, notice: Notice | None
+    ) -> web.StreamResponse:
+        """Send a checked request when its turn has come, and return its answer."""
         try:
-            return await exchange.open()
+            stream, head = await _send(visit, exchange, notice)
+            body.release()  # no one needs it any more: the answer has begun
+            return await self._return(request, visit, stream, head, notice)
+        except SluiceError as fault:
+            if notice is None or notice.response is None:
+                raise
+            visit.code = fault.code
+            return await notice.fail(fault)
         finally:
-            visit.cluster, visit.instance = exchange.cluster, exchange.instance
-            if exchange.sent_at is not None:
-                visit.sent_on = exchange.sent_at - visit.started
+            exchange.close()
 
     def _affinity(self, user: str, asked: Asked) -> str:
-        text = "\0".join((user, asked.model, asked.prefix)).encode("utf-8", "surrogatepass")
+        text = f"{user}\0{asked.model}\0".encode() + asked.prefix
         return hashlib.blake2b(text, key=self._affinity_key, digest_size=32).hexdigest()
 
     # --- answers --------------------------------------------------------------------------------------------
 
     async def _return(
-        self, request: web.BaseRequest, visit: Visit, stream: Stream, head: ResponseHead
+        self,
+        request: web.BaseRequest,
+        visit: Visit,
+        stream: Stream,
+        head: ResponseHead,
+        notice: Notice | None,
     ) -> web.StreamResponse:
+        begun = notice.response if notice is not None else None
         if head.status >= 400:
-            return await _engine_refusal(visit, stream, head)
+            return await _engine_refusal(visit, stream, head, notice)
         if head.status != 200:
             raise SluiceError(
                 "instance_failed", "The instance answered with a status that makes no sense here."
@@ -217,32 +237,57 @@ class Gateway:
         meter = TokenMeter(PATHS[visit.route])
         try:
             if head.content_type == "text/event-stream":
-                return await _pass_events(request, visit, stream, meter)
+                return await self._pass_events(request, visit, stream, meter, begun)
+            if begun is not None:
+                raise SluiceError("instance_failed", "The instance did not answer with a stream.")
             return await _pass_whole(request, visit, stream, head, meter)
         finally:
             visit.tokens = meter.count()
 
+    async def _pass_events(
+        self,
+        request: web.BaseRequest,
+        visit: Visit,
+        stream: Stream,
+        meter: TokenMeter,
+        response: web.StreamResponse | None,
+    ) -> web.StreamResponse:
+        """Pass an event stream on, as fast as its reader reads; in `response` if it has begun already."""
+        data = await next_bytes(stream)  # before a byte has gone out, an error still has a status of its own
+        if response is None:
+            response = answers.stream(visit.request_id)
+            await response.prepare(request)
+        await pass_on(request, visit, response, data)
+        meter.feed(data)
+        stream.consume(len(data))
+        await self._pass_rest(request, visit, stream, meter, response, data)
+        return response
 
-async def _pass_events(
-    request: web.BaseRequest, visit: Visit, stream: Stream, meter: TokenMeter
-) -> web.StreamResponse:
-    """Pass an event stream on, as fast as its reader reads."""
-    data = await next_bytes(stream)  # before a byte has gone out, an error still has a status of its own
-    response = answers.stream(visit.request_id)
-    await response.prepare(request)
-    last = answers.BOUNDARY
-    try:
-        while data:
-            await _pass_on(request, visit, response, data)
-            meter.feed(data)
-            stream.consume(len(data))
-            last = data
-            data = await next_bytes(stream)
-    except SluiceError as fault:
-        visit.code = fault.code
-        await _pass_on(request, visit, response, answers.error_event(visit.request_id, fault, last))
-    await response.write_eof()
-    return response
+    async def _pass_rest(
+        self,
+        request: web.BaseRequest,
+        visit: Visit,
+        stream: Stream,
+        meter: TokenMeter,
+        response: web.StreamResponse,
+        first: bytes,
+    ) -> None:
+        """Pass on what follows the first events, which are out; a stream that breaks ends with an event."""
+        pump = Pump(self._outlet, request, visit, stream, meter)
+        pump.last = first[-2:]
+        try:
+            await pump.run()
+        except SluiceError as fault:
+            visit.code = fault.code
+            await pass_on(request, visit, response, answers.error_event(visit.request_id, fault, pump.last))
+        await response.write_eof()
+
+
+def _understand(body: Body, capability: str) -> Asked:
+    """Return what a body asks for: parsed and checked if it is small, as its scanner found it if not."""
+    if body.scanner is not None:
+        return scanned(body.scanner, capability)
+    return understand(body.bytes(), capability)
 
 
 async def _pass_whole(
@@ -275,10 +320,10 @@ async def _pass_chunks(
         status=200, headers={**answers.headers(visit.request_id), "Content-Type": head.content_type}
     )
     await response.prepare(request)
-    await _pass_on(request, visit, response, first)
+    await pass_on(request, visit, response, first)
     try:
         while data := await next_bytes(stream):
-            await _pass_on(request, visit, response, data)
+            await pass_on(request, visit, response, data)
             meter.feed(data)
             stream.consume(len(data))
     except SluiceError as fault:
@@ -291,26 +336,26 @@ async def _pass_chunks(
     return response
 
 
-async def _pass_on(request: web.BaseRequest, visit: Visit, response: web.StreamResponse, data: bytes) -> None:
-    """Write, and come back when the client has room for more."""
-    transport = request.transport
-    if transport is None:
-        raise ConnectionResetError
-    visit.sending(len(data))
-    stalled = asyncio.get_running_loop().call_later(STALLED, transport.abort)
+async def _send(visit: Visit, exchange: Exchange, notice: Notice | None) -> tuple[Stream, ResponseHead]:
+    visit.sent_on = visit.elapsed()
     try:
-        await response.write(data)
-        await request.writer.drain()
+        return await exchange.open(notice.tell if notice is not None else None)
     finally:
-        stalled.cancel()
+        visit.cluster, visit.instance = exchange.cluster, exchange.instance
+        at = time.monotonic() if exchange.sent_at is None else exchange.sent_at
+        visit.sent_on = at - visit.started
 
 
-async def _engine_refusal(visit: Visit, stream: Stream, head: ResponseHead) -> web.StreamResponse:
+async def _engine_refusal(
+    visit: Visit, stream: Stream, head: ResponseHead, notice: Notice | None
+) -> web.StreamResponse:
     raw = bytearray()
     while len(raw) <= WHOLE and (data := await next_bytes(stream)):
         stream.consume(len(data))
         raw += data
     body, status, visit.code = answers.refusal(visit.request_id, head.status, bytes(raw))
+    if notice is not None and notice.response is not None:
+        return await notice.end(body)
     return answers.document(visit.request_id, body, status)
 
 
@@ -326,6 +371,25 @@ def _refused(visit: Visit, fault: SluiceError, request: web.BaseRequest) -> web.
     return answers.error(visit.request_id, fault, allow)
 
 
+def _path(request: web.BaseRequest) -> str:
+    """Return the path as it was sent, without its query.
+
+    Raises SluiceError for one that could be read in two ways: none that there is needs an escape.
+    """
+    path = request.raw_path.partition("?")[0]
+    if not path.startswith("/"):
+        raise SluiceError("invalid_request", "The request's target must be a path.")
+    if "%" in path or "\\" in path or "//" in path or "/." in path:
+        raise SluiceError("invalid_request", "The path must have no escapes, dots or empty parts.")
+    if "Upgrade" in request.headers:
+        raise SluiceError("invalid_request", "This service upgrades to no other protocol.")
+    return path
+
+
 def _request_id(request: web.BaseRequest) -> str:
-    given = request.headers.get("X-Request-Id", "")
-    return given if REQUEST_ID.fullmatch(given) else "req-" + secrets.token_hex(16)
+    given = request.headers.get("X-Request-Id")
+    return given if given is not None and REQUEST_ID.fullmatch(given) else _new_id()
+
+
+def _new_id() -> str:
+    return "req-" + secrets.token_hex(16)

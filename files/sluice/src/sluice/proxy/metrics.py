@@ -202,7 +202,6 @@ class _RequestCollector(Collector):
                 times.add_to(family, [model])
             yield family
 
-
     def _queues(self) -> Iterator[Metric]:
         waiting = GaugeMetricFamily(
             "sluice_proxy_waiting", "Requests that wait for an instance.", labels=["model", "class"]

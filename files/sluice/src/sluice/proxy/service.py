@@ -15,11 +15,13 @@ from pathlib import Path
 from aiohttp import web
 
 from sluice.errors import ConfigError
-from sluice.logs import log_loop_fault
+from sluice.logs import LineWriter, log_loop_fault
+from sluice.proxy.admission import Bounds
 from sluice.proxy.authority import Authenticator, AuthorityClient
 from sluice.proxy.cluster import Cluster, Fleet
 from sluice.proxy.config import ClusterConfig, ProxyConfig
 from sluice.proxy.gateway import Gateway
+from sluice.proxy.http import ApiServer
 from sluice.proxy.intake import Intake
 from sluice.proxy.keeper import SessionKeeper
 from sluice.proxy.metrics import Metrics
@@ -28,6 +30,7 @@ from sluice.proxy.ssh import SshTransport
 from sluice.proxy.status import Status
 from sluice.proxy.transport import Transport
 from sluice.proxy.usage import UsageQueue
+from sluice.proxy.waiting import Patience, WaitingRoom
 
 log = logging.getLogger("sluice.proxy")
 
@@ -52,9 +55,11 @@ class Service:
         authenticator = Authenticator(
             self.authority, PrincipalCache(config.principal_ttl, config.principal_stale), self.metrics
         )
-        self.gateway = Gateway(
-            self.fleet, authenticator, self.usage, Intake(config.max_body, self.metrics), self.metrics
-        )
+        intake = Intake(config.max_body, config.max_buffered, self.metrics)
+        self.access = LineWriter("proxy", level=config.log_level)
+        bounds = Bounds(config.queue_length, config.queue_per_user)
+        room = WaitingRoom(self.fleet, self.metrics, Patience(bounds, config.queue_wait, config.quiet_wait))
+        self.gateway = Gateway(self.fleet, authenticator, self.usage, intake, room, self.metrics, self.access)
         self.status = Status(self.fleet, self.authority, self.usage, self.metrics)
         self._open = 0
         self._quiet = asyncio.Event()
@@ -65,8 +70,7 @@ class Service:
 
     async def start(self) -> None:
         """Listen, and begin to connect. Raises ConfigError when an address cannot be had."""
-        # Cancelled with its client: that is what stops the work of an instance nobody listens to.
-        api = web.Server(self._counted, handler_cancellation=True, auto_decompress=False, access_log=None)
+        api = ApiServer(self._counted, self.gateway.refuse)
         self._api = await self._listen(api, _unix_socket(self._config.socket))
         status = web.Server(self.status.handle, access_log=None)
         await self._listen(status, _loopback(self._config.status_port))
@@ -117,6 +121,7 @@ class Service:
         if len(self.usage):
             log.error("usage records are lost with this process", extra={"count": len(self.usage)})
         await self.authority.close()
+        self.access.flush()
 
 
 def _fleet(config: ProxyConfig, make_transport: MakeTransport) -> Fleet:
