@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import sys
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +31,7 @@ from sluice.relay.exchange import Exchange, Services
 from sluice.relay.figures import Counters, LineFigures, scheduler_samples
 from sluice.relay.flow import Outflow
 from sluice.relay.instances import Lines
+from sluice.relay.program import Program
 from sluice.relay.routing import RoutingFile, ready
 from sluice.version import version
 from sluice.wire import events
@@ -80,6 +82,7 @@ class Session:
         self._rate = limits.Rate(config.requests_per_second, now)
         self._exchanges: dict[int, Exchange] = {}
         self._born = now
+        self._program = Program(sys.argv[0])
         loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[str] = loop.create_future()
         self._gone: asyncio.Future[None] = loop.create_future()
@@ -275,9 +278,12 @@ class Session:
             self._writing = loop.run_in_executor(self._scribe, self._demand_writer.write, models, now)
 
     def _outlived(self, now: float) -> None:
-        if now - self._born < self._config.max_session_age:
+        if now - self._born >= self._config.max_session_age:
+            self._connection.go_away("age", "this session is old: open another")
+        elif self._program.outdated(now):
+            self._connection.go_away("age", "the relay's program was replaced: open another session")
+        else:
             return
-        self._connection.go_away("age", "this session is old: open another")
         self.endpoint.wake()
         # Not the exchanges: those end when their answer is queued, the streams when it has been written.
         if not self._connection.open_streams:

@@ -1,0 +1,37 @@
+"""The file that this relay runs from: replaced while it runs, it asks the relay to make room for the next."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Optional
+
+# Sessions with one relay host do not leave together: while one is replaced, the others serve (seconds).
+SPREAD = 5.0
+
+
+class Program:
+    """Notices that a program's file was replaced. `now` is any clock that only goes forward, in seconds."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._mine = _identity(path)
+        self._leave_at: Optional[float] = None
+
+    def outdated(self, now: float) -> bool:
+        """Whether another program is there, and this one's turn to go has come."""
+        if self._leave_at is None:
+            found = _identity(self._path)
+            # A file that cannot be seen is no new one: whoever replaces it may be in the middle of that.
+            if found is None or found == self._mine:
+                return False
+            self._leave_at = now + random.uniform(0, SPREAD)  # noqa: S311 - spreads, and keeps no secret
+        return now >= self._leave_at
+
+
+def _identity(path: str) -> Optional[tuple[int, int, int, int]]:
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size

@@ -1,0 +1,55 @@
+"""A relay notices that its program was replaced, and leaves in its own time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sluice.relay.program import SPREAD, Program
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "sluice.pyz"
+    path.write_bytes(b"one")
+    return path
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Put a new file in the old one's place, as an installation does."""
+    fresh = path.with_suffix(".new")
+    fresh.write_bytes(content)
+    fresh.rename(path)
+
+
+def test_a_program_that_is_the_same_is_not_outdated(path: Path) -> None:
+    program = Program(str(path))
+    assert not program.outdated(0.0)
+    assert not program.outdated(1e6)
+
+
+def test_a_replaced_program_is_outdated_within_the_spread(path: Path) -> None:
+    program = Program(str(path))
+    replace(path, b"two")
+    program.outdated(100.0)
+    assert program.outdated(100.0 + SPREAD)
+
+
+def test_sessions_do_not_leave_together(path: Path) -> None:
+    programs = [Program(str(path)) for _ in range(50)]
+    replace(path, b"two")
+    for program in programs:
+        program.outdated(0.0)
+    early = sum(program.outdated(SPREAD / 2) for program in programs)
+    assert 5 < early < 45
+
+
+def test_a_program_that_is_gone_is_not_outdated_until_another_is_there(path: Path) -> None:
+    program = Program(str(path))
+    path.unlink()
+    assert not program.outdated(0.0)
+    assert not program.outdated(1e6)
+    replace(path, b"two")
+    program.outdated(2e6)
+    assert program.outdated(2e6 + SPREAD)
