@@ -12,7 +12,6 @@ import sys
 import time
 import traceback
 from collections import deque
-from collections.abc import Mapping
 from typing import Any, Optional
 
 logger = logging.getLogger(__name__)
@@ -101,7 +100,6 @@ class LineWriter:
         self._head = f', "level": "info", "component": {json.dumps(component)}, "message": '
         self._descriptor = descriptor
         self._silent = LEVELS.index(level) > LEVELS.index("info")
-        self._encode = json.JSONEncoder(default=str).encode
         self._ready = select.poll()
         self._ready.register(descriptor, select.POLLOUT)
         self._lines: deque[bytes] = deque()
@@ -111,15 +109,17 @@ class LineWriter:
         self._second = -1
         self._stamp = ""
 
-    def info(self, message: str, fields: Mapping[str, object]) -> None:
-        """Take one line; `fields` is not empty. It is written within LINES_GATHER seconds."""
+    def info(self, message: str, fields: str) -> None:
+        """Take one line, to be written within LINES_GATHER seconds.
+
+        `fields` are the line's own members as JSON has them, without braces, in ASCII.
+        """
         if self._silent:
             return
         if self._held > LINES_HELD:
             self._lost += 1
             return
-        text = f'{{"time": "{self._time()}"{self._head}"{message}", {self._encode(fields)[1:]}\n'
-        line = text.encode("ascii")
+        line = f'{{"time": "{self._time()}"{self._head}"{message}", {fields}}}\n'.encode("ascii")
         self._lines.append(line)
         self._held += len(line)
         if self._timer is None:

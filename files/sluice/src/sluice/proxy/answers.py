@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
+import time
+from email.utils import formatdate
 from typing import Any
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from sluice.errors import SluiceError, error_type
 from sluice.records import ModelStatus
@@ -29,6 +32,41 @@ def document(request_id: str, body: dict[str, Any], status: int = 200) -> web.Re
 def whole(request_id: str, body: bytes, status: int, content_type: str) -> web.Response:
     """Return an answer with all of its body."""
     return web.Response(body=body, status=status, content_type=content_type, headers=headers(request_id))
+
+
+class Whole(web.StreamResponse):
+    """A small answer that is all there: head and body are put together by hand and written at once."""
+
+    def __init__(self, request_id: str, body: bytes, content_type: str) -> None:
+        super().__init__()
+        self._rest = (
+            f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n"
+            f"X-Request-Id: {request_id}\r\nCache-Control: no-store\r\nServer: sluice\r\n\r\n"
+        ).encode("ascii") + body
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Write the answer. Raises ConnectionResetError when the client has left."""
+        if request.transport is None:
+            raise ConnectionResetError
+        self._keep_alive = request.keep_alive
+        close = b"" if request.keep_alive and request.version >= HttpVersion11 else _connection(request)
+        request.transport.write(b"HTTP/1.1 200 OK\r\nDate: %b\r\n%b%b" % (_date(), close, self._rest))
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Do nothing more: all of it is written."""
+
+
+def _connection(request: web.BaseRequest) -> bytes:
+    return b"Connection: keep-alive\r\n" if request.keep_alive else b"Connection: close\r\n"
+
+
+def _date() -> bytes:
+    return _date_at(int(time.time()))
+
+
+@functools.lru_cache(maxsize=1)
+def _date_at(second: int) -> bytes:
+    return formatdate(second, usegmt=True).encode("ascii")
 
 
 def error(request_id: str, fault: SluiceError, allow: str = "") -> web.Response:

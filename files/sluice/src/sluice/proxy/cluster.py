@@ -265,6 +265,8 @@ class Fleet:
     def routes(self, name: str) -> list[Cluster]:
         """Return the clusters that have the model: reachable first, then ready, then as configured."""
         having = [cluster for cluster in self.clusters if name in cluster.models]
+        if len(having) < 2:
+            return having
         return sorted(having, key=lambda cluster: (not cluster.up, not cluster.models[name].ready))
 
     def _require_any(self) -> None:

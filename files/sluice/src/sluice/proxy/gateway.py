@@ -300,7 +300,7 @@ async def _pass_whole(
         data = await next_bytes(stream)
         if not data:
             visit.sending(size)
-            return answers.whole(visit.request_id, b"".join(parts), 200, head.content_type)
+            return answers.Whole(visit.request_id, b"".join(parts), head.content_type)
         meter.feed(data)
         stream.consume(len(data))
         parts.append(data)

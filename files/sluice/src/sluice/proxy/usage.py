@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import json
 import logging
 
 from sluice.proxy.authority import AuthorityClient, AuthorityUnreachable, UsageRefused
@@ -15,8 +14,6 @@ log = logging.getLogger("sluice.proxy.usage")
 MOST_HELD = 50_000
 BATCH = 500
 BACKOFF_MAX = 30.0
-
-_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class UsageQueue:
@@ -35,12 +32,12 @@ class UsageQueue:
     def __len__(self) -> int:
         return len(self._records)
 
-    def add(self, record: dict[str, object]) -> None:
-        """Take a settled record, as its JSON object; never waits."""
+    def add(self, record: bytes) -> None:
+        """Take a settled record, as JSON; never waits."""
         if len(self._records) >= MOST_HELD:
             self._records.popleft()
             self._metrics.usage_dropped(1)
-        self._records.append(_encode(record).encode())
+        self._records.append(record)
 
     async def run(self) -> None:
         """Deliver, every `interval` seconds or after a back-off, until cancelled."""
