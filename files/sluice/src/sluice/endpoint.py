@@ -60,7 +60,9 @@ class Endpoint(asyncio.Protocol):
         self._batch = batch
         self._ping_interval = ping_interval
         self._loop = asyncio.get_running_loop()
-        self._due = False
+        # Whether a write comes in this turn of the loop, and the timer of one that comes later.
+        self._soon = False
+        self._later: Optional[asyncio.TimerHandle] = None
         self._paused = False
         self._closing = False
         self._closed = 0.0
@@ -75,15 +77,15 @@ class Endpoint(asyncio.Protocol):
 
         While many streams are open it may be up to `batch` seconds later, unless it is `urgent`.
         """
-        if self._due and not urgent:
+        if self._soon or (self._later is not None and not urgent):
             return
         wait = 0.0
         if self._batch and not urgent and self.connection.open_streams >= BUSY_STREAMS:
             wait = self._flushed + self._batch - self._loop.time()
-        self._due = True
         if wait > 0:
-            self._loop.call_later(wait, self._flush)
+            self._later = self._loop.call_later(wait, self._flush)
         else:
+            self._soon = True
             self._loop.call_soon(self._flush)
 
     def close(self, code: str, message: str) -> None:
@@ -181,7 +183,10 @@ class Endpoint(asyncio.Protocol):
     # --- bytes out ---------------------------------------------------------------------------------------
 
     def _flush(self) -> None:
-        self._due = False
+        self._soon = False
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
         if self.transport is None or self.lost or self._closing:
             return
         self._flushed = self._loop.time()

@@ -1,0 +1,202 @@
+"""A wire connection on a transport: what is written when, and when a peer counts as gone."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, Optional
+
+from sluice import endpoint as endpoint_module
+from sluice.endpoint import BUSY_STREAMS, CLOSE_TIMEOUT, HELLO_TIMEOUT, Endpoint
+from sluice.records import InstanceRequest, ResponseHead
+from sluice.wire import events
+from sluice.wire.connection import Connection, Role
+from sluice.wire.hello import Hello, Limits
+from sluice.wire.links import RELAY_FRONT
+
+KEY = "k" * 43
+BATCH = 0.1
+
+
+class Written(asyncio.Transport):
+    """A transport that remembers each write, with its time, and whether it was closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes: list[tuple[float, bytes]] = []
+        self.closed = self.aborted = False
+
+    def set_write_buffer_limits(self, high: Optional[int] = None, low: Optional[int] = None) -> None:
+        """Keep everything."""
+
+    def write(self, data: Any) -> None:
+        """Remember."""
+        self.writes.append((time.monotonic(), bytes(data)))
+
+    def close(self) -> None:
+        """Remember."""
+        self.closed = True
+
+    def abort(self) -> None:
+        """Remember."""
+        self.aborted = True
+
+
+class Pair:
+    """A server's endpoint on a transport that remembers, and a client's bare connection."""
+
+    def __init__(self, streams: int, batch: float = BATCH, key: str = KEY) -> None:
+        limits = Limits(session_credit=1 << 24)
+        self.lost: list[str] = []
+        self.opened: list[int] = []
+        self.transport = Written()
+        handlers = {events.RequestOpened: lambda event: self.opened.append(event.stream)}
+        server = Connection(Role.SERVER, Hello("server", limits), RELAY_FRONT, key=KEY)
+        self.endpoint = Endpoint(server, handlers, on_lost=self.lost.append, batch=batch)
+        self.client = Connection(Role.CLIENT, Hello("client", limits), RELAY_FRONT, key=key)
+        self.endpoint.connection_made(self.transport)
+        self.give()
+        if self.endpoint.connection.peer is not None:
+            self.endpoint.wake()
+            self.endpoint._flush()
+            self.client.receive(b"".join(data for _, data in self.transport.writes))
+            for _ in range(streams):
+                self.client.open_request(InstanceRequest("req-" + "0" * 32, "GET", "/health", 0))
+            self.give()
+        self.transport.writes.clear()
+
+    def give(self) -> None:
+        """Bring what the client has said."""
+        while data := self.client.data_to_send():
+            self.endpoint.data_received(data)
+
+    def say(self, index: int, *, urgent: bool = False) -> None:
+        """Send a byte on one of the streams."""
+        stream = self.opened[index]
+        connection = self.endpoint.connection
+        connection.respond(stream, ResponseHead(200, "text/plain"))
+        connection.send_data(stream, b"x")
+        self.endpoint.wake(urgent=urgent)
+
+
+async def turns() -> None:
+    """Let the loop turn a few times, in no time."""
+    for _ in range(4):
+        await asyncio.sleep(0)
+
+
+async def test_what_comes_together_leaves_together() -> None:
+    pair = Pair(2)
+    for urgent in (False, True):
+        pair.say(0, urgent=urgent)
+        pair.say(1, urgent=urgent)
+    assert pair.transport.writes == []
+    await turns()
+    assert len(pair.transport.writes) == 1
+
+
+async def test_one_of_few_streams_never_waits() -> None:
+    pair = Pair(BUSY_STREAMS - 1)
+    for number in range(5):
+        pair.say(number)
+        await turns()
+    assert len(pair.transport.writes) == 5
+
+
+async def test_while_many_are_open_writes_keep_a_distance() -> None:
+    pair = Pair(BUSY_STREAMS)
+    await asyncio.sleep(BATCH * 1.5)
+    began = time.monotonic()
+    while time.monotonic() - began < 5 * BATCH:
+        pair.say(0)
+        await asyncio.sleep(0.001)
+    times = [at for at, _ in pair.transport.writes]
+    assert times[0] - began < BATCH / 2, "the first after a pause leaves at once"
+    assert all(later - earlier > 0.9 * BATCH for earlier, later in zip(times, times[1:], strict=False))
+    assert 2 <= len(times) <= 7
+
+
+async def test_what_is_urgent_leaves_at_once_and_takes_the_rest_along() -> None:
+    pair = Pair(BUSY_STREAMS)
+    pair.say(0)
+    await turns()
+    written = len(pair.transport.writes)
+    pair.say(1)
+    await turns()
+    assert len(pair.transport.writes) == written
+    pair.say(2, urgent=True)
+    await turns()
+    assert len(pair.transport.writes) == written + 1
+    await asyncio.sleep(2 * BATCH)
+    assert len(pair.transport.writes) == written + 1, "nothing is left for later"
+
+
+async def test_without_a_batch_nothing_waits() -> None:
+    pair = Pair(BUSY_STREAMS * 2, batch=0.0)
+    for number in range(5):
+        pair.say(number)
+        await turns()
+    assert len(pair.transport.writes) == 5
+
+
+async def test_a_peer_that_does_not_read_is_not_written_to() -> None:
+    pair = Pair(1)
+    pair.endpoint.pause_writing()
+    pair.say(0)
+    await turns()
+    assert pair.transport.writes == []
+    pair.endpoint.resume_writing()
+    assert len(pair.transport.writes) == 1
+
+
+async def test_a_peer_without_a_hello_is_given_up() -> None:
+    pair = Pair(0, key="")
+    endpoint = Endpoint(
+        Connection(Role.SERVER, Hello("server", Limits()), RELAY_FRONT, key=KEY), {}, on_lost=pair.lost.append
+    )
+    transport = Written()
+    endpoint.connection_made(transport)
+    endpoint.tick(time.monotonic() + HELLO_TIMEOUT - 1)
+    assert not transport.aborted
+    endpoint.tick(time.monotonic() + HELLO_TIMEOUT + 1)
+    assert transport.aborted
+    assert transport.writes == []
+
+
+async def test_silence_is_asked_about_and_then_given_up() -> None:
+    pair = Pair(1)
+    now = time.monotonic()
+    pair.endpoint.tick(now + endpoint_module.PING_INTERVAL + 1)
+    await turns()
+    assert len(pair.transport.writes) == 1
+    pair.client.receive(pair.transport.writes[0][1])
+    assert pair.client.has_data(), "a pong"
+    pair.endpoint.tick(now + endpoint_module.SILENT_PINGS * endpoint_module.PING_INTERVAL + 1)
+    assert pair.transport.aborted
+
+
+async def test_a_closing_connection_says_why_and_ends_even_if_the_peer_does_not() -> None:
+    pair = Pair(1)
+    pair.endpoint.close("shutdown", "the job ends")
+    assert pair.transport.closed
+    assert b"the job ends" in pair.transport.writes[0][1]
+    pair.say(0)
+    await turns()
+    assert len(pair.transport.writes) == 1
+    pair.endpoint.tick(time.monotonic() + CLOSE_TIMEOUT / 2)
+    assert not pair.transport.aborted
+    pair.endpoint.tick(time.monotonic() + CLOSE_TIMEOUT + 1)
+    assert pair.transport.aborted
+    pair.endpoint.connection_lost(None)
+    pair.endpoint.connection_lost(None)
+    assert pair.lost == ["the job ends"]
+
+
+async def test_a_broken_protocol_closes_and_reads_no_further() -> None:
+    pair = Pair(1)
+    pair.endpoint.data_received(b"\xff" * 8)
+    assert pair.transport.closed
+    opened = len(pair.opened)
+    pair.client.open_request(InstanceRequest("req-" + "0" * 32, "GET", "/health", 0))
+    pair.give()
+    assert len(pair.opened) == opened
