@@ -168,3 +168,39 @@ def test_the_command_says_what_is_missing() -> None:
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert "SLUICE_JOB_DIR" in done.stderr
+
+
+def in_a_process(program: str) -> str:
+    """Run a program of its own, since limits of a process stay; return what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(Path(command.__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip()
+
+
+def test_no_process_of_the_same_account_may_look_into_it() -> None:
+    """Other jobs run as the same account, and an engine is one of them: neither memory nor core is theirs."""
+    program = (
+        "import ctypes, resource; from sluice.front import command; command._close_to_others(); "
+        "print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), *resource.getrlimit(resource.RLIMIT_CORE))"
+    )
+    assert in_a_process(program) == "0 0 0"
+
+
+@pytest.mark.parametrize(
+    ("concurrency", "limits", "soft"),
+    [(16, (64, 4096), 544), (16, (1024, 4096), 1024), (10_000, (1024, 4096), 4096)],
+)
+def test_it_asks_for_the_descriptors_of_full_load(
+    concurrency: int, limits: tuple[int, int], soft: int
+) -> None:
+    program = (
+        f"import resource; from sluice.front import command; from resource import RLIMIT_NOFILE as N; "
+        f"resource.setrlimit(N, {limits}); command._allow_connections({concurrency}); "
+        f"print(*resource.getrlimit(N))"
+    )
+    assert in_a_process(program) == f"{soft} {limits[1]}"

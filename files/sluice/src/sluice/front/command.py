@@ -19,6 +19,10 @@ from sluice.records import JobRecord, write_json
 
 logger = logging.getLogger(__name__)
 
+PR_SET_DUMPABLE = 4
+# Descriptors beyond one per request: relays, strangers, health checks, and those of the process itself.
+SPARE_DESCRIPTORS = 512
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `sluice front`."""
@@ -34,10 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run a front until SIGTERM; return the exit code."""
     logs.configure("front")
-    # A core dump would hold prompts.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _close_to_others()
     try:
         config = FrontConfig.read(args.engine_socket, args.engine_health, args.private_dir, os.environ)
+        _allow_connections(config.concurrency)
         return asyncio.run(_serve(config))
     except ConfigError as error:
         logger.critical("%s", error.message)
@@ -45,6 +49,35 @@ def run(args: argparse.Namespace) -> int:
     except OSError:
         logger.exception("cannot listen or publish the job's record")
         return EXIT_FAILURE
+
+
+def _close_to_others() -> None:
+    """Keep prompts and keys in this process: no core dump, and closed to other jobs of the same account."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if not _undumpable():
+        logger.warning("other processes of this account can look into this one")
+
+
+def _undumpable() -> bool:
+    try:
+        # Here, because a Python built without libffi has no ctypes, and serves all the same.
+        import ctypes
+
+        return bool(ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0)
+    except (ImportError, OSError, AttributeError):
+        return False
+
+
+def _allow_connections(concurrency: int) -> None:
+    """Ask for the descriptors that full load takes: a connection to the engine for each request."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * concurrency + SPARE_DESCRIPTORS
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        logger.warning("too few file descriptors", extra={"allowed": hard, "wanted": wanted})
+        wanted = hard
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _serve(config: FrontConfig) -> int:
