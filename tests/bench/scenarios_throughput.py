@@ -10,6 +10,7 @@ from pathlib import Path
 from tests.bench import plot, wrk
 from tests.bench.ceiling.bare import Bare
 from tests.bench.per_request.design import PerRequest
+from tests.bench.processes import BenchError
 from tests.bench.report import Bench, Figure, Scenario, at_least, at_most, over_rounds
 from tests.bench.stack import PLACES, Stack
 from tests.bench.target import Target
@@ -81,8 +82,12 @@ def _turn(racer: Contestant, directory: Path, seconds: int) -> Turn:
 
 
 def ratios(turns: Turns, over: str, under: str) -> list[float]:
-    """Return the ratio of two contestants' requests/s for each round."""
-    return [one.loop.rate / other.loop.rate for one, other in zip(turns[over], turns[under], strict=True)]
+    """Return the ratio of two contestants' requests/s for each round. Raises BenchError."""
+    pairs = zip(turns[over], turns[under], strict=True)
+    found = [one.loop.rate / other.loop.rate for one, other in pairs if other.loop.rate]
+    if not found:
+        raise BenchError(f"{under} answered nothing in any round; is the machine too busy?")
+    return found
 
 
 def run(bench: Bench) -> list[Figure]:
