@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from sluice import endpoint as endpoint_module
 from sluice.endpoint import BUSY_STREAMS, CLOSE_TIMEOUT, HELLO_TIMEOUT, Endpoint
@@ -171,8 +172,20 @@ async def test_silence_is_asked_about_and_then_given_up() -> None:
     assert len(pair.transport.writes) == 1
     pair.client.receive(pair.transport.writes[0][1])
     assert pair.client.has_data(), "a pong"
-    pair.endpoint.tick(now + endpoint_module.SILENT_PINGS * endpoint_module.PING_INTERVAL + 1)
+    for number in range(2, endpoint_module.SILENT_PINGS + 1):
+        assert not pair.transport.aborted
+        pair.endpoint.tick(now + number * (endpoint_module.PING_INTERVAL + 1))
     assert pair.transport.aborted
+
+
+async def test_a_machine_that_stood_still_gives_its_peer_time_to_answer() -> None:
+    pair = Pair(1)
+    now = time.monotonic()
+    for number in range(10):
+        pair.endpoint.tick(now + number * 3600)
+        pair.client.ping(b"alive")
+        pair.give()
+    assert not pair.transport.aborted
 
 
 async def test_a_closing_connection_says_why_and_ends_even_if_the_peer_does_not() -> None:
@@ -200,3 +213,134 @@ async def test_a_broken_protocol_closes_and_reads_no_further() -> None:
     pair.client.open_request(InstanceRequest("req-" + "0" * 32, "GET", "/health", 0))
     pair.give()
     assert len(pair.opened) == opened
+
+
+# --- on real sockets --------------------------------------------------------------------------------------
+
+
+class Party:
+    """An endpoint on one end of a socket pair, and what it was told."""
+
+    def __init__(self, role: Role, limits: Limits, **options: Any) -> None:
+        self.lost: list[str] = []
+        self.heard: list[tuple[float, Any]] = []
+        kinds = (events.RequestOpened, events.ResponseStarted, events.DataReceived, events.StreamEnded)
+        connection = Connection(role, Hello("test", limits), RELAY_FRONT, key=KEY)
+        handlers = dict.fromkeys(kinds, lambda event: self.heard.append((time.monotonic(), event)))
+        self.endpoint = Endpoint(connection, handlers, on_lost=self.lost.append, **options)
+
+    @property
+    def connection(self) -> Connection:
+        return self.endpoint.connection
+
+    def of(self, kind: type) -> list[Any]:
+        return [event for _, event in self.heard if isinstance(event, kind)]
+
+
+async def joined(limits: Limits, **options: Any) -> tuple[Party, Party]:
+    """Return a client and a server that have said hello over a socket pair."""
+    loop = asyncio.get_running_loop()
+    ends = socket.socketpair()
+    client, server = Party(Role.CLIENT, limits), Party(Role.SERVER, limits, **options)
+    for end, party in zip(ends, (client, server)):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
+        end.setblocking(False)
+        await loop.create_connection(lambda party=party: party.endpoint, sock=end)  # type: ignore[misc]
+    await until(lambda: client.connection.peer is not None and server.connection.peer is not None)
+    return client, server
+
+
+async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    """Wait for the condition, for so long at most."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        await asyncio.sleep(0.002)
+
+
+def close_all(*parties: Party) -> None:
+    for party in parties:
+        party.endpoint.abort()
+
+
+def ask(client: Party) -> int:
+    stream = client.connection.open_request(InstanceRequest("req-" + "0" * 32, "GET", "/metrics", 0))
+    client.connection.send_end(stream)
+    client.endpoint.wake()
+    return stream
+
+
+async def test_an_answer_of_megabytes_arrives_whole_and_in_order() -> None:
+    client, server = await joined(Limits(session_credit=64 << 20))
+    stream = ask(client)
+    await until(lambda: server.of(events.RequestOpened))
+    body = bytes(range(256)) * 20_000
+    server.connection.respond(stream, ResponseHead(200, "text/plain"))
+    server.connection.send_data(stream, body)
+    server.connection.send_end(stream)
+    server.endpoint.wake()
+    seen = 0
+    while not client.of(events.StreamEnded):
+        await asyncio.sleep(0)
+        fresh = client.of(events.DataReceived)[seen:]
+        seen += len(fresh)
+        for event in fresh:
+            client.connection.consume(event.stream, len(event.data))
+        client.endpoint.wake()
+    assert b"".join(event.data for event in client.of(events.DataReceived)) == body
+    close_all(client, server)
+
+
+async def test_what_a_slow_network_does_not_take_waits_in_the_wire() -> None:
+    limits = Limits(stream_credit=1 << 26, session_credit=1 << 26)
+    client, server = await joined(limits)
+    stream = ask(client)
+    await until(lambda: server.of(events.RequestOpened))
+    assert client.endpoint.transport is not None
+    client.endpoint.transport.pause_reading()
+    server.connection.respond(stream, ResponseHead(200, "text/plain"))
+    server.connection.send_data(stream, bytes(32 << 20))
+    server.endpoint.wake()
+    await asyncio.sleep(0.05)
+    transport = server.endpoint.transport
+    assert transport is not None
+    assert transport.get_write_buffer_size() <= endpoint_module.HIGH_WATER + endpoint_module.WRITE_SIZE * 2
+    assert server.connection.pending(stream) > 31 << 20
+    client.endpoint.transport.resume_reading()
+    await until(lambda: server.connection.pending(stream) == 0)
+    await until(lambda: sum(len(event.data) for event in client.of(events.DataReceived)) == 32 << 20)
+    close_all(client, server)
+
+
+async def test_what_left_is_told_to_who_passes_data_on() -> None:
+    client, server = await joined(Limits())
+    stream = ask(client)
+    await until(lambda: server.of(events.RequestOpened))
+    pending: list[int] = []
+    server.endpoint.after_flush = lambda: pending.append(server.connection.pending(stream))
+    server.connection.respond(stream, ResponseHead(200, "text/plain"))
+    server.connection.send_data(stream, bytes(5000))
+    server.endpoint.wake()
+    await until(lambda: client.of(events.DataReceived))
+    assert pending == [0]
+    close_all(client, server)
+
+
+async def test_an_end_that_is_cut_tells_its_owner_once() -> None:
+    client, server = await joined(Limits())
+    server.endpoint.abort("enough")
+    await until(lambda: client.lost and server.lost)
+    assert server.lost == ["enough"]
+    assert len(client.lost) == 1
+    assert client.endpoint.lost
+    client.endpoint.wake()
+    client.endpoint.tick(time.monotonic() + 1000)
+    await turns()
+
+
+async def test_a_go_away_comes_before_the_end() -> None:
+    client, server = await joined(Limits())
+    server.endpoint.close("age", "a new session, please")
+    await until(lambda: client.lost and server.lost)
+    assert client.connection.peer_going_away
+    assert server.lost == ["a new session, please"]
