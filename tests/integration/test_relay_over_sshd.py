@@ -11,7 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from sluice.records import InstanceRequest
 from sluice.wire import frames
+from sluice.wire.connection import Connection, Role
+from sluice.wire.hello import Hello, Limits
+from sluice.wire.links import PROXY_RELAY, RELAY_FRONT
 from tests.fakes.engine import Behaviour
 from tests.integration.jobs import MODEL, chat, environment_of, files_below, job, publish, session, until
 from tests.integration.login import INSIDE, LoginNode, account_processes
@@ -129,17 +133,43 @@ async def test_whoever_takes_a_jobs_port_gets_neither_prompt_nor_key(
     assert running.record.key.encode() not in stolen
 
 
-async def test_posing_as_the_relay_without_the_key_is_refused(zipapp: Path, tmp_path: Path) -> None:
+def as_relay(key: str) -> bytes:
+    """Return what a relay with this key says first, and a request."""
+    posing = Connection(Role.CLIENT, Hello("test", Limits()), RELAY_FRONT, key=key)
+    front = Connection(Role.SERVER, Hello("front", Limits()), PROXY_RELAY)
+    hello = posing.data_to_send()
+    posing.receive(front.data_to_send())
+    stream = posing.open_request(
+        InstanceRequest("req-" + "0" * 32, "POST", "/v1/chat/completions", len(chat()))
+    )
+    posing.send_data(stream, chat())
+    posing.send_end(stream)
+    return hello + posing.data_to_send()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}",
+        as_relay(""),
+        as_relay("x" * 43),
+    ],
+    ids=["http", "no-key", "wrong-key"],
+)
+async def test_posing_as_the_relay_without_the_key_is_refused(
+    zipapp: Path, tmp_path: Path, said: bytes
+) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     async with job(tmp_path, zipapp) as running:
         reader, writer = await asyncio.open_connection("localhost", running.record.port, ssl=context)
-        writer.write(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
-        line = await reader.readline()
+        writer.write(said)
+        answered = await asyncio.wait_for(reader.read(), 10)
         writer.transport.abort()
-    assert line.split()[1] == b"401"
-    assert running.engine.received == []
+    (refusal,) = frames.Decoder().feed(answered)
+    assert refusal.type == frames.FrameType.GO_AWAY
+    assert running.engine.requests() == []
 
 
 @pytest.mark.parametrize("size", [50, 200_000, 5_000_000])

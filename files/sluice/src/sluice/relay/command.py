@@ -54,9 +54,9 @@ async def _serve(config: RelayConfig) -> int:
     # "client port server port", set by sshd.
     logger.info("session begins", extra={"source": os.environ.get("SSH_CONNECTION", "")})
     session = Session(config)
-    await stdio.attach(session.endpoint)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, session.end, "signal")
+    await stdio.attach(session.endpoint)
     why = await session.run()
     logger.info("session ended", extra={"why": why})
     return 0

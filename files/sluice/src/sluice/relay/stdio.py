@@ -65,8 +65,10 @@ class Pair(asyncio.Transport):
 
     def abort(self) -> None:
         """End at once."""
-        if self.output is not None:
-            self.output.abort()
+        output, self.output = self.output, None
+        # asyncio's pipe transport does not bear an abort when its end is on its way already.
+        if output is not None and not (output.is_closing() and not output.get_write_buffer_size()):
+            output.abort()
         if self.input is not None:
             self.input.close()
 
@@ -99,6 +101,7 @@ class _Input(asyncio.Protocol):
         return self._pair.protocol.eof_received()
 
     def connection_lost(self, exc: Optional[Exception]) -> None:
+        self._pair.input = None
         self._pair.end(exc)
 
 
@@ -118,6 +121,7 @@ class _Output(asyncio.Protocol):
         self._pair.protocol.resume_writing()
 
     def connection_lost(self, exc: Optional[Exception]) -> None:
+        self._pair.output = None
         self._pair.end(exc)
 
 
