@@ -148,7 +148,7 @@ class LoginNode:
         for name in ("etc/sshd_config.d", "accounts", "dev", "log", "keys", "state/demand", "home/.ssh"):
             (self.directory / name).mkdir(parents=True)
         self.directory.chmod(0o755)
-        shutil.copy(zipapp, self.directory / "sluice.pyz")
+        self.install(zipapp)
         self._make_accounts()
         self._make_keys()
         self._render("sshd_config", SSHD_CONFIG, 0o644)
@@ -159,6 +159,12 @@ class LoginNode:
         (self.directory / "state").chmod(0o2750)
         os.chown(self.directory / "state" / "demand", UID, UID)
         self.configure()
+
+    def install(self, zipapp: Path) -> None:
+        """Put the program in place, as the playbook does: written beside it, then renamed."""
+        fresh = self.directory / "sluice.pyz.new"
+        shutil.copy(zipapp, fresh)
+        fresh.rename(self.directory / "sluice.pyz")
 
     def configure(self, **changes: Any) -> None:
         """Write relay.json; sessions that begin later read it."""

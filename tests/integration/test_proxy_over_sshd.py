@@ -329,7 +329,8 @@ async def test_killed_sessions_end_their_streams_with_an_error_and_come_back(
                 asked = {"model": MODEL, "messages": QUESTION, "stream": True}
                 async with bed.http.post(CHAT, json=asked, headers=bed.headers) as response:
                     assert response.status == 200
-                    await response.content.readany()
+                    while b"data: " not in await response.content.readany():
+                        pass  # told that it waits
                     kill_relays()
                     body = await response.read()
                 assert b'"code":"cluster_unreachable"' in body.rpartition(b"data: ")[2]
@@ -395,6 +396,30 @@ async def test_sessions_are_replaced_under_load_without_a_lost_request(
             assert len(statuses) > 50
 
 
+async def test_a_new_relay_is_taken_into_use_without_a_lost_request(
+    tmp_path: Path, zipapp: Path, login: LoginNode
+) -> None:
+    async with job(tmp_path, zipapp, Behaviour(tokens=60, delay=0.1)) as running:
+        publish(login, running.instance())
+        async with proxy(settings(login, tmp_path)) as bed:
+            await until(lambda: all(keeper.live for keeper in bed.service.fleet.keepers))
+            first = set(relays())
+            asked = {"model": MODEL, "messages": QUESTION, "stream": True}
+            streams = [await bed.http.post(CHAT, json=asked, headers=bed.headers) for _ in range(20)]
+            running.engine.behaviour = Behaviour(tokens=2)
+            statuses: list[int] = []
+            asking = [asyncio.create_task(ask_without_end(bed, statuses)) for _ in range(4)]
+            login.install(zipapp)
+            for response in streams:
+                assert (await response.read()).endswith(b"data: [DONE]\n\n")
+            await until(lambda: not first & set(relays()), 20)
+            after = len(statuses)
+            await until(lambda: len(statuses) > after + 20)
+            for task in asking:
+                task.cancel()
+            assert set(statuses) == {200}
+
+
 async def test_a_request_whose_relay_is_killed_before_any_answer_is_answered_by_the_next(
     tmp_path: Path, zipapp: Path, login: LoginNode
 ) -> None:
@@ -423,7 +448,7 @@ def kill_relays() -> None:
 
 
 async def test_no_word_of_a_conversation_is_logged(
-    bed: Bed, login: LoginNode, caplog: pytest.LogCaptureFixture
+    bed: Bed, login: LoginNode, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.DEBUG)
     canary = "canary-5f1e"
@@ -436,6 +461,8 @@ async def test_no_word_of_a_conversation_is_logged(
         assert response.status == 400
     formatter = JsonFormatter("proxy")
     ours = [formatter.format(record) for record in caplog.records if record.name.startswith("sluice")]
+    bed.service.access.flush()
+    ours += capfd.readouterr().err.splitlines()
     assert any('"request"' in line for line in ours)
     assert canary not in "".join(ours)
     assert canary not in login.log.text()

@@ -193,8 +193,9 @@ class SshTransport(asyncio.BufferedProtocol):
                 self._through.set()
 
     def _log(self, text: bytes) -> None:
+        text = b" ".join(line for line in text.splitlines() if not line.startswith(_STATISTICS))
         room = MAX_STDERR_LOGGED - self._logged
-        if room > 0 and not self._closed and not text.startswith(_STATISTICS):
+        if text and room > 0 and not self._closed:
             self._logged += len(text)
             log.warning(
                 "said on standard error: %s", _printable(text[:room]), extra={"cluster": self._config.name}
