@@ -23,22 +23,26 @@ OUT = ROOT / "build" / "bench"
 def main(argv: list[str]) -> int:
     """Run the scenarios; 0 when all ran, 1 when one could not, 2 for a wrong argument."""
     arguments = _arguments(argv)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    if os.geteuid() != 0:
-        print(
-            "bench: it starts an sshd and an nginx in namespaces of their own: run it as root",
-            file=sys.stderr,
-        )
-        return 2
-    prepare.machine(arguments.out)
+    prepare.paths(arguments.out)
     from tests.bench import runner
 
+    if arguments.list:
+        runner.list_scenarios()
+        return 0
+    if os.geteuid() != 0:
+        print("bench: it starts an sshd and an nginx in namespaces: run it as root", file=sys.stderr)
+        return 2
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    prepare.machine(arguments.out)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         return runner.run(arguments)
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("bench: interrupted", file=sys.stderr)
+        return 130
 
 
 def _arguments(argv: list[str]) -> argparse.Namespace:

@@ -16,20 +16,25 @@ PROGRAMS = {"/usr/sbin/nginx": "nginx", "wrk": "wrk", "curl": "curl"}
 LOCK = HERE / "requirements.txt"
 
 
+def paths(out: Path) -> None:
+    """Have this process, and those that it starts, find the bench's packages and the tree's own."""
+    found = [str(out / "site"), str(HERE.parents[1] / "files/sluice/src")]
+    sys.path[:0] = found
+    os.environ["PYTHONPATH"] = os.pathsep.join(found)
+
+
 def machine(out: Path) -> None:
-    """Install what is missing; packages of the bench go below `out`, and into this process's paths."""
+    """Install what is missing; the bench's own Python packages go below `out`."""
     tools.ensure()
     missing = sorted(package for program, package in PROGRAMS.items() if shutil.which(program) is None)
     if missing:
         print(f"[prepare] installing {' '.join(missing)}", flush=True)
         tools.install(missing)
-    paths = [str(packages(out / "site", LOCK)), str(HERE.parents[1] / "files/sluice/src")]
-    sys.path[:0] = paths
-    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+    packages(out / "site", LOCK)
 
 
-def packages(site: Path, lock: Path) -> Path:
-    """Install a lock's packages into a directory of their own, unless they are there; return it."""
+def packages(site: Path, lock: Path) -> None:
+    """Install a lock's packages into a directory of their own, unless they are there."""
     digest = hashlib.sha256(lock.read_bytes()).hexdigest()
     done = site / ".complete"
     if not done.exists() or done.read_text() != digest:
@@ -39,4 +44,3 @@ def packages(site: Path, lock: Path) -> Path:
         argv += ["--disable-pip-version-check", "--target", str(site), "--requirement", str(lock)]
         subprocess.run(argv, check=True, stderr=subprocess.DEVNULL)
         done.write_text(digest)
-    return site

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import importlib
+import shutil
+import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.bench import profile, report
@@ -14,6 +19,8 @@ from tests.bench.processes import BenchError
 from tests.bench.report import Bench, Figure, Scenario
 
 HERE = Path(__file__).resolve().parent
+# One scenario's fault takes nothing from the others.
+FAULTS = (BenchError, OSError, AssertionError, ArithmeticError, LookupError, subprocess.SubprocessError)
 
 
 def scenarios(peers: bool) -> list[Scenario]:
@@ -28,17 +35,39 @@ def scenarios(peers: bool) -> list[Scenario]:
     return found
 
 
+def list_scenarios() -> None:
+    """Print every scenario's name and title."""
+    for scenario in (*scenarios(peers=False), *scenarios(peers=True)):
+        print(f"{scenario.name:<16} {scenario.title}")
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Run what was asked for; return the exit status."""
+    with alone(arguments.out):
+        return _profile(arguments) if arguments.profile else _measure(arguments)
+
+
+@contextlib.contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """Be the only run that writes to the directory; clear what a killed one left. Raises BenchError."""
+    with (directory / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise BenchError(f"another run writes to {directory}; name another with --out") from None
+        for left in directory.glob("stack-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        yield
+
+
+def _profile(arguments: argparse.Namespace) -> int:
+    with Bench(arguments.out, quick=arguments.quick).closing() as bench:
+        print(profile.run(bench, arguments.profile), end="")
+    return 0
+
+
+def _measure(arguments: argparse.Namespace) -> int:
     known = scenarios(arguments.peers)
-    if arguments.profile:
-        with Bench(arguments.out, quick=arguments.quick).closing() as bench:
-            print(profile.run(bench, arguments.profile), end="")
-        return 0
-    if arguments.list:
-        for scenario in known:
-            print(f"{scenario.name:<16} {scenario.title}")
-        return 0
     wrong = set(arguments.only) - {scenario.name for scenario in known}
     if wrong:
         print(f"bench: there is no scenario {', '.join(sorted(wrong))}; see --list", file=sys.stderr)
@@ -65,7 +94,7 @@ def _run_all(bench: Bench, chosen: list[Scenario]) -> tuple[list[tuple[Scenario,
             began = time.monotonic()
             try:
                 groups.append((scenario, scenario.run(bench)))
-            except (BenchError, OSError, AssertionError) as error:
+            except FAULTS as error:
                 traceback.print_exception(error)
                 failed.append(scenario.name)
                 bench.renew()
