@@ -346,7 +346,9 @@ async def test_one_of_two_sessions_killed_under_many_streams_costs_its_own_alone
             await until(lambda: all(keeper.live for keeper in bed.service.fleet.keepers))
             before = relays()
             asked = {"model": MODEL, "messages": QUESTION, "stream": True}
-            streams = [await bed.http.post(CHAT, json=asked, headers=bed.headers) for _ in range(60)]
+            streams = await asyncio.gather(
+                *(bed.http.post(CHAT, json=asked, headers=bed.headers) for _ in range(60))
+            )
             running.engine.behaviour = Behaviour(tokens=2)
             statuses: list[int] = []
             asking = [asyncio.create_task(ask_without_end(bed, statuses)) for _ in range(8)]
@@ -383,7 +385,9 @@ async def test_sessions_are_replaced_under_load_without_a_lost_request(
         async with proxy(config) as bed:
             first = set(relays())
             asked = {"model": MODEL, "messages": QUESTION, "stream": True}
-            streams = [await bed.http.post(CHAT, json=asked, headers=bed.headers) for _ in range(20)]
+            streams = await asyncio.gather(
+                *(bed.http.post(CHAT, json=asked, headers=bed.headers) for _ in range(20))
+            )
             running.engine.behaviour = Behaviour(tokens=2)
             statuses: list[int] = []
             asking = [asyncio.create_task(ask_without_end(bed, statuses)) for _ in range(4)]
@@ -405,7 +409,9 @@ async def test_a_new_relay_is_taken_into_use_without_a_lost_request(
             await until(lambda: all(keeper.live for keeper in bed.service.fleet.keepers))
             first = set(relays())
             asked = {"model": MODEL, "messages": QUESTION, "stream": True}
-            streams = [await bed.http.post(CHAT, json=asked, headers=bed.headers) for _ in range(20)]
+            streams = await asyncio.gather(
+                *(bed.http.post(CHAT, json=asked, headers=bed.headers) for _ in range(20))
+            )
             running.engine.behaviour = Behaviour(tokens=2)
             statuses: list[int] = []
             asking = [asyncio.create_task(ask_without_end(bed, statuses)) for _ in range(4)]
