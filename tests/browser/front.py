@@ -1,8 +1,8 @@
 """The TLS front of the loopback site: pages go to web's socket, /v1 to a stub of the proxy.
 
 The stub keeps the outside of /v1 (docs/contracts.md): keys are asked of the real authority, and the last
-message chooses what happens: `slow` streams for a minute, `wake` is refused twice with Retry-After,
-`markdown` answers with marks and hostile text, `break` ends with an error in the stream.
+message chooses what happens: `slow` streams for a minute, `queue` is told its place first, `wake` is refused
+twice with Retry-After, `markdown` answers with marks and hostile text, `break` ends with an error in the stream.
 """
 
 from __future__ import annotations
@@ -121,6 +121,9 @@ class Front:
 async def _stream(request: web.Request, word: str, count: int) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
     await response.prepare(request)
+    if word == "queue":
+        await response.write(b": queued position=2 expected=120s\n\n")
+        await asyncio.sleep(2.0)
     pieces, pause = _answer(word, count)
     for piece in pieces:
         chunk = {"choices": [{"index": 0, "delta": {"content": piece}, "finish_reason": None}]}

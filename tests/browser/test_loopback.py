@@ -51,6 +51,14 @@ def test_an_answer_can_be_made_anew_and_takes_the_place_of_the_first(alice: Brow
     assert len(alice.all(".message.assistant")) == 1
 
 
+def test_who_waits_in_the_queue_is_told_so(alice: Browser) -> None:
+    alice.ask("queue")
+    alice.wait(lambda: alice.all(".note"))
+    assert "place 2 in the queue, about 2 min" in alice.find(".note").text
+    assert "You said 'queue'" in alice.finished_answer()
+    assert not alice.all(".note")
+
+
 def test_a_model_that_must_wake_up_is_waited_for_with_a_countdown(alice: Browser) -> None:
     alice.ask("wake")
     card = alice.find(".problem.waiting")

@@ -94,7 +94,7 @@ def test_a_body_beyond_the_limit_is_refused_before_it_is_read(service: Service) 
 
 
 def test_a_sleeping_model_is_started_by_being_asked(service: Service) -> None:
-    """Scale to zero: asleep, 503 with Retry-After, then an answer without a hand."""
+    """Scale to zero: asleep, then an answer without a hand; 503 with Retry-After if that takes too long."""
     first = service.chat(QUESTION, LIGHT)
     assert first.status in (200, 503)
     if first.status == 503:

@@ -367,6 +367,29 @@ async def test_a_session_lost_before_the_first_byte_is_not_noticed(bed: Bed) -> 
     assert len(bed.relay.calls) == 2
 
 
+async def test_an_instance_that_fails_before_the_first_byte_is_given_one_more_chance(bed: Bed) -> None:
+    async def fail_at_first(call: Call) -> None:
+        if len(bed.relay.calls) == 1:
+            call.start(content_type=EVENTS)
+            call.fail("instance_failed")
+        else:
+            await answer_well(call)
+
+    bed.relay.answer = fail_at_first
+    assert (await stream(bed)).startswith(event("Good "))
+    assert len(bed.relay.calls) == 2
+
+
+async def test_an_instance_that_fails_again_is_told(bed: Bed) -> None:
+    async def fail(call: Call) -> None:
+        call.fail("instance_failed")
+
+    bed.relay.answer = fail
+    status, _, answer = await bed.post(chat())
+    assert (status, answer["error"]["code"]) == (502, "instance_failed")
+    assert len(bed.relay.calls) == 2
+
+
 async def test_a_session_lost_after_the_first_byte_ends_the_stream_with_an_event(bed: Bed) -> None:
     bed.relay.answer = slow = TwoParts()
     async with bed.http.post(

@@ -21,7 +21,7 @@ HEAD_TIMEOUT = 330.0
 IDLE_TIMEOUT = 180.0
 # How long the process that has just started lets requests wait for the models to be known (seconds).
 RECONNECT_WAIT = 5.0
-# A request that was sent this often, and whose session was lost each time, may be what ends the sessions.
+# A request that was sent this often, and whose session or instance was lost each time, may be what ends them.
 MOST_SENT = 2
 
 # With these another cluster may do better; nothing of the request has been worked on.
@@ -64,12 +64,15 @@ class Exchange:
             except SessionLost:
                 self._again(turn)
             except SluiceError as fault:
-                if fault.code not in ELSEWHERE:
+                if fault.code == "instance_failed" and self._sent < MOST_SENT:
+                    self._again(turn)
+                elif fault.code in ELSEWHERE:
+                    self._room.put_back(turn, fault)
+                else:
                     raise
-                self._room.put_back(turn, fault)
 
     def _again(self, turn: Turn) -> None:
-        """Let a request whose session was lost go once more. Raises SluiceError."""
+        """Let a request whose session or instance was lost go once more. Raises SluiceError."""
         if self._sent >= MOST_SENT:
             raise SluiceError(
                 "cluster_unreachable", "The connection to the cluster broke off again.", retry_after=1.0

@@ -2,7 +2,7 @@
 import { streamChat } from "./api.js";
 import { element, iconButton } from "./dom.js";
 import { Message } from "./message.js";
-import { Models } from "./models.js";
+import { Models, duration } from "./models.js";
 import { problemCard } from "./problems.js";
 import { Memory, Store } from "./store.js";
 import { t } from "./texts.js";
@@ -161,7 +161,8 @@ class Chat {
     this.#toEnd();
     announce(t("writing"));
     const { messages, cut } = fitting(conversation.messages, this.#models.current?.context_length);
-    if (cut) run.message.note(t("cut"));
+    run.note = cut ? t("cut") : "";
+    run.message.note(run.note);
     let failed = null;
     try {
       await streamChat({
@@ -169,7 +170,7 @@ class Chat {
         messages,
         signal: run.controller.signal,
         onText: (piece) => this.#take(conversation, run, piece),
-        onNote: (note) => note && run.message.note(note),
+        onNote: (note) => run.message.note(queued(note)),
       });
     } catch (error) {
       failed = error;
@@ -178,6 +179,7 @@ class Chat {
   }
 
   #take(conversation, run, piece) {
+    if (!run.entry) run.message.note(run.note); // it waits no more
     const entry = this.#entry(conversation, run);
     run.message.append(piece);
     entry.content = run.message.text;
@@ -278,6 +280,14 @@ class Chat {
 function normalised(error) {
   if (error.code) return { retryAfter: null, ...error, code: error.code };
   return { code: "broken_off", detail: error.message, requestId: "", retryAfter: null };
+}
+
+// What the gateway says while one waits, `queued position=3 expected=42s`, in the reader's words.
+function queued(note) {
+  const found = /^queued position=(\d+)(?: expected=(\d+)s)?$/.exec(note);
+  if (!found) return "";
+  const [, position, seconds] = found;
+  return seconds ? t("queued_for", { position, time: duration(seconds) }) : t("queued", { position });
 }
 
 // Leaves out the oldest turns of a conversation that is longer than the model can read.
