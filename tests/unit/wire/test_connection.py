@@ -518,3 +518,25 @@ def test_the_front_answers_as_the_relay_does(step: int) -> None:
         ("DataReceived", (stream, b"answer")),
         ("StreamEnded", (stream,)),
     ]
+
+
+@pytest.mark.parametrize("cancels", [False, True])
+def test_an_answer_before_the_whole_body_left_ends_the_body_though_its_end_is_queued(cancels: bool) -> None:
+    pair = Pair()
+    for _ in range(2 * SMALL.max_streams):
+        stream = pair.open()
+        pair.client.send_data(stream, bytes(3 * SMALL.stream_credit))
+        pair.client.send_end(stream)
+        pair.pump()
+        pair.server.respond(stream, OK)
+        pair.server.send_data(stream, b"no need to read on")
+        pair.server.send_end(stream)
+        pair.pump()
+        assert pair.client.pending(stream) == 0
+        if cancels:
+            pair.client.cancel(stream)
+        else:
+            pair.client.consume(stream, 18)
+        pair.pump()
+    assert len(pair.heard_by_server(events.StreamCancelled)) == 2 * SMALL.max_streams
+    assert (pair.client.open_streams, pair.server.open_streams) == (0, 0)

@@ -175,7 +175,7 @@ class Connection:
         if known is None:
             return
         # Where the request has not left yet, the server must not hear of the stream at all.
-        if known.begun and not (known.remote_ended and known.local_ended):
+        if known.begun and not (known.remote_ended and known.all_sent):
             self._queue_control(FrameType.CANCEL, stream, b"")
         self._forget(known)
 
@@ -279,8 +279,7 @@ class Connection:
     def _close_if_finished(self, stream: Stream) -> None:
         # A server that has answered needs the rest of the body no more: waiting for a reader of it, it would
         # count more open streams than the client does. A client's reader may still be at the answer.
-        over = stream.local_ended and stream.remote_ended and not stream.outbox
-        if over and (self._serves or not stream.unconsumed):
+        if stream.remote_ended and stream.all_sent and (self._serves or not stream.unconsumed):
             self._forget(stream)
 
     def _forget(self, stream: Stream) -> None:
@@ -488,7 +487,7 @@ class Connection:
         if stream is None or stream.remote_ended:
             return
         stream.remote_ended = True
-        if not self._serves and not stream.local_ended:
+        if not self._serves and not stream.all_sent:
             # The answer is complete before the body was: the rest of the body has no reader.
             self._queue_control(FrameType.CANCEL, number, b"")
             stream.drop_queued()

@@ -64,6 +64,11 @@ class Stream:
         self.responded = False
         self.outbox: deque[tuple[int, Payload]] = deque()
 
+    @property
+    def all_sent(self) -> bool:
+        """Whether this side's direction is complete and has left, not merely queued."""
+        return self.local_ended and not self.outbox
+
     def queue(self, frame_type: int, payload: bytes) -> None:
         """Queue a frame behind what is queued already. Raises ValueError beyond MAX_PAYLOAD."""
         if len(payload) > MAX_PAYLOAD:
