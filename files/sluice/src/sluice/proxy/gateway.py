@@ -37,6 +37,7 @@ MODEL_PATH = re.compile(r"/v1/models/([^/]+)")
 MODEL_ROUTE = "/v1/models/{model}"
 # An answer up to this size goes out with its length; a larger one in chunks, as it comes.
 WHOLE = 256 * 1024
+VERSIONS = ((1, 1), (1, 0))
 EVERYBODY = "all"
 
 Handler = Callable[[web.BaseRequest, Visit], Awaitable[web.StreamResponse]]
@@ -368,7 +369,10 @@ def _refused(visit: Visit, fault: SluiceError, request: web.BaseRequest) -> web.
     allow = ""
     if fault.code == "method_not_allowed":
         allow = "POST" if visit.route in PATHS else "GET"
-    return answers.error(visit.request_id, fault, allow)
+    response = answers.error(visit.request_id, fault, allow)
+    if not request.content.is_eof():
+        response.force_close()  # what is left of its body is no request
+    return response
 
 
 def _path(request: web.BaseRequest) -> str:
@@ -376,6 +380,8 @@ def _path(request: web.BaseRequest) -> str:
 
     Raises SluiceError for one that could be read in two ways: none that there is needs an escape.
     """
+    if request.version not in VERSIONS:
+        raise SluiceError("invalid_request", "This service speaks HTTP/1.1 only.")
     path = request.raw_path.partition("?")[0]
     if not path.startswith("/"):
         raise SluiceError("invalid_request", "The request's target must be a path.")

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
+from aiohttp.web_protocol import _ErrInfo
 
 # nginx hands on what it has read itself, and reads no more than this either.
 MAX_LINE = 8190
@@ -18,6 +19,10 @@ LINGER = 2.0
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 Refuse = Callable[[], web.Response]
+
+
+class BrokenBody(Exception):
+    """A body cannot be read any further: its chunks make no sense."""
 
 
 class ApiServer(web.Server):
@@ -51,6 +56,21 @@ class _Connection(web.RequestHandler):
     def __init__(self, server: ApiServer, loop: asyncio.AbstractEventLoop, **settings: object) -> None:
         super().__init__(server, loop=loop, **settings)  # type: ignore[arg-type]  # as web.Server does
         self._refuse = server.refuse
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes. A handler that waits for a body learns when its chunks make no sense.
+
+        aiohttp itself only queues an answer to that, behind the handler's, which would wait for its body
+        for ever.
+        """
+        super().data_received(data)
+        if self._messages and isinstance(self._messages[-1][0], _ErrInfo):
+            bodies = [payload for _, payload in self._messages]
+            if self._current_request is not None:
+                bodies.append(self._current_request.content)
+            for body in bodies:
+                if not body.is_eof():
+                    body.set_exception(BrokenBody())
 
     def handle_error(
         self,

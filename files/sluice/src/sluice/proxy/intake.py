@@ -7,10 +7,10 @@ import collections
 from dataclasses import dataclass
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 
 from sluice.errors import SluiceError
 from sluice.proxy.body import INLINE_PARSE
+from sluice.proxy.http import BrokenBody
 from sluice.proxy.metrics import Metrics
 from sluice.scan import BodyScanner
 
@@ -74,7 +74,7 @@ class Intake:
                 body.size = length
             else:
                 await self._read_slowly(request, length, body)
-        except HttpProcessingError:
+        except BrokenBody:
             body.release()
             raise SluiceError("invalid_request", "The body's chunks cannot be read.") from None
         except BaseException:
