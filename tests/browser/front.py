@@ -2,7 +2,7 @@
 
 The stub keeps the outside of /v1 (docs/contracts.md): keys are asked of the real authority, and the last
 message chooses what happens: `slow` streams for a minute, `queue` is told its place first, `wake` is refused
-twice with Retry-After, `markdown` answers with marks and hostile text, `break` ends with an error in the stream.
+twice with Retry-After, `markdown` answers with marks and hostile text, `break` ends with an error event.
 """
 
 from __future__ import annotations

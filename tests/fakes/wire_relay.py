@@ -189,6 +189,7 @@ class FakeTransport:
 
     def _handle(self, event: events.Event) -> None:
         if isinstance(event, events.RequestOpened):
+            assert isinstance(event.head, RequestHead)
             call = self.calls[event.stream] = Call(self, event.stream, event.head)
             self.relay.calls.append(call)
         elif isinstance(event, events.DataReceived):

@@ -38,7 +38,7 @@ def asleep(**changes: Any) -> Any:
 
 def room(bed: Bed) -> WaitingRoom:
     """Return the proxy's waiting room."""
-    return bed.service.gateway._room
+    return bed.service.room
 
 
 def waiting(bed: Bed) -> int:
@@ -260,6 +260,20 @@ async def test_a_model_that_goes_while_one_waits_for_it_ends_the_wait(tmp_path: 
         relay.models = []
         status, _, answer = await asking
         assert (status, answer["error"]["code"]) == (404, "model_not_found")
+
+
+async def test_who_waits_when_the_process_stops_is_told_so(tmp_path: Path) -> None:
+    relay = FakeRelay(answer_well)
+    relay.models = [asleep()]
+    async with open_bed(replace(config(tmp_path), queue_wait=30.0, quiet_wait=0.1), relay) as bed:
+        silent, streaming = ask(bed), asyncio.create_task(stream(bed))
+        await eventually(lambda: waiting(bed) == 2)
+        await asyncio.sleep(0.2)
+        await bed.service.stop(drain=5.0)
+        status, headers, answer = await silent
+        assert (status, answer["error"]["code"]) == (503, "overloaded")
+        assert headers["Retry-After"] == "5"
+        assert b'"retry_after":5' in await streaming
 
 
 # --- who goes when ---------------------------------------------------------------------------------------

@@ -58,8 +58,12 @@ class Service:
         intake = Intake(config.max_body, config.max_buffered, self.metrics)
         self.access = LineWriter("proxy", level=config.log_level)
         bounds = Bounds(config.queue_length, config.queue_per_user)
-        room = WaitingRoom(self.fleet, self.metrics, Patience(bounds, config.queue_wait, config.quiet_wait))
-        self.gateway = Gateway(self.fleet, authenticator, self.usage, intake, room, self.metrics, self.access)
+        self.room = WaitingRoom(
+            self.fleet, self.metrics, Patience(bounds, config.queue_wait, config.quiet_wait)
+        )
+        self.gateway = Gateway(
+            self.fleet, authenticator, self.usage, intake, self.room, self.metrics, self.access
+        )
         self.status = Status(self.fleet, self.authority, self.usage, self.metrics)
         self._open = 0
         self._quiet = asyncio.Event()
@@ -109,6 +113,7 @@ class Service:
         await site.stop()
         if self._runners[0].server is not None:
             self._runners[0].server.pre_shutdown()  # idle connections close, busy ones after their answer
+        self.room.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(drain):
                 await self._quiet.wait()

@@ -78,6 +78,7 @@ class WaitingRoom:
         self._patience = patience
         self._lines: dict[str, Line] = {}
         self._looking = False
+        self._closed = False
         metrics.watch_queues(self._waiting)
 
     # --- a request's way ------------------------------------------------------------------------------------
@@ -148,6 +149,12 @@ class WaitingRoom:
         """End a request's stay, wherever it stands. Harmless a second time."""
         self._wake(turn.line.queue.leave(turn, time.monotonic()))
 
+    def close(self) -> None:
+        """Send away all who wait, and who comes from now on and would have to: the process stops."""
+        self._closed = True
+        for line in self._lines.values():
+            self._dismiss(line, _closing())
+
     def cluster(self, name: str) -> Cluster:
         """Return the cluster that a request was admitted to."""
         return next(cluster for cluster in self._fleet.clusters if cluster.name == name)
@@ -183,16 +190,25 @@ class WaitingRoom:
             self._look(line, now)
             vain = self._vain(line.model)
             if vain is not None:
-                for turn in (changed := line.queue.dismiss()):
-                    turn.fault = vain
-                self._wake(changed)
+                self._dismiss(line, vain)
             else:
                 self._wake(line.queue.tick(now))
             if line.queue.length:
                 self._keep_looking()
 
+    def _dismiss(self, line: Line, fault: SluiceError) -> None:
+        changed = line.queue.dismiss()
+        for turn in changed:
+            # One each: an exception that is raised in many tasks would gather all their tracebacks.
+            turn.fault = SluiceError(
+                fault.code, fault.message, param=fault.param, retry_after=fault.retry_after
+            )
+        self._wake(changed)
+
     def _vain(self, model: str) -> SluiceError | None:
         """Return why no instance will come, None while one may."""
+        if self._closed:
+            return _closing()
         routes = self._fleet.routes(model)
         if not routes:
             return SluiceError("model_not_found", "The model is gone.", param="model")
@@ -272,3 +288,7 @@ class WaitingRoom:
 def _wake(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
         waiter.set_result(None)
+
+
+def _closing() -> SluiceError:
+    return SluiceError("overloaded", "The service is being restarted; try again soon.", retry_after=5.0)
