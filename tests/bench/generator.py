@@ -136,6 +136,7 @@ class Wire:
     def __init__(self, loop: Loop, target: Target, context: Optional[ssl.SSLContext], small: bool) -> None:
         self._loop = loop
         self._handle: Callable[[int], None] = lambda events: None
+        self._wanted = READ | WRITE
         unix = bool(target.path)
         plain = socket.socket(socket.AF_UNIX if unix else socket.AF_INET)
         plain.setblocking(False)
@@ -155,7 +156,7 @@ class Wire:
 
     def watch(self, events: int, handle: Callable[[int], None]) -> None:
         """Have `handle` called with these events once the connection is made (or broken: then with GONE)."""
-        self._handle = handle
+        self._handle, self._wanted = handle, events
         if self.ready:
             self._loop.change(self.file, events)
 
@@ -186,6 +187,7 @@ class Wire:
                 self.socket = self._secured
             self._secured.do_handshake()
         self.ready = True
+        self._loop.change(self.file, self._wanted)  # for the handshake it was another
         self._handle(events & GONE or WRITE)
 
 
