@@ -265,7 +265,7 @@ class Queue(Generic[T]):
     def outlook(self, ticket: T, now: float) -> tuple[int, float | None]:
         """Return a waiting ticket's position, from 1, and the seconds it may still wait, None if not known.
 
-        Both are estimates: they hold if nobody comes, leaves or gains a class meanwhile.
+        Both are estimates: they hold if nobody comes or leaves, and no class is passed over, meanwhile.
         """
         position = self._position(ticket, self._users[ticket.user])
         return position, self._expected(position, now)
@@ -290,30 +290,30 @@ class Queue(Generic[T]):
         before = lane.index(ticket) if ticket in lane else len(lane)
         before += sum(len(lane) for lane in own.lanes[:rank])
         mark = (max(own.turn, self._round) + before, ticket.entered)
-        ahead = before
+        return 1 + before + self._overtaking(own, rank, own.running + before, mark)
+
+    def _overtaking(self, own: _User[T], rank: int, running: int, mark: tuple[int, float]) -> int:
+        """Return how many of the other users' tickets go before one of `own`'s of this rank.
+
+        That one goes when its user has `running` requests; `mark` (turn, age), and who came first, decide
+        where another has as many.
+        """
+        ahead = 0
+        higher = any(self.waiting[:rank])
         earlier = True
         for user in self._users.values():
-            if user is own:
-                earlier = False
-            elif user.waiting:
-                ahead += self._overtaking(user, rank, own.running + before, mark, earlier=earlier)
-        return ahead + 1
-
-    def _overtaking(
-        self, user: _User[T], rank: int, running: int, mark: tuple[int, float], *, earlier: bool
-    ) -> int:
-        """Return how many of `user`'s go before another's ticket of this rank.
-
-        That one goes when its user has `running` requests; `mark` (turn, age) and who came `earlier` decide
-        where this user has as many.
-        """
-        better = sum(len(lane) for lane in user.lanes[:rank])
-        lane = user.lanes[rank]
-        fewer = min(max(running - user.running - better, 0), len(lane))
-        if fewer < len(lane) and user.running + better + fewer == running:
-            own = (max(user.turn, self._round) + better + fewer, lane[fewer].entered)
-            fewer += own < mark or (earlier and own == mark)
-        return better + fewer
+            if user is own or not user.waiting:
+                earlier = earlier and user is not own
+                continue
+            better = sum(len(lane) for lane in user.lanes[:rank]) if higher else 0
+            lane = user.lanes[rank]
+            fewer = min(max(running - user.running - better, 0), len(lane))
+            ahead += better + fewer
+            if fewer < len(lane) and user.running + better + fewer == running:
+                turn = max(user.turn, self._round) + better + fewer
+                theirs = (turn, lane[fewer].entered)
+                ahead += theirs < mark or (earlier and theirs == mark)
+        return ahead
 
     # --- inner workings -------------------------------------------------------------------------------------
 
