@@ -23,7 +23,7 @@ from tests.policy.tree import ROLES, ROOT, defaults
 REQUIRED: dict[str, dict[str, Any]] = {
     "proxy": {
         "proxy_clusters": [{"name": "c", "host": "login", "inventory_host": "login"}],
-        "proxy_max_body": 8388608,
+        "proxy_max_body": 33554432,
     },
     "web": {
         "web_public_url": "https://chat.example.org",
