@@ -72,11 +72,28 @@ async def test_requests_at_once_have_connections_of_their_own(tmp_path: Path, id
     assert len(engine.requests()) == 24
 
 
-async def test_no_more_connections_are_kept_than_requests_may_run(tmp_path: Path, identity: Identity) -> None:
-    async with bed(tmp_path, identity, concurrency=2) as (running, relay, _):
-        answers = [relay.start("GET", "/health") for _ in range(12)]
-        await until(lambda: all(answer.over for answer in answers))
-        assert len(running.listener.engine._idle) == 4
+async def test_an_idle_connection_never_keeps_a_request_waiting_that_has_none(
+    tmp_path: Path, identity: Identity
+) -> None:
+    """An engine with as many threads as its concurrency, one for each connection that it serves."""
+    threads = asyncio.Semaphore(2)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async with threads:
+            while True:
+                await request(reader)
+                await asyncio.sleep(0.05)
+                writer.write(ANSWER)
+
+    async with scripted(tmp_path, serve), front(tmp_path, identity, concurrency=2) as running:
+        relay = await running.connect()
+        for _ in range(3):
+            answers = [relay.start("POST", CHAT, chat()) for _ in range(4)]
+            took = await until(lambda answers=answers: all(answer.over for answer in answers))
+            assert [answer.outcome for answer in answers] == [200] * 4
+            assert took < 1.0
+        assert len(running.listener.engine._idle) == len(running.listener.engine.standing) == 2
+        relay.endpoint.abort()
 
 
 async def test_an_idle_connection_is_closed_before_the_engine_would(

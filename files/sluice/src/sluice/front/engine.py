@@ -223,12 +223,14 @@ class EngineConnection(asyncio.BufferedProtocol):
     def abort(self) -> None:
         """Close at once; no call hears of it."""
         self.call = None
+        self._engine.forget(self)
         self.transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin the call that it was opened for."""
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=HIGH_WATER)
+        self._engine.standing[self] = None
         if self.call is not None:
             self.call.connected(self)
 
@@ -242,7 +244,7 @@ class EngineConnection(asyncio.BufferedProtocol):
             self.call.receive(bytes(self._engine.buffer[:nbytes]))
         elif not self.transport.is_closing():
             self._engine.nonsense.add(problem="bytes that nobody asked for")
-            self.transport.abort()
+            self.abort()
 
     def eof_received(self) -> bool:
         """Close: an engine never half-closes."""
@@ -267,14 +269,20 @@ class EngineConnection(asyncio.BufferedProtocol):
 
 
 class Engine:
-    """Where the engine listens, and the connections that stand ready. `most_idle` bounds those."""
+    """Where the engine listens, and its connections.
 
-    def __init__(self, address: EngineAddress, most_idle: int) -> None:
+    While more than `most_kept` stand, none is kept whose call is over: an engine may have a thread for each
+    connection and no more threads than that, and an idle one would keep a request waiting that has none.
+    """
+
+    def __init__(self, address: EngineAddress, most_kept: int) -> None:
         self.address = address
         self.buffer = memoryview(bytearray(READ_SIZE))
         self.nonsense = Tally(logger, "the engine broke HTTP")
         self.breaks = Tally(logger, "the engine broke off an answer")
-        self._most_idle = most_idle
+        # A dictionary that serves as a set.
+        self.standing: dict[EngineConnection, None] = {}
+        self._most_kept = most_kept
         self._idle: deque[EngineConnection] = deque()
 
     def take_idle(self) -> Optional[EngineConnection]:
@@ -288,7 +296,7 @@ class Engine:
     def keep(self, connection: EngineConnection, reusable: bool) -> None:
         """Keep a connection whose call is over, if it can carry another, else close it."""
         connection.call = None
-        if not reusable or connection.full or len(self._idle) >= self._most_idle:
+        if not reusable or connection.full or len(self.standing) > self._most_kept:
             connection.abort()
             return
         connection.transport.resume_reading()
@@ -297,6 +305,9 @@ class Engine:
 
     def forget(self, connection: EngineConnection) -> None:
         """Drop a connection that is lost."""
+        if connection not in self.standing:
+            return
+        del self.standing[connection]
         if connection in self._idle:
             self._idle.remove(connection)
 

@@ -46,7 +46,7 @@ class Listener:
         self.running = 0
         self.health_path = config.health_path
         self.max_body = config.max_body
-        self.engine = Engine(config.engine, 2 * config.concurrency)
+        self.engine = Engine(config.engine, config.concurrency)
         self._context = identity.context
         self._hello = _hello(config)
         self._socket: Optional[socket.socket] = None
