@@ -13,6 +13,8 @@ from aiohttp.web_protocol import _ErrInfo
 MAX_LINE = 8190
 MAX_FIELD = 8190
 MAX_FIELDS = 64
+# Of a body that nobody reads yet, twice this much is taken, in bytes; then its client must wait.
+READ_AHEAD = 65_536
 # After an answer that came before the request's end, what still comes is read and dropped for so long
 # (seconds): a connection closed at once would take the answer with it.
 LINGER = 2.0
@@ -42,6 +44,7 @@ class ApiServer(web.Server):
             max_field_size=MAX_FIELD,
             max_headers=MAX_FIELDS,
             lingering_time=LINGER,
+            read_bufsize=READ_AHEAD,
         )
         self.refuse = refuse
 
