@@ -204,7 +204,9 @@ class Cluster:
             await session.demand(waiting)
             self._reported = (session, waiting)
             if last is not None and last is not session and not last.lost.done():
-                await last.demand({})
+                # A relay that goes away itself takes this no more: what it was told runs out.
+                with contextlib.suppress(SluiceError, SessionLost):
+                    await last.demand({})
         except (SluiceError, SessionLost, RecordError, TimeoutError) as error:
             log.warning(
                 "the demand could not be told", extra={"cluster": self.name, "why": type(error).__name__}
