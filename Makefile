@@ -51,8 +51,11 @@ bench: venv ## Measure the data plane beside other designs; build/bench/ holds t
 bench-peers: venv ## The same load against other gateways, from their packages (needs root)
 	@$(PY) -m tests.bench --peers
 
+soak: venv ## A million bad inputs for wire, scanner, relay and front (about 10 minutes)
+	@PYTHONPATH=files/sluice/src $(PY) -m tests.soak
+
 format: venv ## Format the Python code
 	@$(VENV)/bin/ruff format .
 	@$(VENV)/bin/ruff check --fix .
 
-.PHONY: help venv demo chat demo-status demo-down demo-clean check test integration system bench bench-peers format
+.PHONY: help venv demo chat demo-status demo-down demo-clean check test integration system bench bench-peers soak format

@@ -1,0 +1,65 @@
+"""A transport without a network: what is written goes to a function, what comes is handed in."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Callable, Optional
+
+
+class Memory(asyncio.Transport):
+    """Carries bytes for one protocol; `wrote` is called with what it writes."""
+
+    def __init__(self, protocol: Any = None, wrote: Optional[Callable[[bytes], None]] = None) -> None:
+        super().__init__()
+        self.protocol = protocol
+        self.wrote = wrote
+        self.written = 0
+        self._closing = False
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.protocol = protocol
+
+    def set_write_buffer_limits(self, high: Optional[int] = None, low: Optional[int] = None) -> None:
+        """Nothing is buffered here."""
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def write(self, data: Any) -> None:
+        if self._closing:
+            return
+        self.written += len(data)
+        if self.wrote is not None:
+            self.wrote(bytes(data))
+
+    def pause_reading(self) -> None:
+        """What comes is little; it is handed in all the same."""
+
+    def resume_reading(self) -> None:
+        """See pause_reading."""
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def close(self) -> None:
+        if not self._closing:
+            self._closing = True
+            asyncio.get_running_loop().call_soon(self.protocol.connection_lost, None)
+
+    def abort(self) -> None:
+        self.close()
+
+    def give(self, data: bytes) -> None:
+        """Hand in what came, as the protocol takes it."""
+        if self._closing:
+            return
+        if isinstance(self.protocol, asyncio.BufferedProtocol):
+            buffer = self.protocol.get_buffer(len(data))
+            for place in range(0, len(data), len(buffer)):
+                piece = data[place : place + len(buffer)]
+                buffer[: len(piece)] = piece
+                self.protocol.buffer_updated(len(piece))
+                if self._closing:
+                    return
+        else:
+            self.protocol.data_received(data)
