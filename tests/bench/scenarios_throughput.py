@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.bench import plot, wrk
 from tests.bench.ceiling.bare import Bare
 from tests.bench.per_request.design import PerRequest
-from tests.bench.processes import BenchError
+from tests.bench.processes import BenchError, machine_busy
 from tests.bench.report import Bench, Figure, Scenario, at_least, at_most, over_rounds
 from tests.bench.stack import PLACES, Stack
 from tests.bench.target import Target
@@ -35,10 +35,14 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Turn:
-    """One contestant's turn in one round: what wrk saw, and the CPU seconds by part."""
+    """One contestant's turn in one round: what wrk saw, and the CPU seconds by part.
+
+    `strangers` is the share of the machine that went to none of the contestants.
+    """
 
     loop: wrk.Loop
     cpu: dict[str, float]
+    strangers: float
 
     def per_request(self, *parts: str) -> float:
         """Return the microseconds of CPU per request of some parts together."""
@@ -68,17 +72,26 @@ def take_turns(bench: Bench, racers: list[Contestant], rounds: int, seconds: int
     turns: Turns = {racer.target.name: [] for racer in racers}
     for number in range(rounds):
         for racer in racers[number % len(racers) :] + racers[: number % len(racers)]:
-            turns[racer.target.name].append(_turn(racer, bench.directory, seconds))
+            turns[racer.target.name].append(_turn(racer, racers, bench.directory, seconds))
         rates = ", ".join(f"{name} {found[-1].loop.rate:,.0f}/s" for name, found in turns.items())
         bench.say(f"round {number + 1} of {rounds}: {rates}")
     return turns
 
 
-def _turn(racer: Contestant, directory: Path, seconds: int) -> Turn:
-    before = racer.cpu()
+def _turn(racer: Contestant, racers: list[Contestant], directory: Path, seconds: int) -> Turn:
+    busy, idle = machine_busy()
+    own, before = _own(racers), racer.cpu()
     loop = wrk.run(racer.target, directory, connections=CONNECTIONS, seconds=seconds)
-    after = racer.cpu()
-    return Turn(loop, {part: after[part] - before[part] for part in after})
+    after, spent = racer.cpu(), _own(racers) - own + loop.cpu
+    later_busy, later_idle = machine_busy()
+    time = max(later_busy - busy + later_idle - idle, 0.01)
+    strangers = max(later_busy - busy - spent, 0.0) / time
+    return Turn(loop, {part: after[part] - before[part] for part in after}, strangers)
+
+
+def _own(racers: list[Contestant]) -> float:
+    """Return the CPU seconds of all contestants so far; several may share the stack."""
+    return sum(sum(cpu().values()) for cpu in {racer.cpu for racer in racers})
 
 
 def ratios(turns: Turns, over: str, under: str) -> list[float]:
@@ -100,7 +113,7 @@ def run(bench: Bench) -> list[Figure]:
         f"Small requests a second, {CONNECTIONS} at a time (median of the rounds; the line is their spread)",
         [(racer.title, [turn.loop.rate for turn in turns[racer.target.name]]) for racer in racers],
     )
-    return [*_rates(turns), *_ratios(turns), *_latencies(turns), *_cpu(turns), _failed(turns)]
+    return [*_rates(turns), *_ratios(turns), *_latencies(turns), *_cpu(turns), *_conditions(turns)]
 
 
 def _rates(turns: Turns) -> Iterator[Figure]:
@@ -142,9 +155,11 @@ def _cpu(turns: Turns) -> Iterator[Figure]:
             yield over_rounds(f"CPU per request, {part} of {title}", values, "us")
 
 
-def _failed(turns: Turns) -> Figure:
+def _conditions(turns: Turns) -> Iterator[Figure]:
     failed = sum(turn.loop.failed for turn in turns["sluice"])
-    return Figure("requests that failed, sluice", failed, "requests", at_most(0))
+    yield Figure("requests that failed, sluice", failed, "requests", at_most(0))
+    strangers = [turn.strangers for found in turns.values() for turn in found]
+    yield over_rounds("share of the machine that went to something else", strangers, "%", None, 100)
 
 
 SCENARIOS = (Scenario("throughput", "Small requests in a closed loop, contestants in turns", run),)
