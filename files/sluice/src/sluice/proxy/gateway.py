@@ -64,6 +64,8 @@ class Gateway:
         self._metrics = metrics
         self._access = access
         self._outlet = Outlet()
+        # Once known they stay known, if not up to date.
+        self._models_known = False
         # Instances are chosen by it, so it need not outlive the process; nobody outside can compute it.
         self._affinity_key = secrets.token_bytes(32)
 
@@ -149,7 +151,9 @@ class Gateway:
 
     async def _authenticate(self, request: web.BaseRequest, visit: Visit) -> Principal:
         visit.principal = await self._authenticator.principal(request.headers.get("Authorization"))
-        await self._fleet.wait_models(RECONNECT_WAIT)
+        if not self._models_known:
+            await self._fleet.wait_models(RECONNECT_WAIT)
+            self._models_known = any(cluster.models_known for cluster in self._fleet.clusters)
         return visit.principal
 
     def _find(self, name: str, principal: Principal, visit: Visit) -> ModelStatus:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 # Quotes inside a JSON string are escaped, so these cannot match what a model wrote.
 USAGE = re.compile(rb'(?<!\\)"usage"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})')
+NAME = b'"usage"'
 CHUNK = {"chat": b'"delta":', "completions": b'"text":'}
 TAIL = 4096
 MOST = 1 << 53
@@ -61,11 +62,11 @@ class TokenMeter:
 
     def count(self) -> TokenCount:
         """Return what is known so far."""
-        found = None
         tail = b"".join(self._tail)[-TAIL:]
-        if b'"usage"' in tail:
-            for match in USAGE.finditer(tail):
-                found = match
+        # From the end: the last figures count, and to search for the whole pattern from the start is slow.
+        found, at = None, len(tail)
+        while found is None and (at := tail.rfind(NAME, 0, at)) >= 0:
+            found = USAGE.match(tail, at)
         figures = _figures(found.group(1)) if found is not None else None
         if figures is not None:
             return TokenCount(figures[0], figures[1], measured=True)
