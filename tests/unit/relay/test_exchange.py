@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,9 @@ import pytest
 from sluice.front.identity import Identity
 from sluice.records import ResponseHead
 from sluice.relay.config import COLLECTED
+from sluice.wire.frames import FrameType, encode
 from tests.fakes.proxy import Answer, WireClient
-from tests.unit.relay.bed import MODEL, Behaviour, bed, chat, until
+from tests.unit.relay.bed import MODEL, Bed, Behaviour, bed, chat, until
 
 LARGE = chat(padding="x" * 3_000_000)
 
@@ -198,3 +201,49 @@ async def test_a_body_that_does_not_come_is_given_up(tmp_path: Path, identity: I
             await running.client.wait(answer, 10)
         await until(lambda: all(one.left is not None for one in running.received()))
     assert (small.code, large.code) == ("invalid_request", "invalid_request")
+
+
+async def test_an_answer_that_nobody_reads_any_more_frees_the_instances_stream(
+    tmp_path: Path, identity: Identity
+) -> None:
+    whole = Behaviour(tokens=8, token="x" * 5_000)
+    async with bed(tmp_path, identity, whole) as running:
+        running.client.reading = False
+        answer = await running.client.begin(MODEL, chat(stream=True))
+        await until(lambda: len(answer.body) == 32_768)
+        await until(lambda: not running.session._exchanges)
+        line = running.session._services.lines.of(running.instances[0])
+        assert line.endpoint is not None
+        connection = line.endpoint.connection
+        assert connection.open_streams == 1
+        await running.client.cancel(answer)
+        await until(lambda: not connection.open_streams)
+
+
+@pytest.mark.parametrize("size", [COLLECTED, 600_000])
+async def test_a_body_in_tiny_frames_costs_its_bytes_alone(
+    tmp_path: Path, identity: Identity, size: int
+) -> None:
+    body = chat(padding="").replace(b'""', b'"' + b"y" * (size - len(chat(padding=""))) + b'"')
+    async with bed(tmp_path, identity, Behaviour(reading=False)) as running:
+        await until(lambda: running.fronts[0].accepted)
+        client = running.client
+        stream = client.connection.open_request(client.head(MODEL, size))
+        client._expect(stream)
+        await client.flush()
+        tracemalloc.start()
+        try:
+            before = tracemalloc.get_traced_memory()[0]
+            frames = b"".join(encode(FrameType.DATA, stream, body[at : at + 2]) for at in range(0, 30_000, 2))
+            client.write_raw(frames)
+            held = await _received(running, 30_000)
+            assert held - before < 30_000 * 20
+        finally:
+            tracemalloc.stop()
+
+
+async def _received(running: Bed, size: int) -> int:
+    """Wait until the relay has so much of bodies; return the memory that the process uses then."""
+    await until(lambda: running.session._services.counters.bytes_in >= size, 20)
+    gc.collect()
+    return tracemalloc.get_traced_memory()[0]

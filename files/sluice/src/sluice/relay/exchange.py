@@ -101,7 +101,8 @@ class Exchange:
         self._began = self._heard = time.monotonic()
         self._scanner = BodyScanner()
         self._streams = head.length > COLLECTED
-        self._body: list[bytes] = []
+        # One buffer, not pieces: many tiny frames must not cost many times their bytes.
+        self._body = bytearray()
         self._bytes_in = 0
         self._complete = False
         self._reserved = 0
@@ -159,7 +160,7 @@ class Exchange:
         if self._bytes_in > self._head.length:
             raise SluiceError("invalid_request", "the body is longer than announced")
         self._scanner.feed(data)
-        self._body.append(data)
+        self._body += data
         if not self._streams:
             self._services.endpoint.connection.consume(self._stream, size)
             return
@@ -327,19 +328,16 @@ class Exchange:
             self._upload = Flow(self._wire_stream, self._services.endpoint, self._stream)
             self._push()
             return
-        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        line.send(self._wire_stream, body)
+        line.send(self._wire_stream, bytes(self._body))
 
     def _push(self) -> None:
         """Pass on what there is of a large body; of a whole one the last byte waits for the verdict."""
         line, upload = self._line, self._upload
         if line is None or line.endpoint is None or line.outflow is None or upload is None:
             return
-        data = b"".join(self._body)
-        self._body.clear()
-        if self._bytes_in == self._head.length and not self._complete:
-            self._body.append(data[-1:])
-            data = data[:-1]
+        keep = 1 if self._bytes_in == self._head.length and not self._complete else 0
+        data = bytes(self._body[: len(self._body) - keep])
+        del self._body[: len(data)]
         self._asked_at = time.monotonic()
         line.endpoint.connection.send_data(self._wire_stream, data)
         line.outflow.passed(upload, len(data))
@@ -486,7 +484,7 @@ class Exchange:
         self._pledge = None
 
     def _let_body_go(self) -> None:
-        self._body = []
+        self._body = bytearray()
         self._services.budget.release(self._reserved)
         self._reserved = 0
 
