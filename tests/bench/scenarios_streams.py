@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from tests.bench.generator import Group, Load, Plan, run
@@ -22,6 +24,7 @@ FEWEST, MOST, STEP = 100, 2400, 1.3
 PINNED = {"nginx": 0, "proxy": 0, "ssh": 0, "sshd": 0, "relay": 0, "front": 1, "engine": 1}
 HELD = ("nginx", "proxy", "ssh", "relay", "front")
 KIB = 1024
+PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 # --- the first token ------------------------------------------------------------------------------------
@@ -165,6 +168,7 @@ def plot_pace(bench: Bench, measured: list[dict[str, Any]]) -> None:
 
 def memory(bench: Bench) -> list[Figure]:
     """Bytes that an open stream takes while little flows in it."""
+    bench.renew()  # what an earlier scenario made grow would be used again here
     stack = bench.stack()
     streams = 100 if bench.quick else 500
     run(Plan(stack.target("sluice"), (Group("warm", 16, requests=200, tokens=8),), 10.0))
@@ -194,13 +198,14 @@ def memory(bench: Bench) -> list[Figure]:
 
 def stalled(bench: Bench) -> list[Figure]:
     """What readers who stop reading do to the others, and to memory."""
+    bench.renew()
     stack = bench.stack()
     readers = 200 if bench.quick else 1000
     target = stack.target("sluice")
     live = Group("live", 16, requests=16, ramp=0.8, tokens=160, rate=PACE)
     plan = Plan(target, (live,), 9.0, measure_from=1.0)
     alone = all_well(run(plan), "live")["delay"]
-    before = stack.memory()
+    before, kernel = stack.memory(), tcp_memory()
     stopping = Group(
         "stalled", readers, requests=readers, ramp=4.0, tokens=1_000_000, size=2000, stop_after=5
     )
@@ -209,7 +214,7 @@ def stalled(bench: Bench) -> list[Figure]:
             raise BenchError(f"{readers} readers were not served: {load.figures}")
         at_rest(stack)
         beside = all_well(run(plan), "live")["delay"]
-        after = stack.memory()
+        after, kernel = stack.memory(), tcp_memory() - kernel
         ended = load.figures["stalled"]["outcomes"]
         load.stop()
         load.results()
@@ -223,8 +228,16 @@ def stalled(bench: Bench) -> list[Figure]:
             for part, kib in grown.items()
             if kib >= 0.05
         ),
+        Figure("TCP buffers of the kernel per stalled reader", kernel / readers / KIB, "KiB"),
         Figure("stalled readers whose answer ended", sum(ended.values()), "readers", at_most(0)),
     ]
+
+
+def tcp_memory() -> int:
+    """Return the bytes that the kernel holds in TCP buffers."""
+    text = Path("/proc/net/sockstat").read_text()
+    line = next(line for line in text.splitlines() if line.startswith("TCP:"))
+    return int(line.split()[-1]) * PAGE
 
 
 def at_rest(stack: Stack, seconds: float = 30.0) -> None:
