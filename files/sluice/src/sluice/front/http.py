@@ -93,6 +93,9 @@ class AnswerParser:
             self.excess = self.excess or bool(data)
             return b""
         if self._rest:
+            if self.head is None and _within_a_line(self._rest, data):
+                self._rest += data
+                return b""
             data = self._rest + data
             self._rest = b""
         if self.head is None:
@@ -233,6 +236,17 @@ def _fields(block: bytes) -> dict[bytes, bytes]:
             raise Nonsense("a field that decides, twice")
         given[name] = value.strip(b" \t")
     return given
+
+
+def _within_a_line(rest: bytes, data: bytes) -> bool:
+    """Whether `data` only makes a line of a head longer: single bytes must not cost a look at all of it."""
+    return (
+        b"\n" not in data
+        and b"\r" not in data
+        and not rest.endswith(b"\r")
+        and len(rest) >= len(_VERSION)
+        and len(rest) + len(data) < MAX_HEAD
+    )
 
 
 def _check_unfinished(data: bytes) -> None:
