@@ -35,6 +35,7 @@ PING_INTERVAL = 10.0
 # What an answer may have on its way to a reader that takes nothing. Together with the proxy's share it
 # bounds what a stalled reader costs; on a cluster's network it is enough for any engine.
 MAX_WINDOW = 65_536
+MAX_SESSION_CREDIT = 1 << 30
 # Handshakes begun by one tick: a relay that has just started must not spend its first second on them.
 AT_ONCE = 16
 
@@ -234,15 +235,7 @@ class Line:
 
     def trusted(self, transport: asyncio.Transport) -> None:
         """The peer is the instance: speak the wire with it. For the door alone."""
-        hello = Hello(
-            version(),
-            Limits(
-                self._config.stream_credit,
-                self._config.max_streams * MAX_WINDOW,
-                self._config.max_streams,
-                self._config.max_body,
-            ),
-        )
+        hello = Hello(version(), _limits(self._config))
         connection = Connection(
             Role.CLIENT, hello, RELAY_FRONT, key=self.instance.key, max_stream_credit=MAX_WINDOW
         )
@@ -448,6 +441,12 @@ class _Door(asyncio.Protocol):
             made.abort()
             self.reason = "certificate"
             logger.warning("whoever answers is not the job", extra={"instance": line.instance.id})
+
+
+def _limits(config: RelayConfig) -> Limits:
+    """Return what a front may send: answers that nobody reads must not use up the connection's credit."""
+    session = min(MAX_SESSION_CREDIT, config.max_streams * MAX_WINDOW)
+    return Limits(min(config.stream_credit, MAX_WINDOW), session, config.max_streams, config.max_body)
 
 
 def _pinned(transport: asyncio.BaseTransport, instance: Instance) -> bool:

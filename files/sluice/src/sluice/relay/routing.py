@@ -19,7 +19,14 @@ logger = logging.getLogger(__name__)
 # How far above its concurrency an instance may be filled before its requests go to the next one: the
 # engine queues the surplus, and a conversation stays where its prefix is cached.
 LOAD_FACTOR = 1.25
-RETRY_AFTER = {"ready": 5.0, "starting": 15.0, "sleeping": 30.0, "failed": 60.0, "unknown": 15.0}
+RETRY_AFTER = {
+    "ready": 5.0,
+    "starting": 15.0,
+    "sleeping": 30.0,
+    "failed": 60.0,
+    "drained": 300.0,
+    "unknown": 15.0,
+}
 LONGEST_RETRY_AFTER = 600.0
 
 _Signature = tuple[int, int, int]
