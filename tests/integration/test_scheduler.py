@@ -321,7 +321,7 @@ def test_a_new_entry_is_served_without_a_gap(site: Site) -> None:
     site.start()
     site.wait()
     (old,) = site.ready()
-    site.apply(concurrency=3)
+    site.apply(context_length=77)
     gaps = []
     deadline = time.monotonic() + 30
     while site.ready() in ([old], []) and time.monotonic() < deadline:

@@ -27,6 +27,7 @@ STANDING = {
     "figures.json": records.Figures,
     "model-entry.json": records.ModelEntry,
     "job-record.json": records.JobRecord,
+    "model-orders.json": records.ModelOrders,
     "routing-table.json": records.RoutingTable,
     "demand-file.json": records.DemandFile,
     "usage-record.json": records.UsageRecord,
@@ -67,6 +68,7 @@ def test_contracts_name_every_golden_example() -> None:
         ("demand-file.json", records.DemandFile),
         ("wire-request.json", records.RequestHead),
         ("model-entry.json", records.ModelEntry),
+        ("model-orders.json", records.ModelOrders),
     ],
 )
 def test_what_comes_from_outside_may_not_carry_unknown_fields(name: str, record: Any) -> None:
@@ -137,10 +139,48 @@ def test_a_model_entry_fills_in_its_defaults() -> None:
     assert (entry.min, entry.max, entry.groups, entry.slurm.gpus) == (0, 1, ("all",), 0)
 
 
-def test_the_digest_changes_with_entry_and_script() -> None:
+@pytest.mark.parametrize(
+    ("change", "rolls"),
+    [
+        ({"max": 2}, False),
+        ({"min": 1}, False),
+        ({"description": "other"}, False),
+        ({"groups": ["staff"]}, False),
+        ({"capabilities": ["chat"]}, False),
+        ({"concurrency": 3}, False),
+        ({"idle_stop": 7}, False),
+        ({"start_timeout": 7}, False),
+        ({"weights": "/other"}, True),
+        ({"context_length": 77}, True),
+        ({"engine": "other"}, True),
+        ({"engine_args": ["--other"]}, True),
+        ({"environment": {"OTHER": "1"}}, True),
+        ({"slurm": {"partition": "other", "time": 1, "cpus": 1, "memory_mb": 1}}, True),
+    ],
+)
+def test_the_digest_changes_with_what_a_job_depends_on(change: dict[str, Any], rolls: bool) -> None:
     entry = records.ModelEntry.parse(golden("model-entry.json"))
-    other = records.ModelEntry.parse(golden("model-entry.json") | {"max": 2})
-    assert len({entry.digest("a"), entry.digest("b"), other.digest("a")}) == 3
+    other = records.ModelEntry.parse(golden("model-entry.json") | change)
+    assert (entry.digest("a") != other.digest("a")) is rolls
+    assert entry.digest("a") != entry.digest("b")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("model", "../m"),
+        ("drained", "yes"),
+        ("restart", -1),
+        ("resumed", 1e12),
+        ("replace", ["other"]),
+        ("replace", ["m-00000001"] * (records.MAX_ORDERED + 1)),
+        ("by", "a\nb"),
+    ],
+)
+def test_orders_are_checked_field_by_field(field: str, value: Any) -> None:
+    with pytest.raises(RecordError) as caught:
+        records.ModelOrders.parse(golden("model-orders.json") | {field: value})
+    assert caught.value.field.startswith(field)
 
 
 DOUBTFUL = [b'{"a": 1, "a": 2}', b'{"a": NaN}', b"[" * 100_000, b"{", b"\xff", b"\x00", b'{"a": "\x00"}']

@@ -241,12 +241,14 @@ async def test_an_instance_that_comes_too_late_is_told_at_once(tmp_path: Path) -
     assert SILENT_WAIT < 60.0
 
 
-async def test_a_model_that_fails_to_start_is_not_waited_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("status", "words"), [("failed", "fails to start"), ("drained", "out of service")])
+async def test_a_model_without_a_prospect_is_not_waited_for(tmp_path: Path, status: str, words: str) -> None:
     relay = FakeRelay(answer_well)
-    relay.models = [asleep(status="failed")]
+    relay.models = [asleep(status=status)]
     async with open_bed(replace(config(tmp_path), queue_wait=30.0), relay) as bed:
-        status, headers, answer = await bed.post(chat())
-        assert (status, answer["error"]["code"]) == (503, "no_instance")
+        code, headers, answer = await bed.post(chat())
+        assert (code, answer["error"]["code"]) == (503, "no_instance")
+        assert words in answer["error"]["message"]
         assert int(headers["Retry-After"]) >= 1
         assert bed.metric("sluice_proxy_refused_total", model="smol", reason="vain") == 1
 

@@ -22,6 +22,7 @@ from sluice.scheduler.policy import (
     Forget,
     Memory,
     Model,
+    Orders,
     Resume,
     Settings,
     Situation,
@@ -65,6 +66,7 @@ def decided(
     held: bool = False,
     now: float = NOW,
     settings: Settings = SETTINGS,
+    orders: Optional[Orders] = None,
 ) -> Decision:
     """Decide for model m alone."""
     situation = Situation(
@@ -74,6 +76,7 @@ def decided(
         memory={"m": memory or Memory(digest="d1")},
         held=frozenset({"m"} if held else ()),
         known=known,
+        orders={} if orders is None else {"m": orders},
     )
     return decide(situation, settings, now)
 
@@ -331,3 +334,128 @@ def test_the_site_limit_bounds_all_models_together() -> None:
 
 def test_a_clock_that_jumped_back_does_not_wake_or_end_anything() -> None:
     assert decided([ready()], demand=Demand(0, 0, NOW + 10_000)).memory["m"].last == NOW
+
+
+# --- orders, and rolling replacement -----------------------------------------------------------------------
+
+DRAINED = Orders(drained=True)
+
+
+def test_a_drained_model_is_emptied_and_nothing_is_started() -> None:
+    model = replace(MODEL, min=2)
+    everything = [ready(1), instance(2), starting(3), ready(4, sick=True)]
+    decision = decided(everything, model=model, orders=DRAINED, demand=Demand(9, 9, NOW))
+    assert set(decision.actions) == {
+        Drain("m-00000001", "by admin"),
+        Cancel("m-00000002", "by admin"),
+        Cancel("m-00000003", "by admin"),
+        Cancel("m-00000004", "by admin"),
+    }
+    assert decision.wanted == {"m": 0}
+    assert decided([], model=model, orders=DRAINED, demand=Demand(0, 9, NOW)).actions == ()
+
+
+def test_a_drained_model_answers_what_runs_before_it_is_cancelled() -> None:
+    leaving = ready(draining_since=NOW - 100, drain_reason="by admin")
+    assert decided([leaving], orders=DRAINED, demand=Demand(1, 0, NOW)).actions == ()
+    assert decided([leaving], orders=DRAINED).actions == (Cancel("m-00000001", "by admin"),)
+
+
+def test_draining_again_changes_nothing() -> None:
+    leaving = ready(draining_since=NOW - 1, drain_reason="by admin")
+    assert decided([leaving], orders=DRAINED, demand=Demand(1, 0, NOW)).actions == ()
+
+
+def test_a_drained_model_whose_entry_cannot_be_read_is_drained_all_the_same() -> None:
+    assert decided([ready(1)], held=True, orders=DRAINED).actions == (Drain("m-00000001", "by admin"),)
+
+
+def test_while_the_queue_is_unknown_an_order_waits() -> None:
+    assert decided([ready(1)], known=False, orders=DRAINED).actions == ()
+
+
+def test_a_resumed_model_takes_back_what_still_drains() -> None:
+    leaving = ready(draining_since=NOW - 1, drain_reason="by admin")
+    resumed = Orders(given=NOW - 1)
+    assert decided([leaving], model=replace(MODEL, min=1), orders=resumed).actions == (Resume("m-00000001"),)
+
+
+def test_an_order_after_a_failure_lets_the_model_start_afresh_once() -> None:
+    memory = Memory(digest="d1", failures=9, retry_at=NOW + 500, message="broken")
+    model, orders = replace(MODEL, min=1), Orders(given=NOW - 1)
+    decision = decided(model=model, memory=memory, orders=orders)
+    assert decision.actions == (Submit("m"),)
+    broken = replace(memory, ordered=NOW - 1)
+    assert decided(model=model, memory=broken, orders=orders).actions == ()
+
+
+def test_a_restart_replaces_one_instance_at_a_time() -> None:
+    model, orders = replace(MODEL, min=3, max=5), Orders(restart=NOW)
+    olds = [ready(1), ready(2), ready(3)]
+    assert decided(olds, model=model, orders=orders).actions == (Submit("m"),)
+    coming = starting(4, created=NOW + 1)
+    assert decided([*olds, coming], model=model, orders=orders).actions == ()
+    new = ready(4, created=NOW + 1)
+    decision = decided([*olds, new], model=model, orders=orders)
+    assert decision.actions == (Submit("m"), Drain("m-00000001", "replaced"))
+
+
+def test_a_restart_of_one_instance_leaves_the_others() -> None:
+    model, orders = replace(MODEL, min=2), Orders(replace=frozenset({"m-00000002"}))
+    both = [ready(1), ready(2)]
+    assert decided(both, model=model, orders=orders).actions == (Submit("m"),)
+    assert decided([*both, ready(3)], model=model, orders=orders).actions == (
+        Drain("m-00000002", "replaced"),
+    )
+    assert decided([ready(1), ready(3)], model=model, orders=orders).actions == ()
+
+
+def test_a_restart_leaves_a_job_in_the_queue_its_place() -> None:
+    assert decided([instance()], model=replace(MODEL, min=1), orders=Orders(restart=NOW)).actions == ()
+
+
+def test_instances_whose_time_ends_together_are_replaced_together() -> None:
+    model, memory = replace(MODEL, min=2, max=4), Memory(digest="d1", load_time=100)
+    ending = {"started": NOW - 5000, "ends": NOW + 200}
+    both = [ready(1, **ending), ready(2, **ending)]
+    assert decided(both, model=model, memory=memory).actions == (Submit("m"), Submit("m"))
+
+
+def test_demand_that_grows_during_a_rollout_is_met_besides() -> None:
+    model = replace(MODEL, min=2, max=6, digest="d2")
+    grown = decided([ready(1), ready(2)], model=model, demand=Demand(16, 0, NOW))
+    assert grown.actions == (Submit("m"),) * 3
+
+
+def test_a_rollout_that_fails_leaves_the_old_instances() -> None:
+    model = replace(MODEL, min=1, max=1, digest="d2")
+    memory, now = Memory(digest="d2"), NOW
+    for _ in range(8):
+        died = starting(2, "d2", job_state="FAILED")
+        decision = decided([ready(1), died], model=model, memory=memory, now=now)
+        assert decision.actions == (Forget("m-00000002"),)
+        memory = decision.memory["m"]
+        now = memory.retry_at - 1
+        assert decided([ready(1)], model=model, memory=memory, now=now).actions == ()
+        now += 1
+    assert failed(memory, SETTINGS)
+    assert decided([ready(1)], model=replace(MODEL, min=1), memory=memory, now=now).actions == ()
+
+
+def test_a_successor_that_dies_gives_the_draining_one_back() -> None:
+    model = replace(MODEL, min=1, max=1, digest="d2")
+    old = ready(1, draining_since=NOW - 3, drain_reason="replaced")
+    died = ready(2, "d2", ready_at=NOW - 5, job_state="FAILED")
+    decision = decided([old, died], model=model, memory=Memory(digest="d2"))
+    assert decision.actions == (Forget("m-00000002"), Resume("m-00000001"))
+
+
+def test_after_a_failure_a_successor_must_stay_up_before_the_old_one_goes() -> None:
+    model = replace(MODEL, min=1, max=1, digest="d2")
+    memory = Memory(digest="d2", failures=1, failed_at=NOW - 100)
+    young = ready(2, "d2", ready_at=NOW - 59)
+    assert decided([ready(1), young], model=model, memory=memory).actions == ()
+    proven = ready(2, "d2", ready_at=NOW - 60)
+    assert decided([ready(1), proven], model=model, memory=memory).actions == (
+        Drain("m-00000001", "replaced"),
+    )

@@ -30,6 +30,7 @@ from sluice.scheduler.policy import (
     Forget,
     Memory,
     Model,
+    Orders,
     Settings,
     Situation,
     Submit,
@@ -56,6 +57,18 @@ class World:
     memory: dict[str, Memory] = field(default_factory=dict)
     submitted: int = 0
     arrives: dict[str, float] = field(default_factory=dict)
+    orders: Orders = field(default_factory=Orders)
+
+    def order(self, order: str) -> None:
+        """Give an administrator's order."""
+        if order == "drain":
+            self.orders = replace(self.orders, drained=True)
+        elif order == "resume":
+            self.orders = replace(self.orders, drained=False, given=self.now)
+        elif order == "restart":
+            self.orders = replace(self.orders, restart=self.now, given=self.now)
+        elif order == "restart one":
+            self.orders = replace(self.orders, replace=frozenset(list(self.instances)[:1]))
 
     def alive(self) -> list[QueueJob]:
         """Return the jobs that have not ended."""
@@ -160,6 +173,7 @@ steps = st.fixed_dictionaries(
         "sbatch": st.sampled_from(["ok", "ok", "ok", "lost", "refused"]),
         "asked": st.integers(0, 12),
         "digest": st.sampled_from(["", "", "", "d1", "d2", "d3"]),
+        "order": st.sampled_from(["", "", "", "", "drain", "resume", "restart", "restart one"]),
         "changes": st.lists(changes, min_size=4, max_size=4),
     }
 )
@@ -185,10 +199,12 @@ def check(world: World, decision: Decision, known: bool, before: dict[str, Insta
         for one in before.values()
         if one.draining_since is None
         and one.digest == world.model.digest
+        and one.id not in world.orders.replace
+        and (one.started is None or one.created >= world.orders.restart)
         and phase(one) in (Phase.SUBMITTING, Phase.PENDING, Phase.STARTING, Phase.READY)
     ]
     assert submissions <= max(0, decision.wanted["m"] - len(usable)), "two submissions for one need"
-    assert decision.wanted["m"] <= world.model.max
+    assert decision.wanted["m"] <= (0 if world.orders.drained else world.model.max)
     alive = world.alive()
     assert len(alive) <= world.model.max + 1
     assert len(world.instances) <= SETTINGS.max_instances
@@ -204,6 +220,7 @@ def test_no_history_brings_duplicates_orphans_or_more_than_max(model: Model, his
         world.now += step["seconds"]
         if step["digest"]:
             world.model = replace(world.model, digest=step["digest"])
+        world.order(step["order"])
         for name, change in zip(list(world.jobs), step["changes"]):
             world.progress(name, change)
         # An answer that is empty though Slurm has jobs: it counts as an answer, and must not be believed.
@@ -214,7 +231,14 @@ def test_no_history_brings_duplicates_orphans_or_more_than_max(model: Model, his
         before = dict(world.instances)
         demand = {"m": Demand(step["asked"], 0, world.now if step["asked"] else 0.0)}
         known = visible is not None
-        situation = Situation({"m": world.model}, tuple(before.values()), demand, world.memory, known=known)
+        situation = Situation(
+            {"m": world.model},
+            tuple(before.values()),
+            demand,
+            world.memory,
+            known=known,
+            orders={"m": world.orders},
+        )
         decision = decide(situation, SETTINGS, world.now)
         world.act(decision, step["sbatch"])
         check(world, decision, known, before)

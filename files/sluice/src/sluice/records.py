@@ -47,11 +47,12 @@ CERTIFICATE = re.compile(
     r"-----BEGIN CERTIFICATE-----\n(?:[A-Za-z0-9+/=]{1,76}\n){1,60}-----END CERTIFICATE-----\n"
 )
 HEX64 = re.compile(r"[0-9a-f]{64}")
+ADMIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}")
 PORTS = re.compile(r"([0-9]{4,5})-([0-9]{4,5})")
 
 CAPABILITIES = ("chat", "completions")
 CLASSES = ("interactive", "api", "batch")
-STATUSES = ("ready", "starting", "sleeping", "failed", "unknown")
+STATUSES = ("ready", "starting", "sleeping", "failed", "drained", "unknown")
 INSTANCE_STATES = ("ready", "draining")
 CONTENT_TYPES = ("application/json", "text/event-stream", "text/plain")
 GO_AWAY_CODES = ("shutdown", "age", "protocol", "closed")
@@ -64,6 +65,7 @@ MAX_COUNT = 1_000_000
 MAX_TIME = 1e11
 
 
+_ADMIN_OR_NONE = re.compile(f"(?:{ADMIN.pattern})?")
 _INSTANCE_OR_NONE = re.compile(f"(?:{INSTANCE_ID.pattern})?")
 
 
@@ -266,6 +268,22 @@ class SlurmRequest:
         return request
 
 
+# Fields that say how a model is offered and how many instances it has. They take effect while its jobs run;
+# where a script uses one (concurrency, in the bundled engines), the script carries the change.
+SERVICE_FIELDS = frozenset(
+    (
+        "capabilities",
+        "concurrency",
+        "description",
+        "groups",
+        "idle_stop",
+        "max",
+        "min",
+        "start_timeout",
+    )
+)
+
+
 @dataclass(frozen=True)
 class ModelEntry:
     """One model as the inventory describes it. `idle_stop` and `start_timeout` in seconds."""
@@ -318,8 +336,9 @@ class ModelEntry:
         return _dump(self, version=True)
 
     def digest(self, script: str) -> str:
-        """Return the SHA-256 (hex) of this entry and its rendered sbatch script."""
-        canonical = json.dumps(self.dump(), sort_keys=True, separators=(",", ":"))
+        """Return the SHA-256 (hex) of what a job depends on: the script, the entry less SERVICE_FIELDS."""
+        fields = {name: value for name, value in self.dump().items() if name not in SERVICE_FIELDS}
+        canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode() + b"\0" + script.encode()).hexdigest()
 
 
@@ -339,6 +358,50 @@ def _environment(fields: Fields) -> dict[str, str]:
             raise fields.fail("environment", f"{name} must be a printable string")
         environment[name] = value
     return environment
+
+
+# --- Orders --------------------------------------------------------------------------------------------
+
+MAX_ORDERED = 1000
+
+
+@dataclass(frozen=True)
+class ModelOrders:
+    """What the cluster's administrators ordered of one model, by `sluice models drain | resume | restart`.
+
+    Times in seconds since the epoch. `drained`: out of service since then, None when in service; `resumed`:
+    when it was last put back. `restart`: instances submitted before that time are to be replaced;
+    `replace` names single ones. `by` is who gave the last order, for people.
+    """
+
+    model: str
+    drained: Optional[float] = None
+    resumed: Optional[float] = None
+    restart: Optional[float] = None
+    replace: tuple[str, ...] = ()
+    by: str = ""
+
+    @classmethod
+    def parse(cls, obj: object) -> ModelOrders:
+        """Read an orders file; unknown fields are refused."""
+        fields = Fields(obj)
+        fields.version()
+        orders = cls(
+            model=fields.text("model", MODEL_NAME),
+            drained=fields.optional_number("drained", 0, MAX_TIME),
+            resumed=fields.optional_number("resumed", 0, MAX_TIME),
+            restart=fields.optional_number("restart", 0, MAX_TIME),
+            replace=fields.texts("replace", INSTANCE_ID, []),
+            by=fields.text("by", _ADMIN_OR_NONE, ""),
+        )
+        fields.done()
+        if len(orders.replace) > MAX_ORDERED:
+            raise fields.fail("replace", f"has more than {MAX_ORDERED} items")
+        return orders
+
+    def dump(self) -> dict[str, Any]:
+        """Return the document."""
+        return _dump(self, version=True)
 
 
 # --- Job record and routing table ----------------------------------------------------------------------

@@ -26,6 +26,7 @@ SILENT_WAIT = 50.0
 MIN_RETRY, MAX_RETRY = 1.0, 600.0
 
 # With these nothing of the request has been worked on, and an instance may come free.
+HOPELESS = frozenset({"failed", "drained"})
 WAITING_HELPS = frozenset({"no_instance", "overloaded"})
 
 Tell = Callable[[int, float | None], Awaitable[None]]
@@ -215,10 +216,11 @@ class WaitingRoom:
         hopeful = [cluster for cluster in routes if cluster.up or cluster.returning]
         if not hopeful:
             return routes[0].unreachable()
-        for cluster in hopeful:
-            status = cluster.models[model]
-            if status.status != "failed" or status.starting or status.ready:
-                return None
+        found = [cluster.models[model] for cluster in hopeful]
+        if any(one.status not in HOPELESS or one.starting or one.ready for one in found):
+            return None
+        if any(one.status == "drained" for one in found):
+            return SluiceError("no_instance", "The model's administrators have taken it out of service.")
         return SluiceError("no_instance", "The model fails to start; its administrators can see why.")
 
     def _check_worth(self, turn: Turn) -> None:

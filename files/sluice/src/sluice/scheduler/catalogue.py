@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Optional
 
 from sluice.errors import RecordError
-from sluice.records import MODEL_NAME, ModelEntry, decode_json
+from sluice.records import MODEL_NAME, ModelEntry, ModelOrders, decode_json
+from sluice.scheduler import orders
 from sluice.scheduler.policy import Model
 
 # Entry and script are two files: a pair of which one was renamed into place this recently may be half new.
@@ -41,10 +42,15 @@ class Listed:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """`listed` by name; `held` names those that exist but cannot be used now, with the reason."""
+    """`listed` by name; `held` names those that exist but cannot be used now, with the reason.
+
+    `orders` holds what administrators ordered of either. Orders that cannot be read hold their model: they
+    may say that it must not run.
+    """
 
     listed: dict[str, Listed] = field(default_factory=dict)
     held: dict[str, str] = field(default_factory=dict)
+    orders: dict[str, ModelOrders] = field(default_factory=dict)
 
 
 def read_catalogue(directory: str, now: float) -> Catalogue:
@@ -63,7 +69,19 @@ def read_catalogue(directory: str, now: float) -> Catalogue:
                 catalogue.held[name] = WRITING
             else:
                 catalogue.listed[name] = listed
+        _add_orders(catalogue, directory, name)
     return catalogue
+
+
+def _add_orders(catalogue: Catalogue, directory: str, name: str) -> None:
+    try:
+        found = orders.read(directory, name)
+    except (OSError, RecordError) as error:
+        catalogue.listed.pop(name, None)
+        catalogue.held[name] = f"orders refused: {error}"
+    else:
+        if found is not None:
+            catalogue.orders[name] = found
 
 
 def read_model(directory: Path, name: str, now: Optional[float] = None) -> Optional[Listed]:

@@ -78,7 +78,8 @@ class Instance:
     `record` is the accepted job record of the current run; `stale_record` the fingerprint of the last run's.
     `failures` counts failed probes in a row since `failing_since`, enough of which make it `sick`;
     `absent` the successful squeue answers in a row that did not name the job; `invalid` says whether
-    scontrol called its id invalid this time.
+    scontrol called its id invalid this time. `concurrency` is what its front was told to bear, 0 where an
+    adopted job does not say it.
     """
 
     id: str
@@ -106,6 +107,7 @@ class Instance:
     drain_reason: str = ""
     cancelled_at: Optional[float] = None
     cancel_reason: str = ""
+    concurrency: int = 0
 
     @property
     def name(self) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import binascii
 import errno
 import os
+import re
 import shutil
 import ssl
 import stat
@@ -24,6 +25,11 @@ from sluice.scheduler.instance import Instance
 RECORD = "record.json"
 KEEP_DIRECTORIES = 86_400.0
 MOST_CLEANED = 50
+OUTPUT = "output"
+MAX_OUTPUT_BYTES = 16 * 1024
+MOST_LINES = 20
+LONGEST_LINE = 300
+UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\ufffd]")
 
 
 class JobDirectories:
@@ -66,6 +72,32 @@ class JobDirectories:
         except OSError:
             # It is recognised as old anyway; removing it only spares reading it again.
             return
+
+    def first_lines(self, instance: Instance) -> tuple[str, ...]:
+        """Return the last lines that an instance's job wrote, if it never was ready: () otherwise.
+
+        Before readiness no prompt has reached the engine, so none can stand there. A job that was requeued
+        adds to the output of its earlier run, which may have served: its lines are nobody's to read.
+        """
+        if instance.ready_at is not None or instance.stale_record:
+            return ()
+        try:
+            descriptor = os.open(self.path(instance.id) / OUTPUT, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            return ()
+        with os.fdopen(descriptor, "rb") as stream:
+            try:
+                status = os.fstat(descriptor)
+                if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+                    return ()
+                stream.seek(max(0, status.st_size - MAX_OUTPUT_BYTES))
+                raw = stream.read(MAX_OUTPUT_BYTES)
+            except OSError:
+                return ()
+        lines = [
+            UNPRINTABLE.sub("?", line.expandtabs(4)) for line in raw.decode("utf-8", "replace").split("\n")
+        ]
+        return tuple(line[:LONGEST_LINE] for line in lines if line.strip())[-MOST_LINES:]
 
     def clean(self, keep: Container[str], now: float) -> int:
         """Remove directories of instances that are not in `keep` and lay still for a day; return how many."""

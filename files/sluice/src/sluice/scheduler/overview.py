@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from dataclasses import dataclass
 from typing import Any, Optional
 
 from sluice.errors import RecordError, SluiceError
 from sluice.records import Figures, RoutingTable, read_json
+from sluice.scheduler import orders, policy
 from sluice.scheduler.catalogue import Catalogue, read_catalogue
 from sluice.scheduler.config import SchedulerConfig
 from sluice.scheduler.demand import read_demand
@@ -48,6 +50,7 @@ class Overview:
         """Return one model: its entry's numbers, its status, its demand and its instances."""
         listed = self.catalogue.listed.get(name)
         routed = self.table.models.get(name) if self.table else None
+        ordered = self.catalogue.orders.get(name)
         demand = self.demand.get(name, Demand())
         memory = self.state.memory.get(name, Memory())
         mine = [self.instance(one) for one in self._instances(name)]
@@ -63,6 +66,9 @@ class Overview:
             "failures": memory.failures,
             "problem": self.catalogue.held.get(name) or memory.message,
             "load_time": memory.load_time,
+            "orders": None if ordered is None else ordered.dump(),
+            "rollout": self.rollout(name),
+            "failed_start": self.failed_start(name),
             "instances": mine,
         }
 
@@ -82,6 +88,34 @@ class Overview:
             "ends": instance.ends,
             "digest": instance.digest,
         }
+
+    def rollout(self, name: str) -> Optional[dict[str, Any]]:
+        """Return how far the replacement of a model's instances is, None when nothing is being replaced.
+
+        `state` is `failed` while the successors of instances that still serve fail to start, else `rolling`.
+        """
+        listed = self.catalogue.listed.get(name)
+        if listed is None or self.drained(name):
+            return None
+        ordered = self.catalogue.orders.get(name)
+        wanted = policy.Orders() if ordered is None else orders.for_policy(ordered)
+        mine = [one for one in self._instances(name) if one.cancelled_at is None]
+        old = [one for one in mine if _replaced(one, listed.digest, wanted)]
+        if not old:
+            return None
+        failing = self.state.memory.get(name, Memory()).failures > 0
+        ready = sum(routable(one) for one in mine if one not in old)
+        return {"state": "failed" if failing else "rolling", "old": len(old), "new": ready}
+
+    def failed_start(self, name: str) -> Optional[dict[str, Any]]:
+        """Return the last failed start, with what its job wrote before it was ready; None if none counts."""
+        found = self.state.failed_starts.get(name)
+        return None if found is None else {**dataclasses.asdict(found), "lines": list(found.lines)}
+
+    def drained(self, name: str) -> bool:
+        """Whether an administrator took the model out of service."""
+        found = self.catalogue.orders.get(name)
+        return found is not None and found.drained is not None
 
     def serves(self, name: str) -> bool:
         """Whether an instance of the model's present digest takes requests, by the routing table."""
@@ -112,6 +146,12 @@ class Overview:
     def _instances(self, name: str) -> list[Instance]:
         found = [one for one in self.state.instances.values() if one.model == name]
         return sorted(found, key=lambda one: (one.created, one.id))
+
+
+def _replaced(instance: Instance, digest: str, ordered: policy.Orders) -> bool:
+    """Whether the instance is one of an earlier definition, or one that a restart is to replace."""
+    restarted = instance.started is not None and instance.created < ordered.restart
+    return instance.digest not in ("", digest) or instance.id in ordered.replace or restarted
 
 
 def look(settings: SchedulerConfig) -> Overview:

@@ -10,6 +10,10 @@ It knows no sockets, clocks or processes. In short, for each model:
 - A new digest, or a wall time about to end, brings a successor first; the old instance is drained when the
   new one is ready. While something is being replaced, drained or ended, one instance beyond `max` may exist.
   If the cluster has no room for it, it waits in Slurm's queue and the old instance goes on.
+- A new definition, and a restart, replace serving instances one at a time. Until its successors have proven
+  good the old ones stay, and one that already drains is taken back: a rollout that fails backs out.
+- A model that an administrator drained has no instances: what serves is drained, the rest cancelled, and
+  nothing is started until it is resumed.
 - A draining instance is cancelled when its model has no running requests, or after `drain_timeout`.
 - While the queue is unknown nothing is submitted, drained, cancelled or forgotten.
 """
@@ -38,6 +42,7 @@ MOST_AT_ONCE = 8
 IDLE = "idle"
 REMOVED = "removed"
 REPLACED = "replaced"
+ORDERED = "by admin"
 
 
 @dataclass(frozen=True)
@@ -63,12 +68,28 @@ class Demand:
 
 
 @dataclass(frozen=True)
+class Orders:
+    """What an administrator ordered of one model.
+
+    `drained`: it is to have no instances. Instances that began to run and were submitted before the time
+    `restart` are to be replaced, and those that `replace` names. `given` is the time of the last order after
+    which a failed model is to be tried again.
+    """
+
+    drained: bool = False
+    restart: float = 0.0
+    replace: frozenset[str] = frozenset()
+    given: float = 0.0
+
+
+@dataclass(frozen=True)
 class Memory:
     """What is remembered of a model between ticks.
 
     `level` is the number of instances that demand last called for, at the time `level_at`; `last` the time
     of the last request; `failures` failed starts in a row, the last at `failed_at`; no submission before
-    `retry_at`; `load_time` seconds from the job's start to ready (None until measured).
+    `retry_at`; `load_time` seconds from the job's start to ready (None until measured);
+    `ordered` the time of the last order that was followed.
     """
 
     digest: str = ""
@@ -80,6 +101,7 @@ class Memory:
     retry_at: float = 0.0
     message: str = ""
     load_time: Optional[float] = None
+    ordered: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -136,8 +158,8 @@ Action = Union[Submit, Drain, Resume, Cancel, Forget]
 class Situation:
     """All that a decision rests on.
 
-    `held` names models whose entry exists but cannot be used now: they keep what they have. `known` says
-    whether squeue answered in this tick.
+    `held` names models whose entry exists but cannot be used now: they keep what they have. `orders` are the
+    administrators'. `known` says whether squeue answered in this tick.
     """
 
     models: Mapping[str, Model]
@@ -146,6 +168,7 @@ class Situation:
     memory: Mapping[str, Memory] = field(default_factory=dict)
     held: frozenset[str] = frozenset()
     known: bool = True
+    orders: Mapping[str, Orders] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -218,6 +241,7 @@ class _Plan:
         self.model = situation.models.get(name)
         self.held = name in situation.held
         self.demand = situation.demand.get(name, Demand())
+        self.orders = situation.orders.get(name, Orders())
         self.memory = situation.memory.get(name, Memory())
         self.settings = settings
         self.now = now
@@ -233,9 +257,10 @@ class _Plan:
     def follow_up(self) -> None:
         """Forget what is gone, and count failures and successes."""
         if self.model is not None and self.model.digest != self.memory.digest:
-            self.memory = replace(
-                self.memory, digest=self.model.digest, failures=0, retry_at=0.0, message="", failed_at=0.0
-            )
+            self.start_afresh()
+        if self.orders.given > self.memory.ordered:
+            self.start_afresh()
+            self.memory = replace(self.memory, ordered=self.orders.given)
         problems = []
         for instance in self.lost:
             self.actions.append(Forget(instance.id))
@@ -246,6 +271,11 @@ class _Plan:
             self.fail(problems[0])
         elif any(self.steady(instance) for instance in self.present):
             self.memory = replace(self.memory, failures=0, retry_at=0.0, message="")
+
+    def start_afresh(self) -> None:
+        """Forget earlier failures: the definition changed, or an administrator says so."""
+        digest = self.memory.digest if self.model is None else self.model.digest
+        self.memory = replace(self.memory, digest=digest, failures=0, retry_at=0.0, message="", failed_at=0.0)
 
     def steady(self, instance: Instance) -> bool:
         """Whether the instance has been ready for long enough to prove the model good again."""
@@ -272,7 +302,8 @@ class _Plan:
         floor = 1 if last > 0 and self.now - last < self.model.idle_stop else 0
         # Level 1 is kept by `last` alone; otherwise a single request would hold an instance twice as long.
         keep = memory.level if memory.level > 1 else level
-        self.wanted = min(self.model.max, max(self.model.min, floor, keep))
+        if not self.orders.drained:
+            self.wanted = min(self.model.max, max(self.model.min, floor, keep))
         self.memory = replace(memory, last=last)
 
     # --- actions -------------------------------------------------------------------------------------
@@ -280,10 +311,12 @@ class _Plan:
     def act(self) -> None:
         """Add the actions for what is present and what is missing."""
         self.end_again()
-        if self.held:
+        if self.orders.drained and (self.held or self.model is not None):
+            self.clear(ORDERED)
+        elif self.held:
             return
-        if self.model is None:
-            self.remove()
+        elif self.model is None:
+            self.clear(REMOVED)
         else:
             self.give_up(self.model)
             self.scale(self.model)
@@ -313,12 +346,12 @@ class _Plan:
             if since is not None and self.now - since >= CANCEL_AGAIN:
                 self.cancel(instance, instance.cancel_reason)
 
-    def remove(self) -> None:
-        """The entry is gone: end what serves nobody, drain the rest."""
+    def clear(self, reason: str) -> None:
+        """The model is to have no instances: end what serves nobody, drain the rest."""
         for instance in self.phases(Phase.SUBMITTING, Phase.PENDING, Phase.STARTING, Phase.SICK):
-            self.cancel(instance, REMOVED)
+            self.cancel(instance, reason)
         for instance in self.phases(Phase.READY):
-            self.actions.append(Drain(instance.id, REMOVED))
+            self.actions.append(Drain(instance.id, reason))
 
     def give_up(self, model: Model) -> None:
         """End instances that do not come up, or that stopped answering."""
@@ -345,16 +378,26 @@ class _Plan:
         fresh = [instance for instance in usable if instance not in old]
         missing = self.wanted - len(fresh)
         missing -= self.resume(model, missing)
-        for _ in range(self.allowed(model, old, missing)):
+        for _ in range(self.allowed(model, old, fresh, missing)):
             self.actions.append(Submit(model.name))
+        self.back_out(model, old, fresh)
         self.retire(old, fresh)
         if missing < 0:
             self.shrink(fresh, -missing)
 
     def outdated(self, instance: Instance, model: Model) -> bool:
-        """Whether the instance is to be replaced: another digest, or its wall time is about to end."""
-        if instance.digest not in ("", model.digest):
+        """Whether the instance is to be replaced: by another definition, an order, or the end of its time."""
+        return self.superseded(instance, model) or self.expiring(instance)
+
+    def superseded(self, instance: Instance, model: Model) -> bool:
+        """Whether the instance has another digest than the model, or an order replaces it."""
+        if instance.digest not in ("", model.digest) or instance.id in self.orders.replace:
             return True
+        # One that waits in the queue will start afresh anyway.
+        return instance.started is not None and instance.created < self.orders.restart
+
+    def expiring(self, instance: Instance) -> bool:
+        """Whether the instance's wall time is about to end."""
         if instance.ends is None or instance.started is None or instance.ready_at is None:
             return False
         load = self.memory.load_time
@@ -363,12 +406,12 @@ class _Plan:
         return self.now >= instance.ends - min(lead, (instance.ends - instance.started) / 2)
 
     def resume(self, model: Model, missing: int) -> int:
-        """Take back instances that drain because they were idle; return how many."""
+        """Take back instances that drain because they were idle or ordered to; return how many."""
         taken = 0
         for instance in self.present:
             usable = (
                 instance.draining_since is not None
-                and instance.drain_reason == IDLE
+                and instance.drain_reason in (IDLE, ORDERED)
                 and phase(instance) is Phase.READY
                 and not self.outdated(instance, model)
             )
@@ -378,12 +421,33 @@ class _Plan:
                 taken += 1
         return taken
 
-    def allowed(self, model: Model, old: Sequence[Instance], missing: int) -> int:
+    def back_out(self, model: Model, old: Sequence[Instance], fresh: Sequence[Instance]) -> None:
+        """Take back instances that drain for successors which failed, as many as are lacking."""
+        if not self.memory.failures:
+            return
+        serving = sum(phase(instance) is Phase.READY for instance in (*old, *fresh))
+        for instance in self.present:
+            returns = (
+                instance.draining_since is not None
+                and instance.drain_reason == REPLACED
+                and phase(instance) is Phase.READY
+                and not self.expiring(instance)
+            )
+            if returns and serving < self.wanted:
+                self.actions.append(Resume(instance.id))
+                self.cancelled.add(instance.id)
+                serving += 1
+
+    def allowed(self, model: Model, old: Sequence[Instance], fresh: Sequence[Instance], missing: int) -> int:
         """Return how many of the missing instances may be submitted now."""
         if missing <= 0 or self.now < self.memory.retry_at:
             return 0
         leaving = bool(old) or any(self.leaving(instance) for instance in self.present)
         most = min(model.max + leaving - len(self.present), self.room, missing, MOST_AT_ONCE)
+        rolling = sum(phase(one) is Phase.READY and not self.expiring(one) for one in old)
+        if rolling:
+            coming = any(phase(one) is not Phase.READY for one in fresh)
+            most = min(most, max(0, missing - rolling) + (not coming))
         if self.memory.failures:
             unproven = self.phases(Phase.SUBMITTING, Phase.PENDING, Phase.STARTING)
             most = min(most, 1 - len([one for one in unproven if one not in old]))
@@ -404,9 +468,13 @@ class _Plan:
             if instance not in serving:
                 self.cancel(instance, REPLACED)
         ready = sum(phase(instance) is Phase.READY for instance in fresh)
-        spare = ready + len(serving) - self.wanted
-        for instance in serving[: max(0, spare)]:
-            self.actions.append(Drain(instance.id, REPLACED))
+        left = len(serving)
+        for instance in sorted(serving, key=lambda instance: not self.expiring(instance)):
+            # After a failure a successor must first stay up: it may be as bad as the one before.
+            proven = ready if self.expiring(instance) or not self.memory.failures else 0
+            if proven + left > self.wanted:
+                self.actions.append(Drain(instance.id, REPLACED))
+                left -= 1
 
     def shrink(self, fresh: Sequence[Instance], surplus: int) -> None:
         """End instances beyond what is wanted: first those not yet ready, then the newest."""

@@ -16,11 +16,15 @@ COMING = (Phase.SUBMITTING, Phase.PENDING, Phase.STARTING)
 
 @dataclass(frozen=True)
 class Outlook:
-    """What else the table says of a model: `wanted` instances, whether it `failed`, its `memory`."""
+    """What else the table says of a model: `wanted` instances, whether it `failed`, its `memory`.
+
+    `drained` says that an administrator took it out of service.
+    """
 
     wanted: int
     failed: bool
     memory: Memory
+    drained: bool = False
 
 
 def routed_models(
@@ -54,15 +58,27 @@ def _routed(
         capabilities=entry.capabilities,
         groups=entry.groups,
         description=entry.description,
-        concurrency=entry.concurrency,
+        concurrency=_concurrency(entry, instances),
         starting=len(coming),
         instances=routed,
     )
 
 
+def _concurrency(entry: ModelEntry, instances: Iterable[Instance]) -> int:
+    """Return how much relays may send to each instance.
+
+    A front refuses what goes beyond twice the figure that its job was started with, so a raised one must not
+    count in full until the instances of the old one are gone.
+    """
+    borne = [one.concurrency * 3 // 2 for one in instances if routable(one) and one.concurrency]
+    return min([entry.concurrency, *(max(1, most) for most in borne)])
+
+
 def _status(ready: bool, coming: bool, outlook: Outlook, known: bool) -> str:
     if ready:
         return "ready"
+    if outlook.drained:
+        return "drained"
     if not known:
         return "unknown"
     if outlook.failed:

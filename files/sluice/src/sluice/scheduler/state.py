@@ -43,6 +43,16 @@ class Ended:
 
 
 @dataclass(frozen=True)
+class FailedStart:
+    """The last start of a model that failed: what its job wrote before it was ready, oldest line first."""
+
+    instance: str
+    job_id: str
+    digest: str
+    lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class State:
     """All that outlives a process.
 
@@ -55,6 +65,7 @@ class State:
     memory: dict[str, Memory] = field(default_factory=dict)
     entries: dict[str, dict[str, Any]] = field(default_factory=dict)
     ended: dict[str, Ended] = field(default_factory=dict)
+    failed_starts: dict[str, FailedStart] = field(default_factory=dict)
     lease: Lease = field(default_factory=Lease)
     generation: int = 0
     queue_failures: int = 0

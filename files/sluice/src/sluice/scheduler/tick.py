@@ -27,7 +27,7 @@ from sluice.records import (
     read_json,
     write_json,
 )
-from sluice.scheduler import figures, lease, policy, routing
+from sluice.scheduler import figures, lease, orders, policy, routing
 from sluice.scheduler.catalogue import WRITING, Catalogue, Listed, read_catalogue
 from sluice.scheduler.config import SchedulerConfig
 from sluice.scheduler.demand import read_demand
@@ -48,7 +48,7 @@ from sluice.scheduler.instance import (
 from sluice.scheduler.instance import QueueJob as Job
 from sluice.scheduler.jobs import JobDirectories
 from sluice.scheduler.slurm import JOB_PREFIX, Known, Slurm, Submission, Unknown
-from sluice.scheduler.state import REMEMBER_ENDED, Ended, State, StateFile
+from sluice.scheduler.state import REMEMBER_ENDED, Ended, FailedStart, State, StateFile
 
 log = logging.getLogger(__name__)
 
@@ -280,6 +280,7 @@ class Scheduler:
             memory=self.state.memory,
             held=frozenset(seen_now.catalogue.held),
             known=seen_now.known,
+            orders={name: orders.for_policy(one) for name, one in seen_now.catalogue.orders.items()},
         )
         return policy.decide(situation, self._settings(), self.clock())
 
@@ -295,6 +296,7 @@ class Scheduler:
         """Write down everything that was decided, before anything is done about it."""
         now = self.clock()
         instances, ended_ones = dict(self.state.instances), dict(self.state.ended)
+        failed_starts = self._failed_starts(decision)
         for action in decision.actions:
             if isinstance(action, policy.Submit):
                 continue
@@ -310,7 +312,34 @@ class Scheduler:
         if seen_now.known:
             memory = {name: kept for name, kept in memory.items() if name in entries}
         recent = {key: one for key, one in ended_ones.items() if now - one.time < REMEMBER_ENDED}
-        self._save(replace(self.state, instances=instances, ended=recent, memory=memory, entries=entries))
+        self._save(
+            replace(
+                self.state,
+                instances=instances,
+                ended=recent,
+                memory=memory,
+                entries=entries,
+                failed_starts={name: one for name, one in failed_starts.items() if name in memory},
+            )
+        )
+
+    def _failed_starts(self, decision: policy.Decision) -> dict[str, FailedStart]:
+        """Return each model's last failed start; the job's lines are read while they are still there."""
+        found = {
+            name: one
+            for name, one in self.state.failed_starts.items()
+            if name in decision.memory and decision.memory[name].failures
+        }
+        for action in decision.actions:
+            instance = None if isinstance(action, policy.Submit) else self.state.instances[action.instance]
+            if instance is None or not isinstance(action, (policy.Cancel, policy.Forget)):
+                continue
+            memory = decision.memory.get(instance.model, policy.Memory())
+            before = self.state.memory.get(instance.model, policy.Memory())
+            if memory.failures and memory.failed_at != before.failed_at:
+                lines = self.directories.first_lines(instance)
+                found[instance.model] = FailedStart(instance.id, instance.job_id, instance.digest, lines)
+        return found
 
     def _entries(self, seen_now: Observation, instances: Mapping[str, Instance]) -> dict[str, dict[str, Any]]:
         """Return the last good entry of each model that is listed, held, or still has instances."""
@@ -339,7 +368,8 @@ class Scheduler:
         """Submit one job: directory, intent in the state, sbatch, job id in the state."""
         now = self.clock()
         nonce = secrets.token_hex(4)
-        instance = Instance(f"{listed.entry.name}-{nonce}", listed.entry.name, nonce, listed.digest, now)
+        name, concurrency = listed.entry.name, listed.entry.concurrency
+        instance = Instance(f"{name}-{nonce}", name, nonce, listed.digest, now, concurrency=concurrency)
         try:
             directory = self.directories.create(instance.id)
         except OSError as error:
@@ -399,7 +429,10 @@ class Scheduler:
             self.state.instances.values(),
             {
                 name: routing.Outlook(
-                    decision.wanted.get(name, 0), policy.failed(memory, self._settings()), memory
+                    decision.wanted.get(name, 0),
+                    policy.failed(memory, self._settings()),
+                    memory,
+                    self._drained(name, seen_now),
                 )
                 for name, memory in self.state.memory.items()
             },
@@ -415,6 +448,15 @@ class Scheduler:
         self._table = RoutingTable(self.config.cluster, generation, now, models)
         publish(self.config.routing_table, self._table.dump())
         return models
+
+    def _drained(self, name: str, seen_now: Observation) -> bool:
+        """Whether an administrator took the model out of service, as far as can be told."""
+        found = seen_now.catalogue.orders.get(name)
+        if found is not None:
+            return found.drained is not None
+        before = self._table.models.get(name) if self._table is not None else None
+        # Orders that cannot be read now hold the model: it stays as it was.
+        return name in seen_now.catalogue.held and before is not None and before.status == "drained"
 
     def _published(self) -> Optional[RoutingTable]:
         try:
@@ -444,7 +486,7 @@ class Scheduler:
         routed = self._table.models if self._table is not None else {}
         for name, demand in read_demand(self.config.demand_dir, self.clock()).items():
             model = routed.get(name)
-            if model is None:
+            if model is None or model.status == "drained":
                 continue
             before = self.state.memory.get(name, policy.Memory())
             if demand.waiting or (not model.instances and demand.last > before.last):
@@ -453,7 +495,8 @@ class Scheduler:
 
     def _rests(self, seen_now: Observation, acted: bool, now: float) -> bool:
         writing = WRITING in seen_now.catalogue.held.values()
-        if acted or writing or any(one.waiting for one in seen_now.demand.values()):
+        asked = (one.waiting for name, one in seen_now.demand.items() if not self._drained(name, seen_now))
+        if acted or writing or any(asked):
             return False
         return not any(self._watched(instance, now) for instance in self.state.instances.values())
 
