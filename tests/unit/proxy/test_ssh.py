@@ -197,7 +197,7 @@ async def test_the_end_is_told_once_and_named(
 async def test_a_connection_that_does_not_come_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, words: str
 ) -> None:
-    monkeypatch.setattr(ssh, "LAST_WORDS_SECONDS", 0.3)
+    monkeypatch.setattr(ssh, "GRACE_SECONDS", 0.1)
     pretend(tmp_path, monkeypatch, script)
     config = ClusterConfig(**{**vars(CONFIG), "connect_timeout": 0.1})
     transport = ssh.SshTransport(config)

@@ -32,6 +32,8 @@ PREFERRED_CIPHER = "aes128-gcm@openssh.com"
 READ_BUFFER = 128 * 1024
 # How long the child may take to end and to say why, once its connection is over (seconds).
 LAST_WORDS_SECONDS = 1.0
+# How long it may take to end by itself before it is made to (seconds).
+GRACE_SECONDS = 0.4
 # Of what the child says before it is through, this much is kept to name the cause; and of what the far side
 # says on standard error, this much is logged over a connection's life.
 MAX_STDERR_KEPT = 8192
@@ -113,12 +115,15 @@ class SshTransport(asyncio.BufferedProtocol):
             self._transport.write(data)
 
     def close(self) -> None:
-        """Let go of the connection and end the child."""
+        """Let go of the connection: the child ends with its input, or is ended a moment later."""
+        if self._closed:
+            return
         self._closed = True
         if self._transport is not None:
             self._transport.abort()
         if self._process is not None:
-            _end(self._process)
+            # Not at once: to signal a child that has just ended takes its status from who waits for it.
+            asyncio.get_running_loop().call_later(GRACE_SECONDS, _end, self._process)
 
     async def wait_closed(self) -> None:
         """Wait until the child has ended."""
@@ -310,5 +315,7 @@ def _ending(status: int | None) -> str:
 
 
 def _end(process: Process) -> None:
+    if process.returncode is not None:
+        return
     with contextlib.suppress(ProcessLookupError):
         process.terminate()
