@@ -51,7 +51,7 @@ bench: venv ## Measure the data plane beside other designs; build/bench/ holds t
 bench-peers: venv ## The same load against other gateways, from their packages (needs root)
 	@$(PY) -m tests.bench --peers
 
-soak: venv ## A million bad inputs for wire, scanner, relay and front (about 10 minutes)
+soak: venv ## A million bad inputs for wire, scanner, relay and front (about 10 minutes on 2 quiet cores)
 	@PYTHONPATH=files/sluice/src $(PY) -m tests.soak
 
 format: venv ## Format the Python code

@@ -11,6 +11,7 @@ import os
 import secrets
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
 
 from tests.soak.run import Outcome, run
 from tests.soak.targets import TARGETS
@@ -33,9 +34,14 @@ def main() -> int:
         flush=True,
     )
     began = time.monotonic()
-    # Fork is not safe here in general, but these processes start no thread before their own work.
-    with multiprocessing.get_context("spawn").Pool(options.jobs, maxtasksperchild=1) as pool:
-        outcomes = list(pool.starmap(run, jobs, chunksize=1))
+    outcomes: list[Outcome] = []
+    context = multiprocessing.get_context("spawn")
+    # Not a multiprocessing pool: that waits for ever where a process dies.
+    with ProcessPoolExecutor(options.jobs, mp_context=context, max_tasks_per_child=1) as pool:
+        for waits in as_completed([pool.submit(run, *job) for job in jobs]):
+            outcome = waits.result()
+            outcomes.append(outcome)
+            print(f"soak: {outcome.target}: {outcome.cases} inputs, {outcome.problem or 'well'}", flush=True)
     return _report(outcomes, time.monotonic() - began)
 
 

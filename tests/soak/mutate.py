@@ -17,6 +17,8 @@ MODEL = "tiny"
 INSTANCE = f"{MODEL}-00000001"
 ROOMY = Limits(stream_credit=32_768, session_credit=1 << 22, max_streams=64, max_body=1 << 20)
 
+MOST_PIECES = 100
+
 _WORDS: tuple[Any, ...] = (
     None,
     True,
@@ -241,9 +243,8 @@ def random_frames(chance: Random) -> bytes:
 
 def pieces(chance: Random, raw: bytes) -> list[bytes]:
     """Cut bytes as networks do: whole, in two, in small pieces."""
-    size = chance.choice((len(raw), len(raw) // 2 + 1, 1000, 37, 5)) or 1
-    if len(raw) // size > 200:
-        size = len(raw) // 200 + 1
+    size = chance.choice((len(raw), len(raw), len(raw) // 2 + 1, 1000, 1000, 97, 5)) or 1
+    size = max(size, len(raw) // MOST_PIECES + 1)
     return [raw[place : place + size] for place in range(0, len(raw), size)]
 
 
