@@ -53,13 +53,16 @@ def run(target: Target, directory: Path, *, connections: int = 64, seconds: int 
     script.chmod(0o600)
     argv = ["wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s"]
     before = _children()
-    done = subprocess.run(
-        [*argv, "--timeout", "30s", "--script", str(script), target.url],
-        capture_output=True,
-        text=True,
-        timeout=seconds + 120,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [*argv, "--timeout", "30s", "--script", str(script), target.url],
+            capture_output=True,
+            text=True,
+            timeout=seconds + 120,
+            check=False,
+        )
+    finally:
+        script.unlink()
     cpu = _children() - before
     line = next((one for one in done.stdout.splitlines() if one.startswith("RESULT ")), None)
     if line is None:
