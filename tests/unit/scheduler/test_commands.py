@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import sluice
 from sluice.cli import main
 from tests.unit.scheduler.test_tick import GOLDEN, Site
 
@@ -149,3 +152,193 @@ def test_each_ready_instance_of_a_model_is_asked(desk: Desk, monkeypatch: pytest
     assert one["problem"] == "answers with 500"
     monkeypatch.setattr("sluice.scheduler.models_command.answers", lambda *_: "")
     assert desk.say("models", "ask", "m").endswith(": answers\n")
+
+
+# --- orders ------------------------------------------------------------------------------------------------
+
+
+def test_a_model_is_drained_and_resumed(desk: Desk) -> None:
+    desk.say("models", "apply", *files(desk))
+    instance = desk.site.up()
+    assert "until: sluice models resume m" in desk.say("models", "drain", "m")
+    desk.site.demand(running=1)
+    desk.site.tick()
+    text = desk.say("status")
+    assert "draining (by admin)" in text and instance in text
+    assert desk.site.table().models["m"].status == "drained"
+    model = desk.ask("models", "show", "m")["models"]["m"]
+    assert (model["service"], model["instances"][0]["reason"]) == ("draining", "by admin")
+    desk.site.demand()
+    desk.site.tick(11)
+    desk.site.tick()
+    text = desk.say("status")
+    assert "drained (by admin)" in text and instance not in text
+    assert desk.ask("models", "drain", "m", "--wait", "--timeout", "0")["done"] is True
+    assert "in service again" in desk.say("models", "resume", "m")
+    assert "(by admin)" not in desk.say("status")
+    assert desk.ask("models", "resume", "m", "--wait", "--timeout", "0", status=1)["done"] is False
+    desk.site.tick()
+    desk.site.run("2", port=20002)
+    desk.site.tick()
+    assert desk.ask("models", "resume", "m", "--wait", "--timeout", "0")["done"] is True
+
+
+def test_the_same_order_twice_changes_nothing_more(desk: Desk) -> None:
+    desk.say("models", "apply", *files(desk))
+    assert desk.ask("models", "resume", "m")["changed"] is False
+    first = desk.ask("models", "drain", "m")
+    assert (first["changed"], first["done"]) == (True, None)
+    again = desk.ask("models", "drain", "m")
+    assert (again["changed"], again["orders"]) == (False, first["orders"])
+    assert "drained already" in desk.say("models", "drain", "m")
+    assert desk.ask("models", "resume", "m")["changed"] is True
+    assert desk.ask("models", "resume", "m")["changed"] is False
+
+
+def test_draining_that_takes_longer_than_the_wait_says_so_and_stands(desk: Desk) -> None:
+    desk.say("models", "apply", *files(desk))
+    desk.site.up()
+    text = desk.say("models", "drain", "m", "--wait", "--timeout", "0", status=1)
+    assert "1 ready" in text and "not done after 0 s" in text and "the order stands" in text
+    desk.site.tick()
+    assert list(desk.site.routed().values()) == ["draining"]
+
+
+def test_a_restart_replaces_every_instance_and_ends(desk: Desk) -> None:
+    desk.say("models", "apply", *files(desk))
+    old = desk.site.up()
+    # The command's clock is the system's: the site's instances are of another time.
+    desk.site.scheduler.clock = lambda: desk.site.now
+    desk.say("models", "restart", "m", "--instance", old)
+    assert desk.ask("models", "restart", "m", "--instance", old)["changed"] is False
+    assert desk.ask("models", "show", "m")["models"]["m"]["rollout"] == {
+        "state": "rolling",
+        "old": 1,
+        "new": 0,
+    }
+    desk.site.tick()
+    desk.site.run("2", port=20002)
+    desk.site.tick()
+    assert "1 of the old instances (1 new ready) being replaced" in desk.say("status")
+    desk.site.tick(11)
+    desk.say("models", "restart", "m", "--instance", old, "--wait", "--timeout", "0")
+    desk.site.tick()
+    (one,) = desk.ask("status")["models"]["m"]["instances"]
+    assert one["job_id"] == "2"
+
+
+def test_a_restart_of_all_leaves_what_was_submitted_after_it(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sluice.scheduler.overview.time.time", lambda: desk.site.now)
+    desk.say("models", "apply", *files(desk))
+    old = desk.site.up()
+    desk.site.now += 1
+    assert "every instance" in desk.say("models", "restart", "m")
+    desk.site.tick()
+    desk.site.run("2", port=20002)
+    for _ in range(4):
+        desk.site.tick(11)
+    assert old not in desk.site.routed() and len(desk.site.slurm.alive()) == 1
+    assert desk.ask("models", "restart", "m", "--wait", "--timeout", "0", status=1)["done"] is False
+
+
+def test_a_rollout_that_fails_is_shown_with_the_jobs_lines(desk: Desk) -> None:
+    desk.say("models", "apply", *files(desk))
+    old = desk.site.up()
+    (desk.site.root.parent / "script").write_text("#!/bin/bash\nfalse\n")
+    desk.say("models", "apply", *files(desk))
+    for number in range(2, 7):
+        desk.site.tick(700)
+        output = desk.site.root / "jobs" / desk.site.slurm.jobs[str(number)].name[7:] / "output"
+        output.write_text("cannot open the weights\n")
+        desk.site.slurm.end(str(number), "FAILED")
+        desk.site.tick()
+    assert "the rollout failed and the old ones stay" in desk.say("status")
+    text = desk.say("models", "show", "m")
+    assert "job 6; it wrote\n    cannot open the weights\n" in text and old in text
+    shown = desk.ask("models", "show", "m")["models"]["m"]
+    assert shown["rollout"] == {"state": "failed", "old": 1, "new": 0}
+    assert "job 6 ended (FAILED)" in desk.say(
+        "models", "restart", "m", "--instance", old, "--wait", "--timeout", "60", status=1
+    )
+    assert desk.ask("models", "resume", "m")["changed"] is True
+    desk.site.tick()
+    assert desk.site.slurm.submissions == 7
+
+
+def test_orders_that_make_no_sense_teach(desk: Desk) -> None:
+    for action in ("drain", "resume", "restart"):
+        assert "no model other; see: sluice models list" in desk.say("models", action, "other", status=1)
+    desk.say("models", "apply", *files(desk))
+    instance = desk.site.up()
+    text = desk.say("models", "restart", "m", "--instance", "m-0badc0de", status=1)
+    assert "is no instance of m" in text and instance in text
+    desk.say("models", "drain", "m")
+    assert "sluice models resume m" in desk.say("models", "restart", "m", status=1)
+    for value in ("-1", "x", "1e9"):
+        with pytest.raises(SystemExit):
+            main(["models", "drain", "m", "--timeout", value])
+
+
+def test_removing_a_model_removes_its_orders(desk: Desk) -> None:
+    desk.say("models", "apply", *files(desk))
+    desk.say("models", "drain", "m")
+    desk.say("models", "remove", "m")
+    assert list((desk.site.root / "models.d").iterdir()) == []
+
+
+def test_who_gave_the_order_is_told(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUDO_USER", "alice")
+    desk.say("models", "apply", *files(desk))
+    desk.say("models", "drain", "m")
+    assert "by alice" in desk.say("status")
+    monkeypatch.setenv("SUDO_USER", "a\nb")
+    assert desk.ask("models", "resume", "m")["orders"]["by"] == ""
+
+
+def test_watching_repeats_and_ends_on_ctrl_c(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("sluice.scheduler.status_command.time.sleep", sleep)
+    assert desk.say("status", "--watch").count("not ticked yet") == 3
+    assert waits == [2.0] * 3
+    waits.clear()
+    assert len(desk.say("status", "--watch", "5", "--json").splitlines()) == 3
+    for value in ("0", "0.5", "x", "99999"):
+        with pytest.raises(SystemExit):
+            main(["status", "--watch", value])
+
+
+def test_a_reader_that_leaves_ends_the_watch_quietly(desk: Desk) -> None:
+    code = "import sys; from sluice.cli import main; sys.exit(main())"
+    watching = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            code,
+            "status",
+            "--config",
+            f"{desk.site.root}/scheduler.json",
+            "--watch",
+            "1",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={"PYTHONPATH": str(Path(sluice.__file__).parents[1])},
+    )
+    assert watching.stdout is not None and watching.stderr is not None
+    try:
+        assert watching.stdout.readline()
+        watching.stdout.close()
+        assert watching.wait(timeout=20) == 0
+        assert watching.stderr.read() == b""
+    finally:
+        watching.kill()
+        watching.stderr.close()
+        watching.wait()

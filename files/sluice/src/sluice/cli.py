@@ -31,7 +31,7 @@ COMMANDS = {
     "front": Command("sluice.front.command", "the listener inside a job"),
     "scheduler": Command("sluice.scheduler.command", "keep the models' instances running (cron starts it)"),
     "models": Command(
-        "sluice.scheduler.models_command", "list, show, apply and remove models, wait for one, or ask it"
+        "sluice.scheduler.models_command", "list, show, apply, drain, resume, restart and remove models"
     ),
     "status": Command("sluice.scheduler.status_command", "models, instances and demand of this cluster"),
 }

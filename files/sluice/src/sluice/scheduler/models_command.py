@@ -1,4 +1,7 @@
-"""`sluice models`: list, show, apply, remove, wait for and ask models, on the login node, as root."""
+"""`sluice models`: list, show, apply, remove, wait for and ask models, on the login node, as root.
+
+`drain`, `resume` and `restart` are in `orders_command`.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,13 @@ from typing import Any
 from sluice import config
 from sluice.errors import EXIT_FAILURE, SluiceError
 from sluice.records import RoutingTable, read_json
-from sluice.scheduler import registration
+from sluice.scheduler import orders_command, registration
 from sluice.scheduler.command import CONFIG
 from sluice.scheduler.config import SchedulerConfig
 from sluice.scheduler.overview import look
 from sluice.scheduler.probe import answers
 from sluice.scheduler.registration import Change
-from sluice.scheduler.status_command import print_models, print_overview
+from sluice.scheduler.status_command import print_failed_start, print_models, print_overview
 
 LOOK_EVERY = 1.0
 
@@ -46,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     asked = _add(actions, "ask", "put a question of one token to each ready instance of a model")
     asked.add_argument("name", help="the model")
     asked.add_argument("--timeout", type=float, default=60.0, help="seconds (default: %(default)s)")
+    orders_command.add_arguments(lambda name, text: _add(actions, name, text))
 
 
 def _add(actions: Any, name: str, text: str) -> argparse.ArgumentParser:
@@ -58,6 +62,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Carry out one action; return the exit status."""
     settings = config.load(SchedulerConfig, arguments.config)
     actions = {"list": _list, "show": _show, "apply": _apply, "remove": _remove, "wait": _wait, "ask": _ask}
+    if arguments.action in orders_command.ACTIONS:
+        return orders_command.run(settings, arguments)
     return actions[arguments.action](settings, arguments)
 
 
@@ -80,6 +86,7 @@ def _show(settings: SchedulerConfig, arguments: argparse.Namespace) -> int:
     if arguments.json:
         return _print_json(document)
     print_overview(document)
+    print_failed_start(document["models"][arguments.name]["failed_start"])
     if listed is not None:
         print("\n" + registration.entry_text(listed.entry), end="")
     return 0

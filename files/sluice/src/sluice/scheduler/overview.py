@@ -31,6 +31,7 @@ class Overview:
     demand: dict[str, Demand]
     wanted: dict[str, int]
     now: float
+    max_failures: int
 
     def document(self) -> dict[str, Any]:
         """Return all of it as JSON has it, without secrets."""
@@ -67,6 +68,7 @@ class Overview:
             "problem": self.catalogue.held.get(name) or memory.message,
             "load_time": memory.load_time,
             "orders": None if ordered is None else ordered.dump(),
+            "service": self.service(name),
             "rollout": self.rollout(name),
             "failed_start": self.failed_start(name),
             "instances": mine,
@@ -92,7 +94,8 @@ class Overview:
     def rollout(self, name: str) -> Optional[dict[str, Any]]:
         """Return how far the replacement of a model's instances is, None when nothing is being replaced.
 
-        `state` is `failed` while the successors of instances that still serve fail to start, else `rolling`.
+        `state` is `rolling`; `failing` while successors fail to start and are tried again; `failed` when they
+        failed so often that they are tried seldom. The old instances stay meanwhile.
         """
         listed = self.catalogue.listed.get(name)
         if listed is None or self.drained(name):
@@ -103,14 +106,21 @@ class Overview:
         old = [one for one in mine if _replaced(one, listed.digest, wanted)]
         if not old:
             return None
-        failing = self.state.memory.get(name, Memory()).failures > 0
+        failures = self.state.memory.get(name, Memory()).failures
+        state = "failed" if failures >= self.max_failures else "failing" if failures else "rolling"
         ready = sum(routable(one) for one in mine if one not in old)
-        return {"state": "failed" if failing else "rolling", "old": len(old), "new": ready}
+        return {"state": state, "old": len(old), "new": ready}
 
     def failed_start(self, name: str) -> Optional[dict[str, Any]]:
         """Return the last failed start, with what its job wrote before it was ready; None if none counts."""
         found = self.state.failed_starts.get(name)
         return None if found is None else {**dataclasses.asdict(found), "lines": list(found.lines)}
+
+    def service(self, name: str) -> str:
+        """Return `in service`, `draining` or `drained`, as ordered and as far as it is done."""
+        if not self.drained(name):
+            return "in service"
+        return "draining" if self._instances(name) else "drained"
 
     def drained(self, name: str) -> bool:
         """Whether an administrator took the model out of service."""
@@ -165,7 +175,9 @@ def look(settings: SchedulerConfig) -> Overview:
             "internal_error", f"{error.filename}: {error.strerror}; run this as root on the login node"
         ) from None
     demand = read_demand(settings.demand_dir, now)
-    return Overview(catalogue, state or State(), _table(settings), demand, _wanted(settings), now)
+    return Overview(
+        catalogue, state or State(), _table(settings), demand, _wanted(settings), now, settings.max_failures
+    )
 
 
 def _table(settings: SchedulerConfig) -> Optional[RoutingTable]:

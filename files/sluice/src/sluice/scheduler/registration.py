@@ -11,6 +11,7 @@ from typing import Any, Optional
 
 from sluice.errors import RecordError, SluiceError
 from sluice.records import MODEL_NAME, ModelEntry, decode_json, write_text
+from sluice.scheduler import orders
 from sluice.scheduler.catalogue import MAX_ENTRY_BYTES, MAX_SCRIPT_BYTES
 
 FILE_MODE = 0o640
@@ -103,6 +104,7 @@ def carry_out(models_dir: str, change: Change) -> None:
     if change.after.entry is None:
         entry_path.unlink(missing_ok=True)
         script_path.unlink(missing_ok=True)
+        orders.path(models_dir, change.name).unlink(missing_ok=True)
 
 
 def entry_text(entry: ModelEntry) -> str:

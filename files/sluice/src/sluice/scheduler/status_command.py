@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
@@ -12,6 +14,7 @@ from sluice import config
 from sluice.scheduler.command import CONFIG
 from sluice.scheduler.config import SchedulerConfig
 from sluice.scheduler.overview import look
+from sluice.scheduler.policy import ORDERED
 
 MODEL_COLUMNS = (
     "MODEL",
@@ -26,6 +29,9 @@ MODEL_COLUMNS = (
     "EXPECTED",
 )
 INSTANCE_COLUMNS = ("INSTANCE", "JOB", "STATE", "SLURM", "ADDRESS", "SUBMITTED", "ENDS", "REASON")
+WATCH_EVERY = 2.0
+WATCH_FOR = 86_400.0
+CLEAR = "\x1b[H\x1b[2J"
 COMING = ("submitting", "pending", "starting")
 
 
@@ -35,16 +41,54 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--config", default=CONFIG, help="the scheduler's configuration (default: %(default)s)"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument(
+        "--watch",
+        nargs="?",
+        type=seconds,
+        const=WATCH_EVERY,
+        metavar="SECONDS",
+        help="print it again each so many seconds (2 where none are given), until Ctrl-C, a day at most",
+    )
+
+
+def seconds(text: str) -> float:
+    """Read the seconds between two looks. Raises ArgumentTypeError."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not 1.0 <= found <= 3600.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 1 to 3600")
+    return found
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the status; return 0."""
-    document = look(config.load(SchedulerConfig, arguments.config)).document()
-    if arguments.json:
+    """Print the status, once or again and again; return 0. A reader that leaves, and Ctrl-C, end it."""
+    settings = config.load(SchedulerConfig, arguments.config)
+    deadline = time.monotonic() + WATCH_FOR
+    try:
+        _print_status(settings, arguments.json, clear=False)
+        while arguments.watch is not None and time.monotonic() < deadline:
+            time.sleep(arguments.watch)
+            _print_status(settings, arguments.json, clear=sys.stdout.isatty())
+    except BrokenPipeError:
+        # What is still buffered would raise again when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        if arguments.watch is None:
+            raise
+    return 0
+
+
+def _print_status(settings: SchedulerConfig, as_json: bool, clear: bool) -> None:
+    document = look(settings).document()
+    if clear:
+        print(CLEAR, end="")
+    if as_json:
         print(json.dumps(document, sort_keys=True))
     else:
         print_overview(document)
-    return 0
+    sys.stdout.flush()
 
 
 def print_overview(document: Mapping[str, Any]) -> None:
@@ -68,8 +112,36 @@ def print_models(models: Mapping[str, Mapping[str, Any]]) -> None:
     """Print one line per model, and what is wrong with it."""
     print_table(MODEL_COLUMNS, [_model_row(name, model) for name, model in models.items()])
     for name, model in models.items():
-        if model["problem"]:
-            print(f"{name}: {model['problem']}")
+        for line in _remarks(model):
+            print(f"{name}: {line}")
+
+
+def print_failed_start(found: Optional[Mapping[str, Any]]) -> None:
+    """Print what the job of the last failed start wrote before it was ready."""
+    if found is None:
+        return
+    words = f"Last failed start: {found['instance']}, job {found['job_id'] or '-'}"
+    print(f"\n{words}{'; it wrote' if found['lines'] else '; it wrote nothing that may be shown'}")
+    for line in found["lines"]:
+        print(f"    {line}")
+
+
+def _remarks(model: Mapping[str, Any]) -> list[str]:
+    remarks = [model["problem"]] if model["problem"] else []
+    rollout = model["rollout"]
+    if rollout is not None:
+        words = {
+            "rolling": "being replaced",
+            "failing": "being replaced; the last start failed, it is tried again and the old ones stay",
+            "failed": "not replaced: the rollout failed and the old ones stay; see: sluice models show",
+        }[rollout["state"]]
+        remarks.append(f"{rollout['old']} of the old instances ({rollout['new']} new ready) {words}")
+    if model["service"] != "in service":
+        by = model["orders"]["by"]
+        remarks.append(
+            f"{model['service']}{f' by {by}' if by else ''}; back into service by: sluice models resume"
+        )
+    return remarks
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -83,7 +155,7 @@ def _model_row(name: str, model: Mapping[str, Any]) -> tuple[str, ...]:
     states = [one["state"] for one in model["instances"]]
     return (
         name,
-        model["status"],
+        model["status"] if model["service"] == "in service" else f"{model['service']} (by admin)",
         str(states.count("ready")),
         str(sum(state in COMING for state in states)),
         *(_number(model[key]) for key in ("wanted", "min", "max", "running", "waiting")),
@@ -95,13 +167,17 @@ def _instance_row(instance: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         instance["id"],
         instance["job_id"] or "-",
-        instance["state"],
+        f"{instance['state']} (by admin)" if _ordered(instance) else instance["state"],
         instance["job_state"] or "-",
         instance["address"] or "-",
         _moment(instance["submitted"]),
         _moment(instance["ends"]),
         instance["reason"] if instance["reason"] not in ("", "None") else "-",
     )
+
+
+def _ordered(instance: Mapping[str, Any]) -> bool:
+    return bool(instance["state"] == "draining" and instance["reason"] == ORDERED)
 
 
 def _number(value: Optional[int]) -> str:
