@@ -46,7 +46,7 @@ def beside_uploads(bench: Bench) -> list[Figure]:
         done = load.results()["groups"]["uploads"]
     refused = sum(count for name, count in done["outcomes"].items() if name not in ("ok", "unfinished"))
     return [
-        Figure("token delay p99 of 16 streams", alone["p99"], "ms"),
+        Figure("token delay p99 of 16 streams, before the uploads", alone["p99"], "ms"),
         Figure("the same beside four uploads of 20 MB", beside["p99"], "ms", at_most(20)),
         Figure("token delay p50 beside them", beside["p50"], "ms"),
         Figure("bodies that went up beside them", done["outcomes"].get("ok", 0) / seconds, "1/s"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Mapping
@@ -11,12 +12,13 @@ from typing import Any
 from tests.bench import processes
 from tests.bench.generator import Group, Load, Plan, run
 from tests.bench.processes import BenchError
-from tests.bench.report import Bench, Figure, Scenario, at_most
-from tests.bench.stack import Stack
+from tests.bench.report import Bench, Figure, Scenario, at_least, at_most
+from tests.bench.stack import Options, Stack
 
 BURST = 256
 MANY = 1000
 HELD = 200
+SESSION_AGE = 4.0
 ERROR_EVENT = "error event "
 
 
@@ -89,6 +91,35 @@ def kill_session(stack: Stack) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
+def rotating(bench: Bench) -> list[Figure]:
+    """Sessions are replaced every few seconds, the relay's program once, under streams and new requests."""
+    stack = bench.stack(Options(proxy={"proxy_session_age": SESSION_AGE}))
+    streams = Group("streams", HELD, requests=HELD, ramp=1.0, tokens=60, rate=5.0)
+    trickle = Group("new", 64, arrivals=50.0, poisson=False, stream=False, tokens=8)
+    relays: set[int] = set()
+    with Load(Plan(stack.target("sluice"), (streams, trickle), 16.0)) as load:
+        for second in range(16):
+            if second == 6:
+                replace_program(stack)
+            relays.update(session.relay for session in stack.sessions())
+            time.sleep(1.0)
+        results = load.results()
+    return [
+        Figure("sessions that served while sessions rotate", len(relays), "sessions", at_least(5)),
+        loss(bench, "lost or truncated while sessions rotate, streams", results, streams),
+        loss(bench, "lost or truncated while sessions rotate, new requests", results, trickle),
+        Figure("slowest new request while sessions rotate", results["groups"]["new"]["latency"]["max"], "ms"),
+    ]
+
+
+def replace_program(stack: Stack) -> None:
+    """Install the zipapp anew, as an upgrade does: whole, by rename."""
+    installed = stack.login.directory / "sluice.pyz"
+    fresh = installed.with_suffix(".new")
+    shutil.copy(stack.build.zipapp, fresh)
+    fresh.replace(installed)
+
+
 def leaving(bench: Bench) -> list[Figure]:
     """Clients leave, in a stream and while they wait for a whole answer; the engine has to stop."""
     stack = bench.stack()
@@ -114,5 +145,6 @@ def leaving(bench: Bench) -> list[Figure]:
 SCENARIOS = (
     Scenario("bursts", "Bursts", bursts),
     Scenario("killed", "A killed session", killed),
+    Scenario("rotating", "Sessions that rotate, a relay that is upgraded", rotating),
     Scenario("leaving", "Clients that leave", leaving),
 )
