@@ -124,9 +124,11 @@ class ScriptedEngine(Engine):
         """Deliver bytes of the engine's, as the event loop would."""
         transport = connection.transport
         assert isinstance(transport, Remembering)
-        if not (transport.over or transport.paused):
-            connection.get_buffer(-1)[: len(data)] = data
-            connection.buffer_updated(len(data))
+        while data and not (transport.over or transport.paused):
+            room = connection.get_buffer(-1)
+            piece, data = data[: len(room)], data[len(room) :]
+            room[: len(piece)] = piece
+            connection.buffer_updated(len(piece))
 
 
 class Floor:

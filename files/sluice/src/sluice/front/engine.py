@@ -19,7 +19,7 @@ from sluice.front.tally import Tally
 
 logger = logging.getLogger(__name__)
 
-READ_SIZE = 65_536
+READ_SIZE = 16_384
 # What waits in this process for an engine that does not read; beyond it the relay gets no more credit.
 HIGH_WATER = 65_536
 # Shorter than the five seconds after which common engines close: so the front closes first, mostly.
