@@ -203,7 +203,7 @@ async def test_a_request_whose_session_dies_before_any_answer_is_sent_once_more(
     assert len(await bed.settled()) == 1
 
 
-async def test_a_request_is_sent_twice_at_most(bed: Bed) -> None:
+async def test_a_request_is_sent_three_times_at_most(bed: Bed) -> None:
     async def die(call: Call) -> None:
         call.link.die()
 
@@ -211,7 +211,7 @@ async def test_a_request_is_sent_twice_at_most(bed: Bed) -> None:
     status, headers, answer = await bed.post(chat())
     assert (status, answer["error"]["code"]) == (503, "cluster_unreachable")
     assert "Retry-After" in headers
-    assert len(bed.relay.calls) == 2
+    assert len(bed.relay.calls) == 3
 
 
 async def test_with_two_sessions_the_other_one_takes_over(tmp_path: Path) -> None:

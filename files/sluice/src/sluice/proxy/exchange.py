@@ -22,7 +22,9 @@ IDLE_TIMEOUT = 180.0
 # How long the process that has just started lets requests wait for the models to be known (seconds).
 RECONNECT_WAIT = 5.0
 # A request that was sent this often, and whose session or instance was lost each time, may be what ends them.
+# Two sessions are lost together when a login node goes.
 MOST_SENT = 2
+MOST_LOST = 3
 
 # With these another cluster may do better; nothing of the request has been worked on.
 ELSEWHERE = frozenset({"no_instance", "overloaded", "cluster_unreachable", "closed"})
@@ -73,7 +75,7 @@ class Exchange:
 
     def _again(self, turn: Turn) -> None:
         """Let a request whose session or instance was lost go once more. Raises SluiceError."""
-        if self._sent >= MOST_SENT:
+        if self._sent >= MOST_LOST:
             raise SluiceError(
                 "cluster_unreachable", "The connection to the cluster broke off again.", retry_after=1.0
             )
