@@ -35,7 +35,7 @@ log = logging.getLogger("sluice.proxy.session")
 # that readers who stand still cannot use it up and stop the others; the rest is for the windows of those who
 # drain theirs, which grow.
 STREAM_CREDIT = 32 * 1024
-MAX_STREAM_CREDIT = 256 * 1024
+MAX_STREAM_CREDIT = 64 * 1024
 MAX_STREAMS = 1024
 GROWTH = 32 * 1024 * 1024
 LIMITS = Limits(
