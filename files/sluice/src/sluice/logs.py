@@ -89,6 +89,23 @@ def log_loop_fault(loop: object, context: dict[str, Any]) -> None:
     logger.error("unexpected fault in the event loop", exc_info=info)
 
 
+class LineClock:
+    """The time as lines have it, UTC to the millisecond; each second is spelt once, since spelling is slow."""
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._spelt = ""
+
+    def now(self) -> str:
+        """Return the time of now."""
+        now = time.time()
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            self._spelt = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._spelt}.{int((now - second) * 1000):03d}Z"
+
+
 class LineWriter:
     """Writes lines as JsonFormatter does, past the logging module: for the one line that every request has.
 
@@ -106,8 +123,7 @@ class LineWriter:
         self._held = 0
         self._lost = 0
         self._timer: Optional[asyncio.TimerHandle] = None
-        self._second = -1
-        self._stamp = ""
+        self._clock = LineClock()
 
     def info(self, message: str, fields: str) -> None:
         """Take one line, to be written within LINES_GATHER seconds.
@@ -119,7 +135,7 @@ class LineWriter:
         if self._held > LINES_HELD:
             self._lost += 1
             return
-        line = f'{{"time": "{self._time()}"{self._head}"{message}", {fields}}}\n'.encode("ascii")
+        line = f'{{"time": "{self._clock.now()}"{self._head}"{message}", {fields}}}\n'.encode("ascii")
         self._lines.append(line)
         self._held += len(line)
         if self._timer is None:
@@ -158,14 +174,6 @@ class LineWriter:
         if written < len(piece):
             self._lines.appendleft(piece[written:])
             self._held += len(piece) - written
-
-    def _time(self) -> str:
-        now = time.time()
-        second = int(now)
-        if second != self._second:
-            self._second = second
-            self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        return f"{self._stamp}.{int((now - second) * 1000):03d}Z"
 
 
 class _SyslogHandler(logging.handlers.SysLogHandler):

@@ -102,24 +102,14 @@ class Cluster:
             retry_after=min(keeper.retry_after() for keeper in self.keepers),
         )
 
-    async def wait_session(self, seconds: float) -> Session | None:
-        """Return a session as soon as one takes requests, or None after `seconds`."""
-        deadline = time.monotonic() + seconds
-        while (session := self.session()) is None:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return None
-            await self._any_change(left)
-        return session
-
     def _tell_change(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
-    async def _any_change(self, seconds: float) -> None:
-        """Wait until a session comes or goes, or as long as room for a request may take to be seen."""
+    async def _any_change(self) -> None:
+        """Wait until a session comes or goes, a second at most: one that was full has room again unheard."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(min(seconds, 1.0)):
+            async with asyncio.timeout(1.0):
                 await self._changed.wait()
 
     @property
@@ -133,7 +123,7 @@ class Cluster:
         while True:
             session = self._control_session()
             if session is None:
-                await self._any_change(DEMAND_REFRESH)
+                await self._any_change()
                 continue
             await self._ask_models(session)
             await asyncio.sleep(self.keepers[0].config.models_interval)

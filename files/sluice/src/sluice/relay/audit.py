@@ -31,8 +31,7 @@ class Audit:
         self._path = path
         self._socket: Optional[socket.socket] = None
         self._opened = float("-inf")
-        self._second = -1
-        self._stamp = ""
+        self._clock = logs.LineClock()
         self._lost = 0
 
     def request(
@@ -52,7 +51,7 @@ class Audit:
     ) -> None:
         """Write the line of one request that is over. `duration` in seconds."""
         line = (
-            f'{_HEAD}{{"time": "{self._time()}", "level": "info", "component": "relay", '
+            f'{_HEAD}{{"time": "{self._clock.now()}", "level": "info", "component": "relay", '
             f'"message": "request", "request_id": "{request_id}", "user": "{user}", "class": "{class_}", '
             f'"model": "{model}", "path": "{path}", "instance": "{instance}", "status": {status}, '
             f'"outcome": "{outcome}", "bytes_in": {bytes_in}, "bytes_out": {bytes_out}, '
@@ -69,14 +68,6 @@ class Audit:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
-
-    def _time(self) -> str:
-        now = time.time()
-        second = int(now)
-        if second != self._second:
-            self._second = second
-            self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        return f"{self._stamp}.{int((now - second) * 1000):03d}Z"
 
     def _send(self, line: bytes) -> bool:
         daemon = self._socket or self._open()

@@ -379,10 +379,6 @@ class Lines:
         """Return the line of this id, if there is one."""
         return self._lines.get(instance_id)
 
-    def open_count(self) -> int:
-        """Return how many connections stand."""
-        return sum(line.open for line in (*self._lines.values(), *self._leaving))
-
     def tick(self, now: float, instances: Iterable[Instance]) -> None:
         """Do what time brings, for exactly the instances of the table; `now` is the monotonic clock."""
         routed = {instance.id: instance for instance in instances}
