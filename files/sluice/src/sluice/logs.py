@@ -90,7 +90,7 @@ def log_loop_fault(loop: object, context: dict[str, Any]) -> None:
 
 
 class LineClock:
-    """The time as lines have it, UTC to the millisecond; each second is spelt once, since spelling is slow."""
+    """The time as lines have it, in UTC, to the millisecond; spelt once a second, since that is slow."""
 
     def __init__(self) -> None:
         self._second = -1
