@@ -156,8 +156,9 @@ def _cpu(turns: Turns) -> Iterator[Figure]:
 
 
 def _conditions(turns: Turns) -> Iterator[Figure]:
-    failed = sum(turn.loop.failed for turn in turns["sluice"])
-    yield Figure("requests that failed, sluice", failed, "requests", at_most(0))
+    for name, found in turns.items():
+        failed = sum(turn.loop.failed for turn in found)
+        yield Figure(f"requests that failed, {name}", failed, "requests", at_most(0))
     strangers = [turn.strangers for found in turns.values() for turn in found]
     yield over_rounds("share of the machine that went to something else", strangers, "%", None, 100)
 

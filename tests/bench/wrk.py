@@ -29,7 +29,7 @@ end
 
 @dataclass(frozen=True)
 class Loop:
-    """What a closed loop saw: answers, failures, rate a second, times in ms, and its own CPU seconds."""
+    """What a closed loop saw: good answers, failures, rate a second, times in ms, and its own CPU seconds."""
 
     requests: int
     failed: int
@@ -68,9 +68,10 @@ def run(target: Target, directory: Path, *, connections: int = 64, seconds: int 
     if line is None:
         raise BenchError(f"wrk against {target.name}: {(done.stderr or done.stdout)[-500:]}")
     found = json.loads(line.removeprefix("RESULT "))
-    rate = found["requests"] / found["microseconds"] * 1e6
+    good = max(found["requests"] - found["failed"], 0)
+    rate = good / found["microseconds"] * 1e6
     p50, p95, p99 = (found[name] / 1000 for name in ("p50", "p95", "p99"))
-    return Loop(found["requests"], found["failed"], rate, p50, p95, p99, cpu)
+    return Loop(good, found["failed"], rate, p50, p95, p99, cpu)
 
 
 def _children() -> float:

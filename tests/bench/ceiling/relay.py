@@ -28,6 +28,7 @@ CONNECTIONS = 4096
 SWEEP_SECONDS = 1.0
 # Of an answer, what may wait for its reader until the engine is read no further.
 HIGH_WATER = 65_536
+INSTANCE = "bare-00000000"
 
 
 class BareSession(Session):
@@ -81,7 +82,7 @@ class BareExchange:
         connection = session.endpoint.connection
         if not self._began and call.head is not None:
             self._began = True
-            connection.respond(self._stream, ResponseHead(call.head.status, call.head.media_type, "bare"))
+            connection.respond(self._stream, ResponseHead(call.head.status, call.head.media_type, INSTANCE))
         connection.send_data(self._stream, data)
         if call.complete:
             connection.send_end(self._stream)
