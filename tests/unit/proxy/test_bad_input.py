@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from sluice.proxy import intake
+from sluice.proxy import gateway, intake
+from sluice.proxy.exchange import Exchange
 from sluice.proxy.http import MAX_FIELD, MAX_FIELDS, MAX_LINE
 
-from .conftest import CHAT, COMPLETIONS, Bed, chat, eventually
+from .conftest import CHAT, COMPLETIONS, Bed, TwoParts, chat, eventually
 
 STATUS = re.compile(rb"HTTP/[0-9]\.[0-9] ([0-9]{3}) ")
 BODY = json.dumps(chat()).encode()
@@ -275,6 +276,50 @@ async def test_one_user_cannot_take_all_room(bed: Bed, monkeypatch: pytest.Monke
     assert status == 200
     first.close()
     second.close()
+
+
+async def test_one_user_cannot_fill_the_line_for_room(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    room = intake.Room(1000, 500)
+    monkeypatch.setattr(intake, "USER_WAITING", 3)
+    assert room.take("greedy", 500)
+    waiting = [asyncio.create_task(room.wait("greedy", 100)) for _ in range(3)]
+    await asyncio.sleep(0)
+    assert not await room.wait("greedy", 100)
+    assert await room.wait("other", 500)
+    room.put_back("other", 500)
+    room.put_back("greedy", 500)
+    assert await asyncio.gather(*waiting) == [True] * 3
+
+
+async def test_single_bytes_cost_a_body_no_more_than_their_number(bed: Bed) -> None:
+    body = intake.Body(bed.service.gateway._intake, "user")
+    raw = json.dumps(chat(padding="x" * 100_000)).encode()
+    for index in range(70_000):
+        await body.add(raw[index : index + 1])
+    await body.add(raw[70_000:])
+    assert len(body.chunks) <= 3
+    assert (body.bytes(), body.size) == (raw, len(raw))
+    assert body.scanner is not None
+    assert body.scanner.finish() == "smol"
+
+
+async def test_a_body_is_let_go_when_its_answer_begins(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Exchange] = []
+
+    class Watched(Exchange):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            made.append(self)
+
+    monkeypatch.setattr(gateway, "Exchange", Watched)
+    bed.relay.answer = slow = TwoParts()
+    body = chat(stream=True, padding="x" * 400_000)
+    async with bed.http.post(f"http://proxy{CHAT}", json=body, headers=bed.headers()) as response:
+        await response.content.readany()
+        assert bed.metric("sluice_proxy_held_body_bytes") == 0
+        assert not made[0]._body, "room is given back for what is still held"
+        slow.go_on.set()
+        assert (await response.read()).endswith(b"\n\n")
 
 
 async def test_a_body_that_stops_coming_is_given_up(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,7 +57,15 @@ def test_what_a_model_writes_is_never_taken_for_figures() -> None:
 
 
 @pytest.mark.parametrize(
-    "usage", ['{"prompt_tokens": -1}', '{"prompt_tokens": true}', '{"prompt_tokens": "x"}', "{}", "{x}"]
+    "usage",
+    [
+        '{"prompt_tokens": -1}',
+        '{"prompt_tokens": true}',
+        '{"prompt_tokens": "x"}',
+        "{}",
+        "{x}",
+        '{"x": ' + "[" * 3000 + "}",
+    ],
 )
 def test_figures_without_sense_are_not_taken(usage: str) -> None:
     assert not count(b'{"usage": ' + usage.encode() + b"}", 10_000).measured

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import stat
 from pathlib import Path
 
@@ -211,6 +212,18 @@ async def test_a_machine_without_the_program_is_told_what_to_install(
 ) -> None:
     monkeypatch.setattr(ssh, "PROGRAM", "/nowhere/ssh")
     with pytest.raises(TransportError, match="install the OpenSSH client"):
+        await ssh.SshTransport(CONFIG).connect(Listener())
+
+
+async def test_a_process_without_descriptors_is_told_and_tries_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail() -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    # Any other error would end the keeper of the session, and with it the whole proxy.
+    monkeypatch.setattr(ssh.socket, "socketpair", fail)
+    with pytest.raises(TransportError, match="Too many open files"):
         await ssh.SshTransport(CONFIG).connect(Listener())
 
 

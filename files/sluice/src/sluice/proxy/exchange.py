@@ -37,7 +37,9 @@ class Exchange:
     clock), once that is known. Whoever has opened it closes it, whatever came of it.
     """
 
-    def __init__(self, room: WaitingRoom, metrics: Metrics, head: RequestHead, body: Sequence[bytes]) -> None:
+    def __init__(
+        self, room: WaitingRoom, metrics: Metrics, head: RequestHead, body: Sequence[bytes | bytearray]
+    ) -> None:
         self._room = room
         self._metrics = metrics
         self._head = head
@@ -107,6 +109,8 @@ class Exchange:
             stream.close()
             raise
         self._stream, self.instance = stream, head.instance
+        # Its room is given back now; held on until the answer's end, bodies would pile up beyond it.
+        self._body = ()
         return stream, head
 
 

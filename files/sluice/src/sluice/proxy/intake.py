@@ -19,15 +19,18 @@ from sluice.scan import BodyScanner
 IDLE_SECONDS = 30.0
 BODY_SECONDS = 60.0
 SLOWEST = 65_536
-# How long a body waits for room, unread, and how many may wait.
+# How long a body waits for room, unread, and how many may wait, of all users and of one.
 ROOM_SECONDS = 10.0
 MOST_WAITING = 1024
+USER_WAITING = 128
 # Of all room, this part is for small bodies alone: they never wait behind large ones.
 SMALL_PART = 4
 # No user has more than this part of the room.
 USER_PART = 4
 # A large body is scanned in pieces of this size, between which the event loop turns.
 PIECE = 65_536
+# Chunks below this size are joined: a client who sends single bytes must not make each cost an object.
+SMALL_CHUNK = 4096
 
 
 class Intake:
@@ -165,7 +168,8 @@ class Room:
 
     async def wait(self, user: str, size: int) -> bool:
         """Take room as soon as there is some; return whether it may be waited for at all."""
-        if len(self._wishes) >= MOST_WAITING:
+        own = sum(wish.user == user for wish in self._wishes)
+        if len(self._wishes) >= MOST_WAITING or own >= USER_WAITING:
             return False
         wish = _Wish(user, size, asyncio.get_running_loop().create_future())
         self._wishes.append(wish)
@@ -221,20 +225,27 @@ class Body:
         self._reserved = 0
         self.user = user
         self.room: Room | None = None
-        self.chunks: list[bytes] = []
+        self.chunks: list[bytes | bytearray] = []
         self.size = 0
         self.scanner: BodyScanner | None = None
 
     async def add(self, chunk: bytes) -> None:
         """Take the next bytes. Raises SluiceError when the scanner refuses them."""
         self.size += len(chunk)
-        self.chunks.append(chunk)
+        self._hold(chunk)
         if self.scanner is not None:
             await _scan(self.scanner, chunk)
         elif self.size > INLINE_PARSE:
             self.scanner = BodyScanner()
             for earlier in self.chunks:
-                await _scan(self.scanner, earlier)
+                await _scan(self.scanner, bytes(earlier))
+
+    def _hold(self, chunk: bytes) -> None:
+        last = self.chunks[-1] if self.chunks else b""
+        if isinstance(last, bytearray) and len(last) < PIECE:
+            last += chunk
+        else:
+            self.chunks.append(bytearray(chunk) if len(chunk) < SMALL_CHUNK else chunk)
 
     def complete(self) -> None:
         """Give back what was reserved and not needed."""
@@ -246,7 +257,7 @@ class Body:
 
     def bytes(self) -> bytes:
         """Return the whole body."""
-        return self.chunks[0] if len(self.chunks) == 1 else b"".join(self.chunks)
+        return bytes(self.chunks[0]) if len(self.chunks) == 1 else b"".join(self.chunks)
 
     def reserved(self, room: Room, size: int) -> None:
         """Note the room that the body has been given."""

@@ -76,7 +76,7 @@ class Sink(Protocol):
 class Upload:
     """A body on its way: what has not been queued yet, cut into pieces."""
 
-    def __init__(self, chunks: Iterable[bytes]) -> None:
+    def __init__(self, chunks: Iterable[bytes | bytearray]) -> None:
         self._chunks = iter(chunks)
         self._chunk = memoryview(b"")
 
@@ -347,7 +347,7 @@ class Session:
         """The largest body that the relay takes, in bytes."""
         return self._wire.peer.limits.max_body if self._wire.peer is not None else 0
 
-    def request(self, head: RequestHead, body: bytes | Iterable[bytes]) -> Stream:
+    def request(self, head: RequestHead, body: bytes | Iterable[bytes | bytearray]) -> Stream:
         """Open a request and send its body, as fast as the relay takes it and never more than that at once.
 
         `body`: the bytes, or chunks of them, which are not copied until their turn comes. Raises SluiceError

@@ -136,7 +136,10 @@ class SshTransport(asyncio.BufferedProtocol):
 
     async def _spawn(self) -> Process:
         """Start the child with one end of a pair of sockets; keep the other."""
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            raise TransportError(f"no sockets can be had for {PROGRAM}: {error.strerror}") from None
         ours.setblocking(False)
         try:
             process = await asyncio.create_subprocess_exec(

@@ -76,7 +76,7 @@ class TokenMeter:
 def _figures(raw: bytes) -> tuple[int, int] | None:
     try:
         usage = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens", 0)
     if not _is_count(prompt) or not _is_count(completion):
