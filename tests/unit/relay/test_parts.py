@@ -157,7 +157,7 @@ def test_a_configuration_is_read(tmp_path: Path) -> None:
         ("max_answer", 0),
         ("total_timeout", 0),
         ("max_streams", "many"),
-        ("stream_credit", 10),
+        ("stream_credit", 8191),
         ("session_credit", 1000),
         ("max_buffered", 5),
         ("idle_timeout", -1),

@@ -53,3 +53,16 @@ def test_a_program_that_is_gone_is_not_outdated_until_another_is_there(path: Pat
     replace(path, b"two")
     program.outdated(2e6)
     assert program.outdated(2e6 + SPREAD)
+
+
+def test_what_cannot_be_used_moves_nobody_until_it_is_mended(path: Path) -> None:
+    good = [False]
+    program = Program(str(path), lambda: good[0])
+    replace(path, b"broken")
+    assert not program.outdated(0.0)
+    assert not program.outdated(1e6)
+    good[0] = True
+    assert not program.outdated(1e6)
+    replace(path, b"mended")
+    program.outdated(2e6)
+    assert program.outdated(2e6 + SPREAD)

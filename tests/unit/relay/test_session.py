@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from sluice.front.identity import Identity
+from sluice.relay import session
 from sluice.relay.limits import STALE_SECONDS
+from sluice.wire.frames import FrameType, encode
 from sluice.wire.hello import Limits
 from tests.unit.relay.bed import MODEL, Behaviour, bed, chat, until
 
@@ -201,9 +203,8 @@ async def test_another_instance_takes_over_after_a_head_without_a_body(
 async def test_a_request_breaks_two_instances_at_most(tmp_path: Path, identity: Identity) -> None:
     async with bed(tmp_path, identity, *[Behaviour(fault="instance_failed")] * 4) as running:
         answer = await running.client.request(MODEL, chat())
-    assert answer.code == "no_instance"
-    assert answer.error is not None
-    assert answer.error.retry_after
+    # The code after which the proxy asks once more at most.
+    assert answer.code == "instance_failed"
     assert len(running.received()) == 2
 
 
@@ -503,3 +504,48 @@ async def test_a_proxy_that_breaks_the_protocol_and_does_not_read_is_left_at_onc
         running.client.write_raw(b"\xff" * 100)
         why = await asyncio.wait_for(asyncio.shield(running.ran), 5)
     assert why == "protocol"
+
+
+async def test_answers_that_nobody_reads_do_not_pile_up(tmp_path: Path, identity: Identity) -> None:
+    golden = Path(__file__).parents[2] / "golden/contracts/figures.json"
+    (tmp_path / "figures.json").write_bytes(golden.read_bytes())
+    limits = Limits(stream_credit=1024)
+    async with bed(tmp_path, identity, Behaviour(), limits=limits) as running:
+        client = running.client
+        client.reading = False
+        asked = [client._expect(client.connection.open_metrics()) for _ in range(100)]
+        await client.flush()
+        await until(lambda: sum(answer.code == "overloaded" for answer in asked) == 92)
+        wire = running.session.endpoint.connection
+        assert sum(wire.pending(answer.stream) > 0 for answer in asked) == 8
+        for answer in asked:
+            await client.cancel(answer)
+        after = await client.request(MODEL, chat())
+        client.reading = True
+        models = await client.verb("models")
+    assert (after.code, models.code) == ("", "")
+
+
+async def test_refused_heads_are_counted_each_and_told_once_a_second(
+    tmp_path: Path, identity: Identity, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with bed(tmp_path, identity, Behaviour()) as running:
+        heads = [encode(FrameType.REQUEST, 2 * number + 1, b'{"x":1}') for number in range(500)]
+        running.client.write_raw(b"".join(heads))
+        await until(lambda: "requests were refused" in caplog.text, 5)
+        assert running.session._services.counters._outcomes["", "refused"] == 500
+    assert len([one for one in caplog.records if one.message == "requests were refused"]) <= 2
+
+
+async def test_a_session_that_is_old_ends_though_the_proxy_keeps_a_stream(
+    tmp_path: Path, identity: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "OVERSTAY_SECONDS", 0.5)
+    golden = Path(__file__).parents[2] / "golden/contracts/figures.json"
+    (tmp_path / "figures.json").write_bytes(golden.read_bytes())
+    changes = {"max_session_age": 0.1, "total_timeout": 0.5}
+    async with bed(tmp_path, identity, limits=Limits(stream_credit=1024), **changes) as running:
+        running.client.reading = False
+        running.client._expect(running.client.connection.open_metrics())
+        await running.client.flush()
+        assert await asyncio.wait_for(asyncio.shield(running.ran), 8) == "age"

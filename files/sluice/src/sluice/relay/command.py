@@ -14,6 +14,7 @@ from sluice import logs
 from sluice.errors import EXIT_FAILURE, ConfigError
 from sluice.relay import stdio
 from sluice.relay.config import RelayConfig, read
+from sluice.relay.program import Program
 from sluice.relay.session import Session
 
 logger = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         config = read(args.config)
         logs.configure("relay", config.log_level, syslog=True)
-        return asyncio.run(_serve(config))
+        return asyncio.run(_serve(config, args.config))
     except ConfigError as error:
         logger.critical("%s", error.message)
         return error.exit_code
@@ -47,19 +48,29 @@ def run(args: argparse.Namespace) -> int:
         return EXIT_FAILURE
 
 
-async def _serve(config: RelayConfig) -> int:
+async def _serve(config: RelayConfig, path: str) -> int:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(logs.log_loop_fault)
     loop.set_default_executor(ThreadPoolExecutor(THREADS))
     # "client port server port", set by sshd.
     logger.info("session begins", extra={"source": os.environ.get("SSH_CONNECTION", "")})
-    session = Session(config)
+    # A limit that the site lowers binds the sessions that run too.
+    session = Session(config, [Program(path, lambda: _readable(path))])
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, session.end, "signal")
     await stdio.attach(session.endpoint)
     why = await session.run()
     logger.info("session ended", extra={"why": why})
     return 0
+
+
+def _readable(path: str) -> bool:
+    try:
+        read(path)
+    except ConfigError as error:
+        logger.warning("%s", error.message)
+        return False
+    return True
 
 
 def _silence_standard_error() -> None:

@@ -10,6 +10,7 @@ from sluice.config import load
 from sluice.errors import ConfigError
 from sluice.logs import LEVELS
 from sluice.records import ABSOLUTE_PATH, GROUP
+from sluice.relay.flow import LUMP
 
 # Bodies up to this are kept for another try; it is also the most that a larger one has on its way here.
 COLLECTED = 262_144
@@ -66,8 +67,8 @@ def read(path: str) -> RelayConfig:
         _at_least(path, key, getattr(config, key), 0, strictly=True)
     for key in ("max_waiting", "requests_per_second"):
         _at_least(path, key, getattr(config, key), 0)
-    # The wire's own lower bounds: below them a session makes no progress.
-    _at_least(path, "stream_credit", config.stream_credit, 1024)
+    # Credit goes back in lumps: a window below one would never be opened again.
+    _at_least(path, "stream_credit", config.stream_credit, LUMP)
     # Bodies that wait for an instance may fill the buffers: that must not use up the session's credit.
     _at_least(path, "session_credit", config.session_credit, max(65_536, config.max_buffered))
     _at_least(path, "max_buffered", config.max_buffered, COLLECTED)

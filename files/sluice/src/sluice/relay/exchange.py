@@ -409,12 +409,10 @@ class Exchange:
         )
         self._tried.add(instance)
         self._breaks += sent
-        if (
-            final
-            or (begun and self._streams)
-            or self._breaks >= MAX_BREAKS
-            or len(self._tried) >= MAX_ATTEMPTS
-        ):
+        if sent and not final and self._breaks >= MAX_BREAKS:
+            # Not `no_instance`, after which the proxy would ask again as often as there is time.
+            raise SluiceError("instance_failed", "the instances broke off before they answered")
+        if final or (begun and self._streams) or len(self._tried) >= MAX_ATTEMPTS:
             raise self._translated(code, reason)
         self._services.counters.retries += 1
         self._failure = (code, reason)

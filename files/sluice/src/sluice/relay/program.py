@@ -1,29 +1,41 @@
-"""The file that this relay runs from: replaced while it runs, it asks the relay to make room for the next."""
+"""The files that this relay runs by: replaced while it runs, they ask it to make room for the next."""
 
 from __future__ import annotations
 
+import logging
 import random
 from pathlib import Path
-from typing import Optional
+from typing import Callable, Optional
+
+logger = logging.getLogger(__name__)
 
 # Sessions with one relay host do not leave together: while one is replaced, the others serve (seconds).
 SPREAD = 5.0
 
 
 class Program:
-    """Notices that a program's file was replaced. `now` is any clock that only goes forward, in seconds."""
+    """Notices that a file was replaced: the program, or its configuration.
 
-    def __init__(self, path: str) -> None:
+    `usable`: whether what is there now can be run by; while it cannot, this relay stays. `now` is any clock
+    that only goes forward, in seconds.
+    """
+
+    def __init__(self, path: str, usable: Callable[[], bool] = lambda: True) -> None:
         self._path = path
+        self._usable = usable
         self._mine = _identity(path)
         self._leave_at: Optional[float] = None
 
     def outdated(self, now: float) -> bool:
-        """Whether another program is there, and this one's turn to go has come."""
+        """Whether another file is there, and this relay's turn to go has come."""
         if self._leave_at is None:
             found = _identity(self._path)
             # A file that cannot be seen is no new one: whoever replaces it may be in the middle of that.
             if found is None or found == self._mine:
+                return False
+            if not self._usable():
+                self._mine = found
+                logger.error("what was put there cannot be used: serving on", extra={"file": self._path})
                 return False
             self._leave_at = now + random.uniform(0, SPREAD)  # noqa: S311 - spreads, and keeps no secret
         return now >= self._leave_at

@@ -7,9 +7,9 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Callable, cast
+from typing import Any, Callable, Optional, cast
 
 from sluice.endpoint import Endpoint
 from sluice.errors import SluiceError
@@ -43,6 +43,11 @@ logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
 LAST_WORDS_SECONDS = 1.0
+# Of a session that says go-away every request ends in `total_timeout`; streams that are still there so much
+# later (seconds) are kept by a proxy that wants to stay.
+OVERSTAY_SECONDS = 300.0
+# Questions (models, metrics) whose answers have not left; an honest proxy has two.
+MAX_UNREAD = 8
 
 
 class Session:
@@ -51,7 +56,7 @@ class Session:
     Give `endpoint` its transport, then `run`. Made inside a running event loop.
     """
 
-    def __init__(self, config: RelayConfig) -> None:
+    def __init__(self, config: RelayConfig, watched: Sequence[Program] = ()) -> None:
         now = time.monotonic()
         self._config = config
         self._connection = Connection(Role.SERVER, _hello(config), PROXY_RELAY)
@@ -81,8 +86,13 @@ class Session:
         self._switch = limits.Switch(config.closed_file)
         self._rate = limits.Rate(config.requests_per_second, now)
         self._exchanges: dict[int, Exchange] = {}
+        self._unread: set[int] = set()
+        # Heads that were refused since the last tick: one line tells of all.
+        self._refusals = 0
+        self._refusal = ""
         self._born = now
-        self._program = Program(sys.argv[0])
+        self._leave_by: Optional[float] = None
+        self._programs = [Program(sys.argv[0]), *watched]
         loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[str] = loop.create_future()
         self._gone: asyncio.Future[None] = loop.create_future()
@@ -143,7 +153,8 @@ class Session:
 
     def _on_refused(self, event: events.RequestRefused) -> None:
         self._services.counters.count("", "refused")
-        logger.warning("a request was refused", extra={"problem": event.problem[:200]})
+        self._refusals += 1
+        self._refusal = event.problem[:200]
 
     def _on_request(self, event: events.RequestOpened) -> None:
         head = cast(RequestHead, event.head)
@@ -180,7 +191,7 @@ class Session:
         self._outflow.granted(event)
 
     def _on_models(self, event: events.ModelsOpened) -> None:
-        if self._refused_while_closed(event.stream):
+        if self._refused_while_closed(event.stream) or self._unread_too_long(event.stream):
             return
         table = self._services.routing.current(time.monotonic())
         models = _statuses(table, self._services.demand.running) if table is not None else ()
@@ -196,7 +207,7 @@ class Session:
         self._connection.send_end(event.stream)
 
     def _on_metrics(self, event: events.MetricsOpened) -> None:
-        if self._refused_while_closed(event.stream):
+        if self._refused_while_closed(event.stream) or self._unread_too_long(event.stream):
             return
         services = self._services
         own = services.counters.samples(
@@ -211,6 +222,16 @@ class Session:
         self._connection.respond(stream, ResponseHead(200, "application/json"))
         self._connection.send_data(stream, json.dumps(document, separators=(",", ":")).encode())
         self._connection.send_end(stream)
+        self._unread.add(stream)
+
+    def _unread_too_long(self, stream: int) -> bool:
+        """Refuse a question of a proxy that does not read the answers: they would pile up here."""
+        self._unread = {one for one in self._unread if self._connection.pending(one)}
+        if len(self._unread) < MAX_UNREAD:
+            return False
+        error = ErrorHead("overloaded", "earlier answers have not been read", 1.0)
+        self._connection.send_error(stream, error)
+        return True
 
     def _check_open(self) -> None:
         if self._switch.closed(time.monotonic()):
@@ -251,6 +272,7 @@ class Session:
         asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick)
         now = time.monotonic()
         self._break_circuit()
+        self._tell_refusals()
         self._services.lines.tick(now, self._instances())
         for exchange in tuple(self._exchanges.values()):
             exchange.run(exchange.tick, now)
@@ -262,6 +284,11 @@ class Session:
         if self._exchanges and self._switch.closed(time.monotonic()):
             for exchange in tuple(self._exchanges.values()):
                 exchange.fail(_closed())
+
+    def _tell_refusals(self) -> None:
+        if self._refusals:
+            logger.warning("requests were refused", extra={"count": self._refusals, "problem": self._refusal})
+            self._refusals = 0
 
     def _instances(self) -> list[Instance]:
         table = self._services.routing.current(time.monotonic())
@@ -280,13 +307,15 @@ class Session:
     def _outlived(self, now: float) -> None:
         if now - self._born >= self._config.max_session_age:
             self._connection.go_away("age", "this session is old: open another")
-        elif self._program.outdated(now):
-            self._connection.go_away("age", "the relay's program was replaced: open another session")
+        elif any(program.outdated(now) for program in self._programs):
+            message = "the relay's program or configuration was replaced: open another session"
+            self._connection.go_away("age", message)
         else:
             return
         self.endpoint.wake()
         # Not the exchanges: those end when their answer is queued, the streams when it has been written.
-        if not self._connection.open_streams:
+        self._leave_by = self._leave_by or now + self._config.total_timeout + OVERSTAY_SECONDS
+        if not self._connection.open_streams or now > self._leave_by:
             self.end("age")
 
 
