@@ -13,6 +13,7 @@ import pytest
 from sluice.front.identity import Identity
 from sluice.records import ResponseHead
 from sluice.relay.config import COLLECTED
+from sluice.relay.flow import LUMP
 from sluice.wire.frames import FrameType, encode
 from tests.fakes.proxy import Answer, WireClient
 from tests.unit.relay.bed import MODEL, Bed, Behaviour, bed, chat, until
@@ -129,6 +130,17 @@ async def test_a_large_body_goes_on_when_the_instance_reads_again(tmp_path: Path
         await until(lambda: not running.session.endpoint.connection.open_streams)
         await until(lambda: not running.fronts[0].endpoints[0].connection.open_streams)
     assert {answer.code for answer in answers} == {""}
+
+
+@pytest.mark.parametrize("window", [LUMP, LUMP + 1])
+async def test_the_smallest_window_that_may_be_set_moves_both_ways(
+    tmp_path: Path, identity: Identity, window: int
+) -> None:
+    talkative = Behaviour(tokens=400, token="x" * 1000)
+    async with bed(tmp_path, identity, talkative, stream_credit=window, idle_timeout=3) as running:
+        answer = await running.client.request(MODEL, LARGE)
+    assert answer.code == ""
+    assert len(answer.body) > 400_000
 
 
 async def test_a_large_body_is_not_retried_once_an_instance_has_some_of_it(

@@ -94,7 +94,7 @@ async def test_a_request_that_breaks_every_connection_ends(tmp_path: Path, ident
     async with bed(tmp_path, identity, *[Behaviour(fault="cut")] * 3) as running:
         await until(lambda: all(line(running, number).open for number in range(3)))
         answer = await running.client.request(MODEL, chat())
-    assert answer.code == "no_instance"
+    assert answer.code == "instance_failed"
     # Twice at the first, whose connection was older than the request, and so at the second.
     assert len(running.received()) == 4
 
