@@ -91,7 +91,7 @@ async def test_an_idle_connection_never_keeps_a_request_waiting_that_has_none(
             answers = [relay.start("POST", CHAT, chat()) for _ in range(4)]
             took = await until(lambda answers=answers: all(answer.over for answer in answers))
             assert [answer.outcome for answer in answers] == [200] * 4
-            assert took < 1.0
+            assert took < engine_module.IDLE_SECONDS / 2
         assert len(running.listener.engine._idle) == len(running.listener.engine.standing) == 2
         relay.endpoint.abort()
 
@@ -293,18 +293,17 @@ async def test_nonsense_in_the_middle_of_an_answer_ends_it_with_an_error(
 async def test_an_engine_cannot_fill_the_log(
     tmp_path: Path, identity: Identity, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tally, "PAUSE", 0.3)
+    monkeypatch.setattr(tally, "PAUSE", 600.0)
     async with scripted(tmp_path, saying(b"nonsense\r\n\r\n")), front(tmp_path, identity) as running:
         relay = await running.connect()
         for _ in range(50):
             await relay.ask("POST", CHAT, chat())
-        await asyncio.sleep(0.3)
+        monkeypatch.setattr(tally, "PAUSE", 0.0)
         await relay.ask("POST", CHAT, chat())
         assert running.listener.engine.nonsense.count == 51
         relay.endpoint.abort()
     counts = [one.count for one in caplog.records if one.levelno >= logging.WARNING]  # type: ignore[attr-defined]
-    assert len(counts) < 10
-    assert (counts[0], counts[-1]) == (1, 51)
+    assert counts == [1, 51]
 
 
 async def test_an_answer_in_single_bytes_passes_whole(tmp_path: Path, identity: Identity) -> None:

@@ -63,7 +63,7 @@ class TwoParts:
         call.end()
 
 
-async def eventually(true: Callable[[], object], seconds: float = 5.0) -> None:
+async def eventually(true: Callable[[], object], seconds: float = 20.0) -> None:
     """Wait until something holds; fail after `seconds`."""
     deadline = asyncio.get_running_loop().time() + seconds
     while not true():

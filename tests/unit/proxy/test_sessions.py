@@ -93,7 +93,7 @@ async def test_a_silent_relay_is_lost_by_its_missing_pong(tmp_path: Path) -> Non
     relay = FakeRelay(answer_well)
     settings = config(tmp_path)
     settings = replace(
-        settings, clusters=(replace(settings.clusters[0], ping_interval=0.05, ping_timeout=0.1),)
+        settings, clusters=(replace(settings.clusters[0], ping_interval=0.05, ping_timeout=1.0),)
     )
     async with open_bed(settings, relay) as bed:
         await asyncio.sleep(0.3)

@@ -32,7 +32,7 @@ async def test_a_client_that_leaves_cancels_its_request_at_once(bed: Bed) -> Non
     ) as response:
         await response.content.readany()
         response.close()
-    await asyncio.wait_for(bed.relay.calls[0].cancelled.wait(), 1)
+    await asyncio.wait_for(bed.relay.calls[0].cancelled.wait(), 5)
     (record,) = await bed.settled()
     assert (record.status, record.code) == (CLIENT_LEFT, "")
     assert record.bytes_out > 0
@@ -47,7 +47,7 @@ async def test_a_client_that_leaves_before_the_answer_cancels_too(bed: Bed) -> N
     task = asyncio.create_task(bed.post(chat()))
     await eventually(lambda: bed.relay.calls)
     task.cancel()
-    await asyncio.wait_for(bed.relay.calls[0].cancelled.wait(), 1)
+    await asyncio.wait_for(bed.relay.calls[0].cancelled.wait(), 5)
     (record,) = await bed.settled()
     assert (record.status, record.first_byte) == (CLIENT_LEFT, None)
 
