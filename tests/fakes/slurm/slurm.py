@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""A stateful fake Slurm: sbatch, squeue, scancel and scontrol as one program that looks at its own name.
+"""A stateful fake Slurm: sbatch, squeue, scancel, scontrol and sacctmgr, one program that looks at its name.
 
-`Cluster(directory).install()` lays the four commands into `<directory>/bin`; their state is
-`<directory>/state`, guarded by a lock, so that any number of processes may use them at once. No daemon runs:
-each command first brings the jobs up to date. With `run` set, a job really runs its script, as a process
-group of its own, until it ends or is cancelled.
+`Cluster(directory).install()` lays the commands (sacctmgr where `associations` are given) into
+`<directory>/bin`; their state is `<directory>/state`, guarded by a lock, so that any number of processes may
+use them at once. No daemon runs: each command first brings the jobs up to date. With `run` set, a job really
+runs its script, as a process group of its own, until it ends or is cancelled.
 
 Faults: `Cluster.fault("squeue", "hang")` and so on, for the next `count` calls. `hang` never answers, `fail`
 answers with an error, `garbage` with nonsense, `empty` with nothing at all and success; for sbatch
@@ -38,6 +38,10 @@ DEFAULTS: dict[str, Any] = {
     "min_job_age": 300.0,
     "kill_wait": 3.0,
     "time_limit": 60,
+    "partition_limits": "MaxTime=UNLIMITED State=UP AllowAccounts=ALL AllowQos=ALL",
+    "clock_ahead": 0.0,
+    "associations": "",
+    "qos": "",
 }
 HANG = 3600
 
@@ -56,7 +60,7 @@ class Cluster:
         self.bin.mkdir(parents=True)
         self.state.mkdir()
         program = Path(__file__).resolve()
-        for name in PROGRAMS:
+        for name in (*PROGRAMS, "sacctmgr") if settings.get("associations") else PROGRAMS:
             # A wrapper, not a link: the tree may lie where programs must not be executed.
             wrapper = self.bin / name
             wrapper.write_text(f'#!/bin/sh\nexec /usr/bin/env python3 -S "{program}" "$0" "$@"\n')
@@ -323,12 +327,16 @@ def sbatch(cluster: Cluster, arguments: list[str], fault: str) -> int:
     if not script.startswith("#!"):
         return refuse("sbatch: error: This does not look like a batch script.  The first\n")
     directives = dict(re.findall(r"(?m)^#SBATCH +--([a-z-]+)=(\S+)", script))
+    directives.update({name: found[name] for name in ("partition", "time") if name in found})
     partitions = cluster.settings()["partitions"]
     if partitions and directives.get("partition") not in partitions:
         return refuse(
             f"sbatch: error: invalid partition specified: {directives.get('partition')}\n"
             "sbatch: error: Batch job submission failed: Invalid partition name specified\n"
         )
+    if "test-only" in found:
+        sys.stderr.write(f"sbatch: Job 1 to start at {stamp(time.time())} using 1 processors on nodes c1\n")
+        return 0
     with cluster.locked() as table:
         job = new_job(cluster, table, found, directives)
         (cluster.state / f"script.{job['id']}").write_text(script)
@@ -412,8 +420,17 @@ def stamp(moment: Optional[float]) -> str:
 
 
 def scontrol(cluster: Cluster, arguments: list[str]) -> int:
-    """Show one job."""
+    """Show one job, the partitions or the configuration."""
     _, rest = options(arguments)
+    settings = cluster.settings()
+    if rest[:2] == ["show", "partition"]:
+        for name in settings["partitions"]:
+            print(f"PartitionName={name} {settings['partition_limits']}")
+        return 0
+    if rest[:2] == ["show", "config"]:
+        print(f"Configuration data as of {stamp(time.time() + settings['clock_ahead'])}")
+        print("SlurmctldPort           = 6817\nSlurmdPort              = 6818\nSrunPortRange           = 0-0")
+        return 0
     job = next((one for one in cluster.jobs() if one["id"] == rest[-1]), None)
     if rest[:2] != ["show", "job"] or job is None:
         return refuse("slurm_load_jobs error: Invalid job id specified\n")
@@ -440,6 +457,13 @@ def scancel(cluster: Cluster, arguments: list[str]) -> int:
     return status
 
 
+def sacctmgr(cluster: Cluster, arguments: list[str]) -> int:
+    """Print the associations or the QOS that the settings hold, as they stand."""
+    _, rest = options(arguments)
+    print(cluster.settings()["qos" if rest[1] == "qos" else "associations"])
+    return 0
+
+
 def refuse(message: str) -> int:
     """Print an error as Slurm does."""
     sys.stderr.write(message)
@@ -463,9 +487,13 @@ def main(arguments: list[str]) -> int:
         return 0
     if fault == "empty":
         return 0
+    if arguments[1:] == ["--version"]:
+        print("slurm-wlm 22.05.8")
+        return 0
     if called.name == "sbatch":
         return sbatch(cluster, arguments[1:], fault)
-    return {"squeue": squeue, "scancel": scancel, "scontrol": scontrol}[called.name](cluster, arguments[1:])
+    programs = {"squeue": squeue, "scancel": scancel, "scontrol": scontrol, "sacctmgr": sacctmgr}
+    return programs[called.name](cluster, arguments[1:])
 
 
 if __name__ == "__main__":

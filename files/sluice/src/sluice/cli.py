@@ -34,6 +34,7 @@ COMMANDS = {
         "sluice.scheduler.models_command", "list, show, apply, drain, resume, restart and remove models"
     ),
     "status": Command("sluice.scheduler.status_command", "models, instances and demand of this cluster"),
+    "doctor": Command("sluice.scheduler.doctor_command", "whether the site is as Sluice assumes"),
 }
 
 

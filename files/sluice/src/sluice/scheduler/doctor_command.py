@@ -1,0 +1,53 @@
+"""`sluice doctor`: whether the site is as Sluice assumes, and what helps where it is not. Run it as root."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+
+from sluice import config
+from sluice.errors import EXIT_FAILURE
+from sluice.scheduler import doctor, site_facts
+from sluice.scheduler.command import CONFIG
+from sluice.scheduler.config import SchedulerConfig
+from sluice.scheduler.status_command import print_table
+
+PROBE_SECONDS = 120.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `sluice doctor`."""
+    parser.add_argument(
+        "--config", default=CONFIG, help="the scheduler's configuration (default: %(default)s)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument(
+        "--with-job",
+        action="store_true",
+        help="let a tiny job, of the first model's partition, look at the shared folder (120 s at most)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Examine the site and print what was found; return 1 when something is wrong."""
+    settings = config.load(SchedulerConfig, arguments.config)
+    seconds = PROBE_SECONDS if arguments.with_job else 0.0
+    findings = doctor.examine(site_facts.gather(settings, arguments.config, seconds))
+    wrong = sum(one.level == doctor.WRONG for one in findings)
+    warnings = sum(one.level == doctor.WARNING for one in findings)
+    if arguments.json:
+        listed = [dataclasses.asdict(one) for one in findings]
+        print(
+            json.dumps(
+                {"version": 1, "wrong": wrong, "warnings": warnings, "findings": listed}, sort_keys=True
+            )
+        )
+    else:
+        print_table(("CHECK", "IS", "WHAT"), [(one.check, one.level, _what(one)) for one in findings])
+        print(f"\n{wrong} wrong, {warnings} warnings")
+    return EXIT_FAILURE if wrong else 0
+
+
+def _what(finding: doctor.Finding) -> str:
+    return f"{finding.message}. Helps: {finding.remedy}" if finding.remedy else finding.message

@@ -1,0 +1,316 @@
+"""Each assumption about a site, met and broken; and the whole of it over the fake Slurm."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sluice.cli import main
+from sluice.records import ModelEntry
+from sluice.scheduler import doctor, site_facts
+from sluice.scheduler.doctor import OK, WARNING, WRONG, Answer, Facts, PathFacts
+from tests.fakes.slurm.slurm import Cluster
+from tests.unit.scheduler.test_config import GOOD
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "contracts"
+NOW = 1_795_000_000.0
+ENTRY = ModelEntry.parse(
+    {
+        **json.loads((GOLDEN / "model-entry.json").read_text()),
+        "slurm": {
+            "partition": "gpu",
+            "time": 600,
+            "cpus": 1,
+            "memory_mb": 1,
+            "account": "llm",
+            "qos": "service",
+        },
+    }
+)
+ROOTS = PathFacts(0, 0, 0o755, "ext4")
+OURS = PathFacts(990, 990, 0o700, "ext4")
+PARTITION = "PartitionName=gpu AllowAccounts=ALL AllowQos=ALL MaxTime=1-00:00:00 State=UP\n"
+CONFIG = "Configuration data as of 2026-11-18T11:06:40\nSlurmctldPort           = 6817\nSrunPortRange = 0-0\n"
+GOOD_FACTS = Facts(
+    settings=GOOD,
+    now=NOW,
+    host="login1",
+    account="sluice",
+    account_id=990,
+    python=(3, 9),
+    commands={name: Answer(0, "slurm 22.05.8") for name in site_facts.PROGRAMS},
+    queue=Answer(0, "", "", 0.1),
+    partitions=Answer(0, PARTITION),
+    slurm_config=Answer(0, CONFIG),
+    associations=Answer(0, "llm|service|gres/gpu=8|||||\n"),
+    qos=Answer(0, "service||||||\n"),
+    models={"m": ENTRY},
+    tests={"m": Answer(0)},
+    paths={
+        "/etc/sluice": ROOTS,
+        GOOD.models_dir: ROOTS,
+        GOOD.jobs_dir: replace(OURS, file_system="nfs4"),
+        GOOD.demand_dir: PathFacts(991, 990, 0o2750),
+        "/var/lib/sluice/state": OURS,
+        "/etc/sluice/scheduler.json": replace(ROOTS, mode=0o640),
+        GOOD.routing_table: PathFacts(990, 991, 0o640, "ext4"),
+        site_facts.CRONTAB: replace(ROOTS, mode=0o644),
+    },
+    last_tick=NOW - 10,
+    lease_host="login1",
+    lease_time=NOW - 10,
+    local_ports=range(32768, 61000),
+    cron_runs=True,
+    crontab=site_facts.CRONTAB,
+)
+
+
+def with_path(path: str, **changes: Any) -> dict[str, Any]:
+    """Return the change of facts that alters one path's."""
+    found = GOOD_FACTS.paths[path]
+    assert found is not None
+    return {"paths": {**GOOD_FACTS.paths, path: replace(found, **changes)}}
+
+
+def without_path(path: str) -> dict[str, Any]:
+    """Return the change of facts that takes one path away."""
+    return {"paths": {**GOOD_FACTS.paths, path: None}}
+
+
+def test_a_site_as_it_should_be_has_nothing_wrong() -> None:
+    findings = doctor.examine(replace(GOOD_FACTS, now=doctor.controller_time(CONFIG) or 0.0, last_tick=None))
+    assert {one.level for one in findings if one.check not in ("launcher", "clock")} == {OK}
+    assert {one.check for one in findings} >= {"python", "controller", "model", "account", "caps", "closed"}
+
+
+BROKEN: list[tuple[dict[str, Any], str, str, str]] = [
+    ({"python": (3, 6)}, "python", WRONG, "older than 3.9"),
+    ({"commands": {"sbatch": Answer(None, "", "sbatch: No such file")}}, "commands", WRONG, "No such file"),
+    ({"queue": Answer(None)}, "controller", WRONG, "no answer within 20 s"),
+    ({"queue": Answer(1, "", "Unable to contact slurm controller")}, "controller", WRONG, "Unable"),
+    ({"queue": Answer(0, "", "", 11.0)}, "controller", WARNING, "11.0 s of the 20 s"),
+    ({"held": {"m": "min: must not be above max"}}, "model", WRONG, "above max"),
+    ({"tests": {"m": Answer(1, "", "Invalid qos")}}, "model", WRONG, "Invalid qos"),
+    ({"partitions": Answer(None)}, "partition", WARNING, "no answer"),
+    ({"partitions": Answer(0, "PartitionName=cpu State=UP\n")}, "partition", WRONG, "gpu is no partition"),
+    ({"partitions": Answer(0, PARTITION.replace("UP", "DRAIN"))}, "partition", WRONG, "is DRAIN"),
+    ({"partitions": Answer(0, PARTITION.replace("1-", "0-"))}, "partition", WRONG, "allows 0 minutes"),
+    (
+        {"partitions": Answer(0, PARTITION.replace("AllowAccounts=ALL", "AllowAccounts=a,b"))},
+        "partition",
+        WRONG,
+        "AllowAccounts=a,b",
+    ),
+    (
+        {"partitions": Answer(0, PARTITION.replace("AllowQos=ALL", "AllowQos=normal"))},
+        "partition",
+        WRONG,
+        "AllowQos=normal",
+    ),
+    ({"associations": None}, "caps", WARNING, "there is no sacctmgr"),
+    ({"associations": Answer(1, "", "not running with accounting")}, "caps", WARNING, "accounting"),
+    ({"associations": Answer(0, "")}, "account", WRONG, "has no association"),
+    ({"associations": Answer(0, "other|service|x|||||\n")}, "account", WRONG, "not in the account llm"),
+    ({"associations": Answer(0, "llm|normal|x|||||\n")}, "account", WRONG, "may not use the QOS service"),
+    ({"associations": Answer(0, "llm|service||||||\n")}, "caps", WARNING, "nothing caps sluice in llm"),
+    (without_path(GOOD.jobs_dir), "shared folder", WRONG, "does not exist"),
+    (with_path(GOOD.jobs_dir, owner=0), "shared folder", WRONG, "is not sluice's"),
+    (with_path(GOOD.jobs_dir, file_system="ext4"), "shared folder", WARNING, "is on ext4"),
+    ({"probe": Answer(1, "", "nothing was seen")}, "shared folder", WRONG, "nothing was seen"),
+    ({"settings": replace(GOOD, ports="20000-20003")}, "ports", WARNING, "4 ports"),
+    ({"settings": replace(GOOD, ports="40000-41000")}, "ports", WARNING, "ip_local_port_range"),
+    ({"settings": replace(GOOD, ports="6000-7000")}, "ports", WRONG, "SlurmctldPort"),
+    ({"slurm_config": Answer(0, CONFIG.replace("0-0", "20500-20600"))}, "ports", WRONG, "SrunPortRange"),
+    ({"last_tick": None}, "launcher", WRONG, "never ticked"),
+    ({"last_tick": NOW - 121}, "launcher", WRONG, "121 s ago"),
+    ({"lease_host": "login2"}, "launcher", WRONG, "runs on login2"),
+    ({"cron_runs": False}, "launcher", WRONG, "no cron"),
+    (without_path(site_facts.CRONTAB), "launcher", WRONG, "does not exist"),
+    (with_path(site_facts.CRONTAB, mode=0o664), "launcher", WRONG, "cron ignores"),
+    ({"last_tick": NOW + 60}, "clock", WRONG, "60 s in the future"),
+    ({"now": NOW + 1000}, "clock", WRONG, "behind"),
+    ({"slurm_config": Answer(None)}, "clock", WARNING, "cannot be seen"),
+    ({"kills_user_processes": True}, "reapers", WARNING, "KillUserProcesses"),
+    (with_path("/etc/sluice/scheduler.json", owner=990), "permissions", WRONG, "others than root"),
+    (with_path(GOOD.models_dir, mode=0o775), "permissions", WRONG, "others than root"),
+    (with_path("/var/lib/sluice/state", mode=0o755), "permissions", WRONG, "alone"),
+    (with_path("/var/lib/sluice/state", file_system="lustre"), "permissions", WRONG, "on lustre"),
+    (with_path(GOOD.routing_table, mode=0o644), "permissions", WRONG, "jobs' keys"),
+    (with_path(GOOD.routing_table, file_system="nfs"), "permissions", WRONG, "on nfs"),
+    (without_path(GOOD.demand_dir), "permissions", WRONG, "does not exist"),
+    (with_path(GOOD.demand_dir, mode=0o777), "permissions", WRONG, "anybody"),
+    ({"closed": True}, "closed", WARNING, "refuse everything"),
+]
+
+
+@pytest.mark.parametrize(("change", "check", "level", "words"), BROKEN, ids=lambda value: str(value)[:40])
+def test_a_broken_assumption_is_found_with_its_remedy(
+    change: dict[str, Any], check: str, level: str, words: str
+) -> None:
+    findings = doctor.examine(replace(GOOD_FACTS, **change))
+    (found, *_) = [one for one in findings if one.check == check and words in one.message]
+    assert found.level == level
+    assert found.remedy
+
+
+def test_a_cap_on_every_qos_of_an_association_is_enough() -> None:
+    facts = replace(
+        GOOD_FACTS, associations=Answer(0, "llm|service||||||\n"), qos=Answer(0, "service|gres/gpu=8|||||\n")
+    )
+    assert [one.level for one in doctor.check_accounting(facts)] == [OK, OK]
+    both = replace(facts, associations=Answer(0, "llm|service,normal||||||\n"))
+    assert [one.level for one in doctor.check_accounting(both)] == [OK, WARNING]
+
+
+def test_a_lingering_account_is_left_alone() -> None:
+    facts = replace(GOOD_FACTS, kills_user_processes=True, lingers=True)
+    assert [one.level for one in doctor.check_reapers(facts)] == [OK]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [("1-00:00:00", 1440), ("00:30:00", 30), ("UNLIMITED", None), ("", None), ("x", None)]
+)
+def test_limits_are_read_as_slurm_prints_them(text: str, found: float | None) -> None:
+    assert doctor.minutes(text) == found
+
+
+def test_what_is_no_row_of_a_table_is_left_out() -> None:
+    assert doctor.table("a|b\nsacctmgr: error\nc|d|e\n", ("x", "y")) == [{"x": "a", "y": "b"}]
+    assert doctor.controller_time("Configuration data as of yesterday") is None
+
+
+def test_the_file_system_of_a_path_is_that_of_its_nearest_mount() -> None:
+    mounts = "a / ext4 rw 0 0\nb /shared nfs4 rw 0 0\nc /shared/x\\040y lustre rw 0 0\nbroken\n"
+    assert site_facts.file_system("/shared/jobs", mounts) == "nfs4"
+    assert site_facts.file_system("/shared/x y/z", mounts) == "lustre"
+    assert site_facts.file_system("/sharedelse", mounts) == "ext4"
+    assert site_facts.file_system("/", "") == ""
+
+
+# --- over the fake Slurm -----------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Patient:
+    """A login node below `root`, with a fake Slurm, as `sluice doctor` sees it."""
+
+    root: Path
+    cluster: Cluster
+    capsys: pytest.CaptureFixture[str]
+
+    def doctor(self, *words: str) -> tuple[int, dict[str, list[dict[str, str]]]]:
+        """Return the exit status and the findings by check."""
+        status = main(["doctor", "--config", f"{self.root}/etc/scheduler.json", "--json", *words])
+        findings: dict[str, list[dict[str, str]]] = {}
+        for one in json.loads(self.capsys.readouterr().out)["findings"]:
+            findings.setdefault(one["check"], []).append(one)
+        return status, findings
+
+
+@pytest.fixture
+def patient(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Patient]:
+    """Give a login node with one model, whose jobs run on this machine."""
+    cluster = Cluster(tmp_path / "slurm").install(
+        run=True, partitions=["gpu"], associations="llm|service|gres/gpu=8|||||", qos="service||||||"
+    )
+    for name in ("etc/models.d", "jobs", "state", "demand"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "state").chmod(0o700)
+    (tmp_path / "program").write_text("print('sluice 1')\n")
+    settings = {
+        **dataclasses.asdict(GOOD),
+        **{key: f"{tmp_path}/{key.partition('_')[0]}" for key in ("jobs_dir", "demand_dir")},
+        "models_dir": f"{tmp_path}/etc/models.d",
+        "state_file": f"{tmp_path}/state/state.json",
+        "lock_file": f"{tmp_path}/state/lock",
+        "routing_table": f"{tmp_path}/routing.json",
+        "figures": f"{tmp_path}/figures.json",
+        "zipapp": f"{tmp_path}/program",
+        "python": os.path.realpath(sys.executable),
+        "slurm_bin": str(cluster.bin),
+        "command_timeout": 10.0,
+    }
+    (tmp_path / "etc/scheduler.json").write_text(json.dumps({"version": 1, **settings}))
+    (tmp_path / "etc/models.d/m.json").write_text(json.dumps({**ENTRY.dump(), "name": "m"}))
+    (tmp_path / "etc/models.d/m.sbatch").write_text("#!/bin/bash\n#SBATCH --partition=gpu\n")
+    for path in (tmp_path / "etc/models.d").iterdir():
+        os.utime(path, (time.time() - 60,) * 2)
+    monkeypatch.setattr(site_facts, "PROBE_EVERY", 0.1)
+    yield Patient(tmp_path, cluster, capsys)
+    cluster.stop()
+
+
+def levels(findings: dict[str, list[dict[str, str]]], check: str) -> list[str]:
+    """Return the levels of one check's findings."""
+    return [one["level"] for one in findings[check]]
+
+
+def test_slurm_and_models_are_asked_and_nothing_is_submitted(patient: Patient) -> None:
+    status, findings = patient.doctor()
+    assert status == 1
+    assert "never ticked" in findings["launcher"][0]["message"]
+    for check in (
+        "controller",
+        "model",
+        "partition",
+        "account",
+        "caps",
+        "clock",
+        "ports",
+        "python",
+        "closed",
+    ):
+        assert levels(findings, check) == [OK], findings[check]
+    assert patient.cluster.jobs() == []
+
+
+def test_slurm_that_says_no_is_told_with_its_words(patient: Patient) -> None:
+    patient.cluster.configure(partitions=["cpu"], clock_ahead=900.0)
+    (patient.root / "etc/closed").touch()
+    _, findings = patient.doctor()
+    assert "invalid partition specified: gpu" in findings["model"][0]["message"]
+    assert "there are: cpu" in findings["partition"][0]["remedy"]
+    assert levels(findings, "clock") == [WRONG] and "ahead" in findings["clock"][0]["message"]
+    assert levels(findings, "closed") == [WARNING]
+    patient.cluster.fault("squeue", "fail")
+    assert "Unable to contact" in patient.doctor()[1]["controller"][0]["message"]
+
+
+def test_a_job_looks_at_the_shared_folder_and_leaves_nothing(patient: Patient) -> None:
+    _, findings = patient.doctor("--with-job")
+    (found,) = findings["shared folder"]
+    assert found["level"] == OK and "sluice 1" in found["message"]
+    assert list((patient.root / "jobs").iterdir()) == []
+    (job,) = patient.cluster.jobs()
+    assert job["name"] == "sluice-doctor" and job["options"]["partition"] == "gpu"
+
+
+def test_a_job_that_cannot_run_the_program_or_never_runs_is_told(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (patient.root / "program").unlink()
+    (found,) = patient.doctor("--with-job")[1]["shared folder"]
+    assert found["level"] == WRONG and "failed" in found["message"]
+    monkeypatch.setattr("sluice.scheduler.doctor_command.PROBE_SECONDS", 0.5)
+    patient.cluster.configure(start_delay=900.0)
+    (found,) = patient.doctor("--with-job")[1]["shared folder"]
+    assert found["level"] == WRONG and "within 0.5 s" in found["message"]
+    assert patient.cluster.alive() == []
+    assert list((patient.root / "jobs").iterdir()) == []
+
+
+def test_the_table_is_for_people(patient: Patient) -> None:
+    assert main(["doctor", "--config", f"{patient.root}/etc/scheduler.json"]) == 1
+    text = patient.capsys.readouterr().out
+    assert "CHECK" in text and "Helps: " in text and " wrong, " in text
