@@ -40,7 +40,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jinja2
 
@@ -118,6 +118,27 @@ class Session:
 
     sshd: tuple[int, ...]
     relay: int
+
+
+class Together:
+    """Parts that start together, and end in reverse: what a subclass's `_start` puts into `_ending`."""
+
+    def __init__(self) -> None:
+        self._ending = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self._ending.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ending.close()
+
+    def _start(self) -> None:
+        raise NotImplementedError
 
 
 class Running:
@@ -370,27 +391,16 @@ class Nginx(Running):
             self.process.wait()
 
 
-class Stack:
+class Stack(Together):
     """All parts together; see the module's text."""
 
     def __init__(self, directory: Path, build: Build, options: Options | None = None) -> None:
+        super().__init__()
         self.options = options or Options()
         self.build = build
         self.directory = Path(tempfile.mkdtemp(prefix="stack-", dir=directory))
         self.directory.chmod(0o711)
-        self._ending = contextlib.ExitStack()
         self._ending.callback(shutil.rmtree, self.directory, ignore_errors=True)
-
-    def __enter__(self) -> Stack:
-        try:
-            self._start()
-        except BaseException:
-            self._ending.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ending.close()
 
     def _start(self) -> None:
         self.engine = Engine(self.directory / "engine")

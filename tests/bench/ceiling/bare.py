@@ -5,7 +5,6 @@ generator → proxy (plain HTTP) → SSH → relay → engine's socket. See prox
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
 import sys
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from tests.bench import processes
 from tests.bench.processes import ROOT
-from tests.bench.stack import MODEL, Login, Proxy, Running, Stack
+from tests.bench.stack import MODEL, Login, Proxy, Running, Stack, Together
 from tests.bench.target import Target
 from tests.integration.login import INSIDE, PYTHON
 
@@ -46,23 +45,12 @@ class BareProxy(Running):
         self.port = int(port_file.read_text())
 
 
-class Bare:
+class Bare(Together):
     """The whole ceiling."""
 
     def __init__(self, stack: Stack) -> None:
+        super().__init__()
         self._stack = stack
-        self._ending = contextlib.ExitStack()
-
-    def __enter__(self) -> Bare:
-        try:
-            self._start()
-        except BaseException:
-            self._ending.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ending.close()
 
     def _start(self) -> None:
         stack = self._stack

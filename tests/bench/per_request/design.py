@@ -8,7 +8,6 @@ requests at once; there are enough connections for the load.
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from typing import Any
 
 from tests.bench import processes
 from tests.bench.processes import ROOT
-from tests.bench.stack import MODEL, WEB_GROUP, Login, Nginx, Running, Stack
+from tests.bench.stack import MODEL, WEB_GROUP, Login, Nginx, Running, Stack, Together
 from tests.bench.target import Target
 
 MASTERS = 8
@@ -62,23 +61,12 @@ class Gateway(Running):
             processes.end(master)
 
 
-class PerRequest:
+class PerRequest(Together):
     """The whole design beside a running stack, whose engine it uses."""
 
     def __init__(self, stack: Stack) -> None:
+        super().__init__()
         self._stack = stack
-        self._ending = contextlib.ExitStack()
-
-    def __enter__(self) -> PerRequest:
-        try:
-            self._start()
-        except BaseException:
-            self._ending.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ending.close()
 
     def _start(self) -> None:
         place = self._stack.directory / "per-request"
