@@ -185,7 +185,6 @@ def test_what_is_no_json_outside_strings_is_refused(
         b'{"model": "m", "messages": [{"url": {"detail": "http"}, "x": "http://x"}]}',
         b'{"model": "m", "a": [0, -0, 1.5e+3, 1E-2, true, false, null, [], {}, [[]]]}',
         b'{"model": "m", "prompt": [1, 2,3 ,\n4,0,5]}',
-        b'{"Model": "n", "MESSAGES": [{"url": "http://x"}], "model": "m"}',
     ],
 )
 def test_lets_through(raw: bytes) -> None:
@@ -269,7 +268,7 @@ def test_refuses_what_is_not_one_json_object(raw: bytes) -> None:
     ("raw", "param"),
     [
         (b"{}", "model"),
-        (b'{"Model": "m"}', "model"),
+        (b'{"modes": "m"}', "model"),
         (b'{"a": {"model": "m"}}', "model"),
         (b'{"model": ["m"]}', "model"),
         (b'{"model": {"model": "m"}}', "model"),
@@ -414,3 +413,14 @@ def test_the_prefix_has_the_text_of_parts_and_prompts_and_is_bounded() -> None:
     assert scan(b'{"model": "m", "tools": [{"text": "no"}], "prompt": [1, 2]}').prefix == b""
     long = chat({"role": "system", "content": "a" * 3000}, {"role": "user", "content": "b" * 100_000})
     assert long == b"a" * 3000 + b"\n" + b"b" * (MAX_PREFIX - 3001)
+
+
+@pytest.mark.parametrize(
+    "name", ["Model", "MESSAGES", "me\u017f\u017fages", "pRompt", "\\u004dessages", "Stream"]
+)
+def test_a_name_that_counts_in_another_case_is_refused(name: str) -> None:
+    """Parsers there are that fold case and take the last: what is inside would be read, and not here."""
+    assert (
+        refusal(f'{{"model":"a","messages":[],"{name}":[{{"url":"http://x/"}}]}}'.encode())
+        == "malformed_json"
+    )

@@ -12,6 +12,7 @@ import pytest
 from sluice.proxy import gateway, intake
 from sluice.proxy.exchange import Exchange
 from sluice.proxy.http import MAX_FIELD, MAX_FIELDS, MAX_LINE
+from sluice.proxy.tokens import TokenMeter
 
 from .conftest import CHAT, COMPLETIONS, Bed, TwoParts, chat, eventually
 
@@ -320,6 +321,23 @@ async def test_a_body_is_let_go_when_its_answer_begins(bed: Bed, monkeypatch: py
         assert not made[0]._body, "room is given back for what is still held"
         slow.go_on.set()
         assert (await response.read()).endswith(b"\n\n")
+
+
+async def test_a_fault_behind_the_answers_beginning_puts_no_second_answer_there(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(meter: TokenMeter) -> None:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(TokenMeter, "count", fail)
+    reader, writer = await asyncio.open_unix_connection(bed.config.socket)
+    body = json.dumps(chat(stream=True)).encode()
+    head = post(b"Content-Length: %d\r\n" % len(body), body)
+    writer.write(head.replace(b"KEY", bed.key.encode()))
+    got = await asyncio.wait_for(reader.read(), 5)
+    writer.close()
+    assert got.count(b"HTTP/1.1 ") == 1
+    assert b"internal_error" not in got
 
 
 async def test_a_body_that_stops_coming_is_given_up(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,8 @@ Proxy and relay use the same scanner. What any JSON parser accepts is read here 
   too many. So what is a string, which string is a key and how deep it lies is the same for every parser.
 - Inside strings the scanner is laxer than JSON (raw control characters, unknown escapes), for no laxness
   there moves a string's end. A key that could mean something is decoded strictly before it is compared.
-- Of the names that count (`model`, `stream`, `messages`, `prompt`) none may come twice: so it does not
-  matter whether a parser takes the first or the last.
+- Of the names that count (`model`, `stream`, `messages`, `prompt`) none may come twice, nor in another
+  case: so it does not matter whether a parser takes the first or the last, or folds case as Go's does.
 
 No message quotes the body: errors go to logs and users.
 """
@@ -222,6 +222,8 @@ class BodyScanner:
     def _on_top_key(self, key: bytes) -> None:
         name = _decode(key)
         if name not in _NAMES:
+            if name.casefold() in _NAMES:
+                raise _malformed(f"it has {name.casefold()} in another spelling")
             self._name = ""
             self._alert = False
             return

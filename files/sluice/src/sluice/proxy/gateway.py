@@ -102,6 +102,10 @@ class Gateway:
         except Exception:
             # The last line of defence: a fault of ours is told without a trace, and logged without its text.
             log.exception("fault in a request", extra={"request_id": visit.request_id})
+            if request.writer.output_size > 0:
+                # An answer has begun: what came behind it would be read as the next request's.
+                _cut(request)
+                raise ConnectionResetError from None
             return _refused(
                 visit, SluiceError("internal_error", "A fault of the service; it was logged."), request
             )
@@ -334,8 +338,7 @@ async def _pass_chunks(
     except SluiceError as fault:
         # Half a document has no place for an error: the missing last chunk tells the client.
         visit.code = fault.code
-        if request.transport is not None:
-            request.transport.close()
+        _cut(request)
         raise ConnectionResetError from None
     await response.write_eof()
     return response
@@ -377,6 +380,11 @@ def _refused(visit: Visit, fault: SluiceError, request: web.BaseRequest) -> web.
     if not request.content.is_eof():
         response.force_close()  # what is left of its body is no request
     return response
+
+
+def _cut(request: web.BaseRequest) -> None:
+    if request.transport is not None:
+        request.transport.close()
 
 
 def _path(request: web.BaseRequest) -> str:
