@@ -108,6 +108,22 @@ async def test_a_stranger_who_never_begins_tls_is_hung_up_on(
         writer.transport.abort()
 
 
+async def test_a_fault_of_ours_does_not_stop_the_clock(
+    tmp_path: Path, identity: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener_module, "TICK", 0.02)
+    async with front(tmp_path, identity) as running:
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        ticks = []
+
+        def fail(now: float) -> None:
+            ticks.append(now)
+            raise RuntimeError("a fault of ours")
+
+        monkeypatch.setattr(running.listener.engine, "sweep", fail)
+        await until(lambda: len(ticks) > 3)
+
+
 async def test_strangers_are_bounded_and_a_known_relay_goes_on(tmp_path: Path, identity: Identity) -> None:
     async with bed(tmp_path, identity) as (running, relay, _):
         occupied = [await asyncio.open_connection("127.0.0.1", running.port) for _ in range(MAX_STRANGERS)]

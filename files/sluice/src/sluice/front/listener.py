@@ -176,11 +176,12 @@ class Listener:
             self._strangers[relay] = None
 
     def _tick(self) -> None:
+        # First, so that no fault below stops the clock: deadlines are what strangers and engines end by.
+        self._timer = asyncio.get_running_loop().call_later(TICK, self._tick)
         now = time.monotonic()
         for relay in (*self._strangers, *self._relays):
             relay.tick(now)
         self.engine.sweep(now)
-        self._timer = asyncio.get_running_loop().call_later(TICK, self._tick)
 
 
 def _hello(config: FrontConfig) -> Hello:
