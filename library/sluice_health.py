@@ -257,7 +257,8 @@ class Model:
         if "problem" in answer:
             return str(answer["problem"])
         if not answer["instances"]:
-            if self.may_sleep and answer["status"] == "sleeping":
+            # A model that an administrator drained is as it was ordered.
+            if answer["status"] == "drained" or (self.may_sleep and answer["status"] == "sleeping"):
                 return ""
             return (
                 f"{self.name} is {answer['status']} and has no ready instance: see sluice status and squeue"

@@ -245,7 +245,13 @@ def test_an_instance_that_does_not_answer_is_told(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parametrize(
     ("status", "may_sleep", "failed"),
-    [("sleeping", True, False), ("sleeping", False, True), ("failed", True, True), ("starting", True, True)],
+    [
+        ("sleeping", True, False),
+        ("sleeping", False, True),
+        ("failed", True, True),
+        ("starting", True, True),
+        ("drained", False, False),
+    ],
 )
 def test_a_model_may_sleep_where_that_is_meant(
     status: str, may_sleep: bool, failed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -96,6 +96,13 @@ def test_waiting_for_a_model_that_sleeps_by_right_ends_at_once(desk: Desk) -> No
     assert "sleeping" in desk.say("models", "wait", "m", "--timeout", "0")
 
 
+def test_nobody_waits_for_a_model_that_an_administrator_drained(desk: Desk) -> None:
+    desk.say("models", "apply", *files(desk))
+    desk.site.tick()
+    desk.say("models", "drain", "m")
+    assert "after 0 s" in desk.say("models", "wait", "m", "--timeout", "30")
+
+
 def test_waiting_for_a_failed_model_ends_with_the_reason(desk: Desk) -> None:
     desk.say("models", "apply", *files(desk))
     for number in range(1, 6):

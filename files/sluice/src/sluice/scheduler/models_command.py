@@ -132,7 +132,7 @@ def _wait(settings: SchedulerConfig, arguments: argparse.Namespace) -> int:
         name = arguments.name
         if name not in overview.catalogue.listed and name not in overview.catalogue.held:
             raise SluiceError("model_not_found", f"no model {name}; see: sluice models list")
-        done = overview.serves(name) or overview.asleep(name)
+        done = overview.serves(name) or overview.asleep(name) or overview.drained(name)
         waited = time.monotonic() - began
         if done or overview.failed(name) or waited >= arguments.timeout:
             break
@@ -173,7 +173,7 @@ def _ask(settings: SchedulerConfig, arguments: argparse.Namespace) -> int:
         print(f"{identifier}: {problem or 'answers'}")
     if not found:
         print(f"{name}: {model.status}, no ready instance")
-    well = bool(found) or model.status == "sleeping"
+    well = bool(found) or model.status in ("sleeping", "drained")
     return EXIT_FAILURE if not well or any(problem for _, problem in found) else 0
 
 
