@@ -186,7 +186,7 @@ class Call:
             return
         self._connection = None
         if self._held is not None and not self._retried and not self.parser.begun:
-            # It stood in the pool and may have been closing already: that says nothing about the engine.
+            # It was kept from an earlier call and may have been closing: that says nothing about the engine.
             self._retried = True
             self._unsent = self._held + self._unsent
             self._held = None
