@@ -15,6 +15,8 @@ import pytest
 
 from tests.policy.tree import ROOT, read_yaml
 
+pytestmark = pytest.mark.integration
+
 EXAMPLE = ROOT / "inventories" / "example"
 MODELS: list[dict[str, Any]] = read_yaml(EXAMPLE / "group_vars" / "all" / "models.yml")["model_entries"]
 CLUSTER = {"name": "cluster", "host": "login1.cluster.example.org"}
