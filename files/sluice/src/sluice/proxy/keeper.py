@@ -110,6 +110,10 @@ class SessionKeeper:
         session = Session(self._factory(), f"{self.config.name}/{self.index}")
         try:
             hello = await session.start(self.config.connect_timeout)
+        except asyncio.CancelledError:
+            # Nobody else knows of it yet: its child would outlive the proxy's loop.
+            await session.wait_closed()
+            raise
         except TransportError as error:
             self._failures += 1
             if self.live:
@@ -117,6 +121,7 @@ class SessionKeeper:
                 log.warning("a session cannot be replaced yet", extra={**self._named(), "why": str(error)})
             else:
                 self._enter(error.state, str(error))
+            await session.wait_closed()
             return None
         log.info("session up", extra={**self._named(), "relay": hello.software})
         return session
@@ -169,6 +174,7 @@ class SessionKeeper:
             async with asyncio.timeout(DRAIN_SECONDS):
                 await session.idle.wait()
         session.close("drained")
+        await session.wait_closed()
 
     async def _ping(self, session: Session) -> None:
         while not session.lost.done():

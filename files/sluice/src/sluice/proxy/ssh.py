@@ -126,11 +126,18 @@ class SshTransport(asyncio.BufferedProtocol):
             asyncio.get_running_loop().call_later(GRACE_SECONDS, _end, self._process)
 
     async def wait_closed(self) -> None:
-        """Wait until the child has ended."""
-        if self._process is not None:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LAST_WORDS_SECONDS):
-                    await self._process.wait()
+        """After `close`, wait until the child has ended; one that does not end is killed."""
+        process = self._process
+        if process is None:
+            return
+        try:
+            async with asyncio.timeout(GRACE_SECONDS + LAST_WORDS_SECONDS):
+                await process.wait()
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+        await self._last_words()
 
     # --- the child ----------------------------------------------------------------------------------------
 
