@@ -348,25 +348,37 @@ async def test_one_of_two_sessions_killed_under_many_streams_costs_its_own_alone
         async with proxy(settings(login, tmp_path)) as bed:
             await until(lambda: all(keeper.live for keeper in bed.service.fleet.keepers))
             before = relays()
-            asked = {"model": MODEL, "messages": QUESTION, "stream": True}
-            streams = await asyncio.gather(
-                *(bed.http.post(CHAT, json=asked, headers=bed.headers) for _ in range(60))
-            )
+            streams = await open_streams(bed, 60)
             running.engine.behaviour = Behaviour(tokens=2)
-            statuses: list[int] = []
-            asking = [asyncio.create_task(ask_without_end(bed, statuses)) for _ in range(8)]
-            await until(lambda: len(statuses) > 50)
-            os.kill(before[0], signal.SIGKILL)
-            after = len(statuses)
-            await until(lambda: len(statuses) > after + 200)
-            await until(lambda: all(keeper.live for keeper in bed.service.fleet.keepers))
-            for task in asking:
-                task.cancel()
+            async with new_requests(bed, 8) as statuses:
+                await until(lambda: len(statuses) > 50)
+                os.kill(before[0], signal.SIGKILL)
+                after = len(statuses)
+                await until(lambda: len(statuses) > after + 200)
+                await until(lambda: all(keeper.live for keeper in bed.service.fleet.keepers))
             assert set(statuses) == {200}
             os.kill(before[1], signal.SIGKILL)
             ends = [await response.read() for response in streams]
             assert all(b'"code":"cluster_unreachable"' in end.rpartition(b"data: ")[2] for end in ends)
             assert bed.service.fleet.keepers[0].open_streams == 0
+
+
+async def open_streams(bed: Bed, count: int) -> list[aiohttp.ClientResponse]:
+    """Begin so many streamed answers at once."""
+    asked = {"model": MODEL, "messages": QUESTION, "stream": True}
+    return await asyncio.gather(*(bed.http.post(CHAT, json=asked, headers=bed.headers) for _ in range(count)))
+
+
+@contextlib.asynccontextmanager
+async def new_requests(bed: Bed, askers: int) -> AsyncIterator[list[int]]:
+    """Ask small questions all the while, so many at a time; gives the list of their statuses."""
+    statuses: list[int] = []
+    asking = [asyncio.create_task(ask_without_end(bed, statuses)) for _ in range(askers)]
+    try:
+        yield statuses
+    finally:
+        for task in asking:
+            task.cancel()
 
 
 async def ask_without_end(bed: Bed, statuses: list[int]) -> None:
@@ -387,18 +399,12 @@ async def test_sessions_are_replaced_under_load_without_a_lost_request(
         config = replace(config, clusters=(replace(config.clusters[0], session_age=1.0),))
         async with proxy(config) as bed:
             first = set(relays())
-            asked = {"model": MODEL, "messages": QUESTION, "stream": True}
-            streams = await asyncio.gather(
-                *(bed.http.post(CHAT, json=asked, headers=bed.headers) for _ in range(20))
-            )
+            streams = await open_streams(bed, 20)
             running.engine.behaviour = Behaviour(tokens=2)
-            statuses: list[int] = []
-            asking = [asyncio.create_task(ask_without_end(bed, statuses)) for _ in range(4)]
-            for response in streams:
-                assert (await response.read()).endswith(b"data: [DONE]\n\n")
-            await until(lambda: not first & set(relays()), 15)
-            for task in asking:
-                task.cancel()
+            async with new_requests(bed, 4) as statuses:
+                for response in streams:
+                    assert (await response.read()).endswith(b"data: [DONE]\n\n")
+                await until(lambda: not first & set(relays()), 15)
             assert set(statuses) == {200}
             assert len(statuses) > 50
 
@@ -411,21 +417,15 @@ async def test_a_new_relay_is_taken_into_use_without_a_lost_request(
         async with proxy(settings(login, tmp_path)) as bed:
             await until(lambda: all(keeper.live for keeper in bed.service.fleet.keepers))
             first = set(relays())
-            asked = {"model": MODEL, "messages": QUESTION, "stream": True}
-            streams = await asyncio.gather(
-                *(bed.http.post(CHAT, json=asked, headers=bed.headers) for _ in range(20))
-            )
+            streams = await open_streams(bed, 20)
             running.engine.behaviour = Behaviour(tokens=2)
-            statuses: list[int] = []
-            asking = [asyncio.create_task(ask_without_end(bed, statuses)) for _ in range(4)]
-            login.install(zipapp)
-            for response in streams:
-                assert (await response.read()).endswith(b"data: [DONE]\n\n")
-            await until(lambda: not first & set(relays()), 20)
-            after = len(statuses)
-            await until(lambda: len(statuses) > after + 20)
-            for task in asking:
-                task.cancel()
+            async with new_requests(bed, 4) as statuses:
+                login.install(zipapp)
+                for response in streams:
+                    assert (await response.read()).endswith(b"data: [DONE]\n\n")
+                await until(lambda: not first & set(relays()), 20)
+                after = len(statuses)
+                await until(lambda: len(statuses) > after + 20)
             assert set(statuses) == {200}
 
 

@@ -121,18 +121,23 @@ async def test_a_short_wait_is_not_spoken_of(tmp_path: Path) -> None:
         assert (await second).startswith(event("Good "))
 
 
+def public_client(bed: Bed) -> openai.AsyncOpenAI:
+    """Return the public client, on the proxy's socket, without retries of its own."""
+    transport = httpx2.AsyncHTTPTransport(uds=bed.config.socket)
+    return openai.AsyncOpenAI(
+        base_url="http://proxy/v1",
+        api_key=bed.key,
+        max_retries=0,
+        http_client=httpx2.AsyncClient(transport=transport),
+    )
+
+
 async def test_the_openai_client_passes_over_what_is_told(tmp_path: Path) -> None:
     gate = Gate()
     async with narrow(tmp_path, gate) as bed:
         first = ask(bed)
         await eventually(lambda: gate.running == 1)
-        transport = httpx2.AsyncHTTPTransport(uds=bed.config.socket)
-        async with openai.AsyncOpenAI(
-            base_url="http://proxy/v1",
-            api_key=bed.key,
-            max_retries=0,
-            http_client=httpx2.AsyncClient(transport=transport),
-        ) as client:
+        async with public_client(bed) as client:
             opened = await client.chat.completions.create(
                 model="smol", messages=[{"role": "user", "content": "Hello?"}], stream=True
             )
@@ -149,13 +154,7 @@ async def test_the_openai_client_raises_the_error_that_ends_a_wait(tmp_path: Pat
     async with narrow(tmp_path, gate, queue_wait=0.5) as bed:
         first = ask(bed)
         await eventually(lambda: gate.running == 1)
-        transport = httpx2.AsyncHTTPTransport(uds=bed.config.socket)
-        async with openai.AsyncOpenAI(
-            base_url="http://proxy/v1",
-            api_key=bed.key,
-            max_retries=0,
-            http_client=httpx2.AsyncClient(transport=transport),
-        ) as client:
+        async with public_client(bed) as client:
             opened = await client.chat.completions.create(
                 model="smol", messages=[{"role": "user", "content": "Hello?"}], stream=True
             )

@@ -387,10 +387,7 @@ def _state(facts: Facts, path: str, found: PathFacts) -> list[Finding]:
     if found.owner != facts.account_id or found.mode & 0o077:
         problem = f"{path}: must be {facts.account}'s alone (mode {found.mode:04o})"
         findings.append(Finding("permissions", WRONG, problem, "run the login playbook"))
-    if found.file_system in SHARED_FILE_SYSTEMS:
-        problem = f"{path} is on {found.file_system}, where jobs may see it"
-        findings.append(Finding("permissions", WRONG, problem, "keep the state on this host's own disk"))
-    return findings
+    return findings + _shared(path, found, "keep the state on this host's own disk")
 
 
 def _routing_table(facts: Facts) -> list[Finding]:
@@ -402,10 +399,15 @@ def _routing_table(facts: Facts) -> list[Finding]:
     if found.owner != facts.account_id or found.mode & (GROUP_WRITES | OTHERS_WRITE | OTHERS_READ):
         problem = f"{path} holds the jobs' keys: {facts.account} writes it, its group reads it, nobody else"
         findings.append(Finding("permissions", WRONG, problem, "remove it; the scheduler writes it anew"))
-    if found.file_system in SHARED_FILE_SYSTEMS:
-        problem = f"{path} is on {found.file_system}, where jobs may see it"
-        findings.append(Finding("permissions", WRONG, problem, "keep it on this host's own disk"))
-    return findings
+    return findings + _shared(path, found, "keep it on this host's own disk")
+
+
+def _shared(path: str, found: PathFacts, remedy: str) -> list[Finding]:
+    """What jobs must not see lies on no file system that they mount."""
+    if found.file_system not in SHARED_FILE_SYSTEMS:
+        return []
+    problem = f"{path} is on {found.file_system}, where jobs may see it"
+    return [Finding("permissions", WRONG, problem, remedy)]
 
 
 def check_closed(facts: Facts) -> list[Finding]:
