@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 
@@ -52,7 +53,7 @@ def test_a_wrong_value_is_named(wrong: dict[str, object]) -> None:
 
 
 def test_a_wrong_value_in_a_file_names_key_and_file() -> None:
-    document = {**dataclasses.asdict(GOOD), "ports": "80-90"}
+    document = {**json.loads(json.dumps(dataclasses.asdict(GOOD))), "ports": "80-90"}
     with pytest.raises(ConfigError) as caught:
         config.parse(SchedulerConfig, document, "/etc/sluice/scheduler.json")
     assert caught.value.message.startswith("/etc/sluice/scheduler.json: ports: '80-90'")

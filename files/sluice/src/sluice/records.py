@@ -39,6 +39,7 @@ LABEL_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 ENGINE = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 ABSOLUTE_PATH = re.compile(r"(?:/[A-Za-z0-9._+@-]+)+")
 ENVIRONMENT_NAME = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")
+ENVIRONMENT_MODULE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+/-]{0,127}")
 SLURM_WORD = re.compile(r"[A-Za-z0-9_.:,@+-]{0,128}")
 SLURM_OPTION = re.compile(r"--[a-z][a-z-]{1,40}(?:=[A-Za-z0-9_.:,@+/\[\]-]{1,200})?")
 PRINTABLE = re.compile(r"[^\x00-\x1f\x7f]{0,500}")
@@ -66,6 +67,8 @@ MAX_TIME = 1e11
 
 
 _ADMIN_OR_NONE = re.compile(f"(?:{ADMIN.pattern})?")
+_HEX64_OR_NONE = re.compile(f"(?:{HEX64.pattern})?")
+_PATH_OR_NONE = re.compile(f"(?:{ABSOLUTE_PATH.pattern})?")
 _INSTANCE_OR_NONE = re.compile(f"(?:{INSTANCE_ID.pattern})?")
 
 
@@ -232,7 +235,11 @@ def _json_ready(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class SlurmRequest:
-    """What one instance asks of Slurm. `time` in minutes, `memory_mb` in MiB."""
+    """What one instance asks of Slurm.
+
+    `time` and `time_min` (0: none) in minutes, `warn` in seconds before the end of its time at which Slurm
+    is to warn it (0: never). `cpus`, `memory_mb` (MiB) and `gpus` are per node, of which it takes `nodes`.
+    """
 
     partition: str
     time: int
@@ -244,6 +251,11 @@ class SlurmRequest:
     qos: str = ""
     nice: int = 0
     extra: tuple[str, ...] = ()
+    nodes: int = 1
+    time_min: int = 0
+    reservation: str = ""
+    requeue: bool = False
+    warn: int = 120
 
     @classmethod
     def parse(cls, obj: object, where: str = "slurm") -> SlurmRequest:
@@ -263,15 +275,60 @@ class SlurmRequest:
             qos=fields.text("qos", SLURM_WORD, ""),
             nice=fields.integer("nice", 0, 2_147_483_645, 0),
             extra=fields.texts("extra", SLURM_OPTION, []),
+            nodes=fields.integer("nodes", 1, 1024, 1),
+            time_min=fields.integer("time_min", 0, 60 * 24 * 365, 0),
+            reservation=fields.text("reservation", SLURM_WORD, ""),
+            requeue=fields.flag("requeue", False),
+            warn=fields.integer("warn", 0, 3600, 120),
         )
         fields.done()
+        if request.time_min > request.time:
+            raise fields.fail("time_min", "must not be above time")
         return request
+
+
+@dataclass(frozen=True)
+class Burst:
+    """How up to `max` instances beyond the model's own `max` are asked for: where Slurm may take them back.
+
+    What is empty or 0 is as in the model's `slurm`; `time` and `time_min` in minutes. `requeue` has Slurm
+    put a preempted job back into its queue instead of ending it.
+    """
+
+    max: int
+    partition: str = ""
+    account: str = ""
+    qos: str = ""
+    reservation: str = ""
+    time: int = 0
+    time_min: int = 0
+    nice: int = 0
+    requeue: bool = False
+
+    @classmethod
+    def parse(cls, obj: object, where: str = "burst") -> Burst:
+        """Read the `burst` field of a model entry."""
+        fields = Fields(obj, where)
+        burst = cls(
+            max=fields.integer("max", 1, 1000),
+            partition=fields.text("partition", SLURM_WORD, ""),
+            account=fields.text("account", SLURM_WORD, ""),
+            qos=fields.text("qos", SLURM_WORD, ""),
+            reservation=fields.text("reservation", SLURM_WORD, ""),
+            time=fields.integer("time", 0, 60 * 24 * 365, 0),
+            time_min=fields.integer("time_min", 0, 60 * 24 * 365, 0),
+            nice=fields.integer("nice", 0, 2_147_483_645, 0),
+            requeue=fields.flag("requeue", False),
+        )
+        fields.done()
+        return burst
 
 
 # Fields that say how a model is offered and how many instances it has. They take effect while its jobs run;
 # where a script uses one (concurrency, in the bundled engines), the script carries the change.
 SERVICE_FIELDS = frozenset(
     (
+        "burst",
         "capabilities",
         "concurrency",
         "description",
@@ -279,6 +336,7 @@ SERVICE_FIELDS = frozenset(
         "idle_stop",
         "max",
         "min",
+        "priority",
         "start_timeout",
     )
 )
@@ -286,7 +344,12 @@ SERVICE_FIELDS = frozenset(
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """One model as the inventory describes it. `idle_stop` and `start_timeout` in seconds."""
+    """One model as the inventory describes it. `idle_stop` and `start_timeout` in seconds.
+
+    `priority`: where the service may not take all that is wanted, models of a higher one come first.
+    `manifest`: the SHA-256 (hex) of the weights' SHA256SUMS, "" where they are not checked. `image` and
+    `modules` are for engines in a container image or behind environment modules.
+    """
 
     name: str
     engine: str
@@ -303,6 +366,11 @@ class ModelEntry:
     start_timeout: int = 900
     engine_args: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
+    priority: int = 0
+    burst: Optional[Burst] = None
+    manifest: str = ""
+    image: str = ""
+    modules: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, obj: object, where: str = "") -> ModelEntry:
@@ -325,6 +393,11 @@ class ModelEntry:
             start_timeout=fields.integer("start_timeout", 1, 86_400, 900),
             engine_args=fields.texts("engine_args", ARGUMENT, []),
             environment=_environment(fields),
+            priority=fields.integer("priority", -1000, 1000, 0),
+            burst=_burst(fields),
+            manifest=fields.text("manifest", _HEX64_OR_NONE, ""),
+            image=fields.text("image", _PATH_OR_NONE, ""),
+            modules=fields.texts("modules", ENVIRONMENT_MODULE, []),
         )
         fields.done()
         if entry.min > entry.max:
@@ -340,6 +413,11 @@ class ModelEntry:
         fields = {name: value for name, value in self.dump().items() if name not in SERVICE_FIELDS}
         canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode() + b"\0" + script.encode()).hexdigest()
+
+
+def _burst(fields: Fields) -> Optional[Burst]:
+    given = fields.get("burst", None)
+    return None if given is None else Burst.parse(given, fields.path("burst"))
 
 
 def _capabilities(fields: Fields, default: Any = dataclasses.MISSING) -> tuple[str, ...]:
@@ -533,11 +611,15 @@ class RoutingTable:
 
 @dataclass(frozen=True)
 class ModelDemand:
-    """Requests of one model at one relay; `last` is the time of the last request, answered or not."""
+    """Requests of one model at one relay; `last` is the time of the last request, answered or not.
+
+    `instances`: of those running, how many each instance has; instances without any are left out.
+    """
 
     running: int
     waiting: int
     last: float
+    instances: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, obj: object, where: str = "") -> ModelDemand:
@@ -547,9 +629,19 @@ class ModelDemand:
             running=fields.integer("running", 0, MAX_COUNT),
             waiting=fields.integer("waiting", 0, MAX_COUNT),
             last=fields.number("last", 0, MAX_TIME),
+            instances=_counts(fields),
         )
         fields.done()
         return demand
+
+
+def _counts(fields: Fields) -> dict[str, int]:
+    found = {}
+    for instance, count in fields.mapping("instances", INSTANCE_ID, {}).items():
+        if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= MAX_COUNT:
+            raise fields.fail("instances", f"{instance} must be a whole number from 0 to {MAX_COUNT}")
+        found[instance] = count
+    return found
 
 
 @dataclass(frozen=True)

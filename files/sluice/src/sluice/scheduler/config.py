@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sluice.errors import ConfigError
 from sluice.logs import LEVELS
-from sluice.records import ABSOLUTE_PATH, GROUP, port_range
+from sluice.records import ABSOLUTE_PATH, GROUP, SLURM_WORD, port_range
 
 PATH_KEYS = (
     "models_dir",
@@ -19,6 +19,17 @@ PATH_KEYS = (
     "zipapp",
     "python",
     "slurm_bin",
+)
+LAUNCHERS = ("cron", "systemd", "scrontab")
+NOT_NEGATIVE_KEYS = (
+    "drain_timeout",
+    "max_gpus",
+    "max_nodes",
+    "gpu_hours_per_day",
+    "cold_starts_per_hour",
+    "min_nice",
+    "node_failures",
+    "node_exclude",
 )
 POSITIVE_KEYS = (
     "max_body",
@@ -39,7 +50,13 @@ class SchedulerConfig:
     """The whole file. Times in seconds, `max_body` in bytes, `zipapp` and `python` as compute nodes see them.
 
     `drain_timeout` is how long a draining instance may go on answering while its model has running requests;
-    `max_instances` bounds all models together; an empty `slurm_conf` leaves the choice to Slurm.
+    an empty `slurm_conf` leaves the choice to Slurm.
+
+    What the service may take, all models together, 0 for no bound: `max_instances` (never 0), `max_gpus`,
+    `max_nodes`, `gpu_hours_per_day` (of allocated GPUs), `cold_starts_per_hour` (starts of a model that has
+    no instance). `partitions`: the only ones that jobs may ask for ([]: any); `min_nice`: the least nice
+    value that they must ask for. A node on which `node_failures` starts in a row failed within minutes is
+    left out of submissions for `node_exclude` seconds.
     """
 
     cluster: str
@@ -66,25 +83,42 @@ class SchedulerConfig:
     drain_timeout: float = 600.0
     retry_backoff: float = 10.0
     max_failures: int = 5
+    max_gpus: int = 0
+    max_nodes: int = 0
+    gpu_hours_per_day: float = 0.0
+    cold_starts_per_hour: int = 120
+    partitions: tuple[str, ...] = ()
+    min_nice: int = 0
+    node_failures: int = 2
+    node_exclude: float = 3600.0
+    launcher: str = "cron"
     log_level: str = "info"
 
     def __post_init__(self) -> None:
         if not GROUP.fullmatch(self.cluster):
             raise ConfigError(f"cluster: {self.cluster!r} does not match {GROUP.pattern}")
+        self._check_paths()
+        for key in POSITIVE_KEYS:
+            if getattr(self, key) <= 0:
+                raise ConfigError(f"{key}: must be above 0")
+        for key in NOT_NEGATIVE_KEYS:
+            if getattr(self, key) < 0:
+                raise ConfigError(f"{key}: must not be negative")
+        if not all(SLURM_WORD.fullmatch(name) and name for name in self.partitions):
+            raise ConfigError("partitions: must be names of partitions")
+        if self.launcher not in LAUNCHERS:
+            raise ConfigError("launcher: must be one of " + ", ".join(LAUNCHERS))
+        if self.log_level not in LEVELS:
+            raise ConfigError("log_level: must be one of " + ", ".join(LEVELS))
+        self.port_range()
+
+    def _check_paths(self) -> None:
         for key in PATH_KEYS:
             value = getattr(self, key)
             if not ABSOLUTE_PATH.fullmatch(value):
                 raise ConfigError(f"{key}: {value!r} is not an absolute path of [A-Za-z0-9._+@/-]")
         if self.slurm_conf and not ABSOLUTE_PATH.fullmatch(self.slurm_conf):
             raise ConfigError(f"slurm_conf: {self.slurm_conf!r} is neither empty nor an absolute path")
-        for key in POSITIVE_KEYS:
-            if getattr(self, key) <= 0:
-                raise ConfigError(f"{key}: must be above 0")
-        if self.drain_timeout < 0:
-            raise ConfigError("drain_timeout: must not be negative")
-        if self.log_level not in LEVELS:
-            raise ConfigError("log_level: must be one of " + ", ".join(LEVELS))
-        self.port_range()
 
     def port_range(self) -> range:
         """Return the ports that a front may listen on."""

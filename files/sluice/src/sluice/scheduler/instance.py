@@ -32,6 +32,9 @@ TERMINAL = frozenset(
 RUNNING = frozenset(("RUNNING", "SIGNALING", "RESIZING", "STAGE_OUT"))
 COMPLETING = "COMPLETING"
 
+# How an instance was asked for: as the model's `slurm` says, or as its `burst` does.
+BASE, BURST = "base", "burst"
+
 ABSENT_ANSWERS = 2
 # A busy engine may miss a probe or two: only a row of failures over some time speaks against it.
 SICK_AFTER = 3
@@ -79,7 +82,9 @@ class Instance:
     `failures` counts failed probes in a row since `failing_since`, enough of which make it `sick`;
     `absent` the successful squeue answers in a row that did not name the job; `invalid` says whether
     scontrol called its id invalid this time. `concurrency` is what its front was told to bear, 0 where an
-    adopted job does not say it.
+    adopted job does not say it. `kind` is how it was asked for: `base`, or `burst` where Slurm may take it
+    back. `gpus` and `asked_nodes` are what the whole job takes. `leaving` says why its front announced that
+    it must end soon ("" while it has not): it takes no new requests.
     """
 
     id: str
@@ -108,6 +113,10 @@ class Instance:
     cancelled_at: Optional[float] = None
     cancel_reason: str = ""
     concurrency: int = 0
+    kind: str = BASE
+    gpus: int = 0
+    asked_nodes: int = 1
+    leaving: str = ""
 
     @property
     def name(self) -> str:
@@ -195,6 +204,7 @@ def without_run(instance: Instance) -> Instance:
         failures=0,
         failing_since=None,
         sick=False,
+        leaving="",
     )
 
 

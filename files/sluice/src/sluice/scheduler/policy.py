@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Optional, Union
 
-from sluice.scheduler.instance import Instance, Phase, gone, phase
+from sluice.scheduler.instance import BASE, Instance, Phase, gone, phase
 
 MAX_BACKOFF = 600.0
 # A start that stays up this long counts as good, and one that ends sooner as failed.
@@ -47,7 +47,11 @@ ORDERED = "by admin"
 
 @dataclass(frozen=True)
 class Model:
-    """What the policy needs of a model entry; `idle_stop` and `start_timeout` in seconds."""
+    """What the policy needs of a model entry; `idle_stop`, `start_timeout` and `warn` in seconds.
+
+    `max` bounds base instances, `burst` those beyond them that Slurm may take back. `gpus` and `nodes` are
+    what one instance takes.
+    """
 
     name: str
     digest: str
@@ -56,15 +60,24 @@ class Model:
     concurrency: int
     idle_stop: float
     start_timeout: float
+    priority: int = 0
+    burst: int = 0
+    gpus: int = 0
+    nodes: int = 1
+    warn: float = 0.0
 
 
 @dataclass(frozen=True)
 class Demand:
-    """Requests of one model over all relays; `last` is the time of the last one (0: none known)."""
+    """Requests of one model over all relays; `last` is the time of the last one (0: none known).
+
+    `instances`: how many of those running each instance has.
+    """
 
     running: int = 0
     waiting: int = 0
     last: float = 0.0
+    instances: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -106,9 +119,13 @@ class Memory:
 
 @dataclass(frozen=True)
 class Settings:
-    """The site's limits; times in seconds."""
+    """The site's limits, 0 for none but in `max_instances`; times in seconds."""
 
     max_instances: int
+    max_gpus: int = 0
+    max_nodes: int = 0
+    gpu_hours_per_day: float = 0.0
+    cold_starts_per_hour: int = 0
     retry_backoff: float = 10.0
     max_failures: int = 5
     drain_timeout: float = 600.0
@@ -116,9 +133,10 @@ class Settings:
 
 @dataclass(frozen=True)
 class Submit:
-    """Start one more instance of `model`."""
+    """Start one more instance of `model`, of this kind."""
 
     model: str
+    kind: str = BASE
 
 
 @dataclass(frozen=True)
@@ -155,11 +173,20 @@ Action = Union[Submit, Drain, Resume, Cancel, Forget]
 
 
 @dataclass(frozen=True)
+class Spent:
+    """What was taken: GPU-hours since the day began (UTC), cold starts within the last hour."""
+
+    gpu_hours: float = 0.0
+    cold_starts: int = 0
+
+
+@dataclass(frozen=True)
 class Situation:
     """All that a decision rests on.
 
     `held` names models whose entry exists but cannot be used now: they keep what they have. `orders` are the
-    administrators'. `known` says whether squeue answered in this tick.
+    administrators'. `known` says whether squeue answered in this tick. `spent`: what the service has taken so
+    far of what is bounded over time.
     """
 
     models: Mapping[str, Model]
@@ -169,6 +196,7 @@ class Situation:
     held: frozenset[str] = frozenset()
     known: bool = True
     orders: Mapping[str, Orders] = field(default_factory=dict)
+    spent: Spent = field(default_factory=Spent)
 
 
 @dataclass(frozen=True)
