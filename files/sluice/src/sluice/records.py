@@ -9,6 +9,7 @@ fields; the others ignore them.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -18,7 +19,7 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any, NamedTuple, Optional, Union
 
 from sluice.errors import CODES, RecordError
 
@@ -730,8 +731,7 @@ class Figures:
 # --- What the wire's frames carry -----------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class RequestHead:
+class RequestHead(NamedTuple):
     """A request as the VM asks for it; `length` is the number of bytes of the body to come."""
 
     id: str
@@ -769,6 +769,14 @@ class RequestHead:
         name, model, method, path, user, class_, length, affinity = found.groups()
         return cls(name, model, method, path, user, class_, int(length), affinity)
 
+    def encode(self) -> bytes:
+        """Return the head's compact JSON; its fields must be of the forms that `parse` takes."""
+        name, model, method, path, user, class_, length, affinity = self
+        return (
+            f'{{"id":"{name}","model":"{model}","method":"{method}","path":"{path}","user":"{user}",'
+            f'"class":"{class_}","length":{length},"affinity":"{affinity}"}}'
+        ).encode("ascii")
+
     def dump(self) -> dict[str, Any]:
         """Return the head as JSON has it."""
         return {
@@ -800,8 +808,7 @@ _RESPONSE_SPELLING = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class InstanceRequest:
+class InstanceRequest(NamedTuple):
     """A request as a relay asks a front for it; `length` is that of the body to come, in bytes."""
 
     id: str
@@ -831,13 +838,21 @@ class InstanceRequest:
         name, method, path, length = found.groups()
         return cls(name, method, path, int(length))
 
+    def encode(self) -> bytes:
+        """Return the head's compact JSON; its fields must be of the forms that `parse` takes."""
+        name, method, path, length = self
+        return f'{{"id":"{name}","method":"{method}","path":"{path}","length":{length}}}'.encode("ascii")
+
     def dump(self) -> dict[str, Any]:
         """Return the head as JSON has it."""
         return {"id": self.id, "method": self.method, "path": self.path, "length": self.length}
 
 
-@dataclass(frozen=True)
-class ResponseHead:
+# An instance begins most answers with one of very few heads.
+MOST_RESPONSE_HEADS = 256
+
+
+class ResponseHead(NamedTuple):
     """The start of an answer."""
 
     status: int
@@ -855,6 +870,7 @@ class ResponseHead:
         )
 
     @classmethod
+    @functools.lru_cache(maxsize=MOST_RESPONSE_HEADS)
     def read(cls, raw: bytes) -> ResponseHead:
         """Read a head from its JSON. Raises RecordError."""
         found = _RESPONSE_SPELLING.fullmatch(raw.decode("latin-1"))
@@ -862,6 +878,11 @@ class ResponseHead:
             return cls.parse(decode_json(raw))
         status, content_type, instance = found.groups()
         return cls(int(status), content_type, instance)
+
+    @functools.lru_cache(maxsize=MOST_RESPONSE_HEADS)
+    def encode(self) -> bytes:
+        """Return the head's compact JSON."""
+        return encode_json(self.dump())
 
     def dump(self) -> dict[str, Any]:
         """Return the head as JSON has it."""

@@ -192,7 +192,9 @@ class BodyScanner:
         """Take an unfinished gap but for the scalar at its end, which the next chunk may go on with."""
         whole = gap.rstrip(_SCALAR_BYTES)
         if whole:
-            self._state, tokens = _advance(self._state, whole)
+            self._state, tokens = (_advance_known if len(whole) <= _MEMO_GAP else _advance)(
+                self._state, whole
+            )
             self._tokens += tokens
             if self._awaits_stream:
                 self._see_stream(whole)
@@ -220,10 +222,8 @@ class BodyScanner:
         self._alert = bool(self._addresses) or (self._prefix_open and key in _NOTED_KEYS)
 
     def _on_top_key(self, key: bytes) -> None:
-        name = _decode(key)
-        if name not in _NAMES:
-            if name.casefold() in _NAMES:
-                raise _malformed(f"it has {name.casefold()} in another spelling")
+        name = _counted(key)
+        if not name:
             self._name = ""
             self._alert = False
             return
@@ -365,6 +365,18 @@ def _enter(state: str, gap: bytes) -> tuple[bool, str, int]:
 
 # Bodies are made of a few short gaps (`:`, `,`, `},{`): what each does is worked out once.
 _enter_known = functools.lru_cache(maxsize=1024)(_enter)
+_advance_known = functools.lru_cache(maxsize=1024)(_advance)
+
+
+@functools.lru_cache(maxsize=256)
+def _counted(key: bytes) -> str:
+    """Return the name that a top-level key says, if it is one that counts, else "". Raises SluiceError."""
+    name = _decode(key)
+    if name in _NAMES:
+        return name
+    if name.casefold() in _NAMES:
+        raise _malformed(f"it has {name.casefold()} in another spelling")
+    return ""
 
 
 def _decode(raw: bytes) -> str:

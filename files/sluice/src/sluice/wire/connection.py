@@ -121,7 +121,7 @@ class Connection:
 
         Raises SluiceError `cluster_unreachable` or `overloaded` when no stream can be opened.
         """
-        return self._open(FrameType.REQUEST, encode_json(head.dump()), body=True)
+        return self._open(FrameType.REQUEST, head.encode(), body=True)
 
     def open_models(self) -> int:
         """Proxy: ask for the models."""
@@ -139,7 +139,7 @@ class Connection:
         """Server: begin the answer. Ignored, as all sending, on a stream that is over."""
         known = self._streams.get(stream)
         if known is not None and not known.local_ended:
-            known.queue(FrameType.RESPONSE, encode_json(head.dump()))
+            known.queue(FrameType.RESPONSE, head.encode())
             self._schedule(known)
 
     def send_data(self, stream: int, data: bytes) -> None:
