@@ -29,6 +29,7 @@ class Listed:
     def model(self) -> Model:
         """Return what the policy needs."""
         entry = self.entry
+        asked = entry.slurm
         return Model(
             name=entry.name,
             digest=self.digest,
@@ -37,6 +38,11 @@ class Listed:
             concurrency=entry.concurrency,
             idle_stop=entry.idle_stop,
             start_timeout=entry.start_timeout,
+            priority=entry.priority,
+            burst=0 if entry.burst is None else entry.burst.max,
+            gpus=asked.gpus * asked.nodes,
+            nodes=asked.nodes,
+            warn=asked.warn,
         )
 
 
