@@ -848,10 +848,6 @@ class InstanceRequest(NamedTuple):
         return {"id": self.id, "method": self.method, "path": self.path, "length": self.length}
 
 
-# An instance begins most answers with one of very few heads.
-MOST_RESPONSE_HEADS = 256
-
-
 class ResponseHead(NamedTuple):
     """The start of an answer."""
 
@@ -870,23 +866,32 @@ class ResponseHead(NamedTuple):
         )
 
     @classmethod
-    @functools.lru_cache(maxsize=MOST_RESPONSE_HEADS)
     def read(cls, raw: bytes) -> ResponseHead:
         """Read a head from its JSON. Raises RecordError."""
-        found = _RESPONSE_SPELLING.fullmatch(raw.decode("latin-1"))
-        if found is None:
-            return cls.parse(decode_json(raw))
-        status, content_type, instance = found.groups()
-        return cls(int(status), content_type, instance)
+        return _read_response(raw)
 
-    @functools.lru_cache(maxsize=MOST_RESPONSE_HEADS)
     def encode(self) -> bytes:
         """Return the head's compact JSON."""
-        return encode_json(self.dump())
+        return _encode_response(self)
 
     def dump(self) -> dict[str, Any]:
         """Return the head as JSON has it."""
         return {"status": self.status, "content_type": self.content_type, "instance": self.instance}
+
+
+# An instance begins its answers with one of very few heads.
+@functools.lru_cache(maxsize=256)
+def _read_response(raw: bytes) -> ResponseHead:
+    found = _RESPONSE_SPELLING.fullmatch(raw.decode("latin-1"))
+    if found is None:
+        return ResponseHead.parse(decode_json(raw))
+    status, content_type, instance = found.groups()
+    return ResponseHead(int(status), content_type, instance)
+
+
+@functools.lru_cache(maxsize=256)
+def _encode_response(head: ResponseHead) -> bytes:
+    return encode_json(head.dump())
 
 
 @dataclass(frozen=True)
