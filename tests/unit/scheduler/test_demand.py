@@ -24,6 +24,14 @@ def test_relays_are_summed(tmp_path: Path) -> None:
     assert read_demand(str(tmp_path), NOW) == {"m": Demand(2, 4, NOW - 3)}
 
 
+def test_instances_are_summed_over_relays(tmp_path: Path) -> None:
+    for relay, instances in (("a", {"m-00000001": 1, "m-00000002": 2}), ("b", {"m-00000002": 3})):
+        fields = {"running": 3, "waiting": 0, "last": NOW, "instances": instances}
+        document = {"version": 1, "relay": relay * 16, "written": NOW, "models": {"m": fields}}
+        (tmp_path / f"{relay * 16}.json").write_text(json.dumps(document))
+    assert read_demand(str(tmp_path), NOW)["m"].instances == {"m-00000001": 1, "m-00000002": 5}
+
+
 def test_a_relay_that_fell_silent_is_ignored(tmp_path: Path) -> None:
     report(tmp_path, "a", written=NOW - 16)
     report(tmp_path, "b", written=NOW - 14)

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from sluice.records import ErrorHead, Instance, InstanceRequest, JobRecord, ResponseHead, RoutedModel
-from sluice.scheduler.probe import answers, healthy
+from sluice.scheduler.probe import Health, answers, healthy
 from sluice.wire import events
 from sluice.wire.connection import Connection, Role
 from sluice.wire.frames import FrameType, ProtocolError, encode
@@ -128,7 +128,7 @@ def test_a_front_that_answers_200_is_healthy(tmp_path: Path) -> None:
     certificate = make_certificate(tmp_path, "own")
     front = Front(200)
     with listener(tmp_path / "own.pem", front) as port:
-        assert healthy(record(port, certificate), 5) == ""
+        assert healthy(record(port, certificate), 5) == Health("")
     (head,) = front.asked
     assert (head.method, head.path, head.length) == ("GET", "/health", 0)
 
@@ -144,7 +144,27 @@ def test_a_front_that_answers_200_is_healthy(tmp_path: Path) -> None:
 def test_a_front_that_answers_anything_else_is_not(tmp_path: Path, front: Front, problem: str) -> None:
     certificate = make_certificate(tmp_path, "own")
     with listener(tmp_path / "own.pem", front) as port:
-        assert healthy(record(port, certificate), 5) == problem
+        assert healthy(record(port, certificate), 5) == Health(problem)
+
+
+@pytest.mark.parametrize(
+    ("body", "leaving"),
+    [
+        (b'{"version":1,"status":"leaving","why":"warned"}', "warned"),
+        (b'{"version":1,"status":"leaving","why":"terminated"}', "terminated"),
+        (b'{"version":1,"status":"ok","why":"warned"}', ""),
+        (b'{"version":1,"status":"leaving","why":"bored"}', ""),
+        (b'{"version":1,"status":"leaving"}', ""),
+        (b'["leaving"]', ""),
+        (b"leaving", ""),
+        (b"[" * 5000, ""),
+        (b"", ""),
+    ],
+)
+def test_a_front_says_why_it_leaves_and_nothing_else(tmp_path: Path, body: bytes, leaving: str) -> None:
+    certificate = make_certificate(tmp_path, "own")
+    with listener(tmp_path / "own.pem", Front(200, body=body)) as port:
+        assert healthy(record(port, certificate), 5) == Health("", leaving)
 
 
 def hello() -> bytes:
@@ -181,7 +201,7 @@ def test_whatever_else_is_said_is_no_health_and_no_log_line(tmp_path: Path, said
         secure.sendall(said)
 
     with listener(tmp_path / "own.pem", answer) as port:
-        problem = healthy(record(port, certificate), 5)
+        problem = healthy(record(port, certificate), 5).problem
     assert problem
     assert SAID.decode() not in problem
 
@@ -195,7 +215,7 @@ def test_trying_to_cheat_by_taking_the_port(tmp_path: Path) -> None:
         heard.append(secure.recv(4096))
 
     with listener(tmp_path / "thief.pem", listen) as port:
-        assert "ValueError" in healthy(record(port, certificate), 5)
+        assert "ValueError" in healthy(record(port, certificate), 5).problem
     assert heard in ([], [b""])
 
 
@@ -203,7 +223,7 @@ def test_nobody_listening_is_not_healthy(tmp_path: Path) -> None:
     certificate = make_certificate(tmp_path, "own")
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    assert "ConnectionRefusedError" in healthy(record(port, certificate), 5)
+    assert "ConnectionRefusedError" in healthy(record(port, certificate), 5).problem
 
 
 def test_trying_to_stop_the_scheduler_by_answering_one_byte_at_a_time(tmp_path: Path) -> None:
@@ -216,7 +236,7 @@ def test_trying_to_stop_the_scheduler_by_answering_one_byte_at_a_time(tmp_path: 
 
     began = time.monotonic()
     with listener(tmp_path / "own.pem", drip) as port:
-        problem = healthy(record(port, certificate), 0.5)
+        problem = healthy(record(port, certificate), 0.5).problem
         took = time.monotonic() - began
     assert "imeout" in problem
     assert took < 2

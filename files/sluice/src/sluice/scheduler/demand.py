@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,8 +41,13 @@ def read_demand(directory: str, now: float) -> dict[str, Demand]:
                 running=before.running + model.running,
                 waiting=before.waiting + model.waiting,
                 last=max(before.last, model.last),
+                instances=_summed(before.instances, model.instances),
             )
     return total
+
+
+def _summed(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    return {name: one.get(name, 0) + other.get(name, 0) for name in {**one, **other}}
 
 
 def _files(directory: str) -> list[Path]:

@@ -3,19 +3,43 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
-from sluice.records import Instance, JobRecord, RoutedModel
+from sluice.errors import RecordError
+from sluice.records import Fields, Instance, JobRecord, RoutedModel, decode_json
 from sluice.scheduler.asking import Unanswered, ask
 
+# Why a front takes no new requests: Slurm warned its job, or asked it to end.
+LEAVING = ("warned", "terminated")
 
-def healthy(record: JobRecord, timeout: float) -> str:
-    """Return "" when the front answers 200 to its health path within `timeout` seconds, else why not."""
+
+class Health(NamedTuple):
+    """What a front says of itself: `problem` is "" when its engine answers; `leaving` is "" or of LEAVING."""
+
+    problem: str
+    leaving: str = ""
+
+
+def healthy(record: JobRecord, timeout: float) -> Health:
+    """Ask a front for its health; more than `timeout` seconds are a problem."""
     try:
         answer = ask(record, "GET", "/health", b"", timeout)
     except Unanswered as problem:
-        return str(problem)
-    return "" if answer.status == 200 else f"health answers {answer.status or answer.code}"
+        return Health(str(problem))
+    if answer.status != 200:
+        return Health(f"health answers {answer.status or answer.code}")
+    return Health("", _leaving(answer.body))
+
+
+def _leaving(body: bytes) -> str:
+    """Return why the front leaves. Whatever else a job may say there is of no interest."""
+    try:
+        said = Fields(decode_json(body))
+        if said.choice("status", ("ok", "leaving")) == "ok":
+            return ""
+        return said.choice("why", LEAVING)
+    except RecordError:
+        return ""
 
 
 def answers(name: str, model: RoutedModel, instance: Instance, timeout: float) -> str:
