@@ -410,4 +410,4 @@ def _request_id(request: web.BaseRequest) -> str:
 
 
 def _new_id() -> str:
-    return "req-" + secrets.token_hex(16)
+    return f"req-{time.time_ns() // 1_000_000:013d}{secrets.token_hex(10)[:19]}"

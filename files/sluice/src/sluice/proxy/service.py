@@ -14,6 +14,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from sluice import heap
 from sluice.errors import ConfigError
 from sluice.logs import LineWriter, log_loop_fault
 from sluice.proxy.admission import Bounds
@@ -190,6 +191,7 @@ async def serve(config: ProxyConfig) -> None:
         loop.add_signal_handler(number, stopping.set)
     service = Service(config)
     await service.start()
+    heap.settle()
     log.info("listening", extra={"socket": config.socket, "status_port": config.status_port})
     watching = loop.create_task(service.watch())
     waiting = loop.create_task(stopping.wait())
