@@ -30,6 +30,7 @@ from sluice.scheduler.policy import (
     decide,
     failed,
 )
+from sluice.scheduler.target import Trend, observe
 
 NOW = 1_795_000_000.0
 SETTINGS = Settings(max_instances=8)
@@ -110,9 +111,9 @@ def test_an_instance_on_its_way_is_not_submitted_twice() -> None:
 
 
 def test_the_target_falls_only_after_idle_stop() -> None:
-    memory = Memory(digest="d1", level=2, level_at=NOW - 899, last=NOW)
+    memory = Memory(digest="d1", trend=observe(Trend(), 8, NOW - 899), last=NOW)
     assert decided([ready(1), ready(2)], memory=memory, demand=Demand(1, 0, NOW)).actions == ()
-    late = replace(memory, level_at=NOW - 900)
+    late = replace(memory, trend=observe(Trend(), 8, NOW - 900))
     assert decided([ready(1), ready(2)], memory=late, demand=Demand(1, 0, NOW)).actions == (
         Drain("m-00000002", "idle"),
     )
@@ -185,7 +186,7 @@ def test_a_new_digest_makes_a_failed_model_start_afresh() -> None:
     memory = Memory(digest="d0", failures=9, retry_at=NOW + 500, message="broken")
     decision = decided(model=replace(MODEL, min=1), memory=memory)
     assert decision.actions == (Submit("m"),)
-    assert decision.memory["m"] == Memory(digest="d1", level_at=NOW)
+    assert decision.memory["m"] == Memory(digest="d1", trend=observe(Trend(), 0, NOW))
 
 
 def test_while_starts_fail_only_one_is_tried_at_a_time() -> None:
@@ -255,17 +256,17 @@ def test_a_pending_job_of_the_old_digest_is_cancelled_for_the_new() -> None:
 
 
 def test_a_successor_is_started_before_the_wall_time_ends() -> None:
-    memory = Memory(digest="d1", load_time=100, last=NOW)
-    old = ready(started=NOW - 5000, ends=NOW + 211)
+    memory = Memory(digest="d1", load_times=(100.0,), last=NOW)
+    old = ready(started=NOW - 5000, ends=NOW + 161)
     assert decided([old], memory=memory).actions == ()
-    old = replace(old, ends=NOW + 210)
+    old = replace(old, ends=NOW + 160)
     assert decided([old], memory=memory).actions == (Submit("m"),)
     both = [old, ready(2, ends=NOW + 9000)]
     assert decided(both, memory=memory).actions == (Drain(old.id, "replaced"),)
 
 
 def test_a_job_shorter_than_its_successors_lead_is_not_replaced_for_ever() -> None:
-    memory = Memory(digest="d1", load_time=1000, last=NOW)
+    memory = Memory(digest="d1", load_times=(1000.0,), last=NOW)
     short = ready(started=NOW - 100, ready_at=NOW - 10, ends=NOW + 200)
     assert decided([short], memory=memory).actions == ()
 
@@ -415,8 +416,8 @@ def test_a_restart_leaves_a_job_in_the_queue_its_place() -> None:
 
 
 def test_instances_whose_time_ends_together_are_replaced_together() -> None:
-    model, memory = replace(MODEL, min=2, max=4), Memory(digest="d1", load_time=100)
-    ending = {"started": NOW - 5000, "ends": NOW + 200}
+    model, memory = replace(MODEL, min=2, max=4), Memory(digest="d1", load_times=(100.0,))
+    ending = {"started": NOW - 5000, "ends": NOW + 150}
     both = [ready(1, **ending), ready(2, **ending)]
     assert decided(both, model=model, memory=memory).actions == (Submit("m"), Submit("m"))
 

@@ -1,0 +1,541 @@
+"""One model's part of a decision: what becomes of its instances, and how many more it asks for. Pure.
+
+Whether it gets them is decided over all models, in `bounds`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Optional
+
+from sluice.scheduler import renewal, target
+from sluice.scheduler.bounds import Ask, Idle, Settings
+from sluice.scheduler.instance import (
+    BASE,
+    BURST,
+    NOT_THE_MODELS,
+    STILL,
+    Instance,
+    Phase,
+    phase,
+    stuck,
+)
+from sluice.scheduler.memory import Memory, count_failure
+from sluice.scheduler.refusal import Cause, heeded, refused
+from sluice.scheduler.terms import (
+    BUDGET,
+    IDLE,
+    LEAVING,
+    ORDERED,
+    REMOVED,
+    REPLACED,
+    Action,
+    Cancel,
+    Demand,
+    Drain,
+    Forget,
+    Model,
+    Orders,
+    Resume,
+    Situation,
+)
+
+# A start that stays up this long counts as good, and one that ends sooner as failed.
+STEADY = 60.0
+# Relays look at the routing table for each request and report each second: after this long, no running
+# requests means none on the draining instance.
+DRAIN_GRACE = 5.0
+SICK_PATIENCE = 120.0
+CANCEL_AGAIN = 30.0
+# A base instance that waits in the queue for so long, while requests wait too, is helped by a burst one.
+HELP_AFTER = 120.0
+MOST_AT_ONCE = 8
+COMING = (Phase.SUBMITTING, Phase.PENDING, Phase.STARTING)
+USABLE = (*COMING, Phase.READY)
+RESUMABLE = frozenset((IDLE, ORDERED, BUDGET))
+
+
+class Plan:
+    """Built up step by step; lives for one call of `decide`.
+
+    `first` holds what is done before, `last` what is done after the submissions of this decision; `ask` is
+    what it asks for. `wanted` is the number of instances that it should have.
+    """
+
+    def __init__(
+        self, name: str, instances: Sequence[Instance], situation: Situation, settings: Settings, now: float
+    ) -> None:
+        self.name = name
+        self.model = situation.models.get(name)
+        self.held = name in situation.held
+        self.demand = situation.demand.get(name, Demand())
+        self.orders = situation.orders.get(name, Orders())
+        self.memory = situation.memory.get(name, Memory())
+        self.settings = settings
+        self.now = now
+        spent = situation.spent.gpu_hours
+        self.broke = 0.0 < settings.gpu_hours_per_day <= spent
+        self.first: list[Action] = []
+        self.last: list[Action] = []
+        self.ask: Optional[Ask] = None
+        self.wanted = 0
+        self.obstacle = ""
+        self.phase = {instance.id: phase(instance) for instance in instances}
+        self.lost = [one for one in instances if self.phase[one.id] is Phase.GONE]
+        self.present = [one for one in instances if self.phase[one.id] is not Phase.GONE]
+        self.settled: set[str] = set()
+        self.expiring: frozenset[str] = frozenset()
+
+    # --- memory --------------------------------------------------------------------------------------
+
+    def follow_up(self) -> None:
+        """Forget what is gone, and count failures, refusals and successes."""
+        if self.model is not None and self.model.digest != self.memory.digest:
+            self.start_afresh()
+        if self.orders.given > self.memory.ordered:
+            self.start_afresh()
+            self.memory = replace(self.memory, ordered=self.orders.given)
+        self.heed_refusals()
+        problems = []
+        for instance in self.lost:
+            self.first.append(Forget(instance.id))
+            problem = failure(instance, self.now)
+            if problem:
+                problems.append(problem)
+            elif instance.ready_at is None and instance.job_state in NOT_THE_MODELS:
+                # Nobody's fault, but nothing to do again at once either.
+                retry = max(self.memory.retry_at, self.now + self.settings.retry_backoff)
+                self.memory = replace(self.memory, retry_at=retry)
+        if problems:
+            self.fail(problems[0])
+        elif self.memory.failures and any(self.steady(instance) for instance in self.present):
+            self.memory = replace(self.memory, failures=0, retry_at=0.0, message="")
+
+    def start_afresh(self) -> None:
+        """Forget earlier failures: the definition changed, or an administrator says so."""
+        known = self.memory
+        digest = known.digest if self.model is None else self.model.digest
+        self.memory = Memory(
+            digest=digest,
+            trend=known.trend,
+            last=known.last,
+            load_times=known.load_times,
+            queue_times=known.queue_times,
+            ordered=known.ordered,
+            refused=replace(known.refused, count=0, until=0.0, reason=""),
+            burst_refused=replace(known.burst_refused, count=0, until=0.0, reason=""),
+            short_since=known.short_since,
+        )
+
+    def heed_refusals(self) -> None:
+        """Wait longer after each submission of this model that Slurm refused for now."""
+        mine = [one for one in (*self.lost, *self.present) if one.submit_error or one.job_id]
+        base = [one for one in mine if one.kind != BURST]
+        burst = [one for one in mine if one.kind == BURST]
+        first = self.settings.retry_backoff
+        self.memory = replace(
+            self.memory,
+            refused=heeded(self.memory.refused, base, (Cause.MODEL,), first, self.now),
+            burst_refused=heeded(
+                self.memory.burst_refused, burst, (Cause.MODEL, Cause.SITE), first, self.now
+            ),
+        )
+
+    def steady(self, instance: Instance) -> bool:
+        """Whether the instance has been ready for long enough to prove the model good again."""
+        if self.phase[instance.id] is not Phase.READY or instance.ready_at is None:
+            return False
+        return instance.ready_at > self.memory.failed_at and self.now - instance.ready_at >= STEADY
+
+    def fail(self, message: str) -> None:
+        """Count one failed start, however many instances failed in this tick."""
+        if self.memory.failed_at != self.now or not self.memory.failures:
+            self.memory = count_failure(self.memory, self.settings, self.now, message)
+
+    def want(self) -> None:
+        """Work out how many instances demand calls for."""
+        demand, memory, model = self.demand, self.memory, self.model
+        last = max(memory.last, min(demand.last, self.now), self.now if demand.asked else 0.0)
+        if model is None:
+            self.memory = replace(memory, last=last)
+            return
+        # What nobody could be given is not remembered either: the VM may say anything.
+        asked = min(demand.asked, model.concurrency * model.most)
+        trend = target.observe(memory.trend, asked, self.now)
+        self.memory = replace(memory, last=last, trend=trend)
+        if not self.orders.drained:
+            self.wanted = self._wanted(model, asked)
+
+    def _wanted(self, model: Model, asked: int) -> int:
+        if self.broke:
+            self.obstacle = f"{BUDGET} (gpu_hours_per_day): only what `min` says is kept"
+            return model.min
+        memory = self.memory
+        level = target.level(
+            memory.trend,
+            concurrency=model.concurrency,
+            load_time=renewal.start_time(memory),
+            idle_stop=model.idle_stop,
+            now=self.now,
+        )
+        floor = 1 if memory.last > 0 and self.now - memory.last < model.idle_stop else 0
+        # Level 1 is kept by `last` alone; otherwise a single request would hold an instance twice as long.
+        keep = level if level > 1 else min(asked, 1)
+        return min(model.most, max(model.min, floor, keep))
+
+    # --- actions -------------------------------------------------------------------------------------
+
+    def act(self) -> None:
+        """Add the actions for what is present, and ask for what is missing."""
+        self.end_again()
+        if self.orders.drained and (self.held or self.model is not None):
+            self.clear(ORDERED)
+        elif self.held:
+            return
+        elif self.model is None:
+            self.clear(REMOVED)
+        else:
+            self.give_up(self.model)
+            self.let_leave()
+            self.scale(self.model)
+        self.end_drained()
+
+    def phases(self, *wanted: Phase) -> list[Instance]:
+        """Return the instances that serve or will serve, in the given phases, oldest first."""
+        found = [
+            instance
+            for instance in self.present
+            if instance.draining_since is None
+            and not instance.leaving
+            and instance.id not in self.settled
+            and self.phase[instance.id] in wanted
+        ]
+        return sorted(found, key=lambda instance: (instance.created, instance.id))
+
+    def cancel(self, instance: Instance, reason: str, actions: Optional[list[Action]] = None) -> None:
+        """Cancel the job, or leave it until its id is known."""
+        if instance.job_id:
+            (self.last if actions is None else actions).append(Cancel(instance.id, reason))
+            self.settled.add(instance.id)
+
+    def end_again(self) -> None:
+        """Repeat a cancellation that Slurm has not carried out."""
+        for instance in self.present:
+            since = instance.cancelled_at
+            if since is not None and self.now - since >= CANCEL_AGAIN:
+                self.cancel(instance, instance.cancel_reason, self.first)
+
+    def clear(self, reason: str) -> None:
+        """The model is to have no instances: end what serves nobody, drain the rest."""
+        for instance in self.phases(*COMING, Phase.SICK):
+            self.cancel(instance, reason)
+        self.let_leave()
+        for instance in self.phases(Phase.READY):
+            self.last.append(Drain(instance.id, reason))
+
+    def give_up(self, model: Model) -> None:
+        """End instances that do not come up, or that stopped answering."""
+        for instance in self.phases(Phase.PENDING):
+            problem = stuck(instance)
+            if problem:
+                self.cancel_failed(instance, problem)
+        for instance in self.phases(Phase.STARTING):
+            if instance.started is not None and self.now - instance.started > model.start_timeout:
+                self.cancel_failed(
+                    instance, f"not ready {model.start_timeout:g} s after its job began to run"
+                )
+        for instance in self.phases(Phase.SICK):
+            since = instance.failing_since
+            if instance.job_state in STILL:
+                self.replace_suspended(instance)
+            elif since is not None and self.now - since > SICK_PATIENCE:
+                self.cancel_failed(instance, f"did not answer its health check for {SICK_PATIENCE:g} s")
+
+    def replace_suspended(self, instance: Instance) -> None:
+        """End a suspended instance once others do its work; Slurm may let it go on before that."""
+        if self.wanted and len(self.phases(Phase.READY)) >= self.wanted:
+            self.cancel(instance, f"job is {instance.job_state.lower()}, and replaced", self.first)
+
+    def cancel_failed(self, instance: Instance, problem: str) -> None:
+        """Cancel an instance and count it as a failed start."""
+        if instance.job_id:
+            self.cancel(instance, problem, self.first)
+            self.fail(f"job {instance.job_id}: {problem}")
+
+    def let_leave(self) -> None:
+        """Send nothing more to instances whose front says that they must end soon."""
+        for instance in self.present:
+            if not instance.leaving or instance.draining_since is not None or instance.id in self.settled:
+                continue
+            found = self.phase[instance.id]
+            if found in (Phase.READY, Phase.SICK):
+                self.first.append(Drain(instance.id, LEAVING))
+                self.settled.add(instance.id)
+            elif found is Phase.STARTING and instance.leaving == "warned":
+                self.cancel_failed(instance, "its time was about to end before it was ready")
+
+    def scale(self, model: Model) -> None:
+        """Bring the number of instances to what is wanted, newest digest first."""
+        self.expiring = self.near_end(model)
+        usable = self.phases(*USABLE)
+        old = [instance for instance in usable if self.outdated(instance, model)]
+        fresh = [instance for instance in usable if instance not in old]
+        target_number = self.wanted + self.helpers(model, fresh)
+        missing = target_number - len(fresh)
+        missing -= self.resume(model, missing)
+        self.ask = self.asks(model, old, fresh, missing)
+        self.back_out(old, fresh)
+        self.retire(old, fresh)
+        active = [instance for instance in fresh if not held(instance)]
+        surplus = len(active) - target_number
+        if surplus > 0:
+            self.shrink(active, surplus)
+
+    def near_end(self, model: Model) -> frozenset[str]:
+        """Return which instances' wall time is about to end."""
+        found: frozenset[str] = frozenset()
+        for kind in (BASE, BURST):
+            mine = [one for one in self.present if one.kind == kind and one.draining_since is None]
+            found |= renewal.expiring(mine, model, self.memory, self.now)
+        drained = (one for one in self.present if one.draining_since is not None)
+        for one in drained:
+            found |= renewal.expiring([one], model, self.memory, self.now)
+        return found
+
+    def outdated(self, instance: Instance, model: Model) -> bool:
+        """Whether the instance is to be replaced: by another definition, an order, or the end of its time."""
+        return instance.id in self.expiring or self.superseded(instance, model)
+
+    def superseded(self, instance: Instance, model: Model) -> bool:
+        """Whether the instance has another digest than the model, or an order replaces it."""
+        if instance.digest not in ("", model.digest) or instance.id in self.orders.replace:
+            return True
+        # One that waits in the queue will start afresh anyway.
+        return instance.started is not None and instance.created < self.orders.restart
+
+    def helpers(self, model: Model, fresh: Sequence[Instance]) -> int:
+        """Return how many burst instances stand in for base ones that wait long in the queue.
+
+        They are submitted while requests wait, and stay until what they stand in for is ready.
+        """
+        if not model.burst:
+            return 0
+        long = sum(
+            one.kind != BURST
+            and self.phase[one.id] is Phase.PENDING
+            and not held(one)
+            and self.now - one.created >= HELP_AFTER
+            for one in fresh
+        )
+        beyond = max(0, self.wanted - model.max)
+        standing = sum(one.kind == BURST for one in fresh) - beyond
+        may = model.burst - beyond if self.demand.waiting else standing
+        return max(0, min(long, may))
+
+    def resume(self, model: Model, missing: int) -> int:
+        """Take back instances that drain because they were idle or ordered to; return how many."""
+        taken = 0
+        for instance in self.present:
+            usable = (
+                instance.draining_since is not None
+                and not instance.leaving
+                and instance.drain_reason in RESUMABLE
+                and self.phase[instance.id] is Phase.READY
+                and instance.id not in self.settled
+                and not self.outdated(instance, model)
+            )
+            if usable and taken < missing:
+                self.first.append(Resume(instance.id))
+                self.settled.add(instance.id)
+                taken += 1
+        return taken
+
+    def back_out(self, old: Sequence[Instance], fresh: Sequence[Instance]) -> None:
+        """Take back instances that drain for successors which failed, as many as are lacking."""
+        if not self.memory.failures:
+            return
+        serving = sum(self.phase[instance.id] is Phase.READY for instance in (*old, *fresh))
+        for instance in self.present:
+            returns = (
+                instance.draining_since is not None
+                and not instance.leaving
+                and instance.drain_reason == REPLACED
+                and self.phase[instance.id] is Phase.READY
+                and instance.id not in self.expiring
+            )
+            if returns and serving < self.wanted:
+                self.last.append(Resume(instance.id))
+                self.settled.add(instance.id)
+                serving += 1
+
+    # --- what is asked for ---------------------------------------------------------------------------
+
+    def asks(
+        self, model: Model, old: Sequence[Instance], fresh: Sequence[Instance], missing: int
+    ) -> Optional[Ask]:
+        """Return what to ask for of the missing instances, as far as the model's own bounds let it."""
+        if missing <= 0 or self.now < self.memory.retry_at:
+            return None
+        bursts = sum(one.kind == BURST for one in fresh)
+        base_wanted = min(self.wanted, model.max)
+        standing_in = max(0, bursts - max(0, self.wanted - model.max))
+        base = max(0, base_wanted - (len(fresh) - bursts) - standing_in)
+        base = min(base, missing)
+        burst = missing - base
+        most = self.at_once(old, fresh, missing)
+        base = min(base, most, self.free(BASE, model.max, old))
+        burst = min(burst, most - base, self.free(BURST, model.burst, old))
+        if base + burst <= 0:
+            return None
+        serving = sum(self.phase[one.id] is Phase.READY for one in old) + len(fresh)
+        unmet = serving < model.min
+        return Ask(
+            model=self.name,
+            base=base,
+            burst=burst,
+            have=serving,
+            wanted=self.wanted,
+            priority=model.priority,
+            gpus=model.gpus,
+            nodes=model.nodes,
+            waiting=unmet or self.demand.asked > 0,
+            cold=not self.present and not unmet,
+            short_since=self.memory.short_since,
+        )
+
+    def free(self, kind: str, most: int, old: Sequence[Instance]) -> int:
+        """Return how many more of this kind may be submitted: one beyond `most` to replace another."""
+        backoff = self.memory.burst_refused if kind == BURST else self.memory.refused
+        if not most or self.now < backoff.until:
+            self.obstacle = self.obstacle or backoff.reason
+            return 0
+        mine = [one for one in self.present if one.kind == kind]
+        for one in mine:
+            if self.phase[one.id] is Phase.PENDING and "maintenance" in one.reason.lower():
+                self.obstacle = self.obstacle or f"job {one.job_id} waits for a maintenance: {one.reason}"
+                return 0
+        replacing = any(one.kind == kind for one in old) or any(self.goes(one) for one in mine)
+        left = most + replacing - len(mine)
+        if backoff.count:
+            unproven = any(not one.job_id and not one.submit_error for one in mine)
+            left = min(left, 0 if unproven else 1)
+        return max(0, left)
+
+    def at_once(self, old: Sequence[Instance], fresh: Sequence[Instance], missing: int) -> int:
+        """Return how many may be submitted in one decision: few while a rollout or failures are under way."""
+        most = min(missing, MOST_AT_ONCE)
+        rolling = sum(self.phase[one.id] is Phase.READY and one.id not in self.expiring for one in old)
+        if rolling:
+            coming = any(self.phase[one.id] is not Phase.READY for one in fresh)
+            most = min(most, max(0, missing - rolling) + (not coming))
+        if self.memory.failures:
+            unproven = [one for one in self.phases(*COMING) if one not in old]
+            most = min(most, 1 - len(unproven))
+        return max(0, most)
+
+    def goes(self, instance: Instance) -> bool:
+        """Whether an instance that is still present no longer counts as capacity."""
+        return (
+            instance.draining_since is not None
+            or bool(instance.leaving)
+            or instance.id in self.settled
+            or self.phase[instance.id] in (Phase.ENDING, Phase.SICK)
+        )
+
+    # --- fewer ---------------------------------------------------------------------------------------
+
+    def retire(self, old: Sequence[Instance], fresh: Sequence[Instance]) -> None:
+        """Drain as many outdated instances as newer ones can stand in for."""
+        serving = [instance for instance in old if self.phase[instance.id] is Phase.READY]
+        for instance in old:
+            if instance not in serving:
+                self.cancel(instance, REPLACED)
+        ready = sum(self.phase[instance.id] is Phase.READY for instance in fresh)
+        left = len(serving)
+        for instance in sorted(serving, key=lambda one: one.id not in self.expiring):
+            # After a failure a successor must first stay up: it may be as bad as the one before.
+            proven = ready if instance.id in self.expiring or not self.memory.failures else 0
+            if proven + left > self.wanted:
+                self.last.append(Drain(instance.id, REPLACED))
+                self.settled.add(instance.id)
+                left -= 1
+
+    def shrink(self, fresh: Sequence[Instance], surplus: int) -> None:
+        """End instances beyond what is wanted: those not ready, then burst ones, then the least loaded."""
+        reason = BUDGET if self.broke else IDLE
+        for instance in sorted(fresh, key=self.dispensable)[:surplus]:
+            if self.phase[instance.id] is Phase.READY:
+                self.last.append(Drain(instance.id, reason))
+                self.settled.add(instance.id)
+            else:
+                self.cancel(instance, reason)
+
+    def dispensable(self, instance: Instance) -> tuple[bool, bool, int, float]:
+        """Return where an instance stands when some must go: the smallest first, of equals the newest."""
+        ready = self.phase[instance.id] is Phase.READY
+        load = self.demand.load(instance.id) if ready else 0
+        return ready, instance.kind != BURST, load, -instance.created
+
+    def end_drained(self) -> None:
+        """Cancel draining instances that have nothing left to answer."""
+        for instance in self.present:
+            since = instance.draining_since
+            if since is None or instance.id in self.settled or instance.cancelled_at is not None:
+                continue
+            waited = self.now - since
+            quiet = self.demand.load(instance.id) == 0 and waited >= DRAIN_GRACE
+            serves = self.phase[instance.id] in (Phase.READY, Phase.SICK)
+            if not serves or quiet or waited >= self.settings.drain_timeout:
+                self.cancel(instance, instance.drain_reason)
+
+    def conclude(self, granted: int, short: bool, reason: str) -> None:
+        """Note how many instances were granted, whether room was short, and what stood in the way."""
+        since = self.memory.short_since
+        if self.ask is None or self.ask.have or granted:
+            since = 0.0
+        elif short:
+            since = since or self.now
+        self.memory = replace(self.memory, short_since=since, obstacle=self.obstacle or reason)
+
+    # --- for other models ----------------------------------------------------------------------------
+
+    def idle(self) -> list[Idle]:
+        """Return the instances that serve nobody and that are not needed to keep `min`."""
+        model = self.model
+        if model is None or self.held or self.orders.drained or self.demand.waiting:
+            return []
+        usable = self.phases(*USABLE)
+        found = [one for one in usable if self.phase[one.id] is Phase.READY and not self.demand.load(one.id)]
+        return [
+            Idle(one, model.priority, self.memory.last)
+            for one in sorted(found, key=self.dispensable)[: max(0, len(usable) - model.min)]
+        ]
+
+
+def held(instance: Instance) -> bool:
+    """Whether a person holds the job in Slurm's queue: it is left alone, and nothing takes its place."""
+    waits = not instance.running and instance.started is None
+    return waits and instance.reason.startswith("JobHeld")
+
+
+def failure(instance: Instance, now: float) -> str:
+    """Return why a gone instance counts as a failed start, or "" if it does not.
+
+    An instance that we cancelled was counted when it was cancelled, if at all. A submission whose sbatch was
+    never seen to fail (the scheduler was killed), or that a limit refused, is nobody's fault; nor is a job
+    that Slurm took back, or whose node broke.
+    """
+    if instance.cancelled_at is not None or instance.draining_since is not None:
+        return ""
+    if not instance.job_id:
+        invalid = instance.submit_error and refused(instance.submit_error).cause is Cause.INVALID
+        return f"sbatch: {instance.submit_error}" if invalid else ""
+    state = instance.job_state or "lost"
+    if state in NOT_THE_MODELS or instance.leaving == "terminated":
+        return ""
+    if instance.ready_at is None:
+        return f"job {instance.job_id} ended ({state}) before it was ready"
+    if now - instance.ready_at < STEADY:
+        return f"job {instance.job_id} ended ({state}) soon after it was ready"
+    return ""
