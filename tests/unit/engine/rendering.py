@@ -30,9 +30,27 @@ LLAMA_CPP_ENTRY: dict[str, Any] = {
         "account": "chat",
         "qos": "low",
         "nice": 100,
-        "extra": ["--time-min=10", "--constraint=avx512"],
+        "time_min": 10,
+        "reservation": "chat-nodes",
+        "requeue": True,
+        "warn": 300,
+        "extra": ["--constraint=avx512"],
     },
     "environment": {"NOTE": "it's a trial; $(date)"},
+}
+# An engine that is no template, as model_engine_commands describes one.
+COMMAND: dict[str, Any] = {
+    "command": [
+        "/sw/sglang/bin/python",
+        "-m",
+        "sglang.launch_server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "@port@",
+    ],
+    "ready": "The server is fired up and ready to roll!",
+    "health": "/health_generate",
 }
 
 
@@ -41,6 +59,29 @@ def vllm_entry() -> dict[str, Any]:
     golden = GOLDEN / "contracts" / "model-entry.json"
     entry: dict[str, Any] = json.loads(golden.read_text(encoding="utf-8"))
     return entry
+
+
+def cluster_entry(**changes: Any) -> dict[str, Any]:
+    """Return an entry of a large model: four nodes with eight GPUs each, weights with a manifest."""
+    return {
+        "name": "llama-3.1-405b",
+        "engine": "vllm",
+        "weights": "/shared/models/Llama-3.1-405B-Instruct",
+        "manifest": "0f" * 32,
+        "context_length": 131072,
+        "concurrency": 64,
+        "slurm": {
+            "partition": "gpu",
+            "time": 2880,
+            "cpus": 64,
+            "memory_mb": 960000,
+            "gpus": 8,
+            "nodes": 4,
+            "warn": 0,
+        },
+        "environment": {"NCCL_SOCKET_IFNAME": "ib0"},
+        **changes,
+    }
 
 
 def render(template: str, model: dict[str, Any], engine_path: str, *more: Path) -> str:
@@ -53,4 +94,10 @@ def render(template: str, model: dict[str, Any], engine_path: str, *more: Path) 
     )
     environment.filters["quote"] = shlex.quote
     source = environment.get_template(f"engines/{template}.sbatch.j2")
-    return source.render(model=model, engine_path=engine_path, ansible_managed="Ansible managed")
+    return source.render(
+        model=model,
+        engine_path=engine_path,
+        engine_command=COMMAND,
+        model_slurm_bin="/opt/slurm/bin",
+        ansible_managed="Ansible managed",
+    )

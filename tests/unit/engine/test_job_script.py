@@ -91,6 +91,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
 FRONT_TELLS = """\
 import os, sys
 given = sys.argv[1:]
+if given[0] == "weights":
+    sys.exit(0)
 assert given[0] == "front" and given[1] == "--engine-socket" and given[3] == "--private-dir", given
 assert given[2] == given[4] + "/engine.sock", given
 assert os.stat(given[4]).st_mode & 0o777 == 0o700
@@ -147,6 +149,57 @@ def test_an_engine_that_ignores_term_is_killed(start: Start) -> None:
     job.process.send_signal(signal.SIGTERM)
     assert job.ended() == 143
     assert not private.exists()
+
+
+FRONT_IS_WARNED = (
+    FRONT_TELLS
+    + """\
+import signal
+signal.signal(signal.SIGUSR1, lambda *_: print("front: warned", flush=True))
+print("front: listening", flush=True)
+while True:
+    signal.pause()
+"""
+)
+
+
+def test_slurms_warning_goes_to_the_front_and_ends_nothing(start: Start) -> None:
+    job = start("exec sleep 60", FRONT_IS_WARNED)
+    until(lambda: "front: listening" in job.said())
+    for times in (1, 2):
+        job.process.send_signal(signal.SIGUSR1)
+        until(lambda times=times: job.said().count("front: warned") == times)  # type: ignore[misc]
+    assert job.process.poll() is None
+    job.process.send_signal(signal.SIGTERM)
+    assert job.ended() == 143
+
+
+def test_a_front_that_still_answers_is_waited_for_before_the_engine_ends(start: Start) -> None:
+    lingers = (
+        FRONT_TELLS
+        + """\
+import signal, time
+def end(*_):
+    time.sleep(1.5)
+    print("front: done", flush=True)
+    os._exit(0)
+signal.signal(signal.SIGTERM, end)
+print("front: listening", flush=True)
+time.sleep(60)
+"""
+    )
+    job = start("trap 'echo engine: ends; exit 0' TERM; while :; do sleep 0.1; done", lingers)
+    until(lambda: "front: listening" in job.said())
+    job.process.send_signal(signal.SIGTERM)
+    assert job.ended() == 143
+    assert job.said().index("front: done") < job.said().index("engine: ends")
+
+
+def test_weights_that_are_refused_start_nothing(start: Start) -> None:
+    refuses = "import sys\nsys.exit('sluice: weights refused')\n"
+    job = start("echo the engine runs; exec sleep 60", refuses)
+    assert job.ended() == 1
+    assert job.said() == "sluice: weights refused\n"
 
 
 def test_the_engine_lives_in_the_private_directory_without_core_dumps(start: Start) -> None:

@@ -11,12 +11,26 @@ from pathlib import Path
 import jinja2
 import pytest
 
-from tests.unit.engine.rendering import GOLDEN, LLAMA_CPP_ENTRY, render, vllm_entry
+from tests.unit.engine.rendering import GOLDEN, LLAMA_CPP_ENTRY, cluster_entry, render, vllm_entry
 
 ENGINES = "/shared/sluice/engines"
+CONTAINED = {
+    **vllm_entry(),
+    "engine": "vllm-apptainer",
+    "image": "/shared/images/vllm.sif",
+    "slurm": {"partition": "gpu", "time": 1440, "cpus": 8, "memory_mb": 64000, "gpus": 2},
+}
+CONTAINED_NODES = cluster_entry(engine="vllm-apptainer", image="/shared/images/vllm.sif")
+BEHIND_MODULES = {**vllm_entry(), "engine": "vllm-modules", "modules": ["gcc/13.2", "vllm/0.32.0"]}
+SERVED_BY_COMMAND = {**vllm_entry(), "engine": "sglang", "engine_args": ["--tp", "2"]}
 SCRIPTS = {
     "vllm": lambda: render("vllm", vllm_entry(), f"{ENGINES}/vllm-cpu-0123456789ab"),
     "llama-cpp": lambda: render("llama-cpp", LLAMA_CPP_ENTRY, f"{ENGINES}/llama-cpp-0123456789ab"),
+    "vllm-nodes": lambda: render("vllm", cluster_entry(), f"{ENGINES}/vllm-0123456789ab"),
+    "vllm-apptainer": lambda: render("vllm-apptainer", CONTAINED, ""),
+    "vllm-apptainer-nodes": lambda: render("vllm-apptainer", CONTAINED_NODES, ""),
+    "vllm-modules": lambda: render("vllm-modules", BEHIND_MODULES, ""),
+    "command-port": lambda: render("command", SERVED_BY_COMMAND, ""),
 }
 
 

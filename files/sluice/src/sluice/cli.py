@@ -33,6 +33,10 @@ COMMANDS = {
     "models": Command(
         "sluice.scheduler.models_command", "list, show, apply, drain, resume, restart and remove models"
     ),
+    "weights": Command(
+        "sluice.scheduler.weights_command", "write and check the manifest of a model's weights"
+    ),
+    "address": Command("sluice.front.address", "where a job's node is reached by another of its nodes"),
     "status": Command("sluice.scheduler.status_command", "models, instances and demand of this cluster"),
     "doctor": Command("sluice.scheduler.doctor_command", "whether the site is as Sluice assumes"),
 }
