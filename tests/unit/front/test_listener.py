@@ -235,8 +235,8 @@ async def test_trying_another_request_id(tmp_path: Path, identity: Identity, ide
 
 async def test_trying_another_field(tmp_path: Path, identity: Identity) -> None:
     class Wider(InstanceRequest):
-        def dump(self) -> dict[str, object]:
-            return {**super().dump(), "headers": {"X-Forwarded-For": "::1"}}
+        def encode(self) -> bytes:
+            return json.dumps({**self.dump(), "headers": {"X-Forwarded-For": "::1"}}).encode()
 
     async with bed(tmp_path, identity) as (_, relay, engine):
         stream = relay.connection.open_request(Wider(REQUEST_ID, "GET", "/health", 0))
@@ -286,6 +286,70 @@ async def test_an_ending_front_says_so(tmp_path: Path, identity: Identity) -> No
         await until(lambda: relay.why is not None)
         assert relay.connection.peer_going_away
         await until(lambda: engine.requests()[0].left is not None)
+
+
+async def health(running: Bed) -> object:
+    """Return what a front says of itself to one who connects now."""
+    probe = await running.connect()
+    answer = await probe.ask("GET", "/health")
+    probe.endpoint.abort()
+    return json.loads(answer.body) if answer.outcome == 200 else answer.outcome
+
+
+async def test_a_leaving_front_sends_relays_away_and_ends_what_runs(
+    tmp_path: Path, identity: Identity
+) -> None:
+    async with bed(tmp_path, identity, Behaviour(tokens=8, delay=0.1)) as (running, relay, engine):
+        other = await running.connect()
+        assert await health(running) == {"version": 1, "status": "ok"}
+        answer = relay.start("POST", CHAT, chat(stream=True))
+        await until(lambda: answer.body)
+        running.listener.depart("warned")
+        await until(lambda: relay.connection.peer_going_away and other.connection.peer_going_away, 0.5)
+        assert await health(running) == {"version": 1, "status": "leaving", "why": "warned"}
+        running.listener.depart("terminated")
+        running.listener.depart("warned")
+        assert await health(running) == {"version": 1, "status": "leaving", "why": "terminated"}
+        await until(lambda: answer.over)
+        assert relay.why is None
+    assert answer.ended
+    assert answer.body.endswith(b"data: [DONE]\n\n")
+    assert engine.requests()[0].left is None
+
+
+async def test_a_leaving_front_refuses_new_requests_before_the_engine_sees_them(
+    tmp_path: Path, identity: Identity
+) -> None:
+    async with bed(tmp_path, identity) as (running, relay, engine):
+        running.listener.depart("warned")
+        crossing = relay.start("POST", CHAT, chat())
+        late = await running.connect()
+        refused = await late.ask("POST", CHAT, chat())
+        await until(lambda: crossing.over)
+        await until(lambda: late.connection.peer_going_away, 0.5)
+        silent = await running.connect()
+        await until(lambda: silent.connection.peer_going_away)
+    assert (crossing.outcome, refused.outcome) == ("cluster_unreachable", "no_instance")
+    assert not engine.requests()
+
+
+async def test_a_front_is_quiet_when_the_last_answer_has_left(tmp_path: Path, identity: Identity) -> None:
+    async with bed(tmp_path, identity, Behaviour(tokens=16_000)) as (running, relay, engine):
+        await asyncio.wait_for(running.listener.quiet(10), 1)
+        relay.reading = False
+        answer = relay.start("POST", CHAT, chat())
+        await until(
+            lambda: engine.requests() and engine.requests()[0].finished and not running.listener.running
+        )
+        began = time.monotonic()
+        await running.listener.quiet(0.5)
+        assert time.monotonic() - began >= 0.5
+        relay.reading = True
+        relay.connection.consume(answer.stream, len(answer.body))
+        relay.endpoint.wake()
+        await asyncio.wait_for(running.listener.quiet(10), 5)
+        await until(lambda: answer.over)
+    assert answer.outcome == 200
 
 
 async def test_without_descriptors_it_waits_and_goes_on(

@@ -139,6 +139,7 @@ class Floor:
         self.health_path = "/health"
         self.max_body = LIMITS.max_body
         self.running = 0
+        self.leaving = ""
         self.lost = 0
 
     def enter(self) -> None:

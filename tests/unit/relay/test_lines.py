@@ -6,13 +6,19 @@ import asyncio
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Optional
 
 import pytest
 
 from sluice.front.identity import Identity
 from sluice.relay import instances
 from sluice.relay.instances import Line
-from tests.unit.relay.bed import MODEL, Bed, Behaviour, bed, chat, routed, until
+from sluice.wire import events
+from sluice.wire.connection import Connection, Role
+from sluice.wire.frames import FrameType, encode
+from sluice.wire.hello import Hello, Limits
+from sluice.wire.links import RELAY_FRONT
+from tests.unit.relay.bed import MODEL, Bed, Behaviour, FakeFront, bed, chat, routed, until
 
 
 def line(running: Bed, number: int = 0) -> Line:
@@ -198,15 +204,20 @@ async def test_a_full_front_sends_requests_to_the_next(tmp_path: Path, identity:
     assert "canary" not in alone.error.message
 
 
-async def test_a_front_that_goes_away_ends_its_streams_and_is_asked_again(
+def send_away(front: FakeFront, code: str = "shutdown") -> None:
+    """Say go-away on every connection."""
+    for endpoint in front.endpoints:
+        endpoint.connection.go_away(code, "the job ends")
+        endpoint.wake()
+
+
+async def test_a_connection_that_a_front_ends_for_itself_alone_is_made_again(
     tmp_path: Path, identity: Identity
 ) -> None:
     async with bed(tmp_path, identity, Behaviour(tokens=4, delay=0.1)) as running:
         answer = await running.client.begin(MODEL, chat(stream=True))
         await until(lambda: answer.body)
-        (endpoint,) = running.fronts[0].endpoints
-        endpoint.connection.go_away("shutdown", "the job ends")
-        endpoint.wake()
+        send_away(running.fronts[0], "closed")
         connection = line(running).endpoint
         assert connection is not None
         await until(lambda: connection.connection.peer_going_away)
@@ -216,3 +227,158 @@ async def test_a_front_that_goes_away_ends_its_streams_and_is_asked_again(
         after = await running.client.request(MODEL, chat())
     assert answer.ended
     assert (refused.code, after.code) == ("no_instance", "")
+
+
+async def test_an_instance_that_leaves_gets_no_new_request_and_ends_its_streams(
+    tmp_path: Path, identity: Identity
+) -> None:
+    async with bed(tmp_path, identity, *[Behaviour(tokens=6, delay=0.05)] * 2) as running:
+        await until(lambda: line(running, 0).open and line(running, 1).open)
+        begun = [await running.client.begin(MODEL, chat(stream=True)) for _ in range(4)]
+        await until(lambda: all(answer.body for answer in begun))
+        old, new = running.fronts
+        send_away(old)
+        await until(lambda: line(running).left)
+        had = len(old.received)
+        later = [await running.client.request(MODEL, chat()) for _ in range(6)]
+        status = await running.client.verb("models")
+        for answer in begun:
+            await running.client.wait(answer)
+        await until(lambda: not old.endpoints)
+        # Long enough for a connection in advance.
+        await asyncio.sleep(1.5)
+        assert (len(old.received), old.accepted) == (had, 1)
+        assert had + len(new.received) == 10
+        assert await running.sample("sluice_relay_breaker_open", model=MODEL) == 0
+        assert await running.sample("sluice_relay_instance_losses_total") == 0
+    assert status.document()["models"][0]["ready"] == 1
+    assert {answer.code for answer in (*begun, *later)} == {""}
+    assert all(answer.ended for answer in begun)
+
+
+async def test_what_a_leaving_instance_refuses_or_drops_goes_elsewhere(
+    tmp_path: Path, identity: Identity
+) -> None:
+    async with bed(tmp_path, identity, *[Behaviour(delay=0.1)] * 2) as running:
+        await until(lambda: line(running, 0).open and line(running, 1).open)
+        begun = [await running.client.begin(MODEL, chat()) for _ in range(4)]
+        await until(lambda: len(running.received()) == 4)
+        old, new = running.fronts
+        had = len(old.received)
+        assert had
+        # On its way while the front said go-away: the front's connection refuses it.
+        for endpoint in old.endpoints:
+            endpoint.connection.go_away("shutdown", "the job ends")
+        crossing = [await running.client.begin(MODEL, chat()) for _ in range(4)]
+        await until(lambda: line(running).left)
+        old.cut()
+        for answer in (*begun, *crossing):
+            await running.client.wait(answer)
+        assert await running.sample("sluice_relay_breaker_open", model=MODEL) == 0
+        assert await running.sample("sluice_relay_instance_losses_total", reason="broken off") == 0
+    assert {answer.code for answer in (*begun, *crossing)} == {""}
+    assert (len(old.received), old.accepted, len(new.received)) == (had, 1, 8)
+
+
+async def test_a_model_whose_last_instance_leaves_is_not_called_ready(
+    tmp_path: Path, identity: Identity
+) -> None:
+    async with bed(tmp_path, identity, Behaviour()) as running:
+        await until(lambda: line(running).open)
+        running.publish(starting=1)
+        send_away(running.fronts[0])
+        await until(lambda: line(running).left)
+        (model,) = (await running.client.verb("models")).document()["models"]
+        refused = await running.client.request(MODEL, chat())
+        # The job runs again under its id, with a certificate and a port of the new run.
+        front = FakeFront(running.identity, Behaviour())
+        await front.start()
+        running.publish(instances=[replace(running.instances[0], port=front.port)])
+        served = await running.client.request(MODEL, chat())
+        front.stop()
+    assert (model["status"], model["ready"], model["starting"]) == ("starting", 0, 1)
+    assert refused.error is not None
+    assert (refused.code, served.code) == ("no_instance", "")
+    assert refused.error.retry_after
+
+
+async def test_requests_are_counted_by_instance(tmp_path: Path, identity: Identity) -> None:
+    async with bed(tmp_path, identity, *[Behaviour(tokens=6, delay=0.3)] * 2) as running:
+        begun = [await running.client.begin(MODEL, chat(stream=True)) for _ in range(4)]
+        await until(lambda: all(answer.body for answer in begun))
+        await until(lambda: running.demand()["models"].get(MODEL, {}).get("instances"))
+        counted = running.demand()["models"][MODEL]
+        for answer in begun:
+            await running.client.wait(answer)
+        await until(lambda: not running.demand()["models"][MODEL]["instances"])
+    assert counted["instances"] == {one.id: 2 for one in running.instances}
+    assert counted["running"] == 4
+
+
+class Pipe(asyncio.Transport):
+    """A transport that takes what is written, and notes whether it is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reading = True
+
+    def write(self, data: object) -> None:
+        """Take it."""
+
+    def set_write_buffer_limits(self, high: Optional[int] = None, low: Optional[int] = None) -> None:
+        """Nothing waits here."""
+
+    def pause_reading(self) -> None:
+        """Note it."""
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        """Note it."""
+        self.reading = True
+
+    def is_closing(self) -> bool:
+        """Whether it ends."""
+        return False
+
+
+async def test_a_front_that_floods_with_tiny_frames_leaves_the_others_their_turns() -> None:
+    taken: list[int] = []
+    endpoint = instances._LineEndpoint(
+        Connection(Role.CLIENT, Hello("relay", Limits()), RELAY_FRONT, key="k" * 43),
+        {events.LoadReported: lambda event: taken.append(event.running)},
+        on_lost=lambda _: None,
+    )
+    front = Connection(Role.SERVER, Hello("front", Limits()))
+    pipe = Pipe()
+    endpoint.connection_made(pipe)
+    frames = [encode(FrameType.LOAD, 0, number.to_bytes(4, "big")) for number in range(20_000)]
+    most = instances.TURN_BYTES // len(frames[0])
+    endpoint.data_received(front.data_to_send() + b"".join(frames[:15_000]))
+    # What TLS had decrypted before it was told to pause.
+    endpoint.data_received(b"".join(frames[15_000:]))
+    turns = 0
+    while len(taken) < len(frames):
+        assert not pipe.reading
+        before = len(taken)
+        await asyncio.sleep(0)
+        assert len(taken) - before <= most + 1
+        turns += 1
+        assert turns < 1000
+    assert taken == list(range(20_000))
+    assert turns > 10
+    assert pipe.reading
+
+
+async def test_what_came_before_the_end_of_a_connection_is_taken(
+    tmp_path: Path, identity: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(instances, "TURN_BYTES", 512)
+    async with bed(tmp_path, identity, Behaviour(tokens=8_000)) as running:
+        await until(lambda: line(running).open)
+        answer = await running.client.begin(MODEL, chat())
+        await until(lambda: running.fronts[0].received and running.fronts[0].received[0].finished)
+        for endpoint in tuple(running.fronts[0].endpoints):
+            endpoint.close("shutdown", "the job ends")
+        await running.client.wait(answer)
+    assert answer.code == ""
+    assert len(answer.body) > 24_000

@@ -25,11 +25,13 @@ GOLDEN = Path(__file__).parents[2] / "golden" / "contracts"
 def test_demand_counts_running_by_model() -> None:
     demand = Demand(10)
     demand.asked("m", 1.0)
-    demand.began("m")
-    demand.began("m")
-    demand.ended("m")
+    demand.began("m", "m-1")
+    demand.began("m", "m-2")
+    assert demand.snapshot(2.0) == {"m": ModelDemand(2, 0, 1.0, {"m-1": 1, "m-2": 1})}
+    demand.ended("m", "m-1")
     assert demand.running == {"m": 1}
-    demand.ended("m")
+    assert demand.snapshot(2.0) == {"m": ModelDemand(1, 0, 1.0, {"m-2": 1})}
+    demand.ended("m", "m-2")
     assert demand.running == {}
     assert demand.snapshot(2.0) == {"m": ModelDemand(0, 0, 1.0)}
 

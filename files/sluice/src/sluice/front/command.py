@@ -14,7 +14,7 @@ from sluice import logs
 from sluice.errors import EXIT_FAILURE, ConfigError
 from sluice.front.config import FrontConfig
 from sluice.front.identity import make
-from sluice.front.listener import Listener
+from sluice.front.listener import TERMINATED, WARNED, Listener
 from sluice.records import JobRecord, write_json
 
 logger = logging.getLogger(__name__)
@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 PR_SET_DUMPABLE = 4
 # Descriptors beyond one per request: relays, strangers, health checks, and those of the process itself.
 SPARE_DESCRIPTORS = 512
+# How long requests may go on after SIGTERM, in seconds: Slurm kills 30 s after it (KillWait), and the engine
+# has to end after the front.
+GRACE = 18.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run a front until SIGTERM; return the exit code."""
+    """Run a front until SIGTERM, and then as long as requests run or its grace lasts; return the exit code.
+
+    SIGUSR1 is Slurm's warning, passed on by the job's script.
+    """
+    # It would end the process until somebody listens to it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGUSR1,))
     logs.configure("front")
     _close_to_others()
     try:
@@ -86,8 +94,15 @@ async def _serve(config: FrontConfig) -> int:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(logs.log_loop_fault)
     ended = asyncio.Event()
+
+    def end() -> None:
+        listener.depart(TERMINATED)
+        ended.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ended.set)
+        loop.add_signal_handler(number, end)
+    loop.add_signal_handler(signal.SIGUSR1, _warned, listener)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGUSR1,))
     port = await listener.start()
     record = JobRecord(
         instance=config.instance,
@@ -103,6 +118,13 @@ async def _serve(config: FrontConfig) -> int:
     write_json(config.job_dir / "record.json", record.dump(), mode=0o600)
     logger.info("listening", extra={"instance": config.instance, "port": port})
     await ended.wait()
+    logger.info("ending", extra={"instance": config.instance, "running": listener.running})
+    await listener.quiet(GRACE)
     listener.stop()
     logger.info("ended", extra={"instance": config.instance})
     return 0
+
+
+def _warned(listener: Listener) -> None:
+    logger.info("Slurm warns: the job is about to end", extra={"running": listener.running})
+    listener.depart(WARNED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import socket
 import time
@@ -20,6 +21,9 @@ from sluice.wire.hello import Hello, Limits
 
 logger = logging.getLogger(__name__)
 
+# Why a front sends its relays away: Slurm said that the job's time ends, or asked it to end now.
+WARNED, TERMINATED = "warned", "terminated"
+
 # Those who have not shown the key yet; they have as long for the handshake, and again for the key.
 MAX_STRANGERS = 32
 STRANGER_SECONDS = 10.0
@@ -30,6 +34,7 @@ ACCEPT_TURN = 16
 ACCEPT_PAUSE = 1.0
 TICK = 1.0
 LOAD_PAUSE = 0.1
+QUIET_PAUSE = 0.05
 # Streams beyond the requests that may run: health, metrics, and such as end while others begin.
 SPARE_STREAMS = 16
 STREAM_CREDIT = 32_768
@@ -44,6 +49,7 @@ class Listener:
         self.config = config
         self.key = identity.key
         self.running = 0
+        self.leaving = ""
         self.health_path = config.health_path
         self.max_body = config.max_body
         self.engine = Engine(config.engine, config.concurrency)
@@ -70,6 +76,24 @@ class Listener:
         port: int = sock.getsockname()[1]
         return port
 
+    def depart(self, why: str) -> None:
+        """Send every relay away, with what runs going on; `why` is `warned` or `terminated`.
+
+        Still listens: whoever probes is to learn why.
+        """
+        if self.leaving != TERMINATED:
+            self.leaving = why
+        for relay in self._relays:
+            relay.send_away()
+
+    async def quiet(self, grace: float) -> None:
+        """Return when nothing runs and every answer has left, after `grace` seconds at the latest."""
+        deadline = time.monotonic() + grace
+        for _ in range(math.ceil(grace / QUIET_PAUSE)):
+            if not self._busy() or time.monotonic() >= deadline:
+                return
+            await asyncio.sleep(QUIET_PAUSE)
+
     def stop(self) -> None:
         """Stop listening and break every connection."""
         if self._socket is not None:
@@ -88,7 +112,9 @@ class Listener:
     # --- what relays share -------------------------------------------------------------------------------
 
     def enter(self) -> None:
-        """Count a request that begins. Raises SluiceError `overloaded`."""
+        """Count a request that begins. Raises SluiceError `no_instance` or `overloaded`."""
+        if self.leaving:
+            raise SluiceError("no_instance", "this instance is about to end", retry_after=1)
         if self.running >= 2 * self.config.concurrency:
             raise SluiceError("overloaded", "this instance is full", retry_after=1)
         self.running += 1
@@ -103,7 +129,8 @@ class Listener:
         """Take a relay that has shown the key, if there is room."""
         self._strangers.pop(relay, None)
         if len(self._relays) >= MAX_RELAYS:
-            relay.close("shutdown", f"more than {MAX_RELAYS} connections")
+            # Not `shutdown`: the instance stays, and there may be room the next time.
+            relay.close("closed", f"more than {MAX_RELAYS} connections")
             return
         self._relays[relay] = None
         relay.tell_load(self.running)
@@ -114,6 +141,10 @@ class Listener:
             self._turned_away.add(reason=why)
         self._strangers.pop(relay, None)
         self._relays.pop(relay, None)
+
+    def _busy(self) -> bool:
+        # An answer that is whole here may still wait for a slow relay to take it.
+        return bool(self.running) or any(relay.connection.open_streams for relay in self._relays)
 
     def _load_changed(self) -> None:
         if self._load_timer is None and self._relays:
@@ -181,6 +212,10 @@ class Listener:
         now = time.monotonic()
         for relay in (*self._strangers, *self._relays):
             relay.tick(now)
+        if self.leaving:
+            # Not as soon as they connect: a probe asks only then.
+            for relay in self._relays:
+                relay.send_away()
         self.engine.sweep(now)
 
 

@@ -30,19 +30,25 @@ HEALTH_TIMEOUT = 10.0
 PING_INTERVAL = 10.0
 RETRY_AFTER = 5.0
 
-_HEALTHY = json.dumps({"version": 1, "status": "ok"}, separators=(",", ":")).encode()
+
+def _health(leaving: str) -> bytes:
+    document: dict[str, object] = {"version": 1, "status": "ok"}
+    if leaving:
+        document = {"version": 1, "status": "leaving", "why": leaving}
+    return json.dumps(document, separators=(",", ":")).encode()
 
 
 class Floor(Protocol):
-    """What all relays of a front share."""
+    """What all relays of a front share; `leaving` says why the instance is about to end, "" if it is not."""
 
     engine: Engine
     health_path: str
     max_body: int
     running: int
+    leaving: str
 
     def enter(self) -> None:
-        """Count a request that begins. Raises SluiceError `overloaded`."""
+        """Count a request that begins. Raises SluiceError `no_instance` or `overloaded`."""
 
     def leave(self) -> None:
         """Count a request that is over."""
@@ -88,6 +94,12 @@ class Relay:
         self.connection.send_load(running)
         self.endpoint.wake()
 
+    def send_away(self) -> None:
+        """Say, once, that no new request is taken; those that run go on."""
+        if not self.connection.going_away:
+            self.connection.go_away("shutdown", "the job is about to end")
+            self.endpoint.wake(urgent=True)
+
     def tick(self, now: float) -> None:
         """Look at deadlines; `now` is the monotonic clock."""
         self.endpoint.tick(now)
@@ -122,6 +134,8 @@ class Relay:
         except SluiceError as error:
             failure = ErrorHead(error.code, error.message, error.retry_after)
             self.connection.send_error(event.stream, failure)
+            if self.floor.leaving:
+                self.send_away()
             self.endpoint.wake()
         else:
             self._exchanges[event.stream] = exchange
@@ -304,7 +318,7 @@ class HealthCheck(Exchange):
         if not self._began:
             self._began = True
             self._relay.connection.respond(self.stream, ResponseHead(200, "application/json"))
-            self._relay.connection.send_data(self.stream, _HEALTHY)
+            self._relay.connection.send_data(self.stream, _health(self._relay.floor.leaving))
             self._answered_whole()
             self._relay.endpoint.wake(urgent=True)
 

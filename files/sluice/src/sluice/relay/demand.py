@@ -26,6 +26,8 @@ class Demand:
 
     def __init__(self, max_waiting: int) -> None:
         self.running: dict[str, int] = {}
+        # By model, then by instance; instances without any are left out.
+        self.instances: dict[str, dict[str, int]] = {}
         self._max_waiting = max_waiting
         self._waiting: dict[str, int] = {}
         self._reported = 0.0
@@ -35,17 +37,15 @@ class Demand:
         """A request came in, answered or not."""
         self._last[model] = now
 
-    def began(self, model: str) -> None:
+    def began(self, model: str, instance: str) -> None:
         """A request went to an instance."""
-        self.running[model] = self.running.get(model, 0) + 1
+        _count(self.running, model, 1)
+        _count(self.instances.setdefault(model, {}), instance, 1)
 
-    def ended(self, model: str) -> None:
+    def ended(self, model: str, instance: str) -> None:
         """That request is over."""
-        left = self.running.get(model, 0) - 1
-        if left > 0:
-            self.running[model] = left
-        else:
-            self.running.pop(model, None)
+        _count(self.running, model, -1)
+        _count(self.instances.get(model, {}), instance, -1)
 
     def report(self, waiting: Mapping[str, int], known: Collection[str], now: float) -> None:
         """Take what the proxy says: clamped, and of models that exist."""
@@ -61,9 +61,22 @@ class Demand:
         """Return the demand by model, of models that were asked for at least once."""
         waiting = self._waiting if now - self._reported < WAITING_SECONDS else {}
         return {
-            model: ModelDemand(self.running.get(model, 0), waiting.get(model, 0), last)
+            model: ModelDemand(
+                self.running.get(model, 0),
+                waiting.get(model, 0),
+                last,
+                dict(self.instances.get(model, {})),
+            )
             for model, last in self._last.items()
         }
+
+
+def _count(counts: dict[str, int], key: str, change: int) -> None:
+    left = counts.get(key, 0) + change
+    if left > 0:
+        counts[key] = left
+    else:
+        counts.pop(key, None)
 
 
 class DemandWriter:

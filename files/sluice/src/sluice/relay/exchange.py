@@ -243,16 +243,17 @@ class Exchange:
     def _next_instance(self) -> None:
         now = time.monotonic()
         line = self._choose(self._model(now), now)
-        self._services.demand.began(self._head.model)
         self._line = line
         self._instance = line.instance.id
+        self._services.demand.began(self._head.model, self._instance)
         self._trial = line.breaker.begin()
         line.ask(self)
 
     def _choose(self, model: RoutedModel, now: float) -> Line:
         affinity = self._head.affinity
         ranked = routing.rank(affinity, routing.ready(model))
-        lines = [self._services.lines.of(one) for one in ranked if one.id not in self._tried]
+        known = (self._services.lines.of(one) for one in ranked if one.id not in self._tried)
+        lines = [line for line in known if not line.left]
         sound = [line for line in lines if line.breaker.allows(now)]
         room = routing.room(model.concurrency)
         line = routing.choose(sound, _load, room, least=not affinity)
@@ -354,6 +355,9 @@ class Exchange:
             return
         if nonsense:
             self._failed("instance_failed", "the instance broke off before it answered", sent=True)
+        elif line.left:
+            # It ended as it had announced: that says nothing about the request.
+            self._failed("no_instance", "the instance ended before it answered")
         elif self._streams or self._fresh or line.instance.id in self._renewed or line.retired:
             self._failed("no_instance", "the instance broke off before it answered", sent=True)
         else:
@@ -473,7 +477,7 @@ class Exchange:
         if line is None:
             return
         self._line = None
-        self._services.demand.ended(self._head.model)
+        self._services.demand.ended(self._head.model, line.instance.id)
         if self._trial:
             line.breaker.settle()
         line.leave(self, self._wire_stream)

@@ -36,6 +36,9 @@ PING_INTERVAL = 10.0
 # bounds what a stalled reader costs; on a cluster's network it is enough for any engine.
 MAX_WINDOW = 65_536
 MAX_SESSION_CREDIT = 1 << 30
+# What of one instance's bytes is worked on in one turn of the event loop: tiny frames cost far more than
+# their bytes, and the other instances' answers wait meanwhile.
+TURN_BYTES = 16_384
 # Handshakes begun by one tick: a relay that has just started must not spend its first second on them.
 AT_ONCE = 16
 
@@ -91,6 +94,7 @@ class Line:
         self._asked: dict[int, Asker] = {}
         self._connecting: Optional[asyncio.Task[None]] = None
         self._door: Optional[_Door] = None
+        self._left = False
         self._deadline = 0.0
         self._used = time.monotonic()
 
@@ -100,6 +104,11 @@ class Line:
     def open(self) -> bool:
         """Whether requests can be sent now."""
         return self._open
+
+    @property
+    def left(self) -> bool:
+        """Whether the front said that its instance is about to end; it takes no new request ever again."""
+        return self._left
 
     @property
     def standing(self) -> bool:
@@ -197,7 +206,7 @@ class Line:
             if self.standing:
                 if now > self._deadline:
                     self._unreachable("timeout")
-            elif wanted and self.breaker.allows(now):
+            elif wanted and not self._left and self.breaker.allows(now):
                 self.connect()
                 return True
             return False
@@ -258,11 +267,12 @@ class Line:
     def _unreachable(self, reason: str) -> None:
         self._give_up_connecting()
         self._drop_endpoint()
-        self._counters.lost(reason if reason in LOSSES else "unreachable")
-        logger.warning(
-            "the instance cannot be reached", extra={"instance": self.instance.id, "reason": reason}
-        )
-        self.failed()
+        if not self._left:
+            self._counters.lost(reason if reason in LOSSES else "unreachable")
+            logger.warning(
+                "the instance cannot be reached", extra={"instance": self.instance.id, "reason": reason}
+            )
+            self.failed()
         waiting, self._waiting = self._waiting, {}
         for asker in waiting:
             asker.line_unreachable(reason)
@@ -323,6 +333,8 @@ class Line:
             self.outflow.granted(event)
 
     def _on_go_away(self, event: events.GoAwayReceived) -> None:
+        # Other codes speak of this connection alone.
+        self._left = self._left or event.code == "shutdown"
         logger.info("the front takes no more", extra={"instance": self.instance.id, "code": event.code})
 
     def _on_load(self, event: events.LoadReported) -> None:
@@ -338,13 +350,15 @@ class Line:
             return
         self._drop_endpoint()
         asked, self._asked = self._asked, {}
-        self._counters.lost(PROTOCOL if nonsense else BROKEN)
+        if not self._left or nonsense:
+            self._counters.lost(PROTOCOL if nonsense else BROKEN)
         if asked:
             logger.warning(
                 "the line was lost",
                 extra={"instance": self.instance.id, "why": why[:200], "asked": len(asked)},
             )
-            self.failed()
+            if not self._left or nonsense:
+                self.failed()
         for asker in asked.values():
             asker.line_lost(nonsense=nonsense)
 
@@ -379,6 +393,11 @@ class Lines:
         """Return the line of this id, if there is one."""
         return self._lines.get(instance_id)
 
+    def left(self, instance: Instance) -> bool:
+        """Whether an instance is known to take no new request although the table says that it does."""
+        line = self._lines.get(instance.id)
+        return line is not None and _address(line.instance) == _address(instance) and line.left
+
     def tick(self, now: float, instances: Iterable[Instance]) -> None:
         """Do what time brings, for exactly the instances of the table; `now` is the monotonic clock."""
         routed = {instance.id: instance for instance in instances}
@@ -409,9 +428,54 @@ class Lines:
 
 
 class _LineEndpoint(Endpoint):
-    """Ends at once where it would wait for the peer: nothing that an instance does may hold up a request."""
+    """Ends at once where it would wait for the peer: nothing that an instance does may hold up a request.
+
+    Nor may many tiny frames: in one turn of the event loop it takes at most TURN_BYTES, and reads no further
+    before those are done.
+    """
 
     broke_protocol = False
+    _kept = b""
+    _turn: Optional[asyncio.Handle] = None
+
+    def data_received(self, data: bytes) -> None:
+        """Take a turn's share, and the rest in the next turns."""
+        if self._turn is not None:
+            # TLS hands on what it had decrypted already.
+            self._kept += data
+        elif len(data) <= TURN_BYTES:
+            super().data_received(data)
+        else:
+            self._kept = data
+            if self.transport is not None:
+                self.transport.pause_reading()
+            self._take_turn()
+
+    def eof_received(self) -> bool:
+        """Take what came before the end: an answer may be whole with it."""
+        self._take_all()
+        return super().eof_received()
+
+    def connection_lost(self, exc: Optional[Exception]) -> None:
+        """Take what came before the end, then tell."""
+        self._take_all()
+        super().connection_lost(exc)
+
+    def _take_turn(self) -> None:
+        self._turn = None
+        data, self._kept = self._kept[:TURN_BYTES], self._kept[TURN_BYTES:]
+        if self._kept:
+            self._turn = asyncio.get_running_loop().call_soon(self._take_turn)
+        elif self.transport is not None and not self.transport.is_closing():
+            self.transport.resume_reading()
+        super().data_received(data)
+
+    def _take_all(self) -> None:
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+            data, self._kept = self._kept, b""
+            super().data_received(data)
 
     def close(self, code: str, message: str) -> None:
         self.broke_protocol = code == "protocol"

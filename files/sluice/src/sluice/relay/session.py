@@ -7,7 +7,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Optional, cast
 
@@ -21,6 +21,7 @@ from sluice.records import (
     ModelStatus,
     RequestHead,
     ResponseHead,
+    RoutedModel,
     RoutingTable,
 )
 from sluice.relay import limits
@@ -194,7 +195,8 @@ class Session:
         if self._refused_while_closed(event.stream) or self._unread_too_long(event.stream):
             return
         table = self._services.routing.current(time.monotonic())
-        models = _statuses(table, self._services.demand.running) if table is not None else ()
+        services = self._services
+        models = _statuses(table, services.demand, services.lines) if table is not None else ()
         self._answer(event.stream, ModelsAnswer(self._config.cluster, models).dump())
 
     def _on_demand(self, event: events.DemandOpened) -> None:
@@ -340,20 +342,34 @@ def _closed() -> SluiceError:
     return SluiceError("closed", "this cluster is closed for the time being", retry_after=60)
 
 
-def _statuses(table: RoutingTable, running: Mapping[str, int]) -> tuple[ModelStatus, ...]:
-    return tuple(
-        ModelStatus(
-            name=name,
-            status=model.status,
-            ready=len(ready(model)),
-            starting=model.starting,
-            running=running.get(name, 0),
-            concurrency=model.concurrency,
-            expected_ready=model.expected_ready,
-            context_length=model.context_length,
-            capabilities=model.capabilities,
-            groups=model.groups,
-            description=model.description,
-        )
-        for name, model in sorted(table.models.items())
+def _statuses(table: RoutingTable, demand: Demand, lines: Lines) -> tuple[ModelStatus, ...]:
+    found = []
+    for name, model in sorted(table.models.items()):
+        serving = [one.id for one in ready(model) if not lines.left(one)]
+        running = demand.instances.get(name, {})
+        found.append(_status(name, model, len(serving), sum(running.get(one, 0) for one in serving)))
+    return tuple(found)
+
+
+def _status(name: str, model: RoutedModel, serving: int, running: int) -> ModelStatus:
+    """Return a model's status: `serving` instances take new requests, and have `running` ones of this relay.
+
+    Those that drain say nothing about how much more can be taken.
+    """
+    status = model.status
+    if status == "ready" and not serving:
+        # Its last instances have said that they end; the scheduler is about to hear of it.
+        status = "starting" if model.starting else "unknown"
+    return ModelStatus(
+        name=name,
+        status=status,
+        ready=serving,
+        starting=model.starting,
+        running=running,
+        concurrency=model.concurrency,
+        expected_ready=model.expected_ready,
+        context_length=model.context_length,
+        capabilities=model.capabilities,
+        groups=model.groups,
+        description=model.description,
     )
