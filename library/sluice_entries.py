@@ -19,6 +19,15 @@ options:
     type: list
     elements: dict
     required: true
+  partitions:
+    description: The only partitions that models may name; empty for any.
+    type: list
+    elements: str
+    default: []
+  min_nice:
+    description: The least nice value that models must ask for.
+    type: int
+    default: 0
   source:
     description: Folder that holds the package C(sluice).
     type: path
@@ -47,6 +56,7 @@ names:
 """
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -54,20 +64,24 @@ from ansible.module_utils.basic import AnsibleModule
 REMEDY = 'mend it in the inventory; docs/contracts.md, "Model entry", describes the fields'
 
 
-def problems(entries: list[dict[str, Any]], source: str) -> list[str]:
+def problems(
+    entries: list[dict[str, Any]], source: str, partitions: Sequence[str] = (), min_nice: int = 0
+) -> list[str]:
     """Return what is wrong, one line each; `source` is the folder of the package `sluice`."""
     # Not installed on the controller: the playbook checks with the very code that it is about to roll out.
     sys.path.insert(0, source)
     try:
+        from sluice.scheduler.catalogue import Allowed
         from sluice.scheduler.registration import entry_errors
     finally:
         sys.path.remove(source)
+    allowed = Allowed(tuple(partitions), min_nice)
     found: list[str] = []
     names: list[object] = []
     for index, entry in enumerate(entries):
         name = entry.get("name")
         where = f"model_entries[{index}] ({name})"
-        found += [f"{where}: {error.strip()}" for error in entry_errors(entry)]
+        found += [f"{where}: {error.strip()}" for error in entry_errors(entry, allowed)]
         if name is not None and name in names:
             found.append(f"{where}: name: occurs twice; give each model a name of its own")
         names.append(name)
@@ -79,11 +93,14 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "entries": {"type": "list", "elements": "dict", "required": True},
+            "partitions": {"type": "list", "elements": "str", "default": []},
+            "min_nice": {"type": "int", "default": 0},
             "source": {"type": "path", "required": True},
         },
         supports_check_mode=True,
     )
-    found = problems(module.params["entries"], module.params["source"])
+    given = module.params
+    found = problems(given["entries"], given["source"], given["partitions"], given["min_nice"])
     if found:
         module.fail_json(msg="; ".join(found) + f": {REMEDY}", problems=found)
     module.exit_json(changed=False, names=[entry["name"] for entry in module.params["entries"]])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
 from sluice.errors import RecordError
-from sluice.records import MODEL_NAME, ModelEntry, ModelOrders, decode_json
+from sluice.records import MODEL_NAME, ModelEntry, ModelOrders, SlurmRequest, decode_json
 from sluice.scheduler import orders
+from sluice.scheduler.config import SchedulerConfig
 from sluice.scheduler.policy import Model
 
 # Entry and script are two files: a pair of which one was renamed into place this recently may be half new.
@@ -16,6 +18,58 @@ UNSETTLED = 1.0
 WRITING = "is being written"
 MAX_ENTRY_BYTES = 1 << 18
 MAX_SCRIPT_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """What the site lets models ask for: `partitions` (none named: any), and the least `min_nice`."""
+
+    partitions: tuple[str, ...] = ()
+    min_nice: int = 0
+
+    @classmethod
+    def by(cls, settings: SchedulerConfig) -> Allowed:
+        """Return what a configuration allows."""
+        return cls(settings.partitions, settings.min_nice)
+
+
+ANYTHING = Allowed()
+
+
+def breaches(entry: ModelEntry, allowed: Allowed) -> list[str]:
+    """Return where an entry asks for more than the site allows: one line each, field first."""
+    found = []
+    for where, text in _partitions(entry):
+        refused = [name for name in text.split(",") if allowed.partitions and name not in allowed.partitions]
+        if refused:
+            known = ", ".join(allowed.partitions)
+            words = f"{', '.join(refused)} is not among the site's scheduler_partitions: {known}"
+            found.append(f"{where}: {words}")
+    for where, nice in _nices(entry):
+        if nice < allowed.min_nice:
+            found.append(f"{where}: is {nice}, the site's scheduler_min_nice is {allowed.min_nice}")
+    return found
+
+
+def _partitions(entry: ModelEntry) -> Iterator[tuple[str, str]]:
+    yield "slurm.partition", entry.slurm.partition
+    if entry.burst is not None and entry.burst.partition:
+        yield "burst.partition", entry.burst.partition
+    for option in entry.slurm.extra:
+        key, _, value = option.partition("=")
+        if key == "--partition":
+            yield "slurm.extra", value
+
+
+def _nices(entry: ModelEntry) -> Iterator[tuple[str, int]]:
+    yield "slurm.nice", entry.slurm.nice
+    if entry.burst is not None and entry.burst.nice:
+        yield "burst.nice", entry.burst.nice
+    for option in entry.slurm.extra:
+        key, _, value = option.partition("=")
+        if key == "--nice":
+            # Alone it means 100 to Slurm; what is no number sbatch refuses by itself.
+            yield "slurm.extra", int(value) if value.lstrip("-").isdigit() else 100
 
 
 @dataclass(frozen=True)
@@ -40,10 +94,21 @@ class Listed:
             start_timeout=entry.start_timeout,
             priority=entry.priority,
             burst=0 if entry.burst is None else entry.burst.max,
-            gpus=asked.gpus * asked.nodes,
+            gpus=gpus(asked),
             nodes=asked.nodes,
             warn=asked.warn,
         )
+
+
+def gpus(request: SlurmRequest) -> int:
+    """Return the GPUs of a whole job, whether it asks for them by `gpus` or by `gres`."""
+    named = 0
+    for resource in request.gres.split(","):
+        # gpu, gpu:4 or gpu:a100:4
+        kind, *rest = resource.split(":")
+        if kind == "gpu":
+            named += int(rest[-1]) if rest and rest[-1].isdigit() else 1
+    return max(request.gpus, named) * request.nodes
 
 
 @dataclass(frozen=True)
@@ -59,8 +124,11 @@ class Catalogue:
     orders: dict[str, ModelOrders] = field(default_factory=dict)
 
 
-def read_catalogue(directory: str, now: float) -> Catalogue:
-    """Read all models. Raises OSError if the directory cannot be listed: that is not "no models"."""
+def read_catalogue(directory: str, now: float, allowed: Allowed = ANYTHING) -> Catalogue:
+    """Read all models; those that ask for more than is allowed are held.
+
+    Raises OSError if the directory cannot be listed: that is not "no models".
+    """
     catalogue = Catalogue()
     for path in sorted(Path(directory).iterdir()):
         name = path.stem
@@ -71,8 +139,11 @@ def read_catalogue(directory: str, now: float) -> Catalogue:
         except (OSError, RecordError, UnicodeDecodeError) as error:
             catalogue.held[name] = str(error)
         else:
+            problems = [] if listed is None else breaches(listed.entry, allowed)
             if listed is None:
                 catalogue.held[name] = WRITING
+            elif problems:
+                catalogue.held[name] = "; ".join(problems)
             else:
                 catalogue.listed[name] = listed
         _add_orders(catalogue, directory, name)

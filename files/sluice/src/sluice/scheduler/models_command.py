@@ -17,6 +17,7 @@ from sluice import config
 from sluice.errors import EXIT_FAILURE, SluiceError
 from sluice.records import RoutingTable, read_json
 from sluice.scheduler import orders_command, registration
+from sluice.scheduler.catalogue import Allowed
 from sluice.scheduler.command import CONFIG
 from sluice.scheduler.config import SchedulerConfig
 from sluice.scheduler.overview import look
@@ -93,7 +94,9 @@ def _show(settings: SchedulerConfig, arguments: argparse.Namespace) -> int:
 
 
 def _apply(settings: SchedulerConfig, arguments: argparse.Namespace) -> int:
-    change = registration.prepare(settings.models_dir, arguments.entry, arguments.script)
+    change = registration.prepare(
+        settings.models_dir, arguments.entry, arguments.script, Allowed.by(settings)
+    )
     return _change(settings, arguments, change)
 
 

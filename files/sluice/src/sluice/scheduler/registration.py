@@ -12,7 +12,7 @@ from typing import Any, Optional
 from sluice.errors import RecordError, SluiceError
 from sluice.records import MODEL_NAME, ModelEntry, decode_json, write_text
 from sluice.scheduler import orders
-from sluice.scheduler.catalogue import MAX_ENTRY_BYTES, MAX_SCRIPT_BYTES
+from sluice.scheduler.catalogue import ANYTHING, MAX_ENTRY_BYTES, MAX_SCRIPT_BYTES, Allowed, breaches
 
 FILE_MODE = 0o640
 MOST_ERRORS = 50
@@ -67,12 +67,12 @@ class Change:
         }
 
 
-def prepare(models_dir: str, entry: Path, script: Path) -> Change:
+def prepare(models_dir: str, entry: Path, script: Path, allowed: Allowed = ANYTHING) -> Change:
     """Check an entry and its script and say what putting them into place would change.
 
     Raises SluiceError that lists everything that is wrong.
     """
-    document, errors = _entry(entry)
+    document, errors = _entry(entry, allowed)
     text, problems = _script(script)
     errors += problems
     if errors:
@@ -118,8 +118,8 @@ def present(models_dir: str, name: str) -> Files:
     return Files(_text(entry), _text(script))
 
 
-def entry_errors(document: object) -> list[str]:
-    """Return everything that is wrong with an entry, one line each.
+def entry_errors(document: object, allowed: Allowed = ANYTHING) -> list[str]:
+    """Return everything that is wrong with an entry, one line each, and where it asks for too much.
 
     The parser stops at the first fault: each is replaced by something plausible until nothing is left.
     """
@@ -134,7 +134,7 @@ def entry_errors(document: object) -> list[str]:
                 break
         else:
             break
-    return errors
+    return errors or [f"  {problem}" for problem in breaches(ModelEntry.parse(document), allowed)]
 
 
 def _mend(document: dict[str, Any], field: str) -> bool:
@@ -153,13 +153,13 @@ def _mend(document: dict[str, Any], field: str) -> bool:
     return True
 
 
-def _entry(path: Path) -> tuple[object, list[str]]:
+def _entry(path: Path, allowed: Allowed) -> tuple[object, list[str]]:
     text = _given(path, MAX_ENTRY_BYTES)
     try:
         document = decode_json(text.encode())
     except RecordError as error:
         return None, [f"  {error}"]
-    return document, entry_errors(document)
+    return document, entry_errors(document, allowed)
 
 
 def _script(path: Path) -> tuple[str, list[str]]:
