@@ -36,7 +36,8 @@ from sluice.scheduler.policy import (
     Submit,
     decide,
 )
-from sluice.scheduler.tick import marked, own_job
+from sluice.scheduler.act import marked
+from sluice.scheduler.observe import own_job
 
 SETTLE = 30.0
 SETTINGS = Settings(max_instances=12)

@@ -12,7 +12,6 @@ from sluice.scheduler.instance import QueueJob
 from sluice.scheduler.slurm import (
     Known,
     Slurm,
-    Submission,
     Unknown,
     command_environment,
     parse_job,
@@ -20,10 +19,12 @@ from sluice.scheduler.slurm import (
     parse_time,
     submit_command,
 )
+from sluice.scheduler.submission import Submission, comment, options
 from tests.fakes.slurm.slurm import Cluster
 
 DIGEST = "ab" * 32
 NAME = "sluice:m-00000001"
+COMMENT = f"sluice model=m digest={DIGEST}"
 SCRIPT = "#!/bin/bash\n#SBATCH --time=30\ntrue\n"
 
 
@@ -43,7 +44,7 @@ def slurm(cluster: Cluster) -> Slurm:
 
 def submission(directory: Path, name: str = NAME) -> Submission:
     """Return a job that asks for one variable."""
-    return Submission(name, SCRIPT, DIGEST, str(directory), {"SLUICE_MODEL": "m"})
+    return Submission(name, SCRIPT, COMMENT, str(directory), {"SLUICE_MODEL": "m"})
 
 
 def test_a_job_goes_from_submitted_to_cancelled(slurm: Slurm, tmp_path: Path) -> None:
@@ -52,7 +53,7 @@ def test_a_job_goes_from_submitted_to_cancelled(slurm: Slurm, tmp_path: Path) ->
     queue = slurm.queue()
     assert isinstance(queue, Known)
     (job,) = queue.value
-    assert (job.job_id, job.name, job.state, job.comment) == ("1", NAME, "RUNNING", DIGEST)
+    assert (job.job_id, job.name, job.state, job.digest) == ("1", NAME, "RUNNING", DIGEST)
     assert job.nodes == ("localhost",)
     assert job.started is not None and job.ends == job.started + 1800
     shown = slurm.show("1")
@@ -154,22 +155,26 @@ def test_the_environment_is_made_not_inherited(monkeypatch: pytest.MonkeyPatch) 
 
 def test_the_command_line_of_sbatch() -> None:
     environment = {"SLUICE_PORTS": "20000-20999", "SLUICE_JOB_DIR": "/jobs/m-00000001"}
-    argv = submit_command(Submission(NAME, SCRIPT, DIGEST, "/jobs/m-00000001", environment))
+    argv = submit_command(
+        Submission(NAME, SCRIPT, COMMENT, "/jobs/m-00000001", environment, ("--nice=5", "--requeue"))
+    )
     assert argv == [
         "sbatch",
         "--parsable",
         "--job-name=sluice:m-00000001",
-        f"--comment={DIGEST}",
+        f"--comment={COMMENT}",
         "--chdir=/jobs/m-00000001",
         "--output=/jobs/m-00000001/output",
         "--open-mode=append",
         "--export=SLUICE_JOB_DIR=/jobs/m-00000001,SLUICE_PORTS=20000-20999",
+        "--nice=5",
+        "--requeue",
     ]
 
 
 def test_a_value_with_a_comma_would_become_two_variables_and_is_refused() -> None:
     with pytest.raises(ValueError, match="comma"):
-        submit_command(Submission(NAME, SCRIPT, DIGEST, "/jobs", {"SLUICE_JOB_DIR": "/a,LD_PRELOAD=/x"}))
+        submit_command(Submission(NAME, SCRIPT, COMMENT, "/jobs", {"SLUICE_JOB_DIR": "/a,LD_PRELOAD=/x"}))
 
 
 def line(**changes: str) -> str:
@@ -196,7 +201,7 @@ def test_a_line_is_read_whole() -> None:
             name=NAME,
             state="RUNNING",
             reason="None",
-            comment=DIGEST,
+            digest=DIGEST,
             submitted=1795330800.0,
             started=1795330801.0,
             ends=1795334401.0,
@@ -212,7 +217,7 @@ def test_a_pending_job_has_no_times_and_no_nodes() -> None:
 
 def test_bars_in_reason_or_comment_do_not_hide_a_job() -> None:
     (job,) = parse_queue(line(reason="a|b", comment="c|sluice:x-00000000|d"))
-    assert (job.job_id, job.name, job.comment) == ("17", NAME, "")
+    assert (job.job_id, job.name, job.digest) == ("17", NAME, "")
 
 
 def test_jobs_of_other_names_are_passed_over() -> None:
@@ -277,7 +282,7 @@ def test_what_a_real_slurm_printed_is_read_line_by_line() -> None:
         ("18", "PENDING", "BeginTime", ()),
         ("19", "PENDING", "Resources", ()),
     ]
-    assert all(job.comment and job.submitted and job.started and job.ends for job in jobs)
+    assert all(job.digest and job.submitted and job.started and job.ends for job in jobs)
     assert jobs[3].ends == (jobs[3].started or 0) + 300
 
 

@@ -17,8 +17,11 @@ from sluice.scheduler import tick as tick_module
 from sluice.scheduler.config import SchedulerConfig
 from sluice.scheduler.instance import TERMINAL, QueueJob
 from sluice.scheduler.jobs import JobDirectories
-from sluice.scheduler.slurm import Known, Slurm, Submission, Unknown
+from sluice.scheduler.probe import Health
+from sluice.scheduler.publishing import RoutingFile
+from sluice.scheduler.slurm import Known, Slurm, Unknown
 from sluice.scheduler.state import State, StateFile
+from sluice.scheduler.submission import Submission, read_comment
 from sluice.scheduler.tick import Scheduler
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "contracts"
@@ -37,6 +40,7 @@ class MemorySlurm(Slurm):
     def __init__(self, clock: Callable[[], float]) -> None:
         super().__init__("/nowhere", "", 1.0)
         self.jobs: dict[str, QueueJob] = {}
+        self.options: dict[str, tuple[str, ...]] = {}
         self.environments: dict[str, dict[str, str]] = {}
         self.broken = False
         self.hidden = False
@@ -58,8 +62,14 @@ class MemorySlurm(Slurm):
         self.submissions += 1
         job_id = str(self.submissions)
         self.jobs[job_id] = QueueJob(
-            job_id, submission.name, "PENDING", comment=submission.digest, submitted=self._clock()
+            job_id,
+            submission.name,
+            "PENDING",
+            digest=read_comment(submission.comment)[0],
+            kind=read_comment(submission.comment)[1],
+            submitted=self._clock(),
         )
+        self.options[job_id] = submission.options
         self.environments[job_id] = dict(submission.environment)
         return Known(job_id) if self.accepts else Unknown("timed out")
 
@@ -120,7 +130,7 @@ class Site:
             slurm=self.slurm,
             states=StateFile(self.config.state_file),
             directories=JobDirectories(self.config.jobs_dir, self.config.port_range()),
-            probe=lambda record, _: "" if record.instance in self.healthy else "refused",
+            probe=lambda record, _: Health("" if record.instance in self.healthy else "refused"),
             clock=lambda: self.now,
         )
         self.scheduler.load()
@@ -707,9 +717,10 @@ class Bomb:
         monkeypatch.setattr(site.slurm, "submit", self.around(MemorySlurm.submit.__get__(site.slurm)))
         monkeypatch.setattr(site.slurm, "cancel", self.around(MemorySlurm.cancel.__get__(site.slurm)))
         monkeypatch.setattr(tick_module, "publish", self.around(PUBLISH))
+        monkeypatch.setattr(RoutingFile, "write", self.around(WRITE))
 
 
-PUBLISH = tick_module.publish
+PUBLISH, WRITE = tick_module.publish, RoutingFile.write
 
 
 def live_through(site: Site, bomb: Bomb, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -723,6 +734,7 @@ def live_through(site: Site, bomb: Bomb, monkeypatch: pytest.MonkeyPatch) -> Non
         except Killed:
             with monkeypatch.context():
                 monkeypatch.setattr(tick_module, "publish", PUBLISH)
+                monkeypatch.setattr(RoutingFile, "write", WRITE)
                 monkeypatch.setattr(site.slurm, "submit", MemorySlurm.submit.__get__(site.slurm))
                 monkeypatch.setattr(site.slurm, "cancel", MemorySlurm.cancel.__get__(site.slurm))
                 site.start()

@@ -15,7 +15,8 @@ from typing import Optional
 
 from sluice.records import JobRecord
 
-# Slurm's words for a job that has ended for good, and for one that may still (or again) run.
+# Slurm's words for a job's state, by what they mean here. What is in none of these lists waits in the queue:
+# PENDING, CONFIGURING (its nodes boot), REQUEUED, REQUEUE_HOLD, REQUEUE_FED, RESV_DEL_HOLD, SPECIAL_EXIT.
 TERMINAL = frozenset(
     (
         "BOOT_FAIL",
@@ -26,11 +27,24 @@ TERMINAL = frozenset(
         "NODE_FAIL",
         "OUT_OF_MEMORY",
         "PREEMPTED",
+        "REVOKED",
         "TIMEOUT",
     )
 )
-RUNNING = frozenset(("RUNNING", "SIGNALING", "RESIZING", "STAGE_OUT"))
-COMPLETING = "COMPLETING"
+RUNNING = frozenset(("RUNNING", "SIGNALING", "RESIZING"))
+# The job keeps its nodes, its processes are stopped: it answers nobody, and may go on where it was.
+STILL = frozenset(("SUSPENDED", "STOPPED"))
+# The job's processes are ended or gone; Slurm has yet to clear up.
+COMPLETING = frozenset(("COMPLETING", "STAGE_OUT"))
+# Ends that say nothing against the model: Slurm took the job back, or its node broke.
+NOT_THE_MODELS = frozenset(("BOOT_FAIL", "NODE_FAIL", "PREEMPTED", "REVOKED"))
+# Slurm's reasons for a job that it holds after a failure of its own. Nobody releases such a job.
+HOPELESS = (
+    "launch failed requeued held",
+    "user env retrieval failed requeued held",
+    "job requeued in held state",
+    "job requeued in special exit state",
+)
 
 # How an instance was asked for: as the model's `slurm` says, or as its `burst` does.
 BASE, BURST = "base", "burst"
@@ -58,13 +72,15 @@ class QueueJob:
     """One job as squeue or scontrol shows it; times in seconds since the epoch.
 
     For a pending job `started` is Slurm's estimate of its start. `nodes` holds the allocated nodes' names.
+    `digest` and `kind` are what our comment says, "" and `base` where it does not.
     """
 
     job_id: str
     name: str
     state: str
     reason: str = ""
-    comment: str = ""
+    digest: str = ""
+    kind: str = BASE
     submitted: Optional[float] = None
     started: Optional[float] = None
     ends: Optional[float] = None
@@ -128,6 +144,11 @@ class Instance:
         """Whether Slurm last said that the job runs."""
         return self.job_state in RUNNING
 
+    @property
+    def over(self) -> bool:
+        """Whether the job has ended or is ending: there is no front to ask."""
+        return self.job_state in TERMINAL or self.job_state in COMPLETING
+
 
 def job_name(instance_id: str) -> str:
     """Return the name under which an instance's job is submitted."""
@@ -138,10 +159,12 @@ def phase(instance: Instance) -> Phase:
     """Return the instance's phase, from nothing but what was observed."""
     if gone(instance):
         return Phase.GONE
-    if instance.cancelled_at is not None or instance.job_state == COMPLETING:
+    if instance.cancelled_at is not None or instance.job_state in COMPLETING:
         return Phase.ENDING
     if not instance.job_id:
         return Phase.SUBMITTING
+    if instance.job_state in STILL:
+        return Phase.SICK
     if not instance.running:
         return Phase.PENDING
     if instance.ready_at is None:
@@ -166,11 +189,25 @@ def routable(instance: Instance) -> bool:
     return phase(instance) is Phase.READY and instance.record is not None
 
 
+def stuck(instance: Instance) -> str:
+    """Return Slurm's reason for holding a job that nobody will release, or "".
+
+    A job that a person holds (JobHeldAdmin, JobHeldUser) is not stuck: it is left alone.
+    """
+    if instance.running or instance.over or not instance.job_id:
+        return ""
+    # scontrol writes these words with underscores.
+    reason = instance.reason.replace("_", " ")
+    return instance.reason if reason in HOPELESS else ""
+
+
 def seen(instance: Instance, job: QueueJob) -> Instance:
-    """Fold in what squeue (or scontrol) says of its job.
+    """Fold in what squeue (or scontrol) says of its job; the very same instance where that is no news.
 
     A job that runs anew under the same id (requeued) has a new front: the old record is dropped at once.
     """
+    if _no_news(instance, job):
+        return instance
     found = replace(
         instance,
         job_id=job.job_id,
@@ -180,14 +217,36 @@ def seen(instance: Instance, job: QueueJob) -> Instance:
         invalid=False,
         submit_error="",
     )
-    if job.state in RUNNING:
+    if job.state in RUNNING or job.state in STILL:
         if instance.started is not None and job.started is not None and instance.started != job.started:
             found = without_run(found)
         nodes = job.nodes or found.nodes
         return replace(found, started=job.started, ends=job.ends, nodes=nodes, expected_start=None)
-    if job.state == COMPLETING or job.state in TERMINAL:
-        return found
+    if job.state in COMPLETING or job.state in TERMINAL:
+        return _ended(found, job)
     return replace(without_run(found), expected_start=job.started)
+
+
+def _no_news(instance: Instance, job: QueueJob) -> bool:
+    """Whether the job still runs, or still waits, as it did."""
+    same = (
+        instance.job_state == job.state
+        and instance.reason == job.reason
+        and instance.job_id == job.job_id
+        and not (instance.absent or instance.invalid or instance.submit_error)
+    )
+    if not same:
+        return False
+    if job.state in RUNNING:
+        return (instance.started, instance.ends, instance.nodes) == (job.started, job.ends, job.nodes)
+    return job.state == "PENDING" and instance.expected_start == job.started and instance.started is None
+
+
+def _ended(instance: Instance, job: QueueJob) -> Instance:
+    """Fold in where and when the last run was, for one so short that no answer showed it running."""
+    if instance.started is not None or not job.nodes:
+        return instance
+    return replace(instance, started=job.started, ends=job.ends, nodes=job.nodes, expected_start=None)
 
 
 def without_run(instance: Instance) -> Instance:
@@ -239,7 +298,9 @@ def missing(instance: Instance, asked_at: float, settle: float) -> Instance:
 
 
 def answered(instance: Instance, now: float) -> Instance:
-    """Fold in a probe that the front answered with 200."""
+    """Fold in a probe that the front answered with 200; the very same instance where that is no news."""
+    if instance.ready_at is not None and not instance.failures and not instance.sick:
+        return instance
     ready_at = now if instance.ready_at is None else instance.ready_at
     return replace(instance, ready_at=ready_at, failures=0, failing_since=None, sick=False)
 

@@ -7,15 +7,15 @@ the commands: they get a small environment of their own.
 
 from __future__ import annotations
 
-import calendar
 import contextlib
+import datetime
+import functools
 import os
 import pwd
 import re
 import signal
 import subprocess
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Optional, TypeVar, Union
@@ -23,6 +23,7 @@ from typing import Generic, Optional, TypeVar, Union
 from sluice.records import JOB_ID
 from sluice.scheduler.instance import QueueJob
 from sluice.scheduler.nodes import expand
+from sluice.scheduler.submission import Submission, read_comment
 
 T = TypeVar("T")
 
@@ -30,7 +31,7 @@ JOB_PREFIX = "sluice:"
 # Job name last: what stands before the last bar cannot change it, whatever reason and comment contain.
 QUEUE_FORMAT = "%A|%T|%V|%S|%e|%N|%r|%k|%j"
 STATE = re.compile(r"[A-Z_]{2,40}")
-DIGEST = re.compile(r"[0-9a-f]{64}")
+TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}")
 NO_TIME = ("N/A", "Unknown", "NONE", "None", "(null)", "")
 INVALID_ID = "Invalid job id specified"
 MAX_OUTPUT = 16 * 1024 * 1024
@@ -65,17 +66,6 @@ class Finished:
         return f"exit status {self.status}: {said}"[:MAX_MESSAGE]
 
 
-@dataclass(frozen=True)
-class Submission:
-    """One sbatch: the script's text and what is said about it on the command line."""
-
-    name: str
-    script: str
-    digest: str
-    directory: str
-    environment: Mapping[str, str]
-
-
 class Slurm:
     """The commands in `bin_dir`, each given `timeout` seconds; an empty `conf` leaves the choice to Slurm."""
 
@@ -86,7 +76,9 @@ class Slurm:
 
     def queue(self) -> Union[Known[tuple[QueueJob, ...]], Unknown]:
         """Return this account's jobs that bear our prefix, ended ones included while Slurm shows them."""
-        argv = ["squeue", "--noheader", "--states=all", f"--user={os.getuid()}", f"--format={QUEUE_FORMAT}"]
+        # Without --local a federation that is displayed as one shows other clusters' jobs under their ids.
+        shown = ["--noheader", "--local", "--states=all", f"--user={os.getuid()}"]
+        argv = ["squeue", *shown, f"--format={QUEUE_FORMAT}"]
         finished = self._run(argv)
         if isinstance(finished, Unknown):
             return finished
@@ -202,11 +194,12 @@ def submit_command(submission: Submission) -> list[str]:
         "sbatch",
         "--parsable",
         f"--job-name={submission.name}",
-        f"--comment={submission.digest}",
+        f"--comment={submission.comment}",
         f"--chdir={submission.directory}",
         f"--output={submission.directory}/output",
         "--open-mode=append",
         f"--export={export}",
+        *submission.options,
     ]
 
 
@@ -222,13 +215,15 @@ def parse_queue(text: str) -> tuple[QueueJob, ...]:
         reason, comment, name = rest.rsplit("|", 2)
         if not name.startswith(JOB_PREFIX):
             continue
+        digest, kind = read_comment(comment)
         jobs.append(
             QueueJob(
                 job_id=_job_id(job_id),
                 name=name,
                 state=_state(state),
                 reason=reason[:200],
-                comment=comment if DIGEST.fullmatch(comment) else "",
+                digest=digest,
+                kind=kind,
                 submitted=parse_time(submitted),
                 started=parse_time(started),
                 ends=parse_time(ends),
@@ -259,11 +254,15 @@ def parse_job(text: str, job_id: str) -> QueueJob:
     )
 
 
+# A few thousand jobs repeat their times from answer to answer.
+@functools.lru_cache(maxsize=16_384)
 def parse_time(text: str) -> Optional[float]:
     """Read a time as Slurm prints it for TZ=UTC; None where it has none. Raises ValueError."""
     if text in NO_TIME:
         return None
-    return float(calendar.timegm(time.strptime(text, "%Y-%m-%dT%H:%M:%S")))
+    if not TIME.fullmatch(text):
+        raise ValueError(f"time not understood: {text[:40]!r}")
+    return datetime.datetime.fromisoformat(f"{text}+00:00").timestamp()
 
 
 def _job_id(text: str) -> str:
@@ -278,6 +277,7 @@ def _state(text: str) -> str:
     return text
 
 
+@functools.lru_cache(maxsize=4096)
 def _nodes(text: str) -> tuple[str, ...]:
     if text in ("", "(null)", "None assigned", "n/a"):
         return ()

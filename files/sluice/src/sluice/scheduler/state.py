@@ -1,27 +1,45 @@
 """The scheduler's state file: whole, versioned, renamed into place, written by this process alone.
 
 A state that cannot be read back is set aside under another name, never overwritten; the next squeue answer
-then re-adopts the running jobs by their names.
+then re-adopts the running jobs by their names. What an earlier or a later version wrote is read: fields that
+this one does not know are dropped, missing ones take their defaults.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import json
 import logging
+import os
+import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 from sluice import config
 from sluice.errors import ConfigError, RecordError
-from sluice.records import VERSION, read_json, write_json
+from sluice.records import VERSION, read_json, write_text
 from sluice.scheduler.instance import Instance
-from sluice.scheduler.policy import Memory
+from sluice.scheduler.ledger import Ledger
+from sluice.scheduler.policy import Backoff, Memory
+from sluice.scheduler.suspects import Node
 
 log = logging.getLogger(__name__)
 
 # How long an ended instance's name is remembered, in case Slurm brings its job back.
 REMEMBER_ENDED = 7 * 86_400.0
+
+# Fields of which most parts stay as they were from one tick to the next.
+KEYED = ("entries", "instances", "memory")
+
+Stamp = tuple[int, int, int]
+ABSENT: Stamp = (0, 0, 0)
+
+
+class Overwritten(OSError):
+    """Somebody else wrote the state since this process last did: another host may have taken over."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +77,8 @@ class State:
     `entries` holds each model's last good entry, for models whose entry is gone or cannot be read while
     instances remain. `adopting` is true until the first squeue answer after the state was lost.
     `queue_failures`, `submissions` count since the state began; `queue_failing` those in a row.
+    `limits` says how long Slurm takes no submission of anybody's; `ledger` is the account of what is bounded
+    over time; `nodes` what is held against the cluster's nodes.
     """
 
     instances: dict[str, Instance] = field(default_factory=dict)
@@ -72,13 +92,18 @@ class State:
     queue_failing: int = 0
     submissions: int = 0
     adopting: bool = False
+    limits: Backoff = field(default_factory=Backoff)
+    ledger: Ledger = field(default_factory=Ledger)
+    nodes: dict[str, Node] = field(default_factory=dict)
 
 
 class StateFile:
-    """The file at `path`."""
+    """The file at `path`, and which version of it this process knows."""
 
     def __init__(self, path: str) -> None:
         self.path = Path(path)
+        self._stamp: Optional[Stamp] = None
+        self._pieces: dict[tuple[str, str], tuple[object, str]] = {}
 
     def load(self, now: float) -> State:
         """Return the state; an absent or damaged one begins anew, to be rebuilt from the queue.
@@ -86,6 +111,7 @@ class StateFile:
         Raises OSError when the file exists but cannot be read: then nothing may be decided.
         """
         try:
+            self._stamp = self._look()
             document = read_json(self.path)
         except FileNotFoundError:
             log.warning("no state yet: it is built from the queue", extra={"path": str(self.path)})
@@ -95,7 +121,7 @@ class StateFile:
         if not isinstance(document, dict) or document.get("version") != VERSION:
             return self._set_aside("not a state of this version", now)
         try:
-            return config.parse(State, document, str(self.path))
+            return config.parse(State, known(State, document), str(self.path))
         except ConfigError as error:
             return self._set_aside(error.message, now)
 
@@ -106,15 +132,54 @@ class StateFile:
         """
         try:
             document = read_json(self.path)
-            return config.parse(State, document, str(self.path))
+            return config.parse(State, known(State, document), str(self.path))
         except PermissionError:
             raise
         except (OSError, RecordError, ConfigError):
             return None
 
     def save(self, state: State) -> None:
-        """Write the state; it is on disk when this returns."""
-        write_json(self.path, {"version": VERSION, **dataclasses.asdict(state)}, mode=0o600)
+        """Write the state; it is on disk when this returns. Raises OSError, and Overwritten."""
+        if self._stamp is not None and self._look() not in (self._stamp, ABSENT):
+            raise Overwritten(f"{self.path}: written by another process; is a scheduler running elsewhere?")
+        write_text(self.path, self._text(state), mode=0o600)
+        self._stamp = self._look()
+
+    def _look(self) -> Stamp:
+        """Return what tells one version of the file from another."""
+        try:
+            # Opened, not only asked about: a network file system may answer stat from memory.
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return ABSENT
+        try:
+            found = os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
+    def _text(self, state: State) -> str:
+        """Return the document; what did not change since the last time is not put into words again."""
+        before, self._pieces = self._pieces, {}
+        parts = [f'"version":{VERSION}']
+        for one in dataclasses.fields(State):
+            value = getattr(state, one.name)
+            words = self._keyed(one.name, value, before) if one.name in KEYED else _json(value)
+            parts.append(f'"{one.name}":{words}')
+        return "{" + ",".join(parts) + "}\n"
+
+    def _keyed(
+        self, name: str, values: Mapping[str, object], before: Mapping[tuple[str, str], tuple[object, str]]
+    ) -> str:
+        parts = []
+        for key in sorted(values):
+            value = values[key]
+            old = before.get((name, key))
+            # The very same object: what is kept here is never changed in place.
+            piece = old if old is not None and old[0] is value else (value, _json(value))
+            self._pieces[name, key] = piece
+            parts.append(f"{json.dumps(key)}:{piece[1]}")
+        return "{" + ",".join(parts) + "}"
 
     def _set_aside(self, problem: str, now: float) -> State:
         aside = self.path.with_name(f"{self.path.name}.damaged-{now:.0f}")
@@ -124,3 +189,41 @@ class StateFile:
             extra={"path": str(self.path), "aside": str(aside), "problem": problem},
         )
         return State(adopting=True)
+
+
+def _json(value: object) -> str:
+    return json.dumps(_plain(value), separators=(",", ":"))
+
+
+def _plain(value: Any) -> Any:
+    """Return dataclasses as objects, tuples as lists."""
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    if dataclasses.is_dataclass(value):
+        return {one: _plain(getattr(value, one)) for one in value.__dataclass_fields__}
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value]
+
+
+def known(expected: Any, value: object) -> object:
+    """Return `value` without the fields that the dataclasses of `expected` do not have, at any depth."""
+    if isinstance(expected, type) and dataclasses.is_dataclass(expected):
+        if not isinstance(value, dict):
+            return value
+        hints = _hints(expected)
+        return {name: known(hints[name], item) for name, item in value.items() if name in hints}
+    origin, arguments = typing.get_origin(expected), typing.get_args(expected)
+    if origin is Union:
+        (inner,) = [one for one in arguments if one is not type(None)]
+        return known(inner, value)
+    if origin is dict and isinstance(value, dict):
+        return {key: known(arguments[1], item) for key, item in value.items()}
+    if origin in (list, tuple) and isinstance(value, list):
+        return [known(arguments[0], item) for item in value]
+    return value
+
+
+@functools.cache
+def _hints(cls: Any) -> dict[str, Any]:
+    return typing.get_type_hints(cls)

@@ -1,0 +1,346 @@
+"""What a tick sees: one squeue answer, job records, the fronts' health and demand, folded into the state.
+
+Nothing here decides and nothing is written, but that the record of a run that is over is removed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Callable, Optional
+
+from sluice.errors import RecordError
+from sluice.records import INSTANCE_ID, JobRecord
+from sluice.scheduler import policy, refusal, suspects
+from sluice.scheduler.catalogue import Catalogue, read_catalogue
+from sluice.scheduler.config import SchedulerConfig
+from sluice.scheduler.demand import read_demand
+from sluice.scheduler.instance import (
+    ABSENT_ANSWERS,
+    COMPLETING,
+    STILL,
+    TERMINAL,
+    Instance,
+    QueueJob,
+    answered,
+    missing,
+    published,
+    seen,
+    unanswered,
+)
+from sluice.scheduler.jobs import JobDirectories
+from sluice.scheduler.probe import Health
+from sluice.scheduler.slurm import JOB_PREFIX, Slurm, Unknown
+from sluice.scheduler.state import State
+
+log = logging.getLogger(__name__)
+
+SPLIT_ID = re.compile(r"(.+)-([0-9a-f]{8})")
+PROBES_AT_ONCE = 16
+# Each handshake costs the login node about two milliseconds: of instances that answer, and of those that do
+# not, so many are asked in one tick, in turn. A site with fewer asks all of them each time.
+MOST_PROBES = 48
+# An end that comes forward by more than this is Slurm's notice of a preemption, if it is near.
+FORWARD = 60.0
+NEAR = 300.0
+PREEMPTED = "preempted"
+# Refusals that sbatch's words leave no doubt about: Slurm does not have the job.
+CERTAIN = (refusal.Cause.SITE, refusal.Cause.MODEL)
+
+Probe = Callable[[JobRecord, float], Health]
+Stamp = tuple[tuple[str, int, int], ...]
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What a tick saw, besides the instances, which are folded into the state."""
+
+    catalogue: Catalogue
+    demand: Mapping[str, policy.Demand]
+    known: bool
+    strays: tuple[str, ...] = ()
+
+
+class Observer:
+    """Looks at everything once per tick; `clock` gives seconds since the epoch."""
+
+    def __init__(
+        self,
+        config: SchedulerConfig,
+        slurm: Slurm,
+        directories: JobDirectories,
+        probe: Probe,
+        clock: Callable[[], float],
+    ) -> None:
+        self._config = config
+        self._slurm = slurm
+        self._directories = directories
+        self._probe = probe
+        self._clock = clock
+        self._stamp: Stamp = ()
+        self._catalogue: Optional[Catalogue] = None
+        self._turn = int(clock() // config.tick_interval) * MOST_PROBES
+
+    def observe(self, state: State, now: float) -> tuple[State, Observation]:
+        """Return the state with what squeue, the job directories and the fronts say, and all the rest."""
+        catalogue, readable = self._models(now)
+        demand = read_demand(self._config.demand_dir, now)
+        queue = self._slurm.queue()
+        strays: tuple[str, ...] = ()
+        if isinstance(queue, Unknown):
+            log.warning("the queue is unknown", extra={"problem": queue.reason})
+            failures, failing = state.queue_failures + 1, state.queue_failing + 1
+            state = replace(state, queue_failures=failures, queue_failing=failing)
+        else:
+            state, strays = self._follow(state, catalogue, queue.value, now)
+        state = self._consult_fronts(state)
+        return state, Observation(catalogue, demand, readable and not isinstance(queue, Unknown), strays)
+
+    # --- models --------------------------------------------------------------------------------------
+
+    def changed(self) -> bool:
+        """Whether any model's files were touched since they were last read."""
+        return models_stamp(self._config.models_dir) != self._stamp
+
+    def _models(self, now: float) -> tuple[Catalogue, bool]:
+        """Return the models, and whether they could be listed at all; read anew only after a change."""
+        stamp = models_stamp(self._config.models_dir)
+        if self._catalogue is not None and stamp == self._stamp and stamp:
+            return self._catalogue, True
+        self._stamp, self._catalogue = stamp, None
+        try:
+            catalogue = read_catalogue(self._config.models_dir, now)
+        except OSError as error:
+            fields = {"path": self._config.models_dir, "problem": error.strerror}
+            log.warning("models cannot be listed; nothing is started or ended", extra=fields)
+            return Catalogue(), False
+        for name, problem in catalogue.held.items():
+            log.warning("model entry held", extra={"model": name, "problem": problem})
+        if not catalogue.held:
+            self._catalogue = catalogue
+        return catalogue, True
+
+    # --- the queue -----------------------------------------------------------------------------------
+
+    def _follow(
+        self, state: State, catalogue: Catalogue, jobs: Iterable[QueueJob], asked_at: float
+    ) -> tuple[State, tuple[str, ...]]:
+        """Fold in a squeue answer; return also the names of jobs that bear our prefix but are not ours."""
+        by_name: dict[str, list[QueueJob]] = {}
+        for one in jobs:
+            by_name.setdefault(one.name, []).append(one)
+        state, strays = self._adopt(state, catalogue, by_name, asked_at)
+        instances = {}
+        for instance in state.instances.values():
+            job = own_job(instance, by_name.get(instance.name, ()))
+            if job is None:
+                instances[instance.id] = self._missed(instance, asked_at)
+            else:
+                instances[instance.id] = self._seen(instance, job, asked_at)
+        memory = _queue_times(state.memory, state.instances, instances)
+        return replace(state, instances=instances, memory=memory, queue_failing=0, adopting=False), strays
+
+    def _seen(self, instance: Instance, job: QueueJob, now: float) -> Instance:
+        """Fold in a job; one that waits again after a run must not be found by its old record."""
+        followed = seen(instance, job)
+        if followed is instance:
+            return instance
+        if instance.record is not None and followed.record is None and not followed.running:
+            self._directories.drop_record(instance.id)
+        if followed.running and not followed.leaving and _brought_forward(instance, followed, now):
+            log.info("its end was brought forward", extra={"instance": instance.id, "ends": followed.ends})
+            return replace(followed, leaving=PREEMPTED)
+        return followed
+
+    def _missed(self, instance: Instance, asked_at: float) -> Instance:
+        """Fold in an answer that does not name the job."""
+        if instance.submit_error and refusal.refused(instance.submit_error).cause in CERTAIN:
+            return replace(instance, absent=ABSENT_ANSWERS)
+        return self._doubt(missing(instance, asked_at, 1.5 * self._config.command_timeout))
+
+    def _doubt(self, instance: Instance) -> Instance:
+        """Ask about a job that several squeue answers did not name."""
+        if instance.absent < ABSENT_ANSWERS or not instance.job_id:
+            return instance
+        shown = self._slurm.show(instance.job_id)
+        if isinstance(shown, Unknown):
+            log.warning("job in doubt", extra={"instance": instance.id, "problem": shown.reason})
+            return instance
+        if shown.value is None or shown.value.name != instance.name:
+            return replace(instance, invalid=True)
+        return seen(instance, shown.value)
+
+    def _adopt(
+        self, state: State, catalogue: Catalogue, by_name: Mapping[str, list[QueueJob]], now: float
+    ) -> tuple[State, tuple[str, ...]]:
+        """Take back jobs that the state lost or had given up; return the names of all others."""
+        strays = []
+        for name, found in by_name.items():
+            instance_id = name[len(JOB_PREFIX) :]
+            if instance_id in state.instances:
+                continue
+            alive = [job for job in found if job.state not in TERMINAL and job.state not in COMPLETING]
+            if not alive:
+                continue
+            adopted = self._adopted(state, catalogue, instance_id, alive[0], now)
+            if adopted is None:
+                strays.append(name)
+                continue
+            log.warning("job adopted", extra={"instance": adopted.id, "job_id": alive[0].job_id})
+            state = replace(
+                state,
+                instances={**state.instances, adopted.id: adopted},
+                ended={key: value for key, value in state.ended.items() if key != adopted.id},
+            )
+        return state, tuple(sorted(strays))
+
+    def _adopted(
+        self, state: State, catalogue: Catalogue, instance_id: str, job: QueueJob, now: float
+    ) -> Optional[Instance]:
+        found = SPLIT_ID.fullmatch(instance_id)
+        if found is None or not INSTANCE_ID.fullmatch(instance_id):
+            return None
+        ended = state.ended.get(instance_id)
+        # With the state intact, a name that it never held is somebody else's, whatever it looks like.
+        if ended is None and not (state.adopting and self._directories.exists(instance_id)):
+            return None
+        digest = job.digest if ended is None else ended.digest
+        created = now if job.submitted is None else job.submitted
+        adopted = Instance(instance_id, found[1], found[2], digest, created, kind=job.kind)
+        listed = catalogue.listed.get(adopted.model)
+        if listed is None:
+            return adopted
+        asked = listed.entry.slurm
+        return replace(adopted, gpus=asked.gpus * asked.nodes, asked_nodes=asked.nodes)
+
+    # --- the fronts ----------------------------------------------------------------------------------
+
+    def _consult_fronts(self, state: State) -> State:
+        """Read the records of running jobs and probe the fronts whose turn it is."""
+        instances = {instance.id: self._with_record(instance) for instance in state.instances.values()}
+        state = replace(state, instances=instances)
+        now = self._clock()
+        for instance in instances.values():
+            if instance.job_state in STILL:
+                # Its front cannot answer: asking would only hold up the tick.
+                instances[instance.id] = unanswered(instance, now)
+        asked = self._due(instances.values())
+        if asked:
+            with ThreadPoolExecutor(max_workers=min(PROBES_AT_ONCE, len(asked))) as pool:
+                answers = list(pool.map(self._ask, asked))
+            for instance, health in zip(asked, answers):
+                state = self._probed(state, instance, health)
+        return state
+
+    def _due(self, instances: Iterable[Instance]) -> list[Instance]:
+        """Return the instances to probe in this tick."""
+        known = [one for one in instances if one.record is not None and one.running]
+        steady = [one for one in known if one.ready_at is not None and not one.failures]
+        others = [one for one in known if one.ready_at is None or one.failures]
+        turn, self._turn = self._turn, self._turn + MOST_PROBES
+        return _in_turn(steady, turn) + _in_turn(others, turn)
+
+    def _with_record(self, instance: Instance) -> Instance:
+        """Read the job record while it is of interest: before readiness, and after a failed probe."""
+        if not instance.running:
+            return instance
+        if instance.record is not None and instance.ready_at is not None and not instance.failures:
+            return instance
+        try:
+            record = self._directories.record(instance)
+        except RecordError as error:
+            log.warning("job record refused", extra={"instance": instance.id, "problem": str(error)})
+            return instance
+        return instance if record is None else published(instance, record)
+
+    def _ask(self, instance: Instance) -> Health:
+        if instance.record is None:
+            return Health("no record")
+        return self._probe(instance.record, self._config.probe_timeout)
+
+    def _probed(self, state: State, instance: Instance, health: Health) -> State:
+        now = self._clock()
+        if health.problem:
+            if instance.ready_at is not None:
+                fields = {"instance": instance.id, "problem": health.problem}
+                log.warning("front does not answer", extra=fields)
+            followed = unanswered(instance, now)
+        else:
+            if instance.ready_at is None:
+                state = _first_answer(state, instance, now)
+            followed = answered(instance, now)
+            if health.leaving and health.leaving != instance.leaving:
+                log.info("front leaves", extra={"instance": instance.id, "why": health.leaving})
+                followed = replace(followed, leaving=health.leaving)
+        if followed is instance:
+            return state
+        # In place: a copy of the whole for each of some thousand instances would be most of the tick.
+        state.instances[instance.id] = followed
+        return state
+
+
+def _first_answer(state: State, instance: Instance, now: float) -> State:
+    """Remember how long the start took, and that its nodes are good."""
+    nodes = suspects.served(state.nodes, instance, now)
+    if instance.started is None:
+        return replace(state, nodes=nodes)
+    seconds = max(0.0, now - instance.started)
+    log.info("ready", extra={"instance": instance.id, "job_id": instance.job_id, "seconds": seconds})
+    before = state.memory.get(instance.model, policy.Memory())
+    memory = {**state.memory, instance.model: policy.measured_load(before, seconds)}
+    return replace(state, nodes=nodes, memory=memory)
+
+
+def _queue_times(
+    memory: dict[str, policy.Memory], before: Mapping[str, Instance], after: Mapping[str, Instance]
+) -> dict[str, policy.Memory]:
+    """Remember how long jobs waited that are seen to run for the first time."""
+    changed = dict(memory)
+    for instance in after.values():
+        old = before[instance.id]
+        if not instance.running or old.started is not None or old.stale_record or instance.started is None:
+            continue
+        seconds = max(0.0, instance.started - instance.created)
+        changed[instance.model] = policy.measured_queue(changed.get(instance.model, policy.Memory()), seconds)
+    return changed
+
+
+def _brought_forward(before: Instance, after: Instance, now: float) -> bool:
+    """Whether Slurm moved the end of the same run forward, to soon: its notice of a preemption."""
+    if before.ends is None or after.ends is None or before.started != after.started:
+        return False
+    return before.ends - after.ends > FORWARD and after.ends - now < NEAR
+
+
+def _in_turn(found: Sequence[Instance], turn: int) -> list[Instance]:
+    """Return at most MOST_PROBES of `found`, going on where the turn stands."""
+    if len(found) <= MOST_PROBES:
+        return list(found)
+    ordered = sorted(found, key=lambda one: one.id)
+    first = turn % len(ordered)
+    return (ordered[first:] + ordered[:first])[:MOST_PROBES]
+
+
+def models_stamp(directory: str) -> Stamp:
+    """Return what changes when any file of the models' folder does; () when it cannot be read."""
+    try:
+        with os.scandir(directory) as entries:
+            found = [(entry.name, entry.stat()) for entry in entries]
+    except OSError:
+        return ()
+    return tuple(sorted((name, status.st_mtime_ns, status.st_ino) for name, status in found))
+
+
+def own_job(instance: Instance, found: Sequence[QueueJob]) -> Optional[QueueJob]:
+    """Return the instance's job out of those that bear its name: the one with its id, if that is known.
+
+    Before the id is known a job that has not ended is preferred, then the first submitted.
+    """
+    candidates = [job for job in found if instance.job_id in ("", job.job_id)]
+    if len(candidates) > 1:
+        candidates.sort(key=lambda job: (job.state in TERMINAL, int(job.job_id)))
+    return candidates[0] if candidates else None
