@@ -15,7 +15,7 @@ from demo.bed import preflight, registry
 from demo.bed.bed import Bed
 from demo.bed.errors import BedError
 from demo.bed.progress import Progress
-from demo.bed.topology import HOST_NAMES
+from demo.bed.topology import HOST_NAMES, SUITES
 
 _GIB = 1024**3
 
@@ -39,10 +39,15 @@ def main() -> int:
 def _bed(arguments: argparse.Namespace, progress: Progress) -> Bed:
     """The bed that the command line names; what it leaves out is as in the bed of that name that is up."""
     entry = registry.find(arguments.name)
-    up_state = entry.state if entry else os.environ.get("SLUICE_BED_STATE", ".demo")
-    subnet = arguments.subnet or (entry.subnet if entry else "10.77.0")
+    entry = entry or registry.Entry(arguments.name, "10.77.0", os.environ.get("SLUICE_BED_STATE", ".demo"))
     return Bed(
-        arguments.name, subnet, Path(arguments.state or up_state), layers=arguments.layers, report=progress
+        arguments.name,
+        arguments.subnet or entry.subnet,
+        Path(arguments.state or entry.state),
+        layers=arguments.layers,
+        hosts=tuple(arguments.hosts.split(",")) if arguments.hosts else entry.hosts,
+        suite=arguments.suite or entry.suite,
+        report=progress,
     )
 
 
@@ -52,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Test-bed hosts on this machine: gw, idp, login, c1, c2, each with its own systemd.",
     )
     common = argparse.ArgumentParser(add_help=False)
-    common.set_defaults(layers="bare")
+    common.set_defaults(layers="bare", hosts="", suite="")
     common.add_argument("--name", default="demo", help="keeps beds apart: 1-7 letters, digits (%(default)s)")
     common.add_argument("--subnet", help="first three octets of its /24 (10.77.0)")
     common.add_argument("--state", help="folder for all it keeps ($SLUICE_BED_STATE or .demo)")
@@ -67,6 +72,8 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument(
         "--layers", choices=("bare", "fast"), default="bare", help="fast: packages installed already"
     )
+    up.add_argument("--hosts", help=f"some of {','.join(HOST_NAMES)} (all)")
+    up.add_argument("--suite", choices=SUITES, help=f"the hosts' Debian release ({SUITES[0]})")
     add("down", _down, "end the hosts and their network; caches stay")
     add("clean", _clean, "down, and remove the state folder")
     status = add("status", _status, "show hosts, whether up, and memory; status 3 if any is off")

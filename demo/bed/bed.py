@@ -1,4 +1,4 @@
-"""A bed: five hosts, up and down, and what can be done to them."""
+"""A bed: hosts, up and down, and what can be done to them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from demo.bed.image import BaseImage, cache_folder
 from demo.bed.layer import HOST_PACKAGES, PackageLayer
 from demo.bed.machine import Machine, discover
 from demo.bed.progress import Report, silent
-from demo.bed.topology import HOST_NAMES, Plan
+from demo.bed.topology import HOST_NAMES, SUITES, Plan
 
 MACHINE_PACKAGES = {
     "systemd-nspawn": "systemd-container",
@@ -64,9 +64,10 @@ class HostStatus:
 
 
 class Bed:
-    """Test-bed hosts ``gw``, ``idp``, ``login``, ``c1`` and ``c2`` on one subnet.
+    """Test-bed hosts ``gw``, ``idp``, ``login``, ``c1`` and ``c2``, or some of them, on one subnet.
 
-    ``name`` and ``subnet`` (see Plan) keep beds apart; ``state`` is the folder for everything of this bed;
+    ``name`` and ``subnet`` keep beds apart, ``hosts`` and ``suite`` say what it consists of (see Plan);
+    ``state`` is the folder for everything of this bed;
     ``cache`` is the one for what beds share, built once. With ``layers="fast"`` the hosts start with the
     playbooks' packages installed, with ``bare`` without. As a context manager it is up inside and down after.
     """
@@ -78,10 +79,12 @@ class Bed:
         state: Path,
         *,
         layers: Layers = "bare",
+        hosts: tuple[str, ...] = HOST_NAMES,
+        suite: str = SUITES[0],
         cache: Path | None = None,
         report: Report = silent,
     ) -> None:
-        self.plan = Plan(name, subnet)
+        self.plan = Plan(name, subnet, hosts, suite)
         self.state = state.resolve()
         self.cache = (cache or cache_folder(os.environ)).resolve()
         self._layers = layers
@@ -150,7 +153,7 @@ class Bed:
                 self._groups.init(name) is not None,
                 self._groups.memory(name),
             )
-            for name in HOST_NAMES
+            for name in self.plan.hosts
         ]
 
     def run(
@@ -197,21 +200,21 @@ class Bed:
         if entry is None or not entry.complete:
             raise BedError(f"the bed {self.plan.name} is not up", "bring it up first")
         if not self._groups.processes(host):
-            machine = discover(os.environ)
+            machine = discover(os.environ, self.plan.suite)
             self._host(host).start(self._lower(host, machine, entry.layers), machine)
         self._wait_booted(host)
 
     def _create(self) -> None:
-        machine = discover(os.environ)
-        lower = {name: self._lower(name, machine, self._layers) for name in HOST_NAMES}
+        machine = discover(os.environ, self.plan.suite)
+        lower = {name: self._lower(name, machine, self._layers) for name in self.plan.hosts}
         self._report("making the network")
-        registry.register(registry.Entry(self.plan.name, self.plan.subnet, str(self.state), self._layers))
+        registry.register(self._entry())
         with registry.network_lock():
             network.create(self.plan)
         self._report("making the hosts")
         self._create_hosts(machine)
-        self._report(f"booting {', '.join(HOST_NAMES)}")
-        for name in HOST_NAMES:
+        self._report(f"booting {', '.join(self.plan.hosts)}")
+        for name in self.plan.hosts:
             self._host(name).start(lower[name], machine)
         self._wait_all_booted()
         entry = registry.find(self.plan.name)
@@ -247,16 +250,16 @@ class Bed:
         ssh.mkdir(parents=True, exist_ok=True, mode=0o700)
         make_key(ssh / "id_ed25519", f"bed {self.plan.name}")
         authorized = (ssh / "id_ed25519.pub").read_text()
-        keys = {name: self._host(name).create(machine, authorized) for name in HOST_NAMES}
+        keys = {name: self._host(name).create(machine, authorized) for name in self.plan.hosts}
         lines = [f"{name},{self.plan.address(name)} {key}\n" for name, key in keys.items()]
         (ssh / "known_hosts").write_text("".join(lines))
-        config = _SSH_CONFIG.format(names=" ".join(HOST_NAMES), ssh=ssh)
-        config += "".join(f"Host {name}\n  HostName {self.plan.address(name)}\n" for name in HOST_NAMES)
+        config = _SSH_CONFIG.format(names=" ".join(self.plan.hosts), ssh=ssh)
+        config += "".join(f"Host {name}\n  HostName {self.plan.address(name)}\n" for name in self.plan.hosts)
         self.ssh_config.write_text(config)
 
     def _wait_all_booted(self) -> None:
-        with ThreadPoolExecutor(len(HOST_NAMES)) as pool:
-            for _ in pool.map(self._wait_booted, HOST_NAMES):
+        with ThreadPoolExecutor(len(self.plan.hosts)) as pool:
+            for _ in pool.map(self._wait_booted, self.plan.hosts):
                 continue
 
     def _wait_booted(self, host: str) -> None:
@@ -295,12 +298,20 @@ class Bed:
             shutil.rmtree(self.state / folder, ignore_errors=True)
         registry.unregister(self.plan.name)
 
+    def _entry(self) -> registry.Entry:
+        plan = self.plan
+        return registry.Entry(
+            plan.name, plan.subnet, str(self.state), self._layers, hosts=plan.hosts, suite=plan.suite
+        )
+
     def _check_own(self, entry: registry.Entry | None) -> None:
-        if entry is None or (entry.state, entry.subnet) == (str(self.state), self.plan.subnet):
+        own = self._entry()
+        if entry is None or entry == replace(own, layers=entry.layers, complete=entry.complete):
             return
         raise BedError(
-            f"a bed named {self.plan.name} is up from {entry.state} on {entry.subnet}.0/24",
-            f"use that --state and --subnet, or another --name than {self.plan.name}",
+            f"a bed named {self.plan.name} is up from {entry.state} on {entry.subnet}.0/24"
+            f" with {', '.join(entry.hosts)} on {entry.suite}",
+            f"use that --state, --subnet, --hosts and --suite, or another --name than {self.plan.name}",
         )
 
     def _check_subnet(self) -> None:
@@ -321,5 +332,5 @@ class Bed:
         return Host(self.plan, name, self.state, self.cache)
 
     def _known(self, host: str) -> None:
-        if host not in HOST_NAMES:
-            raise BedError(f"there is no host {host!r}", f"choose one of {', '.join(HOST_NAMES)}")
+        if host not in self.plan.hosts:
+            raise BedError(f"there is no host {host!r}", f"choose one of {', '.join(self.plan.hosts)}")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from demo.bed import command
 from demo.bed.errors import BedError
-from demo.bed.machine import GUEST_SUITE, Machine
+from demo.bed.machine import Machine
 from demo.bed.progress import Report
 
 PACKAGES = (
@@ -58,12 +58,12 @@ class BaseImage:
     @property
     def archive(self) -> Path:
         """Where the image is kept."""
-        return self.cache / "base" / f"{GUEST_SUITE}-{self.key}.tar.zst"
+        return self.cache / "base" / f"{self.machine.suite}-{self.key}.tar.zst"
 
     @property
     def tree(self) -> Path:
         """Where the image lies unpacked; overlays use it, nothing writes to it."""
-        return self.cache / "base" / f"{GUEST_SUITE}-{self.key}"
+        return self.cache / "base" / f"{self.machine.suite}-{self.key}"
 
     def ensure(self, report: Report) -> Path:
         """Build and unpack the image where that has not been done yet; returns the tree."""
@@ -110,7 +110,7 @@ class BaseImage:
             argv.append(f'--customize-hook=mkdir -p "$1"{Path(key).parent}')
             argv.append(f"--customize-hook=upload {key} {key}")
         argv.append(f'--customize-hook=sh {finish} "$1"')
-        return [*argv, GUEST_SUITE, str(target), str(sources)]
+        return [*argv, self.machine.suite, str(target), str(sources)]
 
     def _unpack(self) -> None:
         fresh = self.tree.with_suffix(".new")

@@ -27,7 +27,8 @@ HOST_PACKAGES = {
 
 _BUILD_PREFIX = "building-"
 # A package's services must not start while it is installed; policy-rc.d's 101 says so.
-# deb-systemd-helper enables them nevertheless, so that they start when the host boots.
+# deb-systemd-helper enables them nevertheless, so that they start when the host boots. Not Slurm's: without a
+# configuration a newer slurmd looks for one in the domain's names and holds the boot up for 90 s.
 _INSTALL = """set -eu
 overlay=$1 root=$2
 shift 2
@@ -37,6 +38,9 @@ mount --rbind /dev "$root/dev"
 chroot "$root" apt-get update -qq
 chroot "$root" apt-get install -qq --yes --no-install-recommends "$@"
 chroot "$root" apt-get clean
+for unit in slurmctld slurmd; do
+    rm -f "$root/etc/systemd/system/multi-user.target.wants/$unit.service"
+done
 """
 
 

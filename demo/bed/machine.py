@@ -11,9 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from demo.bed import command
 from demo.bed.errors import BedError
-
-GUEST_SUITE = "bookworm"
-"""The Debian release of the guests."""
+from demo.bed.topology import SUITES
 
 _APT_GROUPS = {
     "http", "https", "ForceIPv4", "ForceIPv6", "Retries", "Languages", "Check-Date", "Check-Valid-Until",
@@ -74,13 +72,13 @@ def parse_deb822_sources(text: str) -> list[AptSource]:
     return sources
 
 
-def guest_sources(sources: Iterable[AptSource], codename: str) -> list[AptSource]:
+def guest_sources(sources: Iterable[AptSource], codename: str, guests: str = SUITES[0]) -> list[AptSource]:
     """The distribution's own sources (main archive, updates, security), turned to the guests' release."""
     chosen = []
     for source in sources:
         suite = re.fullmatch(rf"{re.escape(codename)}(-updates|-security)?", source.suite)
         if suite is not None and "main" in source.components:
-            renamed = GUEST_SUITE + (suite.group(1) or "")
+            renamed = guests + (suite.group(1) or "")
             chosen.append(AptSource(source.uri, renamed, ("main",), source.signed_by))
     return chosen
 
@@ -148,7 +146,7 @@ def npm_config(texts: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class Machine:
-    """This machine's ways to packages and names, as the guests will use them."""
+    """This machine's ways to packages and names, as guests of the Debian release ``suite`` will use them."""
 
     apt_sources: tuple[AptSource, ...]
     apt_options: str
@@ -157,6 +155,7 @@ class Machine:
     pip: Mapping[str, str]
     npmrc: str
     environment: tuple[tuple[str, str], ...]
+    suite: str = SUITES[0]
 
     @property
     def pip_folders(self) -> list[Path]:
@@ -164,17 +163,18 @@ class Machine:
         return [Path(path) for path in local_paths(self.pip) if Path(path).exists()]
 
 
-def discover(environment: Mapping[str, str]) -> Machine:
-    """Read this machine's settings. Raises BedError where it is no Debian-like machine."""
+def discover(environment: Mapping[str, str], suite: str = SUITES[0]) -> Machine:
+    """Read this machine's settings, for guests of a release. Raises BedError where it is no Debian."""
     home = Path(environment.get("HOME", "/root"))
     return Machine(
-        apt_sources=tuple(guest_sources(_read_apt_sources(Path("/etc/apt")), _codename())),
+        apt_sources=tuple(guest_sources(_read_apt_sources(Path("/etc/apt")), _codename(), suite)),
         apt_options=apt_options(command.run(["apt-config", "dump"]).stdout),
         certificates=tuple(sorted(Path("/usr/local/share/ca-certificates").rglob("*.crt"))),
         resolv_conf=_resolv_conf(),
         pip=merge_pip(_read_all(_pip_files(home, environment)), environment),
         npmrc=npm_config(_read_all(_npm_files(home, environment))),
         environment=tuple((name, environment[name]) for name in _PROXY_VARIABLES if environment.get(name)),
+        suite=suite,
     )
 
 

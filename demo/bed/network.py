@@ -43,7 +43,7 @@ def create(plan: Plan) -> None:
     _ip(f"link add {plan.bridge} mtu {mtu} type bridge")
     _ip(f"addr add {plan.gateway}/24 dev {plan.bridge}")
     _ip(f"link set {plan.bridge} up")
-    for host in HOST_NAMES:
+    for host in plan.hosts:
         _connect(plan, host, mtu)
     command.run(["nft", "-f", "-"], stdin=nft_rules(plan))
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from demo.bed import command, registry
 from demo.bed.cgroup import roots
 from demo.bed.errors import BedError
-from demo.bed.machine import GUEST_SUITE, discover
+from demo.bed.machine import discover
+from demo.bed.topology import SUITES
 
 _GIB = 1024**3
 _NETWORK_SECONDS = 7
@@ -130,7 +131,7 @@ def _check_apt() -> None:
     sources = discover(os.environ).apt_sources
     if not sources:
         raise BedError(
-            f"apt's sources on this machine name no archive that could serve Debian {GUEST_SUITE}",
+            f"apt's sources on this machine name no archive that could serve Debian {SUITES[0]}",
             "run this on Debian, with a 'main' archive in /etc/apt/sources.list or sources.list.d",
         )
     url = f"{sources[0].uri.rstrip('/')}/dists/{sources[0].suite}/InRelease"

@@ -12,20 +12,22 @@ from pathlib import Path
 
 from demo.bed import kernel
 from demo.bed.errors import BedError
-from demo.bed.topology import Plan
+from demo.bed.topology import HOST_NAMES, SUITES, Plan
 
 FOLDER = Path("/run/sluice-beds")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One bed as registered: where its state lies and whether its hosts have all come up."""
+    """One bed as registered: where its state lies, what it has, whether its hosts have all come up."""
 
     name: str
     subnet: str
     state: str
     layers: str = "bare"
     complete: bool = False
+    hosts: tuple[str, ...] = HOST_NAMES
+    suite: str = SUITES[0]
 
 
 def entries() -> list[Entry]:
@@ -34,7 +36,7 @@ def entries() -> list[Entry]:
     for path in sorted(FOLDER.glob("*.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
         if record.pop("boot") == boot_id():
-            found.append(Entry(**record))
+            found.append(Entry(**{**record, "hosts": tuple(record.get("hosts", HOST_NAMES))}))
     return found
 
 

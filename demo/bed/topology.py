@@ -12,20 +12,26 @@ HOST_NAMES = tuple(HOST_OCTETS)
 CLUSTER_HOSTS = ("login", "c1", "c2")
 """The hosts that share /shared."""
 
+SUITES = ("bookworm", "trixie")
+"""Debian releases (12 and 13) that a bed's hosts can have. The first is the usual one."""
+
 _BED_NAME = re.compile(r"[a-z][a-z0-9]{0,6}")
 _SUBNET = re.compile(r"10\.(\d{1,3})\.(\d{1,3})")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A bed's names and addresses.
+    """A bed's hosts, their Debian release, names and addresses.
 
     ``name``: 1 to 7 small letters and digits, because Linux interface names end at 15 characters.
     ``subnet``: the first three octets of a /24 in 10.0.0.0/8, such as ``10.77.0``.
+    ``hosts``: those of HOST_NAMES that it has; ``suite``: one of SUITES.
     """
 
     name: str
     subnet: str
+    hosts: tuple[str, ...] = HOST_NAMES
+    suite: str = SUITES[0]
 
     def __post_init__(self) -> None:
         if not _BED_NAME.fullmatch(self.name):
@@ -33,6 +39,11 @@ class Plan:
         octets = _SUBNET.fullmatch(self.subnet)
         if octets is None or any(int(octet) > 255 for octet in octets.groups()):
             raise ValueError(f"subnet {self.subnet!r}: use the first three octets of a /24, such as 10.77.0")
+        unknown = sorted(set(self.hosts) - set(HOST_NAMES))
+        if unknown or not self.hosts:
+            raise ValueError(f"hosts {', '.join(unknown) or '(none)'}: choose from {', '.join(HOST_NAMES)}")
+        if self.suite not in SUITES:
+            raise ValueError(f"suite {self.suite!r}: choose from {', '.join(SUITES)}")
 
     @property
     def network(self) -> str:
@@ -78,5 +89,5 @@ class Plan:
     def hosts_file(self) -> str:
         """``/etc/hosts`` of every host: all names of the bed."""
         lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
-        lines += [f"{self.address(name)} {name}" for name in HOST_NAMES]
+        lines += [f"{self.address(name)} {name}" for name in self.hosts]
         return "\n".join(lines) + "\n"

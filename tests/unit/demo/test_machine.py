@@ -95,6 +95,12 @@ def test_sources_of_a_newer_machine_are_turned_to_the_guests_release() -> None:
     ]
 
 
+def test_sources_are_turned_to_a_newer_release_where_guests_have_it() -> None:
+    older = AptSource("http://mirror.example/debian", "bookworm-updates", ("main",), KEYRING)
+
+    assert [source.suite for source in guest_sources([older], "bookworm", "trixie")] == ["trixie-updates"]
+
+
 def test_apt_options_are_those_that_say_how_archives_are_reached() -> None:
     dump = """APT "";
 Acquire "";

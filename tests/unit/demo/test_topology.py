@@ -70,3 +70,21 @@ def test_the_hosts_file_names_every_host() -> None:
         "10.77.0.41 c1",
         "10.77.0.42 c2",
     ]
+
+
+def test_a_bed_may_have_few_hosts_of_a_newer_debian() -> None:
+    plan = Plan("new", "10.77.0", ("login", "c1"), "trixie")
+
+    assert plan.hosts_file().splitlines()[2:] == ["10.77.0.30 login", "10.77.0.41 c1"]
+    assert Plan("demo", "10.77.0").suite == "bookworm"
+
+
+@pytest.mark.parametrize("hosts", [(), ("login", "c9"), ("LOGIN",)])
+def test_hosts_that_no_bed_has_are_refused(hosts: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match="choose from gw, idp, login, c1, c2"):
+        Plan("demo", "10.77.0", hosts)
+
+
+def test_a_release_that_no_host_can_have_is_refused() -> None:
+    with pytest.raises(ValueError, match="choose from bookworm, trixie"):
+        Plan("demo", "10.77.0", suite="sid")
