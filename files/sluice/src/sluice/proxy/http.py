@@ -19,6 +19,9 @@ READ_AHEAD = 65_536
 # (seconds): a connection closed at once would take the answer with it.
 LINGER = 2.0
 
+# Beyond the kernel's buffer so much waits for a slow client, in bytes, until its sender is held back.
+WRITE_AHEAD = 8192
+
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 Refuse = Callable[[], web.Response]
 
@@ -59,6 +62,12 @@ class _Connection(web.RequestHandler):
     def __init__(self, server: ApiServer, loop: asyncio.AbstractEventLoop, **settings: object) -> None:
         super().__init__(server, loop=loop, **settings)  # type: ignore[arg-type]  # as web.Server does
         self._refuse = server.refuse
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the transport."""
+        super().connection_made(transport)
+        if isinstance(transport, asyncio.WriteTransport):
+            transport.set_write_buffer_limits(high=WRITE_AHEAD)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes. A handler that waits for a body learns when its chunks make no sense.

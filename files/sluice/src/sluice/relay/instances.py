@@ -34,7 +34,7 @@ IDLE_SECONDS = 60.0
 PING_INTERVAL = 10.0
 # What an answer may have on its way to a reader that takes nothing. Together with the proxy's share it
 # bounds what a stalled reader costs; on a cluster's network it is enough for any engine.
-MAX_WINDOW = 65_536
+MAX_WINDOW = 40_960
 MAX_SESSION_CREDIT = 1 << 30
 # What of one instance's bytes is worked on in one turn of the event loop: tiny frames cost far more than
 # their bytes, and the other instances' answers wait meanwhile.
