@@ -103,7 +103,7 @@ class Plan:
             problem = failure(instance, self.now)
             if problem:
                 problems.append(problem)
-            elif instance.ready_at is None and instance.job_state in NOT_THE_MODELS:
+            elif taken_back(instance):
                 # Nobody's fault, but nothing to do again at once either.
                 retry = max(self.memory.retry_at, self.now + self.settings.retry_backoff)
                 self.memory = replace(self.memory, retry_at=retry)
@@ -288,6 +288,11 @@ class Plan:
         self.back_out(old, fresh)
         self.retire(old, fresh)
         active = [instance for instance in fresh if not held(instance)]
+        for instance in fresh:
+            if held(instance):
+                self.obstacle = self.obstacle or (
+                    f"job {instance.job_id} is held ({instance.reason}): scontrol release {instance.job_id}"
+                )
         surplus = len(active) - target_number
         if surplus > 0:
             self.shrink(active, surplus)
@@ -336,6 +341,9 @@ class Plan:
     def resume(self, model: Model, missing: int) -> int:
         """Take back instances that drain because they were idle or ordered to; return how many."""
         taken = 0
+        most = {BASE: model.max, BURST: model.burst}
+        for instance in self.phases(*USABLE):
+            most[instance.kind] -= 1
         for instance in self.present:
             usable = (
                 instance.draining_since is not None
@@ -345,9 +353,10 @@ class Plan:
                 and instance.id not in self.settled
                 and not self.outdated(instance, model)
             )
-            if usable and taken < missing:
+            if usable and taken < missing and most[instance.kind] > 0:
                 self.first.append(Resume(instance.id))
                 self.settled.add(instance.id)
+                most[instance.kind] -= 1
                 taken += 1
         return taken
 
@@ -503,20 +512,31 @@ class Plan:
     def idle(self) -> list[Idle]:
         """Return the instances that serve nobody and that are not needed to keep `min`."""
         model = self.model
-        if model is None or self.held or self.orders.drained or self.demand.waiting:
+        if model is None or self.held or self.orders.drained:
             return []
         usable = self.phases(*USABLE)
-        found = [one for one in usable if self.phase[one.id] is Phase.READY and not self.demand.load(one.id)]
-        return [
-            Idle(one, model.priority, self.memory.last)
-            for one in sorted(found, key=self.dispensable)[: max(0, len(usable) - model.min)]
-        ]
+        kept = max(model.min, min(1, self.demand.asked))
+        found = sorted((one for one in usable if self.serves_nobody(one)), key=self.dispensable)
+        return [Idle(one, model.priority, self.memory.last) for one in found[: max(0, len(usable) - kept)]]
+
+    def serves_nobody(self, instance: Instance) -> bool:
+        """Whether the instance waits in the queue, or is ready while nobody asks for it."""
+        found = self.phase[instance.id]
+        if found is Phase.READY:
+            return not self.demand.waiting and not self.demand.load(instance.id)
+        return found is Phase.PENDING and not held(instance)
 
 
 def held(instance: Instance) -> bool:
     """Whether a person holds the job in Slurm's queue: it is left alone, and nothing takes its place."""
     waits = not instance.running and instance.started is None
     return waits and instance.reason.startswith("JobHeld")
+
+
+def taken_back(instance: Instance) -> bool:
+    """Whether a gone instance's job was ended by others before it was ready."""
+    ours = instance.cancelled_at is not None or instance.draining_since is not None
+    return bool(instance.job_id) and instance.ready_at is None and not ours
 
 
 def failure(instance: Instance, now: float) -> str:
