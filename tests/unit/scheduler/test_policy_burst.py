@@ -63,7 +63,7 @@ def test_when_fewer_are_wanted_burst_instances_drain_first_then_the_least_loaded
 
 
 def test_what_is_not_ready_goes_before_what_serves() -> None:
-    some = [ready(1), instance(2), ready(3, kind=BURST), starting(4, kind=BURST)]
+    some = [ready(1), instance(2, created=NOW), ready(3, kind=BURST), starting(4, kind=BURST)]
     demand = Demand(8, 0, NOW, {"m-00000001": 4, "m-00000003": 4})
     assert decided(some, model=BURSTING, demand=demand).actions == (
         Cancel("m-00000004", "idle"),
@@ -162,7 +162,7 @@ def test_the_lead_holds_load_queue_margin_and_warning() -> None:
 def test_instances_that_end_together_at_max_get_their_successors_one_after_the_other() -> None:
     model = replace(MODEL, min=2, max=2)
     memory = Memory(digest="d1", load_times=(100.0,))
-    both = [ready(1, started=NOW - 9000, ends=NOW + 320), ready(2, started=NOW - 9000, ends=NOW + 325)]
+    both = [ready(1, started=NOW - 9000, ends=NOW + 310), ready(2, started=NOW - 9000, ends=NOW + 315)]
     assert decided(both, model=model, memory=memory).actions == (Submit("m"),)
     later = [replace(one, ends=(one.ends or 0) + 10) for one in both]
     assert decided(later, model=model, memory=memory).actions == ()

@@ -552,7 +552,7 @@ def failure(instance: Instance, now: float) -> str:
         invalid = instance.submit_error and refused(instance.submit_error).cause is Cause.INVALID
         return f"sbatch: {instance.submit_error}" if invalid else ""
     state = instance.job_state or "lost"
-    if state in NOT_THE_MODELS or instance.leaving == "terminated":
+    if state in NOT_THE_MODELS or instance.leaving not in ("", "warned"):
         return ""
     if instance.ready_at is None:
         return f"job {instance.job_id} ended ({state}) before it was ready"
