@@ -117,7 +117,7 @@ def heeded(
         (one for one in submissions if one.created > backoff.at and (one.job_id or one.submit_error)),
         key=lambda one: (one.created, one.id),
     )
-    if any(one.job_id for one in since):
+    if backoff.count and any(one.job_id for one in since):
         backoff = Backoff(at=since[-1].created)
     refusals = [refused(one.submit_error) for one in since if not one.job_id]
     ours = [refusal for refusal in refusals if refusal.cause in causes]
