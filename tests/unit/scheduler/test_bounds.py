@@ -25,11 +25,12 @@ from tests.unit.scheduler.policy_cases import MODEL, NOW, instance, ready
 
 WIDE = Room(100, math.inf, math.inf)
 SITE = Settings(max_instances=100)
+NOTHING = Spent()
 
 
-def shared(*asks: Ask, left: Room = WIDE, site: Settings = SITE, spent: Spent = Spent()) -> list[str]:
+def shared(*asks: Ask, left: Room = WIDE) -> list[str]:
     """Return whose instances are submitted, in order."""
-    return [model for model, _ in share(asks, left, site, spent, NOW).granted]
+    return [model for model, _ in share(asks, left, SITE, NOTHING, NOW).granted]
 
 
 def test_pending_and_ending_jobs_take_room_as_running_ones_do() -> None:
