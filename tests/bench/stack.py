@@ -346,6 +346,7 @@ class Proxy(Running):
             "proxy_socket": str(socket),
             "proxy_status_port": free_port(),
             "proxy_authority_socket": str(authority),
+            "proxy_spool": str(socket.parent / "usage"),
             **options.proxy,
         }
         document = render_json("proxy", **inputs)

@@ -65,6 +65,7 @@ def settings(node: LoginNode, place: Path) -> ProxyConfig:
     return ProxyConfig(
         socket=str(place / "http.sock"),
         authority_socket=str(place / "authority.sock"),
+        spool=str(place / "usage"),
         clusters=(cluster,),
         status_port=0,
         usage_batch=0.1,

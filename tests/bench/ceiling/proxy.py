@@ -51,8 +51,14 @@ class NoBooks:
     def __len__(self) -> int:
         return 0
 
-    def add(self, record: object) -> None:
+    def begin(self, request_id: str, record: object) -> None:
+        """Write nothing ahead."""
+
+    def add(self, request_id: str, record: object) -> None:
         """Drop a record."""
+
+    def close(self) -> None:
+        """Have nothing to let go of."""
 
     async def run(self) -> None:
         """Deliver nothing."""
@@ -108,6 +114,9 @@ class AnySize(Intake):
 
 class BareGateway(Gateway):
     """A gateway that settles nothing: no figures, no access line, no usage record."""
+
+    def _begin(self, visit: Visit, cluster: str) -> None:
+        pass
 
     def _settle(self, visit: Visit) -> None:
         pass

@@ -130,6 +130,7 @@ def config(tmp_path: Path, clusters: int = 1) -> ProxyConfig:
     return ProxyConfig(
         socket=str(tmp_path / "http.sock"),
         authority_socket=str(tmp_path / "authority.sock"),
+        spool=str(tmp_path / "usage"),
         clusters=tuple(replace(cluster, host=f"login{index}") for index in range(clusters)),
         status_port=0,
         max_body=1 << 20,

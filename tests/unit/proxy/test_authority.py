@@ -229,14 +229,29 @@ async def test_usage_is_delivered_before_the_process_ends(tmp_path: Path) -> Non
 async def test_beyond_its_room_usage_drops_the_oldest_and_says_so(
     bed: Bed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sluice.proxy.usage.MOST_HELD", 2)
+    # A segment for each write, of which the last is for what comes.
+    monkeypatch.setattr("sluice.proxy.spool.SEGMENT_BYTES", 1)
+    monkeypatch.setattr("sluice.proxy.spool.MOST_BYTES", 4)
     await bed.get("/v1/models")
     bed.authority.status = 500
-    for _ in range(5):
+    for _ in range(9):
         await bed.post(chat())
     bed.authority.status = None
-    await eventually(lambda: len(bed.authority.usage) == 2)
-    assert bed.metric("sluice_proxy_usage_dropped_total") == 3
+    await eventually(lambda: bed.metric("sluice_proxy_usage_dropped_total") > 0)
+    await eventually(lambda: bed.metric("sluice_proxy_usage_waiting") == 0)
+    assert len(bed.authority.usage) + bed.metric("sluice_proxy_usage_dropped_total") == 9
+
+
+async def test_usage_that_the_authority_never_took_is_settled_by_the_next_process(tmp_path: Path) -> None:
+    settings = config(tmp_path)
+    async with open_bed(settings, FakeRelay(answer_well)) as first:
+        await first.get("/v1/models")
+        first.authority.status = 500
+        for _ in range(3):
+            await first.post(chat())
+    async with open_bed(settings, FakeRelay(answer_well)) as second:
+        await eventually(lambda: len(second.authority.usage) == 3)
+        assert {record.status for record in second.authority.usage.values()} == {200}
 
 
 async def test_usage_that_is_refused_does_not_block_what_follows(bed: Bed) -> None:

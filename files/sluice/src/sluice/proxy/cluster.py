@@ -6,12 +6,15 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 
 from sluice.errors import RecordError, SluiceError
 from sluice.proxy.demand import Demand
 from sluice.proxy.keeper import SessionKeeper
 from sluice.proxy.session import Session, SessionLost
-from sluice.records import ModelStatus
+from sluice.records import ModelsAnswer, ModelStatus
 
 log = logging.getLogger("sluice.proxy.cluster")
 
@@ -125,12 +128,23 @@ class Cluster:
             if session is None:
                 await self._any_change()
                 continue
-            await self._ask_models(session)
+            await self._ask_models()
             await asyncio.sleep(self.keepers[0].config.models_interval)
 
-    async def _ask_models(self, session: Session) -> None:
+    async def _ask_models(self) -> None:
+        """Ask every session: each knows its own requests, all of them the same models."""
+        answers = []
+        for keeper in self.keepers:
+            if keeper.live and keeper.session is not None:
+                answer = await self._models_of(keeper.session)
+                if answer is not None:
+                    answers.append(answer)
+        if answers:
+            self._learn(answers)
+
+    async def _models_of(self, session: Session) -> ModelsAnswer | None:
         try:
-            answer = await session.models()
+            return await session.models()
         except (SluiceError, SessionLost, RecordError, TimeoutError) as error:
             log.warning(
                 "the relay does not tell its models",
@@ -140,14 +154,21 @@ class Cluster:
                     "field": getattr(error, "field", ""),
                 },
             )
-            return
+            return None
+
+    def _learn(self, answers: Sequence[ModelsAnswer]) -> None:
+        """Take the models as the first session tells them, with all sessions' requests on draining instances."""
+        answer, *others = answers
         if answer.cluster != self.name and not self.models_known:
             log.warning(
                 "the relay calls its cluster %s; the proxy's configuration calls it %s",
                 answer.cluster,
                 self.name,
             )
-        self.models = {model.name: model for model in answer.models}
+        draining = Counter({model.name: model.draining for model in answer.models})
+        for other in others:
+            draining.update({model.name: model.draining for model in other.models})
+        self.models = {model.name: replace(model, draining=draining[model.name]) for model in answer.models}
         self.told.set()
 
     def retry_after(self, model: str) -> float:

@@ -40,6 +40,7 @@ class ClusterConfig:
 class ProxyConfig:
     """The whole file; times in seconds, `max_body` and `max_buffered` (all bodies together) in bytes.
 
+    `spool` is the folder for usage records that the authority has not taken yet.
     `queue_length` requests may wait for one model, `queue_per_user` of them of one user, each for
     `queue_wait`; who asked for a stream is told so after `quiet_wait`.
     """
@@ -47,6 +48,7 @@ class ProxyConfig:
     socket: str
     authority_socket: str
     clusters: tuple[ClusterConfig, ...]
+    spool: str = "/var/lib/sluice-proxy/usage"
     status_port: int = 9464
     max_body: int = 32 * 1024 * 1024
     max_buffered: int = 256 * 1024 * 1024

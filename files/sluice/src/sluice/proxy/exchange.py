@@ -6,7 +6,7 @@ It is tried again only while not a byte of an answer has come: nothing is repeat
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sluice.errors import SluiceError
 from sluice.proxy.cluster import Cluster
@@ -33,17 +33,24 @@ ELSEWHERE = frozenset({"no_instance", "overloaded", "cluster_unreachable", "clos
 class Exchange:
     """Sends one request when its turn has come, and brings the start of its answer.
 
-    `body`: the chunks of the body. `cluster` and `instance` tell where it went, `sent_at` when (monotonic
-    clock), once that is known. Whoever has opened it closes it, whatever came of it.
+    `body`: the chunks of the body. `on_sent` is called with the cluster's name, once, before anything goes
+    there. `cluster` and `instance` tell where it went, `sent_at` when (monotonic clock), once that is known.
+    Whoever has opened it closes it, whatever came of it.
     """
 
     def __init__(
-        self, room: WaitingRoom, metrics: Metrics, head: RequestHead, body: Sequence[bytes | bytearray]
+        self,
+        room: WaitingRoom,
+        metrics: Metrics,
+        head: RequestHead,
+        body: Sequence[bytes | bytearray],
+        on_sent: Callable[[str], None],
     ) -> None:
         self._room = room
         self._metrics = metrics
         self._head = head
         self._body = body
+        self._on_sent = on_sent
         self._turn: Turn | None = None
         self._stream: Stream | None = None
         self._sent = 0
@@ -96,6 +103,8 @@ class Exchange:
             raise SluiceError(
                 "body_too_large", f"The cluster takes bodies of at most {session.max_body} bytes."
             )
+        if not self._sent:
+            self._on_sent(self.cluster)
         self._sent += 1
         self.sent_at = time.monotonic()
         stream = session.request(self._head, self._body)

@@ -116,7 +116,13 @@ class Gateway:
         self._access.info("request", visit.log_fields(duration))
         record = visit.usage(duration)
         if record is not None:
-            self._usage.add(record)
+            self._usage.add(visit.request_id, record)
+
+    def _begin(self, visit: Visit, cluster: str) -> None:
+        """Write ahead what the request counts for if this process is killed before it is settled."""
+        record = visit.interrupted(cluster)
+        if record is not None:
+            self._usage.begin(visit.request_id, record)
 
     async def _dispatch(self, request: web.BaseRequest, visit: Visit) -> web.StreamResponse:
         visit.route, allowed, handler = self._route(_path(request))
@@ -204,7 +210,9 @@ class Gateway:
             length=body.size,
             affinity=self._affinity(principal.user, asked),
         )
-        return Exchange(self._room, self._metrics, head, body.chunks)
+        return Exchange(
+            self._room, self._metrics, head, body.chunks, lambda cluster: self._begin(visit, cluster)
+        )
 
     async def _converse(
         self, request: web.BaseRequest, visit: Visit, exchange: Exchange, body: Body, notice: Notice | None

@@ -87,7 +87,7 @@ class Metrics:
         self.registry.register(_RequestCollector(self))
         self._dropped = Counter(
             "sluice_proxy_usage_dropped",
-            "Usage records lost to bounded memory or refused.",
+            "Usage records lost to the spool's bounds or refused.",
             registry=self.registry,
         )
         self._retries = Counter(

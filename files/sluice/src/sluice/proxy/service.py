@@ -27,6 +27,7 @@ from sluice.proxy.intake import Intake
 from sluice.proxy.keeper import SessionKeeper
 from sluice.proxy.metrics import Metrics
 from sluice.proxy.principals import PrincipalCache
+from sluice.proxy.spool import Spool
 from sluice.proxy.ssh import SshTransport
 from sluice.proxy.status import Status
 from sluice.proxy.transport import Transport
@@ -52,7 +53,7 @@ class Service:
         self.fleet = _fleet(config, make_transport)
         self.metrics.watch(self.fleet.keepers)
         self.authority = AuthorityClient(config.authority_socket)
-        self.usage = UsageQueue(self.authority, config.usage_batch, self.metrics)
+        self.usage = UsageQueue(self.authority, Spool(config.spool), config.usage_batch, self.metrics)
         authenticator = Authenticator(
             self.authority, PrincipalCache(config.principal_ttl, config.principal_stale), self.metrics
         )
@@ -125,7 +126,8 @@ class Service:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.usage.flush()
         if len(self.usage):
-            log.error("usage records are lost with this process", extra={"count": len(self.usage)})
+            log.info("usage records are left to the next process", extra={"count": len(self.usage)})
+        self.usage.close()
         await self.authority.close()
         self.access.flush()
 

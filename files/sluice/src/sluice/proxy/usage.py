@@ -1,43 +1,43 @@
-"""Usage records on their way to the authority: at least once, in batches, within bounded memory."""
+"""Usage records on their way to the authority: at least once, in batches, from the spool on disk."""
 
 from __future__ import annotations
 
 import asyncio
-import collections
 import logging
 
 from sluice.proxy.authority import AuthorityClient, AuthorityUnreachable, UsageRefused
 from sluice.proxy.metrics import Metrics
+from sluice.proxy.spool import Spool
 
 log = logging.getLogger("sluice.proxy.usage")
 
-MOST_HELD = 50_000
 BATCH = 500
 BACKOFF_MAX = 30.0
 
 
 class UsageQueue:
-    """Holds settled usage until the authority has taken it: as JSON, which takes the least room.
+    """Delivers what the spool holds; a record leaves it only after the authority's answer.
 
-    A record leaves the queue only after the authority's answer, so it may arrive twice, under the same id.
-    When MOST_HELD wait, the oldest are dropped and counted.
+    So a record may arrive twice, under the same id.
     """
 
-    def __init__(self, client: AuthorityClient, interval: float, metrics: Metrics) -> None:
+    def __init__(self, client: AuthorityClient, spool: Spool, interval: float, metrics: Metrics) -> None:
         self._client = client
+        self._spool = spool
         self._interval = interval
         self._metrics = metrics
-        self._records: collections.deque[bytes] = collections.deque()
+        self._dropped = 0
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self._spool)
 
-    def add(self, record: bytes) -> None:
+    def begin(self, request_id: str, record: bytes) -> None:
+        """Take a request that is sent now, with what it counts for should this process be killed."""
+        self._spool.begin(request_id, record)
+
+    def add(self, request_id: str, record: bytes) -> None:
         """Take a settled record, as JSON; never waits."""
-        if len(self._records) >= MOST_HELD:
-            self._records.popleft()
-            self._metrics.usage_dropped(1)
-        self._records.append(record)
+        self._spool.settle(request_id, record)
 
     async def run(self) -> None:
         """Deliver, every `interval` seconds or after a back-off, until cancelled."""
@@ -45,28 +45,37 @@ class UsageQueue:
         while True:
             await asyncio.sleep(delay)
             delivered = await self.flush()
+            await asyncio.to_thread(self._spool.sync)
             delay = self._interval if delivered else min(max(delay, 0.5) * 2, BACKOFF_MAX)
 
     async def flush(self) -> bool:
         """Deliver what is there now; return whether the authority could be reached."""
-        left = len(self._records)
-        while left > 0 and self._records:
-            batch = [self._records[index] for index in range(min(BATCH, left, len(self._records)))]
+        self._spool.flush()
+        left = len(self._spool)
+        while left > 0:
+            batch = self._spool.batch(BATCH)
+            if not batch.records:
+                break
             try:
-                await self._client.usage(batch)
+                await self._client.usage(batch.records)
             except AuthorityUnreachable:
                 return False
             except UsageRefused as error:
                 log.warning(
-                    "the authority refuses usage records", extra={"why": str(error), "count": len(batch)}
+                    "the authority refuses usage records",
+                    extra={"why": str(error), "count": len(batch.records)},
                 )
-                self._metrics.usage_dropped(len(batch))
-            self._remove(batch)
-            left -= len(batch)
+                self._metrics.usage_dropped(len(batch.records))
+            self._spool.taken(batch)
+            left -= len(batch.records)
+        self._tell_dropped()
         return True
 
-    def _remove(self, batch: list[bytes]) -> None:
-        """Take the batch off the queue's head; records dropped meanwhile are gone from there already."""
-        for record in batch:
-            if self._records and self._records[0] is record:
-                self._records.popleft()
+    def close(self) -> None:
+        """Let go of the spool; what it still holds is delivered by the next process."""
+        self._spool.close()
+
+    def _tell_dropped(self) -> None:
+        if self._spool.dropped > self._dropped:
+            self._metrics.usage_dropped(self._spool.dropped - self._dropped)
+            self._dropped = self._spool.dropped

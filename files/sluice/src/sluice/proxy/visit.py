@@ -58,11 +58,18 @@ class Visit:
             f'"first_byte": {first_byte}, "bytes_in": {self.bytes_in}, "bytes_out": {self.bytes_out}'
         )
 
+    def interrupted(self, cluster: str) -> bytes | None:
+        """Return the record of a request that is sent now, should this process not live to settle it."""
+        return self._record(cluster, 500, "internal_error", 0.0)
+
     def usage(self, duration: float) -> bytes | None:
         """Return the usage record (`sluice.records.UsageRecord`) as JSON.
 
         None for a request that asked no model for anything.
         """
+        return self._record(self.cluster, self.status, self.code, duration)
+
+    def _record(self, cluster: str, status: int, code: str, duration: float) -> bytes | None:
         principal = self.principal
         if principal is None or not self.model or self.sent_on is None:
             return None
@@ -70,9 +77,9 @@ class Visit:
         first_byte = "null" if self.first_byte is None else f"{self.first_byte:.6f}"
         return (
             f'{{"id":"{self.request_id}","time":{self.time:.3f},"user":"{principal.user}",'
-            f'"key_id":"{principal.key_id}","model":"{self.model}","cluster":"{self.cluster}",'
+            f'"key_id":"{principal.key_id}","model":"{self.model}","cluster":"{cluster}",'
             f'"instance":"{self.instance}","class":"{principal.class_}","path":"{self.route}",'
-            f'"status":{self.status},"code":"{self.code}","input_tokens":{tokens.input},'
+            f'"status":{status},"code":"{code}","input_tokens":{tokens.input},'
             f'"output_tokens":{tokens.output},"measured":{"true" if tokens.measured else "false"},'
             f'"wait":{max(self.sent_on, 0.0):.6f},"first_byte":{first_byte},"duration":{duration:.6f},'
             f'"bytes_in":{self.bytes_in},"bytes_out":{self.bytes_out}}}'

@@ -169,7 +169,9 @@ class WaitingRoom:
         for cluster in self._fleet.routes(line.model):
             model = cluster.models[line.model]
             up = cluster.up
-            places.append((cluster.name, model.ready * model.concurrency if up else 0))
+            # Requests on instances that drain are counted as running, and take no place of the others.
+            capacity = model.ready * model.concurrency + model.draining if model.ready else 0
+            places.append((cluster.name, capacity if up else 0))
             if up and model.expected_ready is not None:
                 expected = now + max(0.0, model.expected_ready - time.time())
                 if ready_at is None or expected < ready_at:
