@@ -1,277 +1,368 @@
-"""The policy over whole histories: a small pure Slurm that fails in every way, and what always holds."""
+"""The policy over whole histories of a Slurm that fails in every way (`world`): what always holds."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
-from typing import Optional
+from dataclasses import replace
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sluice.records import JobRecord
-from sluice.scheduler.instance import (
-    ABSENT_ANSWERS,
-    TERMINAL,
-    Instance,
-    Phase,
-    QueueJob,
-    answered,
-    missing,
-    phase,
-    published,
-    seen,
-    unanswered,
-)
+from sluice.scheduler.bounds import STARVED
+from sluice.scheduler.instance import BURST, Instance, Phase, phase
+from sluice.scheduler.plan import HELP_AFTER
 from sluice.scheduler.policy import (
+    DRAIN_GRACE,
+    MAX_BACKOFF,
     Cancel,
     Decision,
-    Demand,
-    Forget,
-    Memory,
     Model,
     Orders,
     Settings,
-    Situation,
     Submit,
-    decide,
 )
-from sluice.scheduler.act import marked
-from sluice.scheduler.observe import own_job
+from tests.unit.scheduler.world import ENDS, World
 
-SETTLE = 30.0
-SETTINGS = Settings(max_instances=12)
-# How long a submission whose sbatch was cut off may lie in the controller's inbox.
-ON_ITS_WAY = 25.0
-ENDS = ("FAILED", "NODE_FAIL", "TIMEOUT", "CANCELLED", "PREEMPTED")
+NAMES = ("a", "b", "c")
+COMING = (Phase.SUBMITTING, Phase.PENDING, Phase.STARTING)
 
-
-@dataclass
-class World:
-    """A Slurm, its fronts, and the scheduler's memory of them; `step` is one tick."""
-
-    model: Model
-    now: float = 1_795_000_000.0
-    jobs: dict[str, QueueJob] = field(default_factory=dict)
-    healthy: set[str] = field(default_factory=set)
-    instances: dict[str, Instance] = field(default_factory=dict)
-    memory: dict[str, Memory] = field(default_factory=dict)
-    submitted: int = 0
-    arrives: dict[str, float] = field(default_factory=dict)
-    orders: Orders = field(default_factory=Orders)
-
-    def order(self, order: str) -> None:
-        """Give an administrator's order."""
-        if order == "drain":
-            self.orders = replace(self.orders, drained=True)
-        elif order == "resume":
-            self.orders = replace(self.orders, drained=False, given=self.now)
-        elif order == "restart":
-            self.orders = replace(self.orders, restart=self.now, given=self.now)
-        elif order == "restart one":
-            self.orders = replace(self.orders, replace=frozenset(list(self.instances)[:1]))
-
-    def alive(self) -> list[QueueJob]:
-        """Return the jobs that have not ended."""
-        return [job for job in self.jobs.values() if job.state not in TERMINAL]
-
-    def visible(self) -> list[QueueJob]:
-        """Return the jobs that the controller has taken up."""
-        return [job for name, job in self.jobs.items() if self.arrives.get(name, 0.0) <= self.now]
-
-    def observe(self, visible: Optional[Iterable[QueueJob]], scontrol_works: bool) -> None:
-        """Fold in a squeue answer (None: it failed), scontrol's answers and probes."""
-        for key, instance in self.instances.items():
-            found = instance if visible is None else self.follow(instance, list(visible), scontrol_works)
-            if found.running and found.record is None and found.id in self.healthy:
-                found = published(found, record(found))
-            if found.record is not None:
-                answers = found.id in self.healthy
-                found = answered(found, self.now) if answers else unanswered(found, self.now)
-            self.instances[key] = found
-
-    def follow(self, instance: Instance, visible: list[QueueJob], scontrol_works: bool) -> Instance:
-        """Fold in what one successful squeue answer says of one instance."""
-        job = own_job(instance, [one for one in visible if one.name == instance.name])
-        if job is not None:
-            return seen(instance, job)
-        found = missing(instance, self.now, SETTLE)
-        if found.absent < ABSENT_ANSWERS or not found.job_id or not scontrol_works:
-            return found
-        really = self.jobs.get(instance.name)
-        return replace(found, invalid=True) if really is None else seen(found, really)
-
-    def act(self, decision: Decision, sbatch: str) -> None:
-        """Carry out a decision; `sbatch` says how its answers come back."""
-        for action in decision.actions:
-            if isinstance(action, Submit):
-                self.submit(sbatch)
-            elif isinstance(action, Forget):
-                del self.instances[action.instance]
-            else:
-                instance = marked(self.instances[action.instance], action, self.now)
-                self.instances[instance.id] = instance
-                if isinstance(action, Cancel) and instance.name in self.jobs:
-                    self.end(instance.name, "CANCELLED")
-        self.memory = decision.memory
-
-    def submit(self, sbatch: str) -> None:
-        """Submit one job: `ok`, `lost` (Slurm has it, the answer is lost) or `refused`."""
-        self.submitted += 1
-        nonce = f"{self.submitted:08x}"
-        made = Instance(f"m-{nonce}", "m", nonce, self.model.digest, self.now)
-        if sbatch != "refused":
-            job_id = str(self.submitted)
-            self.jobs[made.name] = QueueJob(job_id, made.name, "PENDING")
-            if sbatch == "ok":
-                made = replace(made, job_id=job_id)
-            else:
-                made = replace(made, submit_error="timed out")
-                self.arrives[made.name] = self.now + ON_ITS_WAY
-        else:
-            made = replace(made, submit_error="exit status 1")
-        self.instances[made.id] = made
-
-    def end(self, name: str, state: str) -> None:
-        """Let a job end."""
-        self.jobs[name] = replace(self.jobs[name], state=state)
-        self.healthy.discard(name.split(":", 1)[1])
-
-    def progress(self, name: str, change: str) -> None:
-        """Let one job start, become healthy or sick, be requeued, end, or vanish from Slurm's memory."""
-        job = self.jobs[name]
-        instance_id = name.split(":", 1)[1]
-        if job.state in TERMINAL:
-            if change == "vanish":
-                del self.jobs[name]
-        elif change == "start" and job.state == "PENDING":
-            self.jobs[name] = replace(
-                job, state="RUNNING", started=self.now, ends=self.now + 86_400, nodes=("c1",)
-            )
-        elif change == "ready" and job.state == "RUNNING":
-            self.healthy.add(instance_id)
-        elif change == "sick":
-            self.healthy.discard(instance_id)
-        elif change == "requeue":
-            self.jobs[name] = replace(job, state="PENDING", started=None, ends=None, nodes=())
-            self.healthy.discard(instance_id)
-        elif change in ENDS:
-            self.end(name, change)
-
-
-def record(instance: Instance) -> JobRecord:
-    """Return the record that the instance's current run publishes."""
-    started = instance.started or 0.0
-    return JobRecord(instance.id, instance.nonce, instance.job_id, "c1", 20001, "pem", "key", started)
-
-
-changes = st.sampled_from(["", "", "start", "start", "ready", "ready", "sick", "requeue", "vanish", *ENDS])
+changes = st.sampled_from(
+    [
+        *("", "", "start", "start", "start", "ready", "ready", "ready", "sick", "requeue", "vanish", "warn"),
+        *("suspend", "hold", "release", "stuck", "maintenance", *ENDS),
+    ]
+)
 steps = st.fixed_dictionaries(
     {
-        "seconds": st.sampled_from([1.0, 2.0, 2.0, 8.0, 15.0, 31.0, 120.0, 1000.0]),
-        "queue": st.sampled_from(["known", "known", "known", "unknown", "empty"]),
+        "seconds": st.sampled_from([1.0, 2.0, 2.0, 8.0, 15.0, 31.0, 130.0, 1000.0]),
+        "queue": st.sampled_from(["known", "known", "known", "known", "unknown", "empty"]),
         "scontrol": st.booleans(),
-        "sbatch": st.sampled_from(["ok", "ok", "ok", "lost", "refused"]),
-        "asked": st.integers(0, 12),
+        "sbatch": st.sampled_from(["ok", "ok", "ok", "ok", "lost", "invalid", "limit", "plugin"]),
+        "asked": st.tuples(*(st.sampled_from([None, 0, 1, 4, 12]) for _ in NAMES)),
         "digest": st.sampled_from(["", "", "", "d1", "d2", "d3"]),
         "order": st.sampled_from(["", "", "", "", "drain", "resume", "restart", "restart one"]),
-        "changes": st.lists(changes, min_size=4, max_size=4),
+        "changes": st.lists(changes, min_size=6, max_size=6),
     }
 )
-models = st.builds(
-    Model,
-    name=st.just("m"),
-    digest=st.just("d1"),
-    min=st.integers(0, 1),
-    max=st.integers(1, 3),
-    concurrency=st.just(4),
-    idle_stop=st.sampled_from([60.0, 900.0]),
-    start_timeout=st.sampled_from([60.0, 600.0]),
+
+
+def model(name: str) -> Any:
+    """Return models of one name."""
+    return st.builds(
+        Model,
+        name=st.just(name),
+        digest=st.just("d1"),
+        min=st.integers(0, 1),
+        max=st.integers(1, 3),
+        concurrency=st.just(4),
+        idle_stop=st.sampled_from([60.0, 900.0]),
+        start_timeout=st.sampled_from([60.0, 600.0]),
+        priority=st.integers(-1, 1),
+        burst=st.integers(0, 2),
+        gpus=st.integers(0, 2),
+        nodes=st.integers(1, 2),
+        warn=st.sampled_from([0.0, 120.0]),
+    )
+
+
+def several(most: int) -> Any:
+    """Return one to `most` models by name."""
+    lists = st.integers(1, most).flatmap(lambda count: st.tuples(*(model(name) for name in NAMES[:count])))
+    return lists.map(lambda found: {one.name: one for one in found})
+
+
+sites = st.builds(
+    Settings,
+    max_instances=st.integers(2, 12),
+    max_gpus=st.sampled_from([0, 0, 4, 8]),
+    max_nodes=st.sampled_from([0, 0, 6]),
 )
 
 
-def check(world: World, decision: Decision, known: bool, before: dict[str, Instance]) -> None:
+def usable(world: World, instance: Instance) -> bool:
+    """Whether an instance serves, or will, and need not be replaced but for the end of its time."""
+    orders, one = world.orders.get(instance.model, Orders()), instance
+    return (
+        one.draining_since is None
+        and not one.leaving
+        and one.digest == world.models[one.model].digest
+        and one.id not in orders.replace
+        and (one.started is None or one.created >= orders.restart)
+        and (one.ends is None or one.ends - world.now > 1000.0)
+        and phase(one) in (*COMING, Phase.READY)
+    )
+
+
+def check(world: World, decision: Decision, before: dict[str, Instance]) -> None:
     """Assert what holds after every tick."""
-    submissions = sum(isinstance(action, Submit) for action in decision.actions)
-    if not known:
-        assert decision.actions == ()
-    usable = [
-        one
-        for one in before.values()
-        if one.draining_since is None
-        and one.digest == world.model.digest
-        and one.id not in world.orders.replace
-        and (one.started is None or one.created >= world.orders.restart)
-        and phase(one) in (Phase.SUBMITTING, Phase.PENDING, Phase.STARTING, Phase.READY)
-    ]
-    assert submissions <= max(0, decision.wanted["m"] - len(usable)), "two submissions for one need"
-    assert decision.wanted["m"] <= (0 if world.orders.drained else world.model.max)
-    alive = world.alive()
-    assert len(alive) <= world.model.max + 1
-    assert len(world.instances) <= SETTINGS.max_instances
-    for job in alive:
+    for name, one in world.models.items():
+        check_model(world, one, decision, [kept for kept in before.values() if kept.model == name])
+    for job in world.alive():
         assert any(one.name == job.name for one in world.instances.values()), f"{job.name} was forgotten"
+    for action in decision.actions:
+        if isinstance(action, Cancel):
+            check_cancelled(world, before[action.instance])
+    check_room(world)
 
 
-@settings(max_examples=300, deadline=None)
-@given(models, st.lists(steps, min_size=1, max_size=40))
-def test_no_history_brings_duplicates_orphans_or_more_than_max(model: Model, history: list[dict]) -> None:
-    world = World(model)
-    for step in history:
-        world.now += step["seconds"]
-        if step["digest"]:
-            world.model = replace(world.model, digest=step["digest"])
-        world.order(step["order"])
-        for name, change in zip(list(world.jobs), step["changes"]):
-            world.progress(name, change)
-        # An answer that is empty though Slurm has jobs: it counts as an answer, and must not be believed.
-        visible = {"known": world.visible(), "empty": [], "unknown": None}[step["queue"]]
-        if step["queue"] == "empty" and any(not one.job_id for one in world.instances.values()):
-            visible = world.visible()
-        world.observe(visible, step["scontrol"])
-        before = dict(world.instances)
-        demand = {"m": Demand(step["asked"], 0, world.now if step["asked"] else 0.0)}
-        known = visible is not None
-        situation = Situation(
-            {"m": world.model},
-            tuple(before.values()),
-            demand,
-            world.memory,
-            known=known,
-            orders={"m": world.orders},
-        )
-        decision = decide(situation, SETTINGS, world.now)
-        world.act(decision, step["sbatch"])
-        check(world, decision, known, before)
+def check_model(world: World, one: Model, decision: Decision, before: list[Instance]) -> None:
+    """Assert the bounds of one model, and that no need was met twice."""
+    submitted = sum(isinstance(action, Submit) and action.model == one.name for action in decision.actions)
+    orders = world.orders.get(one.name, Orders())
+    wanted = decision.wanted[one.name]
+    assert wanted <= (0 if orders.drained else one.max + one.burst)
+    late = sum(
+        phase(kept) is Phase.PENDING and world.now - kept.created >= HELP_AFTER and kept.kind != BURST
+        for kept in before
+    )
+    need = wanted + min(late, one.burst) - sum(usable(world, kept) for kept in before)
+    assert submitted <= max(0, need), "two submissions for one need"
+    alive = {job.name for job in world.alive(one.name)}
+    mine = [kept for kept in world.instances.values() if kept.model == one.name and kept.name in alive]
+    assert sum(kept.kind != BURST for kept in mine) <= one.max + 1
+    assert len(mine) <= one.max + one.burst + 1
+
+
+def check_cancelled(world: World, instance: Instance) -> None:
+    """Assert that no instance ends while it has requests, but at a hard limit."""
+    if not world.open_before.get(instance.id) or phase(instance) is not Phase.READY:
+        return
+    since = instance.draining_since
+    assert since is not None
+    assert world.now - since >= world.settings.drain_timeout
+
+
+def check_room(world: World) -> None:
+    """Assert that all instances together keep to the site's bounds."""
+    held = list(world.instances.values())
+    assert len(held) <= world.settings.max_instances
+    for bound, taken in (
+        (world.settings.max_gpus, sum(one.gpus for one in held)),
+        (world.settings.max_nodes, sum(one.asked_nodes for one in held)),
+    ):
+        assert not bound or taken <= bound
+
+
+def tick(world: World, step: dict) -> Decision:
+    """Observe, decide and act once, as the step says; return what was decided."""
+    # An answer that is empty though Slurm has jobs: it counts as an answer, and must not be believed.
+    visible = {"known": world.visible(), "empty": [], "unknown": None}[step["queue"]]
+    if step["queue"] == "empty" and any(not one.job_id for one in world.instances.values()):
+        visible = world.visible()
+    world.observe(visible, step["scontrol"])
+    for name, asked in zip(world.models, step["asked"]):
+        if asked is not None:
+            world.serve(name, asked)
+    before, world.open_before = dict(world.instances), dict(world.open)
+    decision = world.decide(known=visible is not None)
+    world.act(decision, step["sbatch"])
+    if visible is None:
+        assert decision.actions == ()
+    check(world, decision, before)
+    return decision
 
 
 @settings(max_examples=100, deadline=None)
-@given(models, st.lists(st.sampled_from([1.0, 60.0, 3600.0, 86_400.0]), min_size=1, max_size=30))
-def test_an_outage_of_any_length_cancels_forgets_and_duplicates_nothing(
-    model: Model, outage: list[float]
+@given(several(3), sites, st.lists(steps, min_size=1, max_size=30))
+def test_no_history_breaks_a_bound_or_brings_duplicates_or_orphans(
+    models: dict[str, Model], site: Settings, history: list[dict]
 ) -> None:
-    world = World(replace(model, min=1))
+    world = World(models, site)
+    for step in history:
+        world.now += step["seconds"]
+        world.end_overdue()
+        if step["digest"]:
+            world.models["a"] = replace(world.models["a"], digest=step["digest"])
+        world.order("a", step["order"])
+        for name, change in zip(list(world.jobs), step["changes"]):
+            world.progress(name, change)
+        tick(world, step)
+
+
+@settings(max_examples=40, deadline=None)
+@given(several(3), sites, st.lists(steps, min_size=1, max_size=15))
+def test_every_history_comes_to_rest(models: dict[str, Model], site: Settings, history: list[dict]) -> None:
+    """Deciding again at the same moment, with what was decided done, soon decides nothing: no flapping."""
+    world = World(models, site)
+    for step in history:
+        world.now += step["seconds"]
+        for name, change in zip(list(world.jobs), step["changes"]):
+            world.progress(name, change)
+        tick(world, {**step, "queue": "known", "sbatch": "ok"})
+    for _ in range(20):
+        world.observe(world.visible())
+        decision = world.decide()
+        world.act(decision)
+        if not decision.actions:
+            break
+    world.observe(world.visible())
+    assert world.decide().actions == ()
+
+
+@settings(max_examples=30, deadline=None)
+@given(several(2), st.lists(st.sampled_from([1.0, 60.0, 3600.0, 86_400.0]), min_size=1, max_size=20))
+def test_an_outage_of_any_length_cancels_forgets_and_duplicates_nothing(
+    models: dict[str, Model], outage: list[float]
+) -> None:
+    world = World({name: replace(one, min=1) for name, one in models.items()}, Settings(max_instances=12))
     for change in ("", "start", "ready", ""):
         world.now += 2
         for name in list(world.jobs):
             world.progress(name, change)
-        world.observe(list(world.jobs.values()), True)
-        decision = decide(
-            Situation({"m": world.model}, tuple(world.instances.values()), {}, world.memory),
-            SETTINGS,
-            world.now,
-        )
-        world.act(decision, "ok")
-    before = world.instances.keys()
+        world.observe(world.visible())
+        world.act(world.decide())
+    before = set(world.instances)
+    assert len(before) == len(world.alive()) == len(models)
     for seconds in outage:
         world.now += seconds
         world.observe(None, False)
-        instances = tuple(world.instances.values())
-        decision = decide(
-            Situation({"m": world.model}, instances, {}, world.memory, known=False), SETTINGS, world.now
-        )
+        for name in world.models:
+            world.serve(name, 8)
+        decision = world.decide(known=False)
         assert decision.actions == ()
-        assert all(phase(one) is Phase.READY for one in instances)
-    world.observe(list(world.jobs.values()), True)
-    assert world.instances.keys() == before
-    assert world.submitted == len(world.alive()) == world.model.min
+        world.act(decision)
+        assert all(phase(one) is Phase.READY for one in world.instances.values())
+    for name in world.models:
+        world.serve(name, 1)
+    assert set(world.instances) == before
+    # Long jobs may have come to the end of their time: a successor is then due, and nothing else.
+    world.observe(world.visible())
+    for action in world.decide().actions:
+        assert isinstance(action, Submit)
+
+
+@settings(max_examples=16, deadline=None)
+@given(
+    model("a"),
+    st.lists(st.sampled_from([0.0, 3.0, 40.0]), min_size=1, max_size=4),
+    st.sampled_from(["FAILED", "NODE_FAIL", "PREEMPTED", "invalid", "limit", "plugin", "stuck", "slow"]),
+    st.sampled_from([2.0, 30.0]),
+)
+def test_what_never_comes_up_is_tried_again_within_a_bound_and_never_in_a_tight_loop(
+    one: Model, lives: list[float], how: str, interval: float
+) -> None:
+    world = World({"a": replace(one, min=1)}, Settings(max_instances=9))
+    tried: list[float] = []
+    for turn in range(200):
+        world.now += interval if turn < 100 else 30.0
+        fail(world, how, lives[turn % len(lives)])
+        world.observe(world.visible())
+        decision = world.decide()
+        world.act(decision, how if how in ("invalid", "limit", "plugin") else "ok")
+        tried += [world.now for action in decision.actions if isinstance(action, Submit)]
+    gaps = [late - early for early, late in zip(tried, tried[1:])]
+    assert min(gaps) >= world.settings.retry_backoff
+    longest = MAX_BACKOFF + one.start_timeout + 3 * 30.0 + max(lives)
+    assert max([*gaps, world.now - tried[-1]]) <= longest
+    assert how not in ("FAILED", "invalid", "stuck", "slow") or sum(gap < 100 for gap in gaps) <= 4
+
+
+def fail(world: World, how: str, life: float) -> None:
+    """Let the jobs of a model fail, each so long after its start."""
+    for job in world.alive():
+        if job.state == "PENDING":
+            world.progress(job.name, "stuck" if how == "stuck" else "start")
+        elif how in ENDS and world.now - (job.started or world.now) >= life:
+            world.progress(job.name, how)
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    st.lists(st.integers(-2, 2), min_size=2, max_size=4),
+    st.integers(1, 2),
+    st.lists(st.sampled_from([5.0, 60.0, 400.0]), min_size=1, max_size=5),
+)
+def test_no_model_is_starved_whatever_the_priorities(
+    priorities: list[int], places: int, service: list[float]
+) -> None:
+    """More models than there is room for, all with requests for ever: each is served within a bound."""
+    models = {
+        f"m{place}": Model(f"m{place}", "d1", 0, 2, 1, 900.0, 600.0, priority=priority)
+        for place, priority in enumerate(priorities)
+    }
+    world = World(models, Settings(max_instances=places))
+    waits, since, done = dict.fromkeys(models, 0.0), dict.fromkeys(models, world.now), {}
+    for turn in range(300):
+        world.now += 30.0
+        for name in list(world.jobs):
+            world.progress(name, "vanish")
+        for change in ("ready", "start"):
+            for job in world.alive():
+                world.progress(job.name, change)
+        world.observe(world.visible())
+        for name in models:
+            serve_or_wait(world, name, service[turn % len(service)], since, waits, done)
+        world.act(world.decide())
+    bound = len(models) * (STARVED + max(service) + DRAIN_GRACE + 6 * 30.0)
+    assert max(waits.values()) <= bound
+
+
+def serve_or_wait(
+    world: World, name: str, service: float, since: dict, waits: dict, done: dict[str, float]
+) -> None:
+    """Let one request of the model run for a while once it is taken, and the next wait a minute after it."""
+    if name in done and world.now < done[name]:
+        return
+    if name in done and since[name] == 0.0:
+        world.serve(name, 0)
+        since[name] = world.now + 60.0
+        return
+    if since[name] > world.now:
+        return
+    world.serve(name, 1)
+    waits[name] = max(waits[name], world.now - since[name])
+    if not world.waiting[name]:
+        done[name], since[name] = world.now + service, 0.0
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.integers(1, 3), st.lists(st.integers(1, 4), min_size=1, max_size=6), st.sampled_from([7.0, 30.0]))
+def test_handovers_at_the_wall_time_leave_no_moment_without_an_instance_and_cut_nothing(
+    most: int, asked: list[int], interval: float
+) -> None:
+    """Jobs of half an hour, requests of up to two minutes, three handovers in a row and more."""
+    world = World(
+        {"a": Model("a", "d1", most, most, 4, 900.0, 600.0, warn=120.0)},
+        Settings(max_instances=9),
+        wall_time=1800.0,
+    )
+    served = False
+    ends: dict[str, float] = {}
+    for _ in range(int(7000 / interval)):
+        world.now += interval
+        for job in world.alive():
+            if job.state == "RUNNING" and job.ends is not None and job.ends <= world.now:
+                assert not world.open.get(job.name.split(":", 1)[1]), "a stream was cut"
+        world.end_overdue()
+        for job in world.alive():
+            world.progress(job.name, "start")
+            if job.started is not None and world.now - job.started >= 60:
+                world.progress(job.name, "ready")
+        world.observe(world.visible())
+        ready = takers(world)
+        served = served or len(ready) == most
+        assert not served or len(ready) >= 1
+        stream(world, ready, ends, asked)
+        world.act(world.decide())
+    assert world.submitted >= 3 * most
+
+
+def takers(world: World) -> list[Instance]:
+    """Return the instances that take new requests."""
+    return [
+        one
+        for one in world.instances.values()
+        if phase(one) is Phase.READY and one.draining_since is None and not one.leaving
+    ]
+
+
+def stream(world: World, ready: list[Instance], ends: dict[str, float], asked: list[int]) -> None:
+    """Keep requests of two minutes on every instance that takes some."""
+    for key, end in list(ends.items()):
+        if end <= world.now:
+            world.open.pop(key, None)
+            del ends[key]
+    for place, one in enumerate(ready):
+        if one.id not in ends:
+            world.open[one.id] = asked[place % len(asked)]
+            ends[one.id] = world.now + 120.0

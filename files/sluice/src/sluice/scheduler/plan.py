@@ -394,7 +394,9 @@ class Plan:
         burst = missing - base
         most = self.at_once(old, fresh, missing)
         base = min(base, most, self.free(BASE, model.max, old))
-        burst = min(burst, most - base, self.free(BURST, model.burst, old))
+        # Base and burst together have one successor too many at most, as each of them has.
+        beyond = model.most + 1 - len(self.present) - base
+        burst = min(burst, most - base, beyond, self.free(BURST, model.burst, old) if burst else 0)
         if base + burst <= 0:
             return None
         serving = sum(self.phase[one.id] is Phase.READY for one in old) + len(fresh)
