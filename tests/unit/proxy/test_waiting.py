@@ -305,6 +305,24 @@ async def test_one_users_five_hundred_delay_anothers_first_by_one_service_time(t
         assert gate.most == 8
 
 
+async def test_requests_on_draining_instances_take_no_place_of_the_others(tmp_path: Path) -> None:
+    """Two run on an instance that drains: the ready one still takes its two."""
+    gate = Gate()
+    async with narrow(tmp_path, gate) as bed:
+        bed.relay.models = [model("smol", ready=2, concurrency=1)]
+        await asyncio.sleep(0.2)
+        drained = [ask(bed) for _ in range(2)]
+        await eventually(lambda: gate.running == 2)
+        bed.relay.models = [model("smol", concurrency=2, draining=2)]
+        await asyncio.sleep(0.2)
+        more = [ask(bed) for _ in range(3)]
+        await eventually(lambda: gate.running == 4 and waiting(bed) == 1)
+        for _ in range(5):
+            gate.let.release()
+        assert {(await asked)[0] for asked in (*drained, *more)} == {200}
+        assert gate.most == 4
+
+
 async def test_a_client_who_leaves_makes_room_at_once(tmp_path: Path) -> None:
     gate = Gate()
     async with narrow(tmp_path, gate, queue_length=1, queue_per_user=1) as bed:

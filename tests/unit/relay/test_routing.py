@@ -70,6 +70,10 @@ def test_a_draining_instance_takes_nothing_new(identity: Identity) -> None:
     assert ready(routed([*instances(identity, 1), leaving])) == instances(identity, 1)
 
 
+def test_a_full_model_is_worth_asking_again_long_before_its_next_instance() -> None:
+    assert retry_after(routed([], expected_ready=1600.0, status="ready"), 1000.0) == 5
+
+
 def test_retry_after_is_what_the_scheduler_expects() -> None:
     assert retry_after(routed([], expected_ready=1042.5), 1000.0) == 43
     assert retry_after(routed([], expected_ready=9000.0), 1000.0) == 600

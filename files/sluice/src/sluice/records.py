@@ -940,7 +940,10 @@ class DemandHead:
 
 @dataclass(frozen=True)
 class ModelStatus:
-    """One model as the relay describes it to the proxy."""
+    """One model as the relay describes it to the proxy.
+
+    `running` counts the relay's requests on instances that take further ones, `draining` those on others.
+    """
 
     name: str
     status: str
@@ -953,6 +956,7 @@ class ModelStatus:
     capabilities: tuple[str, ...]
     groups: tuple[str, ...]
     description: str
+    draining: int = 0
 
     @classmethod
     def parse(cls, obj: object, where: str = "") -> ModelStatus:
@@ -970,6 +974,7 @@ class ModelStatus:
             capabilities=_capabilities(fields),
             groups=fields.texts("groups", GROUP),
             description=fields.text("description", PRINTABLE),
+            draining=fields.integer("draining", 0, MAX_COUNT, 0),
         )
 
 

@@ -157,7 +157,7 @@ class Cluster:
             return None
 
     def _learn(self, answers: Sequence[ModelsAnswer]) -> None:
-        """Take the models as the first session tells them, with all sessions' requests on draining instances."""
+        """Take the models as the first session tells them, with every session's draining requests."""
         answer, *others = answers
         if answer.cluster != self.name and not self.models_known:
             log.warning(

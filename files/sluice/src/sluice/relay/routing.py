@@ -103,7 +103,10 @@ def ready(model: RoutedModel) -> list[Instance]:
 
 
 def retry_after(model: RoutedModel, now: float) -> float:
-    """Return after how many seconds asking again may help."""
-    if model.expected_ready is not None and model.expected_ready > now:
+    """Return after how many seconds asking again may help.
+
+    A model that is ready has places again as soon as requests end, long before its next instance.
+    """
+    if model.status != "ready" and model.expected_ready is not None and model.expected_ready > now:
         return min(LONGEST_RETRY_AFTER, math.ceil(model.expected_ready - now))
     return RETRY_AFTER[model.status]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import logging
 import sys
@@ -347,7 +348,9 @@ def _statuses(table: RoutingTable, demand: Demand, lines: Lines) -> tuple[ModelS
     for name, model in sorted(table.models.items()):
         serving = [one.id for one in ready(model) if not lines.left(one)]
         running = demand.instances.get(name, {})
-        found.append(_status(name, model, len(serving), sum(running.get(one, 0) for one in serving)))
+        taken = sum(running.get(one, 0) for one in serving)
+        status = _status(name, model, len(serving), taken)
+        found.append(dataclasses.replace(status, draining=sum(running.values()) - taken))
     return tuple(found)
 
 

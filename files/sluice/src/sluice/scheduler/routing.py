@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
 from sluice import records
 from sluice.records import ModelEntry, RoutedModel
+from sluice.scheduler import estimates
 from sluice.scheduler.instance import Instance, Phase, phase, routable
-from sluice.scheduler.policy import Memory
+from sluice.scheduler.memory import Memory
 
 COMING = (Phase.SUBMITTING, Phase.PENDING, Phase.STARTING)
 
@@ -46,20 +47,20 @@ def routed_models(
 
 
 def _routed(
-    entry: ModelEntry, instances: list[Instance], outlook: Outlook, known: bool, now: float
+    entry: ModelEntry, instances: Sequence[Instance], outlook: Outlook, known: bool, now: float
 ) -> RoutedModel:
     routed = tuple(_instance(instance) for instance in instances if routable(instance))
-    coming = [one for one in instances if phase(one) in COMING and one.draining_since is None]
-    ready = any(one.state == "ready" for one in routed)
+    due = coming(instances)
+    status = _status(any(one.state == "ready" for one in routed), bool(due), outlook, known)
     return RoutedModel(
-        status=_status(ready, bool(coming), outlook, known),
-        expected_ready=None if ready else expected_ready(coming, outlook.memory, now),
+        status=status,
+        expected_ready=expected_ready(instances, status, outlook, now),
         context_length=entry.context_length,
         capabilities=entry.capabilities,
         groups=entry.groups,
         description=entry.description,
         concurrency=_concurrency(entry, instances),
-        starting=len(coming),
+        starting=len(due),
         instances=routed,
     )
 
@@ -86,22 +87,33 @@ def _status(ready: bool, coming: bool, outlook: Outlook, known: bool) -> str:
     return "starting" if coming or outlook.wanted else "sleeping"
 
 
-def expected_ready(coming: Iterable[Instance], memory: Memory, now: float) -> Optional[float]:
-    """Return when the first of the coming instances should be ready: its start plus the measured load time.
+def expected_ready(
+    instances: Sequence[Instance], status: str, outlook: Outlook, now: float
+) -> Optional[float]:
+    """Return when the model's next instance should be ready, None where that is not known or none is due.
 
-    None until a load time was measured. A pending job starts when Slurm estimates, or now.
+    Of a ready model the next one that adds to those it has, none while instances are merely being replaced;
+    of a sleeping one, when it would be if somebody asked now. A failed one promises nothing.
     """
-    load = memory.load_time
-    starts = [_start(instance, now) for instance in coming]
-    if load is None or not starts:
+    if status in ("failed", "drained"):
         return None
-    return max(now + 1.0, min(starts) + load)
+    due = coming(instances)
+    if status == "ready":
+        ready = sum(serving(one) for one in instances)
+        return estimates.coming(due, outlook.memory, now) if outlook.wanted > ready else None
+    if status == "sleeping":
+        return estimates.asleep(outlook.memory, now)
+    return estimates.coming(due, outlook.memory, now)
 
 
-def _start(instance: Instance, now: float) -> float:
-    if instance.running and instance.started is not None:
-        return instance.started
-    return max(now, instance.expected_start or now)
+def coming(instances: Iterable[Instance]) -> list[Instance]:
+    """Return those that are not ready yet and will be, as far as is known."""
+    return [one for one in instances if phase(one) in COMING and one.draining_since is None]
+
+
+def serving(instance: Instance) -> bool:
+    """Whether relays send it new requests."""
+    return routable(instance) and instance.draining_since is None and not instance.leaving
 
 
 def _instance(instance: Instance) -> records.Instance:
@@ -115,5 +127,5 @@ def _instance(instance: Instance) -> records.Instance:
         port=record.port,
         certificate=record.certificate,
         key=record.key,
-        state="ready" if instance.draining_since is None else "draining",
+        state="ready" if serving(instance) else "draining",
     )
