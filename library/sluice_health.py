@@ -130,7 +130,7 @@ CONFINED = {
 REFUSALS = ("not permitted", "invalid account", "permission denied", "access/permission")
 MAX_TICK_AGE = 120.0
 LAST_TICK = "sluice_scheduler_last_tick_timestamp_seconds"
-NO_TICK = "see whether cron runs, and journalctl -t sluice-scheduler"
+NO_TICK = "see what starts it (cron, systemd, scrontab) by sluice doctor, and journalctl -t sluice-scheduler"
 PAUSE = 2.0
 
 

@@ -27,6 +27,40 @@ def model(**changes: Any) -> list[dict[str, Any]]:
     return [{**MODELS[0], **changes}, *MODELS[1:]]
 
 
+SECOND = "a second login node without the routing table"
+# Cases with a second login node of the same cluster.
+TWO_LOGIN_NODES = {SECOND, "good-two"}
+SECOND_HOST = "relay: {hosts: {login2.cluster.example.org: {}}}\n"
+GOOD: dict[str, dict[str, Any]] = {
+    "good": {},
+    "good-two": {
+        "sluice_state_dir": "/login-shared/sluice",
+        "sluice_state_on": "login",
+        "login_base_relay_uid": 981,
+    },
+    "good-scrontab": {
+        "scheduler_launcher": "scrontab",
+        "scheduler_scrontab_options": ["--partition=cron"],
+        "sluice_state_dir": "/shared/sluice/state",
+        "sluice_state_on": "cluster",
+        "login_base_relay_uid": 981,
+    },
+    "good-engines": {
+        "model_engine_commands": {
+            "sglang": {
+                "command": ["/sw/sglang", "--port", "@port@"],
+                "ready": "fired up",
+                "health": "/health",
+            }
+        },
+        "model_entries": [
+            *model(engine="vllm-apptainer", image="/shared/images/vllm.sif"),
+            {**MODELS[0], "name": "second", "engine": "vllm-modules", "modules": ["vllm"]},
+            {**MODELS[0], "name": "third", "engine": "sglang"},
+        ],
+    },
+    "good-systemd": {"scheduler_launcher": "systemd"},
+}
 WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
     "an address without TLS": ({"web_public_url": "http://chat.example.org"}, ["web_public_url", "https"]),
     "a missing secret": ({"vault_web_key_secret": ""}, ["vault_web_key_secret", "ansible-vault edit"]),
@@ -39,9 +73,47 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
     "one account for all, unsaid": ({"sluice_relay_account": "sluice"}, ["sluice_single_account", "true"]),
     "a login node without a key to pin": ({"proxy_clusters": [CLUSTER]}, ["proxy_clusters", "host_key"]),
     "an unknown engine": ({"model_entries": model(engine="abacus")}, ["abacus", "roles/model/templates"]),
+    "an engine without its image": (
+        {"model_entries": model(engine="vllm-apptainer")},
+        ["model_entries[0]", "image: the engine vllm-apptainer needs it"],
+    ),
+    "several nodes for an engine of one": (
+        {"model_entries": model(engine="llama-cpp", slurm={**MODELS[0]["slurm"], "nodes": 2})},
+        ["model_entries[0]", "slurm.nodes", "takes one node"],
+    ),
+    "an engine that is a command without a place to listen": (
+        {"model_engine_commands": {"sglang": {"command": ["serve"], "ready": "up"}}},
+        ["model_engine_commands.sglang", "@socket@"],
+    ),
+    "an engine without its environment": (
+        {"engine_locks": {}},
+        ["vllm", "engine_locks", "model_engine_paths"],
+    ),
     "a model's bad time": (
         {"model_entries": model(slurm={**MODELS[0]["slurm"], "time": "2-00"})},
         ["model_entries[0]", "slurm.time", "must be a whole number"],
+    ),
+    "a scheduler that scrontab starts, with its state on one host": (
+        {"scheduler_launcher": "scrontab"},
+        ["scheduler_launcher", "sluice_state_dir", "sluice_state_on"],
+    ),
+    "a routing table that jobs see, unsaid": (
+        {"sluice_state_dir": "/shared/sluice/state"},
+        ["sluice_state_dir", "seen by jobs", "sluice_state_on: cluster"],
+    ),
+    "a routing table that jobs see, without need": (
+        {"sluice_state_dir": "/scratch/sluice", "sluice_state_on": "cluster", "login_base_relay_uid": 981},
+        ["sluice_state_on", "scrontab", "sluice_single_account"],
+    ),
+    "a negative bound": ({"scheduler_max_gpus": -1}, ["scheduler_max_gpus", "must not be negative"]),
+    SECOND: ({}, ["login2.cluster.example.org", "sluice_state_dir", "sluice_state_on: login"]),
+    "login nodes that share a folder, with an account of any number": (
+        {"sluice_state_dir": "/login-shared/sluice", "sluice_state_on": "login"},
+        ["login_base_relay_uid", "one number everywhere"],
+    ),
+    "a model in a partition that the site keeps from models": (
+        {"scheduler_partitions": ["cpu"], "scheduler_min_nice": 50},
+        ["model_entries[0]", "slurm.partition: gpu", "scheduler_partitions: cpu", "scheduler_min_nice is 50"],
     ),
     "two models of one name": ({"model_entries": MODELS * 2}, ["model_entries[1]", "occurs twice"]),
 }
@@ -49,10 +121,12 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Future[subprocess.CompletedProcess[str]]]:
-    """Run the playbook once per case, two at a time; the empty name is the inventory as it should be."""
+    """Run the playbook once per case, two at a time; the cases of GOOD are inventories as they may be."""
     folder = tmp_path_factory.mktemp("validate")
     good = folder / "tls.pem"
     good.write_text("")
+    second = folder / "second.yml"
+    second.write_text(SECOND_HOST)
     base = {
         "vault_web_secret_key": "s" * 40,
         "vault_web_key_secret": "k" * 40,
@@ -62,12 +136,13 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Future[subproces
     }
 
     def run(case: str) -> subprocess.CompletedProcess[str]:
-        changes = WRONG[case][0] if case else {}
-        extra = folder / f"{case or 'good'}.json".replace(" ", "-")
+        changes = GOOD[case] if case in GOOD else WRONG[case][0]
+        extra = folder / f"{case}.json".replace(" ", "-")
         extra.write_text(json.dumps({**base, **changes}))
+        inventories = ["-i", str(EXAMPLE)] + (["-i", str(second)] if case in TWO_LOGIN_NODES else [])
         tool = Path(sys.executable).parent / "ansible-playbook"
         return subprocess.run(
-            [str(tool), "-i", str(EXAMPLE), "playbooks/validate.yml", "--extra-vars", f"@{extra}"],
+            [str(tool), *inventories, "playbooks/validate.yml", "--extra-vars", f"@{extra}"],
             cwd=ROOT,
             env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
             stdin=subprocess.DEVNULL,
@@ -78,14 +153,15 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Future[subproces
         )
 
     with ThreadPoolExecutor(2) as pool:
-        return {case: pool.submit(run, case) for case in ("", *WRONG)}
+        return {case: pool.submit(run, case) for case in (*GOOD, *WRONG)}
 
 
 Runs = dict[str, "Future[subprocess.CompletedProcess[str]]"]
 
 
-def test_the_example_with_its_secrets_is_accepted(runs: Runs) -> None:
-    done = runs[""].result()
+@pytest.mark.parametrize("case", GOOD)
+def test_the_example_with_its_secrets_is_accepted(case: str, runs: Runs) -> None:
+    done = runs[case].result()
     assert done.returncode == 0, done.stdout + done.stderr
 
 
