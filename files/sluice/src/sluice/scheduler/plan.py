@@ -130,17 +130,14 @@ class Plan:
 
     def heed_refusals(self) -> None:
         """Wait longer after each submission of this model that Slurm refused for now."""
-        mine = [one for one in (*self.lost, *self.present) if one.submit_error or one.job_id]
+        mine = [*self.lost, *self.present]
         base = [one for one in mine if one.kind != BURST]
         burst = [one for one in mine if one.kind == BURST]
-        first = self.settings.retry_backoff
-        self.memory = replace(
-            self.memory,
-            refused=heeded(self.memory.refused, base, (Cause.MODEL,), first, self.now),
-            burst_refused=heeded(
-                self.memory.burst_refused, burst, (Cause.MODEL, Cause.SITE), first, self.now
-            ),
-        )
+        first, memory = self.settings.retry_backoff, self.memory
+        ours = heeded(memory.refused, base, (Cause.MODEL,), first, self.now)
+        bursts = heeded(memory.burst_refused, burst, (Cause.MODEL, Cause.SITE), first, self.now)
+        if ours is not memory.refused or bursts is not memory.burst_refused:
+            self.memory = replace(memory, refused=ours, burst_refused=bursts)
 
     def steady(self, instance: Instance) -> bool:
         """Whether the instance has been ready for long enough to prove the model good again."""
@@ -507,7 +504,9 @@ class Plan:
             since = 0.0
         elif short:
             since = since or self.now
-        self.memory = replace(self.memory, short_since=since, obstacle=self.obstacle or reason)
+        reason = self.obstacle or reason
+        if (since, reason) != (self.memory.short_since, self.memory.obstacle):
+            self.memory = replace(self.memory, short_since=since, obstacle=reason)
 
     # --- for other models ----------------------------------------------------------------------------
 

@@ -113,8 +113,11 @@ def heeded(
     It begins with `first` seconds and doubles for each further refusal of these causes; a submission that
     Slurm took ends it.
     """
+    told = [one for one in submissions if one.created > backoff.at and (one.submit_error or backoff.count)]
+    if not told:
+        return backoff
     since = sorted(
-        (one for one in submissions if one.created > backoff.at and (one.job_id or one.submit_error)),
+        (one for one in told if one.job_id or one.submit_error),
         key=lambda one: (one.created, one.id),
     )
     if backoff.count and any(one.job_id for one in since):

@@ -34,8 +34,11 @@ def expiring(instances: Iterable[Instance], model: Model, memory: Memory, now: f
     Where more of them end together than there may be successors at once, the first ones begin so much the
     earlier. None is replaced in the first half of its time: that would go on for ever.
     """
-    mine = sorted((one for one in instances if _ends(one) is not None), key=lambda one: -(one.ends or 0.0))
+    mine = [one for one in instances if _ends(one) is not None]
     early = lead(memory, model)
+    if not mine or now < min(one.ends or 0.0 for one in mine) - early * len(mine):
+        return frozenset()
+    mine.sort(key=lambda one: -(one.ends or 0.0))
     begins: list[float] = []
     width = max(1, _most(mine, model) + 1 - len(mine))
     for place, instance in enumerate(mine):
