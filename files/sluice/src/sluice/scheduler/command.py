@@ -1,7 +1,8 @@
-"""`sluice scheduler`: what cron starts each minute. It ticks under its lock for `run_for` seconds and ends.
+"""`sluice scheduler`: what the launcher starts. It ticks under its lock for `run_for` seconds and ends.
 
-cron is the supervisor: a process that was killed is followed by the next within a minute. The next process
-waits for the lock, so that a long tick of one leaves no hole before the other.
+The launcher (cron, a systemd timer, Slurm's scrontab) is the supervisor: a process that was killed is
+followed by the next within a minute. The next process waits for the lock, so that a long tick of one leaves
+no hole before the other.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
                 scheduler.tick()
             else:
                 tick_until(scheduler, began + settings.run_for, stop)
+                if settings.launcher == "scrontab":
+                    scheduler.release()
     except lease.Busy as error:
         log.warning(error.message)
         return _busy(arguments.once, error)
@@ -59,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _busy(once: bool, error: lease.Busy) -> int:
-    """Return the status when somebody else runs: ordinary under cron, news to a person."""
+    """Return the status when somebody else runs: ordinary for a launcher, news to a person."""
     if once:
         sys.stderr.write(f"sluice scheduler: {error.message}\n")
         return error.exit_code

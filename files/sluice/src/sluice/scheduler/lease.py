@@ -67,5 +67,5 @@ def check(found: Lease, own: Lease, duration: float) -> None:
         return
     raise Busy(
         f"the scheduler ran on {found.host} {max(0.0, age):.0f} s ago; its lease ends after {duration:g} s. "
-        "Let cron start it on one host only"
+        "Let one host's launcher start it"
     )

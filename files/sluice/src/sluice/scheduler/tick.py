@@ -22,7 +22,7 @@ from sluice.scheduler.jobs import JobDirectories
 from sluice.scheduler.observe import Observation, Observer, Probe
 from sluice.scheduler.publishing import RoutingFile, publish
 from sluice.scheduler.slurm import Slurm
-from sluice.scheduler.state import State, StateFile
+from sluice.scheduler.state import Lease, State, StateFile
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +64,10 @@ class Scheduler:
         own = lease.mine(now)
         lease.check(state.lease, own, self.config.lease)
         self._save(replace(state, lease=own))
+
+    def release(self) -> None:
+        """Give the lease back: nothing is under way, and the next process may be another host's."""
+        self._save(replace(self.state, lease=Lease()))
 
     def tick(self) -> None:
         """Make one pass. Raises OSError when the state cannot be written: then nothing more is done."""
