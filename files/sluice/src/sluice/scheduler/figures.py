@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from sluice.records import Figures, RoutedModel, Sample
-from sluice.scheduler.instance import Instance, Phase, phase
+from sluice.scheduler import ledger
+from sluice.scheduler.instance import STILL, Instance, Phase, gone, phase, stuck
 from sluice.scheduler.state import State
 
-STATES = ("submitting", "pending", "starting", "ready", "sick", "draining", "ending")
+STATES = (
+    "submitting",
+    "pending",
+    "held",
+    "starting",
+    "ready",
+    "sick",
+    "suspended",
+    "leaving",
+    "draining",
+    "ending",
+)
+
+
+# Slurm's reasons for a job that somebody of the cluster holds.
+HELD_BY_PEOPLE = ("JobHeldAdmin", "JobHeldUser")
 
 
 def build(
@@ -29,13 +45,41 @@ def build(
             "sluice_scheduler_submissions_total", "counter", "Jobs handed to sbatch", float(state.submissions)
         ),
     ]
+    by_model: dict[str, list[Instance]] = {name: [] for name in models}
+    for one in state.instances.values():
+        if one.model in by_model:
+            by_model[one.model].append(one)
     for name in sorted(models):
-        samples += _of_model(name, models[name], wanted.get(name, 0), state)
+        samples += _of_model(name, models[name], wanted.get(name, 0), by_model[name])
+    samples += _of_service(state, ended)
     return Figures(ended, tuple(samples))
 
 
-def _of_model(name: str, model: RoutedModel, wanted: int, state: State) -> list[Sample]:
-    counts = Counter(describe(one) for one in state.instances.values() if one.model == name)
+def _of_service(state: State, now: float) -> list[Sample]:
+    """Return what the whole service has taken, and whether Slurm takes its jobs."""
+    present = [one for one in state.instances.values() if not gone(one)]
+    spent = ledger.spent(state.ledger, now)
+    limited = bool(state.limits.reason and state.limits.until > now)
+    return [
+        Sample("sluice_scheduler_gpus", "gauge", "GPUs of all jobs", float(sum(one.gpus for one in present))),
+        Sample(
+            "sluice_scheduler_nodes",
+            "gauge",
+            "Nodes of all jobs",
+            float(sum(one.asked_nodes for one in present)),
+        ),
+        Sample("sluice_scheduler_gpu_hours_today", "gauge", "GPU-hours since 0:00 UTC", spent.gpu_hours),
+        Sample(
+            "sluice_scheduler_limited",
+            "gauge",
+            "1 while a limit of Slurm holds up submissions",
+            float(limited),
+        ),
+    ]
+
+
+def _of_model(name: str, model: RoutedModel, wanted: int, instances: Iterable[Instance]) -> list[Sample]:
+    counts = Counter(describe(one) for one in instances)
     ready = sum(one.state == "ready" for one in model.instances)
     labels = {"model": name}
     return [
@@ -51,12 +95,25 @@ def _of_model(name: str, model: RoutedModel, wanted: int, state: State) -> list[
         ),
         Sample("sluice_scheduler_model_ready", "gauge", "Instances that take requests", float(ready), labels),
         Sample("sluice_scheduler_model_wanted", "gauge", "Instances called for", float(wanted), labels),
+        Sample(
+            "sluice_scheduler_model_failed",
+            "gauge",
+            "1 while a model counts as failed",
+            float(model.status == "failed"),
+            labels,
+        ),
     ]
 
 
 def describe(instance: Instance) -> str:
     """Return an instance's state as one word for people and figures."""
     found = phase(instance)
-    if instance.draining_since is not None and found in (Phase.READY, Phase.SICK):
+    if instance.job_state in STILL and found is Phase.SICK:
+        return "suspended"
+    if found in (Phase.READY, Phase.SICK) and instance.leaving:
+        return "leaving"
+    if found in (Phase.READY, Phase.SICK) and instance.draining_since is not None:
         return "draining"
+    if found is Phase.PENDING and (stuck(instance) or instance.reason in HELD_BY_PEOPLE):
+        return "held"
     return found.value

@@ -5,16 +5,17 @@ from __future__ import annotations
 import dataclasses
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Optional
 
 from sluice.errors import RecordError, SluiceError
 from sluice.records import Figures, RoutingTable, read_json
-from sluice.scheduler import orders, policy
-from sluice.scheduler.catalogue import Catalogue, read_catalogue
+from sluice.scheduler import ledger, orders, policy, suspects
+from sluice.scheduler.catalogue import Allowed, Catalogue, read_catalogue
 from sluice.scheduler.config import SchedulerConfig
 from sluice.scheduler.demand import read_demand
 from sluice.scheduler.figures import describe
-from sluice.scheduler.instance import Instance, routable
+from sluice.scheduler.instance import STILL, Instance, gone, routable, stuck
 from sluice.scheduler.policy import Demand, Memory
 from sluice.scheduler.state import State, StateFile
 
@@ -31,7 +32,7 @@ class Overview:
     demand: dict[str, Demand]
     wanted: dict[str, int]
     now: float
-    max_failures: int
+    settings: SchedulerConfig
 
     def document(self) -> dict[str, Any]:
         """Return all of it as JSON has it, without secrets."""
@@ -44,8 +45,44 @@ class Overview:
             "generation": None if self.table is None else self.table.generation,
             "last_tick": None if self.table is None else self.table.written,
             "squeue_failing": self.state.queue_failing,
+            "bounds": self.bounds(),
+            "limits": self.limits(),
+            "excluded_nodes": self.excluded_nodes(),
             "models": {name: self.model(name) for name in names},
         }
+
+    def bounds(self) -> dict[str, dict[str, Optional[float]]]:
+        """Return what the service has used of what it may take, and what is left (None: no bound)."""
+        present = [one for one in self.state.instances.values() if not gone(one)]
+        spent = ledger.spent(self.state.ledger, self.now)
+        settings = self.settings
+        used = {
+            "max_instances": (float(len(present)), settings.max_instances),
+            "max_gpus": (float(sum(one.gpus for one in present)), settings.max_gpus),
+            "max_nodes": (float(sum(one.asked_nodes for one in present)), settings.max_nodes),
+            "gpu_hours_per_day": (spent.gpu_hours, settings.gpu_hours_per_day),
+            "cold_starts_per_hour": (float(spent.cold_starts), settings.cold_starts_per_hour),
+        }
+        return {
+            name: {
+                "used": round(taken, 2),
+                "bound": bound or None,
+                "left": max(0.0, round(bound - taken, 2)) if bound else None,
+            }
+            for name, (taken, bound) in used.items()
+        }
+
+    def limits(self) -> Optional[dict[str, Any]]:
+        """Return Slurm's limit that holds up all submissions, None where none does."""
+        found = self.state.limits
+        if not found.reason or found.until <= self.now:
+            return None
+        return {"reason": found.reason, "until": found.until}
+
+    def excluded_nodes(self) -> dict[str, float]:
+        """Return the nodes that submissions leave out, with the time until when."""
+        limits = suspects.Limits(self.settings.node_failures, self.settings.node_exclude)
+        return suspects.excluded(self.state.nodes, limits, self.now)
 
     def model(self, name: str) -> dict[str, Any]:
         """Return one model: its entry's numbers, its status, its demand and its instances."""
@@ -61,12 +98,17 @@ class Overview:
             "digest": None if listed is None else listed.digest,
             "min": None if listed is None else listed.entry.min,
             "max": None if listed is None else listed.entry.max,
+            "burst": None if listed is None else listed.model().burst,
+            "priority": None if listed is None else listed.entry.priority,
             "wanted": self.wanted.get(name),
             "running": demand.running,
             "waiting": demand.waiting,
             "failures": memory.failures,
+            "held": self.catalogue.held.get(name),
             "problem": self.catalogue.held.get(name) or memory.message,
+            "obstacle": memory.obstacle,
             "load_time": memory.load_time,
+            "queue_time": policy.percentile(memory.queue_times, 0.5),
             "orders": None if ordered is None else ordered.dump(),
             "service": self.service(name),
             "rollout": self.rollout(name),
@@ -81,8 +123,12 @@ class Overview:
             "id": instance.id,
             "job_id": instance.job_id,
             "state": describe(instance),
+            "kind": instance.kind,
             "job_state": instance.job_state,
-            "reason": instance.drain_reason or instance.cancel_reason or instance.reason,
+            "reason": _reason(instance),
+            "leaving": instance.leaving,
+            "nodes": list(instance.nodes),
+            "expected_start": instance.expected_start,
             "address": "" if record is None else f"{record.host}:{record.port}",
             "submitted": instance.created,
             "started": instance.started,
@@ -107,7 +153,7 @@ class Overview:
         if not old:
             return None
         failures = self.state.memory.get(name, Memory()).failures
-        state = "failed" if failures >= self.max_failures else "failing" if failures else "rolling"
+        state = "failed" if failures >= self.settings.max_failures else "failing" if failures else "rolling"
         ready = sum(routable(one) for one in mine if one not in old)
         return {"state": state, "old": len(old), "new": ready}
 
@@ -154,8 +200,26 @@ class Overview:
         return listed is not None and self.state.memory.get(name, Memory()).digest == listed.digest
 
     def _instances(self, name: str) -> list[Instance]:
-        found = [one for one in self.state.instances.values() if one.model == name]
-        return sorted(found, key=lambda one: (one.created, one.id))
+        return self._by_model.get(name, [])
+
+    @cached_property
+    def _by_model(self) -> dict[str, list[Instance]]:
+        """The instances by model, oldest first."""
+        found: dict[str, list[Instance]] = {}
+        for one in sorted(self.state.instances.values(), key=lambda one: (one.created, one.id)):
+            found.setdefault(one.model, []).append(one)
+        return found
+
+
+def _reason(instance: Instance) -> str:
+    """Return why an instance is as it is, in a few words for people."""
+    if instance.leaving and not instance.cancel_reason:
+        return f"leaving: {instance.leaving}"
+    if instance.job_state in STILL:
+        return f"its job is {instance.job_state}"
+    if stuck(instance):
+        return f"held by Slurm: {instance.reason}"
+    return instance.drain_reason or instance.cancel_reason or instance.submit_error or instance.reason
 
 
 def _replaced(instance: Instance, digest: str, ordered: policy.Orders) -> bool:
@@ -168,16 +232,14 @@ def look(settings: SchedulerConfig) -> Overview:
     """Read everything. Raises SluiceError when the models or the state may not be read."""
     now = time.time()
     try:
-        catalogue = read_catalogue(settings.models_dir, now)
+        catalogue = read_catalogue(settings.models_dir, now, Allowed.by(settings))
         state = StateFile(settings.state_file).peek()
     except OSError as error:
         raise SluiceError(
             "internal_error", f"{error.filename}: {error.strerror}; run this as root on the login node"
         ) from None
     demand = read_demand(settings.demand_dir, now)
-    return Overview(
-        catalogue, state or State(), _table(settings), demand, _wanted(settings), now, settings.max_failures
-    )
+    return Overview(catalogue, state or State(), _table(settings), demand, _wanted(settings), now, settings)
 
 
 def _table(settings: SchedulerConfig) -> Optional[RoutingTable]:

@@ -28,11 +28,18 @@ MODEL_COLUMNS = (
     "WAITING",
     "EXPECTED",
 )
-INSTANCE_COLUMNS = ("INSTANCE", "JOB", "STATE", "SLURM", "ADDRESS", "SUBMITTED", "ENDS", "REASON")
+INSTANCE_COLUMNS = ("INSTANCE", "JOB", "KIND", "STATE", "SLURM", "ADDRESS", "SUBMITTED", "ENDS", "REASON")
+BOUNDS = {
+    "max_instances": "instances",
+    "max_gpus": "GPUs",
+    "max_nodes": "nodes",
+    "gpu_hours_per_day": "GPU-hours today",
+    "cold_starts_per_hour": "cold starts within the hour",
+}
 WATCH_EVERY = 2.0
 WATCH_FOR = 86_400.0
 CLEAR = "\x1b[H\x1b[2J"
-COMING = ("submitting", "pending", "starting")
+COMING = ("submitting", "pending", "held", "starting")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,17 +102,36 @@ def print_overview(document: Mapping[str, Any]) -> None:
     """Print the overview's document as tables."""
     tick = document["last_tick"]
     if tick is None:
-        print("The scheduler has not ticked yet: is cron running it?")
+        print("The scheduler has not ticked yet: see what starts it, by sluice doctor")
     else:
         print(f"Cluster {document['cluster']}, last tick {max(0.0, time.time() - tick):.0f} s ago")
     if document["squeue_failing"]:
         print(f"squeue failed {document['squeue_failing']} times in a row: nothing is started or ended")
+    for line in _service(document):
+        print(line)
     print()
     print_models(document["models"])
     rows = [_instance_row(one) for model in document["models"].values() for one in model["instances"]]
     if rows:
         print()
         print_table(INSTANCE_COLUMNS, rows)
+
+
+def _service(document: Mapping[str, Any]) -> list[str]:
+    """Return lines about the whole service: what it takes of what it may, and what holds it up."""
+    used = [
+        f"{one['used']:g}{'' if one['bound'] is None else ' of ' + format(one['bound'], 'g')} {BOUNDS[name]}"
+        for name, one in document["bounds"].items()
+        if one["bound"] is not None or one["used"]
+    ]
+    lines = [f"Taken: {', '.join(used)}"]
+    if document["limits"] is not None:
+        until = _moment(document["limits"]["until"])
+        lines.append(f"Slurm takes no jobs, tried again at {until}: {document['limits']['reason']}")
+    excluded = [f"{name} (until {_moment(until)})" for name, until in document["excluded_nodes"].items()]
+    if excluded:
+        lines.append(f"Nodes left out, where starts kept failing: {', '.join(excluded)}")
+    return lines
 
 
 def print_models(models: Mapping[str, Mapping[str, Any]]) -> None:
@@ -127,7 +153,8 @@ def print_failed_start(found: Optional[Mapping[str, Any]]) -> None:
 
 
 def _remarks(model: Mapping[str, Any]) -> list[str]:
-    remarks = [model["problem"]] if model["problem"] else []
+    remarks = [f"held: {model['held']}" if model["held"] else model["problem"]]
+    remarks.append(model["obstacle"])
     rollout = model["rollout"]
     if rollout is not None:
         words = {
@@ -141,7 +168,7 @@ def _remarks(model: Mapping[str, Any]) -> list[str]:
         remarks.append(
             f"{model['service']}{f' by {by}' if by else ''}; back into service by: sluice models resume"
         )
-    return remarks
+    return [line for line in remarks if line]
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -158,7 +185,9 @@ def _model_row(name: str, model: Mapping[str, Any]) -> tuple[str, ...]:
         model["status"] if model["service"] == "in service" else f"{model['service']} (by admin)",
         str(states.count("ready")),
         str(sum(state in COMING for state in states)),
-        *(_number(model[key]) for key in ("wanted", "min", "max", "running", "waiting")),
+        *(_number(model[key]) for key in ("wanted", "min")),
+        _number(model["max"]) + (f"+{model['burst']}" if model["burst"] else ""),
+        *(_number(model[key]) for key in ("running", "waiting")),
         _moment(model["expected_ready"]),
     )
 
@@ -167,6 +196,7 @@ def _instance_row(instance: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         instance["id"],
         instance["job_id"] or "-",
+        instance["kind"],
         f"{instance['state']} (by admin)" if _ordered(instance) else instance["state"],
         instance["job_state"] or "-",
         instance["address"] or "-",
