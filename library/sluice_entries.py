@@ -10,7 +10,8 @@ DOCUMENTATION = r"""
 module: sluice_entries
 short_description: Check model entries
 description:
-  - Reads each entry with the scheduler's own code, and refuses names that occur twice.
+  - Reads each entry with the scheduler's own code, refuses names that occur twice, and entries that lack what
+    their engine needs.
   - Tells everything that is wrong at once.
   - Changes nothing. Runs on the controller.
 options:
@@ -18,6 +19,13 @@ options:
     description: The entries; docs/contracts.md, "Model entry", describes their fields.
     type: list
     elements: dict
+    required: true
+  engines:
+    description:
+      - What there is to know of each engine, by name - C(needs), the list of fields that an entry of it must
+        fill in, and C(nodes), whether one instance of it can take several nodes (default C(true)).
+      - An entry of another engine is refused.
+    type: dict
     required: true
   partitions:
     description: The only partitions that models may name; empty for any.
@@ -43,6 +51,10 @@ EXAMPLES = r"""
 - name: Check the inventory's models before any host is touched
   sluice_entries:
     entries: "{{ model_entries }}"
+    engines:
+      vllm: {}
+      vllm-apptainer: {needs: [image]}
+      llama-cpp: {nodes: false}
     source: files/sluice/src
   delegate_to: localhost
 """
@@ -65,7 +77,11 @@ REMEDY = 'mend it in the inventory; docs/contracts.md, "Model entry", describes 
 
 
 def problems(
-    entries: list[dict[str, Any]], source: str, partitions: Sequence[str] = (), min_nice: int = 0
+    entries: list[dict[str, Any]],
+    engines: dict[str, dict[str, Any]],
+    source: str,
+    partitions: Sequence[str] = (),
+    min_nice: int = 0,
 ) -> list[str]:
     """Return what is wrong, one line each; `source` is the folder of the package `sluice`."""
     # Not installed on the controller: the playbook checks with the very code that it is about to roll out.
@@ -82,9 +98,30 @@ def problems(
         name = entry.get("name")
         where = f"model_entries[{index}] ({name})"
         found += [f"{where}: {error.strip()}" for error in entry_errors(entry, allowed)]
+        found += [f"{where}: {error}" for error in engine_errors(entry, engines)]
         if name is not None and name in names:
             found.append(f"{where}: name: occurs twice; give each model a name of its own")
         names.append(name)
+    return found
+
+
+def engine_errors(entry: dict[str, Any], engines: dict[str, dict[str, Any]]) -> list[str]:
+    """Return what an entry lacks for its engine, or asks of it in vain."""
+    name = entry.get("engine")
+    if not isinstance(name, str):
+        return []
+    if name not in engines:
+        known = ", ".join(sorted(engines))
+        return [
+            f"engine: {name} is unknown; there are {known} (roles/model/templates, model_engine_commands)"
+        ]
+    engine = engines[name]
+    found = [
+        f"{field}: the engine {name} needs it" for field in engine.get("needs", []) if not entry.get(field)
+    ]
+    slurm = entry.get("slurm")
+    if not engine.get("nodes", True) and isinstance(slurm, dict) and slurm.get("nodes", 1) != 1:
+        found.append(f"slurm.nodes: an instance of the engine {name} takes one node")
     return found
 
 
@@ -93,6 +130,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "entries": {"type": "list", "elements": "dict", "required": True},
+            "engines": {"type": "dict", "required": True},
             "partitions": {"type": "list", "elements": "str", "default": []},
             "min_nice": {"type": "int", "default": 0},
             "source": {"type": "path", "required": True},
@@ -100,7 +138,9 @@ def main() -> None:
         supports_check_mode=True,
     )
     given = module.params
-    found = problems(given["entries"], given["source"], given["partitions"], given["min_nice"])
+    found = problems(
+        given["entries"], given["engines"], given["source"], given["partitions"], given["min_nice"]
+    )
     if found:
         module.fail_json(msg="; ".join(found) + f": {REMEDY}", problems=found)
     module.exit_json(changed=False, names=[entry["name"] for entry in module.params["entries"]])

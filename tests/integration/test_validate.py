@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -73,13 +74,19 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
     "one account for all, unsaid": ({"sluice_relay_account": "sluice"}, ["sluice_single_account", "true"]),
     "a login node without a key to pin": ({"proxy_clusters": [CLUSTER]}, ["proxy_clusters", "host_key"]),
     "an unknown engine": ({"model_entries": model(engine="abacus")}, ["abacus", "roles/model/templates"]),
-    "an engine without its image": (
-        {"model_entries": model(engine="vllm-apptainer")},
-        ["model_entries[0]", "image: the engine vllm-apptainer needs it"],
-    ),
-    "several nodes for an engine of one": (
-        {"model_entries": model(engine="llama-cpp", slurm={**MODELS[0]["slurm"], "nodes": 2})},
-        ["model_entries[0]", "slurm.nodes", "takes one node"],
+    "an entry without its engine's image, with more nodes than the engine takes": (
+        {
+            "model_entries": [
+                *model(engine="vllm-apptainer"),
+                {
+                    **MODELS[0],
+                    "name": "b",
+                    "engine": "llama-cpp",
+                    "slurm": {**MODELS[0]["slurm"], "nodes": 2},
+                },
+            ]
+        },
+        ["image: the engine vllm-apptainer needs it", "(b): slurm.nodes", "takes one node"],
     ),
     "an engine that is a command without a place to listen": (
         {"model_engine_commands": {"sglang": {"command": ["serve"], "ready": "up"}}},
@@ -119,8 +126,11 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
 }
 
 
+Runs = dict[str, "Future[subprocess.CompletedProcess[str]]"]
+
+
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Future[subprocess.CompletedProcess[str]]]:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     """Run the playbook once per case, two at a time; the cases of GOOD are inventories as they may be."""
     folder = tmp_path_factory.mktemp("validate")
     good = folder / "tls.pem"
@@ -152,11 +162,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Future[subproces
             check=False,
         )
 
+    # Each test waits for its own case: all of them together take longer than one test may.
     with ThreadPoolExecutor(2) as pool:
-        return {case: pool.submit(run, case) for case in (*GOOD, *WRONG)}
-
-
-Runs = dict[str, "Future[subprocess.CompletedProcess[str]]"]
+        yield {case: pool.submit(run, case) for case in (*GOOD, *WRONG)}
 
 
 @pytest.mark.parametrize("case", GOOD)

@@ -12,6 +12,7 @@ from tests.library.ansible_module import run
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "contracts" / "model-entry.json"
+ENGINES = {"vllm": {}, "vllm-apptainer": {"needs": ["image"]}, "llama-cpp": {"nodes": False}}
 SOURCE = str(ROOT / "files" / "sluice" / "src")
 
 
@@ -23,7 +24,9 @@ def entry(**changes: Any) -> dict[str, Any]:
 
 def check(monkeypatch: pytest.MonkeyPatch, *entries: dict[str, Any]) -> dict[str, Any]:
     """Run the module on these entries."""
-    return run(monkeypatch, "sluice_entries", {"entries": list(entries), "source": SOURCE}, [])
+    return run(
+        monkeypatch, "sluice_entries", {"entries": list(entries), "engines": ENGINES, "source": SOURCE}, []
+    )
 
 
 def test_good_entries_pass_and_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,3 +65,25 @@ def test_a_name_may_occur_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_all_that_is_wrong_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     result = check(monkeypatch, entry(weights="x", max=0), entry(name="b", min=-1))
     assert len(result["problems"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"engine": "abacus"}, "engine: abacus is unknown; there are llama-cpp, vllm, vllm-apptainer"),
+        ({"engine": "vllm-apptainer"}, "image: the engine vllm-apptainer needs it"),
+        (
+            {"engine": "llama-cpp", "slurm": {**entry()["slurm"], "nodes": 2}},
+            "slurm.nodes: an instance of the engine llama-cpp takes one node",
+        ),
+    ],
+)
+def test_an_entry_has_what_its_engine_needs(
+    changes: dict[str, Any], field: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert field in check(monkeypatch, entry(**changes))["msg"]
+
+
+def test_an_engine_that_takes_several_nodes_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    slurm = {**entry()["slurm"], "nodes": 2}
+    assert not check(monkeypatch, entry(slurm=slurm))["failed"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sluice.cli import main
 from sluice.errors import SluiceError
 from sluice.scheduler import registration
 from sluice.scheduler.catalogue import read_catalogue
@@ -84,7 +86,11 @@ def test_every_fault_is_listed_at_once(models: Path, tmp_path: Path) -> None:
         "max": 0,
         "surprise": 1,
         "groups": ["all", "Not Ok"],
-        "slurm": {**ENTRY["slurm"], "time": 0, "hours": 3},
+        "slurm": {**ENTRY["slurm"], "time": 0, "hours": 3, "extra": ["--ok", "not ok", "-x"]},
+        "burst": {"max": 0, "nice": -1, "hours": 3},
+        "engine_args": ["--ok", ""],
+        "manifest": "abc",
+        "modules": ["vllm", "../x", "$(id)"],
     }
     del wrong["weights"]
     with pytest.raises(SluiceError) as caught:
@@ -98,6 +104,15 @@ def test_every_fault_is_listed_at_once(models: Path, tmp_path: Path) -> None:
         "groups[1]",
         "slurm.time",
         "slurm.hours",
+        "slurm.extra[1]",
+        "slurm.extra[2]",
+        "burst.max: must be from 1",
+        "burst.nice: must be from 0",
+        "burst.hours: is not a known field",
+        "engine_args[1]",
+        "manifest: does not match",
+        "modules[1]",
+        "modules[2]",
         "does not begin with #!",
         "sets --array",
     ):
@@ -116,3 +131,56 @@ def test_nonsense_is_refused_without_end(models: Path, tmp_path: Path, document:
 def test_a_script_may_not_set_what_the_scheduler_decides(models: Path, tmp_path: Path, line: str) -> None:
     with pytest.raises(SluiceError, match="scheduler decides"):
         registration.prepare(str(models), *given(tmp_path, script=f"#!/bin/bash\n#SBATCH {line}\n"))
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--gpus=4", "say slurm.gpus instead of --gpus"),
+        ("--nodes=2", "say slurm.nodes instead of --nodes"),
+        ("--signal=USR2", "say slurm.warn instead of --signal"),
+        ("--array=1-3", "sets --array, which the scheduler decides"),
+        ("--dependency=singleton", "sets --dependency, which the scheduler decides"),
+        ("--wait", "sets --wait, which the scheduler decides"),
+    ],
+)
+def test_extra_options_do_not_contradict_the_entry(
+    models: Path, tmp_path: Path, option: str, said: str
+) -> None:
+    entry = {**ENTRY, "slurm": {**ENTRY["slurm"], "extra": ["--constraint=a100", option]}}
+    with pytest.raises(SluiceError) as caught:
+        registration.prepare(str(models), *given(tmp_path, entry))
+    assert f"slurm.extra[1]: {said}" in caught.value.message
+
+
+def weights_of(tmp_path: Path) -> tuple[Path, dict[str, Any]]:
+    """Make weights with their manifest; return their folder and an entry that names both."""
+    folder = tmp_path / "Llama"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"1")
+    assert main(["weights", "make", str(folder)]) == 0
+    named = hashlib.sha256((folder / "SHA256SUMS").read_bytes()).hexdigest()
+    return folder, {**ENTRY, "weights": str(folder), "manifest": named}
+
+
+def test_weights_that_can_be_seen_are_checked(models: Path, tmp_path: Path) -> None:
+    folder, entry = weights_of(tmp_path)
+    assert registration.prepare(str(models), *given(tmp_path, entry)).changed
+    (folder / "model.safetensors").write_bytes(b"2")
+    with pytest.raises(SluiceError, match=r"model.safetensors: its content is not the manifest's"):
+        registration.prepare(str(models), *given(tmp_path, entry))
+
+
+def test_a_refused_entry_leaves_the_present_one(models: Path, tmp_path: Path) -> None:
+    folder, entry = weights_of(tmp_path)
+    register(models, *given(tmp_path, entry))
+    before = {path.name: path.read_bytes() for path in models.iterdir()}
+    (folder / "pytorch_model.bin").touch()
+    with pytest.raises(SluiceError, match="pickled weights are refused"):
+        register(models, *given(tmp_path, {**entry, "max": 3}))
+    assert {path.name: path.read_bytes() for path in models.iterdir()} == before
+
+
+def test_weights_that_cannot_be_seen_are_left_to_the_job(models: Path, tmp_path: Path) -> None:
+    entry = {**ENTRY, "weights": str(tmp_path / "elsewhere"), "manifest": "0" * 64}
+    assert registration.prepare(str(models), *given(tmp_path, entry)).changed

@@ -11,16 +11,36 @@ from typing import Any, Optional
 
 from sluice.errors import RecordError, SluiceError
 from sluice.records import MODEL_NAME, ModelEntry, decode_json, write_text
-from sluice.scheduler import orders
+from sluice.scheduler import orders, weights
 from sluice.scheduler.catalogue import ANYTHING, MAX_ENTRY_BYTES, MAX_SCRIPT_BYTES, Allowed, breaches
 
 FILE_MODE = 0o640
 MOST_ERRORS = 50
-# What the scheduler says on sbatch's command line, and what would make one submission several jobs.
-RESERVED = re.compile(
-    r"^#SBATCH\s+(?:.*\s)?(--(?:array|job-name|output|error|export|chdir|comment|open-mode|parsable)\b|-[aJoeD]\b)",
-    re.MULTILINE,
-)
+# What the scheduler says on sbatch's command line, what makes one submission several jobs, what holds it up.
+_OURS = "array|job-name|output|error|export|chdir|comment|open-mode|parsable|wait|dependency|test-only"
+RESERVED = re.compile(rf"^#SBATCH\s+(?:.*\s)?(--(?:{_OURS})\b|-[aJoeDWd]\b)", re.MULTILINE)
+_RESERVED_OPTION = re.compile(rf"--(?:{_OURS})\b")
+# Options that a field stands for: in `extra` they would contradict what the scheduler believes.
+FIELDS = {
+    "--account": "account",
+    "--cpus-per-task": "cpus",
+    "--gpus": "gpus",
+    "--gpus-per-node": "gpus",
+    "--gres": "gres",
+    "--mem": "memory_mb",
+    "--nice": "nice",
+    "--no-requeue": "requeue",
+    "--nodes": "nodes",
+    "--ntasks": "nodes",
+    "--ntasks-per-node": "nodes",
+    "--partition": "partition",
+    "--qos": "qos",
+    "--requeue": "requeue",
+    "--reservation": "reservation",
+    "--signal": "warn",
+    "--time": "time",
+    "--time-min": "time_min",
+}
 # Values that are right, put in the place of wrong ones so that the check can go on to the next.
 PLAUSIBLE: dict[str, Any] = {
     "name": "model",
@@ -28,7 +48,16 @@ PLAUSIBLE: dict[str, Any] = {
     "weights": "/weights",
     "context_length": 1,
     "slurm": {"partition": "p", "time": 1, "cpus": 1, "memory_mb": 1},
+    "burst": {"max": 1},
 }
+PLAUSIBLE_ITEMS = {
+    "capabilities": "chat",
+    "groups": "all",
+    "engine_args": "-",
+    "modules": "m",
+    "extra": "--hold",
+}
+_FIELD = re.compile(r"([a-z_]+)(?:\.([a-z_]+))?(?:\[([0-9]+)\])?")
 
 
 @dataclass(frozen=True)
@@ -78,6 +107,9 @@ def prepare(models_dir: str, entry: Path, script: Path, allowed: Allowed = ANYTH
     if errors:
         raise SluiceError("invalid_request", "\n".join([f"{entry}: refused", *errors]))
     checked = ModelEntry.parse(document)
+    errors = weights_errors(checked)
+    if errors:
+        raise SluiceError("invalid_request", "\n".join([f"{entry}: refused", *errors]))
     wanted = Files(entry_text(checked), text)
     return Change(checked.name, present(models_dir, checked.name), wanted)
 
@@ -127,23 +159,28 @@ def entry_errors(document: object, allowed: Allowed = ANYTHING) -> list[str]:
     rest = copy.deepcopy(document)
     while len(errors) < MOST_ERRORS:
         try:
-            ModelEntry.parse(rest)
+            entry = ModelEntry.parse(rest)
         except RecordError as error:
             errors.append(f"  {error}")
             if not isinstance(rest, dict) or not _mend(rest, error.field):
                 break
         else:
+            errors += [f"  {problem}" for problem in [*_misplaced(entry), *breaches(entry, allowed)]]
             break
-    return errors or [f"  {problem}" for problem in breaches(ModelEntry.parse(document), allowed)]
+    return errors
 
 
 def _mend(document: dict[str, Any], field: str) -> bool:
-    """Replace or remove the field that an error names; return whether that could be done."""
-    first, _, second = field.partition(".")
-    first, second = first.partition("[")[0], second.partition("[")[0]
-    target, plausible, key = document, PLAUSIBLE, first
-    if second and isinstance(document.get(first), dict) and first in PLAUSIBLE:
-        target, plausible, key = document[first], PLAUSIBLE[first], second
+    """Put something right where an error points, or nothing; return whether that could be done."""
+    target, plausible, key = document, PLAUSIBLE, field
+    found = _FIELD.fullmatch(field)
+    if found and field not in document:
+        key = found[1]
+        if found[2] and isinstance(document.get(key), dict) and key in PLAUSIBLE:
+            target, plausible, key = document[key], PLAUSIBLE[key], found[2]
+        if found[3] and key in PLAUSIBLE_ITEMS:
+            target[key][int(found[3])] = PLAUSIBLE_ITEMS[key]
+            return True
     if key not in target and key not in plausible:
         return False
     if key in plausible:
@@ -151,6 +188,35 @@ def _mend(document: dict[str, Any], field: str) -> bool:
     else:
         del target[key]
     return True
+
+
+def _misplaced(entry: ModelEntry) -> list[str]:
+    found = []
+    for index, option in enumerate(entry.slurm.extra):
+        name = option.split("=", 1)[0]
+        if name in FIELDS:
+            found.append(f"slurm.extra[{index}]: say slurm.{FIELDS[name]} instead of {name}")
+        elif _RESERVED_OPTION.fullmatch(name):
+            found.append(f"slurm.extra[{index}]: sets {name}, which the scheduler decides")
+    return found
+
+
+def weights_errors(entry: ModelEntry) -> list[str]:
+    """Return what is wrong with a model's weights, as each job checks it; nothing where they cannot be seen.
+
+    Not every host that models are registered on mounts them, and to read all of them takes minutes.
+    """
+    path = Path(entry.weights)
+    if not path.exists():
+        return []
+    try:
+        found = weights.Weights.at(path)
+        problems = weights.formats(found, (weights.SAFETENSORS, weights.GGUF))
+        if entry.manifest and not problems:
+            problems = weights.quick(found, entry.manifest)
+    except SluiceError as error:
+        problems = [error.message]
+    return [f"  weights {path}: {problem}" for problem in problems[: weights.MOST_PROBLEMS]]
 
 
 def _entry(path: Path, allowed: Allowed) -> tuple[object, list[str]]:
