@@ -9,7 +9,7 @@ runs its script, as a process group of its own, until it ends or is cancelled.
 Faults: `Cluster.fault("squeue", "hang")` and so on, for the next `count` calls. `hang` never answers, `fail`
 answers with an error, `garbage` with nonsense, `empty` with nothing at all and success; for sbatch
 `accept-hang` and `accept-fail` take the job and lose the answer. What the commands print, and how they
-fail, is Slurm 22.05's.
+fail, is Slurm 22.05's. `Cluster.alter` puts a job into any state that Slurm has, with its reason.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 PROGRAMS = ("sbatch", "squeue", "scancel", "scontrol")
-FINAL = ("CANCELLED", "COMPLETED", "FAILED", "NODE_FAIL", "PREEMPTED", "TIMEOUT")
+FINAL = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY")
+FINAL += ("PREEMPTED", "REVOKED", "TIMEOUT")
 DEFAULTS: dict[str, Any] = {
     "run": False,
     "start_delay": 0.0,
@@ -42,6 +43,9 @@ DEFAULTS: dict[str, Any] = {
     "clock_ahead": 0.0,
     "associations": "",
     "qos": "",
+    # Nodes on which every job fails at once, and what sbatch refuses every job with.
+    "broken_nodes": [],
+    "refusal": "",
 }
 HANG = 3600
 
@@ -49,9 +53,10 @@ HANG = 3600
 class Cluster:
     """The fake cluster in `directory`; every method may be called from any process."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, clock: Callable[[], float] = time.time) -> None:
         self.bin = directory / "bin"
         self.state = directory / "state"
+        self.clock = clock
 
     # --- for tests -----------------------------------------------------------------------------------
 
@@ -111,7 +116,24 @@ class Cluster:
             job = table["jobs"][job_id]
             self.kill(job)
             job.update(state="PENDING", started=None, nodes=[], pid=None, restarts=job["restarts"] + 1)
-            job["eligible"] = time.time() + self.settings()["start_delay"]
+            job["eligible"] = self.clock() + self.settings()["start_delay"]
+
+    def alter(self, job_id: str, state: str, reason: str = "None", **fields: Any) -> None:
+        """Put a job into a state that only Slurm, or a person, puts it into; its process is not touched.
+
+        One that is held, or CONFIGURING, is not started.
+        """
+        with self.locked() as table:
+            job = table["jobs"][job_id]
+            waits = {"started": None, "nodes": [], "pid": None, "eligible": float("inf")}
+            job.update({**(waits if state == "PENDING" else {}), "state": state, "reason": reason, **fields})
+
+    def foreign(self, **fields: Any) -> str:
+        """Add a job of this account that nobody here submitted; return its id."""
+        with self.locked() as table:
+            job = new_job(self, table, {}, {})
+            job.update(state="RUNNING", nodes=["localhost"], started=self.clock(), **fields)
+            return str(job["id"])
 
     def lose(self, job_id: str) -> None:
         """Let Slurm forget a job altogether (its process, if any, goes on)."""
@@ -175,17 +197,22 @@ class Cluster:
             if job["state"] in ("RUNNING", "COMPLETING"):
                 self._look(job, settings)
         for job in table["jobs"].values():
-            if job["state"] == "PENDING" and time.time() >= job["eligible"]:
+            if job["state"] == "PENDING" and self.clock() >= job["eligible"]:
                 self._start(job, table, settings)
 
     def _start(self, job: dict[str, Any], table: dict[str, Any], settings: dict[str, Any]) -> None:
-        busy = [node for other in table["jobs"].values() if other["started"] for node in other["nodes"]]
-        free = [node for node in settings["nodes"] if busy.count(node) < settings["jobs_per_node"]]
+        running = [one for one in table["jobs"].values() if one["started"] and one["state"] not in FINAL]
+        busy = [node for other in running for node in other["nodes"]]
+        nodes = [node for node in settings["nodes"] if node not in job["exclude"]]
+        free = [node for node in nodes if busy.count(node) < settings["jobs_per_node"]]
         if not free:
             job["reason"] = "Resources"
             return
         node = min(free, key=busy.count)
-        job.update(state="RUNNING", reason="None", started=float(int(time.time())), nodes=[node])
+        job.update(state="RUNNING", reason="None", started=float(int(self.clock())), nodes=[node])
+        if node in settings["broken_nodes"]:
+            self._close(job, "FAILED")
+            return
         if settings["run"]:
             job["pid"] = self._spawn(job, settings)
 
@@ -221,11 +248,12 @@ class Cluster:
             self._close(job, job["final"] or ("COMPLETED" if status == 0 else "FAILED"))
         elif not running(job["pid"]):
             self._close(job, job["final"] or "NODE_FAIL")
-        elif job["started"] and time.time() > job["started"] + 60 * job["limit"]:
+        elif job["started"] and self.clock() > job["started"] + 60 * job["limit"]:
             self.finish(job, "TIMEOUT")
 
     def _close(self, job: dict[str, Any], state: str) -> None:
-        job.update(state=state, ended=time.time(), started=job["started"], nodes=[], pid=None)
+        # Where and when it ran is shown for as long as the job is.
+        job.update(state=state, ended=self.clock(), pid=None)
 
     def finish(self, job: dict[str, Any], state: str) -> None:
         """Begin to end a job; one with a process is COMPLETING until that has gone."""
@@ -328,14 +356,22 @@ def sbatch(cluster: Cluster, arguments: list[str], fault: str) -> int:
         return refuse("sbatch: error: This does not look like a batch script.  The first\n")
     directives = dict(re.findall(r"(?m)^#SBATCH +--([a-z-]+)=(\S+)", script))
     directives.update({name: found[name] for name in ("partition", "time") if name in found})
-    partitions = cluster.settings()["partitions"]
+    settings = cluster.settings()
+    partitions = settings["partitions"]
+    if settings["refusal"]:
+        return refuse(settings["refusal"])
+    if set(settings["nodes"]) <= set(filter(None, found.get("exclude", "").split(","))):
+        return refuse(
+            "sbatch: error: Batch job submission failed: Requested node configuration is not available\n"
+        )
     if partitions and directives.get("partition") not in partitions:
         return refuse(
             f"sbatch: error: invalid partition specified: {directives.get('partition')}\n"
             "sbatch: error: Batch job submission failed: Invalid partition name specified\n"
         )
     if "test-only" in found:
-        sys.stderr.write(f"sbatch: Job 1 to start at {stamp(time.time())} using 1 processors on nodes c1\n")
+        start = stamp(cluster.clock())
+        sys.stderr.write(f"sbatch: Job 1 to start at {start} using 1 processors on nodes c1\n")
         return 0
     with cluster.locked() as table:
         job = new_job(cluster, table, found, directives)
@@ -357,7 +393,7 @@ def new_job(
     settings = cluster.settings()
     exported = found.get("export", "")
     pairs = [pair.partition("=") for pair in exported.split(",") if "=" in pair]
-    now = time.time()
+    now = cluster.clock()
     job = {
         "id": job_id,
         "name": found.get("job-name", "sbatch"),
@@ -369,7 +405,9 @@ def new_job(
         "eligible": now + settings["start_delay"],
         "started": None,
         "ended": None,
-        "limit": int(directives.get("time", settings["time_limit"])),
+        "limit": minutes(directives.get("time", str(settings["time_limit"]))),
+        "exclude": list(filter(None, found.get("exclude", "").split(","))),
+        "array": "",
         "nodes": [],
         "restarts": 0,
         "pid": None,
@@ -382,6 +420,21 @@ def new_job(
     return job
 
 
+def minutes(text: str) -> float:
+    """Return a time limit as sbatch takes it, in minutes: 90, 1:30 (minutes:seconds), 2:00:00, 1-12:00:00."""
+    if text.upper() in ("UNLIMITED", "INFINITE"):
+        return float("inf")
+    days, dash, rest = text.rpartition("-")
+    parts = [int(part) for part in rest.split(":")]
+    if dash:
+        hours, minute, second = (*parts, 0, 0)[:3]
+    elif len(parts) == 3:
+        hours, minute, second = parts
+    else:
+        hours, (minute, second) = 0, (*parts, 0)[:2]
+    return 1440.0 * int(days or 0) + 60 * hours + minute + second / 60
+
+
 def squeue(cluster: Cluster, arguments: list[str]) -> int:
     """Print jobs by a format."""
     found, _ = options(arguments)
@@ -389,7 +442,7 @@ def squeue(cluster: Cluster, arguments: list[str]) -> int:
     everything = found.get("states") == "all"
     age = cluster.settings()["min_job_age"]
     for job in cluster.jobs():
-        if job["state"] in FINAL and (not everything or time.time() - job["ended"] > age):
+        if job["state"] in FINAL and (not everything or cluster.clock() - job["ended"] > age):
             continue
         print(re.sub(r"%([a-zA-Z])", lambda match, job=job: column(job, match[1]), shape))
     return 0
@@ -397,16 +450,16 @@ def squeue(cluster: Cluster, arguments: list[str]) -> int:
 
 def column(job: dict[str, Any], letter: str) -> str:
     """Return one column of squeue."""
-    ends = job["ended"]
+    ends, unlimited = job["ended"], job["limit"] == float("inf")
     if ends is None and job["started"] is not None:
-        ends = job["started"] + 60 * job["limit"]
+        ends = job.get("ends") or (None if unlimited else job["started"] + 60 * job["limit"])
     return {
         "A": job["id"],
-        "i": job["id"],
+        "i": f"{job['id']}_[{job['array']}]" if job["array"] else job["id"],
         "T": job["state"],
         "V": stamp(job["submitted"]),
-        "S": stamp(job["started"]),
-        "e": stamp(ends),
+        "S": stamp(job["started"] or job.get("estimate")),
+        "e": "NONE" if unlimited and ends is None and job["started"] is not None else stamp(ends),
         "N": ",".join(job["nodes"]),
         "r": job["reason"],
         "k": job["comment"] or "(null)",
@@ -428,7 +481,7 @@ def scontrol(cluster: Cluster, arguments: list[str]) -> int:
             print(f"PartitionName={name} {settings['partition_limits']}")
         return 0
     if rest[:2] == ["show", "config"]:
-        print(f"Configuration data as of {stamp(time.time() + settings['clock_ahead'])}")
+        print(f"Configuration data as of {stamp(cluster.clock() + settings['clock_ahead'])}")
         print("SlurmctldPort           = 6817\nSlurmdPort              = 6818\nSrunPortRange           = 0-0")
         return 0
     job = next((one for one in cluster.jobs() if one["id"] == rest[-1]), None)
@@ -436,8 +489,9 @@ def scontrol(cluster: Cluster, arguments: list[str]) -> int:
         return refuse("slurm_load_jobs error: Invalid job id specified\n")
     print(
         f"JobId={job['id']} JobName={job['name']} UserId=user(1) JobState={job['state']} "
-        f"Reason={job['reason']} SubmitTime={stamp(job['submitted'])} StartTime={stamp(job['started'])} "
-        f"EndTime={column(job, 'e')} NodeList={','.join(job['nodes']) or '(null)'} Comment={job['comment']}"
+        f"Reason={job['reason'].replace(' ', '_')} SubmitTime={stamp(job['submitted'])} "
+        f"StartTime={stamp(job['started'])} EndTime={column(job, 'e').replace('NONE', 'Unknown')} "
+        f"NodeList={','.join(job['nodes']) or '(null)'} Comment={job['comment']}"
     )
     return 0
 
@@ -476,24 +530,28 @@ def main(arguments: list[str]) -> int:
         state, job_id, output, directory, kill_wait = arguments[1:]
         return detach(Path(state), job_id, output, directory, float(kill_wait))
     called = Path(arguments[0])
-    cluster = Cluster(called.resolve().parent.parent)
-    fault = cluster.take_fault(called.name)
+    return run(Cluster(called.resolve().parent.parent), called.name, arguments[1:])
+
+
+def run(cluster: Cluster, program: str, arguments: list[str]) -> int:
+    """Run one of Slurm's commands."""
+    fault = cluster.take_fault(program)
     if fault == "hang":
         time.sleep(HANG)
     if fault == "fail":
-        return refuse(f"{called.name}: error: Unable to contact slurm controller (connect failure)\n")
+        return refuse(f"{program}: error: Unable to contact slurm controller (connect failure)\n")
     if fault == "garbage":
         print("\N{SNOWMAN} slurm_load: 17|what")
         return 0
     if fault == "empty":
         return 0
-    if arguments[1:] == ["--version"]:
+    if arguments == ["--version"]:
         print("slurm-wlm 22.05.8")
         return 0
-    if called.name == "sbatch":
-        return sbatch(cluster, arguments[1:], fault)
+    if program == "sbatch":
+        return sbatch(cluster, arguments, fault)
     programs = {"squeue": squeue, "scancel": scancel, "scontrol": scontrol, "sacctmgr": sacctmgr}
-    return programs[called.name](cluster, arguments[1:])
+    return programs[program](cluster, arguments)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Optional
 
 import pytest
 
@@ -19,7 +20,7 @@ from sluice.scheduler.slurm import (
     parse_time,
     submit_command,
 )
-from sluice.scheduler.submission import Submission, comment, options
+from sluice.scheduler.submission import Submission
 from tests.fakes.slurm.slurm import Cluster
 
 DIGEST = "ab" * 32
@@ -296,3 +297,26 @@ def test_what_a_real_scontrol_printed_is_read(
     job = parse_job((RECORDED / f"scontrol-{name}-22.05.txt").read_text(), job_id)
     assert (job.name[:11], job.state, job.nodes) == ("sluice:rec-", state, nodes)
     assert job.started is not None and job.ends is not None
+
+
+@pytest.mark.parametrize(
+    ("version", "still", "held", "waits"),
+    [
+        ("20.11", "SUSPENDED", "launch failed requeued held", "Priority"),
+        ("23.11", "SUSPENDED", "JobHeldAdmin", "ReqNodeNotAvail, Reserved for maintenance"),
+        ("25.05", "STOPPED", "user env retrieval failed requeued held", None),
+    ],
+)
+def test_what_other_versions_print_by_their_documentation_is_read(
+    version: str, still: str, held: str, waits: Optional[str]
+) -> None:
+    jobs = parse_queue((RECORDED / f"squeue-{version}.documented.txt").read_text())
+    assert [job.state for job in jobs] == ["RUNNING", "PENDING", "RUNNING", "PENDING", still]
+    assert jobs[0].nodes == ("gpu01", "gpu02")
+    assert jobs[0].ends == (jobs[0].started or 0.0) + 86_400
+    assert jobs[1].started is None and jobs[1].reason == (
+        waits or "ReqNodeNotAvail, UnavailableNodes:gpu[05-07]"
+    )
+    assert jobs[2].ends is None and jobs[2].kind == "burst"
+    assert jobs[3].reason == held
+    assert all(job.digest == DIGEST for job in jobs)

@@ -43,7 +43,7 @@ SPLIT_ID = re.compile(r"(.+)-([0-9a-f]{8})")
 PROBES_AT_ONCE = 16
 # Each handshake costs the login node about two milliseconds: of instances that answer, and of those that do
 # not, so many are asked in one tick, in turn. A site with fewer asks all of them each time.
-MOST_PROBES = 48
+MOST_PROBES = 32
 # An end that comes forward by more than this is Slurm's notice of a preemption, if it is near.
 FORWARD = 60.0
 NEAR = 300.0

@@ -97,9 +97,10 @@ def excluded(nodes: Nodes, limits: Limits, now: float) -> dict[str, float]:
 
 
 def _widely(nodes: Nodes) -> set[str]:
-    """Return the digests that failed on so many nodes that it is they that are broken."""
+    """Return the digests that are broken themselves: they failed on many nodes, or on all of several."""
     counts = Counter(digest for node in nodes.values() for digest in set(node.failures))
-    return {digest for digest, count in counts.items() if count >= WIDELY}
+    many = max(2, min(WIDELY, len(nodes)))
+    return {digest for digest, count in counts.items() if count >= many}
 
 
 def _bounded(nodes: dict[str, Node]) -> dict[str, Node]:

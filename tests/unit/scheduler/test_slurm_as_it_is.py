@@ -1,0 +1,420 @@
+"""Slurm as it is: each situation of docs/scheduler.md, on the fake Slurm, through the scheduler's own tick.
+
+The fake's commands run in this process: argv and output are the real ones, only the process start is spared.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import re
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Union
+
+import pytest
+
+from sluice.records import RoutingTable, read_json
+from sluice.scheduler import suspects
+from sluice.scheduler.config import SchedulerConfig
+from sluice.scheduler.instance import Instance
+from sluice.scheduler.jobs import JobDirectories
+from sluice.scheduler.probe import Health
+from sluice.scheduler.slurm import Finished, Slurm, Unknown
+from sluice.scheduler.state import StateFile
+from sluice.scheduler.tick import Scheduler
+from tests.fakes.slurm import slurm as fake
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "contracts"
+DOCUMENT = Path(__file__).parents[3] / "docs" / "scheduler.md"
+START = 1_795_000_000.0
+
+
+class InProcess(Slurm):
+    """The adapter with the fake's commands called as functions."""
+
+    def __init__(self, cluster: fake.Cluster) -> None:
+        super().__init__(str(cluster.bin), "", 5.0)
+        self.cluster = cluster
+        self.commands: list[list[str]] = []
+
+    def _run(self, argv: Sequence[str], text: str = "") -> Union[Finished, Unknown]:
+        self.commands.append(list(argv))
+        output, errors = io.StringIO(), io.StringIO()
+        stdin, sys.stdin = sys.stdin, io.StringIO(text)
+        try:
+            with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+                status = fake.run(self.cluster, argv[0], list(argv[1:]))
+        finally:
+            sys.stdin = stdin
+        return Finished(status, output.getvalue(), errors.getvalue())
+
+
+@dataclass
+class Site:
+    """A login node with one model that is always to have one instance; time moves when told."""
+
+    root: Path
+    now: float = START
+    healthy: bool = True
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("models.d", "jobs", "demand"):
+            (self.root / name).mkdir()
+        self.cluster = fake.Cluster(self.root / "slurm", lambda: self.now)
+        self.cluster.install(nodes=["c1", "c2", "c3", "c4"], start_delay=1.0)
+        self.slurm = InProcess(self.cluster)
+        self.apply()
+        self.start()
+
+    def start(self) -> None:
+        """Start a scheduler on what lies on the disk."""
+        config = SchedulerConfig(
+            cluster="demo",
+            models_dir=f"{self.root}/models.d",
+            jobs_dir=f"{self.root}/jobs",
+            state_file=f"{self.root}/state.json",
+            lock_file=f"{self.root}/lock",
+            routing_table=f"{self.root}/routing.json",
+            demand_dir=f"{self.root}/demand",
+            figures=f"{self.root}/figures.json",
+            zipapp="/shared/sluice.pyz",
+            python="/usr/bin/python3",
+            max_instances=8,
+            command_timeout=4.0,
+            **self.settings,
+        )
+        self.scheduler = Scheduler(
+            config=config,
+            slurm=self.slurm,
+            states=StateFile(config.state_file),
+            directories=JobDirectories(config.jobs_dir, config.port_range()),
+            probe=lambda record, timeout: Health("" if self.healthy else "refused"),
+            clock=lambda: self.now,
+        )
+        self.scheduler.load()
+
+    def apply(self, name: str = "m", **changes: Any) -> None:
+        """Register a model."""
+        entry = json.loads((GOLDEN / "model-entry.json").read_text())
+        entry.update({"name": name, "min": 1, "max": 1, "burst": None, **changes})
+        (self.root / f"models.d/{name}.sbatch").write_text("#!/bin/bash\ntrue\n")
+        (self.root / f"models.d/{name}.json").write_text(json.dumps(entry))
+
+    def tick(self, seconds: float = 5.0, times: int = 1) -> None:
+        """Let time pass, let running jobs publish their records, and tick."""
+        for _ in range(times):
+            self.now += seconds
+            self.publish()
+            self.scheduler.tick()
+
+    def publish(self) -> None:
+        """Write the records of running jobs."""
+        record = json.loads((GOLDEN / "job-record.json").read_text())
+        for job in self.cluster.alive():
+            instance = str(job["name"]).partition(":")[2]
+            path = self.root / "jobs" / instance / "record.json"
+            if job["state"] == "RUNNING" and path.parent.is_dir():
+                said = {"instance": instance, "nonce": instance[-8:], "job_id": job["id"]}
+                started = {"started": job["started"], "host": job["nodes"][0], "port": 20001}
+                path.write_text(json.dumps({**record, **said, **started}))
+
+    def up(self) -> str:
+        """Bring the model to ready; return its job's id."""
+        self.tick(times=3)
+        assert list(self.routed().values()) == ["ready"]
+        return str(self.cluster.alive()[-1]["id"])
+
+    def routed(self) -> dict[str, str]:
+        """Return the routed instances with their states."""
+        table = RoutingTable.parse(read_json(self.root / "routing.json"))
+        return {one.id: one.state for model in table.models.values() for one in model.instances}
+
+    def instance(self, job_id: str) -> Instance:
+        """Return the instance of a job."""
+        return next(one for one in self.scheduler.state.instances.values() if one.job_id == job_id)
+
+    def submitted(self) -> int:
+        """Return how many jobs Slurm took."""
+        return len(self.cluster.jobs())
+
+    def failures(self) -> int:
+        """Return how many failed starts in a row count against the model."""
+        return self.scheduler.state.memory["m"].failures
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """Give a site; entries count as settled at once, and nothing is synced to a disk that nobody reads."""
+    monkeypatch.setattr("sluice.scheduler.catalogue.UNSETTLED", 0.0)
+    monkeypatch.setattr("sluice.records.os.fsync", lambda _: None)
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield Site(tmp_path)
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize("reason", ["JobHeldAdmin", "JobHeldUser"])
+def test_a_job_that_a_person_holds_is_left_alone_and_not_replaced(site: Site, reason: str) -> None:
+    site.tick()
+    site.cluster.alter("1", "PENDING", reason)
+    site.tick(600, times=5)
+    assert (site.submitted(), site.failures()) == (1, 0)
+    assert site.instance("1").reason == reason
+    site.cluster.alter("1", "PENDING", "None", eligible=site.now)
+    site.tick(times=3)
+    assert list(site.routed().values()) == ["ready"]
+
+
+@pytest.mark.parametrize(
+    "reason",
+    ["launch failed requeued held", "user env retrieval failed requeued held", "job requeued in held state"],
+)
+def test_a_job_that_slurm_holds_after_a_failure_is_cancelled_and_replaced(site: Site, reason: str) -> None:
+    site.tick()
+    site.cluster.alter("1", "PENDING", reason)
+    site.tick()
+    assert site.cluster.jobs()[0]["state"] == "CANCELLED"
+    assert site.failures() == 1
+    site.tick(30, times=3)
+    assert site.submitted() == 2 and list(site.routed().values()) == ["ready"]
+
+
+def test_a_requeue_on_another_node_under_the_same_id_is_not_found_by_the_old_record(site: Site) -> None:
+    job_id = site.up()
+    (first,) = site.instance(job_id).nodes
+    old = (site.root / "jobs" / site.instance(job_id).id / "record.json").read_text()
+    site.cluster.requeue(job_id)
+    site.cluster.configure(nodes=["c9"])
+    # Between two ticks: only the start and the node differ.
+    site.now += 60
+    site.cluster.jobs()
+    site.scheduler.tick()
+    assert site.instance(job_id).nodes == ("c9",) != (first,)
+    assert site.routed() == {}
+    (site.root / "jobs" / site.instance(job_id).id / "record.json").write_text(old)
+    site.scheduler.tick()
+    assert site.routed() == {}
+    site.tick(times=2)
+    table = RoutingTable.parse(read_json(site.root / "routing.json"))
+    assert table.models["m"].instances[0].host == "c9"
+    assert (site.submitted(), site.failures()) == (1, 0)
+
+
+def excluded(site: Site) -> dict[str, float]:
+    """Return the nodes that are left out, with the time until when."""
+    limits = suspects.Limits(site.scheduler.config.node_failures, site.scheduler.config.node_exclude)
+    return suspects.excluded(site.scheduler.state.nodes, limits, site.now)
+
+
+def test_a_node_that_kills_every_job_at_once_is_left_out_for_a_while(site: Site) -> None:
+    site.cluster.configure(broken_nodes=["c1"])
+    site.tick(60, times=8)
+    assert list(excluded(site)) == ["c1"]
+    jobs = site.cluster.jobs()
+    assert [job["state"] for job in jobs] == ["FAILED", "FAILED", "RUNNING"]
+    assert jobs[2]["options"]["exclude"] == "c1" and jobs[2]["nodes"] == ["c2"]
+    assert list(site.routed().values()) == ["ready"]
+    # Kept over a restart, and over once its time is.
+    site.start()
+    assert list(excluded(site)) == ["c1"]
+    site.now += 3600
+    assert excluded(site) == {}
+
+
+def test_a_model_that_is_broken_on_every_node_shuts_none_out(site: Site) -> None:
+    site.cluster.configure(broken_nodes=["c1", "c2", "c3", "c4"])
+    site.tick(700, times=14)
+    assert site.failures() >= 5
+    assert excluded(site) == {}
+
+
+def test_the_only_node_is_taken_back_when_slurm_has_no_other(site: Site) -> None:
+    site.cluster.configure(nodes=["c1"], broken_nodes=["c1"])
+    for _ in range(8):
+        if excluded(site):
+            break
+        site.tick(60)
+    assert list(excluded(site)) == ["c1"]
+    jobs = site.submitted()
+    site.tick(60, times=6)
+    # Refused once with the node left out, then submitted without.
+    assert site.submitted() > jobs
+    assert "exclude" not in site.cluster.jobs()[jobs]["options"]
+
+
+def test_jobs_that_wait_for_a_maintenance_are_neither_failed_nor_doubled(site: Site) -> None:
+    site.tick()
+    begin = site.now + 7200
+    site.cluster.alter("1", "PENDING", "ReqNodeNotAvail, Reserved for maintenance", estimate=begin)
+    site.tick(300, times=6)
+    assert (site.submitted(), site.failures()) == (1, 0)
+    assert site.instance("1").reason == "ReqNodeNotAvail, Reserved for maintenance"
+    assert site.instance("1").expected_start == begin
+
+
+def test_a_job_whose_nodes_boot_has_not_begun_to_run(site: Site) -> None:
+    site.tick()
+    site.cluster.alter("1", "CONFIGURING", "None", nodes=["c1"], started=site.now)
+    site.tick(400, times=5)
+    assert (site.submitted(), site.failures()) == (1, 0)
+    site.cluster.alter("1", "RUNNING", started=site.now)
+    site.tick(times=2)
+    assert list(site.routed().values()) == ["ready"]
+
+
+def test_a_completing_job_takes_no_requests_and_is_replaced(site: Site) -> None:
+    job_id = site.up()
+    site.now += 600
+    site.cluster.alter(job_id, "COMPLETING", pid=1 << 22)
+    site.scheduler.tick()
+    assert site.routed() == {}
+    site.tick(times=3)
+    assert site.submitted() == 2 and list(site.routed().values()) == ["ready"]
+
+
+def test_a_job_that_vanishes_after_min_job_age_is_replaced_once(site: Site) -> None:
+    job_id = site.up()
+    site.now += 600
+    site.cluster.lose(job_id)
+    site.tick(times=4)
+    assert list(site.routed().values()) == ["ready"], "its front still answers"
+    site.healthy = False
+    site.tick()
+    site.healthy = True
+    site.tick(times=3)
+    assert [job["id"] for job in site.cluster.alive()] == ["2"]
+    assert list(site.routed().values()) == ["ready"]
+
+
+LIMIT = (
+    "sbatch: error: QOSMaxSubmitJobPerUserLimit\nsbatch: error: Batch job submission failed: Job violates "
+    "accounting/QOS policy (job submit limit, user's size and/or time limits)\n"
+)
+PLUGIN = "sbatch: error: not on a Friday\nsbatch: error: Batch job submission failed: Unspecified error\n"
+
+
+@pytest.mark.parametrize("words", [LIMIT, PLUGIN])
+def test_a_refusal_by_a_limit_or_a_plugin_is_no_failure_of_the_model(site: Site, words: str) -> None:
+    site.cluster.configure(refusal=words)
+    site.tick(20, times=20)
+    assert site.submitted() == 0 and site.failures() == 0
+    assert 2 <= site.cluster.calls("sbatch") <= 8
+    site.cluster.configure(refusal="")
+    site.tick(300, times=4)
+    assert site.submitted() == 1
+
+
+def test_foreign_jobs_and_arrays_under_our_prefix_are_left_alone(site: Site) -> None:
+    site.cluster.foreign(name="sluice:m-0000000a", array="1-4")
+    site.cluster.foreign(name="sluice:nonsense")
+    site.cluster.foreign(name="train|it", comment="a|b|c")
+    job_id = site.up()
+    site.tick(600, times=3)
+    assert [one.job_id for one in site.scheduler.state.instances.values()] == [job_id]
+    assert [job["state"] for job in site.cluster.jobs()[:3]] == ["RUNNING"] * 3
+
+
+@pytest.mark.parametrize(("limit", "lasts"), [("1-00:00:00", 86_400.0), ("2:30:00", 9_000.0)])
+def test_a_day_long_time_is_followed_to_its_end(site: Site, limit: str, lasts: float) -> None:
+    (site.root / "models.d/m.sbatch").write_text(f"#!/bin/bash\n#SBATCH --time={limit}\ntrue\n")
+    job_id = site.up()
+    found = site.instance(job_id)
+    assert found.ends == (found.started or 0.0) + lasts
+
+
+def test_an_unlimited_job_has_no_end_and_needs_no_successor(site: Site) -> None:
+    (site.root / "models.d/m.sbatch").write_text("#!/bin/bash\n#SBATCH --time=UNLIMITED\ntrue\n")
+    job_id = site.up()
+    assert site.instance(job_id).ends is None
+    site.tick(86_400, times=5)
+    assert site.submitted() == 1
+    shown = site.slurm.show(job_id)
+    assert not isinstance(shown, Unknown) and shown.value is not None and shown.value.ends is None
+
+
+@pytest.mark.parametrize("state", ["SUSPENDED", "STOPPED"])
+def test_a_stopped_job_is_not_routed_and_goes_on_where_it_was(site: Site, state: str) -> None:
+    job_id = site.up()
+    before = site.instance(job_id)
+    site.cluster.alter(job_id, state)
+    site.scheduler.tick()
+    assert site.routed() == {}
+    site.cluster.alter(job_id, "RUNNING")
+    site.tick()
+    after = site.instance(job_id)
+    assert (after.record, after.nodes, after.started) == (before.record, before.nodes, before.started)
+    assert site.routed()[after.id] == "ready"
+    assert site.failures() == 0
+
+
+@pytest.mark.parametrize("state", ["PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "REVOKED"])
+def test_an_end_that_is_not_the_models_is_replaced_at_once_and_not_counted(site: Site, state: str) -> None:
+    site.tick(times=2)
+    site.cluster.end("1", state)
+    site.tick(times=4)
+    assert site.failures() == 0
+    assert site.submitted() == 2 and list(site.routed().values()) == ["ready"]
+
+
+@pytest.mark.parametrize("state", ["FAILED", "OUT_OF_MEMORY", "TIMEOUT", "COMPLETED"])
+def test_an_end_before_readiness_counts_as_a_failed_start(site: Site, state: str) -> None:
+    site.healthy = False
+    site.tick(times=2)
+    site.cluster.end("1", state)
+    site.tick()
+    assert site.failures() == 1
+
+
+def test_a_special_exit_is_cancelled_like_any_job_that_nobody_releases(site: Site) -> None:
+    site.tick()
+    site.cluster.alter("1", "SPECIAL_EXIT", "job requeued in special exit state", started=None)
+    site.tick()
+    assert site.cluster.jobs()[0]["state"] == "CANCELLED"
+
+
+def test_an_end_brought_forward_is_a_notice_of_preemption(site: Site) -> None:
+    job_id = site.up()
+    site.cluster.alter(job_id, "RUNNING", ends=site.now + 30)
+    site.scheduler.tick()
+    assert site.instance(job_id).leaving == "preempted"
+
+
+def test_a_federated_answer_names_the_job_alone_and_the_queue_is_asked_locally(site: Site) -> None:
+    site.up()
+    answers = [argv for argv in site.slurm.commands if argv[0] == "squeue"]
+    assert all("--local" in argv for argv in answers)
+
+
+@pytest.mark.parametrize("kind", ["fail", "garbage", "empty"])
+def test_a_queue_that_cannot_be_told_changes_nothing(site: Site, kind: str) -> None:
+    site.up()
+    before = site.routed()
+    site.cluster.fault("squeue", kind)
+    site.tick(20, times=10)
+    assert (site.routed(), site.submitted()) == (before, 1)
+    assert [argv[0] for argv in site.slurm.commands].count("scancel") == 0
+    site.cluster.heal()
+    site.tick()
+    assert (site.routed(), site.submitted()) == (before, 1)
+
+
+def test_at_rest_one_squeue_is_asked_each_tick_and_nothing_else(site: Site) -> None:
+    site.up()
+    site.tick(60, times=2)
+    site.slurm.commands.clear()
+    site.tick(30, times=4)
+    assert [argv[0] for argv in site.slurm.commands] == ["squeue"] * 4
+    assert site.scheduler.interval() == 30.0
+
+
+def test_the_document_has_a_row_for_each_situation() -> None:
+    text = DOCUMENT.read_text().partition("## Slurm as it is")[2].partition("\n## ")[0]
+    rows = re.findall(r"(?m)^\| (?!---|situation)", text)
+    assert len(rows) >= 18
