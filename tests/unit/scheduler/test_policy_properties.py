@@ -42,6 +42,7 @@ steps = st.fixed_dictionaries(
         "digest": st.sampled_from(["", "", "", "d1", "d2", "d3"]),
         "order": st.sampled_from(["", "", "", "", "drain", "resume", "restart", "restart one"]),
         "changes": st.lists(changes, min_size=6, max_size=6),
+        "all": st.sampled_from(["go on"] * 9 + ["warn", "warn", "suspend", "sick", "PREEMPTED"]),
     }
 )
 
@@ -143,6 +144,14 @@ def check_room(world: World) -> None:
         assert not bound or taken <= bound
 
 
+def happen(world: World, step: dict) -> None:
+    """Let the jobs change: first what befalls all alike, then each for itself."""
+    for name in list(world.jobs):
+        world.progress(name, step["all"])
+    for name, change in zip(list(world.jobs), step["changes"]):
+        world.progress(name, change)
+
+
 def tick(world: World, step: dict) -> Decision:
     """Observe, decide and act once, as the step says; return what was decided."""
     # An answer that is empty though Slurm has jobs: it counts as an answer, and must not be believed.
@@ -174,8 +183,7 @@ def test_no_history_breaks_a_bound_or_brings_duplicates_or_orphans(
         if step["digest"]:
             world.models["a"] = replace(world.models["a"], digest=step["digest"])
         world.order("a", step["order"])
-        for name, change in zip(list(world.jobs), step["changes"]):
-            world.progress(name, change)
+        happen(world, step)
         tick(world, step)
 
 
@@ -186,8 +194,7 @@ def test_every_history_comes_to_rest(models: dict[str, Model], site: Settings, h
     world = World(models, site)
     for step in history:
         world.now += step["seconds"]
-        for name, change in zip(list(world.jobs), step["changes"]):
-            world.progress(name, change)
+        happen(world, step)
         tick(world, {**step, "queue": "known", "sbatch": "ok"})
     for _ in range(20):
         world.observe(world.visible())

@@ -212,6 +212,8 @@ class World:
         if job.state in TERMINAL:
             if change == "vanish":
                 del self.jobs[name]
+        elif change == "go on":
+            self.progress(name, "start" if job.state in ("PENDING", *STILL) else "ready")
         elif change in ENDS:
             self.end(name, change)
         elif change in HOLDS and job.state == "PENDING":
