@@ -62,6 +62,7 @@ class Site:
     now: float = START
     healthy: bool = True
     settings: dict[str, Any] = field(default_factory=dict)
+    record: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("models.d", "jobs", "demand"):
@@ -122,7 +123,7 @@ class Site:
             if job["state"] == "RUNNING" and path.parent.is_dir():
                 said = {"instance": instance, "nonce": instance[-8:], "job_id": job["id"]}
                 started = {"started": job["started"], "host": job["nodes"][0], "port": 20001}
-                path.write_text(json.dumps({**record, **said, **started}))
+                path.write_text(json.dumps({**record, **said, **started, **self.record}))
 
     def up(self) -> str:
         """Bring the model to ready; return its job's id."""
@@ -205,6 +206,35 @@ def test_a_requeue_on_another_node_under_the_same_id_is_not_found_by_the_old_rec
     table = RoutingTable.parse(read_json(site.root / "routing.json"))
     assert table.models["m"].instances[0].host == "c9"
     assert (site.submitted(), site.failures()) == (1, 0)
+
+
+HOSTILE = {
+    "another host": {"host": "login.example.org"},
+    "a port outside the site's range": {"port": 22},
+    "a path for a host": {"host": "/var/run/docker.sock"},
+    "another instance": {"instance": "other-00000001"},
+    "a field of its own": {"command": "rm -rf /"},
+    "a megabyte": {"padding": "x" * (1 << 20)},
+}
+
+
+@pytest.mark.parametrize("changes", HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_job_record_is_refused_and_its_job_fails(site: Site, changes: dict[str, Any]) -> None:
+    site.record = changes
+    site.tick(times=3)
+    assert site.routed() == {}
+    site.tick(20, times=5)
+    assert site.cluster.jobs()[0]["state"] == "CANCELLED"
+    assert site.failures() >= 1
+    assert "record" in site.scheduler.state.memory["m"].message
+
+
+def test_a_record_refused_for_a_moment_is_nobodys_failure(site: Site) -> None:
+    site.record = {"host": "c9"}
+    site.tick(times=3)
+    site.record = {}
+    site.tick(20, times=5)
+    assert (list(site.routed().values()), site.submitted(), site.failures()) == (["ready"], 1, 0)
 
 
 def excluded(site: Site) -> dict[str, float]:

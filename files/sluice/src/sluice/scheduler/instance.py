@@ -94,7 +94,8 @@ class Instance:
     `created` is the time of the intent, written down before sbatch; `job_id` is "" until Slurm told it.
     `digest` is that of the entry it was started from, "" where an adopted job does not say it.
     `started`, `ends`: of the current run; `expected_start`: Slurm's estimate while pending.
-    `record` is the accepted job record of the current run; `stale_record` the fingerprint of the last run's.
+    `record` is the accepted job record of the current run; `stale_record` the fingerprint of the last run's;
+    `refused` says why what lies in the record's place is not believed, `refused_since` since when.
     `failures` counts failed probes in a row since `failing_since`, enough of which make it `sick`;
     `absent` the successful squeue answers in a row that did not name the job; `invalid` says whether
     scontrol called its id invalid this time. `concurrency` is what its front was told to bear, 0 where an
@@ -133,6 +134,8 @@ class Instance:
     gpus: int = 0
     asked_nodes: int = 1
     leaving: str = ""
+    refused: str = ""
+    refused_since: Optional[float] = None
 
     @property
     def name(self) -> str:
@@ -264,6 +267,8 @@ def without_run(instance: Instance) -> Instance:
         failing_since=None,
         sick=False,
         leaving="",
+        refused="",
+        refused_since=None,
     )
 
 
@@ -283,7 +288,14 @@ def published(instance: Instance, record: JobRecord) -> Instance:
         return instance
     if instance.record is not None and instance.ready_at is not None:
         return instance
-    return replace(instance, record=record, ready_at=None, failures=0, failing_since=None, sick=False)
+    accepted = replace(instance, record=record, refused="", refused_since=None)
+    return replace(accepted, ready_at=None, failures=0, failing_since=None, sick=False)
+
+
+def refused(instance: Instance, problem: str, now: float) -> Instance:
+    """Fold in a record that must not be believed. It may be an earlier run's, seen late: time tells."""
+    since = now if instance.refused_since is None else instance.refused_since
+    return replace(instance, refused=problem, refused_since=since)
 
 
 def missing(instance: Instance, asked_at: float, settle: float) -> Instance:

@@ -29,6 +29,7 @@ from sluice.scheduler.instance import (
     answered,
     missing,
     published,
+    refused,
     seen,
     unanswered,
 )
@@ -254,8 +255,10 @@ class Observer:
             record = self._directories.record(instance)
         except RecordError as error:
             log.warning("job record refused", extra={"instance": instance.id, "problem": str(error)})
-            return instance
-        return instance if record is None else published(instance, record)
+            return refused(instance, str(error), self._clock())
+        if record is not None:
+            return published(instance, record)
+        return replace(instance, refused="", refused_since=None) if instance.refused else instance
 
     def _ask(self, instance: Instance) -> Health:
         if instance.record is None:

@@ -47,6 +47,8 @@ STEADY = 60.0
 # requests means none on the draining instance.
 DRAIN_GRACE = 5.0
 SICK_PATIENCE = 120.0
+# A record that is refused may be an earlier run's, which a network file system shows late.
+REFUSED_PATIENCE = 60.0
 CANCEL_AGAIN = 30.0
 # A base instance that waits in the queue for so long, while requests wait too, is helped by a burst one.
 HELP_AFTER = 120.0
@@ -242,6 +244,8 @@ class Plan:
                 self.cancel_failed(
                     instance, f"not ready {model.start_timeout:g} s after its job began to run"
                 )
+            elif instance.refused_since is not None and self.now - instance.refused_since > REFUSED_PATIENCE:
+                self.cancel_failed(instance, f"its record was refused: {instance.refused}")
         for instance in self.phases(Phase.SICK):
             since = instance.failing_since
             if instance.job_state in STILL:
