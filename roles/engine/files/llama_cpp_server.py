@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
+import socket
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -23,6 +26,11 @@ ERRORS_ONLY = 1
 SOCKET_ENDING = ".sock"
 SOCKET_LONGEST = 107
 PREFILL_BATCH = 512
+# Slurm sends TERM to all processes of a job that it takes back: what runs may come to its end, within the
+# time that Slurm commonly gives a job.
+LONGEST_END = 15.0
+LOOK_EVERY = 0.1
+BUSY = re.compile(rb"^llamacpp:requests_(?:processing|deferred) [1-9]", re.MULTILINE)
 
 
 def arguments(given: Sequence[str] | None) -> argparse.Namespace:
@@ -74,8 +82,30 @@ def apply(options: argparse.Namespace, params: Any) -> None:
     params.verbosity = ERRORS_ONLY
 
 
+def busy(path: str) -> bool:
+    """Whether requests run or wait, by the server's own metrics; one that does not answer runs none."""
+    answer = b""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(1)
+            connection.connect(path)
+            connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n")
+            while piece := connection.recv(65_536):
+                answer += piece
+    except OSError:
+        return False
+    return BUSY.search(answer) is not None
+
+
+def wait_until_idle(path: str, seconds: float) -> None:
+    """Return when nothing runs any more, or after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and busy(path):
+        time.sleep(LOOK_EVERY)
+
+
 def main(given: Sequence[str] | None = None) -> NoReturn:
-    """Serve until TERM or INT arrives, then end the process with status 0."""
+    """Serve until TERM or INT arrives and what runs has come to its end, then end with status 0."""
     options = arguments(given)
     # Blocked before llama.cpp starts its threads, so that they inherit it and sigwait below gets the signal.
     ends = {signal.SIGTERM, signal.SIGINT}
@@ -87,6 +117,7 @@ def main(given: Sequence[str] | None = None) -> NoReturn:
     _server = xllamacpp.Server(params)
     print(READY_LINE, flush=True)
     signal.sigwait(ends)
+    wait_until_idle(options.socket, LONGEST_END)
     # An ordinary end would wait for the streams that still run, however long they are.
     os._exit(0)
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import socket
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -78,3 +82,54 @@ def test_a_wrong_value_is_named(
         launcher.arguments([*given, *change])
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.fixture
+def metrics(tmp_path: Path) -> Iterator[tuple[str, list[int]]]:
+    """A server that tells how many requests run, one number after the other; the last stays."""
+    path, running = str(tmp_path / "engine.sock"), [0]
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen()
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection:
+                connection.recv(1000)
+                count = running.pop(0) if len(running) > 1 else running[0]
+                text = f"llamacpp:requests_processing {count}\nllamacpp:requests_deferred 0\n"
+                connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + text.encode())
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield path, running
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    thread.join()
+
+
+def test_it_ends_when_what_runs_is_over(launcher: ModuleType, metrics: tuple[str, list[int]]) -> None:
+    path, running = metrics
+    running[:] = [2, 1, 0]
+    began = time.monotonic()
+    launcher.wait_until_idle(path, 10)
+    assert running == [0]
+    assert time.monotonic() - began < 5
+
+
+def test_it_does_not_wait_for_a_long_answer_for_ever(
+    launcher: ModuleType, metrics: tuple[str, list[int]]
+) -> None:
+    path, running = metrics
+    running[:] = [1]
+    began = time.monotonic()
+    launcher.wait_until_idle(path, 0.3)
+    assert 0.3 <= time.monotonic() - began < 5
+
+
+def test_it_does_not_wait_for_a_server_that_is_silent(launcher: ModuleType, tmp_path: Path) -> None:
+    assert not launcher.busy(str(tmp_path / "none.sock"))
