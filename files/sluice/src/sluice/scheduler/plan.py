@@ -394,7 +394,7 @@ class Plan:
         base = min(base, missing)
         burst = missing - base
         most = self.at_once(old, fresh, missing)
-        base = min(base, most, self.free(BASE, model.max, old))
+        base = min(base, most, self.free(BASE, model.max, old) if base else 0)
         # Base and burst together have one successor too many at most, as each of them has.
         beyond = model.most + 1 - len(self.present) - base
         burst = min(burst, most - base, beyond, self.free(BURST, model.burst, old) if burst else 0)
