@@ -17,6 +17,7 @@ from demo.deployment import Deployment
 MODEL = "smollm2-135m"
 LIGHT = "smollm2-135m-light"
 QUESTION = "What is the capital of France?"
+ALIVE = ("PENDING", "RUNNING", "CONFIGURING", "COMPLETING")
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,37 @@ class Service:
             if name[len("sluice:") :].rpartition("-")[0] == model
             and state in ("PENDING", "RUNNING", "CONFIGURING")
         ]
+
+    def status(self, model: str) -> Any:
+        """Return what the scheduler knows of a model."""
+        return json.loads(self.shell("login", "sluice status --json"))["models"][model]
+
+    def ready(self, model: str) -> list[str]:
+        """Return the jobs of a model's ready instances."""
+        return [one["job_id"] for one in self.status(model)["instances"] if one["state"] == "ready"]
+
+    def job(self, job: str) -> dict[str, str]:
+        """Return what Slurm says of a job, also for some minutes after its end."""
+        words = self.shell("login", f"scontrol --oneliner show job {job}").split()
+        return dict(word.split("=", 1) for word in words if "=" in word)
+
+    def ended_jobs(self, model: str) -> dict[str, str]:
+        """Return the states in which a model's jobs have ended, of those that Slurm still knows."""
+        rows = self.shell("login", "squeue -h -t all -o '%i|%j|%T'").split()
+        found = {}
+        for job, name, state in (row.split("|") for row in rows):
+            if name[len("sluice:") :].rpartition("-")[0] == model and state not in ALIVE:
+                found[job] = state
+        return found
+
+    def claim(self, node: str, job: str = "") -> str:
+        """Submit a job of the cluster's other users that takes a node's free CPUs, and those of `job` too."""
+        shown = self.shell("login", f"scontrol --oneliner show node {node}").split()
+        numbers = dict(word.split("=", 1) for word in shown if "=" in word)
+        cpus = int(numbers["CPUTot"]) - int(numbers["CPUAlloc"])
+        cpus += int(self.job(job)["NumCPUs"]) if job else 0
+        options = f"--parsable --partition=normal --nodelist={node} --cpus-per-task={cpus} --mem=100 --time=5"
+        return self.shell("login", f"cd / && sbatch {options} --output=/dev/null --wrap='sleep 120'").strip()
 
     def shell(self, host: str, script: str, timeout: float = 60) -> str:
         """Run a shell script as root on a host and return its output. Raises BedError when it fails."""
