@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from sluice.cli import main
-from sluice.records import ModelEntry
-from sluice.scheduler import doctor, site_facts
-from sluice.scheduler.doctor import OK, WARNING, WRONG, Answer, Facts, PathFacts
+from sluice.records import Burst, ModelEntry
+from sluice.scheduler import doctor, doctor_slurm, findings, site_facts
+from sluice.scheduler.findings import OK, WARNING, WRONG, Answer, Facts, Finding, PathFacts
 from tests.fakes.slurm.slurm import Cluster
 from tests.unit.scheduler.test_config import GOOD
 
@@ -26,6 +26,7 @@ NOW = 1_795_000_000.0
 ENTRY = ModelEntry.parse(
     {
         **json.loads((GOLDEN / "model-entry.json").read_text()),
+        "burst": None,
         "slurm": {
             "partition": "gpu",
             "time": 600,
@@ -38,8 +39,28 @@ ENTRY = ModelEntry.parse(
 )
 ROOTS = PathFacts(0, 0, 0o755, "ext4")
 OURS = PathFacts(990, 990, 0o700, "ext4")
-PARTITION = "PartitionName=gpu AllowAccounts=ALL AllowQos=ALL MaxTime=1-00:00:00 State=UP\n"
-CONFIG = "Configuration data as of 2026-11-18T11:06:40\nSlurmctldPort           = 6817\nSrunPortRange = 0-0\n"
+PARTITION_OF = (
+    "PartitionName={} AllowAccounts=ALL AllowQos=ALL GraceTime={} MaxTime=1-00:00:00 PreemptMode=REQUEUE"
+    " PriorityTier=1 State=UP\n"
+)
+PARTITION = PARTITION_OF.format("gpu", 0).replace("PriorityTier=1", "PriorityTier=10")
+CONFIG = (
+    "Configuration data as of 2026-11-18T11:06:40\nSlurmctldPort           = 6817\nSrunPortRange = 0-0\n"
+    "MinJobAge               = 300 sec\nKillWait                = 30 sec\nPreemptMode             = REQUEUE\n"
+    "PreemptType             = preempt/partition_prio\nSlurmctldParameters     = (null)\n"
+    "ScronParameters         = (null)\n"
+)
+BURSTING = replace(ENTRY, burst=Burst(2, partition="spare"))
+SPARE = PARTITION_OF.format("spare", 0)
+OWN_DISK = (GOOD.routing_table, "/var/lib/sluice/state")
+SYSTEMD = replace(GOOD, launcher="systemd")
+SCRONTAB = replace(GOOD, launcher="scrontab")
+SCRON_CONFIG = Answer(
+    0, CONFIG.replace("ScronParameters         = (null)", "ScronParameters         = enable")
+)
+ELSEWHERE = replace(
+    GOOD, state_file="/login-shared/state/state.json", routing_table="/login-shared/routing.json"
+)
 GOOD_FACTS = Facts(
     settings=GOOD,
     now=NOW,
@@ -47,7 +68,7 @@ GOOD_FACTS = Facts(
     account="sluice",
     account_id=990,
     python=(3, 9),
-    commands={name: Answer(0, "slurm 22.05.8") for name in site_facts.PROGRAMS},
+    commands={name: Answer(0, "slurm-wlm 22.05.8") for name in site_facts.PROGRAMS},
     queue=Answer(0, "", "", 0.1),
     partitions=Answer(0, PARTITION),
     slurm_config=Answer(0, CONFIG),
@@ -74,6 +95,11 @@ GOOD_FACTS = Facts(
 )
 
 
+def with_slurm(**changes: Any) -> ModelEntry:
+    """Return the entry with some fields of its `slurm` changed."""
+    return replace(ENTRY, slurm=replace(ENTRY.slurm, **changes))
+
+
 def with_path(path: str, **changes: Any) -> dict[str, Any]:
     """Return the change of facts that alters one path's."""
     found = GOOD_FACTS.paths[path]
@@ -87,9 +113,9 @@ def without_path(path: str) -> dict[str, Any]:
 
 
 def test_a_site_as_it_should_be_has_nothing_wrong() -> None:
-    findings = doctor.examine(replace(GOOD_FACTS, now=doctor.controller_time(CONFIG) or 0.0, last_tick=None))
-    assert {one.level for one in findings if one.check not in ("launcher", "clock")} == {OK}
-    assert {one.check for one in findings} >= {"python", "controller", "model", "account", "caps", "closed"}
+    found = doctor.examine(replace(GOOD_FACTS, now=findings.controller_time(CONFIG) or 0.0, last_tick=None))
+    assert {one.level for one in found if one.check not in ("launcher", "clock")} == {OK}
+    assert {one.check for one in found} >= {"python", "controller", "model", "account", "caps", "closed"}
 
 
 BROKEN: list[tuple[dict[str, Any], str, str, str]] = [
@@ -149,6 +175,110 @@ BROKEN: list[tuple[dict[str, Any], str, str, str]] = [
     (without_path(GOOD.demand_dir), "permissions", WRONG, "does not exist"),
     (with_path(GOOD.demand_dir, mode=0o777), "permissions", WRONG, "anybody"),
     ({"closed": True}, "closed", WARNING, "refuse everything"),
+    ({"commands": {"squeue": Answer(0, "slurm 20.02.7")}}, "version", WRONG, "20.02 is older than 20.11"),
+    ({"commands": {"squeue": Answer(0, "slurm-wlm 25.11.0")}}, "version", WARNING, "newer than any"),
+    ({"commands": {"squeue": Answer(1)}}, "version", WARNING, "cannot be seen"),
+    (
+        {"slurm_config": Answer(0, CONFIG.replace("300 sec", "10 sec"))},
+        "settings",
+        WARNING,
+        "MinJobAge is 10",
+    ),
+    (
+        {"slurm_config": Answer(0, CONFIG.replace("= 30 sec", "= 5 sec"))},
+        "settings",
+        WARNING,
+        "KillWait is 5",
+    ),
+    ({"models": {"m": with_slurm(reservation="ai")}}, "reservation", WARNING, "no answer"),
+    (
+        {
+            "models": {"m": with_slurm(reservation="ai")},
+            "reservations": Answer(0, "ReservationName=maint Nodes=c1\n"),
+        },
+        "reservation",
+        WRONG,
+        "m: ai is no reservation",
+    ),
+    (
+        {"associations": Answer(0, "llm|service|x|||||\n"), "qos": Answer(0, "normal||||||\n")},
+        "account",
+        WRONG,
+        "is no QOS",
+    ),
+    ({"models": {"m": BURSTING}}, "partition", WRONG, "m (burst): spare is no partition"),
+    (
+        {"models": {"m": replace(ENTRY, burst=Burst(1, account="free"))}},
+        "account",
+        WRONG,
+        "m (burst): sluice is not in the account free",
+    ),
+    (
+        {
+            "models": {"m": BURSTING},
+            "slurm_config": Answer(0, CONFIG.replace("preempt/partition_prio", "preempt/none")),
+        },
+        "preemption",
+        WARNING,
+        "PreemptType is preempt/none",
+    ),
+    (
+        {"models": {"m": replace(ENTRY, burst=Burst(1))}},
+        "preemption",
+        WARNING,
+        "gpu has no lower PriorityTier",
+    ),
+    (
+        {"models": {"m": BURSTING}, "partitions": Answer(0, PARTITION + PARTITION_OF.format("spare", 60))},
+        "preemption",
+        WARNING,
+        "gives 60 s of grace, of which a batch job is not told",
+    ),
+    (
+        {"models": {"m": BURSTING}, "partitions": Answer(0, PARTITION + SPARE.replace("REQUEUE", "OFF"))},
+        "preemption",
+        WARNING,
+        "PreemptMode=OFF",
+    ),
+    ({"weights": {"m": "no SHA256SUMS"}}, "weights", WARNING, "m: no SHA256SUMS"),
+    (
+        {"weights": {"m": "is not the one"}, "models": {"m": replace(ENTRY, manifest="a" * 64)}},
+        "weights",
+        WRONG,
+        "is not the one",
+    ),
+    ({"launchers": ("cron", "systemd")}, "launcher", WARNING, "systemd would start it too, beside cron"),
+    ({"settings": SYSTEMD, "timer": "inactive"}, "launcher", WRONG, "timer is inactive"),
+    ({"settings": SYSTEMD}, "launcher", WRONG, "not to be seen"),
+    ({"settings": SCRONTAB}, "launcher", WRONG, "ScronParameters is not set"),
+    (
+        {
+            "settings": SCRONTAB,
+            "slurm_config": SCRON_CONFIG,
+            "scrontab": Answer(1, "", "no crontab for sluice"),
+        },
+        "launcher",
+        WRONG,
+        "does not start the scheduler: no crontab",
+    ),
+    ({"reapers": ("arbiter2",)}, "reapers", WARNING, "arbiter2 runs here"),
+    ({"unreached": "c1:20000: timed out"}, "ports", WRONG, "c1:20000: timed out"),
+    (
+        {"settings": ELSEWHERE, "paths": {"/login-shared/routing.json": PathFacts(990, 991, 0o640, "nfs4")}},
+        "permissions",
+        WARNING,
+        "where jobs may see it",
+    ),
+    (
+        {
+            "settings": ELSEWHERE,
+            "paths": {"/login-shared/routing.json": PathFacts(990, 991, 0o640, "nfs4")},
+            "job_sees_state": True,
+        },
+        "permissions",
+        WRONG,
+        "a job sees it",
+    ),
 ]
 
 
@@ -156,19 +286,78 @@ BROKEN: list[tuple[dict[str, Any], str, str, str]] = [
 def test_a_broken_assumption_is_found_with_its_remedy(
     change: dict[str, Any], check: str, level: str, words: str
 ) -> None:
-    findings = doctor.examine(replace(GOOD_FACTS, **change))
-    (found, *_) = [one for one in findings if one.check == check and words in one.message]
+    told = doctor.examine(replace(GOOD_FACTS, **change))
+    (found, *_) = [one for one in told if one.check == check and words in one.message]
     assert found.level == level
     assert found.remedy
+
+
+@pytest.mark.parametrize(
+    ("check", "change"),
+    [
+        (doctor.check_launcher, {"settings": SYSTEMD, "timer": "active"}),
+        (
+            doctor.check_launcher,
+            {
+                "settings": SCRONTAB,
+                "slurm_config": SCRON_CONFIG,
+                "scrontab": Answer(0, "# BEGIN sluice\n"),
+                # The last run was on another node, and the next one may be.
+                "lease_host": "login2",
+            },
+        ),
+        (doctor_slurm.check_version, {"commands": {"squeue": Answer(0, "slurm 24.11.5")}}),
+        (
+            doctor_slurm.check_preemption,
+            {"models": {"m": BURSTING}, "partitions": Answer(0, PARTITION + SPARE)},
+        ),
+        (
+            doctor_slurm.check_preemption,
+            {
+                "models": {"m": BURSTING},
+                "partitions": Answer(0, PARTITION + PARTITION_OF.format("spare", 60)),
+                "slurm_config": Answer(
+                    0,
+                    CONFIG.replace(
+                        "SlurmctldParameters     = (null)", "SlurmctldParameters = preempt_send_user_signal"
+                    ),
+                ),
+            },
+        ),
+        (
+            doctor_slurm.check_reservations,
+            {
+                "models": {"m": with_slurm(reservation="ai")},
+                "reservations": Answer(0, "ReservationName=ai Nodes=c1\n"),
+            },
+        ),
+        (doctor_slurm.check_settings, {}),
+        (doctor.check_ports, {"unreached": ""}),
+    ],
+)
+def test_a_site_that_is_right_is_called_so(
+    check: Callable[[Facts], list[Finding]], change: dict[str, Any]
+) -> None:
+    assert [one.level for one in check(replace(GOOD_FACTS, **change))] == [OK]
+
+
+def test_a_job_that_does_not_see_the_shared_state_proves_it() -> None:
+    kept = {path: one for path, one in GOOD_FACTS.paths.items() if path not in OWN_DISK}
+    paths = {**kept, ELSEWHERE.routing_table: PathFacts(990, 991, 0o640, "nfs4")}
+    paths["/login-shared/state"] = replace(OURS, file_system="nfs4")
+    told = doctor.check_permissions(
+        replace(GOOD_FACTS, settings=ELSEWHERE, paths=paths, job_sees_state=False)
+    )
+    assert [one.level for one in told] == [OK]
 
 
 def test_a_cap_on_every_qos_of_an_association_is_enough() -> None:
     facts = replace(
         GOOD_FACTS, associations=Answer(0, "llm|service||||||\n"), qos=Answer(0, "service|gres/gpu=8|||||\n")
     )
-    assert [one.level for one in doctor.check_accounting(facts)] == [OK, OK]
+    assert [one.level for one in doctor_slurm.check_accounting(facts)] == [OK, OK]
     both = replace(facts, associations=Answer(0, "llm|service,normal||||||\n"))
-    assert [one.level for one in doctor.check_accounting(both)] == [OK, WARNING]
+    assert [one.level for one in doctor_slurm.check_accounting(both)] == [OK, WARNING]
 
 
 def test_a_lingering_account_is_left_alone() -> None:
@@ -180,12 +369,12 @@ def test_a_lingering_account_is_left_alone() -> None:
     ("text", "found"), [("1-00:00:00", 1440), ("00:30:00", 30), ("UNLIMITED", None), ("", None), ("x", None)]
 )
 def test_limits_are_read_as_slurm_prints_them(text: str, found: float | None) -> None:
-    assert doctor.minutes(text) == found
+    assert findings.minutes(text) == found
 
 
 def test_what_is_no_row_of_a_table_is_left_out() -> None:
-    assert doctor.table("a|b\nsacctmgr: error\nc|d|e\n", ("x", "y")) == [{"x": "a", "y": "b"}]
-    assert doctor.controller_time("Configuration data as of yesterday") is None
+    assert findings.table("a|b\nsacctmgr: error\nc|d|e\n", ("x", "y")) == [{"x": "a", "y": "b"}]
+    assert findings.controller_time("Configuration data as of yesterday") is None
 
 
 def test_the_file_system_of_a_path_is_that_of_its_nearest_mount() -> None:
@@ -257,9 +446,9 @@ def levels(findings: dict[str, list[dict[str, str]]], check: str) -> list[str]:
 
 
 def test_slurm_and_models_are_asked_and_nothing_is_submitted(patient: Patient) -> None:
-    status, findings = patient.doctor()
+    status, told = patient.doctor()
     assert status == 1
-    assert "never ticked" in findings["launcher"][0]["message"]
+    assert "never ticked" in told["launcher"][0]["message"]
     for check in (
         "controller",
         "model",
@@ -271,26 +460,27 @@ def test_slurm_and_models_are_asked_and_nothing_is_submitted(patient: Patient) -
         "python",
         "closed",
     ):
-        assert levels(findings, check) == [OK], findings[check]
+        assert levels(told, check) == [OK], told[check]
     assert patient.cluster.jobs() == []
 
 
 def test_slurm_that_says_no_is_told_with_its_words(patient: Patient) -> None:
     patient.cluster.configure(partitions=["cpu"], clock_ahead=900.0)
     (patient.root / "etc/closed").touch()
-    _, findings = patient.doctor()
-    assert "invalid partition specified: gpu" in findings["model"][0]["message"]
-    assert "there are: cpu" in findings["partition"][0]["remedy"]
-    assert levels(findings, "clock") == [WRONG] and "ahead" in findings["clock"][0]["message"]
-    assert levels(findings, "closed") == [WARNING]
+    _, told = patient.doctor()
+    assert "invalid partition specified: gpu" in told["model"][0]["message"]
+    assert "there are: cpu" in told["partition"][0]["remedy"]
+    assert levels(told, "clock") == [WRONG] and "ahead" in told["clock"][0]["message"]
+    assert levels(told, "closed") == [WARNING]
     patient.cluster.fault("squeue", "fail")
     assert "Unable to contact" in patient.doctor()[1]["controller"][0]["message"]
 
 
 def test_a_job_looks_at_the_shared_folder_and_leaves_nothing(patient: Patient) -> None:
-    _, findings = patient.doctor("--with-job")
-    (found,) = findings["shared folder"]
+    _, told = patient.doctor("--with-job")
+    (found,) = told["shared folder"]
     assert found["level"] == OK and "sluice 1" in found["message"]
+    assert "a job's port was reached from here" in told["ports"][0]["message"]
     assert list((patient.root / "jobs").iterdir()) == []
     (job,) = patient.cluster.jobs()
     assert job["name"] == "sluice-doctor" and job["options"]["partition"] == "gpu"

@@ -11,6 +11,7 @@ from sluice.errors import EXIT_FAILURE
 from sluice.scheduler import doctor, site_facts
 from sluice.scheduler.command import CONFIG
 from sluice.scheduler.config import SchedulerConfig
+from sluice.scheduler.findings import WARNING, WRONG, Finding
 from sluice.scheduler.status_command import print_table
 
 PROBE_SECONDS = 120.0
@@ -25,7 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--with-job",
         action="store_true",
-        help="let a tiny job, of the first model's partition, look at the shared folder (120 s at most)",
+        help="let a tiny job, of the first model's partition, look at the shared folder and listen on a port "
+        "(120 s at most)",
     )
 
 
@@ -34,8 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
     settings = config.load(SchedulerConfig, arguments.config)
     seconds = PROBE_SECONDS if arguments.with_job else 0.0
     findings = doctor.examine(site_facts.gather(settings, arguments.config, seconds))
-    wrong = sum(one.level == doctor.WRONG for one in findings)
-    warnings = sum(one.level == doctor.WARNING for one in findings)
+    wrong = sum(one.level == WRONG for one in findings)
+    warnings = sum(one.level == WARNING for one in findings)
     if arguments.json:
         listed = [dataclasses.asdict(one) for one in findings]
         print(
@@ -49,5 +51,5 @@ def run(arguments: argparse.Namespace) -> int:
     return EXIT_FAILURE if wrong else 0
 
 
-def _what(finding: doctor.Finding) -> str:
+def _what(finding: Finding) -> str:
     return f"{finding.message}. Helps: {finding.remedy}" if finding.remedy else finding.message

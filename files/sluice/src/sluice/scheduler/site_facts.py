@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import secrets
 import shlex
 import socket
@@ -15,17 +16,21 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-from sluice.errors import RecordError
+from sluice.errors import RecordError, SluiceError
 from sluice.records import JOB_ID, ModelEntry, RoutingTable, read_json
-from sluice.scheduler.catalogue import Catalogue, read_catalogue
+from sluice.scheduler import weights
+from sluice.scheduler.catalogue import Allowed, Catalogue, Listed, read_catalogue
 from sluice.scheduler.config import SchedulerConfig
-from sluice.scheduler.doctor import ASSOCIATION_COLUMNS, QOS_COLUMNS, Answer, Facts, PathFacts, state_folder
+from sluice.scheduler.findings import ASSOCIATION_COLUMNS, QOS_COLUMNS, Answer, Facts, PathFacts, state_folder
+from sluice.scheduler.instance import BURST
 from sluice.scheduler.slurm import command_environment
 from sluice.scheduler.state import State, StateFile
+from sluice.scheduler.submission import options
 
 PROGRAMS = ("sbatch", "scancel", "scontrol", "squeue")
 CRONTAB = "/etc/cron.d/sluice"
@@ -33,7 +38,11 @@ CODE = ("/opt/sluice", "/opt/sluice/sluice.pyz", "/usr/local/libexec/sluice/sche
 LOCAL_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 LINGER = Path("/var/lib/systemd/linger")
 MOUNTS = Path("/proc/self/mounts")
+TIMER = "/etc/systemd/system/sluice-scheduler.timer"
 CRONS = ("cron", "crond")
+# Programs of login nodes that end, stop or slow people's processes, by the names that the kernel shows.
+REAPERS = ("arbiter", "arbiter.py", "arbiter2", "cgrulesengd", "earlyoom", "nohang", "oomd", "systemd-oomd")
+TIMER_STATE = ("systemctl", "is-active", "sluice-scheduler.timer")
 KILLS_USER_PROCESSES = (
     "busctl",
     "get-property",
@@ -43,7 +52,62 @@ KILLS_USER_PROCESSES = (
     "KillUserProcesses",
 )
 PROBE_EVERY = 2.0
+# How long the probe's job listens, and how long this host tries to reach it.
+PROBE_LISTENS = 60
+PROBE_CONNECT = 5.0
+PROBE_LINE = re.compile(r"(ok|failed) (\d+) (yes|no) ([A-Za-z0-9.-]+) (.*)\n")
+# Binds a port of the range, says what it saw in one line, by rename, and answers one caller.
+PROBE_PROGRAM = """\
+import os, socket, sys
+first, last, state, result, word, host, said = sys.argv[1:]
+with socket.socket() as listener:
+    listener.settimeout(LISTENS)
+    for port in range(int(first), int(last) + 1):
+        try:
+            listener.bind(("", port))
+            break
+        except OSError:
+            continue
+    else:
+        port = 0
+    listener.listen(1)
+    with open(result + ".new", "w") as stream:
+        sees = "yes" if os.path.exists(state) else "no"
+        stream.write(f"{word} {port} {sees} {host} {' '.join(said.split())[:300]}\\n")
+    os.rename(result + ".new", result)
+    if port:
+        listener.accept()[0].close()
+"""
 MAX_ANSWER = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What a probe's job told: its line, why its port was not reached ("": it was), what it sees of ours."""
+
+    answer: Answer
+    unreached: Optional[str] = None
+    sees_state: Optional[bool] = None
+
+
+def reached(answer: Answer) -> Probed:
+    """Read a probe's line and connect to the port that its job listens on."""
+    found = PROBE_LINE.fullmatch(answer.output)
+    if found is None:
+        return Probed(answer)
+    word, port, sees, host, said = found.groups()
+    told = Answer(answer.status, f"{host}: {'' if word == 'ok' else 'failed: '}{said}", answer.errors)
+    problem = _connect(host, int(port)) if int(port) else "no port of the range was free on the node"
+    return Probed(told, problem, sees == "yes")
+
+
+def _connect(host: str, port: int) -> str:
+    """Return why a port cannot be reached, "" if it can."""
+    try:
+        socket.create_connection((host, port), PROBE_CONNECT).close()
+    except OSError as error:
+        return f"{host}:{port}: {error.strerror or error}"
+    return ""
 
 
 class Clinic:
@@ -101,21 +165,21 @@ class Clinic:
             return None
         return self.ask(["sacctmgr", "--noheader", "--parsable2", *argv])
 
-    def probe(self, entry: ModelEntry, seconds: float) -> Answer:
+    def probe(self, entry: ModelEntry, seconds: float) -> Probed:
         """Let one tiny job look at shared folder, Python and program; it is cancelled at the end."""
         folder = f"{self.settings.jobs_dir}/doctor-{secrets.token_hex(4)}"
         # By programs that run as the account: root may not write there (root_squash), and follows no link so.
         made = self.ask(["/bin/mkdir", "-m", "0700", "--", folder])
         if made.status != 0:
-            return Answer(1, errors=made.words() or "mkdir: no answer")
+            return Probed(Answer(1, errors=made.words() or "mkdir: no answer"))
         submitted = ""
         try:
             script = probe_script(self.settings, f"{folder}/result")
             answer = self.ask(probe_command(entry, folder), script)
             if answer.status != 0:
-                return Answer(1, errors=answer.words() or "sbatch: no answer")
+                return Probed(Answer(1, errors=answer.words() or "sbatch: no answer"))
             submitted = answer.output.strip().split(";")[0]
-            return self._await(submitted, f"{folder}/result", seconds)
+            return reached(self._await(submitted, f"{folder}/result", seconds))
         finally:
             if JOB_ID.fullmatch(submitted):
                 self.ask(["scancel", submitted])
@@ -151,12 +215,14 @@ def probe_command(entry: ModelEntry, folder: str) -> list[str]:
 
 def probe_script(settings: SchedulerConfig, result: str) -> str:
     """Return the probe's script: it runs the program with the jobs' Python and writes one line, by rename."""
-    run = f"{shlex.quote(settings.python)} -I -S {shlex.quote(settings.zipapp)} --version"
+    python, ports = shlex.quote(settings.python), settings.port_range()
+    words = [str(ports.start), str(ports.stop - 1), settings.state_file, result]
+    program = PROBE_PROGRAM.replace("LISTENS", str(PROBE_LISTENS))
     return (
         "#!/bin/bash\n"
-        f"if said=$({run} 2>&1); then word=ok; else word=failed; fi\n"
-        f"echo \"$word $(hostname): $(echo $said | tr -d '\\n' | head -c 300)\" > {shlex.quote(result)}.new\n"
-        f"mv {shlex.quote(result)}.new {shlex.quote(result)}\n"
+        f"said=$({python} -I -S {shlex.quote(settings.zipapp)} --version 2>&1) && word=ok || word=failed\n"
+        f"{python} -I -S -c {shlex.quote(program)} {shlex.join(words)} "
+        '"$word" "${SLURMD_NODENAME:-$(hostname)}" "$said"\n'
     )
 
 
@@ -165,21 +231,12 @@ def gather(settings: SchedulerConfig, config_path: str, probe_seconds: float = 0
     clinic = Clinic(settings)
     now = time.time()
     try:
-        catalogue = read_catalogue(settings.models_dir, now)
+        catalogue = read_catalogue(settings.models_dir, now, Allowed.by(settings))
         state = StateFile(settings.state_file).peek() or State()
     except OSError as error:
         catalogue, state = Catalogue(held={"models": f"{error.filename}: {error.strerror}"}), State()
     entries = {name: listed.entry for name, listed in catalogue.listed.items()}
-    tests = {
-        name: clinic.ask(["sbatch", "--test-only", "--export=NONE"], listed.script)
-        for name, listed in catalogue.listed.items()
-    }
-    probe = None
-    if probe_seconds > 0:
-        entry = next(iter(entries.values()), None)
-        probe = (
-            Answer(1, errors="no model says where") if entry is None else clinic.probe(entry, probe_seconds)
-        )
+    probed = _probed(clinic, next(iter(entries.values()), None), probe_seconds)
     associations = clinic.accounting(
         ["show", "assoc", "where", f"user={clinic.account}", f"format={','.join(ASSOCIATION_COLUMNS)}"]
     )
@@ -198,7 +255,7 @@ def gather(settings: SchedulerConfig, config_path: str, probe_seconds: float = 0
         qos=clinic.accounting(["show", "qos", f"format={','.join(QOS_COLUMNS)}"]),
         models=entries,
         held=catalogue.held,
-        tests=tests,
+        tests=_tests(clinic, catalogue.listed),
         paths={path: path_facts(path) for path in watched_paths(settings, config_path)},
         last_tick=_last_tick(settings),
         lease_host=state.lease.host,
@@ -208,9 +265,61 @@ def gather(settings: SchedulerConfig, config_path: str, probe_seconds: float = 0
         crontab=CRONTAB,
         kills_user_processes=_kills_user_processes(),
         lingers=(LINGER / clinic.account).exists(),
-        closed=Path(settings.models_dir).with_name("closed").exists(),
-        probe=probe,
+        closed=Path(config_path).with_name("closed").exists(),
+        probe=None if probed is None else probed.answer,
+        reservations=clinic.ask(["scontrol", "--oneliner", "show", "reservation"]),
+        launchers=tuple(name for name, path in launcher_files(settings) if Path(path).exists()),
+        timer=_timer() if settings.launcher == "systemd" else "",
+        scrontab=clinic.ask(["scrontab", "-l"]) if settings.launcher == "scrontab" else None,
+        reapers=_reapers(),
+        weights={name: _weights(entry) for name, entry in entries.items()},
+        unreached=None if probed is None else probed.unreached,
+        job_sees_state=None if probed is None else probed.sees_state,
     )
+
+
+def _probed(clinic: Clinic, entry: Optional[ModelEntry], seconds: float) -> Optional[Probed]:
+    if seconds <= 0:
+        return None
+    return Probed(Answer(1, errors="no model says where")) if entry is None else clinic.probe(entry, seconds)
+
+
+def _tests(clinic: Clinic, models: Mapping[str, Listed]) -> dict[str, Answer]:
+    """Ask whether Slurm would take each model's script, as a base and as a burst instance."""
+    test = ["sbatch", "--test-only", "--export=NONE"]
+    answers = {}
+    for name, listed in models.items():
+        answers[name] = clinic.ask(test, listed.script)
+        if listed.entry.burst is not None:
+            answers[f"{name} (burst)"] = clinic.ask([*test, *options(listed.entry, BURST)], listed.script)
+    return answers
+
+
+def launcher_files(settings: SchedulerConfig) -> tuple[tuple[str, str], ...]:
+    """Return the file by which each launcher starts the scheduler."""
+    folder = Path(settings.zipapp).parent
+    return ("cron", CRONTAB), ("systemd", TIMER), ("scrontab", f"{folder}/scheduler/launch")
+
+
+def _timer() -> str:
+    """Return what systemd says of the timer, in one word."""
+    try:
+        answer = subprocess.run(TIMER_STATE, capture_output=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return answer.stdout.decode("utf-8", "replace").strip()[:40]
+
+
+def _weights(entry: ModelEntry) -> str:
+    """Return what is wrong with a model's manifest, "" if nothing is."""
+    try:
+        manifest = weights.Weights.at(Path(entry.weights)).manifest
+        found = weights.digest(manifest)
+    except SluiceError as error:
+        return error.message[:300]
+    if entry.manifest and found != entry.manifest:
+        return f"{manifest} is not the one that the entry names ({entry.manifest[:12]}…)"
+    return "" if entry.manifest else "the entry names no manifest: its weights are not checked"
 
 
 def watched_paths(settings: SchedulerConfig, config_path: str) -> tuple[str, ...]:
@@ -267,13 +376,20 @@ def _local_ports() -> Optional[range]:
 
 
 def _cron_runs() -> bool:
+    return any(name in CRONS for name in _processes())
+
+
+def _reapers() -> tuple[str, ...]:
+    return tuple(sorted({name for name in _processes() if name in REAPERS}))
+
+
+def _processes() -> Iterator[str]:
+    """Yield the name of each process of this host."""
     for process in Path("/proc").glob("[0-9]*/comm"):
         try:
-            if process.read_text().strip() in CRONS:
-                return True
+            yield process.read_text().strip()
         except OSError:
             continue
-    return False
 
 
 def _kills_user_processes() -> Optional[bool]:
