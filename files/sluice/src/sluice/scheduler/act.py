@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable
 
@@ -44,6 +44,7 @@ class Actor:
     states: StateFile
     directories: JobDirectories
     clock: Callable[[], float]
+    _dumped: dict[str, tuple[Listed, dict[str, Any]]] = field(default_factory=dict)
 
     def write_down(self, state: State, decision: policy.Decision, seen: Observation) -> State:
         """Write down everything that was decided, before anything is done about it."""
@@ -62,7 +63,7 @@ class Actor:
             else:
                 instances[instance.id] = marked(instance, action, now)
             log_action(action, instance)
-        entries, memory = _entries(state, seen, instances), decision.memory
+        entries, memory = self._entries(state, seen, instances), decision.memory
         if seen.known:
             memory = {name: kept for name, kept in memory.items() if name in entries}
         return self._save(
@@ -87,6 +88,22 @@ class Actor:
             elif isinstance(action, policy.Submit) and takes:
                 state, takes = self._submit(state, seen.catalogue.listed[action.model], action.kind)
         return state
+
+    def _entries(
+        self, state: State, seen: Observation, instances: Mapping[str, Instance]
+    ) -> dict[str, dict[str, Any]]:
+        """Return the last good entry of each model that is listed, held, or still has instances."""
+        needed = {instance.model for instance in instances.values()} | set(seen.catalogue.held)
+        kept = {name: entry for name, entry in state.entries.items() if name in needed or not seen.known}
+        before, self._dumped = self._dumped, {}
+        for name, listed in seen.catalogue.listed.items():
+            # The same object for the same entry: what did not change is neither dumped nor written out again.
+            old = before.get(name)
+            self._dumped[name] = (
+                old if old is not None and old[0] is listed else (listed, listed.entry.dump())
+            )
+            kept[name] = self._dumped[name][1]
+        return kept
 
     # --- ends ----------------------------------------------------------------------------------------
 
@@ -210,18 +227,6 @@ def _new(listed: Listed, kind: str, now: float) -> Instance:
         gpus=entry.slurm.gpus * entry.slurm.nodes,
         asked_nodes=entry.slurm.nodes,
     )
-
-
-def _entries(state: State, seen: Observation, instances: Mapping[str, Instance]) -> dict[str, dict[str, Any]]:
-    """Return the last good entry of each model that is listed, held, or still has instances."""
-    needed = {instance.model for instance in instances.values()} | set(seen.catalogue.held)
-    kept = {name: entry for name, entry in state.entries.items() if name in needed or not seen.known}
-    for name, listed in seen.catalogue.listed.items():
-        dumped = listed.entry.dump()
-        # The same object where it is the same entry: what did not change is not written out again.
-        before = state.entries.get(name)
-        kept[name] = before if before is not None and before == dumped else dumped
-    return kept
 
 
 def settings(config: SchedulerConfig) -> policy.Settings:

@@ -1,15 +1,19 @@
-"""A tick of a large service, measured: 200 models, 2,000 jobs at rest. `python -m tests.bench.tick`
+"""A tick of a large service: 200 models, 2,000 jobs, all of them ready, nothing to be done.
 
-squeue is a file that `cat` prints, the fronts are not asked: what is counted is the scheduler's own CPU time.
+squeue is a file that `cat` prints; all jobs share one front, a process of its own. What is counted is the CPU
+time of the scheduler's process alone, its probes' TLS included.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
+import multiprocessing
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from sluice.records import JobRecord, write_json
@@ -17,22 +21,27 @@ from sluice.scheduler.catalogue import read_catalogue
 from sluice.scheduler.config import SchedulerConfig
 from sluice.scheduler.instance import Instance
 from sluice.scheduler.jobs import JobDirectories
-from sluice.scheduler.probe import Health
+from sluice.scheduler.probe import healthy
 from sluice.scheduler.slurm import Slurm
 from sluice.scheduler.state import State, StateFile
 from sluice.scheduler.submission import comment
 from sluice.scheduler.tick import Scheduler
+from tests.bench.report import Bench, Figure, Scenario, at_most, over_rounds
+from tests.fakes.front import KEY, Listening, healthy_front
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "contracts"
+MODELS, JOBS = 200, 2000
+NODES = 500
+PORTS = range(20_000, 20_999)
 CALLS = "calls"
-GOAL = 0.2
 
 
 class Service:
     """A login node's files below `root` with so many models and running instances, all of them ready."""
 
-    def __init__(self, root: Path, models: int, jobs: int) -> None:
+    def __init__(self, root: Path, front: Listening, models: int = MODELS, jobs: int = JOBS) -> None:
         self.root = root
+        self.front = front
         self.now = float(int(time.time()))
         for name in ("models.d", "jobs", "demand", "bin"):
             (root / name).mkdir()
@@ -63,7 +72,7 @@ class Service:
             slurm=Slurm(config.slurm_bin, "", 20.0),
             states=StateFile(config.state_file),
             directories=JobDirectories(config.jobs_dir, config.port_range()),
-            probe=lambda record, timeout: Health(""),
+            probe=healthy,
             clock=lambda: self.now,
         )
         made.load()
@@ -100,11 +109,10 @@ class Service:
         ends = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(self.now + 86_400))
         for number in range(jobs):
             model, nonce, job_id = f"model-{number % models:03}", f"{number:08x}", str(100_000 + number)
-            node = f"gpu{number % 500:03}"
+            node = f"gpu{number % NODES:03}"
             digest = listed[model].digest
-            key = JobRecord.parse(
-                {**record, "instance": f"{model}-{nonce}", "nonce": nonce, "job_id": job_id, "host": node}
-            )
+            said = {"instance": f"{model}-{nonce}", "nonce": nonce, "job_id": job_id, "host": "127.0.0.1"}
+            place = {"port": self.front.port, "certificate": self.front.certificate, "key": KEY}
             instances[f"{model}-{nonce}"] = Instance(
                 f"{model}-{nonce}",
                 model,
@@ -112,14 +120,12 @@ class Service:
                 digest,
                 self.now - 3600,
                 job_id=job_id,
-                record=key,
+                record=JobRecord.parse({**record, **said, **place}),
                 ready_at=self.now - 3500,
                 concurrency=16,
             )
-            said = comment(model, digest)
-            lines.append(
-                f"{job_id}|RUNNING|{stamp}|{stamp}|{ends}|{node}|None|{said}|sluice:{model}-{nonce}\n"
-            )
+            words = f"None|{comment(model, digest)}|sluice:{model}-{nonce}"
+            lines.append(f"{job_id}|RUNNING|{stamp}|{stamp}|{ends}|{node}|{words}\n")
         (self.root / "queue").write_text("".join(lines))
         StateFile(self.config.state_file).save(replace(State(), instances=instances))
 
@@ -137,24 +143,43 @@ class Service:
         write_json(self.root / "demand" / "a.json", document)
 
 
-def main() -> int:
-    """Print the figures; 0 when the goal is met."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--models", type=int, default=200)
-    parser.add_argument("--jobs", type=int, default=2000)
-    parser.add_argument("--ticks", type=int, default=10)
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="sluice-tick-") as directory:
-        service = Service(Path(directory), arguments.models, arguments.jobs)
-        first = service.tick()
-        others = sorted(service.tick() for _ in range(arguments.ticks))
-        median = others[len(others) // 2]
-        squeue = service.calls("squeue") / (arguments.ticks + 1)
+def _serve(directory: str, say: Connection) -> None:
+    with healthy_front(Path(directory), PORTS) as listening:
+        say.send((listening.port, listening.certificate))
+        say.recv()
+
+
+@contextmanager
+def front(directory: Path) -> Iterator[Listening]:
+    """Run a front in a process of its own."""
+    mine, theirs = multiprocessing.Pipe()
+    process = multiprocessing.Process(target=_serve, args=(str(directory), theirs), daemon=True)
+    process.start()
+    try:
+        yield Listening(*mine.recv())
+    finally:
+        process.terminate()
+        process.join()
+
+
+def tick(bench: Bench) -> list[Figure]:
+    """CPU of the scheduler's process for a tick, and what it asked of Slurm."""
+    ticks = 5 if bench.quick else 15
+    with tempfile.TemporaryDirectory(prefix="sluice-tick-") as place:
+        directory = Path(place)
+        with front(directory) as listening:
+            service = Service(directory, listening)
+            first = service.tick()
+            others = [service.tick() for _ in range(ticks)]
+        squeue = service.calls("squeue") / (ticks + 1)
         acted = sum(service.calls(name) for name in ("sbatch", "scancel", "scontrol"))
-    print(f"first tick of a process: {first * 1000:.0f} ms of CPU; later ones: median {median * 1000:.0f} ms")
-    print(f"squeue calls per tick: {squeue:g}; sbatch, scancel and scontrol calls in all: {acted}")
-    return 0 if median <= GOAL and squeue == 1 and acted == 0 else 1
+    what = f"{MODELS} models, {JOBS:,} jobs"
+    return [
+        over_rounds(f"CPU of a tick, {what}", others, "ms", at_most(200), scale=1000.0),
+        Figure("the first tick of a process", first * 1000, "ms"),
+        Figure("squeue calls in a tick", squeue, "calls", at_most(1)),
+        Figure("sbatch, scancel, scontrol calls in all ticks", acted, "calls", at_most(0)),
+    ]
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+SCENARIOS = (Scenario("tick", "A tick of a large service at rest", tick),)
