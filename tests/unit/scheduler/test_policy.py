@@ -57,9 +57,9 @@ def test_an_instance_on_its_way_is_not_submitted_twice() -> None:
 
 
 def test_the_target_falls_only_after_idle_stop() -> None:
-    memory = Memory(digest="d1", trend=observe(Trend(), 8, NOW - 899), last=NOW)
+    memory = Memory(digest="d1", trend=observe(Trend(), 8, NOW - 899, concurrency=4), last=NOW)
     assert decided([ready(1), ready(2)], memory=memory, demand=Demand(1, 0, NOW)).actions == ()
-    late = replace(memory, trend=observe(Trend(), 8, NOW - 900))
+    late = replace(memory, trend=observe(Trend(), 8, NOW - 900, concurrency=4))
     assert decided([ready(1), ready(2)], memory=late, demand=Demand(1, 0, NOW)).actions == (
         Drain("m-00000002", "idle"),
     )

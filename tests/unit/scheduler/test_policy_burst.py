@@ -211,8 +211,13 @@ def test_a_suspended_instance_is_replaced_and_no_failure() -> None:
     assert decision.actions == (Submit("m"),)
     assert decision.memory["m"].failures == 0
     replaced = decided([still, ready(2)], model=replace(MODEL, max=1), demand=asked)
-    assert replaced.actions == (Cancel(still.id, "job is suspended, and replaced"),)
+    assert replaced.actions == (Cancel(still.id, "suspended, and not needed"),)
     assert replaced.memory["m"].failures == 0
+
+
+def test_a_suspended_instance_that_nobody_wants_any_more_ends() -> None:
+    still = ready(1, job_state="SUSPENDED")
+    assert decided([still]).actions == (Cancel(still.id, "suspended, and not needed"),)
 
 
 def test_a_suspended_instance_that_goes_on_is_used_again() -> None:
@@ -253,4 +258,4 @@ def test_hostile_demand_wants_no_more_than_the_model_may_have() -> None:
         four(), model=BURSTING, demand=Demand(0, 0, NOW), memory=decision.memory["m"], now=NOW + 900
     )
     assert calm.wanted == {"m": 0}
-    assert decision.memory["m"].trend == observe(Trend(), 16, NOW)
+    assert decision.memory["m"].trend == observe(Trend(), 16, NOW, concurrency=BURSTING.concurrency)

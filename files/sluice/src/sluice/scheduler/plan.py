@@ -161,7 +161,7 @@ class Plan:
             return
         # What nobody could be given is not remembered either: the VM may say anything.
         asked = min(demand.asked, model.concurrency * model.most)
-        trend = target.observe(memory.trend, asked, self.now)
+        trend = target.observe(memory.trend, asked, self.now, concurrency=model.concurrency, last=last)
         self.memory = replace(memory, last=last, trend=trend)
         if not self.orders.drained:
             self.wanted = self._wanted(model, asked)
@@ -178,10 +178,7 @@ class Plan:
             idle_stop=model.idle_stop,
             now=self.now,
         )
-        floor = 1 if memory.last > 0 and self.now - memory.last < model.idle_stop else 0
-        # Level 1 is kept by `last` alone; otherwise a single request would hold an instance twice as long.
-        keep = level if level > 1 else min(asked, 1)
-        return min(model.most, max(model.min, floor, keep))
+        return min(model.most, max(model.min, level))
 
     # --- actions -------------------------------------------------------------------------------------
 
@@ -254,9 +251,9 @@ class Plan:
                 self.cancel_failed(instance, f"did not answer its health check for {SICK_PATIENCE:g} s")
 
     def replace_suspended(self, instance: Instance) -> None:
-        """End a suspended instance once others do its work; Slurm may let it go on before that."""
-        if self.wanted and len(self.phases(Phase.READY)) >= self.wanted:
-            self.cancel(instance, f"job is {instance.job_state.lower()}, and replaced", self.first)
+        """End a suspended instance once it is not needed; Slurm may let it go on before that."""
+        if len(self.phases(Phase.READY)) >= self.wanted:
+            self.cancel(instance, f"{instance.job_state.lower()}, and not needed", self.first)
 
     def cancel_failed(self, instance: Instance, problem: str) -> None:
         """Cancel an instance and count it as a failed start."""
