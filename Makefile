@@ -51,6 +51,9 @@ bench: venv ## Measure the data plane beside other designs; build/bench/ holds t
 bench-peers: venv ## The same load against other gateways, from their packages (needs root)
 	@$(PY) -m tests.bench --peers
 
+simulate: venv ## Our policy beside others over a simulated week; build/simulate/ holds table, plot, results.json
+	@PYTHONPATH=files/sluice/src $(PY) -m tests.simulate
+
 soak: venv ## A million bad inputs for wire, scanner, relay and front (about 10 minutes on 2 quiet cores)
 	@PYTHONPATH=files/sluice/src $(PY) -m tests.soak
 
@@ -58,4 +61,4 @@ format: venv ## Format the Python code
 	@$(VENV)/bin/ruff format .
 	@$(VENV)/bin/ruff check --fix .
 
-.PHONY: help venv demo chat demo-status demo-down demo-clean check test integration system bench bench-peers soak format
+.PHONY: help venv demo chat demo-status demo-down demo-clean check test integration system bench bench-peers simulate soak format
