@@ -285,6 +285,22 @@ def test_position_and_wait_are_those_of_the_fair_order() -> None:
     assert line.newcomer(10.0) == 35.0
 
 
+def test_the_wait_for_a_full_model_counts_on_its_next_instance() -> None:
+    line = queue(2)
+    for _ in range(2):
+        enter(line, "x")
+    tickets = [enter(line, f"user{number}") for number in range(6)]
+    line.offer([("demo", 2)], 0.0, ready_at=30.0, coming=2)
+    # Nothing was measured: nothing is told, and nothing ruled out.
+    assert {line.outlook(ticket, 0.0)[1] for ticket in tickets} == {None}
+    line.service = 20.0
+    waits = [line.outlook(ticket, 0.0)[1] for ticket in tickets]
+    # One each 10 s until the instance comes, then two at once, then one each 5 s.
+    assert waits == [10.0, 20.0, 30.0, 30.0, 30.0, 35.0]
+    line.offer([("demo", 2)], 0.0)
+    assert line.outlook(tickets[5], 0.0)[1] == 60.0
+
+
 def test_the_wait_for_a_model_that_sleeps_is_until_it_is_ready_and_then_in_rounds() -> None:
     line = queue(0)
     tickets = [enter(line, f"user{number}") for number in range(5)]

@@ -175,7 +175,7 @@ class Queue(Generic[T]):
     ) -> list[T]:
         """Learn the clusters' capacity, the preferred cluster first.
 
-        `ready_at`: when the first instance is expected, where there is none; it will take `coming` at once.
+        `ready_at`: when the next instance is expected, None where none is; it will take `coming` at once.
         """
         before, self._places = self._places, {}
         for name, capacity in places:
@@ -276,12 +276,24 @@ class Queue(Generic[T]):
 
     def _expected(self, position: int, now: float) -> float | None:
         capacity = self.capacity
+        until = None if self._ready_at is None else max(0.0, self._ready_at - now)
         if capacity:
-            return None if self.service is None else position * self.service / capacity
-        if self._ready_at is None:
+            return self._with_next(position, capacity, until)
+        if until is None:
             return None
         rounds = (position - 1) // self._coming
-        return max(0.0, self._ready_at - now) + rounds * (self.service or 0.0)
+        return until + rounds * (self.service or 0.0)
+
+    def _with_next(self, position: int, capacity: int, until: float | None) -> float | None:
+        """Return the wait behind those that run, where `coming` places more are there in `until` seconds."""
+        if self.service is None:
+            return None
+        alone = position * self.service / capacity
+        if until is None or until >= alone:
+            return alone
+        served = until * capacity / self.service
+        left = max(0.0, position - served - self._coming)
+        return until + left * self.service / (capacity + self._coming)
 
     def _position(self, ticket: T, own: _User[T]) -> int:
         """Return 1 + how many go before `ticket`, if all that run now went on running."""

@@ -85,6 +85,7 @@ function label(option, model) {
 function statusText(model) {
   const seconds = model.expected_ready ? model.expected_ready - Date.now() / 1000 : 0;
   if (model.status === "starting" && seconds > 0) return t("status_starting_eta", { time: duration(seconds) });
+  if (model.status === "sleeping" && seconds > 0) return t("status_sleeping_eta", { time: duration(seconds) });
   return t(`status_${model.status}`);
 }
 
