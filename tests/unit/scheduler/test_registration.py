@@ -153,6 +153,24 @@ def test_extra_options_do_not_contradict_the_entry(
     assert f"slurm.extra[1]: {said}" in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("slurm", "burst", "named"),
+    [
+        ({"time": 2}, None, "slurm.time only 2 min"),
+        ({"time_min": 1}, None, "slurm.time_min only 1 min"),
+        ({"warn": 600}, {"max": 1, "time": 10}, "burst.time only 10 min"),
+        ({"warn": 600}, {"max": 1, "time_min": 9}, "burst.time_min only 9 min"),
+    ],
+)
+def test_slurms_warning_must_not_come_at_the_start(
+    models: Path, tmp_path: Path, slurm: dict[str, Any], burst: Any, named: str
+) -> None:
+    entry = {**ENTRY, "slurm": {**ENTRY["slurm"], **slurm}, "burst": burst}
+    with pytest.raises(SluiceError) as caught:
+        registration.prepare(str(models), *given(tmp_path, entry))
+    assert f"slurm.warn: is {slurm.get('warn', 120)} s, and {named}" in caught.value.message
+
+
 def weights_of(tmp_path: Path) -> tuple[Path, dict[str, Any]]:
     """Make weights with their manifest; return their folder and an entry that names both."""
     folder = tmp_path / "Llama"

@@ -165,7 +165,10 @@ def entry_errors(document: object, allowed: Allowed = ANYTHING) -> list[str]:
             if not isinstance(rest, dict) or not _mend(rest, error.field):
                 break
         else:
-            errors += [f"  {problem}" for problem in [*_misplaced(entry), *breaches(entry, allowed)]]
+            errors += [
+                f"  {problem}"
+                for problem in [*_misplaced(entry), *_warned_at_birth(entry), *breaches(entry, allowed)]
+            ]
             break
     return errors
 
@@ -199,6 +202,19 @@ def _misplaced(entry: ModelEntry) -> list[str]:
         elif _RESERVED_OPTION.fullmatch(name):
             found.append(f"slurm.extra[{index}]: sets {name}, which the scheduler decides")
     return found
+
+
+def _warned_at_birth(entry: ModelEntry) -> list[str]:
+    """Say where an instance may get so little time that Slurm's warning comes as it starts."""
+    slurm, burst = entry.slurm, entry.burst
+    times = {"slurm.time": slurm.time, "slurm.time_min": slurm.time_min}
+    if burst is not None:
+        times.update({"burst.time": burst.time, "burst.time_min": burst.time_min})
+    return [
+        f"slurm.warn: is {slurm.warn} s, and {name} only {minutes} min: the warning would come at the start"
+        for name, minutes in times.items()
+        if minutes and slurm.warn >= minutes * 60
+    ]
 
 
 def weights_errors(entry: ModelEntry) -> list[str]:
