@@ -49,15 +49,15 @@ CONFIGS: dict[str, Any] = {
 }
 
 
-def rendered(role: str) -> dict[str, Any]:
-    """Return what a role's template makes of its defaults and the required inputs."""
+def rendered(role: str, **inputs: Any) -> dict[str, Any]:
+    """Return what a role's template makes of its defaults, the required inputs and these."""
     environment = jinja2.Environment(  # noqa: S701 - JSON, not HTML
         loader=jinja2.FileSystemLoader(ROLES / role / "templates"),
         trim_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["to_nice_json"] = lambda value, indent: json.dumps(value, indent=indent)
-    text = environment.get_template(f"{role}.json.j2").render(**defaults(role), **REQUIRED[role])
+    text = environment.get_template(f"{role}.json.j2").render({**defaults(role), **REQUIRED[role], **inputs})
     document: dict[str, Any] = json.loads(text)
     return document
 
@@ -71,6 +71,21 @@ def test_the_part_reads_what_its_role_writes(role: str, tmp_path: Path) -> None:
         check_proxy(settings, role)
     if isinstance(settings, WebConfig):
         check_web(settings, role)
+
+
+@pytest.mark.parametrize("folder", ["/var/lib/sluice", "/login-shared/sluice"])
+def test_relays_read_where_the_scheduler_writes(folder: str) -> None:
+    relay = rendered("relay", relay_state_dir=folder)
+    scheduler = rendered("scheduler", scheduler_state_dir=folder)
+    for key in ("routing_table", "demand_dir", "figures"):
+        assert relay[key] == scheduler[key] and scheduler[key].startswith(f"{folder}/")
+    assert scheduler["state_file"].startswith(f"{folder}/state/")
+
+
+def test_a_scheduler_in_a_job_reads_its_models_where_every_node_sees_them() -> None:
+    assert rendered("scheduler")["models_dir"] == "/etc/sluice/models.d"
+    in_a_job = rendered("scheduler", scheduler_launcher="scrontab")
+    assert in_a_job["models_dir"] == "/shared/sluice/scheduler/models.d"
 
 
 @pytest.mark.parametrize("role", sorted(CONFIGS))

@@ -15,7 +15,7 @@ from typing import Any, Callable
 
 from sluice.records import ModelEntry
 from sluice.scheduler import ledger, policy, refusal, submission, suspects
-from sluice.scheduler.catalogue import Listed
+from sluice.scheduler.catalogue import Listed, gpus
 from sluice.scheduler.config import SchedulerConfig
 from sluice.scheduler.instance import Instance, gone, job_name
 from sluice.scheduler.jobs import JobDirectories
@@ -224,7 +224,7 @@ def _new(listed: Listed, kind: str, now: float) -> Instance:
         now,
         concurrency=entry.concurrency,
         kind=kind,
-        gpus=entry.slurm.gpus * entry.slurm.nodes,
+        gpus=gpus(entry.slurm),
         asked_nodes=entry.slurm.nodes,
     )
 

@@ -16,7 +16,7 @@ from typing import Callable, Optional
 from sluice.errors import RecordError
 from sluice.records import INSTANCE_ID, JobRecord
 from sluice.scheduler import policy, refusal, suspects
-from sluice.scheduler.catalogue import Catalogue, read_catalogue
+from sluice.scheduler.catalogue import Allowed, Catalogue, gpus, read_catalogue
 from sluice.scheduler.config import SchedulerConfig
 from sluice.scheduler.demand import read_demand
 from sluice.scheduler.instance import (
@@ -114,7 +114,7 @@ class Observer:
             return self._catalogue, True
         self._stamp, self._catalogue = stamp, None
         try:
-            catalogue = read_catalogue(self._config.models_dir, now)
+            catalogue = read_catalogue(self._config.models_dir, now, Allowed.by(self._config))
         except OSError as error:
             fields = {"path": self._config.models_dir, "problem": error.strerror}
             log.warning("models cannot be listed; nothing is started or ended", extra=fields)
@@ -216,7 +216,7 @@ class Observer:
         if listed is None:
             return adopted
         asked = listed.entry.slurm
-        return replace(adopted, gpus=asked.gpus * asked.nodes, asked_nodes=asked.nodes)
+        return replace(adopted, gpus=gpus(asked), asked_nodes=asked.nodes)
 
     # --- the fronts ----------------------------------------------------------------------------------
 
