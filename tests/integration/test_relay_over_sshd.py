@@ -214,7 +214,7 @@ async def test_secrets_are_in_no_argv_environment_or_output(
     assert key not in login.log.text()
     output = (running.directory / "output").read_text()
     assert key not in output
-    assert [json.loads(line)["message"] for line in output.splitlines()] == ["listening", "ended"]
+    assert [json.loads(line)["message"] for line in output.splitlines()] == ["listening", "ending", "ended"]
     assert [path.name for path in files_below(running.directory)] == ["output", "record.json"]
 
 
