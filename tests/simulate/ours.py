@@ -11,6 +11,8 @@ from tests.simulate.simulation import Service
 from tests.simulate.slurm import RUNNING
 
 START_TIMEOUT = 1800.0
+# How soon the scheduler looks again while something drains, and what it then waits for is over.
+SOON = policy.DRAIN_GRACE + 1.0
 
 
 @dataclass
@@ -53,17 +55,23 @@ class Sluice:
         self.memory[worker.model] = memory
 
     def tick(self, service: Service, now: float) -> None:
-        """Decide, and act."""
+        """Decide, and act; and again for what began to drain, as the scheduler ticks faster then."""
         if not self._models:
             self._models = {name: self._model(server) for name, server in service.servers.items()}
         # Speed: a model with nothing at all cannot change, and one whose instances are all ready and whose
-        # requests all have a place is looked at every second tick, as the scheduler ticks slower at rest.
+        # requests all have a place is looked at every second tick.
         self._ticks += 1
         looked = {
             name: server
             for place, (name, server) in enumerate(service.servers.items())
             if (not server.quiet or self.wanted.get(name)) and (not server.calm or (place + self._ticks) % 2)
         }
+        drained = self._decide(service, looked, now)
+        if drained:
+            self._decide(service, {name: looked[name] for name in drained}, now + SOON)
+
+    def _decide(self, service: Service, looked: dict[str, Server], now: float) -> list[str]:
+        """Let these models be decided about, and act; return those of which an instance drains."""
         instances = [one for one in self.instances.values() if one.model in looked]
         others = sum(one.gpus for one in self.instances.values() if one.model not in looked)
         situation = policy.Situation(
@@ -80,6 +88,8 @@ class Sluice:
         self.wanted.update(decision.wanted)
         for action in decision.actions:
             self._act(service, action, now)
+        drains = (action.instance for action in decision.actions if isinstance(action, policy.Drain))
+        return sorted({self.instances[instance].model for instance in drains})
 
     def _model(self, server: Server) -> policy.Model:
         model = server.model
