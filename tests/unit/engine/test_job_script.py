@@ -202,6 +202,18 @@ def test_weights_that_are_refused_start_nothing(start: Start) -> None:
     assert job.said() == "sluice: weights refused\n"
 
 
+def test_what_an_engine_leaves_behind_ends_with_the_job(start: Start) -> None:
+    stubborn = "(trap '' TERM; exec sleep 60) &"
+    job = start(f"{stubborn} echo $! >${{TEST_TOLD%told}}child; exec sleep 60", FRONT_STAYS)
+    noted = job.told.with_name("child")
+    until(lambda: noted.exists() and noted.read_text(encoding="ascii").endswith("\n"))
+    child = int(noted.read_text(encoding="ascii"))
+    noted.unlink()
+    job.process.send_signal(signal.SIGTERM)
+    assert job.ended() == 143
+    until(lambda: not Path(f"/proc/{child}").exists())
+
+
 def test_the_engine_lives_in_the_private_directory_without_core_dumps(start: Start) -> None:
     job = start('echo "$HOME $TMPDIR $(ulimit -c) $(umask)"; exec sleep 60', FRONT_STAYS)
     private = job.private()
