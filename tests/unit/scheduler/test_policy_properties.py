@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sluice.scheduler import ledger
 from sluice.scheduler.instance import BURST, Instance, Phase, phase
 from sluice.scheduler.plan import HELP_AFTER
 from sluice.scheduler.policy import (
@@ -185,6 +186,24 @@ def test_no_history_breaks_a_bound_or_brings_duplicates_or_orphans(
         world.order("a", step["order"])
         happen(world, step)
         tick(world, step)
+
+
+@settings(max_examples=40, deadline=None)
+@given(several(3), sites, st.lists(steps, min_size=5, max_size=30), st.integers(1, 3), st.integers(1, 6))
+def test_what_is_bounded_over_time_is_kept_whatever_is_asked(
+    models: dict[str, Model], site: Settings, history: list[dict], colds: int, hours: int
+) -> None:
+    site = replace(site, cold_starts_per_hour=colds, gpu_hours_per_day=float(hours))
+    world = World({name: replace(one, min=0, gpus=2) for name, one in models.items()}, site)
+    for step in history:
+        world.now += step["seconds"]
+        happen(world, step)
+        spent = ledger.spent(ledger.advance(world.account, world.instances.values(), world.now), world.now)
+        decision = tick(world, {**step, "queue": "known"})
+        if spent.gpu_hours >= hours:
+            assert not any(isinstance(action, Submit) for action in decision.actions)
+            assert set(decision.wanted.values()) == {0}
+        assert ledger.spent(world.account, world.now).cold_starts <= colds
 
 
 @settings(max_examples=40, deadline=None)

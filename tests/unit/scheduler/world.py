@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Optional
 
 from sluice.records import JobRecord
+from sluice.scheduler import ledger
 from sluice.scheduler.act import marked
 from sluice.scheduler.instance import (
     ABSENT_ANSWERS,
@@ -16,6 +17,7 @@ from sluice.scheduler.instance import (
     Phase,
     QueueJob,
     answered,
+    gone,
     missing,
     phase,
     published,
@@ -72,6 +74,7 @@ class World:
     memory: dict[str, Memory] = field(default_factory=dict)
     limits: Backoff = field(default_factory=Backoff)
     orders: dict[str, Orders] = field(default_factory=dict)
+    account: ledger.Ledger = field(default_factory=ledger.Ledger)
     arrives: dict[str, float] = field(default_factory=dict)
     open_before: dict[str, int] = field(default_factory=dict)
     submitted: int = 0
@@ -110,6 +113,7 @@ class World:
             if found.record is not None:
                 found = self.probed(found)
             self.instances[key] = found
+        self.account = ledger.advance(self.account, self.instances.values(), self.now)
 
     def probed(self, instance: Instance) -> Instance:
         """Fold in one probe of a front."""
@@ -149,6 +153,7 @@ class World:
             known=known,
             orders=self.orders,
             limits=self.limits,
+            spent=ledger.spent(self.account, self.now),
         )
         return decide(situation, self.settings, self.now)
 
@@ -169,6 +174,8 @@ class World:
     def submit(self, model: Model, kind: str, sbatch: str) -> None:
         """Submit one job: `ok`, `lost` (Slurm has it, the answer is lost) or one of REFUSALS."""
         self.submitted += 1
+        if not any(one.model == model.name and not gone(one) for one in self.instances.values()):
+            self.account = ledger.started(self.account, self.now)
         nonce = f"{self.submitted:08x}"
         made = Instance(
             f"{model.name}-{nonce}",
