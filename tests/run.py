@@ -57,7 +57,8 @@ def main(stages: list[str]) -> int:
     known: dict[str, Callable[[], list[Timing]]] = {
         "check": _check,
         "integration": _integration,
-        "system": _system,
+        "system": lambda: _on_a_bed(_system_steps),
+        "soak": lambda: _on_a_bed(_soak_steps),
     }
     for unknown in set(stages) - set(known):
         print(f"tests: there is no stage {unknown}; choose from {', '.join(known)}", file=sys.stderr)
@@ -104,17 +105,17 @@ def _pytest(name: str, *paths: str, env: Mapping[str, str] | None = None) -> Ste
     return Step(name, (sys.executable, "-m", "pytest", "-q", *paths), dict(env or {}))
 
 
-def _system() -> list[Timing]:
+def _on_a_bed(steps: Callable[[], Iterator[Step]]) -> list[Timing]:
     needs = preflight.Needs()
     found = preflight.failures(BED_NAME, BED_STATE, Bed(BED_NAME, BED_SUBNET, BED_STATE).cache, needs)
     for failure in found:
         print(f"tests: {failure}", file=sys.stderr)
     if found:
-        return [Timing("system", 0.0, False)]
+        return [Timing("bed", 0.0, False)]
     _bed_down()
     timings = []
     try:
-        for step in _system_steps():
+        for step in steps():
             timings.append(_run(step))
             if not timings[-1].passed:
                 break
@@ -132,6 +133,10 @@ def _system_steps() -> Iterator[Step]:
     values = Deployment(Bed(BED_NAME, BED_SUBNET, BED_STATE), silent).read_env()
     yield _pytest("system: browser", "tests/browser/test_site.py", env=values)
     yield _pytest("system: breaking it", *late)
+
+
+def _soak_steps() -> Iterator[Step]:
+    yield _pytest("system: long trials", "tests/system/soak_scheduler.py")
 
 
 def _bed_down() -> None:
