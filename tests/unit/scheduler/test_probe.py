@@ -28,6 +28,7 @@ from sluice.wire.hello import Hello, Limits
 from sluice.wire.links import RELAY_FRONT
 
 KEY = "q" * 43
+GOLDEN = Path(__file__).parents[2] / "golden" / "contracts" / "front-health.json"
 
 
 def make_certificate(directory: Path, name: str) -> str:
@@ -150,7 +151,7 @@ def test_a_front_that_answers_anything_else_is_not(tmp_path: Path, front: Front,
 @pytest.mark.parametrize(
     ("body", "leaving"),
     [
-        (b'{"version":1,"status":"leaving","why":"warned"}', "warned"),
+        (GOLDEN.read_bytes(), "warned"),
         (b'{"version":1,"status":"leaving","why":"terminated"}', "terminated"),
         (b'{"version":1,"status":"ok","why":"warned"}', ""),
         (b'{"version":1,"status":"leaving","why":"bored"}', ""),
