@@ -238,6 +238,7 @@ class Login(LoginNode):
     def __init__(self, directory: Path, zipapp: Path, changes: Mapping[str, Any]) -> None:
         self._changes = changes
         super().__init__(directory, zipapp, Secured(True, True))
+        self.log.stop()
         self.syslog = SyslogSink(directory / "log" / "socket")
         self.log = self.syslog  # type: ignore[assignment]
 
@@ -299,6 +300,10 @@ class Authority(Running):
         document.update(database=f"sqlite:///{self.directory / 'sluice.db'}", session_dir=str(sessions))
         self._config.write_text(json.dumps(document))
         self.socket = self.directory / "http.sock"
+        self.restart()
+
+    def restart(self) -> None:
+        """Start it, with the files that are there."""
         argv = [sys.executable, "-P", "-m", "gunicorn", "--config", "python:sluice.web.gunicorn"]
         environment = {**self._environment, "SLUICE_WEB_CONFIG": str(self._config)}
         self.run([*argv, "--bind", f"unix:{self.socket}", "sluice.web.wsgi:authority()"], environment)

@@ -272,7 +272,8 @@ class SyslogCatcher:
     def stop(self) -> None:
         """Stop listening."""
         self._socket.close()
-        self._thread.join(2)
+        if self._thread.is_alive():
+            self._thread.join(2)
 
     def text(self) -> str:
         """Return everything logged so far."""
