@@ -37,6 +37,8 @@ def registered(
     entry = json.loads(service.shell("login", f"cat {FOLDER}/{base}.json"))
     entry.update(changes, name=name, slurm={**entry["slurm"], **slurm})
     script = service.shell("login", f"cat {FOLDER}/{base}.sbatch")
+    # The name under which the engine serves.
+    script = re.sub(rf"(?<![\w.-]){re.escape(base)}(?![\w.-])", name, script)
     for key, value in slurm.items():
         option = f"B:USR1@{value}" if key == "warn" else value
         line = f"#SBATCH --{OPTIONS[key]}={option}"

@@ -165,7 +165,7 @@ class History:
     """One random history, step by step."""
 
     def __init__(self, seed: int) -> None:
-        self.random = random.Random(seed)  # noqa: S311
+        self.random = random.Random(seed)
         self.floor = Floor()
         self.engine = self.floor.engine
         assert isinstance(self.engine, ScriptedEngine)

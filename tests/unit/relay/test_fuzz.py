@@ -97,7 +97,7 @@ async def test_no_bytes_bring_a_session_down_uncontrolled(
     caplog.set_level(logging.INFO)
     for seed in SEEDS:
         # A seed per session: a failure can be repeated alone.
-        chance = random.Random(seed)  # noqa: S311 - repeatable, not secret
+        chance = random.Random(seed)
         data = random_frames(chance) if make is random_frames else mutated(chance, good_session(chance))
         place = tmp_path / str(seed)
         place.mkdir()
@@ -129,7 +129,7 @@ async def test_no_bytes_of_a_front_hurt_more_than_its_own_requests(
         running.publish({MODEL: routed(running.instances[:1]), "other": routed(running.instances[1:])})
         front = running.fronts[0]
         for seed in SEEDS:
-            chance = random.Random(seed)  # noqa: S311 - repeatable, not secret
+            chance = random.Random(seed)
             said = chance.randbytes(200) if seed % 4 == 0 else answers(chance)
             line = running.session._services.lines.of(running.instances[0])
             line.breaker.succeed()
