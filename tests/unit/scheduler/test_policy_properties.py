@@ -193,8 +193,8 @@ def test_no_history_breaks_a_bound_or_brings_duplicates_or_orphans(
 def test_what_is_bounded_over_time_is_kept_whatever_is_asked(
     models: dict[str, Model], site: Settings, history: list[dict], colds: int, hours: int
 ) -> None:
-    site = replace(site, cold_starts_per_hour=colds, gpu_hours_per_day=float(hours))
-    world = World({name: replace(one, min=0, gpus=2) for name, one in models.items()}, site)
+    site = replace(site, max_gpus=0, cold_starts_per_hour=colds, gpu_hours_per_day=float(hours))
+    world = World({name: replace(one, min=0, gpus=40) for name, one in models.items()}, site)
     for step in history:
         world.now += step["seconds"]
         happen(world, step)
