@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sluice.scheduler.instance import BASE, BURST
-from sluice.scheduler.plan import HELP_AFTER
+from sluice.scheduler.plan import HELP_AFTER, STILL_PATIENCE
 from sluice.scheduler.policy import Cancel, Demand, Drain, Forget, Memory, Orders, Resume, Submit
 from sluice.scheduler.target import Trend, observe
 from tests.unit.scheduler.policy_cases import MODEL, NOW, decided, instance, ready, starting
@@ -207,6 +207,8 @@ def test_a_job_that_slurm_holds_after_its_own_failure_counts_as_a_failed_start()
 def test_a_suspended_instance_is_replaced_and_no_failure() -> None:
     still = ready(1, job_state="SUSPENDED", failures=9, failing_since=NOW - 900, sick=True)
     asked = Demand(1, 0, NOW, {still.id: 1})
+    turn = replace(still, failing_since=NOW - STILL_PATIENCE + 1)
+    assert decided([turn], model=replace(MODEL, max=1), demand=asked).actions == ()
     decision = decided([still], model=replace(MODEL, max=1), demand=asked)
     assert decision.actions == (Submit("m"),)
     assert decision.memory["m"].failures == 0

@@ -50,6 +50,8 @@ SICK_PATIENCE = 120.0
 # A record that is refused may be an earlier run's, which a network file system shows late.
 REFUSED_PATIENCE = 60.0
 CANCEL_AGAIN = 30.0
+# Where jobs take turns on a node, each is suspended for a time slice, commonly half a minute.
+STILL_PATIENCE = 60.0
 # A base instance that waits in the queue for so long, while requests wait too, is helped by a burst one.
 HELP_AFTER = 120.0
 MOST_AT_ONCE = 8
@@ -280,7 +282,7 @@ class Plan:
         old = [instance for instance in usable if self.outdated(instance, model)]
         fresh = [instance for instance in usable if instance not in old]
         target_number = self.wanted + self.helpers(model, fresh)
-        missing = target_number - len(fresh)
+        missing = target_number - len(fresh) - self.paused()
         missing -= self.resume(model, missing)
         self.ask = self.asks(model, old, fresh, missing)
         self.back_out(old, fresh)
@@ -294,6 +296,12 @@ class Plan:
         surplus = len(active) - target_number
         if surplus > 0:
             self.shrink(active, surplus)
+
+    def paused(self) -> int:
+        """Return how many suspended instances may yet go on by themselves: a time slice is soon over."""
+        still = (one for one in self.phases(Phase.SICK) if one.job_state in STILL)
+        since = (self.now if one.failing_since is None else one.failing_since for one in still)
+        return sum(self.now - began < STILL_PATIENCE for began in since)
 
     def near_end(self, model: Model) -> frozenset[str]:
         """Return which instances' wall time is about to end."""
