@@ -13,7 +13,7 @@ import pytest
 
 import sluice
 from sluice.cli import main
-from tests.unit.scheduler.test_tick import GOLDEN, Site
+from tests.unit.scheduler.site import GOLDEN, Site
 
 
 @dataclasses.dataclass

@@ -14,7 +14,7 @@ import pytest
 from sluice.cli import main
 from sluice.scheduler import command, lease
 from sluice.scheduler.state import Lease, Overwritten, StateFile
-from tests.unit.scheduler.test_tick import START, Site
+from tests.unit.scheduler.site import START, Site
 
 
 class Hosts:
