@@ -13,6 +13,8 @@ from sluice.errors import SluiceError
 from sluice.records import Burst, ModelEntry
 from sluice.scheduler import registration
 from sluice.scheduler.catalogue import Allowed, breaches, gpus, read_catalogue
+from sluice.scheduler.config import SchedulerConfig
+from tests.unit.scheduler.site import Site
 from tests.unit.scheduler.test_config import GOOD
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "contracts"
@@ -101,3 +103,23 @@ def test_a_model_beyond_the_bounds_is_not_registered(tmp_path: Path) -> None:
         registration.prepare(str(models), entry, script, Allowed(("cpu",), 5))
     assert "slurm.partition: gpu" in caught.value.message and "slurm.nice" in caught.value.message
     assert registration.prepare(str(models), entry, script).changed
+
+
+class Bounded(Site):
+    """A site that lets models ask for one other partition alone."""
+
+    @property
+    def config(self) -> SchedulerConfig:
+        """The site's configuration."""
+        return replace(super().config, partitions=("other",))
+
+
+def test_a_model_beyond_the_bounds_is_never_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sluice.scheduler.catalogue.UNSETTLED", 0.0)
+    site = Bounded(tmp_path)
+    site.apply(min=1, max=1)
+    site.tick()
+    assert site.slurm.submissions == 0
+    site.apply(min=1, max=1, burst=None, slurm={"partition": "other", "time": 60, "cpus": 1, "memory_mb": 1})
+    site.tick()
+    assert site.slurm.submissions == 1
