@@ -29,7 +29,9 @@ COMMANDS = {
     "keys": Command("sluice.web.command", "make, list and revoke API keys on the gateway"),
     "relay": Command("sluice.relay.command", "what sshd runs for the gateway's key"),
     "front": Command("sluice.front.command", "the listener inside a job"),
-    "scheduler": Command("sluice.scheduler.command", "keep the models' instances running (its launcher starts it)"),
+    "scheduler": Command(
+        "sluice.scheduler.command", "keep the models' instances running (its launcher starts it)"
+    ),
     "models": Command(
         "sluice.scheduler.models_command", "list, show, apply, drain, resume, restart and remove models"
     ),
