@@ -32,7 +32,7 @@ class Load:
     weekend: float = 0.35
     # BurstGPT: arrivals vary more than Poisson's; rates are gamma distributed. The shape of the factor by
     # which a model's hour differs from the curve (1 would be exponential).
-    hour_shape: float = 1.0
+    hour_shape: float = 3.0
     # LMSYS-Chat-1M (arXiv:2309.11998): two turns a conversation on average; people read and type between.
     turns: float = 2.5
     pause_median: float = 45.0
@@ -67,7 +67,7 @@ class Fleet:
     load_sigma: float = 0.25
     # The contract's default is one day; SAIA's documented services run for hours to a day.
     wall: float = 24 * HOUR
-    max_instances: int = 24
+    max_instances: int = 60
     burst_models: int = 20
     burst_instances: int = 4
     # Jobs that end before they are ready: Kokolis et al. (HPCA 2025, arXiv:2410.21680) report a few per cent

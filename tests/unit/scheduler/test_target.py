@@ -42,6 +42,16 @@ def test_the_target_rises_at_once(asked: int, instances: int) -> None:
     assert wanted(observe(Trend(), asked, NOW, concurrency=4), NOW, idle_stop=0.0) == instances
 
 
+@pytest.mark.parametrize(("idle_stop", "instances"), [(900.0, 4), (2250.0, 5), (3600.0, 5), (90_000.0, 5)])
+def test_where_waits_are_worth_much_there_is_room_for_more(idle_stop: float, instances: int) -> None:
+    trend = observe(Trend(), 16, NOW, concurrency=4, idle_stop=idle_stop)
+    assert wanted(trend, NOW) == instances
+
+
+def test_a_model_with_few_requests_needs_no_second_instance_for_room() -> None:
+    assert wanted(observe(Trend(), 2, NOW, concurrency=4, idle_stop=9000.0), NOW) == 1
+
+
 def test_where_nothing_is_known_an_instance_stays_for_idle_stop() -> None:
     trend = observe(Trend(), 5, NOW, concurrency=4)
     assert wanted(trend, NOW + IDLE - 1) == 2

@@ -163,7 +163,14 @@ class Plan:
             return
         # What nobody could be given is not remembered either: the VM may say anything.
         asked = min(demand.asked, model.concurrency * model.most)
-        trend = target.observe(memory.trend, asked, self.now, concurrency=model.concurrency, last=last)
+        trend = target.observe(
+            memory.trend,
+            asked,
+            self.now,
+            concurrency=model.concurrency,
+            last=last,
+            idle_stop=model.idle_stop,
+        )
         self.memory = replace(memory, last=last, trend=trend)
         if not self.orders.drained:
             self.wanted = self._wanted(model, asked)

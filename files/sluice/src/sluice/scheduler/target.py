@@ -31,6 +31,10 @@ LONGEST = 4.0
 # for a start.
 USUAL_START = 120.0
 FURTHER = 0.3
+# Where waits are worth more than usual, places are kept for more requests than there are: so many times the
+# square root of their number as `idle_stop` lies between these, at most once.
+USUAL_WORTH = 900.0
+HIGH_WORTH = 3600.0
 # The most instances of a model that are told apart.
 MOST_LEVELS = 256
 
@@ -51,13 +55,17 @@ class Trend:
     further: tuple[float, ...] = NO_PAUSES
 
 
-def observe(trend: Trend, asked: int, now: float, *, concurrency: int = 1, last: float = 0.0) -> Trend:
+def observe(
+    trend: Trend, asked: int, now: float, *, concurrency: int = 1, last: float = 0.0, idle_stop: float = 0.0
+) -> Trend:
     """Return the trend with `asked` requests, running or waiting, at the time `now`.
 
     `concurrency` is what one instance takes at once; `last` the time of the last request, which may have come
-    and gone since the trend was last looked at (0: none known).
+    and gone since the trend was last looked at (0: none known). Where `idle_stop` is high, the trend is that
+    of somewhat more requests, so that those who come next find a place.
     """
-    levels = min(MOST_LEVELS, math.ceil(asked / concurrency))
+    spare = _room(idle_stop) * math.sqrt(asked) if asked > concurrency / 2 else 0.0
+    levels = min(MOST_LEVELS, math.ceil((asked + spare) / concurrency))
     at = now
     if not levels:
         known = trend.needed[0] if trend.needed else 0.0
@@ -88,6 +96,11 @@ def level(trend: Trend, *, concurrency: int, load_time: float, idle_stop: float,
         if since >= now or now - since < (rest if number > 1 else first):
             kept = number
     return kept
+
+
+def _room(idle_stop: float) -> float:
+    """Return for how many standard deviations of a random number of requests there is to be room."""
+    return min(1.0, max(0.0, (idle_stop - USUAL_WORTH) / (HIGH_WORTH - USUAL_WORTH)))
 
 
 def _counted(counts: tuple[float, ...], pause: float) -> tuple[float, ...]:
