@@ -3,8 +3,7 @@
 It knows no sockets, clocks or processes. In short, for each model:
 
 - *Wanted* is what demand calls for (`target`), between `min` and `max`, and beyond `max` as many burst
-  instances as the model may have; at least one while somebody asked within `idle_stop`. When fewer are
-  wanted, burst instances go first, then the least loaded.
+  instances as the model may have. When fewer are wanted, burst instances go first, then the least loaded.
 - What the service may take in all is shared by priority and by need (`bounds`); nobody is starved.
 - An instance that ended is replaced; one that failed to start is replaced after a back-off that doubles.
   After `max_failures` in a row the model counts as failed and is tried at the longest back-off; a new digest
