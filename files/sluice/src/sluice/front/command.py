@@ -10,7 +10,7 @@ import resource
 import signal
 import time
 
-from sluice import logs
+from sluice import heap, logs
 from sluice.errors import EXIT_FAILURE, ConfigError
 from sluice.front.config import FrontConfig
 from sluice.front.identity import make
@@ -104,6 +104,7 @@ async def _serve(config: FrontConfig) -> int:
     loop.add_signal_handler(signal.SIGUSR1, _warned, listener)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGUSR1,))
     port = await listener.start()
+    heap.settle()
     record = JobRecord(
         instance=config.instance,
         nonce=config.nonce,

@@ -21,8 +21,8 @@ from sluice.wire.hello import Hello
 from sluice.wire.links import RELAY_FRONT
 
 # Of one answer, what may wait for the relay to take it until the engine is read no further, and when again.
-HIGH_WATER = 32_768
-LOW_WATER = 16_384
+HIGH_WATER = 24_576
+LOW_WATER = 12_288
 # Tokens of many streams leave together; a single one never waits, nor does the beginning of an answer.
 BATCH_SECONDS = 0.004
 BODY_TIMEOUT = 60.0
