@@ -294,7 +294,7 @@ class Source:
         self._run = run
         self._target = target
         self._context = context
-        self._chance = random.Random(f"{run.plan.seed} {group.name}")  # noqa: S311 - arrivals, no secret
+        self._chance = random.Random(f"{run.plan.seed} {group.name}")
         self._idle: list[Wire] = []
         self._running: set[Request] = set()
         self._late: deque[float] = deque()

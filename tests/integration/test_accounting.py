@@ -116,7 +116,7 @@ class Clients:
 
 
 async def test_every_answer_has_one_record_whoever_is_killed(gateway: Gateway) -> None:
-    chance = random.Random(7)  # noqa: S311 - when to kill is no secret
+    chance = random.Random(7)
     clients = Clients(gateway)
     asking = asyncio.create_task(clients.run())
     for number in range(KILLS):

@@ -205,7 +205,7 @@ def test_a_sleeping_model_wakes_on_demand_and_sleeps_again(site: Site) -> None:
 
 
 def test_kill_9_at_random_moments_leaves_no_duplicate_and_no_orphan(site: Site) -> None:
-    chance = random.Random(20)  # noqa: S311 (moments, not secrets)
+    chance = random.Random(20)
     for number in range(14):
         process = site.start()
         time.sleep(chance.uniform(0.15, 0.9))

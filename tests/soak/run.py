@@ -66,7 +66,7 @@ async def _run(name: str, seed: int, cases: int) -> Outcome:
         signal.setitimer(signal.ITIMER_REAL, MOST_SECONDS)
         case = time.process_time()
         try:
-            waits = target(Random(f"{seed}/{name}/{number}"))  # noqa: S311 - repeatable, not secret
+            waits = target(Random(f"{seed}/{name}/{number}"))
             if inspect.isawaitable(waits):
                 await waits
         except (Exception, Hang) as error:  # noqa: BLE001 - whatever it is, it is what is looked for

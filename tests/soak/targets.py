@@ -51,7 +51,7 @@ class Wire:
     def __init__(self, link: Link, role: Role) -> None:
         peer = Role.CLIENT if role is Role.SERVER else Role.SERVER
         self._link, self._role = link, role
-        self._corpus = mutate.sessions(Random(1), link, peer, CORPUS)  # noqa: S311 - repeatable, not secret
+        self._corpus = mutate.sessions(Random(1), link, peer, CORPUS)
 
     def __call__(self, chance: Random) -> None:
         key = mutate.KEY if self._link.keyed else ""
@@ -165,7 +165,7 @@ class Front:
     def __init__(self, *, bad_engine: bool) -> None:
         self.running = 0
         self._bad_engine = bad_engine
-        self._corpus = mutate.sessions(Random(2), RELAY_FRONT, Role.CLIENT, CORPUS)  # noqa: S311
+        self._corpus = mutate.sessions(Random(2), RELAY_FRONT, Role.CLIENT, CORPUS)
         self.engine: Engine
 
     def enter(self) -> None:
@@ -261,7 +261,7 @@ class RelaySession:
 
     def __init__(self, *, bad_front: bool) -> None:
         self._bad_front = bad_front
-        self._proxies = mutate.sessions(Random(3), PROXY_RELAY, Role.CLIENT, CORPUS)  # noqa: S311
+        self._proxies = mutate.sessions(Random(3), PROXY_RELAY, Role.CLIENT, CORPUS)
         self._directory = tempfile.TemporaryDirectory(
             prefix="sluice-soak-", dir=QUICK if QUICK.is_dir() else None
         )

@@ -46,7 +46,7 @@ def test_our_own_spelling_and_others_are_read_alike(head: Any) -> None:
 @settings(max_examples=500, deadline=None)
 @given(st.sampled_from(HEADS), st.integers(0, 1 << 32), st.booleans())
 def test_whatever_comes_both_ways_agree(head: RequestHead | InstanceRequest, seed: int, blind: bool) -> None:
-    chance = Random(seed)  # noqa: S311 - repeatable, not secret
+    chance = Random(seed)
     raw = encode_json(head.dump())
     raw = noise(chance, raw) if blind else fields(chance, raw)
     if not blind and chance.random() < 0.7:

@@ -155,9 +155,7 @@ def check_weights(facts: Facts) -> list[Finding]:
     for name, problem in sorted(facts.weights.items()):
         if problem:
             level = WRONG if facts.models[name].manifest else WARNING
-            remedy = (
-                f"sluice weights make {facts.models[name].weights}, and name its SHA-256 in the entry"
-            )
+            remedy = f"sluice weights make {facts.models[name].weights}, and name its SHA-256 in the entry"
             findings.append(Finding("weights", level, f"{name}: {problem}", remedy))
     return findings or [Finding("weights", OK, f"{len(facts.weights)} models' weights have their manifests")]
 
