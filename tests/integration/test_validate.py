@@ -122,7 +122,10 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"scheduler_partitions": ["cpu"], "scheduler_min_nice": 50},
         ["model_entries[0]", "slurm.partition: gpu", "scheduler_partitions: cpu", "scheduler_min_nice is 50"],
     ),
-    "two models of one name": ({"model_entries": MODELS * 2}, ["model_entries[1]", "occurs twice"]),
+    "two models of one name": (
+        {"model_entries": MODELS * 2},
+        [f"model_entries[{len(MODELS)}]", "occurs twice"],
+    ),
 }
 
 
