@@ -137,6 +137,7 @@ def _system_steps() -> Iterator[Step]:
 
 def _soak_steps() -> Iterator[Step]:
     yield _pytest("system: long trials", "tests/system/soak_scheduler.py")
+    yield _pytest("system: Slurm 24.11", "tests/system/soak_slurm_24_11.py")
 
 
 def _bed_down() -> None:

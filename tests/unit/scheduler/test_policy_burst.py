@@ -71,6 +71,15 @@ def test_what_is_not_ready_goes_before_what_serves() -> None:
     )
 
 
+def test_of_two_that_are_not_ready_the_one_that_slurm_put_back_goes() -> None:
+    put_back = instance(1, created=NOW - 9000, reason="BeginTime")
+    model = replace(MODEL, max=1)
+    demand = Demand(0, 1, NOW)
+    for other in (starting(2), instance(2, created=NOW)):
+        decision = decided([put_back, other], model=model, demand=demand)
+        assert decision.actions == (Cancel("m-00000001", "idle"),)
+
+
 def test_a_base_instance_that_waits_long_is_helped_by_a_burst_one() -> None:
     waits = instance(1, created=NOW - HELP_AFTER)
     asked = Demand(0, 1, NOW)

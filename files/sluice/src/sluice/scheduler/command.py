@@ -27,6 +27,8 @@ from sluice.scheduler.tick import Scheduler
 log = logging.getLogger(__name__)
 
 CONFIG = "/etc/sluice/scheduler.json"
+# How often a scheduler at rest looks whether somebody asks for a model, in seconds: a few files are read.
+LOOK_EVERY = 0.5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -89,7 +91,9 @@ def tick_until(scheduler: Scheduler, deadline: float, stop: Stop) -> None:
         while time.monotonic() < due and not stop.is_set():
             if time.monotonic() >= deadline:
                 return
-            stop.wait(min(scheduler.config.busy_interval, max(0.0, due - time.monotonic())))
+            # While something is under way the next tick is near anyway, and sees all that was asked.
+            look = LOOK_EVERY if scheduler.resting else scheduler.config.busy_interval
+            stop.wait(min(look, max(0.0, due - time.monotonic())))
             if scheduler.asked():
                 break
         if time.monotonic() >= deadline:

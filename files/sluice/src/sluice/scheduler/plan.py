@@ -55,6 +55,8 @@ STILL_PATIENCE = 60.0
 # A base instance that waits in the queue for so long, while requests wait too, is helped by a burst one.
 HELP_AFTER = 120.0
 MOST_AT_ONCE = 8
+# Slurm's reason for a job that it has put back into its queue, with a start that it set itself.
+PUT_BACK = "BeginTime"
 COMING = (Phase.SUBMITTING, Phase.PENDING, Phase.STARTING)
 USABLE = (*COMING, Phase.READY)
 RESUMABLE = frozenset((IDLE, ORDERED, BUDGET))
@@ -495,11 +497,18 @@ class Plan:
             else:
                 self.cancel(instance, reason)
 
-    def dispensable(self, instance: Instance) -> tuple[bool, bool, int, float]:
-        """Return where an instance stands when some must go: the smallest first, of equals the newest."""
-        ready = self.phase[instance.id] is Phase.READY
+    def dispensable(self, instance: Instance) -> tuple[bool, bool, bool, bool, int, float]:
+        """Return where an instance stands when some must go: the smallest first, of equals the newest.
+
+        Of those that are not ready, one that Slurm has put back into its queue goes before all others: it may
+        not start for two minutes. One that starts already goes last.
+        """
+        found = self.phase[instance.id]
+        ready = found is Phase.READY
         load = self.demand.load(instance.id) if ready else 0
-        return ready, instance.kind != BURST, load, -instance.created
+        soon = ready or instance.reason != PUT_BACK
+        starts = ready or found is Phase.STARTING
+        return ready, soon, instance.kind != BURST, starts, load, -instance.created
 
     def end_drained(self) -> None:
         """Cancel draining instances that have nothing left to answer."""
