@@ -37,7 +37,7 @@ class Listening:
 @contextlib.contextmanager
 def healthy_front(directory: Path, ports: range) -> Iterator[Listening]:
     """Serve any number of connections, for as many instances as like to share it."""
-    certificate = _make_certificate(directory / "front.pem")
+    certificate = make_certificate(directory / "front.pem")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(directory / "front.pem")
     with _server(ports) as server:
@@ -77,7 +77,7 @@ def _serve(plain: socket.socket, context: ssl.SSLContext) -> None:
         return
 
 
-def _make_certificate(path: Path) -> str:
+def make_certificate(path: Path) -> str:
     """Write a self-signed certificate with its key and return it as PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "front")])

@@ -20,6 +20,18 @@ from tests.fakes.proxy import WireClient
 from tests.integration.login import PYTHON, UID, LoginNode
 
 MODEL = "tiny"
+# What a scheduler keeps one instance of.
+ENTRY = {
+    "version": 1,
+    "name": MODEL,
+    "engine": "stub",
+    "weights": "/weights",
+    "context_length": 2048,
+    "slurm": {"partition": "normal", "time": 60, "cpus": 1, "memory_mb": 100},
+    "min": 1,
+    "max": 1,
+    "idle_stop": 3,
+}
 
 
 def chat(stream: bool = False, model: str = MODEL, **extra: Any) -> bytes:

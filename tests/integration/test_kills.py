@@ -27,22 +27,11 @@ import pytest
 from sluice.records import RoutingTable, read_json, write_json
 from tests.fakes.front import KEY, Listening, healthy_front
 from tests.fakes.slurm.slurm import Cluster
+from tests.integration.jobs import ENTRY, MODEL
 from tests.integration.login import PYTHON
 
 pytestmark = pytest.mark.integration
 
-MODEL = "tiny"
-ENTRY = {
-    "version": 1,
-    "name": MODEL,
-    "engine": "stub",
-    "weights": "/weights",
-    "context_length": 2048,
-    "slurm": {"partition": "normal", "time": 60, "cpus": 1, "memory_mb": 100},
-    "min": 1,
-    "max": 1,
-    "idle_stop": 3,
-}
 PORTS = range(23000, 23999)
 # More ticks than any kill needs until everything is as it should be. A cancellation that was written down and
 # not carried out is repeated after 30 s: beyond the first few, ticks keep a second's distance.

@@ -21,11 +21,11 @@ import pytest
 
 from sluice.records import RoutingTable, read_json, write_json
 from tests.fakes.slurm.slurm import Cluster
+from tests.integration.jobs import ENTRY, MODEL
 from tests.integration.login import PYTHON, ROOT
 
 pytestmark = pytest.mark.integration
 
-MODEL = "tiny"
 # However the tests end, a job ends by itself.
 SCRIPT = """\
 #!/bin/bash
@@ -37,17 +37,6 @@ timeout --foreground -k 1 200 "$SLUICE_PYTHON" -I -S "$SLUICE_ZIPAPP" front \\
   --engine-socket "$private/e.sock" --private-dir "$private" &
 wait -n
 """
-ENTRY = {
-    "version": 1,
-    "name": MODEL,
-    "engine": "stub",
-    "weights": "/weights",
-    "context_length": 2048,
-    "slurm": {"partition": "normal", "time": 60, "cpus": 1, "memory_mb": 100},
-    "min": 1,
-    "max": 1,
-    "idle_stop": 3,
-}
 
 
 @dataclass

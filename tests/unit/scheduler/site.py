@@ -79,6 +79,25 @@ class MemorySlurm(Slurm):
         return [job for job in self.jobs.values() if job.state not in TERMINAL]
 
 
+def configuration(root: Path, **changes: Any) -> SchedulerConfig:
+    """Return the configuration of a scheduler whose files lie below `root`."""
+    return SchedulerConfig(
+        cluster="demo",
+        models_dir=f"{root}/models.d",
+        jobs_dir=f"{root}/jobs",
+        state_file=f"{root}/state.json",
+        lock_file=f"{root}/lock",
+        routing_table=f"{root}/routing.json",
+        demand_dir=f"{root}/demand",
+        figures=f"{root}/figures.json",
+        zipapp="/shared/sluice.pyz",
+        python="/usr/bin/python3",
+        max_instances=8,
+        command_timeout=4.0,
+        **changes,
+    )
+
+
 @dataclass
 class Site:
     """A login node with its scheduler: files below `root`, time that only moves when told."""
@@ -99,20 +118,7 @@ class Site:
     @property
     def config(self) -> SchedulerConfig:
         """The site's configuration."""
-        return SchedulerConfig(
-            cluster="demo",
-            models_dir=f"{self.root}/models.d",
-            jobs_dir=f"{self.root}/jobs",
-            state_file=f"{self.root}/state.json",
-            lock_file=f"{self.root}/lock",
-            routing_table=f"{self.root}/routing.json",
-            demand_dir=f"{self.root}/demand",
-            figures=f"{self.root}/figures.json",
-            zipapp="/shared/sluice.pyz",
-            python="/usr/bin/python3",
-            max_instances=8,
-            command_timeout=4.0,
-        )
+        return configuration(self.root)
 
     def start(self) -> None:
         """Start a new scheduler process: all that it knows is what lies on the disk."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import socket
 import ssl
@@ -14,10 +13,6 @@ from pathlib import Path
 from typing import Union
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from sluice.records import ErrorHead, Instance, InstanceRequest, JobRecord, ResponseHead, RoutedModel
 from sluice.scheduler.probe import Health, answers, healthy
@@ -26,32 +21,10 @@ from sluice.wire.connection import Connection, Role
 from sluice.wire.frames import FrameType, ProtocolError, encode
 from sluice.wire.hello import Hello, Limits
 from sluice.wire.links import RELAY_FRONT
+from tests.fakes.front import make_certificate
 
 KEY = "q" * 43
 GOLDEN = Path(__file__).parents[2] / "golden" / "contracts" / "front-health.json"
-
-
-def make_certificate(directory: Path, name: str) -> str:
-    """Write a self-signed certificate with its key and return it as PEM."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "m-00000001")])
-    start = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(start)
-        .not_valid_after(start + datetime.timedelta(days=3650))
-        .sign(key, hashes.SHA256())
-    )
-    pem = certificate.public_bytes(serialization.Encoding.PEM)
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    (directory / f"{name}.pem").write_bytes(pem + private)
-    return pem.decode()
 
 
 Answer = Callable[[ssl.SSLSocket], None]
@@ -126,7 +99,7 @@ def record(port: int, certificate: str) -> JobRecord:
 
 
 def test_a_front_that_answers_200_is_healthy(tmp_path: Path) -> None:
-    certificate = make_certificate(tmp_path, "own")
+    certificate = make_certificate(tmp_path / "own.pem")
     front = Front(200)
     with listener(tmp_path / "own.pem", front) as port:
         assert healthy(record(port, certificate), 5) == Health("")
@@ -143,7 +116,7 @@ def test_a_front_that_answers_200_is_healthy(tmp_path: Path) -> None:
     ],
 )
 def test_a_front_that_answers_anything_else_is_not(tmp_path: Path, front: Front, problem: str) -> None:
-    certificate = make_certificate(tmp_path, "own")
+    certificate = make_certificate(tmp_path / "own.pem")
     with listener(tmp_path / "own.pem", front) as port:
         assert healthy(record(port, certificate), 5) == Health(problem)
 
@@ -163,7 +136,7 @@ def test_a_front_that_answers_anything_else_is_not(tmp_path: Path, front: Front,
     ],
 )
 def test_a_front_says_why_it_leaves_and_nothing_else(tmp_path: Path, body: bytes, leaving: str) -> None:
-    certificate = make_certificate(tmp_path, "own")
+    certificate = make_certificate(tmp_path / "own.pem")
     with listener(tmp_path / "own.pem", Front(200, body=body)) as port:
         assert healthy(record(port, certificate), 5) == Health("", leaving)
 
@@ -195,7 +168,7 @@ SAID = b"what-a-job-says-is-no-log-line"
     ],
 )
 def test_whatever_else_is_said_is_no_health_and_no_log_line(tmp_path: Path, said: bytes) -> None:
-    certificate = make_certificate(tmp_path, "own")
+    certificate = make_certificate(tmp_path / "own.pem")
 
     def answer(secure: ssl.SSLSocket) -> None:
         secure.recv(4096)
@@ -208,8 +181,8 @@ def test_whatever_else_is_said_is_no_health_and_no_log_line(tmp_path: Path, said
 
 
 def test_trying_to_cheat_by_taking_the_port(tmp_path: Path) -> None:
-    certificate = make_certificate(tmp_path, "own")
-    make_certificate(tmp_path, "thief")
+    certificate = make_certificate(tmp_path / "own.pem")
+    make_certificate(tmp_path / "thief.pem")
     heard: list[bytes] = []
 
     def listen(secure: ssl.SSLSocket) -> None:
@@ -221,14 +194,14 @@ def test_trying_to_cheat_by_taking_the_port(tmp_path: Path) -> None:
 
 
 def test_nobody_listening_is_not_healthy(tmp_path: Path) -> None:
-    certificate = make_certificate(tmp_path, "own")
+    certificate = make_certificate(tmp_path / "own.pem")
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     assert "ConnectionRefusedError" in healthy(record(port, certificate), 5).problem
 
 
 def test_trying_to_stop_the_scheduler_by_answering_one_byte_at_a_time(tmp_path: Path) -> None:
-    certificate = make_certificate(tmp_path, "own")
+    certificate = make_certificate(tmp_path / "own.pem")
 
     def drip(secure: ssl.SSLSocket) -> None:
         for byte in (hello() * 2)[:40]:
@@ -253,7 +226,7 @@ def routed(*capabilities: str) -> RoutedModel:
     [(("chat", "completions"), "/v1/chat/completions"), (("completions",), "/v1/completions")],
 )
 def test_an_instance_is_asked_for_one_token(tmp_path: Path, capabilities: tuple[str, ...], path: str) -> None:
-    certificate = make_certificate(tmp_path, "own")
+    certificate = make_certificate(tmp_path / "own.pem")
     front = Front(200, body=b'{"choices": []}')
     with listener(tmp_path / "own.pem", front) as port:
         instance = Instance("m-00000001", "1", "127.0.0.1", port, certificate, KEY, "ready")
@@ -274,7 +247,7 @@ def test_an_instance_is_asked_for_one_token(tmp_path: Path, capabilities: tuple[
     ],
 )
 def test_an_instance_without_an_answer_is_told(tmp_path: Path, front: Front, problem: str) -> None:
-    certificate = make_certificate(tmp_path, "own")
+    certificate = make_certificate(tmp_path / "own.pem")
     with listener(tmp_path / "own.pem", front) as port:
         instance = Instance("m-00000001", "1", "127.0.0.1", port, certificate, KEY, "ready")
         assert answers("m", routed("chat"), instance, 5) == problem

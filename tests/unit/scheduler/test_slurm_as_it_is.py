@@ -20,7 +20,6 @@ import pytest
 
 from sluice.records import RoutingTable, read_json
 from sluice.scheduler import suspects
-from sluice.scheduler.config import SchedulerConfig
 from sluice.scheduler.instance import Instance
 from sluice.scheduler.jobs import JobDirectories
 from sluice.scheduler.probe import Health
@@ -28,6 +27,7 @@ from sluice.scheduler.slurm import Finished, Slurm, Unknown
 from sluice.scheduler.state import StateFile
 from sluice.scheduler.tick import Scheduler
 from tests.fakes.slurm import slurm as fake
+from tests.unit.scheduler.site import configuration
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "contracts"
 DOCUMENT = Path(__file__).parents[3] / "docs" / "scheduler.md"
@@ -75,21 +75,7 @@ class Site:
 
     def start(self) -> None:
         """Start a scheduler on what lies on the disk."""
-        config = SchedulerConfig(
-            cluster="demo",
-            models_dir=f"{self.root}/models.d",
-            jobs_dir=f"{self.root}/jobs",
-            state_file=f"{self.root}/state.json",
-            lock_file=f"{self.root}/lock",
-            routing_table=f"{self.root}/routing.json",
-            demand_dir=f"{self.root}/demand",
-            figures=f"{self.root}/figures.json",
-            zipapp="/shared/sluice.pyz",
-            python="/usr/bin/python3",
-            max_instances=8,
-            command_timeout=4.0,
-            **self.settings,
-        )
+        config = configuration(self.root, **self.settings)
         self.scheduler = Scheduler(
             config=config,
             slurm=self.slurm,
