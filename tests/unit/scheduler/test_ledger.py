@@ -6,7 +6,7 @@ import dataclasses
 import json
 
 from sluice import config
-from sluice.scheduler.ledger import DAY, HOUR, Ledger, advance, spent, started
+from sluice.scheduler.ledger import DAY, HOUR, Ledger, advance, runs, spent, started
 from tests.unit.scheduler.policy_cases import instance, ready
 
 MIDNIGHT = 20_776 * DAY
@@ -27,6 +27,15 @@ def test_pending_jobs_and_jobs_without_gpus_cost_nothing() -> None:
 def test_a_job_is_charged_no_longer_than_its_known_end() -> None:
     over = ready(1, gpus=1, started=MIDNIGHT, ends=MIDNIGHT + 60)
     assert advance(Ledger(day=20_776, at=MIDNIGHT + 30), [over], MIDNIGHT + 9000).gpu_seconds == 30
+
+
+def test_the_last_run_of_a_requeued_job_is_charged_until_it_was_seen_gone() -> None:
+    before = {"a": ready(1, gpus=2, started=MIDNIGHT), "b": ready(2, gpus=1, started=MIDNIGHT)}
+    waiting = {"a": instance(1, gpus=2), "b": before["b"]}
+    ledger = advance(Ledger(day=20_776, at=MIDNIGHT + 10), runs(before, waiting), MIDNIGHT + 40)
+    assert ledger.gpu_seconds == 2 * 30 + 30
+    again = {"a": ready(1, gpus=2, started=MIDNIGHT + 50), "b": before["b"]}
+    assert advance(ledger, runs(waiting, again), MIDNIGHT + 60).gpu_seconds == 90 + 2 * 10 + 20
 
 
 def test_a_day_begins_with_nothing_and_counts_from_midnight() -> None:

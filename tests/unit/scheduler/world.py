@@ -105,6 +105,7 @@ class World:
 
     def observe(self, visible: Optional[Iterable[QueueJob]], scontrol_works: bool = True) -> None:
         """Fold in a squeue answer (None: it failed), scontrol's answers and probes."""
+        before = dict(self.instances)
         by_name = None if visible is None else {job.name: job for job in visible}
         for key, instance in self.instances.items():
             found = instance if by_name is None else self.follow(instance, by_name, scontrol_works)
@@ -113,7 +114,7 @@ class World:
             if found.record is not None:
                 found = self.probed(found)
             self.instances[key] = found
-        self.account = ledger.advance(self.account, self.instances.values(), self.now)
+        self.account = ledger.advance(self.account, ledger.runs(before, self.instances), self.now)
 
     def probed(self, instance: Instance) -> Instance:
         """Fold in one probe of a front."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Optional
 
 from sluice.scheduler.bounds import Spent
 from sluice.scheduler.instance import Instance
@@ -40,6 +41,16 @@ def advance(ledger: Ledger, instances: Iterable[Instance], now: float) -> Ledger
     return replace(ledger, day=day, gpu_seconds=before + taken, at=now, starts=_recent(ledger.starts, now))
 
 
+def runs(before: Mapping[str, Instance], after: Mapping[str, Instance]) -> list[Instance]:
+    """Return every run of a job between two looks at the queue, each look's instances by id.
+
+    A run that the second look no longer shows, because its job was requeued, is there as it was: it may have
+    held its nodes until now.
+    """
+    gone = (one for key, one in before.items() if not _goes_on(one, after.get(key)))
+    return [*after.values(), *gone]
+
+
 def started(ledger: Ledger, now: float) -> Ledger:
     """Return the ledger with one more cold start."""
     return replace(ledger, starts=(*_recent(ledger.starts, now), now)[-MOST_STARTS:])
@@ -49,6 +60,11 @@ def spent(ledger: Ledger, now: float) -> Spent:
     """Return what was taken of today's GPU-hours, and of this hour's cold starts."""
     seconds = ledger.gpu_seconds if int(now // DAY) == ledger.day else 0.0
     return Spent(gpu_hours=seconds / HOUR, cold_starts=len(_recent(ledger.starts, now)))
+
+
+def _goes_on(run: Instance, later: Optional[Instance]) -> bool:
+    """Whether the later look still shows the run, be it at its end."""
+    return later is not None and later.started == run.started
 
 
 def _held(instance: Instance, since: float, now: float) -> float:

@@ -72,8 +72,9 @@ class Scheduler:
     def tick(self) -> None:
         """Make one pass. Raises OSError when the state cannot be written: then nothing more is done."""
         began = self.clock()
+        before = self.state.instances
         self.state, seen = self._observer.observe(replace(self.state, lease=lease.mine(began)), began)
-        account = ledger.advance(self.state.ledger, self.state.instances.values(), began)
+        account = ledger.advance(self.state.ledger, ledger.runs(before, self.state.instances), began)
         self.state = replace(self.state, ledger=account)
         decision = self._decide(seen)
         self.state = self._actor.write_down(self.state, decision, seen)
