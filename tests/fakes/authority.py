@@ -11,7 +11,7 @@ from typing import Any
 
 from aiohttp import web
 
-from sluice.records import Principal, UsageRecord
+from sluice.authority import Principal, UsageRecord
 
 
 def make_key(prefix: str = "sk") -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sluice import records
+from sluice import authority, records
 from sluice.errors import RecordError, SluiceError
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "contracts"
@@ -30,7 +30,7 @@ STANDING = {
     "model-orders.json": records.ModelOrders,
     "routing-table.json": records.RoutingTable,
     "demand-file.json": records.DemandFile,
-    "usage-record.json": records.UsageRecord,
+    "usage-record.json": authority.UsageRecord,
 }
 
 
@@ -46,7 +46,21 @@ def test_a_golden_example_survives_parse_and_dump(name: str) -> None:
 
 def test_the_golden_principal_survives_parse_and_dump() -> None:
     answer = golden("authority-answer.json")
-    assert records.Principal.parse(answer["principal"]).dump() == answer["principal"]
+    assert authority.Principal.parse(answer["principal"]).dump() == answer["principal"]
+
+
+@pytest.mark.parametrize(
+    ("name", "list_", "record"),
+    [
+        ("authority-spent.json", "spent", authority.Spent),
+        ("authority-gateway.json", "stopped", authority.Stop),
+    ],
+)
+def test_what_the_authority_lists_survives_parse_and_dump(name: str, list_: str, record: Any) -> None:
+    (item, *_) = items = golden(name)[list_]
+    assert item
+    # As JSON: pairs are tuples here and lists there.
+    assert json.loads(json.dumps([record.parse(item).dump() for item in items])) == items
 
 
 def test_the_golden_error_is_what_an_error_dumps() -> None:

@@ -19,6 +19,7 @@ from typing import Any, cast
 
 from aiohttp import web
 
+from sluice.authority import Principal
 from sluice.config import load
 from sluice.proxy.authority import Authenticator
 from sluice.proxy.cluster import Cluster, Fleet
@@ -30,7 +31,6 @@ from sluice.proxy.service import Service
 from sluice.proxy.usage import UsageQueue
 from sluice.proxy.visit import Visit
 from sluice.proxy.waiting import Turn, WaitingRoom
-from sluice.records import Principal
 
 CALLER = Principal(
     user="u-bench", key_id="k-bench", kind="api_key", class_="api", groups=("users",), expires=None

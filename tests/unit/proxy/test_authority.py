@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from sluice.authority import Principal, UsageRecord
 from sluice.proxy import principals
 from sluice.proxy.keys import presented_key, well_formed
 from sluice.proxy.principals import PrincipalCache
-from sluice.records import Principal, UsageRecord
 from tests.fakes.authority import make_key
 from tests.fakes.wire_relay import FakeRelay
 

@@ -12,7 +12,7 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import select
 
-from sluice.records import Principal
+from sluice.authority import Principal
 from sluice.web import credentials, keys
 from sluice.web.accounts import remember_person
 from sluice.web.config import WebConfig

@@ -210,7 +210,8 @@ class Fields:
             raise self.fail(unknown[0], "is not a known field")
 
 
-def _dump(record: Any, *, version: bool = False) -> dict[str, Any]:
+def dump_record(record: Any, *, version: bool = False) -> dict[str, Any]:
+    """Return a record as JSON has it: records as objects, tuples as lists, `version` if it stands alone."""
     document: dict[str, Any] = {"version": VERSION} if version else {}
     # Not dataclasses.asdict: it copies every value deeply, at four times the cost for each request.
     for name in record.__dataclass_fields__:
@@ -223,7 +224,7 @@ def _json_ready(value: Any) -> Any:
     if value is None or isinstance(value, (str, int, float)):
         return value
     if dataclasses.is_dataclass(value):
-        return _dump(value)
+        return dump_record(value)
     if isinstance(value, dict):
         return {key: _json_ready(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -407,7 +408,7 @@ class ModelEntry:
 
     def dump(self) -> dict[str, Any]:
         """Return the entry with every default filled in."""
-        return _dump(self, version=True)
+        return dump_record(self, version=True)
 
     def digest(self, script: str) -> str:
         """Return the SHA-256 (hex) of what a job depends on: the script, the entry less SERVICE_FIELDS."""
@@ -480,7 +481,7 @@ class ModelOrders:
 
     def dump(self) -> dict[str, Any]:
         """Return the document."""
-        return _dump(self, version=True)
+        return dump_record(self, version=True)
 
 
 # --- Job record and routing table ----------------------------------------------------------------------
@@ -519,7 +520,7 @@ class JobRecord:
 
     def dump(self) -> dict[str, Any]:
         """Return the document."""
-        return _dump(self, version=True)
+        return dump_record(self, version=True)
 
 
 @dataclass(frozen=True)
@@ -604,7 +605,7 @@ class RoutingTable:
 
     def dump(self) -> dict[str, Any]:
         """Return the document."""
-        return _dump(self, version=True)
+        return dump_record(self, version=True)
 
 
 # --- Demand and figures --------------------------------------------------------------------------------
@@ -671,7 +672,7 @@ class DemandFile:
 
     def dump(self) -> dict[str, Any]:
         """Return the document."""
-        return _dump(self, version=True)
+        return dump_record(self, version=True)
 
 
 @dataclass(frozen=True)
@@ -703,7 +704,7 @@ class Sample:
 
     def dump(self) -> dict[str, Any]:
         """Return the sample as JSON has it."""
-        return _dump(self)
+        return dump_record(self)
 
 
 @dataclass(frozen=True)
@@ -725,7 +726,7 @@ class Figures:
 
     def dump(self) -> dict[str, Any]:
         """Return the document."""
-        return _dump(self, version=True)
+        return dump_record(self, version=True)
 
 
 # --- What the wire's frames carry -----------------------------------------------------------------------
@@ -914,7 +915,7 @@ class ErrorHead:
 
     def dump(self) -> dict[str, Any]:
         """Return the payload as JSON has it."""
-        return _dump(self)
+        return dump_record(self)
 
 
 @dataclass(frozen=True)
@@ -935,7 +936,7 @@ class DemandHead:
 
     def dump(self) -> dict[str, Any]:
         """Return the payload as JSON has it."""
-        return _dump(self)
+        return dump_record(self)
 
 
 @dataclass(frozen=True)
@@ -997,102 +998,7 @@ class ModelsAnswer:
 
     def dump(self) -> dict[str, Any]:
         """Return the document."""
-        return _dump(self, version=True)
-
-
-# --- Authority ------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Principal:
-    """Who a key belongs to and what it may do."""
-
-    user: str
-    key_id: str
-    kind: str
-    class_: str
-    groups: tuple[str, ...]
-    expires: Optional[float]
-
-    @classmethod
-    def parse(cls, obj: object, where: str = "principal") -> Principal:
-        """Read the `principal` of the authority's answer."""
-        fields = Fields(obj, where)
-        return cls(
-            user=fields.text("user", USER),
-            key_id=fields.text("key_id", USER),
-            kind=fields.choice("kind", ("api_key", "page")),
-            class_=fields.choice("class", CLASSES),
-            groups=fields.texts("groups", GROUP),
-            expires=fields.optional_number("expires", 0, MAX_TIME),
-        )
-
-    def dump(self) -> dict[str, Any]:
-        """Return the object as JSON has it."""
-        document = _dump(self)
-        document["class"] = document.pop("class_")
-        return document
-
-
-@dataclass(frozen=True)
-class UsageRecord:
-    """One settled request, never its content.
-
-    Times in seconds; `measured` is false where tokens were counted by chunks.
-    """
-
-    id: str
-    time: float
-    user: str
-    key_id: str
-    model: str
-    cluster: str
-    instance: str
-    class_: str
-    path: str
-    status: int
-    code: str
-    input_tokens: int
-    output_tokens: int
-    measured: bool
-    wait: float
-    first_byte: Optional[float]
-    duration: float
-    bytes_in: int
-    bytes_out: int
-
-    @classmethod
-    def parse(cls, obj: object, where: str = "") -> UsageRecord:
-        """Read one usage record."""
-        fields = Fields(obj, where)
-        code = fields.choice("code", ("", *CODES))
-        return cls(
-            id=fields.text("id", REQUEST_ID),
-            time=fields.number("time", 0, MAX_TIME),
-            user=fields.text("user", USER),
-            key_id=fields.text("key_id", USER),
-            model=fields.text("model", MODEL_NAME),
-            cluster=fields.text("cluster", re.compile(f"(?:{GROUP.pattern})?")),
-            instance=fields.text("instance", _INSTANCE_OR_NONE),
-            class_=fields.choice("class", CLASSES),
-            path=fields.choice("path", tuple(PATHS)),
-            status=fields.integer("status", 100, 599),
-            code=code,
-            input_tokens=fields.integer("input_tokens", 0, 1 << 53),
-            output_tokens=fields.integer("output_tokens", 0, 1 << 53),
-            measured=fields.flag("measured"),
-            wait=fields.number("wait", 0, MAX_TIME),
-            first_byte=fields.optional_number("first_byte", 0, MAX_TIME),
-            duration=fields.number("duration", 0, MAX_TIME),
-            bytes_in=fields.integer("bytes_in", 0, 1 << 53),
-            bytes_out=fields.integer("bytes_out", 0, 1 << 53),
-        )
-
-    def dump(self) -> dict[str, Any]:
-        """Return the record as JSON has it."""
-        document = _dump(self)
-        document["class"] = document.pop("class_")
-        return document
+        return dump_record(self, version=True)
 
 
 # --- Files ----------------------------------------------------------------------------------------------

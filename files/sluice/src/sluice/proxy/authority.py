@@ -9,11 +9,12 @@ import time
 
 import aiohttp
 
+from sluice.authority import Principal
 from sluice.errors import RecordError, SluiceError
 from sluice.proxy.keys import credential, presented_key
 from sluice.proxy.metrics import Metrics
 from sluice.proxy.principals import PrincipalCache
-from sluice.records import VERSION, Fields, Principal, decode_json
+from sluice.records import VERSION, Fields, decode_json
 
 log = logging.getLogger("sluice.proxy.authority")
 

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from sluice.authority import Principal
 from sluice.errors import SluiceError
 from sluice.logs import LineWriter
 from sluice.proxy import answers
@@ -28,7 +29,7 @@ from sluice.proxy.tokens import TokenMeter
 from sluice.proxy.usage import UsageQueue
 from sluice.proxy.visit import CLIENT_LEFT, Visit
 from sluice.proxy.waiting import WaitingRoom
-from sluice.records import MODEL_NAME, PATHS, REQUEST_ID, ModelStatus, Principal, RequestHead, ResponseHead
+from sluice.records import MODEL_NAME, PATHS, REQUEST_ID, ModelStatus, RequestHead, ResponseHead
 
 log = logging.getLogger("sluice.proxy.gateway")
 

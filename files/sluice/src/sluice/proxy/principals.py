@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 from dataclasses import dataclass
 
-from sluice.records import Principal
+from sluice.authority import Principal
 
 MOST_KNOWN = 20_000
 MOST_UNKNOWN = 20_000

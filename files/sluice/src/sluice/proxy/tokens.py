@@ -17,11 +17,15 @@ MOST = 1 << 53
 
 @dataclass(frozen=True, slots=True)
 class TokenCount:
-    """Tokens of one request; `measured` is false when chunks were counted in place of tokens."""
+    """Tokens of one request; `measured` is false when chunks were counted in place of tokens.
+
+    `cached` of the input tokens were in the engine's cache.
+    """
 
     input: int
     output: int
     measured: bool
+    cached: int = 0
 
 
 NOTHING = TokenCount(0, 0, measured=False)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
+from sluice.authority import Principal
 from sluice.proxy.tokens import NOTHING, TokenCount
-from sluice.records import Principal
 
 # Nobody is there to read this status; it marks in logs and usage that the client left first.
 CLIENT_LEFT = 499
@@ -77,10 +77,11 @@ class Visit:
         first_byte = "null" if self.first_byte is None else f"{self.first_byte:.6f}"
         return (
             f'{{"id":"{self.request_id}","time":{self.time:.3f},"user":"{principal.user}",'
-            f'"key_id":"{principal.key_id}","model":"{self.model}","cluster":"{cluster}",'
+            f'"project":"{principal.project}","key_id":"{principal.key_id}","model":"{self.model}","cluster":"{cluster}",'
             f'"instance":"{self.instance}","class":"{principal.class_}","path":"{self.route}",'
             f'"status":{status},"code":"{code}","input_tokens":{tokens.input},'
-            f'"output_tokens":{tokens.output},"measured":{"true" if tokens.measured else "false"},'
+            f'"output_tokens":{tokens.output},"cached_tokens":{tokens.cached},'
+            f'"measured":{"true" if tokens.measured else "false"},'
             f'"wait":{max(self.sent_on, 0.0):.6f},"first_byte":{first_byte},"duration":{duration:.6f},'
             f'"bytes_in":{self.bytes_in},"bytes_out":{self.bytes_out}}}'
         ).encode("ascii")

@@ -73,4 +73,5 @@ def _new_user(kind: str, issuer: str, subject: str, now: float) -> User:
         groups=[],
         created=now,
         seen=now,
+        blocked=None,
     )

@@ -16,8 +16,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 
 from sluice import logs
+from sluice.authority import UsageRecord
 from sluice.errors import RecordError, SluiceError
-from sluice.records import HEX64, VERSION, Fields, UsageRecord, decode_json
+from sluice.records import HEX64, VERSION, Fields, decode_json
 from sluice.web import credentials, usage
 from sluice.web.config import WebConfig
 from sluice.web.database import Database

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -39,8 +39,39 @@ class Claims:
 
 
 @dataclass(frozen=True)
+class Access:
+    """What groups give: `admins` are administrators, only `users` may sign in ([]: everybody may).
+
+    `projects` are the groups of each project's members, by project: whose use it is accounted to.
+    """
+
+    admins: tuple[str, ...] = ()
+    users: tuple[str, ...] = ()
+    projects: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LimitRule:
+    """A limit of the inventory: a `sluice.authority.Limit` for whoever it is meant for.
+
+    `scope` is one of a limit's, or `user:*`, `key:*`, `project:*`, `group:*` for each by itself, or
+    `member:GROUP` for each user of a group by themselves. None is no bound.
+    """
+
+    scope: str
+    model: str = ""
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    tokens_per_day: int | None = None
+    concurrent: int | None = None
+
+
+@dataclass(frozen=True)
 class OidcConfig:
-    """The OpenID provider; `ca_file` is "" where the system's certificate authorities sign it."""
+    """The OpenID provider; `ca_file` is "" where the system's certificate authorities sign it.
+
+    `leeway`: seconds by which its clock may differ from ours.
+    """
 
     issuer: str
     client_id: str
@@ -49,11 +80,16 @@ class OidcConfig:
     claims: Claims
     ca_file: str
     token_auth: str = _AUTH_METHODS[0]
+    leeway: int = 60
 
 
 @dataclass(frozen=True)
 class WebConfig:
-    """Everything that web and authority are told; `key_days` in days, `page_bearer_seconds` in seconds."""
+    """Everything that web and authority are told; times in seconds where the name does not say days.
+
+    A sign-in ends `session_idle` after its last use, and `session_max` after it began. Records of usage are
+    kept for `usage_days`, the log of what administrators did for `audit_days`.
+    """
 
     public_url: str
     database: str
@@ -65,6 +101,12 @@ class WebConfig:
     page_bearer_seconds: int
     authority_socket_mode: str
     log_level: str
+    access: Access = Access()
+    limits: tuple[LimitRule, ...] = ()
+    session_idle: int = 7_200
+    session_max: int = 43_200
+    usage_days: int = 400
+    audit_days: int = 400
 
 
 def load(path: str | Path) -> WebConfig:

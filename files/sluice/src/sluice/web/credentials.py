@@ -9,7 +9,7 @@ from typing import NamedTuple
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from sluice.records import Principal
+from sluice.authority import Principal
 from sluice.web import keys
 from sluice.web.config import KeySecret
 from sluice.web.database import ApiKey, PageBearer, User

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, Index, UniqueConstraint, create_engine, event
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, UniqueConstraint, create_engine, event
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
@@ -23,7 +23,8 @@ class Base(DeclarativeBase):
 class User(Base):
     """A person as the provider names them, or a service account made by an operator.
 
-    `pseudonym` is all that the cluster ever sees. `groups` are those of the last sign-in or refresh.
+    `pseudonym` is all that the cluster ever sees. `groups` are those of the last sign-in or refresh. While
+    `blocked` says since when, nothing of theirs works.
     """
 
     __tablename__ = "user"
@@ -39,10 +40,15 @@ class User(Base):
     groups: Mapped[list[str]] = mapped_column(JSON)
     created: Mapped[float]
     seen: Mapped[float]
+    blocked: Mapped[float | None]
 
 
 class ApiKey(Base):
-    """A key as its owner sees it in the list; `stored` is its `keys.stored_form`."""
+    """A key as its owner sees it in the list; `stored` is its `keys.stored_form`.
+
+    `project`: what its use is accounted to, or "". `models`: the only ones it may be used for, None for all
+    that its owner may use. The numbers are the key's own limits, as in `sluice.authority.Limit`.
+    """
 
     __tablename__ = "api_key"
 
@@ -56,6 +62,12 @@ class ApiKey(Base):
     expires: Mapped[float]
     revoked: Mapped[float | None]
     last_used: Mapped[float | None]
+    project: Mapped[str] = mapped_column(default="", server_default="")
+    models: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    requests_per_minute: Mapped[int | None]
+    tokens_per_minute: Mapped[int | None] = mapped_column(BigInteger)
+    tokens_per_day: Mapped[int | None] = mapped_column(BigInteger)
+    concurrent: Mapped[int | None]
     user: Mapped[User] = relationship(lazy="joined")
 
 
@@ -78,11 +90,17 @@ class Usage(Base):
     """One settled request: docs/contracts.md, "Usage record"."""
 
     __tablename__ = "usage"
-    __table_args__ = (Index("usage_by_user", "user", "time"),)
+    __table_args__ = (
+        Index("usage_by_user", "user", "time"),
+        Index("usage_by_project", "project", "time"),
+        Index("usage_by_model", "model", "time"),
+        Index("usage_by_time", "time"),
+    )
 
     id: Mapped[str] = mapped_column(primary_key=True)
     time: Mapped[float]
     user: Mapped[str]
+    project: Mapped[str] = mapped_column(default="", server_default="")
     key_id: Mapped[str]
     model: Mapped[str]
     cluster: Mapped[str]
@@ -91,14 +109,99 @@ class Usage(Base):
     path: Mapped[str]
     status: Mapped[int]
     code: Mapped[str]
-    input_tokens: Mapped[int]
-    output_tokens: Mapped[int]
+    input_tokens: Mapped[int] = mapped_column(BigInteger)
+    output_tokens: Mapped[int] = mapped_column(BigInteger)
+    cached_tokens: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     measured: Mapped[bool]
     wait: Mapped[float]
     first_byte: Mapped[float | None]
     duration: Mapped[float]
-    bytes_in: Mapped[int]
-    bytes_out: Mapped[int]
+    bytes_in: Mapped[int] = mapped_column(BigInteger)
+    bytes_out: Mapped[int] = mapped_column(BigInteger)
+
+
+class SignedInBrowser(Base):
+    """One sign-in, as long as it may last: a page works only while its row is there.
+
+    `tag` names it (`sign_in.SignedIn.tag`); `sid` is the provider's session, "" where it names none. Times in
+    seconds since the epoch: `seen` moves with use, at most once a minute.
+    """
+
+    __tablename__ = "signed_in_browser"
+
+    tag: Mapped[str] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("user.id"), index=True)
+    sid: Mapped[str] = mapped_column(index=True)
+    created: Mapped[float]
+    seen: Mapped[float] = mapped_column(index=True)
+
+
+class UsedToken(Base):
+    """A token of the provider that may be shown once: kept until it would have expired anyway."""
+
+    __tablename__ = "used_token"
+
+    jti: Mapped[str] = mapped_column(primary_key=True)
+    expires: Mapped[float] = mapped_column(index=True)
+
+
+class LimitRow(Base):
+    """A limit that an administrator set at this gateway, beside those of the inventory.
+
+    `scope` and `model` as in `sluice.authority.Limit`, and `user:*` or `key:*` for each by itself.
+    """
+
+    __tablename__ = "limit"
+    __table_args__ = (UniqueConstraint("scope", "model"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    scope: Mapped[str]
+    model: Mapped[str]
+    requests_per_minute: Mapped[int | None]
+    tokens_per_minute: Mapped[int | None] = mapped_column(BigInteger)
+    tokens_per_day: Mapped[int | None] = mapped_column(BigInteger)
+    concurrent: Mapped[int | None]
+    changed: Mapped[float]
+
+
+class StoppedModel(Base):
+    """A model whose admission at this gateway an administrator has stopped; `message` is for its users."""
+
+    __tablename__ = "stopped_model"
+
+    model: Mapped[str] = mapped_column(primary_key=True)
+    message: Mapped[str]
+    since: Mapped[float]
+
+
+class Announcement(Base):
+    """A text above every page from `starts` until `ends`; `level` is `info` or `warning`."""
+
+    __tablename__ = "announcement"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str]
+    level: Mapped[str]
+    starts: Mapped[float]
+    ends: Mapped[float | None]
+    created: Mapped[float]
+
+
+class AuditEntry(Base):
+    """One thing that an administrator did: who (`actor`: a pseudonym, or `operator` for the command line).
+
+    `before` and `after` are what changed, as JSON; never a key or another secret.
+    """
+
+    __tablename__ = "audit_entry"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    time: Mapped[float] = mapped_column(index=True)
+    actor: Mapped[str] = mapped_column(index=True)
+    action: Mapped[str]
+    object: Mapped[str]
+    before: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    after: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class Database:

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from sluice.records import UsageRecord
+from sluice.authority import UsageRecord
 from sluice.web.credentials import note_use
 from sluice.web.database import Usage
 

@@ -1,0 +1,246 @@
+"""What passes between the proxy and the authority, as frozen dataclasses: docs/contracts.md, "Authority".
+
+As in `sluice.records`: `parse` takes what JSON gave and raises RecordError with the field's path, `dump`
+returns what goes into JSON.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sluice.errors import CODES, RecordError
+from sluice.records import (
+    CLASSES,
+    GROUP,
+    INSTANCE_ID,
+    MAX_TIME,
+    MODEL_NAME,
+    PATHS,
+    PRINTABLE,
+    REQUEST_ID,
+    USER,
+    Fields,
+    dump_record,
+)
+
+# What a limit is shared by: everybody, the members of a project or group, one user, or one key.
+SCOPE = re.compile(rf"site|(?:project|group):{GROUP.pattern}|(?:user|key):{USER.pattern}")
+MOST_LIMITS = 200
+MOST_SECONDS = 120
+LARGEST = 1 << 53
+
+_GROUP_OR_NONE = re.compile(f"(?:{GROUP.pattern})?")
+_MODEL_OR_NONE = re.compile(f"(?:{MODEL_NAME.pattern})?")
+_INSTANCE_OR_NONE = re.compile(f"(?:{INSTANCE_ID.pattern})?")
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What all requests of one scope may take together; None is no bound.
+
+    `scope`: `site`, `project:NAME`, `group:NAME`, `user:PSEUDONYM` or `key:ID`. `model`: of that model alone,
+    or "" for all models together. `tokens`: of input and output; days are UTC's.
+    """
+
+    scope: str
+    model: str = ""
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    tokens_per_day: int | None = None
+    concurrent: int | None = None
+
+    @classmethod
+    def parse(cls, obj: object, where: str = "") -> Limit:
+        """Read one limit."""
+        fields = Fields(obj, where)
+        return cls(
+            scope=fields.text("scope", SCOPE),
+            model=fields.text("model", _MODEL_OR_NONE, ""),
+            **{name: _bound(fields, name) for name in LIMITED},
+        )
+
+    def dump(self) -> dict[str, Any]:
+        """Return the object as JSON has it."""
+        return dump_record(self)
+
+    @property
+    def bucket(self) -> tuple[str, str]:
+        """What it counts in: limits of one scope and model are one account."""
+        return (self.scope, self.model)
+
+
+# What a limit bounds: the names of its numbers.
+LIMITED = ("requests_per_minute", "tokens_per_minute", "tokens_per_day", "concurrent")
+
+
+def _bound(fields: Fields, name: str) -> int | None:
+    return None if fields.get(name, None) is None else fields.integer(name, 0, LARGEST)
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Who a key belongs to and what it may do.
+
+    `project`: what its use is accounted to, or "". `models`: the only ones that the key may be used for, None
+    for all that its groups may use. `limits` are all that bind its requests, the tightest of them wins.
+    """
+
+    user: str
+    key_id: str
+    kind: str
+    class_: str
+    groups: tuple[str, ...]
+    expires: float | None
+    project: str = ""
+    models: tuple[str, ...] | None = None
+    limits: tuple[Limit, ...] = ()
+
+    @classmethod
+    def parse(cls, obj: object, where: str = "principal") -> Principal:
+        """Read the `principal` of the authority's answer."""
+        fields = Fields(obj, where)
+        some = fields.get("models", None) is not None
+        return cls(
+            user=fields.text("user", USER),
+            key_id=fields.text("key_id", USER),
+            kind=fields.choice("kind", ("api_key", "page")),
+            class_=fields.choice("class", CLASSES),
+            groups=fields.texts("groups", GROUP),
+            expires=fields.optional_number("expires", 0, MAX_TIME),
+            project=fields.text("project", _GROUP_OR_NONE),
+            models=fields.texts("models", MODEL_NAME) if some else None,
+            limits=tuple(Limit.parse(item, at) for at, item in fields.items("limits", most=MOST_LIMITS)),
+        )
+
+    def dump(self) -> dict[str, Any]:
+        """Return the object as JSON has it."""
+        document = dump_record(self)
+        document["class"] = document.pop("class_")
+        return document
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What the settled records of one bucket (`Limit.bucket`) add up to.
+
+    `requests` and `tokens` count by second (whole seconds since the epoch) over the last minute, requests in
+    the second in which they came, tokens in that in which they were settled; `tokens_today` those of the day
+    (UTC).
+    """
+
+    scope: str
+    model: str
+    requests: tuple[tuple[int, int], ...]
+    tokens: tuple[tuple[int, int], ...]
+    tokens_today: int
+
+    @classmethod
+    def parse(cls, obj: object, where: str = "") -> Spent:
+        """Read one bucket of the answer."""
+        fields = Fields(obj, where)
+        return cls(
+            scope=fields.text("scope", SCOPE),
+            model=fields.text("model", _MODEL_OR_NONE),
+            requests=tuple(_seconds(fields, "requests")),
+            tokens=tuple(_seconds(fields, "tokens")),
+            tokens_today=fields.integer("tokens_today", 0, LARGEST),
+        )
+
+    def dump(self) -> dict[str, Any]:
+        """Return the object as JSON has it."""
+        return dump_record(self)
+
+
+def _seconds(fields: Fields, name: str) -> Iterator[tuple[int, int]]:
+    for where, item in fields.items(name, most=MOST_SECONDS):
+        if not isinstance(item, list) or len(item) != 2:
+            raise RecordError(where, "must be a pair of second and count")
+        pair = Fields({"0": item[0], "1": item[1]}, where)
+        yield pair.integer("0", 0, int(MAX_TIME)), pair.integer("1", 0, LARGEST)
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A model that an administrator has stopped at this gateway; `message` is for its users, or ""."""
+
+    model: str
+    message: str
+
+    @classmethod
+    def parse(cls, obj: object, where: str = "") -> Stop:
+        """Read one stop of the gateway's answer."""
+        fields = Fields(obj, where)
+        return cls(model=fields.text("model", MODEL_NAME), message=fields.text("message", PRINTABLE))
+
+    def dump(self) -> dict[str, Any]:
+        """Return the object as JSON has it."""
+        return dump_record(self)
+
+
+@dataclass(frozen=True)
+class UsageRecord:
+    """One settled request, never its content.
+
+    Times in seconds; `measured` is false where tokens were counted by chunks. `cached_tokens` of the input
+    tokens were in the engine's cache.
+    """
+
+    id: str
+    time: float
+    user: str
+    project: str
+    key_id: str
+    model: str
+    cluster: str
+    instance: str
+    class_: str
+    path: str
+    status: int
+    code: str
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    measured: bool
+    wait: float
+    first_byte: float | None
+    duration: float
+    bytes_in: int
+    bytes_out: int
+
+    @classmethod
+    def parse(cls, obj: object, where: str = "") -> UsageRecord:
+        """Read one usage record."""
+        fields = Fields(obj, where)
+        return cls(
+            id=fields.text("id", REQUEST_ID),
+            time=fields.number("time", 0, MAX_TIME),
+            user=fields.text("user", USER),
+            # Absent in what a spool still holds from before these were counted.
+            project=fields.text("project", _GROUP_OR_NONE, ""),
+            key_id=fields.text("key_id", USER),
+            model=fields.text("model", MODEL_NAME),
+            cluster=fields.text("cluster", _GROUP_OR_NONE),
+            instance=fields.text("instance", _INSTANCE_OR_NONE),
+            class_=fields.choice("class", CLASSES),
+            path=fields.choice("path", tuple(PATHS)),
+            status=fields.integer("status", 100, 599),
+            code=fields.choice("code", ("", *CODES)),
+            input_tokens=fields.integer("input_tokens", 0, LARGEST),
+            output_tokens=fields.integer("output_tokens", 0, LARGEST),
+            cached_tokens=fields.integer("cached_tokens", 0, LARGEST, 0),
+            measured=fields.flag("measured"),
+            wait=fields.number("wait", 0, MAX_TIME),
+            first_byte=fields.optional_number("first_byte", 0, MAX_TIME),
+            duration=fields.number("duration", 0, MAX_TIME),
+            bytes_in=fields.integer("bytes_in", 0, LARGEST),
+            bytes_out=fields.integer("bytes_out", 0, LARGEST),
+        )
+
+    def dump(self) -> dict[str, Any]:
+        """Return the record as JSON has it."""
+        document = dump_record(self)
+        document["class"] = document.pop("class_")
+        return document
