@@ -7,6 +7,7 @@ their types. Nested dataclasses, `list[X]`, `dict[str, X]` and `Optional[X]` are
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import typing
 from pathlib import Path
@@ -39,6 +40,12 @@ def parse(cls: type[T], obj: object, source: str) -> T:
         # From a dataclass that checks itself: it knows the key, not the file.
         raise ConfigError(f"{source}: {error.message}") from None
     return typing.cast(T, built)
+
+
+@functools.cache
+def type_hints(cls: Any) -> dict[str, Any]:
+    """Return the types of a dataclass's fields by name; looking them up takes longer than to read a value."""
+    return typing.get_type_hints(cls)
 
 
 class _Mismatch(Exception):
@@ -100,8 +107,7 @@ def _build_scalar(expected: Any, value: object, where: str) -> object:
 def _build_dataclass(cls: Any, value: object, where: str) -> object:
     if not isinstance(value, dict):
         raise _Mismatch(where, "must be an object")
-    hints = typing.get_type_hints(cls)
-    fields = {field.name: field for field in dataclasses.fields(cls)}
+    hints, fields = type_hints(cls), cls.__dataclass_fields__
     prefix = f"{where}." if where else ""
     for key in value:
         if key not in fields and not (key == "version" and not where):

@@ -8,7 +8,6 @@ this one does not know are dropped, missing ones take their defaults.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import logging
 import os
@@ -211,7 +210,7 @@ def known(expected: Any, value: object) -> object:
     if isinstance(expected, type) and dataclasses.is_dataclass(expected):
         if not isinstance(value, dict):
             return value
-        hints = _hints(expected)
+        hints = config.type_hints(expected)
         return {name: known(hints[name], item) for name, item in value.items() if name in hints}
     origin, arguments = typing.get_origin(expected), typing.get_args(expected)
     if origin is Union:
@@ -222,8 +221,3 @@ def known(expected: Any, value: object) -> object:
     if origin in (list, tuple) and isinstance(value, list):
         return [known(arguments[0], item) for item in value]
     return value
-
-
-@functools.cache
-def _hints(cls: Any) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
