@@ -24,7 +24,8 @@ class User(Base):
     """A person as the provider names them, or a service account made by an operator.
 
     `pseudonym` is all that the cluster ever sees. `groups` are those of the last sign-in or refresh. While
-    `blocked` says since when, nothing of theirs works.
+    `blocked` says since when, nothing of theirs works. `page_project` is the project they chose for what they
+    do on the page, or "".
     """
 
     __tablename__ = "user"
@@ -41,6 +42,7 @@ class User(Base):
     created: Mapped[float]
     seen: Mapped[float]
     blocked: Mapped[float | None]
+    page_project: Mapped[str] = mapped_column(default="", server_default="")
 
 
 class ApiKey(Base):
