@@ -125,8 +125,9 @@ class Usage(Base):
 class SignedInBrowser(Base):
     """One sign-in, as long as it may last: a page works only while its row is there.
 
-    `tag` names it (`sign_in.SignedIn.tag`); `sid` is the provider's session, "" where it names none. Times in
-    seconds since the epoch: `seen` moves with use, at most once a minute.
+    `tag` names it (`sign_in.SignedIn.tag`); `sid` is the provider's session, "" where it names none, and
+    `subject` whom the provider's ID token spoke of (its `sub`, which need not be the claim that names a user).
+    Times in seconds since the epoch: `seen` moves with use, at most once a minute.
     """
 
     __tablename__ = "signed_in_browser"
@@ -134,6 +135,7 @@ class SignedInBrowser(Base):
     tag: Mapped[str] = mapped_column(primary_key=True)
     user_id: Mapped[int] = mapped_column(ForeignKey("user.id"), index=True)
     sid: Mapped[str] = mapped_column(index=True)
+    subject: Mapped[str] = mapped_column(index=True)
     created: Mapped[float]
     seen: Mapped[float] = mapped_column(index=True)
 
