@@ -12,11 +12,14 @@ import asyncio
 import json
 import signal
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
 import h11
+
+from tests.fakes import shapes
 
 READ_SIZE = 65536
 FAULTS = (
@@ -201,6 +204,10 @@ class _Exchange:
     async def _whole(self, received: Received) -> None:
         behaviour = self._engine.behaviour
         await asyncio.sleep(behaviour.delay * behaviour.tokens)
+        other = shapes.whole(received.path, self._asked(received))
+        if other is not None:
+            await self._json(200, other)
+            return
         text = behaviour.token * behaviour.tokens
         chat = received.path == "/v1/chat/completions"
         choice: dict[str, Any] = {"index": 0, "finish_reason": "stop"}
@@ -219,6 +226,10 @@ class _Exchange:
         await self._send(h11.Response(status_code=200, headers=headers))
         if behaviour.fault == "head":
             raise ConnectionResetError
+        other = shapes.events(received.path, self._asked(received))
+        if other is not None:
+            await self._send_events(other)
+            return
         chat = received.path == "/v1/chat/completions"
         for number in range(behaviour.tokens):
             await asyncio.sleep(behaviour.delay)
@@ -236,6 +247,19 @@ class _Exchange:
         final["usage"] = self._usage()
         await self._send_event(final)
         await self._send(h11.Data(data=b"data: [DONE]\n\n"))
+        await self._send(h11.EndOfMessage())
+
+    def _asked(self, received: Received) -> shapes.Asked:
+        behaviour = self._engine.behaviour
+        words = [behaviour.token] * behaviour.tokens
+        return shapes.Asked(json.loads(received.body), words, received.headers.get("x-request-id", "none"))
+
+    async def _send_events(self, events: Iterator[bytes]) -> None:
+        for number, event in enumerate(events):
+            await asyncio.sleep(self._engine.behaviour.delay)
+            await self._send(h11.Data(data=event))
+            if self._engine.behaviour.fault == "break" and number >= self._engine.behaviour.tokens // 2:
+                raise ConnectionResetError
         await self._send(h11.EndOfMessage())
 
     def _envelope(self, received: Received, kind: str, choice: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,190 @@
+"""The stub engine's answers on the paths beside chat and completions, in the shapes that vLLM gives them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+VECTOR = (0.6, 0.8)
+INPUT_TOKENS = 5
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a request asks of the stub: its decoded body, and the words of the answer."""
+
+    body: dict[str, Any]
+    words: list[str]
+    id: str
+
+    @property
+    def model(self) -> str:
+        """The model's name, as the request gave it."""
+        return str(self.body.get("model", ""))
+
+
+def whole(path: str, asked: Asked) -> dict[str, Any] | None:
+    """Return the answer to a request that asks for no stream; None where this module knows no such path."""
+    made = {
+        "/v1/responses": _response,
+        "/v1/embeddings": _embeddings,
+        "/v1/rerank": _ranking,
+        "/v1/messages": _message,
+    }.get(path)
+    return None if made is None else made(asked)
+
+
+def events(path: str, asked: Asked) -> Iterator[bytes] | None:
+    """Return a stream's events, one for each word among them; None where there are no streams."""
+    made = {"/v1/responses": _response_events, "/v1/messages": _message_events}.get(path)
+    return None if made is None else made(asked)
+
+
+def _event(document: dict[str, Any]) -> bytes:
+    return f"event: {document['type']}\ndata: {json.dumps(document)}\n\n".encode()
+
+
+# --- embeddings and rerank ----------------------------------------------------------------------------------
+
+
+def _embeddings(asked: Asked) -> dict[str, Any]:
+    given = asked.body.get("input")
+    inputs = given if isinstance(given, list) and given and not isinstance(given[0], int) else [given]
+    vector: Any = list(VECTOR)
+    if asked.body.get("encoding_format") == "base64":
+        vector = base64.b64encode(struct.pack(f"<{len(VECTOR)}f", *VECTOR)).decode()
+    return {
+        "id": f"embd-{asked.id}",
+        "object": "list",
+        "created": 0,
+        "model": asked.model,
+        "data": [{"object": "embedding", "index": at, "embedding": vector} for at in range(len(inputs))],
+        "usage": {"prompt_tokens": INPUT_TOKENS, "total_tokens": INPUT_TOKENS, "completion_tokens": 0},
+    }
+
+
+def _ranking(asked: Asked) -> dict[str, Any]:
+    given = asked.body.get("documents")
+    documents = given if isinstance(given, list) else [given]
+    results = [
+        {"index": at, "document": {"text": str(one)}, "relevance_score": 1.0 / (1 + at)}
+        for at, one in enumerate(documents)
+    ]
+    return {
+        "id": f"rerank-{asked.id}",
+        "model": asked.model,
+        "usage": {"prompt_tokens": INPUT_TOKENS, "total_tokens": INPUT_TOKENS},
+        "results": results,
+    }
+
+
+# --- responses ----------------------------------------------------------------------------------------------
+
+
+def _response(asked: Asked) -> dict[str, Any]:
+    count = len(asked.words)
+    return {
+        **_response_envelope(asked, "completed"),
+        "output": [_output(asked, "completed", "".join(asked.words))],
+        "usage": {
+            "input_tokens": INPUT_TOKENS,
+            "input_tokens_details": {"cached_tokens": 0},
+            "output_tokens": count,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": INPUT_TOKENS + count,
+        },
+    }
+
+
+def _response_envelope(asked: Asked, status: str) -> dict[str, Any]:
+    return {
+        "id": f"resp_{asked.id}",
+        "object": "response",
+        "created_at": 0,
+        "model": asked.model,
+        "status": status,
+        "error": None,
+        "incomplete_details": None,
+        "instructions": None,
+        "metadata": None,
+        "output": [],
+        "parallel_tool_calls": True,
+        "temperature": 1.0,
+        "tool_choice": "auto",
+        "tools": [],
+        "top_p": 1.0,
+        "usage": None,
+    }
+
+
+def _output(asked: Asked, status: str, text: str | None) -> dict[str, Any]:
+    content = [] if text is None else [{"type": "output_text", "text": text, "annotations": []}]
+    return {
+        "id": f"msg_{asked.id}",
+        "type": "message",
+        "role": "assistant",
+        "status": status,
+        "content": content,
+    }
+
+
+def _response_events(asked: Asked) -> Iterator[bytes]:
+    place = {"item_id": f"msg_{asked.id}", "output_index": 0, "content_index": 0}
+    text = "".join(asked.words)
+    empty = {"type": "output_text", "text": "", "annotations": []}
+    begun = _output(asked, "in_progress", None)
+    documents: list[dict[str, Any]] = [
+        {"type": "response.created", "response": _response_envelope(asked, "in_progress")},
+        {
+            "type": "response.output_item.added",
+            "output_index": 0,
+            "item": _output(asked, "in_progress", None),
+        },
+        {"type": "response.content_part.added", **place, "part": empty},
+    ]
+    documents += [
+        {"type": "response.output_text.delta", **place, "delta": word, "logprobs": []} for word in asked.words
+    ]
+    documents += [
+        {"type": "response.output_text.done", **place, "text": text, "logprobs": []},
+        {"type": "response.content_part.done", **place, "part": {**empty, "text": text}},
+        {"type": "response.output_item.done", "output_index": 0, "item": _output(asked, "completed", text)},
+        {"type": "response.completed", "response": _response(asked)},
+    ]
+    for number, document in enumerate(documents):
+        yield _event({**document, "sequence_number": number})
+
+
+# --- messages -----------------------------------------------------------------------------------------------
+
+
+def _message(asked: Asked) -> dict[str, Any]:
+    return {
+        "id": f"msg_{asked.id}",
+        "type": "message",
+        "role": "assistant",
+        "content": [{"type": "text", "text": "".join(asked.words)}],
+        "model": asked.model,
+        "stop_reason": "end_turn",
+        "stop_sequence": None,
+        "usage": {"input_tokens": INPUT_TOKENS, "output_tokens": len(asked.words)},
+    }
+
+
+def _message_events(asked: Asked) -> Iterator[bytes]:
+    begun = {**_message(asked), "content": [], "stop_reason": None}
+    begun["usage"] = {"input_tokens": INPUT_TOKENS, "output_tokens": 0}
+    yield _event({"type": "message_start", "message": begun})
+    yield _event({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}})
+    for word in asked.words:
+        delta = {"type": "text_delta", "text": word}
+        yield _event({"type": "content_block_delta", "index": 0, "delta": delta})
+    yield _event({"type": "content_block_stop", "index": 0})
+    used = {"input_tokens": INPUT_TOKENS, "output_tokens": len(asked.words)}
+    end = {"stop_reason": "end_turn", "stop_sequence": None}
+    yield _event({"type": "message_delta", "delta": end, "usage": used})
+    yield _event({"type": "message_stop"})
