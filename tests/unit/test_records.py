@@ -130,6 +130,7 @@ def test_a_hostile_job_record_is_refused_by_field(field: str, value: object) -> 
         ("environment", {"lower": "x"}),
         ("environment", {"X": "a\nb"}),
         ("capabilities", ["root"]),
+        ("usage", "always"),
         ("engine_args", ["a\x00"]),
     ],
 )
@@ -154,6 +155,32 @@ def test_a_model_entry_fills_in_its_defaults() -> None:
 
 
 @pytest.mark.parametrize(
+    ("engine", "usage"),
+    [
+        ("vllm", "continuous"),
+        ("vllm-apptainer", "continuous"),
+        ("vllm-modules", "continuous"),
+        ("llama-cpp", "final"),
+        ("sglang", "none"),
+    ],
+)
+def test_what_an_engine_says_of_tokens_is_known_by_its_name(engine: str, usage: str) -> None:
+    document = golden("model-entry.json") | {"engine": engine}
+    del document["usage"]
+    assert records.ModelEntry.parse(document).usage == usage
+    assert records.ModelEntry.parse(document | {"usage": "final"}).usage == "final"
+
+
+def test_what_an_older_scheduler_or_relay_wrote_asks_no_engine_for_usage() -> None:
+    answer = golden("wire-models.json")
+    table = golden("routing-table.json")
+    del answer["models"][0]["usage"]
+    del table["models"]["smollm2-135m"]["usage"]
+    assert records.ModelsAnswer.parse(answer).models[0].usage == "none"
+    assert records.RoutingTable.parse(table).models["smollm2-135m"].usage == "none"
+
+
+@pytest.mark.parametrize(
     ("change", "rolls"),
     [
         ({"max": 2}, False),
@@ -164,6 +191,7 @@ def test_a_model_entry_fills_in_its_defaults() -> None:
         ({"concurrency": 3}, False),
         ({"idle_stop": 7}, False),
         ({"start_timeout": 7}, False),
+        ({"usage": "none"}, False),
         ({"weights": "/other"}, True),
         ({"context_length": 77}, True),
         ({"engine": "other"}, True),

@@ -57,6 +57,8 @@ CLASSES = ("interactive", "api", "batch")
 STATUSES = ("ready", "starting", "sleeping", "failed", "drained", "unknown")
 INSTANCE_STATES = ("ready", "draining")
 CONTENT_TYPES = ("application/json", "text/event-stream", "text/plain")
+# What an engine says of tokens while it streams: with each chunk, with the last one, or nothing.
+USAGES = ("continuous", "final", "none")
 GO_AWAY_CODES = ("shutdown", "age", "protocol", "closed")
 PATHS = {"/v1/chat/completions": "chat", "/v1/completions": "completions"}
 INSTANCE_PATHS = ("/health", "/metrics", *PATHS)
@@ -340,6 +342,7 @@ SERVICE_FIELDS = frozenset(
         "min",
         "priority",
         "start_timeout",
+        "usage",
     )
 )
 
@@ -350,7 +353,8 @@ class ModelEntry:
 
     `priority`: where the service may not take all that is wanted, models of a higher one come first.
     `manifest`: the SHA-256 (hex) of the weights' SHA256SUMS, "" where they are not checked. `image` and
-    `modules` are for engines in a container image or behind environment modules.
+    `modules` are for engines in a container image or behind environment modules. `usage` (of USAGES): what
+    the engine can be asked to say of tokens while it streams.
     """
 
     name: str
@@ -373,15 +377,17 @@ class ModelEntry:
     manifest: str = ""
     image: str = ""
     modules: tuple[str, ...] = ()
+    usage: str = "none"
 
     @classmethod
     def parse(cls, obj: object, where: str = "") -> ModelEntry:
         """Read a model entry; unknown fields are refused."""
         fields = Fields(obj, where)
         fields.get("version", VERSION)
+        engine = fields.text("engine", ENGINE)
         entry = cls(
             name=fields.text("name", MODEL_NAME),
-            engine=fields.text("engine", ENGINE),
+            engine=engine,
             weights=fields.text("weights", ABSOLUTE_PATH),
             context_length=fields.integer("context_length", 1, 100_000_000),
             slurm=SlurmRequest.parse(fields.get("slurm"), fields.path("slurm")),
@@ -400,6 +406,7 @@ class ModelEntry:
             manifest=fields.text("manifest", _HEX64_OR_NONE, ""),
             image=fields.text("image", _PATH_OR_NONE, ""),
             modules=fields.texts("modules", ENVIRONMENT_MODULE, []),
+            usage=fields.choice("usage", USAGES, _usage_by(engine)),
         )
         fields.done()
         if entry.min > entry.max:
@@ -563,6 +570,7 @@ class RoutedModel:
     concurrency: int
     starting: int
     instances: tuple[Instance, ...]
+    usage: str = "none"
 
     @classmethod
     def parse(cls, obj: object, where: str = "") -> RoutedModel:
@@ -578,6 +586,8 @@ class RoutedModel:
             concurrency=fields.integer("concurrency", 1, 100_000),
             starting=fields.integer("starting", 0, MAX_COUNT),
             instances=tuple(Instance.parse(item, path) for path, item in fields.items("instances")),
+            # Absent in what an older scheduler wrote.
+            usage=fields.choice("usage", USAGES, "none"),
         )
 
 
@@ -958,6 +968,7 @@ class ModelStatus:
     groups: tuple[str, ...]
     description: str
     draining: int = 0
+    usage: str = "none"
 
     @classmethod
     def parse(cls, obj: object, where: str = "") -> ModelStatus:
@@ -976,6 +987,7 @@ class ModelStatus:
             groups=fields.texts("groups", GROUP),
             description=fields.text("description", PRINTABLE),
             draining=fields.integer("draining", 0, MAX_COUNT, 0),
+            usage=fields.choice("usage", USAGES, "none"),
         )
 
 

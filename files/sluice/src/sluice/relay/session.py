@@ -375,4 +375,5 @@ def _status(name: str, model: RoutedModel, serving: int, running: int) -> ModelS
         capabilities=model.capabilities,
         groups=model.groups,
         description=model.description,
+        usage=model.usage,
     )

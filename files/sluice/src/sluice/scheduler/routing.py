@@ -62,6 +62,7 @@ def _routed(
         concurrency=_concurrency(entry, instances),
         starting=len(due),
         instances=routed,
+        usage=entry.usage,
     )
 
 
