@@ -52,7 +52,9 @@ HEX64 = re.compile(r"[0-9a-f]{64}")
 ADMIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}")
 PORTS = re.compile(r"([0-9]{4,5})-([0-9]{4,5})")
 
-CAPABILITIES = ("chat", "completions")
+CAPABILITIES = ("chat", "completions", "responses", "embeddings", "rerank", "messages")
+# What every engine that Sluice brings can serve; the other paths are the model's to claim.
+DEFAULT_CAPABILITIES = ("chat", "completions")
 CLASSES = ("interactive", "api", "batch")
 STATUSES = ("ready", "starting", "sleeping", "failed", "drained", "unknown")
 INSTANCE_STATES = ("ready", "draining")
@@ -60,7 +62,14 @@ CONTENT_TYPES = ("application/json", "text/event-stream", "text/plain")
 # What an engine says of tokens while it streams: with each chunk, with the last one, or nothing.
 USAGES = ("continuous", "final", "none")
 GO_AWAY_CODES = ("shutdown", "age", "protocol", "closed")
-PATHS = {"/v1/chat/completions": "chat", "/v1/completions": "completions"}
+PATHS = {
+    "/v1/chat/completions": "chat",
+    "/v1/completions": "completions",
+    "/v1/responses": "responses",
+    "/v1/embeddings": "embeddings",
+    "/v1/rerank": "rerank",
+    "/v1/messages": "messages",
+}
 INSTANCE_PATHS = ("/health", "/metrics", *PATHS)
 
 MAX_JOB_RECORD_BYTES = 16 * 1024
@@ -363,7 +372,7 @@ class ModelEntry:
     context_length: int
     slurm: SlurmRequest
     description: str = ""
-    capabilities: tuple[str, ...] = CAPABILITIES
+    capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES
     groups: tuple[str, ...] = ("all",)
     min: int = 0
     max: int = 1
@@ -392,7 +401,7 @@ class ModelEntry:
             context_length=fields.integer("context_length", 1, 100_000_000),
             slurm=SlurmRequest.parse(fields.get("slurm"), fields.path("slurm")),
             description=fields.text("description", PRINTABLE, ""),
-            capabilities=_capabilities(fields, list(CAPABILITIES)),
+            capabilities=_capabilities(fields, list(DEFAULT_CAPABILITIES)),
             groups=fields.texts("groups", GROUP, ["all"]),
             min=fields.integer("min", 0, 1000, 0),
             max=fields.integer("max", 1, 1000, 1),

@@ -10,7 +10,14 @@ from dataclasses import dataclass
 # Quotes inside a JSON string are escaped, so these cannot match what a model wrote.
 USAGE = re.compile(rb'(?<!\\)"usage"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})')
 NAME = b'"usage"'
-CHUNK = {"chat": b'"delta":', "completions": b'"text":'}
+CHUNK = {
+    "chat": b'"delta":',
+    "completions": b'"text":',
+    "responses": b'.delta"',
+    "messages": b'"content_block_delta"',
+    "embeddings": b'"embedding":',
+    "rerank": b'"relevance_score":',
+}
 TAIL = 4096
 MOST = 1 << 53
 
