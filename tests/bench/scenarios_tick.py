@@ -18,7 +18,6 @@ from pathlib import Path
 
 from sluice.records import JobRecord, write_json
 from sluice.scheduler.catalogue import read_catalogue
-from sluice.scheduler.config import SchedulerConfig
 from sluice.scheduler.instance import Instance
 from sluice.scheduler.jobs import JobDirectories
 from sluice.scheduler.probe import healthy
@@ -28,6 +27,7 @@ from sluice.scheduler.submission import comment
 from sluice.scheduler.tick import Scheduler
 from tests.bench.report import Bench, Figure, Scenario, at_most, over_rounds
 from tests.fakes.front import KEY, Listening, healthy_front
+from tests.unit.scheduler.site import configuration
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "contracts"
 MODELS, JOBS = 200, 2000
@@ -45,20 +45,7 @@ class Service:
         self.now = float(int(time.time()))
         for name in ("models.d", "jobs", "demand", "bin"):
             (root / name).mkdir()
-        self.config = SchedulerConfig(
-            cluster="bench",
-            models_dir=f"{root}/models.d",
-            jobs_dir=f"{root}/jobs",
-            state_file=f"{root}/state.json",
-            lock_file=f"{root}/lock",
-            routing_table=f"{root}/routing.json",
-            demand_dir=f"{root}/demand",
-            figures=f"{root}/figures.json",
-            zipapp="/shared/sluice.pyz",
-            python="/usr/bin/python3",
-            max_instances=jobs,
-            slurm_bin=f"{root}/bin",
-        )
+        self.config = configuration(root, max_instances=jobs, slurm_bin=f"{root}/bin")
         self._models(models, jobs // models)
         self._jobs(models, jobs)
         self._commands()

@@ -34,6 +34,14 @@ ENTRY = {
 }
 
 
+def scheduler_files(root: Path) -> dict[str, Any]:
+    """Return what a scheduler's configuration says of its files, all below `root`, and of its service."""
+    files = {"models_dir": "models.d", "jobs_dir": "jobs", "demand_dir": "demand", "lock_file": "lock"}
+    files |= {"state_file": "state.json", "routing_table": "routing.json", "figures": "figures.json"}
+    places = {key: str(root / name) for key, name in files.items()}
+    return {"cluster": "test", "python": PYTHON, "max_instances": 4, **places}
+
+
 def chat(stream: bool = False, model: str = MODEL, **extra: Any) -> bytes:
     """Return a small chat request's body."""
     content = [{"role": "user", "content": "hello"}]

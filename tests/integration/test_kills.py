@@ -27,7 +27,7 @@ import pytest
 from sluice.records import RoutingTable, read_json, write_json
 from tests.fakes.front import KEY, Listening, healthy_front
 from tests.fakes.slurm.slurm import Cluster
-from tests.integration.jobs import ENTRY, MODEL
+from tests.integration.jobs import ENTRY, MODEL, scheduler_files
 from tests.integration.login import PYTHON
 
 pytestmark = pytest.mark.integration
@@ -157,18 +157,9 @@ class Login:
 def configure(root: Path) -> None:
     """Write the scheduler's configuration of a login node below `root`."""
     settings = {
-        "cluster": "test",
-        "models_dir": str(root / "models.d"),
-        "jobs_dir": str(root / "jobs"),
-        "state_file": str(root / "state.json"),
-        "lock_file": str(root / "lock"),
-        "routing_table": str(root / "routing.json"),
-        "demand_dir": str(root / "demand"),
-        "figures": str(root / "figures.json"),
+        **scheduler_files(root),
         "zipapp": "/shared/sluice.pyz",
-        "python": PYTHON,
         "ports": f"{PORTS.start}-{PORTS.stop}",
-        "max_instances": 4,
         "slurm_bin": str(root / "slurm" / "bin"),
         "command_timeout": 1.5,
         "retry_backoff": 0.1,

@@ -21,7 +21,7 @@ import pytest
 
 from sluice.records import RoutingTable, read_json, write_json
 from tests.fakes.slurm.slurm import Cluster
-from tests.integration.jobs import ENTRY, MODEL
+from tests.integration.jobs import ENTRY, MODEL, scheduler_files
 from tests.integration.login import PYTHON, ROOT
 
 pytestmark = pytest.mark.integration
@@ -129,18 +129,9 @@ def running_site(zipapp: Path) -> Iterator[Site]:
         (root / name).mkdir(mode=0o700)
     slurm = Cluster(root / "slurm").install(run=True)
     settings = {
-        "cluster": "test",
-        "models_dir": str(root / "models.d"),
-        "jobs_dir": str(root / "jobs"),
-        "state_file": str(root / "state.json"),
-        "lock_file": str(root / "lock"),
-        "routing_table": str(root / "routing.json"),
-        "demand_dir": str(root / "demand"),
-        "figures": str(root / "figures.json"),
+        **scheduler_files(root),
         "zipapp": str(zipapp),
-        "python": PYTHON,
         "ports": "22000-22999",
-        "max_instances": 4,
         "slurm_bin": str(slurm.bin),
         "command_timeout": 2.0,
         "tick_interval": 1.0,

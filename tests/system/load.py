@@ -7,9 +7,12 @@ import json
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from tests.system.service import Service
+from tests.system.models import registered
+from tests.system.service import LIGHT, Service
 
 
 @dataclass
@@ -119,3 +122,24 @@ class Load:
             if outcome.problem:
                 # A service that refuses at once must not be asked thousands of times.
                 self._stop.wait(1.0)
+
+
+@contextmanager
+def beside_a_burst_instance(
+    service: Service, partition: str, eventually: Callable[[Callable[[], object], float, str], None]
+) -> Iterator[tuple[Load, str]]:
+    """Load a model until a burst instance in `partition` serves beside its base one; give load and job."""
+    slurm = {"partition": "normal", "time": 60, "warn": 20}
+    burst = {"max": 1, "partition": partition}
+    with registered(
+        service, "bursting", LIGHT, min=1, max=1, concurrency=1, slurm=slurm, burst=burst
+    ) as name:
+        assert not stream(service, name, 8).problem
+        load = Load(service, name, streams=2)
+        load.start()
+        try:
+            eventually(lambda: len(service.ready(name)) == 2, 90, "a burst instance beside the base one")
+            (job,) = [one for one in service.ready(name) if service.job(one)["Partition"] == partition]
+            yield load, job
+        finally:
+            load.stop()

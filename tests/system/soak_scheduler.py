@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.system.load import Load, stream
+from tests.system.load import Load, beside_a_burst_instance, stream
 from tests.system.models import registered
 from tests.system.service import LIGHT, MODEL, Service
 
@@ -50,32 +50,15 @@ def test_five_minutes_without_a_controller_cost_no_request(service: Service, ren
 def test_preemption_without_any_grace_costs_no_new_request(
     service: Service, renewed: str, eventually: Wait
 ) -> None:
-    with registered(
-        service,
-        "bursting",
-        LIGHT,
-        min=1,
-        max=1,
-        concurrency=1,
-        slurm={"partition": "normal", "time": 60, "warn": 20},
-        burst={"max": 1, "partition": "burst"},
-    ) as name:
-        assert not stream(service, name, 8).problem
-        load = Load(service, name, streams=2)
-        load.start()
+    with beside_a_burst_instance(service, "burst", eventually) as (load, victim):
+        blocker = service.claim(service.node_of_job(victim), victim)
         try:
-            eventually(lambda: len(service.ready(name)) == 2, 90, "a burst instance beside the base one")
-            (victim,) = [job for job in service.ready(name) if service.job(job)["Partition"] == "burst"]
-            blocker = service.claim(service.node_of_job(victim), victim)
-            try:
-                eventually(lambda: service.job(victim)["JobState"] != "RUNNING", 60, "it is preempted")
-                gone = time.monotonic()
-                eventually(lambda: service.job(blocker)["JobState"] == "RUNNING", 60, "the node is given up")
-                time.sleep(20)
-            finally:
-                service.shell("login", f"scancel {blocker}")
+            eventually(lambda: service.job(victim)["JobState"] != "RUNNING", 60, "it is preempted")
+            gone = time.monotonic()
+            eventually(lambda: service.job(blocker)["JobState"] == "RUNNING", 60, "the node is given up")
+            time.sleep(20)
         finally:
-            load.stop()
+            service.shell("login", f"scancel {blocker}")
     cut = load.problems()
     print(f"no grace: {load.figures(gone)}; cut: {sum(cut.values())}")
     assert not load.problems(gone), load.problems(gone)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.system.load import Load, stream
+from tests.system.load import Load, beside_a_burst_instance, stream
 from tests.system.models import registered
 from tests.system.service import LIGHT, Service
 
@@ -76,34 +76,17 @@ def test_a_sleeping_model_answers_as_soon_as_its_engine_has_loaded(
 def test_a_preempted_burst_instance_costs_no_request(
     service: Service, handed_over: Load, eventually: Wait
 ) -> None:
-    with registered(
-        service,
-        "bursting",
-        LIGHT,
-        min=1,
-        max=1,
-        concurrency=1,
-        slurm={"partition": "normal", "time": 60, "warn": 20},
-        burst={"max": 1, "partition": "spare"},
-    ) as name:
-        assert not stream(service, name, 8).problem
-        load = Load(service, name, streams=2)
-        load.start()
+    with beside_a_burst_instance(service, "spare", eventually) as (load, victim):
+        began = time.monotonic()
+        blocker = service.claim(service.node_of_job(victim), victim)
         try:
-            eventually(lambda: len(service.ready(name)) == 2, 90, "a burst instance beside the base one")
-            (victim,) = [job for job in service.ready(name) if service.job(job)["Partition"] == "spare"]
-            began = time.monotonic()
-            blocker = service.claim(service.node_of_job(victim), victim)
-            try:
-                # Warned, it gives the node back as soon as nothing runs on it, or Slurm takes it.
-                eventually(lambda: service.job(blocker)["JobState"] == "RUNNING", 60, "the node is given up")
-                taken = time.monotonic() - began
-                state = service.job(victim)["JobState"]
-                time.sleep(5)
-            finally:
-                service.shell("login", f"scancel {blocker}")
+            # Warned, it gives the node back as soon as nothing runs on it, or Slurm takes it.
+            eventually(lambda: service.job(blocker)["JobState"] == "RUNNING", 60, "the node is given up")
+            taken = time.monotonic() - began
+            state = service.job(victim)["JobState"]
+            time.sleep(5)
         finally:
-            load.stop()
+            service.shell("login", f"scancel {blocker}")
     print(f"given up as {state} {taken:.1f} s after the claim; {load.figures(began)}")
     assert state in ("CANCELLED", "PREEMPTED")
     assert not load.problems(), load.problems()

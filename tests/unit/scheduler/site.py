@@ -80,22 +80,22 @@ class MemorySlurm(Slurm):
 
 
 def configuration(root: Path, **changes: Any) -> SchedulerConfig:
-    """Return the configuration of a scheduler whose files lie below `root`."""
-    return SchedulerConfig(
-        cluster="demo",
-        models_dir=f"{root}/models.d",
-        jobs_dir=f"{root}/jobs",
-        state_file=f"{root}/state.json",
-        lock_file=f"{root}/lock",
-        routing_table=f"{root}/routing.json",
-        demand_dir=f"{root}/demand",
-        figures=f"{root}/figures.json",
-        zipapp="/shared/sluice.pyz",
-        python="/usr/bin/python3",
-        max_instances=8,
-        command_timeout=4.0,
-        **changes,
-    )
+    """Return the configuration of a scheduler whose files lie below `root`, but for `changes`."""
+    settings: dict[str, Any] = {
+        "cluster": "demo",
+        "models_dir": f"{root}/models.d",
+        "jobs_dir": f"{root}/jobs",
+        "state_file": f"{root}/state.json",
+        "lock_file": f"{root}/lock",
+        "routing_table": f"{root}/routing.json",
+        "demand_dir": f"{root}/demand",
+        "figures": f"{root}/figures.json",
+        "zipapp": "/shared/sluice.pyz",
+        "python": "/usr/bin/python3",
+        "max_instances": 8,
+        "command_timeout": 4.0,
+    }
+    return SchedulerConfig(**{**settings, **changes})
 
 
 @dataclass
