@@ -433,6 +433,13 @@ class ModelEntry:
         return hashlib.sha256(canonical.encode() + b"\0" + script.encode()).hexdigest()
 
 
+def _usage_by(engine: str) -> str:
+    """Return what an engine is known to say of tokens while it streams."""
+    if engine.startswith("vllm"):
+        return "continuous"
+    return "final" if engine == "llama-cpp" else "none"
+
+
 def _burst(fields: Fields) -> Optional[Burst]:
     given = fields.get("burst", None)
     return None if given is None else Burst.parse(given, fields.path("burst"))
