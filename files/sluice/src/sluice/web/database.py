@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, UniqueConstraint, create_engine, event
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    ColumnElement,
+    ForeignKey,
+    Index,
+    UniqueConstraint,
+    create_engine,
+    event,
+    text,
+)
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
@@ -89,14 +100,16 @@ class PageBearer(Base):
 
 
 class Usage(Base):
-    """One settled request: docs/contracts.md, "Usage record"."""
+    """One settled request: docs/contracts.md, "Usage record". When it was settled: `settled()`.
+
+    The database itself adds each new row to its `UsageDay`.
+    """
 
     __tablename__ = "usage"
     __table_args__ = (
-        Index("usage_by_user", "user", "time"),
-        Index("usage_by_project", "project", "time"),
-        Index("usage_by_model", "model", "time"),
-        Index("usage_by_time", "time"),
+        Index("usage_of_user", "user", text("(time + duration)")),
+        Index("usage_of_project", "project", text("(time + duration)")),
+        Index("usage_settled", text("(time + duration)")),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -122,11 +135,41 @@ class Usage(Base):
     bytes_out: Mapped[int] = mapped_column(BigInteger)
 
 
+def settled() -> ColumnElement[float]:
+    """Return when a `Usage` was settled, as the indexes have it; it came no later than that."""
+    return Usage.time + Usage.duration
+
+
+class UsageDay(Base):
+    """What was settled on one day (UTC): limits and reports need no look at each request.
+
+    A trigger adds to it in the transaction that inserts a `Usage`, whichever version of the code inserts it.
+    `key_id` is "" for what the page asked: its bearers live for minutes. `failed`: requests with a status of
+    400 or more; `estimated`: those whose tokens were counted by chunks; `seconds`: their durations' sum.
+    """
+
+    __tablename__ = "usage_day"
+
+    day: Mapped[datetime.date] = mapped_column(primary_key=True)
+    user: Mapped[str] = mapped_column(primary_key=True)
+    project: Mapped[str] = mapped_column(primary_key=True)
+    key_id: Mapped[str] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(primary_key=True)
+    class_: Mapped[str] = mapped_column("class", primary_key=True)
+    requests: Mapped[int] = mapped_column(BigInteger)
+    failed: Mapped[int] = mapped_column(BigInteger)
+    estimated: Mapped[int] = mapped_column(BigInteger)
+    input_tokens: Mapped[int] = mapped_column(BigInteger)
+    output_tokens: Mapped[int] = mapped_column(BigInteger)
+    cached_tokens: Mapped[int] = mapped_column(BigInteger)
+    seconds: Mapped[float]
+
+
 class SignedInBrowser(Base):
     """One sign-in, as long as it may last: a page works only while its row is there.
 
     `tag` names it (`sign_in.SignedIn.tag`); `sid` is the provider's session, "" where it names none, and
-    `subject` whom the provider's ID token spoke of (its `sub`, which need not be the claim that names a user).
+    `subject` whom the provider's ID token spoke of: its `sub`, which need not be the claim that names a user.
     Times in seconds since the epoch: `seen` moves with use, at most once a minute.
     """
 
@@ -206,6 +249,47 @@ class AuditEntry(Base):
     object: Mapped[str]
     before: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     after: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+
+
+_COUNT = """
+INSERT INTO usage_day (day, "user", project, key_id, model, class,
+    requests, failed, estimated, input_tokens, output_tokens, cached_tokens, seconds)
+VALUES ({day}, NEW."user", NEW.project, CASE NEW.class WHEN 'interactive' THEN '' ELSE NEW.key_id END,
+    NEW.model, NEW.class, 1, CASE WHEN NEW.status < 400 THEN 0 ELSE 1 END,
+    CASE WHEN NEW.measured THEN 0 ELSE 1 END,
+    NEW.input_tokens, NEW.output_tokens, NEW.cached_tokens, NEW.duration)
+ON CONFLICT (day, "user", project, key_id, model, class) DO UPDATE SET
+    requests = usage_day.requests + 1,
+    failed = usage_day.failed + excluded.failed,
+    estimated = usage_day.estimated + excluded.estimated,
+    input_tokens = usage_day.input_tokens + excluded.input_tokens,
+    output_tokens = usage_day.output_tokens + excluded.output_tokens,
+    cached_tokens = usage_day.cached_tokens + excluded.cached_tokens,
+    seconds = usage_day.seconds + excluded.seconds;
+"""
+_DAYS = {
+    "sqlite": "date(NEW.time + NEW.duration, 'unixepoch')",
+    "postgresql": "(to_timestamp(NEW.time + NEW.duration) AT TIME ZONE 'UTC')::date",
+}
+# What adds a new row of usage to its day, by dialect.
+COUNTING = {
+    "sqlite": (
+        "CREATE TRIGGER count_usage AFTER INSERT ON usage BEGIN" + _COUNT.format(day=_DAYS["sqlite"]) + "END",
+    ),
+    "postgresql": (
+        "CREATE OR REPLACE FUNCTION count_usage() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        + _COUNT.format(day=_DAYS["postgresql"])
+        + "RETURN NULL; END $$",
+        "CREATE TRIGGER count_usage AFTER INSERT ON usage FOR EACH ROW EXECUTE FUNCTION count_usage()",
+    ),
+}
+
+
+@event.listens_for(UsageDay.__table__, "after_create")
+def _count_usage(_table: object, connection: Connection, **_options: object) -> None:
+    # With the table that is made after `usage`: names decide the order.
+    for statement in COUNTING[connection.dialect.name]:
+        connection.exec_driver_sql(statement)
 
 
 class Database:

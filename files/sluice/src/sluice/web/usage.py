@@ -1,16 +1,21 @@
-"""Settling usage records: at least once from the proxy, exactly once in the table."""
+"""Settling usage records, at least once from the proxy, exactly once in the table; what they add up to."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import datetime
+import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from sqlalchemy import BigInteger, ColumnElement, Select, cast, false, func, select, true
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from sluice.authority import UsageRecord
+from sluice.authority import Spent, UsageRecord
 from sluice.web.credentials import note_use
-from sluice.web.database import Usage
+from sluice.web.database import ApiKey, Usage, UsageDay, User, settled
+
+MINUTE = 60
 
 _INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
@@ -20,16 +25,99 @@ def settle(session: Session, dialect: str, records: Sequence[UsageRecord]) -> in
     if not records:
         return 0
     insert = _INSERTS[dialect](Usage.__table__).on_conflict_do_nothing(index_elements=["id"])
+    # In one order everywhere: two transactions that add to the same days must not wait for each other.
+    records = sorted(records, key=_order)
     # On the connection, not the session: the mapper would spend more on a row than the database does.
     new = session.connection().execute(insert, [_row(record) for record in records]).rowcount
     last_used: dict[str, float] = {}
     for record in records:
         last_used[record.key_id] = max(record.time, last_used.get(record.key_id, 0.0))
-    note_use(session, last_used)
+    note_use(session, dict(sorted(last_used.items())))
     return new
+
+
+def _order(record: UsageRecord) -> tuple[float, str, str, str, str]:
+    # By second rather than by day: the first of a day comes before its others in any case.
+    return (record.time + record.duration, record.user, record.project, record.key_id, record.model)
 
 
 def _row(record: UsageRecord) -> dict[str, Any]:
     row = dict(vars(record))
     row["class"] = row.pop("class_")
     return row
+
+
+def spent(session: Session, buckets: Iterable[tuple[str, str]], now: float) -> list[Spent]:
+    """Return what each bucket (`Limit.bucket`) took in the minute before `now` and on its day, in order.
+
+    Of a group, the use of those who are in it now.
+    """
+    return [_spent_of(session, scope, model, now) for scope, model in buckets]
+
+
+def _spent_of(session: Session, scope: str, model: str, now: float) -> Spent:
+    second = math.floor(now)
+    after = second - MINUTE + 1
+    came, done = _second(session, Usage.time), _second(session, settled())
+    tokens = func.sum(Usage.input_tokens + Usage.output_tokens)
+    # Whatever came within the minute was settled in it too, so one index finds both.
+    recent = _within(session, scope, model, Usage).where(settled() >= after)
+    of_requests = recent.where(Usage.time >= after).add_columns(came, func.count()).group_by(came)
+    of_tokens = recent.add_columns(done, tokens).group_by(done)
+    return Spent(
+        scope=scope,
+        model=model,
+        requests=_pairs(session, of_requests, second),
+        tokens=_pairs(session, of_tokens, second),
+        tokens_today=_tokens_of_day(session, scope, model, now),
+    )
+
+
+def _tokens_of_day(session: Session, scope: str, model: str, now: float) -> int:
+    day = datetime.datetime.fromtimestamp(now, datetime.timezone.utc).date()
+    query = _within(session, scope, model, UsageDay).where(UsageDay.day == day)
+    total = query.add_columns(func.sum(UsageDay.input_tokens + UsageDay.output_tokens))
+    return int(session.scalar(total) or 0)
+
+
+def _pairs(session: Session, query: Select[Any], last: int) -> tuple[tuple[int, int], ...]:
+    pairs = ((int(second), int(count)) for second, count in session.execute(query) if second <= last)
+    return tuple(sorted(pair for pair in pairs if pair[1] > 0))
+
+
+def _second(
+    session: Session, time: ColumnElement[float] | InstrumentedAttribute[float]
+) -> ColumnElement[int]:
+    # PostgreSQL rounds where SQLite cuts off, and not every SQLite has floor().
+    whole = func.floor(time) if session.get_bind().dialect.name == "postgresql" else time
+    return cast(whole, BigInteger)
+
+
+def _within(session: Session, scope: str, model: str, table: type[Usage | UsageDay]) -> Select[Any]:
+    """Return an empty choice of columns from the rows of one bucket."""
+    query = select().select_from(table).where(_of_scope(session, scope, table))
+    return query.where(table.model == model) if model else query
+
+
+def _of_scope(session: Session, scope: str, table: type[Usage | UsageDay]) -> ColumnElement[bool]:
+    kind, _, name = scope.partition(":")
+    if kind == "site":
+        return true()
+    if kind == "user":
+        return table.user == name
+    if kind == "project":
+        return table.project == name
+    if kind == "key":
+        # By its owner first: that is how the rows are found.
+        owner = select(User.pseudonym).join(ApiKey).where(ApiKey.id == name).scalar_subquery()
+        return (table.user == owner) & (table.key_id == name)
+    if kind == "group":
+        return table.user.in_(select(User.pseudonym).where(_in_group(session, name)))
+    return false()
+
+
+def _in_group(session: Session, group: str) -> ColumnElement[bool]:
+    if session.get_bind().dialect.name == "postgresql":
+        return cast(User.groups, postgresql.JSONB).has_key(group)
+    each = func.json_each(User.groups).table_valued("value")
+    return select(each.c.value).where(each.c.value == group).exists()
