@@ -4,26 +4,8 @@ from __future__ import annotations
 
 import re
 
-import pytest
-
-from sluice.web.accounts import remember_person, remember_service, usable_groups
+from sluice.web.accounts import remember_person, remember_service
 from sluice.web.database import Database
-
-
-@pytest.mark.parametrize(
-    ("claim", "groups"),
-    [
-        (["users", "admins"], ["users", "admins"]),
-        (["users", "users"], ["users"]),
-        ("users", ["users"]),
-        (None, []),
-        ({"users": True}, []),
-        (["Users", "/users", "a b", "", 7, None, "urn:x:y", "users"], ["users"]),
-        (["users\n"], []),
-    ],
-)
-def test_groups_are_taken_as_they_are_or_not_at_all(claim: object, groups: list[str]) -> None:
-    assert usable_groups(claim) == groups
 
 
 def test_a_person_keeps_the_pseudonym_and_gets_the_groups_of_the_last_sign_in(database: Database) -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from sluice.web import browsers
 from sluice.web.accounts import remember_person
 from sluice.web.database import Database
-from sluice.web.sign_in import SignedIn
 
 PUBLIC_URL = "https://sluice.example.org"
 # A port of this machine where nothing listens: a test that would reach the provider is refused at once.
@@ -19,8 +19,30 @@ ISSUER = "https://127.0.0.1:1"
 TOKEN = "t" * 43
 
 
-def sign_in(client: FlaskClient, database: Database, name: str = "alice", **changes: Any) -> SignedIn:
-    """Put a sign-in into the client's session, as the provider's answer would."""
+class Browser(NamedTuple):
+    """A browser that is signed in: whose (row and pseudonym), which sign-in, and its CSRF token."""
+
+    id: int
+    user: str
+    tag: str
+    csrf: str
+
+
+def sign_in(
+    client: FlaskClient,
+    database: Database,
+    name: str = "alice",
+    groups: Sequence[str] = ("users",),
+    sid: str = "",
+    **changes: Any,
+) -> Browser:
+    """Put a sign-in into the client's session and the database, as the provider's answer would.
+
+    `changes`: what the session is to say instead (tag, id_token, refresh_token, checked).
+    """
+    now = time.time()
+    kept = {"tag": f"tag-of-{name}", "csrf": TOKEN, "id_token": "", "refresh_token": "", "checked": now}
+    kept.update(changes)
     with database.write() as session:
         user = remember_person(
             session,
@@ -28,25 +50,15 @@ def sign_in(client: FlaskClient, database: Database, name: str = "alice", **chan
             subject=name,
             name=name.capitalize(),
             email=f"{name}@example.org",
-            groups=["users"],
-            now=time.time(),
+            groups=list(groups),
+            now=now,
         )
-    person = SignedIn(
-        id=user.id,
-        user=user.pseudonym,
-        subject=name,
-        name=user.name,
-        groups=user.groups,
-        csrf=TOKEN,
-        tag=f"tag-of-{name}",
-        id_token="",
-        refresh_token="",
-        checked=time.time(),
-    )
+        browsers.end(session, str(kept["tag"]))
+        browsers.begin(session, tag=str(kept["tag"]), user_id=user.id, sid=sid, subject=name, now=now)
     with client.session_transaction(base_url=PUBLIC_URL) as session_data:
-        session_data["person"] = dataclasses.asdict(dataclasses.replace(person, **changes))
-        session_data["csrf"] = TOKEN
-    return person
+        session_data["person"] = kept
+        session_data["csrf"] = kept["csrf"]
+    return Browser(user.id, user.pseudonym, str(kept["tag"]), str(kept["csrf"]))
 
 
 def get(client: FlaskClient, path: str, **headers: str) -> TestResponse:

@@ -2,40 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
-from collections.abc import Iterable
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from sluice.records import GROUP
 from sluice.web.database import PERSON, SERVICE, User
 
-logger = logging.getLogger(__name__)
-
 _SERVICE_ISSUER = "sluice"
-
-
-def usable_groups(claim: object) -> list[str]:
-    """Return the groups of a provider's claim that have the form of a group name, without repeats.
-
-    A claim may be absent, one string or a list. Names of another form are left out and counted in the log:
-    no model can name them, and folding them (case, slashes) could make two groups one.
-    """
-    values: Iterable[object] = [claim] if isinstance(claim, str) else claim if isinstance(claim, list) else []
-    found: dict[str, None] = {}
-    dropped = 0
-    for value in values:
-        if isinstance(value, str) and GROUP.fullmatch(value):
-            found[value] = None
-        else:
-            dropped += 1
-    if dropped:
-        logger.warning(
-            "groups of the provider left out: not of the form of a group name", extra={"dropped": dropped}
-        )
-    return list(found)
 
 
 def remember_person(

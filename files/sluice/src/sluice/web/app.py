@@ -22,7 +22,6 @@ from sluice.web.sign_in import SignIn
 from sluice.web.texts import Texts
 from sluice.web.views import bearer, chat, keys, sign
 
-SESSION_HOURS = 12
 # Sessions kept at once, half-finished sign-ins included; beyond it the store drops the oldest.
 MAX_SESSIONS = 50_000
 
@@ -68,7 +67,7 @@ def _flask_settings(settings: WebConfig) -> dict[str, Any]:
         "SECRET_KEY": settings.secret_key,
         "MAX_CONTENT_LENGTH": 64 * 1024,
         "SEND_FILE_MAX_AGE_DEFAULT": datetime.timedelta(days=30),
-        "PERMANENT_SESSION_LIFETIME": datetime.timedelta(hours=SESSION_HOURS),
+        "PERMANENT_SESSION_LIFETIME": datetime.timedelta(seconds=settings.session_max),
         "SESSION_TYPE": "cachelib",
         "SESSION_CACHELIB": FileSystemCache(settings.session_dir, threshold=MAX_SESSIONS, mode=0o600),
         # The prefix makes browsers insist on Secure, Path=/ and no Domain.

@@ -11,6 +11,7 @@ from requests.exceptions import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 
+from sluice.web.refusal import PageError
 from sluice.web.shared import web
 
 logger = logging.getLogger(__name__)
@@ -21,6 +22,7 @@ _TEXTS = {400: "400", 401: "401", 403: "403", 404: "404", 405: "404", 413: "400"
 
 def register(app: Flask) -> None:
     """Give `app` its error pages."""
+    app.register_error_handler(PageError, _page_error)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(RequestException, _provider_down)
     app.register_error_handler(OAuthError, _sign_in_refused)
@@ -36,6 +38,15 @@ def page(status: int, texts: str) -> Response:
     else:
         answer = make_response(render_template("error.html", texts=f"error.{texts}"))
     answer.status_code = status
+    return answer
+
+
+def _page_error(error: PageError) -> Response:
+    if error.outcome:
+        web().sign_in.count(error.outcome)
+    answer = page(error.status, error.texts)
+    if error.retry_after is not None:
+        answer.headers["Retry-After"] = str(error.retry_after)
     return answer
 
 

@@ -7,27 +7,28 @@ token); what is needed is copied into one entry of the server-side session, whic
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import secrets
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from authlib.integrations.base_client.errors import OAuthError
-from flask import Flask, abort, current_app, redirect, request, session, url_for
+from flask import Flask, abort, current_app, g, redirect, request, session, url_for
 from flask_oidc import OpenIDConnect
 from flask_oidc.signals import after_authorize
 from requests.exceptions import RequestException
 from werkzeug.wrappers import Response
 
-from sluice.web import credentials
-from sluice.web.accounts import remember_person, usable_groups
+from sluice.web import access, browsers
+from sluice.web.accounts import remember_person
 from sluice.web.config import OidcConfig, WebConfig
-from sluice.web.database import Database, User
+from sluice.web.database import Database, SignedInBrowser, User
 from sluice.web.guard import CSRF_SESSION, is_local_path, new_csrf_token
 from sluice.web.metrics import Metrics
+from sluice.web.refusal import PageError
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ PREFIX = "/auth"
 PROVIDER_TIMEOUT = 10
 
 # How old the provider's word may be before it is asked again, and how soon after a failure.
-CHECK_SECONDS = 900.0
+CHECK_SECONDS = 840.0
 RECHECK_SECONDS = 60.0
 
 _PERSON = "person"
@@ -43,15 +44,32 @@ _PERSON = "person"
 
 @dataclass(frozen=True)
 class SignedIn:
-    """What the session remembers of a sign-in. `tag` names this sign-in; times in seconds since the epoch."""
+    """Who is signed in, as the database has them now, and what the session keeps of this sign-in.
+
+    `tag` names the sign-in; `role` is `access.USER` or `access.ADMIN`; `checked` is when the provider last
+    said who this is, in seconds since the epoch.
+    """
 
     id: int
     user: str
     subject: str
     name: str
-    groups: list[str]
+    groups: tuple[str, ...]
+    role: str
+    projects: tuple[str, ...]
     csrf: str
     tag: str
+    id_token: str
+    refresh_token: str
+    checked: float
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What the server-side session keeps of a sign-in."""
+
+    tag: str
+    csrf: str
     id_token: str
     refresh_token: str
     checked: float
@@ -62,9 +80,11 @@ class SignIn:
 
     def __init__(self, app: Flask, settings: WebConfig, database: Database, metrics: Metrics) -> None:
         self._settings = settings
+        self._names = settings.oidc.claims
         self._database = database
         self._outcomes = metrics.counter("sign_ins", "Sign-ins by outcome.", ("outcome",))
         self._recent = _Recent()
+        self.lifetime = browsers.Lifetime(settings.session_idle, settings.session_max)
         self._oidc = _connect(app, settings)
         after_authorize.connect(self._on_authorized, sender=self._oidc.oauth.oidc)
         app.before_request(self._before_request)
@@ -75,9 +95,44 @@ class SignIn:
         return self._oidc.oauth.oidc
 
     def person(self) -> SignedIn | None:
-        """Return who is signed in, if anybody."""
-        entry = session.get(_PERSON)
-        return SignedIn(**entry) if entry else None
+        """Return who is signed in, if anybody: their row must be there, and they not be blocked."""
+        if "person" not in g:
+            g.person = self._look_up()
+        person: SignedIn | None = g.person
+        return person
+
+    def _look_up(self) -> SignedIn | None:
+        kept = session.get(_PERSON)
+        if kept is None:
+            return None
+        entry, now = _Entry(**kept), time.time()
+        with self._database.read() as transaction:
+            found = browsers.find(transaction, entry.tag, self._settings.oidc.issuer, self.lifetime, now)
+        if found is None:
+            logger.info("a browser showed a sign-in that is over")
+            _renew_session()
+            return None
+        row, user = found
+        self._touch(row, now)
+        return self._describe(entry, user)
+
+    def _touch(self, row: SignedInBrowser, now: float) -> None:
+        if now - row.seen >= browsers.SEEN_SECONDS:
+            with self._database.write() as transaction:
+                browsers.touch(transaction, row.tag, now)
+
+    def _describe(self, entry: _Entry, user: User) -> SignedIn:
+        rights = self._settings.access
+        return SignedIn(
+            id=user.id,
+            user=user.pseudonym,
+            subject=user.subject,
+            name=user.name,
+            groups=tuple(user.groups),
+            role=access.role_of(user.groups, rights),
+            projects=access.projects_of(user.groups, rights),
+            **vars(entry),
+        )
 
     def count(self, outcome: str) -> None:
         """Count a sign-in that came to `outcome`."""
@@ -105,7 +160,7 @@ class SignIn:
         person = self.person()
         if person is not None:
             with self._database.write() as transaction:
-                credentials.end_bearers(transaction, person.tag)
+                browsers.end(transaction, person.tag)
         _renew_session()
 
     # --- What happens at each request ------------------------------------------------------------------
@@ -142,10 +197,12 @@ class SignIn:
         except RequestException as error:
             logger.warning("the provider does not answer", extra={"fault": type(error).__name__})
             return
-        if claims.get(self._settings.oidc.claims.id) != person.subject:
+        if access.claim(claims, self._names.id) != person.subject:
             self.end_session()
             return
-        self._enter(claims, person, token.get("refresh_token") or person.refresh_token)
+        user = self._remember(claims, now)
+        refresh_token = token.get("refresh_token") or person.refresh_token
+        self._keep(_Entry(person.tag, person.csrf, person.id_token, refresh_token, now), user)
 
     def _on_authorized(self, _client: object, *, token: dict[str, Any], return_to: str) -> None:
         """Turn the provider's answer into a session of ours; flask-oidc calls this before it redirects."""
@@ -156,48 +213,58 @@ class SignIn:
             _renew_session()
             abort(502)
         claims = {**told, **profile}
-        if not isinstance(claims.get(self._settings.oidc.claims.id), str):
-            logger.error(
-                "the provider's claims lack the identifier", extra={"claim": self._settings.oidc.claims.id}
-            )
+        if not isinstance(access.claim(claims, self._names.id), str):
+            logger.error("the provider's claims lack the identifier", extra={"claim": self._names.id})
             abort(502)
         _renew_session()
-        self._enter(claims, None, token.get("refresh_token") or "", token.get("id_token") or "")
-        self.count("success")
-
-    def _enter(
-        self, claims: dict[str, Any], before: SignedIn | None, refresh_token: str, id_token: str = ""
-    ) -> None:
         now = time.time()
-        user = self._remember(claims, now)
-        person = SignedIn(
-            id=user.id,
-            user=user.pseudonym,
-            subject=user.subject,
-            name=user.name,
-            groups=user.groups,
-            csrf=before.csrf if before else new_csrf_token(),
-            tag=before.tag if before else secrets.token_hex(16),
-            id_token=before.id_token if before else id_token,
-            refresh_token=refresh_token,
+        entry = _Entry(
+            tag=secrets.token_hex(16),
+            csrf=new_csrf_token(),
+            id_token=token.get("id_token") or "",
+            refresh_token=token.get("refresh_token") or "",
             checked=now,
         )
-        session[_PERSON] = dataclasses.asdict(person)
-        session[CSRF_SESSION] = person.csrf
+        user = self._remember(claims, now, entry.tag, told)
+        self._keep(entry, user)
+        self.count("success")
 
-    def _remember(self, claims: dict[str, Any], now: float) -> User:
-        names = self._settings.oidc.claims
-        subject = str(claims[names.id])
+    def _keep(self, entry: _Entry, user: User) -> None:
+        session[_PERSON] = dict(vars(entry))
+        session[CSRF_SESSION] = entry.csrf
+        g.person = self._describe(entry, user)
+
+    def _remember(
+        self, claims: Mapping[str, Any], now: float, tag: str = "", told: Mapping[str, Any] | None = None
+    ) -> User:
+        """Bring the user up to date; with a `tag`, begin that sign-in of whom the ID token told."""
+        groups = access.usable_groups(access.claim(claims, self._names.groups))
+        if not access.may_sign_in(groups, self._settings.access):
+            raise PageError(403, "not_member", outcome="not_member")
+        subject = str(access.claim(claims, self._names.id))
         with self._database.write() as transaction:
-            return remember_person(
+            user = remember_person(
                 transaction,
                 issuer=self._settings.oidc.issuer,
                 subject=subject,
-                name=str(claims.get(names.name) or subject),
-                email=str(claims.get(names.email) or ""),
-                groups=usable_groups(claims.get(names.groups)),
+                name=str(access.claim(claims, self._names.name) or subject),
+                email=str(access.claim(claims, self._names.email) or ""),
+                groups=groups,
                 now=now,
             )
+            if user.blocked is not None:
+                raise PageError(403, "blocked", outcome="blocked")
+            if tag and told is not None:
+                browsers.forget_ended(transaction, self.lifetime, now)
+                browsers.begin(
+                    transaction,
+                    tag=tag,
+                    user_id=user.id,
+                    sid=str(told.get("sid") or ""),
+                    subject=str(told.get("sub") or ""),
+                    now=now,
+                )
+        return user
 
 
 class _Recent:
@@ -250,6 +317,7 @@ def _oidc_settings(oidc: OidcConfig) -> dict[str, Any]:
 
 def _renew_session() -> None:
     """Empty the session and give it another id; what an earlier id named is gone."""
+    g.person = None
     interface: Any = current_app.session_interface
     interface.regenerate(session)
     session.clear()

@@ -1,0 +1,80 @@
+"""What a person's groups give them, and how the provider's claims are read. Pure."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Mapping
+
+from sluice.records import GROUP
+from sluice.web.config import Access
+
+logger = logging.getLogger(__name__)
+
+USER = "user"
+ADMIN = "admin"
+
+# Of one person; each goes with every answer about their keys.
+MOST_GROUPS = 500
+
+# In one text, what stands between two groups.
+_BETWEEN = re.compile(r"[\s,]+")
+
+
+def may_sign_in(groups: Iterable[str], access: Access) -> bool:
+    """Tell whether members of `groups` may use this service at all; administrators always may."""
+    return not access.users or not set(groups).isdisjoint(access.users + access.admins)
+
+
+def role_of(groups: Iterable[str], access: Access) -> str:
+    """Return `admin` or `user`."""
+    return USER if set(groups).isdisjoint(access.admins) else ADMIN
+
+
+def projects_of(groups: Iterable[str], access: Access) -> tuple[str, ...]:
+    """Return the projects whose members these groups are, by name."""
+    given = set(groups)
+    return tuple(sorted(name for name, of in access.projects.items() if not given.isdisjoint(of)))
+
+
+def claim(claims: Mapping[str, object], path: str) -> object:
+    """Return the claim called `path`, or the one at the end of that path into nested objects; else None.
+
+    A claim whose own name has dots, an URL say, is found by its whole name, at every level.
+    """
+    if path in claims:
+        return claims[path]
+    for at, character in enumerate(path):
+        inner = claims.get(path[:at]) if character == "." else None
+        if isinstance(inner, Mapping):
+            found = claim(inner, path[at + 1 :])
+            if found is not None:
+                return found
+    return None
+
+
+def usable_groups(value: object) -> list[str]:
+    """Return the groups of a provider's claim that have the form of a group name, without repeats.
+
+    A claim may be absent, a list, or one text of names divided by blanks or commas. Names of another form are
+    left out and counted in the log: no model can name them, and folding them (case, slashes) could make two
+    groups one.
+    """
+    found: dict[str, None] = {}
+    dropped = 0
+    for name in _values(value):
+        if isinstance(name, str) and GROUP.fullmatch(name) and len(found) < MOST_GROUPS:
+            found[name] = None
+        else:
+            dropped += 1
+    if dropped:
+        logger.warning(
+            "groups of the provider left out: not of the form of a group name", extra={"dropped": dropped}
+        )
+    return list(found)
+
+
+def _values(value: object) -> list[object]:
+    if isinstance(value, str):
+        return [name for name in _BETWEEN.split(value) if name]
+    return value if isinstance(value, list) else []

@@ -1,0 +1,87 @@
+"""What groups give, and how claims are read."""
+
+from __future__ import annotations
+
+import pytest
+
+from sluice.web import access
+from sluice.web.config import Access
+
+SITE = Access(
+    admins=("ops",),
+    users=("staff", "students"),
+    projects={"genomics": ("bio", "ops"), "climate": ("bio",), "empty": ()},
+)
+
+
+@pytest.mark.parametrize(
+    ("groups", "may"),
+    [(["staff"], True), (["other", "students"], True), (["ops"], True), (["other"], False), ([], False)],
+)
+def test_only_the_groups_of_the_inventory_may_sign_in(groups: list[str], may: bool) -> None:
+    assert access.may_sign_in(groups, SITE) is may
+    assert access.may_sign_in(groups, Access())
+
+
+@pytest.mark.parametrize(("groups", "role"), [(["staff", "ops"], "admin"), (["staff"], "user"), ([], "user")])
+def test_a_member_of_an_administrators_group_is_one(groups: list[str], role: str) -> None:
+    assert access.role_of(groups, SITE) == role
+    assert access.role_of(groups, Access()) == "user"
+
+
+def test_projects_are_those_whose_groups_one_is_in() -> None:
+    assert access.projects_of(["bio"], SITE) == ("climate", "genomics")
+    assert access.projects_of(["ops"], SITE) == ("genomics",)
+    assert access.projects_of([], SITE) == ()
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("sub", "1"),
+        ("realm_access.roles", ["a"]),
+        ("resource_access.my.client.roles", ["b"]),
+        ("https://example.org/groups", ["c"]),
+        ("outer.https://example.org/groups", ["d"]),
+        ("realm_access", {"roles": ["a"]}),
+        ("sub.roles", None),
+        ("realm_access.", None),
+        (".roles", None),
+        ("", None),
+        ("missing.roles", None),
+    ],
+)
+def test_a_claim_is_found_by_name_or_by_path(path: str, found: object) -> None:
+    claims = {
+        "sub": "1",
+        "realm_access": {"roles": ["a"]},
+        "resource_access": {"my.client": {"roles": ["b"]}},
+        "https://example.org/groups": ["c"],
+        "outer": {"https://example.org/groups": ["d"]},
+    }
+    assert access.claim(claims, path) == found
+
+
+@pytest.mark.parametrize(
+    ("claim", "groups"),
+    [
+        (["users", "admins"], ["users", "admins"]),
+        (["users", "users"], ["users"]),
+        ("users", ["users"]),
+        ("users admins", ["users", "admins"]),
+        (" users,\tadmins , ,Staff\n", ["users", "admins"]),
+        ("", []),
+        (None, []),
+        ({"users": True}, []),
+        (["Users", "/users", "a b", "", 7, None, "urn:x:y", "users"], ["users"]),
+        (["users\n", "ops\r\nSet-Cookie: a=b"], []),
+        ([["admins"], {"admins": 1}], []),
+        (True, []),
+    ],
+)
+def test_groups_are_taken_as_they_are_or_not_at_all(claim: object, groups: list[str]) -> None:
+    assert access.usable_groups(claim) == groups
+
+
+def test_no_more_groups_are_taken_than_an_answer_can_carry() -> None:
+    assert len(access.usable_groups([f"g{number}" for number in range(10_000)])) == access.MOST_GROUPS
