@@ -118,6 +118,7 @@ def _of_scope(session: Session, scope: str, table: type[Usage | UsageDay]) -> Co
 
 def _in_group(session: Session, group: str) -> ColumnElement[bool]:
     if session.get_bind().dialect.name == "postgresql":
-        return cast(User.groups, postgresql.JSONB).has_key(group)
+        member: ColumnElement[bool] = cast(User.groups, postgresql.JSONB).has_key(group)
+        return member
     each = func.json_each(User.groups).table_valued("value")
     return select(each.c.value).where(each.c.value == group).exists()
