@@ -12,6 +12,7 @@ from typing import Any
 from aiohttp import HttpVersion11, web
 
 from sluice.errors import SluiceError, error_type
+from sluice.proxy.openapi import CACHED_SECONDS, Description
 from sluice.records import ModelStatus
 
 # What an engine says of a request that it refuses is at most this long.
@@ -32,6 +33,17 @@ def document(request_id: str, body: dict[str, Any], status: int = 200) -> web.Re
 def whole(request_id: str, body: bytes, status: int, content_type: str) -> web.Response:
     """Return an answer with all of its body."""
     return web.Response(body=body, status=status, content_type=content_type, headers=headers(request_id))
+
+
+def description(request_id: str, found: Description, known: str | None) -> web.Response:
+    """Return the API's description, or that it is still the one with the tag `known`."""
+    if known == found.tag:
+        response = web.Response(status=304, headers=headers(request_id))
+    else:
+        response = whole(request_id, found.body, 200, "application/json")
+    response.headers["Cache-Control"] = f"public, max-age={CACHED_SECONDS}"
+    response.headers["ETag"] = found.tag
+    return response
 
 
 class Whole(web.StreamResponse):

@@ -23,6 +23,7 @@ from sluice.proxy.exchange import RECONNECT_WAIT, Exchange, next_bytes
 from sluice.proxy.intake import Body, Intake
 from sluice.proxy.metrics import Metrics
 from sluice.proxy.notice import Notice
+from sluice.proxy.openapi import OPENAPI_PATH, describe
 from sluice.proxy.outlet import Outlet, Pump, pass_on
 from sluice.proxy.session import Stream
 from sluice.proxy.tokens import TokenMeter
@@ -65,6 +66,7 @@ class Gateway:
         self._metrics = metrics
         self._access = access
         self._outlet = Outlet()
+        self._description = describe()
         # Once known they stay known, if not up to date.
         self._models_known = False
         # Instances are chosen by it, so it need not outlive the process; nobody outside can compute it.
@@ -139,10 +141,15 @@ class Gateway:
             return path, "GET", self._list_models
         if MODEL_PATH.fullmatch(path):
             return MODEL_ROUTE, "GET", self._show_model
+        if path == OPENAPI_PATH:
+            return path, "GET", self._describe
         raise SluiceError(
             "path_not_found",
             "There is no such path; there are /v1/models, /v1/chat/completions and /v1/completions.",
         )
+
+    async def _describe(self, request: web.BaseRequest, visit: Visit) -> web.StreamResponse:
+        return answers.description(visit.request_id, self._description, request.headers.get("If-None-Match"))
 
     # --- models ---------------------------------------------------------------------------------------------
 

@@ -1,0 +1,277 @@
+"""The API's description for programs, `GET /v1/openapi.json`: OpenAPI 3.1, put together once at the start.
+
+It says what this service promises; what an engine makes of the fields that only it checks is left open.
+Paths, codes and statuses come from the tables that the program itself works by.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from sluice.errors import CODES
+from sluice.proxy.causes import CAUSES
+from sluice.proxy.schemas import ANSWERS, COMPONENTS, REQUESTS, STREAMS, Schema, ref
+from sluice.records import MODEL_NAME, PATHS
+from sluice.version import RELEASE
+
+OPENAPI_PATH = "/v1/openapi.json"
+# It changes with the program alone.
+CACHED_SECONDS = 3600
+
+_ANTHROPIC = "messages"
+_LIMITED = ("requests", "tokens")
+
+_SUMMARIES = {
+    "chat": ("createChatCompletion", "Continue a conversation"),
+    "completions": ("createCompletion", "Continue a text"),
+    "responses": ("createResponse", "Answer, in the shape of OpenAI's responses; nothing is stored"),
+    "embeddings": ("createEmbedding", "Turn texts into vectors"),
+    "rerank": ("rerank", "Sort documents by how well they fit a query"),
+    "messages": ("createMessage", "Continue a conversation, in the shape of Anthropic's messages"),
+}
+
+_ABOUT = """\
+The API of OpenAI, as far as it is listed here, for models that run on a cluster.
+
+Streams: one that must wait for an instance begins with comment lines, `: queued position=3 expected=42s`;
+clients pass over them. One that breaks ends with one event that holds an error, and is over.
+
+Fields that are not described go to the engine as they came.
+"""
+
+
+@dataclass(frozen=True)
+class Description:
+    """The document as it is sent, and the tag by which a client asks whether it has changed."""
+
+    body: bytes
+    tag: str
+
+
+def describe() -> Description:
+    """Return the API's description."""
+    body = json.dumps(document(), separators=(",", ":")).encode()
+    return Description(body, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
+
+
+def document() -> dict[str, Any]:
+    """Return the description as JSON has it."""
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Sluice", "version": RELEASE, "description": _ABOUT},
+        # Relative to where the description was fetched: whatever name the site has.
+        "servers": [{"url": "/"}],
+        "security": [{"key": []}],
+        "paths": {
+            "/v1/models": {"get": _list_models()},
+            "/v1/models/{model}": {"get": _show_model()},
+            OPENAPI_PATH: {"get": _show_description()},
+            **{path: {"post": _post(capability)} for path, capability in PATHS.items()},
+        },
+        "components": {
+            "securitySchemes": {
+                "key": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "An API key: `Authorization: Bearer sk-sluice-…`.",
+                },
+                "xApiKey": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "x-api-key",
+                    "description": "The same key, as Anthropic's clients send it; on /v1/messages alone.",
+                },
+            },
+            "headers": _HEADERS,
+            "responses": _shared_refusals(),
+            "schemas": {**COMPONENTS, **_named(REQUESTS, "Request"), **_named(ANSWERS, "Answer")},
+        },
+    }
+
+
+def _named(schemas: dict[str, Schema], ending: str) -> dict[str, Schema]:
+    return {capability.title() + ending: schema for capability, schema in schemas.items()}
+
+
+# --- operations ---------------------------------------------------------------------------------------------
+
+
+def _list_models() -> dict[str, Any]:
+    return {
+        "operationId": "listModels",
+        "summary": "The models that the key's user may use, with their state",
+        "responses": {"200": _answer("The models", ref("ModelList")), **_errors("Any")},
+    }
+
+
+def _show_model() -> dict[str, Any]:
+    name = {"type": "string", "pattern": f"^{MODEL_NAME.pattern}$"}
+    return {
+        "operationId": "retrieveModel",
+        "summary": "One model with its state",
+        "parameters": [{"name": "model", "in": "path", "required": True, "schema": name}],
+        "responses": {"200": _answer("The model", ref("Model")), **_errors("Model")},
+    }
+
+
+def _show_description() -> dict[str, Any]:
+    found = _answer("This description", {"type": "object"})
+    found["headers"] = {**found["headers"], "ETag": {"schema": {"type": "string"}}}
+    return {
+        "operationId": "describe",
+        "summary": "This description",
+        "security": [{}],
+        "responses": {
+            "200": found,
+            "304": {"description": "It has not changed since it had the tag of If-None-Match"},
+            # Of the faults of any request those that have nothing to do with a key or a cluster.
+            **_responses(("invalid_request", "rate_limited", "internal_error")),
+        },
+    }
+
+
+def _post(capability: str) -> dict[str, Any]:
+    operation, summary = _SUMMARIES[capability]
+    name = capability.title()
+    found = _answer("The answer", ref(f"{name}Answer"))
+    found["headers"] = {**found["headers"], **_limit_headers()}
+    if capability in STREAMS:
+        found["content"]["text/event-stream"] = {
+            "schema": {"type": "string", "description": STREAMS[capability]}
+        }
+    anthropic = capability == _ANTHROPIC
+    made: dict[str, Any] = {
+        "operationId": operation,
+        "summary": summary,
+        "description": f"For models with the capability `{capability}`.",
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": ref(f"{name}Request")}},
+        },
+        "responses": {
+            "200": found,
+            **_errors("Messages" if anthropic else "Body"),
+            "4XX": _engine_refusal(anthropic=anthropic),
+        },
+    }
+    if anthropic:
+        made["security"] = [{"key": []}, {"xApiKey": []}]
+    return made
+
+
+# --- answers ------------------------------------------------------------------------------------------------
+
+_HEADERS: dict[str, Any] = {
+    "X-Request-Id": {
+        "description": "Names this request in every log line of gateway and cluster",
+        "required": True,
+        "schema": ref("RequestId"),
+    },
+    "Retry-After": {
+        "description": "Where waiting helps: seconds",
+        "schema": {"type": "integer", "minimum": 1},
+    },
+    "WWW-Authenticate": {"required": True, "schema": {"type": "string"}},
+    "Allow": {"required": True, "schema": {"type": "string"}},
+    **{
+        f"x-ratelimit-{what}-{unit}": {
+            "description": f"{text} {unit}, where a limit binds them; the tightest limit's",
+            "schema": schema,
+        }
+        for unit in _LIMITED
+        for what, text, schema in (
+            ("limit", "A minute's", {"type": "integer"}),
+            ("remaining", "What is left of the minute's", {"type": "integer"}),
+            ("reset", "When all are there again, as in `12s` or `1m30s`: of", {"type": "string"}),
+        )
+    },
+}
+
+
+def _header(name: str) -> dict[str, Any]:
+    return {"$ref": f"#/components/headers/{name}"}
+
+
+def _limit_headers() -> dict[str, Any]:
+    return {name: _header(name) for name in _HEADERS if name.startswith("x-ratelimit-")}
+
+
+def _answer(description: str, schema: Schema) -> dict[str, Any]:
+    return {
+        "description": description,
+        "headers": {"X-Request-Id": _header("X-Request-Id")},
+        "content": {"application/json": {"schema": schema}},
+    }
+
+
+# The refusals that operations share: by a name, on which requests their codes are given (causes.py).
+_REFUSALS = {
+    "Any": ("any",),
+    "Model": ("any", "model"),
+    "Body": ("any", "model", "body"),
+    "Messages": ("any", "model", "body"),
+}
+
+
+def _shared_refusals() -> dict[str, Any]:
+    return {
+        f"{name}{status}": answer
+        for name in _REFUSALS
+        for status, answer in _responses(_codes(name), anthropic=name == "Messages").items()
+    }
+
+
+def _errors(name: str) -> dict[str, Any]:
+    statuses = sorted({status for status, _ in _with_status(_codes(name))})
+    return {str(status): {"$ref": f"#/components/responses/{name}{status}"} for status in statuses}
+
+
+def _codes(name: str) -> list[str]:
+    return [code for code in CODES if CAUSES[code].on in _REFUSALS[name]]
+
+
+def _responses(codes: Iterable[str], *, anthropic: bool = False) -> dict[str, Any]:
+    """Return the answers for error codes, by status."""
+    found: dict[int, list[str]] = {}
+    for status, code in _with_status(codes):
+        found.setdefault(status, []).append(code)
+    return {str(status): _refusal(status, found[status], anthropic) for status in sorted(found)}
+
+
+def _with_status(codes: Iterable[str]) -> Iterator[tuple[int, str]]:
+    for code in codes:
+        yield CODES[code], code
+        if code == "internal_error":
+            # The front door's own word for a gateway that is not there.
+            yield 502, code
+
+
+def _refusal(status: int, codes: list[str], anthropic: bool) -> dict[str, Any]:
+    lines = "".join(f"\n- `{code}`: {CAUSES[code].cause} {CAUSES[code].remedy}" for code in codes)
+    answer = _answer(f"{HTTPStatus(status).phrase}.\n{lines}", _error_schema(codes, anthropic))
+    if status in (429, 503):
+        answer["headers"]["Retry-After"] = _header("Retry-After")
+    if status == 429:
+        answer["headers"].update(_limit_headers())
+    if status == 401:
+        answer["headers"]["WWW-Authenticate"] = _header("WWW-Authenticate")
+    return answer
+
+
+def _error_schema(codes: list[str], anthropic: bool) -> Schema:
+    if anthropic:
+        return ref("MessagesError")
+    code = {"properties": {"code": {"enum": codes}}}
+    return {"allOf": [ref("Error"), {"properties": {"error": code}}]}
+
+
+def _engine_refusal(*, anthropic: bool) -> dict[str, Any]:
+    return _answer(
+        "What the engine refuses: its message, with its status.",
+        _error_schema(["invalid_request"], anthropic),
+    )
