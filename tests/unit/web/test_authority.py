@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
-from sluice.authority import Principal
-from sluice.web import credentials, keys
+from sluice.authority import Principal, Spent
+from sluice.web import browsers, credentials, keys
 from sluice.web.accounts import remember_person
 from sluice.web.config import WebConfig
-from sluice.web.database import ApiKey, Database, Usage, User
+from sluice.web.database import ApiKey, Database, SignedInBrowser, StoppedModel, Usage, User
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "contracts"
 
@@ -41,7 +41,8 @@ def user(database: Database) -> User:
 
 def make_key(database: Database, settings: WebConfig, user: User, days: int = 1) -> credentials.NewKey:
     with database.write() as session:
-        return credentials.make_key(session, settings.key_secret, user, "a key", days, time.time())
+        wanted = credentials.KeySettings("a key", days)
+        return credentials.make_key(session, settings.key_secret, user, wanted, time.time())
 
 
 def ask(authority: FlaskClient, key: str) -> tuple[int, Any]:
@@ -104,10 +105,16 @@ def test_trying_what_the_database_holds_as_a_credential(
     assert answer.status_code == 404
 
 
+def begin_sign_in(database: Database, user: User, tag: str = "tag") -> None:
+    with database.write() as session:
+        browsers.begin(session, tag=tag, user_id=user.id, sid="", subject=user.subject, now=time.time())
+
+
 def test_a_page_bearer_is_interactive_and_ends_with_its_time_and_its_sign_in(
     authority: FlaskClient, database: Database, settings: WebConfig, user: User
 ) -> None:
     now = time.time()
+    begin_sign_in(database, user)
     with database.write() as session:
         old = credentials.make_bearer(session, settings.key_secret, user.id, "tag", 600, now - 700)
         live = credentials.make_bearer(session, settings.key_secret, user.id, "tag", 600, now)
@@ -116,7 +123,7 @@ def test_a_page_bearer_is_interactive_and_ends_with_its_time_and_its_sign_in(
     assert status == 200
     assert (answer["principal"]["kind"], answer["principal"]["class"]) == ("page", "interactive")
     with database.write() as session:
-        credentials.end_bearers(session, "tag")
+        session.execute(delete(SignedInBrowser))
     assert ask(authority, live)[0] == 404
 
 
@@ -138,6 +145,63 @@ def test_a_question_of_another_form_is_refused(
     assert answer.status_code == 400
     assert answer.get_json()["error"]["code"] in ("invalid_request", "malformed_json")
     assert answer.get_json()["error"]["param"] == field
+
+
+def test_what_buckets_took_is_told_in_the_order_asked(
+    authority: FlaskClient, database: Database, settings: WebConfig, user: User
+) -> None:
+    key_id = make_key(database, settings, user).row.id
+    record = {**example("usage-record"), "user": user.pseudonym, "key_id": key_id}
+    authority.post("/v1/usage", json={"version": 1, "records": [record]})
+    buckets = [{"scope": f"key:{key_id}", "model": ""}, {"scope": "user:u-nobody", "model": record["model"]}]
+    question = {"version": 1, "buckets": buckets, "now": record["time"] + record["duration"] + 1}
+    answer = authority.post("/v1/spent", json=question).get_json()
+    assert [Spent.parse(item) for item in answer["spent"]] == [
+        Spent(
+            scope=f"key:{key_id}",
+            model="",
+            requests=((int(record["time"]), 1),),
+            tokens=(
+                (int(record["time"] + record["duration"]), record["input_tokens"] + record["output_tokens"]),
+            ),
+            tokens_today=record["input_tokens"] + record["output_tokens"],
+        ),
+        Spent("user:u-nobody", record["model"], (), (), 0),
+    ]
+    assert answer.keys() == example("authority-spent").keys()
+    assert answer["spent"][0].keys() == example("authority-spent")["spent"][0].keys()
+
+
+def test_the_example_question_of_what_was_spent_is_understood(authority: FlaskClient) -> None:
+    answer = authority.post("/v1/spent", json=example("authority-spent-question")).get_json()
+    asked = [(bucket["scope"], bucket["model"]) for bucket in example("authority-spent-question")["buckets"]]
+    assert [(item["scope"], item["model"]) for item in answer["spent"]] == asked
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"buckets": [{"scope": "user:*"}]}, "buckets[0].scope"),
+        ({"buckets": [{"scope": "site", "model": "../x"}]}, "buckets[0].model"),
+        ({"buckets": [{"scope": "site"}] * 201}, "buckets"),
+        ({"now": "yesterday"}, "now"),
+        ({"version": 2}, "version"),
+    ],
+)
+def test_a_question_of_another_form_about_what_was_spent_is_refused(
+    authority: FlaskClient, changes: dict[str, Any], field: str
+) -> None:
+    answer = authority.post("/v1/spent", json={"version": 1, "buckets": [], "now": 1.0, **changes})
+    assert (answer.status_code, answer.get_json()["error"]["param"]) == (400, field)
+
+
+def test_models_that_administrators_stopped_are_told(authority: FlaskClient, database: Database) -> None:
+    assert authority.get("/v1/gateway").get_json() == {"version": 1, "stopped": []}
+    told = example("authority-gateway")
+    with database.write() as session:
+        for stop in told["stopped"]:
+            session.add(StoppedModel(model=stop["model"], message=stop["message"], since=1.0))
+    assert authority.get("/v1/gateway").get_json() == told
 
 
 def test_usage_is_counted_once_however_often_it_comes(

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from sluice.cli import main
-from sluice.web import credentials, keys
+from sluice.web import keys
 from sluice.web.config import WebConfig
 from sluice.web.database import Database
+from sluice.web.principals import Principals
 from tests.unit.web.test_config import write
 
 
@@ -33,10 +34,10 @@ def test_a_key_is_printed_alone_and_works(
     key = capsys.readouterr().out.strip()
     database = Database(settings.database)
     with database.read() as session:
-        principal = credentials.find_principal(session, settings.key_secret, keys.credential(key), 1.0)
+        found = Principals(settings).find(session, keys.credential(key), 1.0)
     database.close()
-    assert principal
-    assert principal.groups == ("users",)
+    assert found
+    assert found.principal.groups == ("users",)
 
 
 def test_scripts_get_json(config: Path, capsys: pytest.CaptureFixture[str]) -> None:

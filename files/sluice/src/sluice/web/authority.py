@@ -1,4 +1,4 @@
-"""The authority: "whose key is this, what may it do", and "here are settled usage records".
+"""The authority: "whose key is this, what may it do", "what was spent", "here are settled usage records".
 
 A small app on its own unix socket, which the proxy alone can open and nginx never sees. docs/contracts.md,
 "Authority". It learns the SHA-256 of a key, never the key.
@@ -11,18 +11,19 @@ import time
 from typing import Any
 
 from flask import Blueprint, Flask, Response, current_app, jsonify, request
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 
 from sluice import logs
-from sluice.authority import UsageRecord
+from sluice.authority import MOST_LIMITS, Limit, Stop, UsageRecord
 from sluice.errors import RecordError, SluiceError
-from sluice.records import HEX64, VERSION, Fields, decode_json
-from sluice.web import credentials, usage
+from sluice.records import HEX64, MAX_TIME, VERSION, Fields, decode_json
+from sluice.web import usage
 from sluice.web.config import WebConfig
-from sluice.web.database import Database
+from sluice.web.database import Database, StoppedModel
 from sluice.web.metrics import Listeners, Metrics
+from sluice.web.principals import Principals, Stale, store_anew
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ class Authority:
     def __init__(self, settings: WebConfig) -> None:
         self.settings = settings
         self.database = Database(settings.database)
+        self.principals = Principals(settings)
         self.metrics = Metrics("authority")
         self.questions = self.metrics.counter("questions", "Questions whose key this is.", ("answer",))
         self.records = self.metrics.counter("usage_records", "Usage records received.", ("kind",))
@@ -54,6 +56,7 @@ def create_app(settings: WebConfig) -> Flask:
     authority.metrics.watch(app)
     app.register_blueprint(blueprint)
     app.register_error_handler(RecordError, _bad_record)
+    app.register_error_handler(SluiceError, _named_error)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(SQLAlchemyError, _database_error)
     # Flask documents this as the way to wrap an application; its types take it for a method.
@@ -68,15 +71,28 @@ def _authority() -> Authority:
 
 @blueprint.post("/v1/principal")
 def principal() -> tuple[Response, int]:
-    """Answer whose credential this is; unknown, revoked and expired look alike."""
+    """Answer whose credential this is; unknown, revoked, expired and blocked look alike."""
     fields = Fields(decode_json(request.get_data()))
     fields.version()
     credential = fields.text("credential", HEX64)
     authority = _authority()
     with authority.database.read() as session:
-        found = credentials.find_principal(session, authority.settings.key_secret, credential, time.time())
+        found = authority.principals.find(session, credential, time.time())
     authority.questions.labels("known" if found else "unknown").inc()
-    return _answer({"principal": found.dump() if found else None}, 200 if found else 404)
+    if found is None:
+        return _answer({"principal": None}, 404)
+    if found.stale:
+        _store_anew(authority, found.stale)
+    return _answer({"principal": found.principal.dump()}, 200)
+
+
+def _store_anew(authority: Authority, stale: Stale) -> None:
+    try:
+        with authority.database.write() as session:
+            store_anew(session, stale)
+    except SQLAlchemyError as error:
+        # The key works all the same, and its next use tries again.
+        logger.warning("a key was not stored anew", extra={"fault": type(error).__name__})
 
 
 @blueprint.post("/v1/usage")
@@ -91,6 +107,27 @@ def settle() -> tuple[Response, int]:
     authority.records.labels("new").inc(new)
     authority.records.labels("known").inc(len(records) - new)
     return _answer({"accepted": len(records)}, 200)
+
+
+@blueprint.post("/v1/spent")
+def spent() -> tuple[Response, int]:
+    """Answer what each bucket that is asked for has taken, in the order asked."""
+    fields = Fields(decode_json(request.get_data()))
+    fields.version()
+    buckets = [Limit.parse(item, where).bucket for where, item in fields.items("buckets", most=MOST_LIMITS)]
+    now = fields.number("now", 0, MAX_TIME)
+    with _authority().database.read() as session:
+        answer = [taken.dump() for taken in usage.spent(session, buckets, now)]
+    return _answer({"spent": answer}, 200)
+
+
+@blueprint.get("/v1/gateway")
+def gateway() -> tuple[Response, int]:
+    """Answer what holds for all requests of this gateway: the models that administrators have stopped."""
+    with _authority().database.read() as session:
+        rows = session.execute(select(StoppedModel.model, StoppedModel.message).order_by(StoppedModel.model))
+        stopped = [Stop(row.model, row.message).dump() for row in rows]
+    return _answer({"stopped": stopped}, 200)
 
 
 @blueprint.get("/health")
@@ -111,6 +148,11 @@ def _error(error: SluiceError, status: int) -> tuple[Response, int]:
 
 def _bad_record(error: RecordError) -> tuple[Response, int]:
     return _error(SluiceError("invalid_request", str(error), param=error.field or None), 400)
+
+
+def _named_error(error: SluiceError) -> tuple[Response, int]:
+    logger.error("a question was not answered", extra={"fault": error.message})
+    return _error(error, error.status)
 
 
 def _http_error(error: HTTPException) -> tuple[Response, int]:

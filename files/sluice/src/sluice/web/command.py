@@ -64,7 +64,8 @@ def _create(args: argparse.Namespace, database: Database, settings: WebConfig) -
     with database.write() as session:
         user = remember_service(session, name=args.user, groups=args.groups.split(","), now=now)
         days = args.days or settings.key_days
-        new = credentials.make_key(session, settings.key_secret, user, args.name, days, now)
+        wanted = credentials.KeySettings(args.name, days)
+        new = credentials.make_key(session, settings.key_secret, user, wanted, now)
     print(
         json.dumps({"key": new.text, "key_id": new.row.id, "user": user.pseudonym}) if args.json else new.text
     )

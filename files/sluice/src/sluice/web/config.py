@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from sluice import config
 from sluice.errors import ConfigError
 from sluice.logs import LEVELS
+from sluice.web.limits_of import rule_problem
 
 DEFAULT_PATH = "/etc/sluice/web.json"
 
@@ -22,7 +23,7 @@ _AUTH_METHODS = ("client_secret_basic", "client_secret_post")
 
 @dataclass(frozen=True)
 class KeySecret:
-    """The versioned secret under which keys are stored: another `id` makes every stored key unknown."""
+    """A secret under which keys are stored; `id` stands with each of them and says which it was."""
 
     id: str
     value: str
@@ -88,7 +89,9 @@ class WebConfig:
     """Everything that web and authority are told; times in seconds where the name does not say days.
 
     A sign-in ends `session_idle` after its last use, and `session_max` after it began. Records of usage are
-    kept for `usage_days`, the log of what administrators did for `audit_days`.
+    kept for `usage_days`, the log of what administrators did for `audit_days`. Keys are stored under
+    `key_secret`; one that is still stored under one of `old_key_secrets` works too, and is stored anew when
+    it is next used.
     """
 
     public_url: str
@@ -107,6 +110,7 @@ class WebConfig:
     session_max: int = 43_200
     usage_days: int = 400
     audit_days: int = 400
+    old_key_secrets: tuple[KeySecret, ...] = ()
 
 
 def load(path: str | Path) -> WebConfig:
@@ -116,7 +120,12 @@ def load(path: str | Path) -> WebConfig:
 
 def check(settings: WebConfig, source: str) -> WebConfig:
     """Return `settings` if every value can be used; else raise ConfigError."""
-    for problem in (_url_problem(settings), _secret_problem(settings), _value_problem(settings)):
+    for problem in (
+        _url_problem(settings),
+        _secret_problem(settings),
+        _value_problem(settings),
+        _limit_problem(settings),
+    ):
         if problem:
             raise ConfigError(f"{source}: {problem}")
     return settings
@@ -134,9 +143,23 @@ def _url_problem(settings: WebConfig) -> str:
 
 def _secret_problem(settings: WebConfig) -> str:
     secrets = {"secret_key": settings.secret_key, "key_secret.value": settings.key_secret.value}
+    for index, secret in enumerate(settings.old_key_secrets):
+        secrets[f"old_key_secrets[{index}].value"] = secret.value
     for key, value in secrets.items():
         if len(value) < LEAST_SECRET:
             return f"{key}: must have at least {LEAST_SECRET} characters; make one with: openssl rand -hex 32"
+    ids = [secret.id for secret in (settings.key_secret, *settings.old_key_secrets)]
+    for index, old in enumerate(ids[1:], start=1):
+        if old in ids[:index]:
+            return f"old_key_secrets[{index - 1}].id: {old!r} names another secret too; give each its own"
+    return ""
+
+
+def _limit_problem(settings: WebConfig) -> str:
+    for index, rule in enumerate(settings.limits):
+        problem = rule_problem(rule, settings.access.projects)
+        if problem:
+            return f"limits[{index}].{problem}"
     return ""
 
 

@@ -1,21 +1,25 @@
-"""API keys and page bearers in the database: make, list, revoke, look up."""
+"""API keys and page bearers in the database: make, list, rotate, revoke."""
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from sluice.authority import Principal
-from sluice.web import keys
+from sluice.authority import LIMITED
+from sluice.web import browsers, keys
 from sluice.web.config import KeySecret
 from sluice.web.database import ApiKey, PageBearer, User
 
 DAY = 86_400.0
 MAX_KEYS = 50
+MAX_MODELS = 50
+MAX_GRACE_DAYS = 7
 
 
 class TooManyKeys(Exception):
@@ -29,26 +33,54 @@ class NewKey(NamedTuple):
     text: str
 
 
-def make_key(session: Session, secret: KeySecret, user: User, name: str, days: int, now: float) -> NewKey:
-    """Make an API key for `user` that expires after `days`. Raises TooManyKeys."""
+@dataclass(frozen=True)
+class KeySettings:
+    """What a key is made with; fields as in `database.ApiKey`, but for `days` until it expires."""
+
+    name: str
+    days: float
+    project: str = ""
+    models: tuple[str, ...] | None = None
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    tokens_per_day: int | None = None
+    concurrent: int | None = None
+
+
+def make_key(session: Session, secret: KeySecret, user: User, wanted: KeySettings, now: float) -> NewKey:
+    """Make an API key for `user`. Raises TooManyKeys."""
     if sum(1 for row in list_keys(session, user.id) if is_live(row, now)) >= MAX_KEYS:
         raise TooManyKeys
     text = keys.mint(keys.API_PREFIX)
     row = ApiKey(
         id=f"key-{secrets.token_hex(6)}",
         user_id=user.id,
-        name=name,
+        name=wanted.name,
         hint=keys.hint(text),
         secret_id=secret.id,
         stored=keys.stored_form(keys.credential(text), secret.value),
         created=now,
-        expires=now + days * DAY,
+        expires=now + wanted.days * DAY,
         revoked=None,
         last_used=None,
+        project=wanted.project,
+        models=None if wanted.models is None else list(wanted.models),
+        **{name: getattr(wanted, name) for name in LIMITED},
     )
     session.add(row)
     session.flush()
     return NewKey(row, text)
+
+
+def settings_of(row: ApiKey) -> KeySettings:
+    """Return what a key was made with."""
+    return KeySettings(
+        name=row.name,
+        days=(row.expires - row.created) / DAY,
+        project=row.project,
+        models=None if row.models is None else tuple(row.models),
+        **{name: getattr(row, name) for name in LIMITED},
+    )
 
 
 def list_keys(session: Session, user_id: int) -> Sequence[ApiKey]:
@@ -59,18 +91,50 @@ def list_keys(session: Session, user_id: int) -> Sequence[ApiKey]:
 
 
 def is_live(row: ApiKey, now: float) -> bool:
-    """Tell whether a key still works."""
+    """Tell whether a key still works, as far as the key goes."""
     return row.revoked is None and row.expires > now
+
+
+def find_key(session: Session, user_id: int, key_id: str) -> ApiKey | None:
+    """Return a key of this user; another user's key is no such key."""
+    return session.scalar(select(ApiKey).where(ApiKey.id == key_id, ApiKey.user_id == user_id))
+
+
+def rotate_key(
+    session: Session, secret: KeySecret, row: ApiKey, grace_days: int, most_days: int, now: float
+) -> NewKey:
+    """Make a key like the live key `row`, which ends after `grace_days` (0: now), never later than it would.
+
+    The new one lives as long as the old one was made for, at most `most_days`. Raises TooManyKeys.
+    """
+    wanted = settings_of(row)
+    if grace_days == 0:
+        row.revoked = now
+    else:
+        row.expires = min(row.expires, now + grace_days * DAY)
+    session.flush()
+    return make_key(
+        session, secret, row.user, dataclasses.replace(wanted, days=min(wanted.days, most_days)), now
+    )
 
 
 def revoke_key(session: Session, user_id: int, key_id: str, now: float) -> bool:
     """Revoke a key of this user. False if the user has no such key; another user's key is no such key."""
-    row = session.scalar(select(ApiKey).where(ApiKey.id == key_id, ApiKey.user_id == user_id))
+    row = find_key(session, user_id, key_id)
     if row is None:
         return False
     if row.revoked is None:
         row.revoked = now
     return True
+
+
+def revoke_all(session: Session, user_id: int, now: float) -> int:
+    """Revoke every key of a user, and end their sign-ins and page bearers; return how many keys worked."""
+    revoked = [row for row in list_keys(session, user_id) if is_live(row, now)]
+    for row in revoked:
+        row.revoked = now
+    browsers.end_all(session, user_id)
+    return len(revoked)
 
 
 def make_bearer(
@@ -91,36 +155,6 @@ def make_bearer(
         )
     )
     return text
-
-
-def end_bearers(session: Session, session_tag: str) -> None:
-    """Forget the page bearers of one sign-in."""
-    session.execute(delete(PageBearer).where(PageBearer.session_tag == session_tag))
-
-
-def find_principal(session: Session, secret: KeySecret, credential: str, now: float) -> Principal | None:
-    """Return whose credential (SHA-256, hex) this is; None for unknown, revoked and expired alike."""
-    stored = keys.stored_form(credential, secret.value)
-    key = session.scalar(select(ApiKey).where(ApiKey.stored == stored, ApiKey.secret_id == secret.id))
-    if key is not None:
-        return _principal(key, "api_key", "api") if is_live(key, now) else None
-    bearer = session.scalar(
-        select(PageBearer).where(PageBearer.stored == stored, PageBearer.secret_id == secret.id)
-    )
-    if bearer is not None and bearer.expires > now:
-        return _principal(bearer, "page", "interactive")
-    return None
-
-
-def _principal(row: ApiKey | PageBearer, kind: str, class_: str) -> Principal:
-    return Principal(
-        user=row.user.pseudonym,
-        key_id=row.id,
-        kind=kind,
-        class_=class_,
-        groups=tuple(row.user.groups),
-        expires=row.expires,
-    )
 
 
 def note_use(session: Session, last_used: dict[str, float]) -> None:

@@ -140,7 +140,7 @@ def rule_problem(rule: Rule, projects: Collection[str]) -> str:
     if rule.model and not MODEL_NAME.fullmatch(rule.model):
         return f"model: {rule.model!r} is not a model's name; leave it out for all models together"
     if all(number is None for number in numbers_of(rule).values()):
-        return f"{LIMITED[0]}: give at least one of {', '.join(LIMITED)}; without, the rule bounds nothing"
+        return f"{LIMITED[0]}: give at least one of {', '.join(LIMITED)}; without one it would bound nothing"
     return ""
 
 

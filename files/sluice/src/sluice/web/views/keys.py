@@ -36,9 +36,8 @@ def make(person: SignedIn) -> Response:
     try:
         with web().database.write() as session:
             user = session.get_one(User, person.id)
-            new = credentials.make_key(
-                session, settings.key_secret, user, name, settings.key_days, time.time()
-            )
+            wanted = credentials.KeySettings(name, settings.key_days)
+            new = credentials.make_key(session, settings.key_secret, user, wanted, time.time())
     except credentials.TooManyKeys:
         problem = web().texts.get("keys.too_many", most=credentials.MAX_KEYS)
         return make_response(_render(person, problem=problem), 409)
