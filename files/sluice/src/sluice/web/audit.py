@@ -28,6 +28,9 @@ class Filter(NamedTuple):
     until: float | None = None
 
 
+EVERYTHING = Filter()
+
+
 def note(
     session: Session,
     actor: str,
@@ -40,8 +43,8 @@ def note(
     """Write down one action of `actor` (a pseudonym or OPERATOR), in the transaction that carries it out.
 
     `action` names the kind of thing and what was done to it, as in `user.block`; `object` which one: a
-    pseudonym, a key's id, a limit's scope, a model. `before` and `after` are what changed, for JSON, None where
-    there was or is nothing; never a key or another secret.
+    pseudonym, a key's id, a limit's scope, a model. `before` and `after` are what changed, for JSON, None
+    where there was or is nothing; never a key or another secret.
     """
     if not _ACTION.fullmatch(action):
         raise ValueError(f"{action!r} is not an action: write it as in user.block")
@@ -49,7 +52,7 @@ def note(
 
 
 def entries(
-    session: Session, wanted: Filter = Filter(), *, most: int = 100, below: int | None = None
+    session: Session, wanted: Filter = EVERYTHING, *, most: int = 100, below: int | None = None
 ) -> Sequence[AuditEntry]:
     """Return at most `most` entries, newest first; those before the entry of id `below` if it is given."""
     query = select(AuditEntry).order_by(AuditEntry.id.desc()).limit(most)

@@ -21,7 +21,7 @@ class Texts:
         path = Path(__file__).parent / "texts" / f"{language}.json"
         return cls(language, json.loads(path.read_text(encoding="utf-8")))
 
-    def get(self, key: str, **values: object) -> str:
+    def get(self, key: str, /, **values: object) -> str:
         """Return a text with `values` filled in. Raises KeyError."""
         return self._texts[key].format(**values)
 
