@@ -12,7 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sluice.errors import SluiceError
-from sluice.scan import MAX_DEPTH, MAX_KEY, MAX_PREFIX, MAX_TOKENS, BodyScanner
+from sluice.scan import (
+    MAX_DEPTH,
+    MAX_KEY,
+    MAX_PREFIX,
+    MAX_TOKENS,
+    OTHER,
+    SCALARS,
+    TEXTS,
+    BodyScanner,
+)
 
 DATA = "data:image/png;base64,iVBORw0KGgo="
 
@@ -44,12 +53,12 @@ KEYS = st.sampled_from(
     ["model", "stream", "messages", "prompt", "content", "role", "text", "url", "uri", "image_url",
      "IMAGE_URL", "a_Uri", "urls", "curl", "type", "x", "é", "", 'q"\\uote', "\ud800"]
 ) | st.text(max_size=6)  # fmt: skip
-TEXTS = st.text(max_size=12) | st.sampled_from(
+WORDS = st.text(max_size=12) | st.sampled_from(
     [DATA, "data:", "http://x/", "user", "DATA:,", " data:", "\\", '"', '\\\\"', "日本",
      "\U0001f600", "{", "],"]
 )  # fmt: skip
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | WORDS,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4),
     max_leaves=12,
 )
@@ -61,6 +70,8 @@ BODIES = st.fixed_dictionaries(
         "stream": st.booleans() | st.none(),
         "messages": MESSAGES,
         "prompt": VALUES,
+        "input": MESSAGES,
+        "max_tokens": VALUES,
         "tools": VALUES,
         "zürl": VALUES,
     },
@@ -118,7 +129,8 @@ def test_reads_what_a_parser_reads(body: dict[str, Any], chance: random.Random, 
     raw = write(body, chance).encode()
     parsed = json.loads(raw)
     expected: Optional[str] = None
-    if refuses(parsed.get("messages")) or refuses(parsed.get("prompt")):
+    lone = "\\ud800" in ascii(parsed)
+    if any(refuses(parsed.get(name)) for name in TEXTS):
         expected = "media_url_refused"
     elif "model" not in parsed:
         expected = "invalid_request"
@@ -129,15 +141,21 @@ def test_reads_what_a_parser_reads(body: dict[str, Any], chance: random.Random, 
         except SluiceError as error:
             # An address may be spelled so that it starts with `data:` only once it is decoded.
             odd = error.code == "media_url_refused" and b"\\u" in raw
-            assert error.code == expected or odd
+            assert error.code == expected or odd or lone
             found.append((error.code,))
         else:
             assert expected is None
+            assert not lone
             assert scanner.model == parsed["model"]
             assert scanner.stream is parsed.get("stream")
-            assert scanner.seen == {"model", "stream", "messages", "prompt"} & parsed.keys()
+            assert scanner.seen == {"model", "stream", *TEXTS, *SCALARS} & parsed.keys()
+            literals = {name: parsed[name] for name in SCALARS if name in parsed}
+            assert scanner.given == {
+                name: OTHER if isinstance(value, (str, list, dict)) else value
+                for name, value in literals.items()
+            }
             found.append((scanner.prefix,))
-    assert len(set(found)) == 1
+    assert lone or len(set(found)) == 1
 
 
 @settings(max_examples=400, deadline=None)
@@ -185,6 +203,8 @@ def test_what_is_no_json_outside_strings_is_refused(
         b'{"model": "m", "messages": [{"url": {"detail": "http"}, "x": "http://x"}]}',
         b'{"model": "m", "a": [0, -0, 1.5e+3, 1E-2, true, false, null, [], {}, [[]]]}',
         b'{"model": "m", "prompt": [1, 2,3 ,\n4,0,5]}',
+        b'{"model": "m", "prompt": "\\ud83d\\ude00\\uD83D\\uDE00 \\\\ud83d \\ud7ff\\ue000"}',
+        b'{"model": "m", "stream_options": {"url": "http://x"}, "n": 1}',
     ],
 )
 def test_lets_through(raw: bytes) -> None:
@@ -225,6 +245,16 @@ def test_lets_through(raw: bytes) -> None:
         b'{"\\u006dodel": "m", "model": "n"}',
         b'{"model": "m", "stream": true, "stream": false}',
         b'{"model": "m", "messages": [], "messages": []}',
+        b'{"model": "m", "input": [], "input": []}',
+        b'{"model": "m", "max_tokens": 1, "max_tokens": 2}',
+        b'{"model": "m", "Max_Tokens": 1}',
+        b'{"model": "m", "STORE": true}',
+        b'{"model": "m", "prompt": "\\ud83d"}',
+        b'{"model": "m", "prompt": "\\ude00"}',
+        b'{"model": "m", "prompt": "\\ud83d \\ude00"}',
+        b'{"model": "m", "prompt": "\\ud83d\\ud83d\\ude00"}',
+        b'{"model": "m", "prompt": "\\ud83d\\ude00\\ude00"}',
+        b'{"model": "m", "\\udc00": 1}',
         b'{"model": "m", "a": NaN}',
         b'{"model": "m", "a": -Infinity}',
         b'{"model": "m", "a": 01}',
@@ -307,7 +337,7 @@ def test_a_field_of_the_wrong_kind_is_named(raw: bytes, param: str) -> None:
         lambda url: {"uri": url, "text": "x"},
     ],
 )
-@pytest.mark.parametrize("top", ["messages", "prompt"])
+@pytest.mark.parametrize("top", ["messages", "prompt", "input", "documents", "query"])
 def test_refuses_media_by_address(part: Any, url: str, top: str) -> None:
     body = {"model": "m", top: [{"role": "user", "content": [{"type": "text", "text": "look"}, part(url)]}]}
     assert refusal(json.dumps(body).encode()) == "media_url_refused"

@@ -6,9 +6,10 @@ Proxy and relay use the same scanner. What any JSON parser accepts is read here 
 - Outside strings only JSON's own tokens pass, in JSON's order: no comments, single quotes, NaN, or commas
   too many. So what is a string, which string is a key and how deep it lies is the same for every parser.
 - Inside strings the scanner is laxer than JSON (raw control characters, unknown escapes), for no laxness
-  there moves a string's end. A key that could mean something is decoded strictly before it is compared.
-- Of the names that count (`model`, `stream`, `messages`, `prompt`) none may come twice, nor in another
-  case: so it does not matter whether a parser takes the first or the last, or folds case as Go's does.
+  there moves a string's end; half of a surrogate pair is refused. A key that could mean something is decoded
+  strictly before it is compared.
+- Of the names that count (`model`, `stream`, TEXTS and SCALARS) none may come twice, nor in another case:
+  so it does not matter whether a parser takes the first or the last, or folds case as Go's does.
 
 No message quotes the body: errors go to logs and users.
 """
@@ -29,13 +30,31 @@ MAX_SCALAR = 1024
 MAX_TOKENS = 2_000_000
 MAX_PREFIX = 4096
 
+# Where a body's text lies, by path: the conversation, and what may refer to media.
+TEXTS = ("messages", "prompt", "input", "documents", "query", "system", "instructions")
+# What says how a body is to be answered; their values are noted where they are literals.
+SCALARS = (
+    "background",
+    "best_of",
+    "conversation",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "max_tokens",
+    "n",
+    "previous_response_id",
+    "store",
+    "stream_options",
+)
+# Stands in `given` for a value that is no literal: a string, a list, an object.
+OTHER = "…"
+
 _PIECE = 65_536
 _MEMO_GAP = 64
-_NAMES = ("model", "stream", "messages", "prompt")
+_NAMES = frozenset(("model", "stream", *TEXTS, *SCALARS))
 _DATA_URL = b"data:"
-_STREAM = {b"t": True, b"f": False, b"n": None}
+_LITERALS = {b"true": True, b"false": False, b"null": None}
 _TURN_KEYS = frozenset((b"role", b"content"))
-_TEXT_KEYS = frozenset((b"content", b"text", b"prompt"))
+_TEXT_KEYS = frozenset((b"content", b"text", b"prompt", b"input", b"query", b"system", b"instructions"))
 _NOTED_KEYS = _TURN_KEYS | _TEXT_KEYS
 # Where a message's own keys are: in an object in the list in the body.
 _MESSAGE_DEPTH = 3
@@ -49,21 +68,24 @@ class BodyScanner:
     """Takes a body in chunks, cut anywhere, and holds a few kilobytes of it at most.
 
     `model`: the top-level model once it was seen. `stream`: the top-level `stream`, None where it is absent
-    or null. `seen`: which of model, stream, messages and prompt the body has at its top level. `prefix`:
-    the start of the text by which requests of one conversation are alike, up to and with its first user
-    message: raw bytes for a hash, not decoded text.
+    or null. `seen`: which of model, stream, TEXTS and SCALARS the body has at its top level. `given`: those
+    of SCALARS with their values, OTHER where one is no number, true, false or null. `prefix`: the start of
+    the text by which requests of one conversation are alike, up to and with its first user message: raw
+    bytes for a hash, not decoded text.
     """
 
     def __init__(self) -> None:
         self.model: Optional[str] = None
         self.stream: Optional[bool] = None
         self.seen: set[str] = set()
+        self.given: dict[str, object] = {}
         self.prefix = b""
         self._state = _START
         self._tokens = 0
         self._size = 0
         self._decoder: Optional[codecs.IncrementalDecoder] = None
         self._escape = b""
+        self._half = b""
         # The unfinished string (its start, where it may matter) or gap (the scalar at its end).
         self._in_string = False
         self._is_key = False
@@ -71,7 +93,7 @@ class BodyScanner:
         # Where the reader is: the top-level name, if it counts, and whether a string value may matter.
         self._name = ""
         self._alert = False
-        self._awaits_stream = False
+        self._awaits_scalar = False
         self._key = b""
         self._addresses: set[int] = set()
         self._message: set[bytes] = set()
@@ -113,6 +135,8 @@ class BodyScanner:
             if piece.endswith(b"\\"):
                 self._escape = b"\\"
                 piece = piece[:-1]
+        if self._half or b"\\ud" in piece or b"\\uD" in piece or b"\\" in piece[-_ESCAPE:]:
+            self._check_surrogates(piece)
         parts = piece.split(b'"')
         if self._in_string:
             self._hold(parts.pop(0))
@@ -135,6 +159,18 @@ class BodyScanner:
         except UnicodeDecodeError:
             raise _malformed("it is not UTF-8") from None
 
+    def _check_surrogates(self, piece: bytes) -> None:
+        """Refuse half of a pair; what the piece may have cut is kept for the next one."""
+        text = self._half + piece
+        cut = text.find(b"\\", max(0, len(text) - _ESCAPE))
+        if cut < 0:
+            cut = len(text)
+        elif _HIGH.match(text, max(0, cut - _ESCAPE)):
+            cut -= _ESCAPE
+        self._half = text[cut:]
+        if any(found[1] for found in _SURROGATES.finditer(text[:cut])):
+            raise _malformed("it has half of a surrogate pair, which is no character")
+
     def _take_parts(self, parts: list[bytes]) -> None:
         """Take gap, string, gap, string, …: all but the last are whole."""
         parts[0] = self._held + parts[0]
@@ -148,8 +184,8 @@ class BodyScanner:
             self._take_pairs(parts)
             self._is_key, self._state, tokens = _enter(self._state, gap)
             self._tokens += tokens
-            if self._awaits_stream:
-                self._see_stream(gap)
+            if self._awaits_scalar:
+                self._see_scalar(gap)
             self._in_string = True
             self._hold(last)
 
@@ -160,8 +196,8 @@ class BodyScanner:
                 self._state, gap
             )
             self._tokens += tokens
-            if self._awaits_stream:
-                self._see_stream(gap)
+            if self._awaits_scalar:
+                self._see_scalar(gap)
             if is_key:
                 if self._name or len(self._state) == 2:
                     self._on_key(string)
@@ -196,8 +232,8 @@ class BodyScanner:
                 self._state, whole
             )
             self._tokens += tokens
-            if self._awaits_stream:
-                self._see_stream(whole)
+            if self._awaits_scalar:
+                self._see_scalar(whole)
         self._held = _SPACES.sub(b" ", gap[len(whole) :])
         if len(self._held) > MAX_SCALAR:
             raise _malformed(f"it has a number longer than {MAX_SCALAR} bytes")
@@ -234,7 +270,7 @@ class BodyScanner:
         self._key = key
         self._addresses.clear()
         self._alert = True
-        self._awaits_stream = name == "stream"
+        self._awaits_scalar = name == "stream" or name in SCALARS
 
     def _on_message_key(self, key: bytes) -> None:
         """Close the prefix where a message begins behind the user's first: a key that comes again says so."""
@@ -249,8 +285,8 @@ class BodyScanner:
         """Take a string value where `_alert` says that it may matter; of a long one, its start will do."""
         if self._name == "model":
             self._on_model(value)
-        elif self._name == "stream":
-            raise _invalid("stream", "must be true or false")
+        elif self._awaits_scalar:
+            self._note_scalar(b'"')
         elif self._addresses and self._is_address() and not value.startswith(_DATA_URL):
             raise SluiceError(
                 "media_url_refused",
@@ -282,15 +318,23 @@ class BodyScanner:
         elif value == b"user" and self._key == b"role" and len(self._state) == _MESSAGE_DEPTH + 1:
             self._user_speaks = True
 
-    def _see_stream(self, gap: bytes) -> None:
-        """Read the literal behind the key `stream`; a chunk may end before it."""
-        word = gap.lstrip(b" \t\r\n:")[:1]
-        if not word:
-            return
-        if word not in _STREAM:
+    def _see_scalar(self, gap: bytes) -> None:
+        """Read what stands behind a key whose value counts; a chunk may end before it."""
+        found = _SCALAR.match(gap)
+        if found is not None:
+            self._note_scalar(found[1])
+
+    def _note_scalar(self, word: bytes) -> None:
+        name = self._name
+        # What the value holds, should it be a list or an object, is no more than that.
+        self._name = ""
+        self._alert = self._awaits_scalar = False
+        if name != "stream":
+            self.given[name] = _value(word)
+        elif word in _LITERALS:
+            self.stream = _LITERALS[word]
+        else:
             raise _invalid("stream", "must be true or false")
-        self.stream = _STREAM[word]
-        self._awaits_stream = False
 
 
 # --- JSON's order, outside strings ----------------------------------------------------------------------
@@ -311,6 +355,12 @@ _TOKEN = re.compile(r"[ \t\r\n]*([{}\[\],:]|true|false|null|" + _NUMBER + ")")
 # Prompts may be lists of a hundred thousand token ids.
 _ITEMS = re.compile(r"(?: ?[1-9][0-9]{0,19},)+")
 _SPACES = re.compile(rb"[ \t\r\n]+")
+_SCALAR = re.compile(rb"[ \t\r\n:]*([{\[]|[^ \t\r\n:,}\]{\[]+)")
+_WHOLE_NUMBER = re.compile(rb"-?[0-9]+")
+# Of a pair in escapes, each half has so many bytes. A high one is whole where a low one follows it.
+_ESCAPE = 6
+_HIGH = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}")
+_SURROGATES = re.compile(rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|([89a-fA-F]))")
 _SCALAR_BYTES = b"0123456789+-.eEtrufalsn \t\r\n"
 
 
@@ -388,6 +438,14 @@ def _decode(raw: bytes) -> str:
         return str(json.loads(quoted.decode("utf-8")))
     except ValueError:
         raise _malformed("it has a string that JSON does not allow") from None
+
+
+def _value(word: bytes) -> object:
+    if word in _LITERALS:
+        return _LITERALS[word]
+    if word[:1] in b'"{[':
+        return OTHER
+    return int(word) if _WHOLE_NUMBER.fullmatch(word) else float(word)
 
 
 def _names_url(key: bytes) -> bool:
