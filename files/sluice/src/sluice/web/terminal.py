@@ -1,0 +1,89 @@
+"""What the gateway's commands share: the site's settings and database, and how they answer."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sluice.web.config import DEFAULT_PATH, WebConfig, load
+from sluice.web.database import Database
+from sluice.web.faults import Fault
+from sluice.web.texts import Texts
+
+WRONG_ARGUMENT = 2
+NOT_THERE = 1
+
+
+class Site(NamedTuple):
+    """What a command works on."""
+
+    settings: WebConfig
+    database: Database
+
+
+def add_common(parser: argparse.ArgumentParser, *, as_json: bool = True) -> None:
+    """Add `--config` and, where the answer is more than a word, `--json`."""
+    parser.add_argument("--config", default=DEFAULT_PATH, help="web's configuration (default: %(default)s)")
+    if as_json:
+        parser.add_argument("--json", action="store_true", help="print a JSON document, for programs")
+
+
+@contextmanager
+def site(config: str) -> Iterator[Site]:
+    """Open settings and database, as the account that owns them if root asks. Raises ConfigError."""
+    settings = load(config)
+    become_owner(settings.session_dir)
+    database = Database(settings.database)
+    try:
+        database.prepare()
+        yield Site(settings, database)
+    finally:
+        database.close()
+
+
+def become_owner(directory: str) -> None:
+    """As root, go on as the account that owns the web state: files that root makes would lock it out."""
+    if os.geteuid() != 0:
+        return
+    owner = Path(directory).stat()
+    os.setgroups([])
+    os.setgid(owner.st_gid)
+    os.setuid(owner.st_uid)
+
+
+def refuse(command: str, problem: str | Fault, status: int = WRONG_ARGUMENT) -> int:
+    """Say on standard error what was wrong; return the exit status."""
+    if isinstance(problem, Fault):
+        problem = words(problem)
+    print(f"sluice {command}: {problem}", file=sys.stderr)
+    return status
+
+
+def words(fault: Fault) -> str:
+    """Return what a fault says, in English."""
+    return Texts.load("en").get(fault.text, **fault.values)
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """Print a document of the contract's version 1."""
+    print(json.dumps({"version": 1, **document}, indent=2))
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print rows under a header, each column as wide as its widest cell."""
+    cells = [[str(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    for row in cells:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def day(moment: float | None) -> str:
+    """Return the day (UTC) of a time in seconds since the epoch, "never" for none."""
+    return "never" if moment is None else time.strftime("%Y-%m-%d", time.gmtime(moment))
