@@ -90,12 +90,17 @@ def test_requests_count_when_they_came_and_tokens_when_they_were_settled(databas
     assert found.tokens == ((second - 6, 40), (second, 20))
 
 
+def test_a_request_that_was_sent_nowhere_is_none(database: Database) -> None:
+    settle(database, record(1, cluster=""))
+    assert spent(database, "site").requests == ()
+
+
 def test_what_is_a_minute_old_is_no_longer_told(database: Database) -> None:
     settle(database, record(1, settled=NOON))
-    assert spent(database, "site", now=NOON + 57.9).requests != ()
-    assert spent(database, "site", now=NOON + 58.0).requests == ()
-    assert spent(database, "site", now=NOON + 59.9).tokens != ()
-    assert spent(database, "site", now=NOON + 60.0).tokens == ()
+    assert spent(database, "site", now=NOON + 58.9).requests != ()
+    assert spent(database, "site", now=NOON + 59.0).requests == ()
+    assert spent(database, "site", now=NOON + 60.9).tokens != ()
+    assert spent(database, "site", now=NOON + 61.0).tokens == ()
 
 
 def test_a_long_stream_counts_for_the_minute_and_the_day_in_which_it_ended(database: Database) -> None:

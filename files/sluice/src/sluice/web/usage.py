@@ -50,19 +50,20 @@ def _row(record: UsageRecord) -> dict[str, Any]:
 def spent(session: Session, buckets: Iterable[tuple[str, str]], now: float) -> list[Spent]:
     """Return what each bucket (`Limit.bucket`) took in the minute before `now` and on its day, in order.
 
-    Of a group, the use of those who are in it now.
+    A request counts where it was sent to a cluster. Of a group, the use of those who are in it now.
     """
     return [_spent_of(session, scope, model, now) for scope, model in buckets]
 
 
 def _spent_of(session: Session, scope: str, model: str, now: float) -> Spent:
     second = math.floor(now)
-    after = second - MINUTE + 1
+    first = second - MINUTE
     came, done = _second(session, Usage.time), _second(session, settled())
     tokens = func.sum(Usage.input_tokens + Usage.output_tokens)
     # Whatever came within the minute was settled in it too, so one index finds both.
-    recent = _within(session, scope, model, Usage).where(settled() >= after)
-    of_requests = recent.where(Usage.time >= after).add_columns(came, func.count()).group_by(came)
+    recent = _within(session, scope, model, Usage).where(settled() >= first)
+    sent = recent.where(Usage.time >= first, Usage.cluster != "")
+    of_requests = sent.add_columns(came, func.count()).group_by(came)
     of_tokens = recent.add_columns(done, tokens).group_by(done)
     return Spent(
         scope=scope,
