@@ -80,6 +80,18 @@ def test_of_two_that_are_not_ready_the_one_that_slurm_put_back_goes() -> None:
         assert decision.actions == (Cancel("m-00000001", "idle"),)
 
 
+def test_a_base_instance_that_served_and_was_put_back_is_replaced_at_once() -> None:
+    served = instance(1, created=NOW - 9000, reason="BeginTime", stale_record="f" * 64)
+    model = replace(MODEL, min=1, max=1)
+    (cancel, submit) = decided([served], model=model).actions
+    assert isinstance(cancel, Cancel) and cancel.instance == "m-00000001"
+    assert submit == Submit("m")
+    cancelled = replace(served, cancelled_at=NOW, cancel_reason=cancel.reason)
+    assert decided([cancelled, instance(2, created=NOW)], model=model).actions == ()
+    for waits in (replace(served, stale_record=""), replace(served, kind=BURST), replace(served, reason="")):
+        assert decided([waits], model=model).actions == ()
+
+
 def test_a_base_instance_that_waits_long_is_helped_by_a_burst_one() -> None:
     waits = instance(1, created=NOW - HELP_AFTER)
     asked = Demand(0, 1, NOW)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sluice.scheduler import ledger
 from sluice.scheduler.instance import BURST, Instance, Phase, phase
-from sluice.scheduler.plan import HELP_AFTER
+from sluice.scheduler.plan import HELP_AFTER, put_back
 from sluice.scheduler.policy import (
     DRAIN_GRACE,
     MAX_BACKOFF,
@@ -91,6 +91,7 @@ def usable(world: World, instance: Instance) -> bool:
         and one.id not in orders.replace
         and (one.started is None or one.created >= orders.restart)
         and (one.ends is None or one.ends - world.now > 1000.0)
+        and not put_back(one)
         and phase(one) in (*COMING, Phase.READY)
     )
 

@@ -232,6 +232,7 @@ class World:
             )
         elif change == "requeue" and job.state == "RUNNING":
             self.jobs[name] = replace(job, state="PENDING", started=None, ends=None, nodes=())
+            self.jobs[name] = replace(self.jobs[name], reason="BeginTime")
             self.stop(name)
         else:
             self.run(name, change)

@@ -247,6 +247,10 @@ class Plan:
             problem = stuck(instance)
             if problem:
                 self.cancel_failed(instance, problem)
+            elif put_back(instance):
+                self.cancel(
+                    instance, "Slurm put it back into its queue; another one starts sooner", self.first
+                )
         for instance in self.phases(Phase.STARTING):
             if instance.started is not None and self.now - instance.started > model.start_timeout:
                 self.cancel_failed(
@@ -557,6 +561,14 @@ def held(instance: Instance) -> bool:
     """Whether a person holds the job in Slurm's queue: it is left alone, and nothing takes its place."""
     waits = not instance.running and instance.started is None
     return waits and instance.reason.startswith("JobHeld")
+
+
+def put_back(instance: Instance) -> bool:
+    """Whether Slurm requeued the job of a base instance that had come up: for minutes it may not start.
+
+    One that never published a record may have been submitted with a start of its own.
+    """
+    return instance.reason == PUT_BACK and bool(instance.stale_record) and instance.kind != BURST
 
 
 def taken_back(instance: Instance) -> bool:
