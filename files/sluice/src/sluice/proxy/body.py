@@ -6,10 +6,21 @@ goes on is the one that came, byte for byte.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from sluice.errors import RecordError, SluiceError
+from sluice.proxy.fields import (
+    check_kinds,
+    check_media,
+    check_no_servers,
+    check_noted,
+    check_nothing_kept,
+    copies,
+    lone_surrogate,
+    most_output,
+    wrong,
+)
 from sluice.records import decode_json
 from sluice.scan import BodyScanner
 
@@ -18,35 +29,73 @@ INLINE_PARSE = 64 * 1024
 # Of the text that makes conversations alike, this much counts for the choice of an instance.
 PREFIX_CHARACTERS = 4096
 PREFIX_PARTS = 64
-# JSON nested deeper than this is no chat; the decoder itself stops at Python's recursion limit.
-MAX_DEPTH = 64
+
+# Their answers are no event streams.
+_WHOLE_ANSWERS = frozenset(("embeddings", "rerank"))
+# Of a large body, what must be there: of each group one.
+_NEEDED = {
+    "chat": (("messages",),),
+    "completions": (("prompt",),),
+    "responses": (("input",),),
+    "embeddings": (("input", "messages"),),
+    "rerank": (("query",), ("documents",)),
+    "messages": (("messages",), ("max_tokens",)),
+}
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What a checked body asks for. `prefix` is the text by which requests of one conversation are alike."""
+class Asked(NamedTuple):
+    """What a checked body asks for.
+
+    `prefix` is the text by which requests of one conversation are alike, b"" where an instance that knows it
+    helps nobody. `most_output`: tokens that one answer may have, None where the body does not say;
+    `copies`: answers asked for at once. `options`: the body's own `stream_options`, if it was parsed and has
+    some; `has_options`: whether it has any.
+    """
 
     model: str
     stream: bool
     prefix: bytes
+    capability: str = "chat"
+    most_output: int | None = None
+    copies: int = 1
+    options: dict[str, Any] | None = None
+    has_options: bool = False
 
 
 def understand(raw: bytes, capability: str) -> Asked:
-    """Parse and check a body; `capability` is `chat` or `completions`. Raises SluiceError."""
-    return check(parse(raw), capability)
+    """Parse and check a body of the path that stands for `capability`. Raises SluiceError."""
+    document = parse(raw)
+    if b"\\ud" in raw or b"\\uD" in raw:
+        where = lone_surrogate(document)
+        if where is not None:
+            raise wrong(where, "has half of a surrogate pair, which is no character")
+    return check(document, capability)
 
 
 def scanned(scanner: BodyScanner, capability: str) -> Asked:
     """Return what a large body asks for, once it has passed by. Raises SluiceError.
 
-    Of its fields no more is checked than where it goes and what the engine would fetch; the rest is the
-    engine's to refuse.
+    Of its fields no more is checked than where it goes, what the engine would fetch and what limits need; the
+    rest is the engine's to refuse.
     """
     model = scanner.finish()
-    needed = "messages" if capability == "chat" else "prompt"
-    if needed not in scanner.seen:
-        raise _wrong(needed, "must be given")
-    return Asked(model=model, stream=bool(scanner.stream), prefix=scanner.prefix)
+    for names in _NEEDED[capability]:
+        if scanner.seen.isdisjoint(names):
+            raise wrong(names[0], "must be given")
+    given = scanner.given
+    check_noted(given)
+    if capability == "responses":
+        check_nothing_kept({**given, "prompt": True} if "prompt" in scanner.seen else given)
+    _check_stream(scanner.stream, capability)
+    return Asked(
+        model=model,
+        stream=bool(scanner.stream),
+        prefix=b"" if capability in _WHOLE_ANSWERS else scanner.prefix,
+        capability=capability,
+        most_output=most_output(given),
+        copies=copies(given),
+        has_options=given.get("stream_options") is not None,
+    )
 
 
 def parse(raw: bytes) -> dict[str, Any]:
@@ -61,93 +110,150 @@ def parse(raw: bytes) -> dict[str, Any]:
 
 
 def check(document: dict[str, Any], capability: str) -> Asked:
-    """Check the fields that this part relies on; `capability` is `chat` or `completions`.
+    """Check the fields that this part relies on, those of the path that stands for `capability`.
 
     Raises SluiceError `invalid_request` (with `param`) or `media_url_refused`.
     """
     model = document.get("model")
     if not isinstance(model, str) or not model:
-        raise _wrong("model", "must be given: the name of a model, as GET /v1/models lists them")
+        raise wrong("model", "must be given: the name of a model, as GET /v1/models lists them")
+    check_kinds(document)
     stream = document.get("stream")
-    if stream is not None and not isinstance(stream, bool):
-        raise _wrong("stream", "must be true or false")
-    prefix = _messages(document) if capability == "chat" else _prompt(document)
-    return Asked(model=model, stream=bool(stream), prefix=prefix.encode("utf-8", "surrogatepass"))
+    _check_stream(stream, capability)
+    prefix = _CHECKS[capability](document)
+    options = document.get("stream_options")
+    return Asked(
+        model,
+        bool(stream),
+        prefix.encode("utf-8", "surrogatepass"),
+        capability,
+        most_output(document),
+        copies(document),
+        options,
+        options is not None,
+    )
 
 
-def _wrong(param: str, problem: str) -> SluiceError:
-    return SluiceError("invalid_request", f"`{param}` {problem}.", param=param)
+def _check_stream(stream: object, capability: str) -> None:
+    if stream and capability in _WHOLE_ANSWERS:
+        raise wrong("stream", "cannot be true: this path's answers come whole")
 
 
-def _prompt(document: dict[str, Any]) -> str:
+# --- what each path's body must have --------------------------------------------------------------------
+
+
+def _completions(document: dict[str, Any]) -> str:
     prompt = document.get("prompt")
     if not isinstance(prompt, (str, list)) or not prompt:
-        raise _wrong("prompt", "must be a text, or a list that is not empty")
-    _check_part(prompt, "prompt", 0)
+        raise wrong("prompt", "must be a text, or a list that is not empty")
+    check_media(prompt, "prompt")
     return _text(prompt)
 
 
-def _messages(document: dict[str, Any]) -> str:
-    messages = document.get("messages")
+def _chat(document: dict[str, Any]) -> str:
+    return _conversation(_messages(document, "messages"))
+
+
+def _anthropic(document: dict[str, Any]) -> str:
+    messages = _messages(document, "messages")
+    if document.get("max_tokens") is None:
+        raise wrong("max_tokens", "must be given: how many tokens the answer may have at most")
+    check_media(document.get("system"), "system")
+    check_no_servers(document)
+    return _joined(document.get("system"), _conversation(messages))
+
+
+def _responses(document: dict[str, Any]) -> str:
+    check_nothing_kept(document)
+    check_no_servers(document)
+    given = document.get("input")
+    if isinstance(given, str) and given:
+        return _joined(document.get("instructions"), _text(given))
+    if not isinstance(given, list) or not given:
+        raise wrong("input", "must be a text, or a list with at least one item")
+    for index, item in enumerate(given):
+        _check_item(item, f"input[{index}]")
+    return _joined(document.get("instructions"), _conversation(given))
+
+
+def _embeddings(document: dict[str, Any]) -> str:
+    given = document.get("input")
+    if given is None and "messages" in document:
+        _messages(document, "messages")
+    elif not isinstance(given, (str, list)) or not given:
+        raise wrong("input", "must be a text, or a list that is not empty")
+    check_media(given, "input")
+    return ""
+
+
+def _rerank(document: dict[str, Any]) -> str:
+    query, documents = document.get("query"), document.get("documents")
+    if not isinstance(query, (str, dict, list)) or not query:
+        raise wrong("query", "must be a text that is not empty")
+    if not isinstance(documents, (list, dict)) or not documents:
+        raise wrong("documents", "must be a list with at least one document")
+    check_media(query, "query")
+    check_media(documents, "documents")
+    return ""
+
+
+_CHECKS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "chat": _chat,
+    "completions": _completions,
+    "responses": _responses,
+    "embeddings": _embeddings,
+    "rerank": _rerank,
+    "messages": _anthropic,
+}
+
+
+def _messages(document: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    messages = document.get(name)
     if not isinstance(messages, list) or not messages:
-        raise _wrong("messages", "must be a list with at least one message")
+        raise wrong(name, "must be a list with at least one message")
     for index, message in enumerate(messages):
-        _check_message(message, f"messages[{index}]")
-    return _conversation(messages)
+        _check_message(message, f"{name}[{index}]")
+    return messages
 
 
 def _check_message(message: object, where: str) -> None:
     if not isinstance(message, dict):
-        raise _wrong(where, "must be an object with `role` and `content`")
+        raise wrong(where, "must be an object with `role` and `content`")
     if not isinstance(message.get("role"), str):
-        raise _wrong(f"{where}.role", "must be a text")
+        raise wrong(f"{where}.role", "must be a text")
     content = message.get("content")
     if content is not None and not isinstance(content, (str, list)):
-        raise _wrong(f"{where}.content", "must be a text or a list of parts")
+        raise wrong(f"{where}.content", "must be a text or a list of parts")
     if not (isinstance(content, str) and len(message) == 2):
-        _check_part(message, where, 0)
+        check_media(message, where)
 
 
-def _check_part(part: object, where: str, depth: int) -> None:
-    """Refuse media by address anywhere in a message: whatever fetches it would fetch for the sender."""
-    if depth > MAX_DEPTH:
-        raise _wrong(where, "is nested too deeply")
-    if isinstance(part, dict):
-        for name, value in part.items():
-            if isinstance(value, (dict, list)):
-                _check_part(value, f"{where}.{name}", depth + 1)
-            if _names_address(name):
-                _check_address(value, f"{where}.{name}")
-    elif isinstance(part, list):
-        for index, value in enumerate(part):
-            if isinstance(value, (dict, list)):
-                _check_part(value, f"{where}[{index}]", depth + 1)
+def _check_item(item: object, where: str) -> None:
+    """Check an item of a response's input: a message, or what a tool or the model said before."""
+    if not isinstance(item, dict):
+        raise wrong(where, "must be an object")
+    kind = item.get("type")
+    if kind == "item_reference":
+        raise wrong(where, "refers to a stored item: nothing is stored here, send the item itself")
+    if "role" in item or kind in (None, "message"):
+        _check_message(item, where)
+    else:
+        check_media(item, where)
 
 
-def _names_address(name: str) -> bool:
-    lower = name.lower()
-    return lower in ("url", "uri") or lower.endswith(("_url", "_uri"))
+# --- the text by which requests are alike ---------------------------------------------------------------
 
 
-def _check_address(value: object, where: str) -> None:
-    """Check an address, or the addresses in a list."""
-    for address in value if isinstance(value, list) else (value,):
-        if not isinstance(address, str) or address.startswith("data:"):
-            continue
-        raise SluiceError(
-            "media_url_refused",
-            "Media by address is refused: nothing here fetches from the network. Send it as a `data:` URL.",
-            param=where[:200],
-        )
+def _joined(before: object, text: str) -> str:
+    return f"{_text(before)}\n{text}"[:PREFIX_CHARACTERS] if before else text
 
 
 def _conversation(messages: list[dict[str, Any]]) -> str:
     """Return the text up to and with the first user message: the same on every turn of a conversation."""
     parts = []
     for message in messages[:8]:
-        content = message.get("content")
-        parts.append(_text(content))
-        if message["role"] == "user":
+        parts.append(_text(message.get("content")))
+        if message.get("role") == "user":
             break
     return "\n".join(parts)[:PREFIX_CHARACTERS]
 
