@@ -141,9 +141,7 @@ def _post(capability: str) -> dict[str, Any]:
     found = _answer("The answer", ref(f"{name}Answer"))
     found["headers"] = {**found["headers"], **_limit_headers()}
     if capability in STREAMS:
-        found["content"]["text/event-stream"] = {
-            "schema": {"type": "string", "description": STREAMS[capability]}
-        }
+        found["content"]["text/event-stream"] = {"schema": _events(STREAMS[capability])}
     anthropic = capability == _ANTHROPIC
     made: dict[str, Any] = {
         "operationId": operation,
@@ -162,6 +160,17 @@ def _post(capability: str) -> dict[str, Any]:
     if anthropic:
         made["security"] = [{"key": []}, {"xApiKey": []}]
     return made
+
+
+def _events(description: str) -> Schema:
+    """Return the schema of each of a stream's events, as a reader of such streams hands it on."""
+    text = {"type": "string"}
+    return {
+        "type": "object",
+        "required": ["data"],
+        "properties": {"event": text, "data": text},
+        "description": description,
+    }
 
 
 # --- answers ------------------------------------------------------------------------------------------------
