@@ -19,6 +19,7 @@ from sluice.proxy.fields import (
     copies,
     lone_surrogate,
     most_output,
+    own_copies,
     wrong,
 )
 from sluice.records import decode_json
@@ -32,6 +33,9 @@ PREFIX_PARTS = 64
 
 # Their answers are no event streams.
 _WHOLE_ANSWERS = frozenset(("embeddings", "rerank"))
+# Each of these is answered by itself. In a scanned body nobody has counted them; so many are assumed.
+_PARTS = {"completions": "prompt", "embeddings": "input", "rerank": "documents"}
+SCANNED_PARTS = 64
 # Of a large body, what must be there: of each group one.
 _NEEDED = {
     "chat": (("messages",),),
@@ -47,9 +51,9 @@ class Asked(NamedTuple):
     """What a checked body asks for.
 
     `prefix` is the text by which requests of one conversation are alike, b"" where an instance that knows it
-    helps nobody. `most_output`: tokens that one answer may have, None where the body does not say;
-    `copies`: answers asked for at once. `options`: the body's own `stream_options`, if it was parsed and has
-    some; `has_options`: whether it has any.
+    helps nobody. `most_output`: tokens that one answer may have, None where the body does not say; `n`: its
+    own n; `copies`: answers in all, one or n for each prompt, input or document. `options`: its own
+    `stream_options`, if it was parsed; `has_options`: whether it has any.
     """
 
     model: str
@@ -58,6 +62,7 @@ class Asked(NamedTuple):
     capability: str = "chat"
     most_output: int | None = None
     copies: int = 1
+    n: int = 1
     options: dict[str, Any] | None = None
     has_options: bool = False
 
@@ -92,8 +97,9 @@ def scanned(scanner: BodyScanner, capability: str) -> Asked:
         stream=bool(scanner.stream),
         prefix=b"" if capability in _WHOLE_ANSWERS else scanner.prefix,
         capability=capability,
-        most_output=most_output(given),
-        copies=copies(given),
+        most_output=0 if capability in _WHOLE_ANSWERS else most_output(given),
+        copies=copies(given) * (SCANNED_PARTS if capability in _PARTS else 1),
+        n=own_copies(given),
         has_options=given.get("stream_options") is not None,
     )
 
@@ -122,16 +128,25 @@ def check(document: dict[str, Any], capability: str) -> Asked:
     _check_stream(stream, capability)
     prefix = _CHECKS[capability](document)
     options = document.get("stream_options")
+    parts = _PARTS.get(capability)
     return Asked(
         model,
         bool(stream),
         prefix.encode("utf-8", "surrogatepass"),
         capability,
-        most_output(document),
-        copies(document),
+        0 if capability in _WHOLE_ANSWERS else most_output(document),
+        copies(document) * (1 if parts is None else _count(document.get(parts))),
+        own_copies(document),
         options,
         options is not None,
     )
+
+
+def _count(parts: object) -> int:
+    """Return how many prompts, inputs or documents there are; a list of token ids is one."""
+    if not isinstance(parts, list) or not parts or isinstance(parts[0], int):
+        return 1
+    return len(parts)
 
 
 def _check_stream(stream: object, capability: str) -> None:

@@ -104,6 +104,11 @@ def copies(fields: Mapping[str, Any]) -> int:
     return most
 
 
+def own_copies(fields: Mapping[str, Any]) -> int:
+    """Return a checked body's own n."""
+    return int(fields.get("n") or 1)
+
+
 def check_nothing_kept(fields: Mapping[str, object]) -> None:
     """Refuse what would need an answer, or a conversation, that was stored."""
     for name in ("previous_response_id", "conversation", "prompt"):
