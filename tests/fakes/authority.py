@@ -11,7 +11,7 @@ from typing import Any
 
 from aiohttp import web
 
-from sluice.authority import Principal, UsageRecord
+from sluice.authority import Limit, Principal, Spent, Stop, UsageRecord
 
 
 def make_key(prefix: str = "sk") -> str:
@@ -30,10 +30,21 @@ class FakeAuthority:
         self.batches = 0
         self.questions = 0
         self.documents: dict[str, Any] = {}
+        self.stopped: list[Stop] = []
+        # What was used of a bucket before any of `usage`; of others nothing was.
+        self.spent: dict[tuple[str, str], Spent] = {}
+        self.spent_questions = 0
+        self.gateway_questions = 0
         self.status: int | None = None
         self._runner: web.ServerRunner | None = None
 
-    def add_key(self, groups: tuple[str, ...] = (), expires: float | None = None) -> str:
+    def add_key(
+        self,
+        groups: tuple[str, ...] = (),
+        expires: float | None = None,
+        models: tuple[str, ...] | None = None,
+        limits: tuple[Limit, ...] = (),
+    ) -> str:
         """Make a key with a principal of its own; return the key."""
         key = make_key()
         number = len(self.principals) + 1
@@ -44,6 +55,8 @@ class FakeAuthority:
             class_="api",
             groups=groups,
             expires=expires,
+            models=models,
+            limits=limits,
         )
         return key
 
@@ -68,6 +81,9 @@ class FakeAuthority:
             return web.Response(status=self.status)
         if request.path == "/health":
             return _json({"version": 1, "status": "ok"})
+        if request.path == "/v1/gateway":
+            self.gateway_questions += 1
+            return _json({"version": 1, "stopped": [stop.dump() for stop in self.stopped]})
         document = json.loads(await request.read())
         assert document["version"] == 1
         self.documents[request.path] = document
@@ -76,12 +92,19 @@ class FakeAuthority:
             principal = self.principals.get(document["credential"])
             status = 404 if principal is None else 200
             return _json({"version": 1, "principal": principal and principal.dump()}, status)
+        if request.path == "/v1/spent":
+            self.spent_questions += 1
+            return _json({"version": 1, "spent": [self._spent(one).dump() for one in document["buckets"]]})
         assert request.path == "/v1/usage"
         self.batches += 1
         records = [UsageRecord.parse(record) for record in document["records"]]
         assert 0 < len(records) <= 1000
         self.usage.update({record.id: record for record in records})
         return _json({"version": 1, "accepted": len(records)})
+
+    def _spent(self, bucket: dict[str, str]) -> Spent:
+        key = (bucket["scope"], bucket["model"])
+        return self.spent.get(key, Spent(*key, requests=(), tokens=(), tokens_today=0))
 
 
 def _json(document: Any, status: int = 200) -> web.Response:

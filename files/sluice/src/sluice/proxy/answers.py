@@ -12,35 +12,47 @@ from typing import Any
 from aiohttp import HttpVersion11, web
 
 from sluice.errors import SluiceError, error_type
+from sluice.proxy.dialect import BOUNDARY, dump
 from sluice.proxy.openapi import CACHED_SECONDS, Description
+from sluice.proxy.stops import STOPPED
+from sluice.proxy.visit import Visit
 from sluice.records import ModelStatus
 
 # What an engine says of a request that it refuses is at most this long.
 MAX_ENGINE_MESSAGE = 2000
-BOUNDARY = b"\n\n"
 
 
-def headers(request_id: str) -> dict[str, str]:
-    """Return the headers that every answer has."""
-    return {"X-Request-Id": request_id, "Cache-Control": "no-store", "Server": "sluice"}
+def headers(visit: Visit) -> dict[str, str]:
+    """Return the headers that every answer has, and this one's own."""
+    return {
+        "X-Request-Id": visit.request_id,
+        "Cache-Control": "no-store",
+        "Server": "sluice",
+        **visit.headers,
+    }
 
 
-def document(request_id: str, body: dict[str, Any], status: int = 200) -> web.Response:
+def document(visit: Visit, body: dict[str, Any], status: int = 200) -> web.Response:
     """Return a JSON answer."""
-    return whole(request_id, dump(body), status, "application/json")
+    return whole(visit, dump(body), status, "application/json")
 
 
-def whole(request_id: str, body: bytes, status: int, content_type: str) -> web.Response:
+def whole(visit: Visit, body: bytes, status: int, content_type: str) -> web.Response:
     """Return an answer with all of its body."""
-    return web.Response(body=body, status=status, content_type=content_type, headers=headers(request_id))
+    return web.Response(body=body, status=status, content_type=content_type, headers=headers(visit))
 
 
-def description(request_id: str, found: Description, known: str | None) -> web.Response:
+def preflight(visit: Visit) -> web.Response:
+    """Return the answer to a browser that asks what a page may send: all of it is in the headers."""
+    return web.Response(status=204, headers=headers(visit))
+
+
+def description(visit: Visit, found: Description, known: str | None) -> web.Response:
     """Return the API's description, or that it is still the one with the tag `known`."""
     if known == found.tag:
-        response = web.Response(status=304, headers=headers(request_id))
+        response = web.Response(status=304, headers=headers(visit))
     else:
-        response = whole(request_id, found.body, 200, "application/json")
+        response = whole(visit, found.body, 200, "application/json")
     response.headers["Cache-Control"] = f"public, max-age={CACHED_SECONDS}"
     response.headers["ETag"] = found.tag
     return response
@@ -49,11 +61,12 @@ def description(request_id: str, found: Description, known: str | None) -> web.R
 class Whole(web.StreamResponse):
     """A small answer that is all there: head and body are put together by hand and written at once."""
 
-    def __init__(self, request_id: str, body: bytes, content_type: str) -> None:
+    def __init__(self, visit: Visit, body: bytes, content_type: str) -> None:
         super().__init__()
+        more = "".join(f"{name}: {value}\r\n" for name, value in visit.headers.items())
         self._rest = (
-            f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n"
-            f"X-Request-Id: {request_id}\r\nCache-Control: no-store\r\nServer: sluice\r\n\r\n"
+            f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n{more}"
+            f"X-Request-Id: {visit.request_id}\r\nCache-Control: no-store\r\nServer: sluice\r\n\r\n"
         ).encode("ascii") + body
 
     async def prepare(self, request: web.BaseRequest) -> None:
@@ -81,9 +94,10 @@ def _date_at(second: int) -> bytes:
     return formatdate(second, usegmt=True).encode("ascii")
 
 
-def error(request_id: str, fault: SluiceError, allow: str = "") -> web.Response:
+def error(visit: Visit, fault: SluiceError, allow: str = "") -> web.Response:
     """Return the answer for a fault; `allow` is the list of methods that a path knows."""
-    response = document(request_id, fault.to_openai(request_id), fault.status)
+    told = visit.dialect.document(fault.to_openai(visit.request_id), fault.status)
+    response = document(visit, told, fault.status)
     if allow:
         response.headers["Allow"] = allow
     if fault.retry_after is not None:
@@ -93,10 +107,10 @@ def error(request_id: str, fault: SluiceError, allow: str = "") -> web.Response:
     return response
 
 
-def error_event(request_id: str, fault: SluiceError, before: bytes) -> bytes:
+def error_event(visit: Visit, fault: SluiceError, before: bytes) -> bytes:
     """Return the event that ends a broken stream; `before` is what was sent last."""
     gap = b"" if before.endswith(BOUNDARY) else BOUNDARY
-    return gap + b"data: " + dump(fault.to_openai(request_id)) + BOUNDARY
+    return gap + visit.dialect.event(fault.to_openai(visit.request_id), fault.status, before)
 
 
 class _Events(web.StreamResponse):
@@ -104,16 +118,16 @@ class _Events(web.StreamResponse):
     _send_headers_immediately = False
 
 
-def stream(request_id: str) -> web.StreamResponse:
+def stream(visit: Visit) -> web.StreamResponse:
     """Return the start of an event stream. X-Accel-Buffering keeps nginx from collecting it."""
     return _Events(
         status=200,
-        headers={**headers(request_id), "Content-Type": "text/event-stream", "X-Accel-Buffering": "no"},
+        headers={**headers(visit), "Content-Type": "text/event-stream", "X-Accel-Buffering": "no"},
     )
 
 
 def refusal(request_id: str, status: int, raw: bytes) -> tuple[dict[str, Any], int, str]:
-    """Return body, status and code for an engine's own error answer, in the shape of all others.
+    """Return error (in OpenAI's shape), status and code for an engine's own error answer.
 
     What the engine says of a request that it does not take (4xx) is for the client; what it says of its own
     faults is not.
@@ -146,14 +160,17 @@ def _engine_error(raw: bytes) -> tuple[str, str | None]:
     return message[:MAX_ENGINE_MESSAGE], param[:200] if isinstance(param, str) else None
 
 
-def model(status: ModelStatus) -> dict[str, Any]:
-    """Return a model as `GET /v1/models` shows it: OpenAI's fields, and its live state."""
+def model(status: ModelStatus, *, stopped: bool = False) -> dict[str, Any]:
+    """Return a model as `GET /v1/models` shows it: OpenAI's fields, and its live state.
+
+    `stopped`: an administrator has stopped it at this gateway, whatever its cluster says.
+    """
     return {
         "id": status.name,
         "object": "model",
         "created": 0,
         "owned_by": "sluice",
-        "status": status.status,
+        "status": STOPPED if stopped else status.status,
         "ready": status.ready,
         "starting": status.starting,
         "expected_ready": status.expected_ready,
@@ -161,8 +178,3 @@ def model(status: ModelStatus) -> dict[str, Any]:
         "capabilities": list(status.capabilities),
         "description": status.description,
     }
-
-
-def dump(body: dict[str, Any]) -> bytes:
-    """Return JSON without needless spaces."""
-    return json.dumps(body, separators=(",", ":")).encode()

@@ -1,17 +1,22 @@
-"""The client of the authority: whose key is this, and here is what was used."""
+"""The client of the authority: whose key is this, what has it used, and here is what was used since."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import logging
+import math
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 
 import aiohttp
 
-from sluice.authority import Principal
+from sluice.authority import Principal, Spent, Stop
 from sluice.errors import RecordError, SluiceError
+from sluice.proxy.guesses import Guesses
 from sluice.proxy.keys import credential, presented_key
+from sluice.proxy.limits import BucketKey, merged
 from sluice.proxy.metrics import Metrics
 from sluice.proxy.principals import PrincipalCache
 from sluice.records import VERSION, Fields, decode_json
@@ -23,6 +28,7 @@ USAGE_TIMEOUT = 10.0
 HEALTH_TIMEOUT = 1.0
 MOST_CONNECTIONS = 16
 MAX_ANSWER = 256 * 1024
+MOST_STOPPED = 10_000
 RETRY_AFTER = 5.0
 # The host name in the URL means nothing on a unix socket.
 BASE = "http://authority"
@@ -55,14 +61,34 @@ class AuthorityClient:
         status, answer = await self._call("POST", "/v1/principal", question, ASK_TIMEOUT)
         if status == 404:
             return None
-        if status != 200:
-            raise AuthorityUnreachable(f"it answered with status {status}")
         try:
-            fields = Fields(answer)
-            fields.version()
-            return Principal.parse(fields.get("principal"))
+            principal = Principal.parse(_document(status, answer).get("principal"))
         except RecordError as error:
             raise AuthorityUnreachable(f"its answer is not a principal ({error.field})") from None
+        return replace(principal, limits=merged(principal.limits))
+
+    async def spent(self, buckets: Sequence[BucketKey], now: float) -> list[Spent]:
+        """Return what was used by `now` of each of `buckets`, in their order. Raises AuthorityUnreachable."""
+        asked = [{"scope": scope, "model": model} for scope, model in buckets]
+        question = _dump({"version": VERSION, "buckets": asked, "now": now})
+        status, answer = await self._call("POST", "/v1/spent", question, ASK_TIMEOUT)
+        try:
+            fields = _document(status, answer)
+            spent = [Spent.parse(item, where) for where, item in fields.items("spent", most=len(asked))]
+        except RecordError as error:
+            raise AuthorityUnreachable(f"its answer does not say what is spent ({error.field})") from None
+        if [(one.scope, one.model) for one in spent] != list(buckets):
+            raise AuthorityUnreachable("it answered for other buckets than it was asked for")
+        return spent
+
+    async def stopped(self) -> list[Stop]:
+        """Return the models that an administrator has stopped here. Raises AuthorityUnreachable."""
+        status, answer = await self._call("GET", "/v1/gateway", None, ASK_TIMEOUT)
+        try:
+            fields = _document(status, answer)
+            return [Stop.parse(item, where) for where, item in fields.items("stopped", most=MOST_STOPPED)]
+        except RecordError as error:
+            raise AuthorityUnreachable(f"its answer does not say what is stopped ({error.field})") from None
 
     async def usage(self, records: list[bytes]) -> None:
         """Hand over usage records, each as JSON. Raises AuthorityUnreachable, UsageRefused."""
@@ -102,44 +128,89 @@ class AuthorityClient:
         return self._http
 
 
+def _document(status: int, answer: object) -> Fields:
+    """Return the fields of a good answer. Raises AuthorityUnreachable, RecordError."""
+    if status != 200:
+        raise AuthorityUnreachable(f"it answered with status {status}")
+    fields = Fields(answer)
+    fields.version()
+    return fields
+
+
 def _dump(document: dict[str, object]) -> bytes:
     return json.dumps(document, separators=(",", ":")).encode()
 
 
 class Authenticator:
-    """Turns an Authorization header into a principal, asking the authority as seldom as allowed."""
+    """Turns an Authorization header into a principal, asking the authority as seldom as allowed.
 
-    def __init__(self, client: AuthorityClient, cache: PrincipalCache, metrics: Metrics) -> None:
+    An address that presents too many wrong keys is told to wait, before anything is asked for it; keys that
+    are known go on working there.
+    """
+
+    def __init__(
+        self, client: AuthorityClient, cache: PrincipalCache, guesses: Guesses, metrics: Metrics
+    ) -> None:
         self._client = client
         self._cache = cache
+        self._guesses = guesses
         self._metrics = metrics
         self._asking: dict[str, asyncio.Task[Principal | None]] = {}
         self.reachable: bool | None = None
 
-    async def principal(self, authorization: str | None) -> Principal:
-        """Return the principal. Raises SluiceError `invalid_api_key` or `authority_unreachable`."""
+    async def principal(self, authorization: str | None, address: str = "") -> Principal:
+        """Return the principal; `address` is the client's, "" where it is not known.
+
+        Raises SluiceError `invalid_api_key`, `rate_limited` or `authority_unreachable`.
+        """
         key = presented_key(authorization)
         if key is None:
+            if authorization is not None:
+                self._guess(address)
             self._metrics.authority("malformed")
             raise _invalid(
                 "No API key was given, or none of this service: send `Authorization: Bearer sk-sluice-…`."
             )
-        principal = await self._known(credential(key))
+        principal = await self._known(credential(key), address)
         if principal is None or (principal.expires is not None and principal.expires <= time.time()):
             raise _invalid("This API key is unknown, expired or revoked: make a new one on the keys page.")
         return principal
 
-    async def _known(self, credential_: str) -> Principal | None:
+    async def _known(self, credential_: str, address: str) -> Principal | None:
         belief = self._cache.fresh(credential_, time.monotonic())
         if belief is not None:
+            if belief.principal is None:
+                self._guess(address)
             self._metrics.authority("hit" if belief.principal is not None else "negative_hit")
             return belief.principal
+        # Who comes with a key that is being asked for already presents no other one.
+        guess = not self._cache.knows(credential_) and credential_ not in self._asking
+        if guess:
+            self._guess(address)
         try:
             principal = await self._ask_once(credential_)
         except AuthorityUnreachable as error:
+            if guess:
+                self._guesses.give_back(address)
             return self._stale(credential_, error)
+        if guess and principal is not None:
+            self._guesses.give_back(address)
         self._metrics.authority("asked")
         return principal
+
+    def _guess(self, address: str) -> None:
+        """Count a key that may be a guess. Raises SluiceError `rate_limited`."""
+        wait = self._guesses.take(address, time.monotonic())
+        if wait is None:
+            return
+        self._metrics.authority("slowed")
+        if self._guesses.to_tell(address):
+            log.warning("too many wrong keys from an address", extra={"address": address})
+        raise SluiceError(
+            "rate_limited",
+            f"Too many wrong API keys from your address; try again in {math.ceil(wait)} seconds.",
+            retry_after=wait,
+        )
 
     async def _ask_once(self, credential_: str) -> Principal | None:
         """Ask, or join the question that is under way for the same credential."""
@@ -147,9 +218,14 @@ class Authenticator:
         if task is None:
             task = asyncio.get_running_loop().create_task(self._ask(credential_))
             self._asking[credential_] = task
-            task.add_done_callback(lambda _: self._asking.pop(credential_, None))
+            task.add_done_callback(lambda done: self._asked(credential_, done))
         # Shielded: the one who asks may leave while others wait for the same answer.
         return await asyncio.shield(task)
+
+    def _asked(self, credential_: str, task: asyncio.Task[Principal | None]) -> None:
+        self._asking.pop(credential_, None)
+        if not task.cancelled():
+            task.exception()  # seen here: whoever waited for it may have left
 
     async def _ask(self, credential_: str) -> Principal | None:
         try:

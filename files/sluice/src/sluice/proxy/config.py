@@ -9,6 +9,9 @@ from sluice.logs import LEVELS
 from sluice.records import GROUP, HOST
 
 MAX_SECONDS = 86_400.0
+# A revoked key works for so long after its last check; while the authority is away, a known one for so long.
+MAX_TTL = 5.0
+MAX_STALE = 900.0
 MAX_SESSIONS = 16
 _TIMES = ("connect_timeout", "ping_interval", "ping_timeout", "models_interval", "backoff_max", "session_age")
 
@@ -43,6 +46,8 @@ class ProxyConfig:
     `spool` is the folder for usage records that the authority has not taken yet.
     `queue_length` requests may wait for one model, `queue_per_user` of them of one user, each for
     `queue_wait`; who asked for a stream is told so after `quiet_wait`.
+    `reserve_output` tokens are reserved for the answer to a request that does not say how long it may be. An
+    address may present `guesses_per_minute` wrong keys.
     """
 
     socket: str
@@ -60,6 +65,8 @@ class ProxyConfig:
     queue_per_user: int = 200
     queue_wait: float = 300.0
     quiet_wait: float = 5.0
+    reserve_output: int = 2048
+    guesses_per_minute: int = 30
 
 
 def check(config: ProxyConfig, source: str) -> ProxyConfig:
@@ -85,8 +92,16 @@ def check(config: ProxyConfig, source: str) -> ProxyConfig:
         "queue_per_user",
         "must be from 1 to queue_length",
     )
+    _require(1 <= config.reserve_output <= 1 << 24, source, "reserve_output", "must be from 1 to 16777216")
+    _require(
+        1 <= config.guesses_per_minute <= 100_000, source, "guesses_per_minute", "must be from 1 to 100000"
+    )
     for key in ("principal_ttl", "principal_stale", "usage_batch", "queue_wait", "quiet_wait"):
         _seconds(getattr(config, key), source, key)
+    _require(config.principal_ttl <= MAX_TTL, source, "principal_ttl", f"must be at most {MAX_TTL:.0f} s")
+    _require(
+        config.principal_stale <= MAX_STALE, source, "principal_stale", f"must be at most {MAX_STALE:.0f}"
+    )
     for index, cluster in enumerate(config.clusters):
         _check_cluster(cluster, source, f"clusters[{index}]")
     return config

@@ -15,17 +15,21 @@ from aiohttp import web
 from sluice.authority import Principal
 from sluice.errors import SluiceError
 from sluice.logs import LineWriter
-from sluice.proxy import answers
+from sluice.proxy import answers, dialect
 from sluice.proxy.authority import Authenticator
 from sluice.proxy.body import Asked, scanned, understand
 from sluice.proxy.cluster import Fleet
+from sluice.proxy.cors import Cors
 from sluice.proxy.exchange import RECONNECT_WAIT, Exchange, next_bytes
+from sluice.proxy.guesses import client_address
 from sluice.proxy.intake import Body, Intake
+from sluice.proxy.limiter import Limiter
 from sluice.proxy.metrics import Metrics
 from sluice.proxy.notice import Notice
 from sluice.proxy.openapi import OPENAPI_PATH, describe
 from sluice.proxy.outlet import Outlet, Pump, pass_on
 from sluice.proxy.session import Stream
+from sluice.proxy.stops import Stops
 from sluice.proxy.tokens import TokenMeter
 from sluice.proxy.usage import UsageQueue
 from sluice.proxy.visit import CLIENT_LEFT, Visit
@@ -52,19 +56,25 @@ class Gateway:
         self,
         fleet: Fleet,
         authenticator: Authenticator,
+        stops: Stops,
+        limiter: Limiter,
         usage: UsageQueue,
         intake: Intake,
         room: WaitingRoom,
         metrics: Metrics,
         access: LineWriter,
+        cors: Cors,
     ) -> None:
         self._fleet = fleet
         self._authenticator = authenticator
+        self._stops = stops
+        self._limiter = limiter
         self._usage = usage
         self._intake = intake
         self._room = room
         self._metrics = metrics
         self._access = access
+        self._cors = cors
         self._outlet = Outlet()
         self._description = describe()
         # Once known they stay known, if not up to date.
@@ -93,7 +103,7 @@ class Gateway:
         fault = SluiceError("invalid_request", "This is no HTTP request that this service reads.")
         visit.status, visit.code = fault.status, fault.code
         self._settle(visit)
-        return answers.error(visit.request_id, fault)
+        return answers.error(visit, fault)
 
     async def _answer(self, request: web.BaseRequest, visit: Visit) -> web.StreamResponse:
         try:
@@ -117,6 +127,8 @@ class Gateway:
         duration = visit.elapsed()
         self._metrics.answered(visit.model, visit.status, visit.code, visit.first_byte, duration)
         self._access.info("request", visit.log_fields(duration))
+        if visit.held is not None:
+            self._limiter.settle(visit.held, visit.cluster, visit.tokens)
         record = visit.usage(duration)
         if record is not None:
             self._usage.add(visit.request_id, record)
@@ -128,10 +140,17 @@ class Gateway:
             self._usage.begin(visit.request_id, record)
 
     async def _dispatch(self, request: web.BaseRequest, visit: Visit) -> web.StreamResponse:
-        visit.route, allowed, handler = self._route(_path(request))
-        if request.method != allowed:
+        visit.headers.update(self._cors.headers(request.headers.get("Origin")))
+        path = _path(request)
+        visit.dialect = dialect.of(path)
+        visit.route, allowed, handler = self._route(path)
+        if request.method == allowed:
+            return await handler(request, visit)
+        let_in = self._cors.preflight(request.headers, allowed) if request.method == "OPTIONS" else None
+        if let_in is None:
             raise SluiceError("method_not_allowed", f"This path takes {allowed} only.")
-        return await handler(request, visit)
+        visit.headers.update(let_in)
+        return answers.preflight(visit)
 
     def _route(self, path: str) -> tuple[str, str, Handler]:
         """Return the route's name, its method and its handler. Raises SluiceError `path_not_found`."""
@@ -145,19 +164,24 @@ class Gateway:
             return path, "GET", self._describe
         raise SluiceError(
             "path_not_found",
-            "There is no such path; there are /v1/models, /v1/chat/completions and /v1/completions.",
+            f"There is no such path; there are /v1/models, {', '.join(PATHS)}.",
         )
 
     async def _describe(self, request: web.BaseRequest, visit: Visit) -> web.StreamResponse:
-        return answers.description(visit.request_id, self._description, request.headers.get("If-None-Match"))
+        return answers.description(visit, self._description, request.headers.get("If-None-Match"))
 
     # --- models ---------------------------------------------------------------------------------------------
 
     async def _list_models(self, request: web.BaseRequest, visit: Visit) -> web.StreamResponse:
         principal = await self._authenticate(request, visit)
         models = self._fleet.models()
-        shown = [answers.model(models[name]) for name in sorted(models) if _may_use(principal, models[name])]
-        return answers.document(visit.request_id, {"object": "list", "data": shown})
+        stopped = self._stops.models
+        shown = [
+            answers.model(models[name], stopped=name in stopped)
+            for name in sorted(models)
+            if _may_use(principal, models[name]) and _key_may_use(principal, name)
+        ]
+        return answers.document(visit, {"object": "list", "data": shown})
 
     async def _show_model(self, request: web.BaseRequest, visit: Visit) -> web.StreamResponse:
         principal = await self._authenticate(request, visit)
@@ -165,10 +189,14 @@ class Gateway:
         model = self._find(match.group(1) if match else "", principal, visit)
         # Asked after the model is known to be there and allowed: an unreachable cluster has no live state.
         live = self._fleet.models().get(model.name, model)
-        return answers.document(visit.request_id, answers.model(live))
+        stopped = model.name in self._stops.models
+        return answers.document(visit, answers.model(live, stopped=stopped))
 
     async def _authenticate(self, request: web.BaseRequest, visit: Visit) -> Principal:
-        visit.principal = await self._authenticator.principal(request.headers.get("Authorization"))
+        address = client_address(request.headers.get("X-Forwarded-For"))
+        visit.principal = await self._authenticator.principal(_credential(request, visit), address)
+        if not self._stops.known:
+            await self._stops.ask_first()
         if not self._models_known:
             await self._fleet.wait_models(RECONNECT_WAIT)
             self._models_known = any(cluster.models_known for cluster in self._fleet.clusters)
@@ -184,6 +212,10 @@ class Gateway:
         visit.model = model.name
         if not _may_use(principal, model):
             raise SluiceError("model_not_allowed", "Your groups may not use this model.", param="model")
+        if not _key_may_use(principal, model.name):
+            raise SluiceError(
+                "key_not_allowed", "This API key was made for other models only.", param="model"
+            )
         return model
 
     # --- completions ----------------------------------------------------------------------------------------
@@ -197,12 +229,12 @@ class Gateway:
             visit.bytes_in = body.size
             asked = _understand(body, capability)
             model = self._find(asked.model, principal, visit)
+            self._stops.check(model.name)
             if capability not in model.capabilities:
-                raise SluiceError(
-                    "invalid_request", f"This model does not serve {visit.route}.", param="model"
-                )
+                raise _not_served(visit.route, model)
+            await self._limiter.hold(visit, principal.limits, model, asked, body.size)
             exchange = self._exchange(visit, principal, asked, body)
-            notice = Notice(request, visit.request_id) if asked.stream else None
+            notice = Notice(request, visit) if asked.stream else None
             return await self._converse(request, visit, exchange, body, notice)
         finally:
             body.release()
@@ -216,7 +248,7 @@ class Gateway:
             user=principal.user,
             class_=principal.class_,
             length=body.size,
-            affinity=self._affinity(principal.user, asked),
+            affinity=self._affinity(principal.user, asked) if asked.prefix else "",
         )
         return Exchange(
             self._room, self._metrics, head, body.chunks, lambda cluster: self._begin(visit, cluster)
@@ -280,7 +312,7 @@ class Gateway:
         """Pass an event stream on, as fast as its reader reads; in `response` if it has begun already."""
         data = await next_bytes(stream)  # before a byte has gone out, an error still has a status of its own
         if response is None:
-            response = answers.stream(visit.request_id)
+            response = answers.stream(visit)
             await response.prepare(request)
         await pass_on(request, visit, response, data)
         meter.feed(data)
@@ -304,7 +336,7 @@ class Gateway:
             await pump.run()
         except SluiceError as fault:
             visit.code = fault.code
-            await pass_on(request, visit, response, answers.error_event(visit.request_id, fault, pump.last))
+            await pass_on(request, visit, response, answers.error_event(visit, fault, pump.last))
         await response.write_eof()
 
 
@@ -325,7 +357,7 @@ async def _pass_whole(
         data = await next_bytes(stream)
         if not data:
             visit.sending(size)
-            return answers.Whole(visit.request_id, b"".join(parts), head.content_type)
+            return answers.Whole(visit, b"".join(parts), head.content_type)
         meter.feed(data)
         stream.consume(len(data))
         parts.append(data)
@@ -342,7 +374,7 @@ async def _pass_chunks(
     first: bytes,
 ) -> web.StreamResponse:
     response = web.StreamResponse(
-        status=200, headers={**answers.headers(visit.request_id), "Content-Type": head.content_type}
+        status=200, headers={**answers.headers(visit), "Content-Type": head.content_type}
     )
     await response.prepare(request)
     await pass_on(request, visit, response, first)
@@ -365,8 +397,11 @@ async def _send(visit: Visit, exchange: Exchange, notice: Notice | None) -> tupl
     try:
         return await exchange.open(notice.tell if notice is not None else None)
     finally:
-        visit.cluster, visit.instance = exchange.cluster, exchange.instance
-        at = time.monotonic() if exchange.sent_at is None else exchange.sent_at
+        at = exchange.sent_at
+        if at is None:
+            at = time.monotonic()
+        else:
+            visit.cluster, visit.instance = exchange.cluster, exchange.instance
         visit.sent_on = at - visit.started
 
 
@@ -377,14 +412,36 @@ async def _engine_refusal(
     while len(raw) <= WHOLE and (data := await next_bytes(stream)):
         stream.consume(len(data))
         raw += data
-    body, status, visit.code = answers.refusal(visit.request_id, head.status, bytes(raw))
+    error, status, visit.code = answers.refusal(visit.request_id, head.status, bytes(raw))
     if notice is not None and notice.response is not None:
-        return await notice.end(body)
-    return answers.document(visit.request_id, body, status)
+        return await notice.end(error, status)
+    return answers.document(visit, visit.dialect.document(error, status), status)
 
 
 def _may_use(principal: Principal, model: ModelStatus) -> bool:
     return EVERYBODY in model.groups or not set(model.groups).isdisjoint(principal.groups)
+
+
+def _credential(request: web.BaseRequest, visit: Visit) -> str | None:
+    """Return what a client shows of itself; Anthropic's clients have a header of their own, on their path."""
+    shown = request.headers.get("Authorization")
+    if shown is None and visit.route == dialect.MESSAGES_PATH:
+        key = request.headers.get("x-api-key")
+        return None if key is None else f"Bearer {key}"
+    return shown
+
+
+def _not_served(path: str, model: ModelStatus) -> SluiceError:
+    served = [known for known, capability in PATHS.items() if capability in model.capabilities]
+    return SluiceError(
+        "capability_missing",
+        f"This model does not serve {path}; it serves {', '.join(served) or 'nothing'}.",
+        param="model",
+    )
+
+
+def _key_may_use(principal: Principal, model: str) -> bool:
+    return principal.models is None or model in principal.models
 
 
 def _refused(visit: Visit, fault: SluiceError, request: web.BaseRequest) -> web.Response:
@@ -392,7 +449,7 @@ def _refused(visit: Visit, fault: SluiceError, request: web.BaseRequest) -> web.
     allow = ""
     if fault.code == "method_not_allowed":
         allow = "POST" if visit.route in PATHS else "GET"
-    response = answers.error(visit.request_id, fault, allow)
+    response = answers.error(visit, fault, allow)
     if not request.content.is_eof():
         response.force_close()  # what is left of its body is no request
     return response

@@ -170,7 +170,7 @@ class _RequestCollector(Collector):
         yield requests
         principals = CounterMetricFamily(
             "sluice_proxy_principals",
-            "Keys checked, by how: hit, negative_hit, asked, stale, unreachable, malformed.",
+            "Keys checked, by how: hit, negative_hit, asked, stale, unreachable, malformed, slowed.",
             labels=["result"],
         )
         for result, count in metrics.principals.items():

@@ -49,6 +49,10 @@ class PrincipalCache:
             return None
         return belief.principal
 
+    def knows(self, credential: str) -> bool:
+        """Whether the last answer for the credential was a principal."""
+        return credential in self._known
+
     def learn(self, credential: str, principal: Principal | None, now: float) -> None:
         """Remember an answer."""
         self._known.pop(credential, None)

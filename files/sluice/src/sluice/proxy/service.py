@@ -22,14 +22,17 @@ from sluice.proxy.authority import Authenticator, AuthorityClient
 from sluice.proxy.cluster import Cluster, Fleet
 from sluice.proxy.config import ClusterConfig, ProxyConfig
 from sluice.proxy.gateway import Gateway
+from sluice.proxy.guesses import Guesses
 from sluice.proxy.http import ApiServer
 from sluice.proxy.intake import Intake
 from sluice.proxy.keeper import SessionKeeper
+from sluice.proxy.limiter import Limiter
 from sluice.proxy.metrics import Metrics
 from sluice.proxy.principals import PrincipalCache
 from sluice.proxy.spool import Spool
 from sluice.proxy.ssh import SshTransport
 from sluice.proxy.status import Status
+from sluice.proxy.stops import Stops
 from sluice.proxy.transport import Transport
 from sluice.proxy.usage import UsageQueue
 from sluice.proxy.waiting import Patience, WaitingRoom
@@ -54,8 +57,13 @@ class Service:
         self.metrics.watch(self.fleet.keepers)
         self.authority = AuthorityClient(config.authority_socket)
         self.usage = UsageQueue(self.authority, Spool(config.spool), config.usage_batch, self.metrics)
+        self.limiter = Limiter(self.authority, self.usage, config.reserve_output)
+        self.stops = Stops(self.authority, config.principal_ttl)
         authenticator = Authenticator(
-            self.authority, PrincipalCache(config.principal_ttl, config.principal_stale), self.metrics
+            self.authority,
+            PrincipalCache(config.principal_ttl, config.principal_stale),
+            Guesses(config.guesses_per_minute),
+            self.metrics,
         )
         intake = Intake(config.max_body, config.max_buffered, self.metrics)
         self.access = LineWriter("proxy", level=config.log_level)
@@ -64,7 +72,15 @@ class Service:
             self.fleet, self.metrics, Patience(bounds, config.queue_wait, config.quiet_wait)
         )
         self.gateway = Gateway(
-            self.fleet, authenticator, self.usage, intake, self.room, self.metrics, self.access
+            self.fleet,
+            authenticator,
+            self.stops,
+            self.limiter,
+            self.usage,
+            intake,
+            self.room,
+            self.metrics,
+            self.access,
         )
         self.status = Status(self.fleet, self.authority, self.usage, self.metrics)
         self._open = 0
@@ -81,7 +97,8 @@ class Service:
         status = web.Server(self.status.handle, access_log=None)
         await self._listen(status, _loopback(self._config.status_port))
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self.fleet.run()), loop.create_task(self.usage.run())]
+        parts = (self.fleet, self.usage, self.stops, self.limiter)
+        self._tasks = [loop.create_task(part.run()) for part in parts]
 
     async def _listen(self, server: web.Server, listener: socket.socket) -> web.BaseSite:
         runner = web.ServerRunner(server, shutdown_timeout=1.0)

@@ -27,6 +27,9 @@ class UsageQueue:
         self._interval = interval
         self._metrics = metrics
         self._dropped = 0
+        self._delivering = asyncio.Lock()
+        # Whether an earlier process left records that the authority has not got yet.
+        self._behind = len(spool) > 0
 
     def __len__(self) -> int:
         return len(self._spool)
@@ -48,8 +51,23 @@ class UsageQueue:
             await asyncio.to_thread(self._spool.sync)
             delay = self._interval if delivered else min(max(delay, 0.5) * 2, BACKOFF_MAX)
 
+    async def catch_up(self, *, everything: bool) -> None:
+        """Come back when the authority has all that an earlier process left, or `everything` of now too.
+
+        Raises AuthorityUnreachable.
+        """
+        if (self._behind or everything) and not await self.flush():
+            raise AuthorityUnreachable("it does not take the usage records")
+
     async def flush(self) -> bool:
         """Deliver what is there now; return whether the authority could be reached."""
+        # Two that deliver at once would take the same records out of the spool.
+        async with self._delivering:
+            delivered = await self._deliver()
+            self._behind = self._behind and not delivered
+        return delivered
+
+    async def _deliver(self) -> bool:
         self._spool.flush()
         left = len(self._spool)
         while left > 0:

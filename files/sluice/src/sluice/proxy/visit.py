@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass, field
 
 from sluice.authority import Principal
+from sluice.proxy.dialect import OPENAI, Dialect
+from sluice.proxy.limits import Reservation
 from sluice.proxy.tokens import NOTHING, TokenCount
 
 # Nobody is there to read this status; it marks in logs and usage that the client left first.
@@ -14,7 +16,11 @@ CLIENT_LEFT = 499
 
 @dataclass(slots=True)
 class Visit:
-    """One request. Times are seconds of the monotonic clock since `started`, but for `time` (epoch)."""
+    """One request. Times are seconds of the monotonic clock since `started`, but for `time` (epoch).
+
+    `cluster` is where it was sent, "" as long as it was sent nowhere. `held` is what it holds of its limits.
+    `headers` are those that its answer has beside the usual ones; `dialect` is how its errors are told.
+    """
 
     request_id: str
     route: str = ""
@@ -32,6 +38,9 @@ class Visit:
     bytes_in: int = 0
     bytes_out: int = 0
     tokens: TokenCount = NOTHING
+    dialect: Dialect = OPENAI
+    held: Reservation | None = None
+    headers: dict[str, str] = field(default_factory=dict)
 
     def elapsed(self) -> float:
         """Return the seconds since the request came."""

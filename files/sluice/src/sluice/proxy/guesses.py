@@ -1,0 +1,77 @@
+"""How often an address may present keys that are none: pure, the clock handed in."""
+
+from __future__ import annotations
+
+import collections
+import ipaddress
+from dataclasses import dataclass
+
+MINUTE = 60.0
+# Addresses remembered; beyond it the one that has guessed least lately is forgotten.
+MOST_ADDRESSES = 20_000
+# Whoever has one IPv6 address has all of its network.
+NETWORK_BITS = 64
+
+
+@dataclass(slots=True)
+class _Record:
+    began: float
+    count: int
+    told: bool
+
+
+class Guesses:
+    """Budgets of `most` wrong keys a minute for each address; a minute begins with the first of them."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._records: collections.OrderedDict[str, _Record] = collections.OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def take(self, address: str, now: float) -> float | None:
+        """Count a key that is, or may be, wrong. Return None, or in how many seconds the next may come."""
+        record = self._records.get(address)
+        if record is None or now - record.began >= MINUTE:
+            record = self._records[address] = _Record(now, 0, told=False)
+            if len(self._records) > MOST_ADDRESSES:
+                self._records.popitem(last=False)
+        self._records.move_to_end(address)
+        if record.count >= self._most:
+            return record.began + MINUTE - now
+        record.count += 1
+        return None
+
+    def give_back(self, address: str) -> None:
+        """Uncount a key that turned out to be right, or could not be checked."""
+        record = self._records.get(address)
+        if record is not None and record.count:
+            record.count -= 1
+
+    def to_tell(self, address: str) -> bool:
+        """Whether an address that was just refused is to be logged: once in its minute."""
+        record = self._records.get(address)
+        if record is None or record.told:
+            return False
+        record.told = True
+        return True
+
+
+def client_address(forwarded: str | None) -> str:
+    """Return the address that stands for a client, "" where none is known.
+
+    `forwarded` is the header X-Forwarded-For: nginx sets it to the one address of its peer, in place of
+    whatever a client had sent. Only nginx can open this process' socket.
+    """
+    if not forwarded:
+        return ""
+    try:
+        address = ipaddress.ip_address(forwarded.strip())
+    except ValueError:
+        return ""
+    if address.version == 4:
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.ip_network((address, NETWORK_BITS), strict=False))

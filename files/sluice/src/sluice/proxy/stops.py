@@ -1,0 +1,66 @@
+"""The models that an administrator has stopped at this gateway, as the authority tells them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Container
+
+from sluice.errors import SluiceError
+from sluice.proxy.authority import AuthorityClient, AuthorityUnreachable
+
+log = logging.getLogger("sluice.proxy.stops")
+
+STOPPED = "stopped"
+
+
+class Stops:
+    """Asks every `interval` seconds; while the authority cannot be reached, the last answer stays."""
+
+    def __init__(self, client: AuthorityClient, interval: float) -> None:
+        self._client = client
+        self._interval = interval
+        self._stopped: dict[str, str] = {}
+        self._asking: asyncio.Task[None] | None = None
+        self.known = False
+
+    async def run(self) -> None:
+        """Ask again and again, until cancelled."""
+        while True:
+            await self._ask()
+            await asyncio.sleep(self._interval)
+
+    async def ask_first(self) -> None:
+        """Come back when the authority was asked, whatever came of it; who calls meanwhile waits too.
+
+        For requests that come while nothing is known yet.
+        """
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.get_running_loop().create_task(self._ask())
+        await asyncio.shield(self._asking)
+
+    async def _ask(self) -> None:
+        try:
+            stopped = await self._client.stopped()
+        except AuthorityUnreachable:
+            return
+        found = {stop.model: stop.message for stop in stopped}
+        if found.keys() != self._stopped.keys():
+            log.info("models stopped at this gateway", extra={"models": ", ".join(sorted(found))})
+        self._stopped = found
+        self.known = True
+
+    @property
+    def models(self) -> Container[str]:
+        """The names of the models that are stopped."""
+        return self._stopped.keys()
+
+    def check(self, model: str) -> None:
+        """Raise SluiceError `model_stopped` with the administrator's message, if the model is stopped."""
+        message = self._stopped.get(model)
+        if message is not None:
+            raise SluiceError(
+                "model_stopped",
+                f"The model is stopped here: {message}" if message else "The model is stopped here for now.",
+                param="model",
+            )
