@@ -9,18 +9,20 @@ from pathlib import Path
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from requests.adapters import HTTPAdapter
 
 from sluice.web import app as web_app
 from sluice.web import authority as authority_app
 from sluice.web.config import Claims, KeySecret, OidcConfig, WebConfig
 from sluice.web.database import Database
+from tests.unit.web.issuer import Issuer
 from tests.unit.web.visitor import ISSUER, PUBLIC_URL
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> WebConfig:
-    """Settings of a site."""
-    return WebConfig(
+    """Settings of a site, whose database has its tables."""
+    found = WebConfig(
         public_url=PUBLIC_URL,
         database=f"sqlite:///{tmp_path / 'sluice.db'}",
         session_dir=str(tmp_path / "sessions"),
@@ -39,6 +41,10 @@ def settings(tmp_path: Path) -> WebConfig:
         authority_socket_mode="0660",
         log_level="info",
     )
+    database = Database(found.database)
+    database.create()
+    database.close()
+    return found
 
 
 @pytest.fixture
@@ -70,6 +76,15 @@ def app(settings: WebConfig, quiet_logging: None) -> Iterator[Flask]:
     )
     yield app
     web.database.close()
+
+
+@pytest.fixture
+def issuer(app: Flask, monkeypatch: pytest.MonkeyPatch) -> Issuer:
+    """A provider that answers the app, in place of the network."""
+    found = Issuer()
+    app.extensions["sluice"].sign_in.client.server_metadata.clear()
+    monkeypatch.setattr(HTTPAdapter, "send", lambda _adapter, request, **_options: found.send(request))
+    return found
 
 
 @pytest.fixture

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from authlib.integrations.base_client.errors import OAuthError
-from flask import Flask, session
+from flask import Flask
 from flask.testing import FlaskClient
-from flask_oidc.signals import after_authorize
-from requests.exceptions import RequestException
 from sqlalchemy import select
-from werkzeug.exceptions import BadGateway
 
-from sluice.web.database import Database, User
-from sluice.web.sign_in import SignIn
+from sluice.web.database import Database, PageBearer, SignedInBrowser
 from tests.unit.web.visitor import ISSUER, PUBLIC_URL, cookie, get, post, sign_in
 
 ELSEWHERE = [
@@ -113,17 +107,6 @@ def test_pages_send_a_stranger_to_sign_in_and_back(client: FlaskClient) -> None:
     assert b"Sign in" in get(client, "/").data
 
 
-def test_trying_to_sign_in_with_somebody_elses_profile(app: Flask) -> None:
-    """The provider's userinfo may be used only where it speaks of the person of the ID token."""
-    web = app.extensions["sluice"]
-    token = {"userinfo": {"sub": "mallory"}, "id_token": "", "refresh_token": ""}
-    with app.test_request_context("/auth/authorize", base_url=PUBLIC_URL):
-        session["oidc_auth_profile"] = {"sub": "alice", "groups": ["admins"]}
-        with pytest.raises(BadGateway):
-            after_authorize.send(web.sign_in.client, token=token, return_to="/")
-        assert web.sign_in.person() is None
-
-
 def test_signing_out_ends_the_session_here_and_goes_on_to_the_provider(
     client: FlaskClient, database: Database
 ) -> None:
@@ -176,13 +159,6 @@ def test_a_provider_without_a_way_out_ends_the_session_here_alone(
     assert post(client, "/auth/sign-out").location == f"{PUBLIC_URL}/auth/signed-out"
 
 
-def test_an_old_sign_in_survives_a_provider_that_does_not_answer(
-    client: FlaskClient, database: Database
-) -> None:
-    sign_in(client, database, checked=time.time() - 10_000, refresh_token="refresh")
-    assert get(client, "/keys").status_code == 200
-
-
 def test_the_cookie_is_for_this_host_alone_and_out_of_reach_of_scripts(client: FlaskClient) -> None:
     header = get(client, "/auth/login").headers["Set-Cookie"]
     assert header.startswith("__Host-sluice=")
@@ -194,69 +170,35 @@ def test_a_stranger_who_only_looks_gets_no_cookie(client: FlaskClient) -> None:
     assert "Set-Cookie" not in get(client, "/").headers
 
 
-class Provider:
-    """A provider that answers the second question as it is told to."""
-
-    def __init__(self, claims: dict[str, object], error: Exception | None = None) -> None:
-        self.claims = claims
-        self.error = error
-        self.asked = 0
-        self.server_metadata: dict[str, object] = {}
-
-    def fetch_access_token(self, **_arguments: str) -> dict[str, str]:
-        self.asked += 1
-        if self.error:
-            raise self.error
-        return {"access_token": "a", "refresh_token": "the-next-one"}
-
-    def userinfo(self, **_arguments: object) -> dict[str, object]:
-        return self.claims
-
-
-def ask_again(
-    app: Flask, database: Database, monkeypatch: pytest.MonkeyPatch, provider: Provider
-) -> FlaskClient:
-    """Return a client whose sign-in is due to be asked about, at `provider`."""
-    monkeypatch.setattr(SignIn, "client", provider)
-    client = app.test_client()
-    sign_in(client, database, checked=time.time() - 10_000, refresh_token="refresh")
-    return client
-
-
-def test_groups_that_changed_at_the_provider_change_here(
-    app: Flask, database: Database, monkeypatch: pytest.MonkeyPatch
+def test_signing_out_everywhere_ends_every_browser_of_this_user_alone(
+    app: Flask, client: FlaskClient, database: Database
 ) -> None:
-    provider = Provider({"sub": "alice", "name": "Alice", "groups": ["users", "new"]})
-    client = ask_again(app, database, monkeypatch, provider)
-    assert get(client, "/keys").status_code == 200
-    assert get(client, "/keys").status_code == 200
-    assert provider.asked == 1
-    with client.session_transaction(base_url=PUBLIC_URL) as session:
-        assert session["person"]["refresh_token"] == "the-next-one"
-    with database.read() as session_:
-        assert session_.scalars(select(User)).one().groups == ["users", "new"]
-
-
-@pytest.mark.parametrize(
-    ("claims", "error"),
-    [({}, OAuthError("invalid_grant")), ({"sub": "somebody-else"}, None)],
-)
-def test_a_sign_in_that_the_provider_takes_back_ends(
-    app: Flask,
-    database: Database,
-    monkeypatch: pytest.MonkeyPatch,
-    claims: dict[str, object],
-    error: Exception | None,
-) -> None:
-    client = ask_again(app, database, monkeypatch, Provider(claims, error))
+    sign_in(client, database, id_token="id-token")
+    elsewhere, other = app.test_client(), app.test_client()
+    sign_in(elsewhere, database, tag="another-browser")
+    post(elsewhere, "/page-bearer")
+    sign_in(other, database, name="bob")
+    assert urlsplit(post(client, "/auth/sign-out-everywhere").location).path == "/session/end"
     assert get(client, "/keys").status_code == 302
+    assert get(elsewhere, "/keys").status_code == 302
+    assert get(other, "/keys").status_code == 200
+    with database.read() as session:
+        assert [row.tag for row in session.scalars(select(SignedInBrowser))] == ["tag-of-bob"]
+        assert session.scalars(select(PageBearer)).all() == []
 
 
-def test_one_of_several_simultaneous_requests_asks_the_provider(
-    app: Flask, database: Database, monkeypatch: pytest.MonkeyPatch
+def test_the_account_page_says_who_somebody_is_and_where_they_are_signed_in(
+    app: Flask, client: FlaskClient, database: Database
 ) -> None:
-    provider = Provider({"sub": "alice", "groups": ["users"]}, RequestException("down"))
-    client = ask_again(app, database, monkeypatch, provider)
-    for _ in range(3):
-        assert get(client, "/keys").status_code == 200
-    assert provider.asked == 1
+    browser = sign_in(client, database, groups=["users", "bio"])
+    sign_in(app.test_client(), database, groups=["users", "bio"], tag="another-browser")
+    page = get(client, "/auth/account").text
+    assert browser.user in page
+    assert "users, bio" in page
+    assert page.count("<td>another one</td>") == page.count("<td>this one</td>") == 1
+    assert get(app.test_client(), "/auth/account").location == "/auth/login?next=/auth/account"
+
+
+def test_the_ways_in_and_out_that_flask_oidc_brings_are_closed(client: FlaskClient) -> None:
+    assert get(client, "/auth/logout").status_code == 404
+    assert get(client, "/oidc_callback?code=x&state=y").status_code == 404

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from sluice.records import GROUP
-from sluice.web.config import Access
+from sluice.web.config import Access, Claims
 
 logger = logging.getLogger(__name__)
 
@@ -17,8 +18,50 @@ ADMIN = "admin"
 # Of one person; each goes with every answer about their keys.
 MOST_GROUPS = 500
 
+# The longest identifier that is taken (OpenID Connect Core 2 has the same bound), and the longest name.
+MOST_ID = 255
+MOST_NAME = 200
+
 # In one text, what stands between two groups.
 _BETWEEN = re.compile(r"[\s,]+")
+
+
+class Person(NamedTuple):
+    """Somebody as the provider's claims describe them."""
+
+    id: str
+    name: str
+    email: str
+    groups: list[str]
+
+
+def describe(claims: Mapping[str, object], names: Claims) -> Person | None:
+    """Return whom these claims describe; None if they lack an identifier that can be used.
+
+    An identifier is taken whole or not at all; of name and address what cannot be printed is left out.
+    """
+    found = identifier(claim(claims, names.id))
+    if not found:
+        return None
+    return Person(
+        id=found,
+        name=_line(claim(claims, names.name)) or found,
+        email=_line(claim(claims, names.email)),
+        groups=usable_groups(claim(claims, names.groups)),
+    )
+
+
+def identifier(value: object) -> str:
+    """Return a claim that names something, as text; "" if it is none, or one that nobody could type."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    return value if isinstance(value, str) and len(value) <= MOST_ID and value.isprintable() else ""
+
+
+def _line(value: object) -> str:
+    # Neither control characters, nor lone surrogates, nor what turns the direction of writing is printable.
+    kept = "".join(filter(str.isprintable, value[:MOST_ID])) if isinstance(value, str) else ""
+    return kept.strip()[:MOST_NAME]
 
 
 def may_sign_in(groups: Iterable[str], access: Access) -> bool:

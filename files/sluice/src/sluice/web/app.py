@@ -83,6 +83,7 @@ def _prepare_templates(app: Flask, web: Web) -> None:
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True
     app.jinja_env.filters["day"] = _day
+    app.jinja_env.filters["moment"] = _moment
 
     @app.context_processor
     def shared() -> dict[str, Any]:
@@ -99,6 +100,10 @@ def _prepare_templates(app: Flask, web: Web) -> None:
 
 def _day(time: float) -> str:
     return datetime.datetime.fromtimestamp(time, datetime.timezone.utc).strftime("%Y-%m-%d")
+
+
+def _moment(time: float) -> str:
+    return datetime.datetime.fromtimestamp(time, datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _digest_of_static() -> str:

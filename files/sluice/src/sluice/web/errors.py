@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from authlib.integrations.base_client.errors import OAuthError
 from flask import Flask, Response, jsonify, make_response, render_template, request
-from joserfc.errors import JoseError
 from requests.exceptions import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
@@ -25,8 +23,6 @@ def register(app: Flask) -> None:
     app.register_error_handler(PageError, _page_error)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(RequestException, _provider_down)
-    app.register_error_handler(OAuthError, _sign_in_refused)
-    app.register_error_handler(JoseError, _sign_in_refused)
     app.register_error_handler(SQLAlchemyError, _database_down)
 
 
@@ -52,8 +48,6 @@ def _page_error(error: PageError) -> Response:
 
 def _http_error(error: HTTPException) -> Response:
     status = error.code or 500
-    if status == 401 and request.endpoint == "oidc_auth.authorize":
-        web().sign_in.count("refused")
     answer = page(status, _TEXTS.get(status, "500" if status >= 500 else "400"))
     for name, value in error.get_headers():
         if name in ("Allow", "Retry-After"):
@@ -64,16 +58,9 @@ def _http_error(error: HTTPException) -> Response:
 def _provider_down(error: RequestException) -> Response:
     web().sign_in.count("provider_down")
     logger.error("the sign-in provider does not answer", extra={"fault": type(error).__name__})
-    texts = "sign_out_provider_down" if request.endpoint == "sign.out" else "provider_down"
-    answer = page(503, texts)
+    answer = page(503, "provider_down")
     answer.headers["Retry-After"] = "30"
     return answer
-
-
-def _sign_in_refused(error: OAuthError | JoseError) -> Response:
-    web().sign_in.count("refused")
-    logger.warning("a sign-in was refused", extra={"fault": error.error or type(error).__name__})
-    return page(401, "401")
 
 
 def _database_down(error: SQLAlchemyError) -> Response:

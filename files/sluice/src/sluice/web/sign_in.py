@@ -11,8 +11,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from authlib.integrations.base_client.errors import OAuthError
@@ -22,9 +21,9 @@ from flask_oidc.signals import after_authorize
 from requests.exceptions import RequestException
 from werkzeug.wrappers import Response
 
-from sluice.web import access, browsers
-from sluice.web.accounts import remember_person
-from sluice.web.config import OidcConfig, WebConfig
+from sluice.web import access, browsers, provider
+from sluice.web.accounts import find_person, remember_person
+from sluice.web.config import WebConfig
 from sluice.web.database import Database, SignedInBrowser, User
 from sluice.web.guard import CSRF_SESSION, is_local_path, new_csrf_token
 from sluice.web.metrics import Metrics
@@ -33,11 +32,17 @@ from sluice.web.refusal import PageError
 logger = logging.getLogger(__name__)
 
 PREFIX = "/auth"
-PROVIDER_TIMEOUT = 10
 
 # How old the provider's word may be before it is asked again, and how soon after a failure.
 CHECK_SECONDS = 840.0
 RECHECK_SECONDS = 60.0
+QUIET_SECONDS = 30.0
+
+# Routes of flask-oidc: a way out by GET that leaves the provider's session alive, and an earlier callback.
+_NOT_OURS = ("oidc_auth.logout", "legacy_oidc_callback")
+
+# Where nobody's sign-in counts, or an answer is on its way that will replace it.
+_NO_SESSION = ("static", "oidc_auth.authorize", "sign.back_channel")
 
 _PERSON = "person"
 
@@ -84,6 +89,7 @@ class SignIn:
         self._database = database
         self._outcomes = metrics.counter("sign_ins", "Sign-ins by outcome.", ("outcome",))
         self._recent = _Recent()
+        self._quiet_until = 0.0
         self.lifetime = browsers.Lifetime(settings.session_idle, settings.session_max)
         self._oidc = _connect(app, settings)
         after_authorize.connect(self._on_authorized, sender=self._oidc.oauth.oidc)
@@ -138,18 +144,25 @@ class SignIn:
         """Count a sign-in that came to `outcome`."""
         self._outcomes.labels(outcome).inc()
 
-    def leave(self) -> Response:
-        """End the session here, then send the browser to the provider to end it there too.
+    def leave(self, *, everywhere: bool = False) -> Response:
+        """End the session here (`everywhere`: all of this user), then at the provider, by way of the browser.
 
-        Raises requests' RequestException when the provider does not answer; the session is over all the same.
+        Raises PageError when the provider does not answer; what was to end here is over all the same.
         """
         person = self.person()
+        if everywhere and person is not None:
+            with self._database.write() as transaction:
+                browsers.end_all(transaction, person.id)
         self.end_session()
         if person is None:
             return redirect(url_for("chat.index"))
         back = url_for("sign.signed_out", _external=True)
-        if not self.client.load_server_metadata().get("end_session_endpoint"):
-            return redirect(back)
+        try:
+            if not self.client.load_server_metadata().get("end_session_endpoint"):
+                return redirect(back)
+        except (PageError, RequestException) as error:
+            logger.warning("the sign-in provider does not answer", extra={"fault": type(error).__name__})
+            raise PageError(503, "sign_out_provider_down", retry_after=30) from error
         answer: Response = self.client.logout_redirect(
             back, id_token_hint=person.id_token, client_id=self._settings.oidc.client_id
         )
@@ -166,56 +179,57 @@ class SignIn:
     # --- What happens at each request ------------------------------------------------------------------
 
     def _before_request(self) -> Response | None:
-        if request.endpoint == "oidc_auth.logout":
-            # flask-oidc's own: a GET without a token that leaves the provider's session alive.
+        if request.endpoint in _NOT_OURS:
             abort(404)
         if request.endpoint == "oidc_auth.login":
             if not is_local_path(request.args.get("next", "/")):
                 abort(400)
-        elif request.endpoint != "static":
+            # A sign-in that is over empties its session: before the next one's state is put there, not after.
+            self.person()
+        elif request.endpoint not in _NO_SESSION:
             self._refresh()
         return None
 
     def _refresh(self) -> None:
         """Ask the provider again who this is, once in a while; end the session if it no longer says."""
-        person = self.person()
-        now = time.time()
-        if person is None or now - person.checked < CHECK_SECONDS or not self._recent.take(person.tag, now):
+        person, now = self.person(), time.time()
+        if person is None or now - person.checked < CHECK_SECONDS:
             return
-        if not person.refresh_token:
-            # Nothing to ask with: the session's own lifetime bounds how old its groups get.
+        # With nothing to ask with, the session's own lifetime bounds how old its groups get.
+        if not person.refresh_token or now < self._quiet_until or not self._recent.take(person.tag, now):
             return
         try:
-            token = self.client.fetch_access_token(
-                grant_type="refresh_token", refresh_token=person.refresh_token
-            )
-            claims = self.client.userinfo(token=token)
+            self._ask_again(person, now)
         except OAuthError as error:
             logger.info("the provider ended a session", extra={"user": person.user, "fault": error.error})
             self.end_session()
-            return
         except RequestException as error:
+            # Not each browser's next request: one of few threads would wait for the provider in each.
+            self._quiet_until = now + QUIET_SECONDS
             logger.warning("the provider does not answer", extra={"fault": type(error).__name__})
-            return
-        if access.claim(claims, self._names.id) != person.subject:
+        except PageError as error:
+            logger.info("a sign-in is not prolonged", extra={"user": person.user, "fault": error.texts})
             self.end_session()
-            return
-        user = self._remember(claims, now)
+
+    def _ask_again(self, person: SignedIn, now: float) -> None:
+        token = self.client.renew(person.refresh_token)
+        # Kept at once: most providers take an old one that comes again for a stolen one.
         refresh_token = token.get("refresh_token") or person.refresh_token
-        self._keep(_Entry(person.tag, person.csrf, person.id_token, refresh_token, now), user)
+        entry = _Entry(person.tag, person.csrf, person.id_token, refresh_token, person.checked)
+        session[_PERSON] = dict(vars(entry))
+        word = self.client.word(token)
+        if access.claim(word.claims, self._names.id) != person.subject:
+            raise PageError(401, "401")
+        if person.groups and access.claim(word.claims, self._names.groups) is None:
+            # Silence says nothing about groups: a provider that names them in ID tokens alone, say.
+            raise PageError(401, "401")
+        user = self._remember(word, now)
+        self._keep(replace(entry, checked=now), user)
 
     def _on_authorized(self, _client: object, *, token: dict[str, Any], return_to: str) -> None:
         """Turn the provider's answer into a session of ours; flask-oidc calls this before it redirects."""
-        told, profile = token.get("userinfo", {}), session.get("oidc_auth_profile", {})
-        # OpenID Connect Core 5.3.2: only the signed ID token says who it is.
-        if profile and told and profile.get("sub") != told.get("sub"):
-            logger.error("the provider's userinfo speaks of another person than its ID token")
-            _renew_session()
-            abort(502)
-        claims = {**told, **profile}
-        if not isinstance(access.claim(claims, self._names.id), str):
-            logger.error("the provider's claims lack the identifier", extra={"claim": self._names.id})
-            abort(502)
+        word: provider.Word = token["word"]
+        # Before anything can fail: flask-oidc has put all tokens into the session.
         _renew_session()
         now = time.time()
         entry = _Entry(
@@ -225,7 +239,7 @@ class SignIn:
             refresh_token=token.get("refresh_token") or "",
             checked=now,
         )
-        user = self._remember(claims, now, entry.tag, told)
+        user = self._remember(word, now, entry.tag)
         self._keep(entry, user)
         self.count("success")
 
@@ -234,36 +248,41 @@ class SignIn:
         session[CSRF_SESSION] = entry.csrf
         g.person = self._describe(entry, user)
 
-    def _remember(
-        self, claims: Mapping[str, Any], now: float, tag: str = "", told: Mapping[str, Any] | None = None
-    ) -> User:
-        """Bring the user up to date; with a `tag`, begin that sign-in of whom the ID token told."""
-        groups = access.usable_groups(access.claim(claims, self._names.groups))
-        if not access.may_sign_in(groups, self._settings.access):
-            raise PageError(403, "not_member", outcome="not_member")
-        subject = str(access.claim(claims, self._names.id))
+    def _remember(self, word: provider.Word, now: float, tag: str = "") -> User:
+        """Bring the user up to date; with a `tag`, begin that sign-in. Raises PageError: they may not."""
+        person = access.describe(word.claims, self._names)
+        if person is None:
+            logger.error("the provider's claims lack a usable identifier", extra={"claim": self._names.id})
+            raise PageError(502, "502", outcome="unusable")
+        member = access.may_sign_in(person.groups, self._settings.access)
         with self._database.write() as transaction:
+            if not member and find_person(transaction, self._settings.oidc.issuer, person.id) is None:
+                raise PageError(403, "not_member", outcome="not_member")
             user = remember_person(
                 transaction,
                 issuer=self._settings.oidc.issuer,
-                subject=subject,
-                name=str(access.claim(claims, self._names.name) or subject),
-                email=str(access.claim(claims, self._names.email) or ""),
-                groups=groups,
+                subject=person.id,
+                name=person.name,
+                email=person.email,
+                groups=person.groups,
                 now=now,
             )
-            if user.blocked is not None:
-                raise PageError(403, "blocked", outcome="blocked")
-            if tag and told is not None:
+            may = member and user.blocked is None
+            if not may:
+                browsers.end_all(transaction, user.id)
+            elif tag:
                 browsers.forget_ended(transaction, self.lifetime, now)
                 browsers.begin(
                     transaction,
                     tag=tag,
                     user_id=user.id,
-                    sid=str(told.get("sid") or ""),
-                    subject=str(told.get("sub") or ""),
+                    sid=access.identifier(word.told.get("sid")),
+                    subject=access.identifier(word.told.get("sub")),
                     now=now,
                 )
+        if not may:
+            why = "blocked" if member else "not_member"
+            raise PageError(403, why, outcome=why)
         return user
 
 
@@ -288,31 +307,18 @@ class _Recent:
 
 
 def _connect(app: Flask, settings: WebConfig) -> OpenIDConnect:
-    app.config.update(_oidc_settings(settings.oidc))
-    oidc = OpenIDConnect(app, prefix=PREFIX)
-    client = oidc.oauth.oidc
-    client.client_kwargs["code_challenge_method"] = "S256"
-    client.client_kwargs["default_timeout"] = PROVIDER_TIMEOUT
-    if settings.oidc.ca_file:
-        # Without trust_env=False, REQUESTS_CA_BUNDLE in the environment would win over the setting.
-        client.client_kwargs["verify"] = settings.oidc.ca_file
-        client.client_kwargs["trust_env"] = False
-    return oidc
-
-
-def _oidc_settings(oidc: OidcConfig) -> dict[str, Any]:
-    return {
-        "OIDC_CLIENT_SECRETS": {
-            "web": {
-                "issuer": oidc.issuer,
-                "client_id": oidc.client_id,
-                "client_secret": oidc.client_secret,
-            }
-        },
-        "OIDC_SCOPES": oidc.scopes,
-        "OIDC_INTROSPECTION_AUTH_METHOD": oidc.token_auth,
-        "OIDC_USER_CLASS": "",
-    }
+    oidc = settings.oidc
+    known = {"issuer": oidc.issuer, "client_id": oidc.client_id, "client_secret": oidc.client_secret}
+    app.config.update(
+        OIDC_CLIENT_SECRETS={"web": known},
+        OIDC_SCOPES=oidc.scopes,
+        OIDC_USER_CLASS="",
+        # Asked for by our own client, before anything is kept of an answer that may prove useless.
+        OIDC_USER_INFO_ENABLED=False,
+    )
+    connected = OpenIDConnect(app, prefix=PREFIX)
+    connected.oauth = provider.connect(app, oidc)
+    return connected
 
 
 def _renew_session() -> None:

@@ -1,12 +1,21 @@
-"""Signing out, and the page after it. Signing in is flask-oidc's pair of redirects under /auth."""
+"""Signing out: here, everywhere, or by the provider's word. Signing in is flask-oidc's pair of redirects."""
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, render_template, session
+import logging
+import time
+
+from flask import Blueprint, Response, jsonify, render_template, request, session
+from requests.exceptions import RequestException
 from werkzeug.wrappers import Response as AnyResponse
 
-from sluice.web.shared import web
-from sluice.web.sign_in import PREFIX
+from sluice.web import back_channel as logout_tokens
+from sluice.web import browsers
+from sluice.web.refusal import PageError
+from sluice.web.shared import signed_in, web
+from sluice.web.sign_in import PREFIX, SignedIn
+
+logger = logging.getLogger(__name__)
 
 blueprint = Blueprint("sign", __name__, url_prefix=PREFIX)
 
@@ -17,9 +26,46 @@ def out() -> AnyResponse:
     return web().sign_in.leave()
 
 
+@blueprint.post("/sign-out-everywhere")
+def out_everywhere() -> AnyResponse:
+    """End all of this user's sign-ins here, and this browser's at the provider."""
+    return web().sign_in.leave(everywhere=True)
+
+
 @blueprint.get("/signed-out")
 def signed_out() -> Response:
     """Say that it is done; the provider sends the browser here."""
     if web().sign_in.person() is None:
         session.clear()
     return Response(render_template("signed_out.html"))
+
+
+@blueprint.get("/account")
+@signed_in
+def account(person: SignedIn) -> str:
+    """Show who this service takes somebody for, and where they are signed in."""
+    with web().database.read() as transaction:
+        rows = browsers.of_user(transaction, person.id, web().sign_in.lifetime, time.time())
+    return render_template("account.html", rows=rows)
+
+
+@blueprint.post("/backchannel-logout")
+def back_channel() -> tuple[Response, int]:
+    """Take the provider's word that a sign-in is over; no cookie counts here, its signature does."""
+    now, sign_in, settings = time.time(), web().sign_in, web().settings
+    try:
+        logout = logout_tokens.read(request.form.get("logout_token", ""), sign_in.client, settings.oidc, now)
+        logout_tokens.carry_out(web().database, logout, settings.oidc.leeway, now)
+    except logout_tokens.NoLogoutToken as error:
+        logger.warning("a logout token was refused", extra={"why": str(error)})
+        sign_in.count("logout_refused")
+        return jsonify({"error": "invalid_request", "error_description": str(error)}), 400
+    except (PageError, RequestException) as error:
+        logger.warning("the provider's keys are not to be had", extra={"fault": type(error).__name__})
+        problem = {
+            "error": "temporarily_unavailable",
+            "error_description": "the signature cannot be checked now",
+        }
+        return jsonify(problem), 503
+    sign_in.count("logged_out")
+    return jsonify({}), 200

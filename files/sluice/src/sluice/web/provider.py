@@ -1,0 +1,360 @@
+"""The OpenID provider, as far as this service believes it.
+
+Authlib speaks the protocol. Here is what it leaves to its users: whose metadata these are (OpenID Connect
+Discovery 4.3), who answered (RFC 9207), whom an ID token is for, which signatures count, how far clocks may
+differ, when keys are fetched again; and for each way to fail a page that says what happened.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from authlib.integrations.base_client.errors import OAuthError
+from authlib.integrations.flask_client import OAuth
+from authlib.integrations.flask_client.apps import FlaskOAuth2App
+from authlib.oidc.core import CodeIDToken, UserInfo
+from flask import Flask, request, session
+from joserfc import jwt
+from joserfc.errors import (
+    BadSignatureError,
+    ExpiredTokenError,
+    InvalidClaimError,
+    InvalidKeyIdError,
+    JoseError,
+)
+from joserfc.jwk import KeySet
+from joserfc.jws import JWSRegistry
+from requests.exceptions import HTTPError, RequestException
+
+from sluice.web.config import OidcConfig
+from sluice.web.refusal import PageError
+
+logger = logging.getLogger(__name__)
+
+NAME = "oidc"
+TIMEOUT = 10
+
+# How old the provider's keys may get. A token whose key is unknown has them fetched at once: always for one
+# that came from the provider itself, at most so often for one that anybody may have sent.
+KEYS_SECONDS = 3_600.0
+STRANGER_SECONDS = 30.0
+
+# Signatures that only the provider can make: none that rest on a shared secret, and never "none".
+ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
+
+_ENDPOINTS = (
+    "authorization_endpoint",
+    "token_endpoint",
+    "userinfo_endpoint",
+    "jwks_uri",
+    "end_session_endpoint",
+)
+_NEEDED = ("authorization_endpoint", "token_endpoint", "jwks_uri")
+# The rest of the metadata is not looked at: Authlib takes some names in it for its own settings.
+_KNOWN = (
+    "issuer",
+    *_ENDPOINTS,
+    "id_token_signing_alg_values_supported",
+    "authorization_response_iss_parameter_supported",
+)
+
+_STATES = f"_state_{NAME}_"
+MOST_STATES = 5
+
+_ERROR = re.compile(r"[a-z_]{1,60}")
+_ASK_AGAIN = {"login_required", "interaction_required", "consent_required", "account_selection_required"}
+_DOWN = {"temporarily_unavailable", "server_error"}
+
+
+class Word(NamedTuple):
+    """What the provider says of a person: `told` by its ID token ({} if it gave none), `claims` in all."""
+
+    told: Mapping[str, Any]
+    claims: Mapping[str, Any]
+
+
+class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types.
+    """Authlib's client of the one provider."""
+
+    def __init__(self, *args: Any, oidc: OidcConfig, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._about = oidc
+        self._lock = threading.Lock()
+        self._keys: KeySet | None = None
+        self._keys_since = 0.0
+        self._strangers_since = 0.0
+
+    # --- what the provider is ---------------------------------------------------------------------------
+
+    def load_server_metadata(self) -> dict[str, Any]:
+        """Return the provider's metadata, fetched once.
+
+        Raises requests' RequestException when it does not answer, and PageError when what it answers is not
+        this provider's.
+        """
+        if "_loaded_at" not in self.server_metadata:
+            with self._get_session() as http:
+                answer = http.request("GET", self._server_metadata_url, withhold_token=True)
+            answer.raise_for_status()
+            self.server_metadata.update(_checked_metadata(_json(answer), self._about.issuer))
+        metadata: dict[str, Any] = self.server_metadata
+        return metadata
+
+    def verify(self, text: str, *, stranger: bool = False) -> jwt.Token:
+        """Return a signed token whose signature is the provider's; nothing in it was looked at.
+
+        `stranger`: the token came from whoever sent it, not from the provider itself. Raises JoseError; and
+        PageError or requests' RequestException where the provider's keys are not to be had.
+        """
+        if stranger and self._keys is None and not self._for_a_stranger():
+            raise PageError(503, "provider_down", retry_after=int(STRANGER_SECONDS))
+        try:
+            return self._decode(text, self._key_set())
+        except (InvalidKeyIdError, BadSignatureError):
+            if stranger and not self._for_a_stranger():
+                raise
+            return self._decode(text, self._fetch_keys())
+
+    def _decode(self, text: str, keys: KeySet) -> jwt.Token:
+        announced = self.load_server_metadata().get("id_token_signing_alg_values_supported")
+        allowed = [name for name in ALGORITHMS if not isinstance(announced, list) or name in announced]
+        # An empty list would stand for joserfc's own choice.
+        registry = JWSRegistry(algorithms=allowed or ["RS256"], strict_check_header=False)
+        try:
+            return jwt.decode(text, keys, registry=registry)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise JoseError("it is no signed token") from error
+
+    def _key_set(self) -> KeySet:
+        now = time.monotonic()
+        if self._keys is None:
+            return self._fetch_keys()
+        if now - self._keys_since >= KEYS_SECONDS:
+            try:
+                return self._fetch_keys()
+            except (RequestException, PageError) as error:
+                logger.warning(
+                    "the provider's keys could not be fetched again", extra={"fault": _name(error)}
+                )
+                self._keys_since = now - KEYS_SECONDS + STRANGER_SECONDS
+        return self._keys
+
+    def _fetch_keys(self) -> KeySet:
+        with self._get_session() as http:
+            answer = http.request("GET", self.load_server_metadata()["jwks_uri"], withhold_token=True)
+        answer.raise_for_status()
+        try:
+            keys = KeySet.import_key_set(_json(answer))
+        except (JoseError, KeyError, TypeError, ValueError) as error:
+            raise _unusable("the provider's keys cannot be read", error) from error
+        self._keys, self._keys_since = keys, time.monotonic()
+        return keys
+
+    def _for_a_stranger(self) -> bool:
+        now = time.monotonic()
+        with self._lock:
+            may = not self._strangers_since or now - self._strangers_since >= STRANGER_SECONDS
+            if may:
+                self._strangers_since = now
+        return may
+
+    # --- signing in ----------------------------------------------------------------------------------
+
+    def authorize_redirect(self, redirect_uri: str, **kwargs: Any) -> Any:
+        """Send the browser to the provider; sign-ins that it began before and forgot are dropped."""
+        begun = sorted(
+            (key for key in session if key.startswith(_STATES)), key=lambda key: session[key].get("exp", 0)
+        )
+        for key in begun[: max(0, len(begun) - MOST_STATES + 1)]:
+            del session[key]
+        return super().authorize_redirect(redirect_uri, **kwargs)
+
+    def authorize_access_token(self, **_arguments: Any) -> dict[str, Any]:
+        """Take the provider's answer; return its tokens and, as `word`, what it says of the person.
+
+        Raises PageError: the answer is forged, refused or unusable; RequestException: no answer.
+        """
+        self._check_answer()
+        try:
+            token: dict[str, Any] = super().authorize_access_token()
+        except OAuthError as error:
+            raise _refused_code(error) from error
+        except ValueError as error:
+            raise _unusable("the provider's token answer is not JSON", error) from error
+        if not token.get("userinfo"):
+            raise _unusable("the provider's answer has no ID token")
+        token["word"] = self.word(token)
+        return token
+
+    def _check_answer(self) -> None:
+        """Refuse what is no answer of this provider to a sign-in that this browser began."""
+        state = request.args.get("state", "")
+        if not state or not self.framework.get_state_data(session, state):
+            raise PageError(401, "401", outcome="refused")
+        required = self.load_server_metadata().get("authorization_response_iss_parameter_supported")
+        issuer = request.args.get("iss")
+        if issuer != self._about.issuer and (issuer is not None or required is True):
+            self.framework.clear_state_data(session, state)
+            logger.error("a sign-in's answer names another issuer, or none")
+            raise PageError(401, "another_issuer", outcome="refused")
+        if "error" in request.args:
+            self.framework.clear_state_data(session, state)
+            raise _refused(request.args["error"])
+
+    def parse_id_token(self, token: Mapping[str, Any], nonce: str, **_options: Any) -> UserInfo:
+        """Return the ID token's claims. Authlib calls this; raises PageError."""
+        try:
+            return self._id_token(token, nonce)
+        except JoseError as error:
+            raise _bad_id_token(error) from error
+
+    def _id_token(self, token: Mapping[str, Any], nonce: str | None) -> UserInfo:
+        found = self.verify(str(token["id_token"]))
+        wanted = {
+            "iss": {"essential": True, "value": self._about.issuer},
+            # Authlib by itself is content with another audience where `azp` names us.
+            "aud": {"essential": True, "value": self.client_id},
+        }
+        parameters = {"nonce": nonce, "client_id": self.client_id, "access_token": token.get("access_token")}
+        claims = CodeIDToken(found.claims, found.header, wanted, parameters)
+        claims.validate(leeway=self._about.leeway)
+        return UserInfo(claims)
+
+    def renew(self, refresh_token: str) -> dict[str, Any]:
+        """Return new tokens for an old refresh token. Raises OAuthError when the provider refuses."""
+        try:
+            token: dict[str, Any] = self.fetch_access_token(
+                grant_type="refresh_token", refresh_token=refresh_token
+            )
+        except ValueError as error:
+            raise _unusable("the provider's token answer is not JSON", error) from error
+        if token.get("id_token"):
+            token["userinfo"] = self.parse_id_token(token, "")
+        return token
+
+    def word(self, token: Mapping[str, Any]) -> Word:
+        """Return what the provider says of whom these tokens are for. Raises PageError, RequestException."""
+        told = token.get("userinfo") or {}
+        if not self.load_server_metadata().get("userinfo_endpoint"):
+            return Word(told, told)
+        try:
+            profile = self.userinfo(token=token)
+        except HTTPError as error:
+            if error.response is None or error.response.status_code >= 500:
+                raise
+            raise _unusable("the provider refuses its own token at its userinfo endpoint", error) from error
+        except (TypeError, ValueError) as error:
+            raise _unusable("the provider's userinfo is no JSON object", error) from error
+        # OpenID Connect Core 5.3.2: only the signed ID token says who it is.
+        if not isinstance(profile.get("sub"), str) or (told and profile["sub"] != told["sub"]):
+            raise _unusable("the provider's userinfo speaks of another person than its ID token")
+        return Word(told, {**told, **profile})
+
+
+def connect(app: Flask, oidc: OidcConfig) -> OAuth:
+    """Return Authlib's registry with the one provider, for flask-oidc to use."""
+    settings: dict[str, Any] = {
+        "scope": oidc.scopes,
+        "token_endpoint_auth_method": oidc.token_auth,
+        "code_challenge_method": "S256",
+        "default_timeout": TIMEOUT,
+    }
+    if oidc.ca_file:
+        # Without trust_env=False, REQUESTS_CA_BUNDLE in the environment would win over the setting.
+        settings.update(verify=oidc.ca_file, trust_env=False)
+    registry = OAuth(app)
+    registry.register(
+        name=NAME,
+        client_cls=Provider,
+        oidc=oidc,
+        client_id=oidc.client_id,
+        client_secret=oidc.client_secret,
+        server_metadata_url=oidc.issuer.rstrip("/") + "/.well-known/openid-configuration",
+        client_kwargs=settings,
+    )
+    return registry
+
+
+def _checked_metadata(document: object, issuer: str) -> dict[str, Any]:
+    if not isinstance(document, dict) or document.get("issuer") != issuer:
+        told = document.get("issuer") if isinstance(document, dict) else None
+        logger.error(
+            "the provider's metadata are another issuer's: set web_oidc_issuer to what it calls itself",
+            extra={"told": str(told)[:200], "issuer": issuer},
+        )
+        raise PageError(502, "another_issuer", outcome="unusable")
+    kept = {name: document[name] for name in _KNOWN if document.get(name) is not None}
+    bad = [name for name in _NEEDED if name not in kept]
+    bad += [name for name in _ENDPOINTS if name in kept and not _is_https(kept[name])]
+    if bad:
+        raise _unusable(f"the provider's metadata have no usable {bad[0]}")
+    return {**kept, "_loaded_at": time.time()}
+
+
+def _is_https(url: object) -> bool:
+    return isinstance(url, str) and urlsplit(url).scheme == "https"
+
+
+def _json(answer: Any) -> Any:
+    try:
+        return answer.json()
+    except ValueError as error:
+        raise _unusable("the provider's answer is not JSON", error) from error
+
+
+def _name(error: Exception) -> str:
+    return type(error).__name__
+
+
+def _unusable(why: str, error: Exception | None = None) -> PageError:
+    # The text of the error may quote a token: its type says enough.
+    logger.error(why, extra={"fault": _name(error)} if error else {})
+    return PageError(502, "502", outcome="unusable")
+
+
+def _refused(told: str) -> PageError:
+    """Return the page for the error with which the provider sent the browser back."""
+    name = told if _ERROR.fullmatch(told) else "unnamed"
+    if name == "access_denied":
+        logger.info("a person or the provider refused a sign-in", extra={"fault": name})
+        return PageError(403, "denied", outcome="denied")
+    if name in _DOWN:
+        logger.error("the sign-in provider has an error", extra={"fault": name})
+        return PageError(503, "provider_down", outcome="provider_down", retry_after=30)
+    if name in _ASK_AGAIN:
+        return PageError(401, "401", outcome="refused")
+    logger.error("the sign-in provider refuses this service's question", extra={"fault": name})
+    return PageError(502, "client_refused", outcome="unusable")
+
+
+def _refused_code(error: OAuthError) -> PageError:
+    """Return the page for the provider's refusal to give tokens."""
+    name = error.error if isinstance(error.error, str) and _ERROR.fullmatch(error.error) else "unnamed"
+    if name in ("invalid_client", "unauthorized_client"):
+        logger.error(
+            "the sign-in provider does not take this service's own secret: look at web_oidc_client_id, "
+            "vault_web_oidc_client_secret and web_oidc_token_auth",
+            extra={"fault": name},
+        )
+        return PageError(502, "client_refused", outcome="unusable")
+    logger.warning("a sign-in was refused", extra={"fault": name})
+    return PageError(401, "401", outcome="refused")
+
+
+def _bad_id_token(error: JoseError) -> PageError:
+    """Return the page for an ID token that does not hold; a clock that is wrong is the one everyday cause."""
+    claim = str(getattr(error, "claim", ""))
+    late = isinstance(error, ExpiredTokenError) or (
+        isinstance(error, InvalidClaimError) and claim in ("iat", "nbf", "exp")
+    )
+    if late:
+        logger.error("the provider's ID token is not valid at this time: compare the clocks of both machines")
+        return PageError(401, "clock", outcome="refused")
+    logger.error("the provider's ID token does not hold", extra={"fault": error.error, "claim": claim})
+    return PageError(401, "401", outcome="refused")

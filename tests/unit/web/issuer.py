@@ -1,0 +1,172 @@
+"""A provider in the test's own process: it has keys, a clock and a memory, and does what a test tells it.
+
+It answers in place of the network, below `requests`: everything above is the code that runs at a site.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import secrets
+import time
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from flask.testing import FlaskClient
+from joserfc import jwt
+from joserfc.jwk import ECKey
+from requests import PreparedRequest, Response
+from requests.exceptions import ConnectTimeout
+from werkzeug.test import TestResponse
+
+from sluice.web.back_channel import EVENT
+from tests.unit.web.visitor import ISSUER, PUBLIC_URL, get
+
+CALLBACK = f"{PUBLIC_URL}/auth/authorize"
+CLIENT = "sluice"
+SECRET = "c" * 43
+
+
+class Issuer:
+    """The provider and its memory. What a test sets, the next answers follow."""
+
+    def __init__(self) -> None:
+        self.key = ECKey.generate_key("P-256", parameters={"kid": "one", "use": "sig"})
+        self.published: list[ECKey] = [self.key]
+        self.claims: dict[str, Any] = {
+            "sub": "alice",
+            "name": "Alice",
+            "email": "alice@example.org",
+            "groups": ["users"],
+        }
+        # Added to, or put in place of, what belongs into each.
+        self.id_token: dict[str, Any] = {}
+        self.profile: dict[str, Any] | None = None
+        self.metadata: dict[str, Any] = {}
+        self.answers: dict[str, tuple[int, Any]] = {}
+        self.clock = 0.0
+        self.down = False
+        self.asked: list[str] = []
+        self.authorizations: list[str] = []
+        self.bodies: list[dict[str, list[str]]] = []
+        self._codes: dict[str, dict[str, list[str]]] = {}
+
+    # --- what it is asked over the network ------------------------------------------------------------
+
+    def send(self, request: PreparedRequest, **_options: object) -> Response:
+        """Answer in place of `requests`' adapter."""
+        if self.down:
+            raise ConnectTimeout("nothing answers")
+        path = urlsplit(request.url or "").path
+        self.asked.append(path)
+        status, document = self.answers.get(path) or self._answer(path, request)
+        response = Response()
+        response.status_code = status
+        response.url = str(request.url)
+        response._content = document if isinstance(document, bytes) else json.dumps(document).encode()
+        return response
+
+    def _answer(self, path: str, request: PreparedRequest) -> tuple[int, Any]:
+        if path == "/.well-known/openid-configuration":
+            return 200, self._metadata()
+        if path == "/jwks":
+            return 200, {"keys": [key.as_dict(private=False) for key in self.published]}
+        if path == "/token":
+            return self._token(request)
+        return 200, self.claims if self.profile is None else self.profile
+
+    def _metadata(self) -> dict[str, Any]:
+        return {
+            "issuer": ISSUER,
+            "authorization_endpoint": f"{ISSUER}/auth",
+            "token_endpoint": f"{ISSUER}/token",
+            "userinfo_endpoint": f"{ISSUER}/me",
+            "jwks_uri": f"{ISSUER}/jwks",
+            "end_session_endpoint": f"{ISSUER}/session/end",
+            "authorization_response_iss_parameter_supported": True,
+            "id_token_signing_alg_values_supported": ["ES256"],
+            **self.metadata,
+        }
+
+    def _token(self, request: PreparedRequest) -> tuple[int, Any]:
+        body = parse_qs(
+            str(request.body if isinstance(request.body, str) else (request.body or b"").decode())
+        )
+        self.bodies.append(body)
+        self.authorizations.append(str(request.headers.get("Authorization", "")))
+        if body["grant_type"] == ["refresh_token"]:
+            return 200, self._tokens(None)
+        asked = self._codes.pop(body["code"][0], None)
+        if asked is None:
+            return 400, {"error": "invalid_grant"}
+        challenge = base64.urlsafe_b64encode(hashlib.sha256(body["code_verifier"][0].encode()).digest())
+        if asked["code_challenge"][0] != challenge.rstrip(b"=").decode():
+            return 400, {"error": "invalid_grant"}
+        return 200, self._tokens(asked["nonce"][0])
+
+    def _tokens(self, nonce: str | None) -> dict[str, Any]:
+        claims = {"iss": ISSUER, "aud": CLIENT, "sub": self.claims["sub"], "sid": "session-1", **self.times()}
+        if nonce is not None:
+            claims["nonce"] = nonce
+        return {
+            "access_token": secrets.token_hex(8),
+            "token_type": "Bearer",
+            "refresh_token": f"refresh-{len(self.bodies)}",
+            "id_token": self.sign({**claims, **self.id_token}),
+        }
+
+    # --- what it makes --------------------------------------------------------------------------------
+
+    def times(self) -> dict[str, int]:
+        """Return when a token of now was made, and when it ends, by this provider's clock."""
+        now = int(time.time() + self.clock)
+        return {"iat": now, "exp": now + 120}
+
+    def sign(self, claims: dict[str, Any], key: ECKey | None = None, **header: Any) -> str:
+        """Return a signed token; a claim that is None is left out."""
+        kept = {name: value for name, value in claims.items() if value is not None}
+        signing = key or self.key
+        return jwt.encode({"alg": "ES256", "kid": signing.kid, **header}, kept, signing)
+
+    def logout_token(
+        self, key: ECKey | None = None, header: dict[str, Any] | None = None, **changes: Any
+    ) -> str:
+        """Return a logout token of alice's session, with `changes`."""
+        claims = {
+            "iss": ISSUER,
+            "aud": CLIENT,
+            "sub": "alice",
+            "sid": "session-1",
+            "jti": secrets.token_hex(8),
+            "events": {EVENT: {}},
+            **self.times(),
+        }
+        return self.sign({**claims, **changes}, key, **{"typ": "logout+jwt", **(header or {})})
+
+    def rotate(self, *, kid: str = "two") -> None:
+        """Sign with a new key from now on, and publish that one alone."""
+        self.key = ECKey.generate_key("P-256", parameters={"kid": kid, "use": "sig"})
+        self.published = [self.key]
+
+    # --- what a browser does there --------------------------------------------------------------------
+
+    def begin(self, client: FlaskClient, path: str = "/") -> dict[str, list[str]]:
+        """Let a browser start to sign in; return what it is sent to the provider with."""
+        return parse_qs(urlsplit(get(client, f"/auth/login?next={path}").location).query)
+
+    def grant(self, asked: dict[str, list[str]]) -> str:
+        """Return a code for what a browser asked."""
+        code = secrets.token_hex(8)
+        self._codes[code] = asked
+        return code
+
+    def come_back(self, client: FlaskClient, asked: dict[str, list[str]], **changes: str) -> TestResponse:
+        """Send the browser back with a code, or what `changes` says ("" leaves a parameter out)."""
+        answer = {"code": self.grant(asked), "state": asked["state"][0], "iss": ISSUER, **changes}
+        query = {name: value for name, value in answer.items() if value}
+        return client.get("/auth/authorize", base_url=PUBLIC_URL, query_string=query)
+
+    def sign_in(self, client: FlaskClient, path: str = "/") -> TestResponse:
+        """Sign the browser in as whom `claims` describes."""
+        return self.come_back(client, self.begin(client, path))
