@@ -53,7 +53,7 @@ class Asked(NamedTuple):
     `prefix` is the text by which requests of one conversation are alike, b"" where an instance that knows it
     helps nobody. `most_output`: tokens that one answer may have, None where the body does not say; `n`: its
     own n; `copies`: answers in all, one or n for each prompt, input or document. `options`: its own
-    `stream_options`, if it was parsed; `has_options`: whether it has any.
+    `stream_options`, if it was parsed; `has_options`: whether that member is there, be it null.
     """
 
     model: str
@@ -100,7 +100,7 @@ def scanned(scanner: BodyScanner, capability: str) -> Asked:
         most_output=0 if capability in _WHOLE_ANSWERS else most_output(given),
         copies=copies(given) * (SCANNED_PARTS if capability in _PARTS else 1),
         n=own_copies(given),
-        has_options=given.get("stream_options") is not None,
+        has_options="stream_options" in given,
     )
 
 
@@ -138,7 +138,7 @@ def check(document: dict[str, Any], capability: str) -> Asked:
         copies(document) * (1 if parts is None else _count(document.get(parts))),
         own_copies(document),
         options,
-        options is not None,
+        "stream_options" in document,
     )
 
 

@@ -1,15 +1,17 @@
-"""Counts tokens in an answer that passes by, without keeping it."""
+"""Counts tokens in an answer that passes by, without keeping it.
+
+Quotes inside a JSON string are escaped, so what is looked for here, quotes included, can never match what a
+model wrote.
+"""
 
 from __future__ import annotations
 
 import json
-import re
-from collections import deque
 from dataclasses import dataclass
+from typing import Any, TypeGuard
 
-# Quotes inside a JSON string are escaped, so these cannot match what a model wrote.
-USAGE = re.compile(rb'(?<!\\)"usage"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})')
-NAME = b'"usage"'
+NAME = b'"usage":'
+# What each paid piece of an answer has, where its engine tells no tokens: about one a token in a stream.
 CHUNK = {
     "chat": b'"delta":',
     "completions": b'"text":',
@@ -18,8 +20,16 @@ CHUNK = {
     "embeddings": b'"embedding":',
     "rerank": b'"relevance_score":',
 }
-TAIL = 4096
+# An engine's figures are never longer than this.
+FIGURES = 1024
+# What is kept of the last piece: a mark or a name may be cut anywhere.
+OVERLAP = 32
 MOST = 1 << 53
+# The index under which figures of all choices together are noted.
+ALL = b""
+
+_DECODER = json.JSONDecoder()
+_NEWLINE = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,61 +49,135 @@ NOTHING = TokenCount(0, 0, measured=False)
 
 
 class TokenMeter:
-    """Watches the bytes of one answer go by; keeps only its last few thousand bytes.
+    """Watches the bytes of one answer go by; keeps no more of them than an engine's own figures.
 
-    The engine's own figures count when the answer ends with them, as a whole answer always does and a stream
-    does when the client asked for it. If not, the chunks of a stream are counted: about one each token.
-    Each piece is searched once, for what marks a chunk; nothing is parsed before the end.
+    The last figures count. Where the answer ends before them, as a stream does that its client leaves, its
+    chunks are counted, and `guess` stands for the input. Whoever tells chunks apart anyhow gives their
+    figures by `note`: then a stream is exact wherever it ends. `copies`: how many answers each prompt gets.
     """
 
-    __slots__ = ("_chunks", "_last", "_mark", "_overlap", "_size", "_tail")
+    __slots__ = (
+        "_capability",
+        "_chunks",
+        "_copies",
+        "_first",
+        "_found",
+        "_guess",
+        "_kept",
+        "_noted",
+        "_open",
+    )
 
-    def __init__(self, capability: str) -> None:
-        self._mark = CHUNK[capability]
-        self._overlap = len(self._mark) - 1
+    def __init__(self, capability: str, guess: int = 0, copies: int = 1) -> None:
+        self._capability = capability
+        self._guess = guess
+        self._copies = max(copies, 1)
         self._chunks = 0
-        self._last = b""
-        self._tail: deque[bytes] = deque()
-        self._size = 0
+        self._kept = b""
+        # What follows the first name and the last one; of the last one, more may be to come.
+        self._first = b""
+        self._found = b""
+        self._open = False
+        self._noted: dict[bytes, bytes] = {}
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the answer."""
-        self._chunks += data.count(self._mark)
-        if self._last and not self._last.endswith(b"\n"):
-            # An event may be cut anywhere, within the mark too; what the cut left whole is counted already.
-            seam = self._last + data[: self._overlap]
-            self._chunks += seam.count(self._mark)
-        if len(data) > TAIL:
-            data = data[-TAIL:]
-        self._last = (self._last + data if len(data) < self._overlap else data)[-self._overlap :]
-        self._tail.append(data)
-        self._size += len(data)
-        while self._size - len(self._tail[0]) >= TAIL:
-            self._size -= len(self._tail.popleft())
+        mark, kept, seam = CHUNK[self._capability], self._kept, 0
+        if self._open:
+            self._found += data[:FIGURES]
+            self._open = len(self._found) < FIGURES
+        if kept and kept[-1] != _NEWLINE:
+            # Within an event, which may be cut anywhere; what is kept was searched before.
+            seam = len(kept)
+            self._chunks -= kept.count(mark)
+            data = kept + data
+        self._chunks += data.count(mark)
+        if NAME in data:
+            self._search(data, max(0, seam - len(NAME) + 1))
+        self._kept = data[-OVERLAP:]
+
+    def note(self, choice: bytes, figures: bytes) -> None:
+        """Take the figures of one chunk, as JSON: those of the choice of that index up to now, or of ALL."""
+        self._noted[choice] = figures
 
     def count(self) -> TokenCount:
         """Return what is known so far."""
-        tail = b"".join(self._tail)[-TAIL:]
-        # From the end: the last figures count, and to search for the whole pattern from the start is slow.
-        found, at = None, len(tail)
-        while found is None and (at := tail.rfind(NAME, 0, at)) >= 0:
-            found = USAGE.match(tail, at)
-        figures = _figures(found.group(1)) if found is not None else None
-        if figures is not None:
-            return TokenCount(figures[0], figures[1], measured=True)
-        return TokenCount(0, self._chunks, measured=False)
+        if self._noted:
+            counted = self._of_choices()
+        elif self._capability == "messages":
+            counted = self._of_message()
+        elif self._capability == "rerank":
+            # What follows them there are the sender's own documents.
+            counted = _count(_decode(self._first or self._found))
+        else:
+            counted = _count(_decode(self._found))
+        return TokenCount(self._guess, self._chunks, measured=False) if counted is None else counted
+
+    def _search(self, data: bytes, start: int) -> None:
+        at = data.find(NAME, start)
+        while at >= 0:
+            at += len(NAME)
+            self._first = self._first or self._found
+            self._found = data[at : at + FIGURES]
+            self._open = len(self._found) < FIGURES
+            at = data.find(NAME, at)
+
+    def _of_choices(self) -> TokenCount | None:
+        """Add up the last figures of each choice; those of all of them, if there are any, are all."""
+        if ALL in self._noted:
+            return _count(_decode(self._noted[ALL]))
+        output = 0
+        inputs: dict[int, int] = {}
+        for choice, raw in self._noted.items():
+            counted = _count(_decode(raw))
+            if counted is None:
+                return None
+            output += counted.output
+            # Each choice tells the tokens of its own prompt.
+            prompt = 0 if self._capability == "chat" else _index(choice) // self._copies
+            inputs[prompt] = counted.input
+        return TokenCount(sum(inputs.values()), output, measured=True)
+
+    def _of_message(self) -> TokenCount | None:
+        """Read what a stream tells of its input at its beginning, and of its output at its end alone."""
+        begun, ended = _decode(self._first), _decode(self._found)
+        if ended is None:
+            return None
+        counted = _count({**(begun or {}), **ended})
+        if counted is None or begun is not None or not self._chunks:
+            return counted
+        return TokenCount(counted.input, self._chunks, measured=False, cached=counted.cached)
 
 
-def _figures(raw: bytes) -> tuple[int, int] | None:
+def _decode(raw: bytes) -> dict[str, Any] | None:
+    """Return the object at the start of `raw`; None if there is none, or not all of it."""
     try:
-        usage = json.loads(raw)
+        found, _ = _DECODER.raw_decode(raw.decode("utf-8", "replace").lstrip())
     except (ValueError, RecursionError):
         return None
-    prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens", 0)
-    if not _is_count(prompt) or not _is_count(completion):
+    return found if isinstance(found, dict) else None
+
+
+def _count(usage: dict[str, Any] | None) -> TokenCount | None:
+    """Return what an engine's figures say, under whichever names the path has; None if they say nothing."""
+    if usage is None:
         return None
-    return prompt, completion
+    details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details") or {}
+    cached = details.get("cached_tokens") if isinstance(details, dict) else None
+    read, written = usage.get("cache_read_input_tokens"), usage.get("cache_creation_input_tokens")
+    given = usage.get("prompt_tokens", usage.get("input_tokens", usage.get("total_tokens")))
+    output = usage.get("completion_tokens", usage.get("output_tokens")) or 0
+    if not _is_count(given) or not _is_count(output):
+        return None
+    # Messages tell the tokens out of the cache and those into it beside their input, others within it.
+    beside = sum(one for one in (read, written) if _is_count(one))
+    kept = next((one for one in (cached, read) if _is_count(one)), 0)
+    return TokenCount(given + beside, output, measured=True, cached=kept)
 
 
-def _is_count(value: object) -> bool:
+def _is_count(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST
+
+
+def _index(choice: bytes) -> int:
+    return int(choice) if choice.isdigit() else 0
