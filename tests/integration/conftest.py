@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from tests.integration import tools
 from tests.integration.login import LoginNode, Secured, build_zipapp
+from tests.integration.stand import Stand, prepare
 
 
 @pytest.fixture(scope="session")
@@ -47,3 +49,12 @@ def _running(directory: Path, zipapp: Path, secured: Secured) -> Iterator[LoginN
         yield node
     finally:
         node.stop()
+
+
+@pytest.fixture(scope="session")
+def stand() -> Iterator[Stand]:
+    """Return everything that a user's program meets, before a stub engine."""
+    prepare()
+    # Not below pytest's own folder: that is closed to the accounts of nginx and of the login node.
+    with Stand(Path(tempfile.gettempdir())) as running:
+        yield running
