@@ -300,6 +300,7 @@ class Authority(Running):
         document.update(database=f"sqlite:///{self.directory / 'sluice.db'}", session_dir=str(sessions))
         self._config.write_text(json.dumps(document))
         self.socket = self.directory / "http.sock"
+        self._sluice("db", "upgrade")
         self.restart()
 
     def restart(self) -> None:
@@ -311,11 +312,13 @@ class Authority(Running):
 
     def make_key(self, user: str = "bench") -> str:
         """Make an API key of a service account."""
-        argv = [sys.executable, "-P", "-c", SLUICE, "keys", "create", "--config", str(self._config)]
-        argv += ["--user", user, "--groups", GROUP, "--name", "bench"]
+        return self._sluice("keys", "create", "--user", user, "--groups", GROUP, "--name", "bench")
+
+    def _sluice(self, *arguments: str) -> str:
+        argv = [sys.executable, "-P", "-c", SLUICE, *arguments, "--config", str(self._config)]
         done = subprocess.run(argv, env=self._environment, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise BenchError(f"no key could be made: {done.stderr[-500:]}")
+            raise BenchError(f"sluice {' '.join(arguments[:2])}: {done.stderr[-500:]}")
         return done.stdout.strip()
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from demo import ca
+from sluice.web.database import Database
 
 ROOT = Path(__file__).resolve().parents[2]
 WEB_ADDRESS = "127.0.0.1"
@@ -117,6 +118,9 @@ def _lay_out(folder: Path) -> Site:
     }
     for name, document in documents.items():
         (folder / f"{name}.json").write_text(json.dumps(document))
+    database = Database(documents["web"]["database"])
+    database.create()
+    database.close()
     return site
 
 

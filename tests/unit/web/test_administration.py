@@ -25,7 +25,7 @@ ANN = "u-00000000000000aa"
 def store(tmp_path: Path) -> Iterator[Database]:
     """An empty database."""
     found = Database(f"sqlite:///{tmp_path / 'sluice.db'}")
-    found.prepare()
+    found.create()
     yield found
     found.close()
 

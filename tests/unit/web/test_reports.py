@@ -19,7 +19,7 @@ NOVEMBER_18 = datetime.date(2026, 11, 18)
 def used(tmp_path: Path) -> Iterator[Database]:
     """Four requests of Alice and two of Bob, in November and December."""
     database = Database(f"sqlite:///{tmp_path / 'sluice.db'}")
-    database.prepare()
+    database.create()
     records = [
         record(1),
         record(2, model="other", cached_tokens=5),

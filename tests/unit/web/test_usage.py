@@ -26,7 +26,7 @@ DAY = 86_400.0
 def database(tmp_path: Path) -> Iterator[Database]:
     """A database of two users, one key each; Alice alone is in `staff`."""
     database = Database(f"sqlite:///{tmp_path / 'sluice.db'}")
-    database.prepare()
+    database.create()
     with database.write() as session:
         for number, (name, groups) in enumerate(((ALICE, ["users", "staff"]), (BOB, ["users"]))):
             user = User(

@@ -26,7 +26,9 @@ class Command:
 
 COMMANDS = {
     "proxy": Command("sluice.proxy.command", "the gateway's data plane (runs as a service)"),
-    "keys": Command("sluice.web.command", "make, list and revoke API keys on the gateway"),
+    "keys": Command("sluice.web.command", "make, list, rotate and revoke API keys on the gateway"),
+    "users": Command("sluice.web.users_command", "list, show, block and unblock users of the gateway"),
+    "db": Command("sluice.web.db_command", "upgrade, check, back up and restore the gateway's database"),
     "relay": Command("sluice.relay.command", "what sshd runs for the gateway's key"),
     "front": Command("sluice.front.command", "the listener inside a job"),
     "scheduler": Command(

@@ -16,13 +16,21 @@ from sqlalchemy import (
     UniqueConstraint,
     create_engine,
     event,
+    make_url,
     text,
 )
 from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
+
+from sluice.web import schema
+from sluice.web.locks import SharedLock
 
 PERSON = "person"
 SERVICE = "service"
+
+# How PostgreSQL lists our connections.
+APPLICATION = "sluice"
 
 _WRITE = "sluice_write"
 
@@ -107,7 +115,7 @@ class Usage(Base):
 
     __tablename__ = "usage"
     __table_args__ = (
-        Index("usage_of_user", "user", text("(time + duration)")),
+        Index("usage_of_user", text('"user"'), text("(time + duration)")),
         Index("usage_of_project", "project", text("(time + duration)")),
         Index("usage_settled", text("(time + duration)")),
     )
@@ -296,16 +304,30 @@ class Database:
     """One engine; `read` and `write` are its only transactions."""
 
     def __init__(self, url: str) -> None:
-        self._engine = create_engine(url)
+        self._engine = _engine(url)
         self._writer = self._engine.execution_options(**{_WRITE: True})
+        self._lock: SharedLock | None = None
         self.dialect = self._engine.dialect.name
-        if self.dialect == "sqlite":
-            _tune_sqlite(self._engine)
 
-    def prepare(self) -> None:
-        """Create the tables that are missing; safe when web and authority start at once."""
+    def create(self) -> None:
+        """Make the tables of a database that has none, all in one transaction."""
         with self._writer.begin() as connection:
             Base.metadata.create_all(connection)
+            schema.mark(connection)
+
+    def prepare(self) -> None:
+        """Make sure that the tables are those that this code knows, and hold off a restore until `close`.
+
+        Raises WrongSchema, saying what to run; only `sluice db upgrade` changes tables.
+        """
+        path = self._engine.url.database
+        if self.dialect == "sqlite" and path and self._lock is None:
+            self._lock = SharedLock(path)
+        try:
+            with self._engine.connect() as connection:
+                schema.expect(connection)
+        except OperationalError as error:
+            raise schema.WrongSchema(_unreachable(self._engine, error)) from None
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -322,6 +344,28 @@ class Database:
     def close(self) -> None:
         """Close every pooled connection."""
         self._engine.dispose()
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+
+def _engine(url: str) -> Engine:
+    if make_url(url).get_backend_name() == "postgresql":
+        # Asked before each use whether it is still there: the server may have been started anew.
+        return create_engine(
+            url, pool_pre_ping=True, connect_args={"connect_timeout": 5, "application_name": APPLICATION}
+        )
+    engine = create_engine(url)
+    _tune_sqlite(engine)
+    return engine
+
+
+def _unreachable(engine: Engine, error: OperationalError) -> str:
+    # The driver's own words may quote how it tried to connect.
+    place = engine.url.render_as_string(hide_password=True)
+    return (
+        f"the database {place} cannot be opened ({type(error.orig).__name__}): see that it runs and is ours"
+    )
 
 
 def _tune_sqlite(engine: Engine) -> None:

@@ -49,10 +49,14 @@ def site(config: str) -> Iterator[Site]:
 
 
 def become_owner(directory: str) -> None:
-    """As root, go on as the account that owns the web state: files that root makes would lock it out."""
+    """As root, go on as the account that owns the web state: files that root makes would lock it out.
+
+    Before the first start of web `directory` may be missing: then the folder above it says whose it is.
+    """
     if os.geteuid() != 0:
         return
-    owner = Path(directory).stat()
+    path = Path(directory)
+    owner = next(folder for folder in (path, *path.parents) if folder.exists()).stat()
     os.setgroups([])
     os.setgid(owner.st_gid)
     os.setuid(owner.st_uid)
@@ -87,3 +91,17 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None
 def day(moment: float | None) -> str:
     """Return the day (UTC) of a time in seconds since the epoch, "never" for none."""
     return "never" if moment is None else time.strftime("%Y-%m-%d", time.gmtime(moment))
+
+
+def cell(value: object) -> str:
+    """Return a value of a document as a table shows it; times are floats, in seconds since the epoch."""
+    if isinstance(value, float):
+        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(value))
+    if isinstance(value, list):
+        value = ", ".join(map(str, value))
+    return "-" if value is None or value == "" else str(value)
+
+
+def print_fields(document: dict[str, Any]) -> None:
+    """Print a document of plain values, a line each."""
+    print_table(("FIELD", "VALUE"), [(name, cell(value)) for name, value in document.items()])

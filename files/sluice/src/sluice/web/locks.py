@@ -1,0 +1,55 @@
+"""A SQLite database in use: services share a lock, a restore takes it alone. It dies with its holder."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sluice.errors import ConfigError
+
+
+class InUse(ConfigError):
+    """Somebody else has the database in use, or puts it back."""
+
+
+class SharedLock:
+    """Says that the database at `path` is in use. Raises InUse while it is being put back."""
+
+    def __init__(self, path: str) -> None:
+        self._file = _open(path)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.release()
+            raise InUse(f"the database {path} is being restored: wait for sluice db restore to end") from None
+
+    def release(self) -> None:
+        """Say that it is not in use any more."""
+        os.close(self._file)
+
+
+@contextmanager
+def alone(path: str) -> Iterator[None]:
+    """Keep everybody else from using the database at `path`. Raises InUse while anybody does."""
+    file = _open(path)
+    try:
+        _take(file, path)
+        yield
+    finally:
+        os.close(file)
+
+
+def _take(file: int, path: str) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InUse(
+            f"the database {path} is in use: stop what uses it first, as in "
+            "systemctl stop sluice-web sluice-authority"
+        ) from None
+
+
+def _open(path: str) -> int:
+    return os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -1,0 +1,81 @@
+"""What revisions are made of: steps that each can be done again, in short transactions of their own.
+
+A revision may be cut off after any step (a kill, a full disk); its next run does what is left.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.exc import OperationalError
+
+# For a lock of a table on PostgreSQL, in which everybody else queues behind us; then we let them go first.
+LOCK_WAIT = "2s"
+ATTEMPTS = 60
+PAUSE = 0.5
+_LOCK_NOT_AVAILABLE = "55P03"
+
+
+def on_postgresql() -> bool:
+    """Tell whether the database is PostgreSQL; else it is SQLite."""
+    return bool(op.get_bind().dialect.name == "postgresql")
+
+
+def run(*steps: Callable[[], None]) -> None:
+    """Carry out each step in a transaction of its own."""
+    for step in steps:
+        for attempt in range(1, ATTEMPTS + 1):
+            if _done(step, last=attempt == ATTEMPTS):
+                break
+            time.sleep(PAUSE)
+
+
+def _done(step: Callable[[], None], last: bool) -> bool:
+    # SQLite takes the lock of writers at once: a transaction that takes it later may fail whatever it waits.
+    op.execute("BEGIN" if on_postgresql() else "BEGIN IMMEDIATE")
+    try:
+        if on_postgresql():
+            op.execute(f"SET LOCAL lock_timeout = '{LOCK_WAIT}'")
+        step()
+    except OperationalError as error:
+        op.execute("ROLLBACK")
+        if last or getattr(error.orig, "sqlstate", "") != _LOCK_NOT_AVAILABLE:
+            raise
+        return False
+    except BaseException:
+        op.execute("ROLLBACK")
+        raise
+    op.execute("COMMIT")
+    return True
+
+
+def has_table(name: str) -> bool:
+    """Tell whether there is such a table."""
+    return sa.inspect(op.get_bind()).has_table(name)
+
+
+def add_columns(table: str, *columns: sa.Column[Any]) -> None:
+    """Add those columns that the table does not have; each must be one that old code need not know."""
+    present = {column["name"] for column in sa.inspect(op.get_bind()).get_columns(table)}
+    for column in columns:
+        if column.name not in present:
+            op.add_column(table, column)
+
+
+def make_index(name: str, table: str, columns: str) -> None:
+    """Make an index while others write: not within `run`."""
+    if on_postgresql():
+        # What a run that was cut off left is there, but not valid.
+        op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+        op.execute(f"CREATE INDEX CONCURRENTLY {name} ON {table} ({columns})")
+    else:
+        op.execute(f"CREATE INDEX IF NOT EXISTS {name} ON {table} ({columns})")
+
+
+def drop_index(name: str) -> None:
+    """Drop an index while others write: not within `run`."""
+    op.execute(f"DROP INDEX {'CONCURRENTLY ' if on_postgresql() else ''}IF EXISTS {name}")

@@ -1,0 +1,126 @@
+"""Bringing the tables up to this version's revision, while services of the one before go on."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import create_engine, event, text
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.pool import NullPool
+
+from sluice.web import schema
+from sluice.web.database import Database
+
+# How long to wait for another upgrade to end.
+WAIT = 300.0
+_PAUSE = 0.2
+# PostgreSQL's advisory locks have numbers; this one is ours.
+_LOCK = 7_551_423
+
+
+class Busy(schema.WrongSchema):
+    """Another upgrade is still going on."""
+
+
+def upgrade(url: str) -> tuple[str | None, str]:
+    """Bring the tables up to REVISION; return the revision before (None: there were no tables) and after.
+
+    Safe to repeat, also after it was cut off, and beside another one. Raises WrongSchema for tables of a
+    revision that this version does not know.
+    """
+    engine = _engine(url)
+    try:
+        with engine.connect() as connection, _alone(connection):
+            before = schema.revision(connection)
+            if before is None:
+                _create(url)
+            elif before in schema.OLDER:
+                _migrate(connection, before)
+            elif before != schema.REVISION:
+                raise schema.WrongSchema(schema.newer(before))
+    finally:
+        engine.dispose()
+    return before, schema.REVISION
+
+
+def configuration(connection: Connection | None = None) -> Config:
+    """Return Alembic's settings: where the revisions are, and what to carry them out on."""
+    config = Config()
+    config.set_main_option("script_location", "sluice.web:migrations")
+    config.attributes["connection"] = connection
+    return config
+
+
+def _create(url: str) -> None:
+    database = Database(url)
+    try:
+        database.create()
+    finally:
+        database.close()
+
+
+def _migrate(connection: Connection, before: str) -> None:
+    config = configuration(connection)
+    # Does nothing to tables that were marked already.
+    command.stamp(config, before)
+    command.upgrade(config, schema.REVISION)
+
+
+def _engine(url: str) -> Engine:
+    """Return an engine that commits each statement, as the revisions expect it."""
+    engine = create_engine(url, poolclass=NullPool, execution_options={"isolation_level": "AUTOCOMMIT"})
+    if engine.dialect.name == "sqlite":
+
+        @event.listens_for(engine, "connect")
+        def on_connect(connection: Any, _record: object) -> None:
+            connection.isolation_level = None
+            for pragma in ("busy_timeout=60000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+                connection.execute(f"PRAGMA {pragma}")
+
+    return engine
+
+
+@contextmanager
+def _alone(connection: Connection) -> Iterator[None]:
+    """Hold the lock of upgrades."""
+    if connection.dialect.name == "postgresql":
+        # Asked for again and again: one that waits in the database is a transaction, and making an index
+        # without stopping writers waits for every transaction.
+        def take() -> bool:
+            return bool(connection.scalar(text(f"SELECT pg_try_advisory_lock({_LOCK})")))
+
+        _until(take)
+        yield
+        connection.execute(text(f"SELECT pg_advisory_unlock({_LOCK})"))
+        return
+    path = connection.engine.url.database
+    folder = os.open(Path(path or ".").absolute().parent, os.O_RDONLY)
+    try:
+        _until(lambda: _flock(folder))
+        yield
+    finally:
+        os.close(folder)
+
+
+def _flock(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _until(take: Callable[[], bool]) -> None:
+    end = time.monotonic() + WAIT
+    while not take():
+        if time.monotonic() > end:
+            raise Busy("another sluice db upgrade has not ended: see what it waits for, or end it by its pid")
+        time.sleep(_PAUSE)
