@@ -36,7 +36,7 @@ _WHOLE_NUMBERS = (
     "top_logprobs",
     "top_n",
 )
-_KINDS: dict[str, tuple[frozenset[type], str]] = {
+KINDS: dict[str, tuple[frozenset[type], str]] = {
     **dict.fromkeys(_WHOLE_NUMBERS, (_WHOLE, "a whole number")),
     **dict.fromkeys(
         ("temperature", "top_p", "min_p", "frequency_penalty", "presence_penalty"), (_NUMBER, "a number")
@@ -64,7 +64,7 @@ def wrong(param: str, problem: str) -> SluiceError:
 def check_kinds(document: Mapping[str, object]) -> None:
     """Check the kind of each top-level field that is alike on every path."""
     for name, value in document.items():
-        kind = _KINDS.get(name)
+        kind = KINDS.get(name)
         if kind is not None and value is not None and type(value) not in kind[0]:
             raise wrong(name, f"must be {kind[1]}")
 
@@ -72,7 +72,7 @@ def check_kinds(document: Mapping[str, object]) -> None:
 def check_noted(given: Mapping[str, object]) -> None:
     """Check the kinds of what a scanner has noted, where a value that is no literal is OTHER."""
     for name, value in given.items():
-        kind = _KINDS.get(name)
+        kind = KINDS.get(name)
         if kind is None or value is None:
             continue
         # What is no literal is of the right kind where no literal would be.
@@ -83,13 +83,14 @@ def check_noted(given: Mapping[str, object]) -> None:
 
 def most_output(fields: Mapping[str, Any]) -> int | None:
     """Return how many tokens an answer may have at most, None where the body does not say."""
+    found = None
     for name in _OUTPUT_NAMES:
         most = fields.get(name)
         if most is not None:
             if most < 0:
                 raise wrong(name, "must be 0 or more")
-            return int(most)
-    return None
+            found = int(most) if found is None else found
+    return found
 
 
 def copies(fields: Mapping[str, Any]) -> int:

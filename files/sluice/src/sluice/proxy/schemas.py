@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from sluice.errors import CODES
+from sluice.proxy.fields import KINDS, MOST_COPIES
 from sluice.records import CAPABILITIES, MODEL_NAME, REQUEST_ID, STATUSES
 
 Schema = dict[str, Any]
@@ -34,106 +35,130 @@ def _either(*types: str) -> Schema:
     return {"type": list(types)}
 
 
-def _any(description: str) -> Schema:
-    """Return the schema of a field that only the engine checks."""
-    return {"description": description}
+_TYPES = {int: "integer", float: "number", bool: "boolean", str: "string", list: "array", dict: "object"}
 
 
-_STREAM: Schema = {
-    "type": ["boolean", "null"],
-    "default": False,
-    "description": "Answer with server-sent events as the text comes.",
-}
-_SAMPLING: dict[str, Schema] = {
-    "temperature": _any("Sampling temperature, a number from 0."),
-    "top_p": _any("Nucleus sampling, a number from 0 to 1."),
-}
-_OPENAI_SAMPLING: dict[str, Schema] = {
-    **_SAMPLING,
-    "n": _any("How many answers, a whole number from 1."),
-    "stop": _any("Text, or list of texts, at which the answer ends."),
-    "seed": _any("Whole number; with it equal requests tend to have equal answers."),
-    "frequency_penalty": _any("Number from -2 to 2."),
-    "presence_penalty": _any("Number from -2 to 2."),
-    "stream_options": _any('`{"include_usage": true}`: a last event with the tokens used.'),
-}
-_TOOLS: dict[str, Schema] = {
-    "tools": _any("List of the tools that the model may call."),
-    "tool_choice": _any("Whether, and which, tool is to be called."),
-}
+def _field(name: str, description: str, **bounds: Any) -> tuple[str, Schema]:
+    """Return a request's field; what it may be is what `fields.check_kinds` takes, null is as good as none.
 
-# What every path of POST checks of a body: name → schema. The rest goes to the engine as it came.
-_CHAT = {
-    "messages": _list(ref("ChatMessage"), 1),
-    "max_completion_tokens": _any("The longest answer, in tokens."),
-    "max_tokens": _any("The same, by its older name."),
-    **_OPENAI_SAMPLING,
-    **_TOOLS,
-    "parallel_tool_calls": _any("Whether several tools may be called at once."),
-    "response_format": _any("`json_object`, or `json_schema` with a schema that the answer keeps."),
-    "logprobs": _any("Whether to return the tokens' log probabilities."),
-    "top_logprobs": _any("How many alternatives at each place."),
-}
-_PROMPT: Schema = {
-    "description": "A text, or a list of texts or tokens.",
-    "anyOf": [{"type": "string", "minLength": 1}, {"type": "array", "minItems": 1}],
-}
-_INPUT: Schema = {**_PROMPT, "description": "A text, or a list that is not empty."}
+    Of a name that nobody checks, all is taken: it is the engine's to refuse.
+    """
+    schema: Schema = {"description": description, **bounds}
+    kind = KINDS.get(name)
+    if kind is not None:
+        types = {_TYPES[one] for one in kind[0]} - ({"integer"} if float in kind[0] else set())
+        schema["type"] = [*sorted(types), "null"]
+    return name, schema
+
+
+def _never(name: str, description: str) -> tuple[str, Schema]:
+    """Return a flag that may not be set."""
+    return name, {"enum": [False, None], "description": description}
+
+
+# Items of a response's input beside messages; an engine may know more.
+_ITEMS = ("function_call", "function_call_output", "reasoning")
+_LIMIT = {"minimum": 0}
+_COPIES = {"minimum": 1, "maximum": MOST_COPIES}
+
+_STREAM = _field("stream", "Answer with server-sent events as the text comes.", default=False)
+_WHOLE = _never("stream", "This path's answers come whole.")
+_SAMPLING = (
+    _field("temperature", "Sampling temperature, from 0."),
+    _field("top_p", "Nucleus sampling, from 0 to 1."),
+)
+_OPENAI_SAMPLING = (
+    *_SAMPLING,
+    _field("n", "How many answers.", **_COPIES),
+    _field("stop", "Text, or list of texts, at which the answer ends."),
+    _field("seed", "With it equal requests tend to have equal answers."),
+    _field("frequency_penalty", "From -2 to 2."),
+    _field("presence_penalty", "From -2 to 2."),
+    _field("stream_options", '`{"include_usage": true}`: a last event with the tokens used.'),
+)
+_TOOLS = (
+    _field("tools", "The tools that the model may call."),
+    _field("tool_choice", "Whether, and which, tool is to be called."),
+)
+_MAX_TOKENS = _field("max_tokens", "The longest answer, in tokens.", **_LIMIT)
+_MESSAGES = ("messages", _list(ref("ChatMessage"), 1))
+_PARTS: Schema = {"anyOf": [{"type": "string", "minLength": 1}, {"type": "array", "minItems": 1}]}
+
+
+def _request(required: tuple[str, ...], *fields: tuple[str, Schema]) -> Schema:
+    """Return the schema of a body that must have a model and `required`."""
+    return _object(("model", *required), model=ref("ModelName"), **dict(fields))
+
 
 REQUESTS: dict[str, Schema] = {
-    "chat": _object(("model", "messages"), model=ref("ModelName"), stream=_STREAM, **_CHAT),
-    "completions": _object(
-        ("model", "prompt"),
-        model=ref("ModelName"),
-        stream=_STREAM,
-        prompt=_PROMPT,
-        max_tokens=_any("The longest answer, in tokens."),
-        **_OPENAI_SAMPLING,
-        logprobs=_any("How many alternatives' log probabilities to return."),
-        echo=_any("Whether the answer begins with the prompt."),
-        suffix=_any("What follows the text that is to be filled in."),
+    "chat": _request(
+        ("messages",),
+        _STREAM,
+        _MESSAGES,
+        _field("max_completion_tokens", "The longest answer, in tokens.", **_LIMIT),
+        _field("max_tokens", "The same, by its older name.", **_LIMIT),
+        *_OPENAI_SAMPLING,
+        *_TOOLS,
+        _field("parallel_tool_calls", "Whether several tools may be called at once."),
+        _field("response_format", "`json_object`, or `json_schema` with a schema that the answer keeps."),
+        _field("logprobs", "Whether to return the tokens' log probabilities."),
+        _field("top_logprobs", "How many alternatives at each place."),
     ),
-    "responses": _object(
-        ("model", "input"),
-        model=ref("ModelName"),
-        stream=_STREAM,
-        input=_INPUT,
-        instructions=_any("A system prompt."),
-        max_output_tokens=_any("The longest answer, in tokens."),
-        **_SAMPLING,
-        **_TOOLS,
-        text=_any("The form of the answer, a JSON schema for example."),
-        store={
-            "type": ["boolean", "null"],
-            "const": False,
-            "description": "Nothing is stored here: only `false`, which is also meant where it is left out.",
-        },
+    "completions": _request(
+        ("prompt",),
+        _STREAM,
+        ("prompt", {**_PARTS, "description": "A text, or a list of texts or tokens."}),
+        _MAX_TOKENS,
+        *_OPENAI_SAMPLING,
+        _field("best_of", "Of so many answers the best `n`.", **_COPIES),
+        _field("logprobs", "How many alternatives' log probabilities to return."),
+        _field("echo", "Whether the answer begins with the prompt."),
+        _field("suffix", "What follows the text that is to be filled in."),
     ),
-    "embeddings": _object(
-        ("model", "input"),
-        model=ref("ModelName"),
-        input=_INPUT,
-        encoding_format=_any("`float` or `base64`."),
-        dimensions=_any("How long the vectors are to be, where the model has a choice."),
+    "responses": _request(
+        ("input",),
+        _STREAM,
+        ("input", {"anyOf": [{"type": "string", "minLength": 1}, _list(ref("ResponseItem"), 1)]}),
+        _field("instructions", "A system prompt."),
+        _field("max_output_tokens", "The longest answer, in tokens.", **_LIMIT),
+        *_SAMPLING,
+        *_TOOLS,
+        _field("text", "The form of the answer, a JSON schema for example."),
+        _never("store", "Nothing is stored here; that is also meant where it is left out."),
+        _never("background", "An answer goes to who waits for it."),
+        ("previous_response_id", {"type": "null", "description": "Nothing is stored here."}),
     ),
-    "rerank": _object(
-        ("model", "query", "documents"),
-        model=ref("ModelName"),
-        query=_any("What the documents are compared with: a text."),
-        documents={"type": "array", "minItems": 1, "description": "Texts, or objects with a `text`."},
-        top_n=_any("How many results, the best first."),
+    "embeddings": _request(
+        ("input",),
+        _WHOLE,
+        ("input", {**_PARTS, "description": "A text, or a list of texts or tokens."}),
+        _field("encoding_format", "`float` or `base64`."),
+        _field("dimensions", "How long the vectors are to be, where the model has a choice."),
     ),
-    "messages": _object(
-        ("model", "messages", "max_tokens"),
-        model=ref("ModelName"),
-        stream=_STREAM,
-        messages=_list(ref("ChatMessage"), 1),
-        max_tokens=_any("The longest answer, in tokens."),
-        system=_any("A system prompt: a text, or a list of text blocks."),
-        stop_sequences=_any("Texts at which the answer ends."),
-        **_SAMPLING,
-        top_k=_any("Sample from so many tokens only."),
-        **_TOOLS,
+    "rerank": _request(
+        ("query", "documents"),
+        _WHOLE,
+        (
+            "query",
+            {
+                "type": "string",
+                "minLength": 1,
+                "description": "What documents are compared with.",
+            },
+        ),
+        ("documents", {"type": "array", "minItems": 1, "description": "Texts, or objects with a `text`."}),
+        _field("top_n", "How many results, the best first."),
+    ),
+    "messages": _request(
+        ("messages", "max_tokens"),
+        _STREAM,
+        _MESSAGES,
+        ("max_tokens", {"type": "integer", "minimum": 0, "description": "The longest answer, in tokens."}),
+        _field("system", "A system prompt: a text, or a list of text blocks."),
+        _field("stop_sequences", "Texts at which the answer ends."),
+        *_SAMPLING,
+        _field("top_k", "Sample from so many tokens only."),
+        *_TOOLS,
     ),
 }
 
@@ -266,6 +291,13 @@ COMPONENTS: dict[str, Schema] = {
             "description": "A text, or a list of parts. Media in it are `data:` URLs.",
         },
     ),
+    "ResponseItem": {
+        "description": "A message, or an item of another `type`: what a tool or the model said before.",
+        "anyOf": [
+            ref("ChatMessage"),
+            _object(("type",), type={"type": "string", "enum": list(_ITEMS)}),
+        ],
+    },
     "Usage": {
         "type": ["object", "null"],
         "properties": {"prompt_tokens": COUNT, "completion_tokens": COUNT, "total_tokens": COUNT},
