@@ -193,7 +193,7 @@ async def test_an_unknown_model_is_404_on_its_own_path(bed: Bed) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/v1", "/v1/", "/v1/embeddings", "/v1/models/", "/metrics", "/v1/models/a/b"]
+    "path", ["/", "/v1", "/v1/", "/v1/audio/speech", "/v1/models/", "/metrics", "/v1/models/a/b"]
 )
 async def test_an_unknown_path_is_404(bed: Bed, path: str) -> None:
     status, headers, answer = await bed.get(path)
@@ -275,7 +275,9 @@ async def test_a_path_that_the_model_does_not_serve_is_400(bed: Bed) -> None:
     await eventually(lambda: bed.service.fleet.clusters[0].models["smol"].capabilities == ("chat",))
     status, headers, answer = await bed.post({"model": "smol", "prompt": "x"}, COMPLETIONS)
     assert status == 400
-    assert check_shape(status, headers, answer, "invalid_request")["param"] == "model"
+    error = check_shape(status, headers, answer, "capability_missing")
+    assert error["param"] == "model"
+    assert "it serves /v1/chat/completions." in error["message"]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from sluice.proxy.config import ClusterConfig, ProxyConfig
 from sluice.proxy.config import check as check_config
 from sluice.proxy.demand import Demand
 from sluice.proxy.tokens import TokenCount, TokenMeter
+from sluice.proxy.visit import Visit
 
 from .conftest import event
 
@@ -112,7 +113,7 @@ def test_a_prompt_of_tokens_is_taken() -> None:
     ("before", "gap"), [(b"data: x\n\n", b""), (b'data: {"cut', b"\n\n"), (b"x\n", b"\n\n")]
 )
 def test_the_event_that_ends_a_broken_stream_starts_on_its_own(before: bytes, gap: bytes) -> None:
-    told = error_event("req-" + "0" * 32, SluiceError("instance_failed", "It broke."), before)
+    told = error_event(Visit("req-" + "0" * 32), SluiceError("instance_failed", "It broke."), before)
     assert told.startswith(gap + b"data: {")
     assert told.endswith(b"}}\n\n")
 

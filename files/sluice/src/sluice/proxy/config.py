@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sluice.errors import ConfigError
 from sluice.logs import LEVELS
+from sluice.proxy.cors import ANY, ORIGIN
 from sluice.records import GROUP, HOST
 
 MAX_SECONDS = 86_400.0
@@ -46,6 +47,7 @@ class ProxyConfig:
     `spool` is the folder for usage records that the authority has not taken yet.
     `queue_length` requests may wait for one model, `queue_per_user` of them of one user, each for
     `queue_wait`; who asked for a stream is told so after `quiet_wait`.
+    `cors_origins` are the sites whose pages may use the API from a browser, or only "*": all of them.
     `reserve_output` tokens are reserved for the answer to a request that does not say how long it may be. An
     address may present `guesses_per_minute` wrong keys.
     """
@@ -65,6 +67,7 @@ class ProxyConfig:
     queue_per_user: int = 200
     queue_wait: float = 300.0
     quiet_wait: float = 5.0
+    cors_origins: tuple[str, ...] = ()
     reserve_output: int = 2048
     guesses_per_minute: int = 30
 
@@ -102,9 +105,21 @@ def check(config: ProxyConfig, source: str) -> ProxyConfig:
     _require(
         config.principal_stale <= MAX_STALE, source, "principal_stale", f"must be at most {MAX_STALE:.0f}"
     )
+    _check_origins(config.cors_origins, source)
     for index, cluster in enumerate(config.clusters):
         _check_cluster(cluster, source, f"clusters[{index}]")
     return config
+
+
+def _check_origins(origins: tuple[str, ...], source: str) -> None:
+    for index, origin in enumerate(origins):
+        _require(
+            bool(ORIGIN.fullmatch(origin)) or (origin == ANY and len(origins) == 1),
+            source,
+            f"cors_origins[{index}]",
+            "must be an origin as browsers write it, such as https://notes.example.org, without a path and "
+            "without the scheme's own port; or the list must be only *",
+        )
 
 
 def _check_cluster(cluster: ClusterConfig, source: str, where: str) -> None:

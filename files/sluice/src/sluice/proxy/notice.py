@@ -9,6 +9,7 @@ from aiohttp import web
 
 from sluice.errors import SluiceError
 from sluice.proxy import answers
+from sluice.proxy.visit import Visit
 
 
 class Notice:
@@ -18,32 +19,32 @@ class Notice:
     an event in it.
     """
 
-    def __init__(self, request: web.BaseRequest, request_id: str) -> None:
+    def __init__(self, request: web.BaseRequest, visit: Visit) -> None:
         self._request = request
-        self._request_id = request_id
+        self._visit = visit
         self.response: web.StreamResponse | None = None
 
     async def tell(self, position: int, expected: float | None) -> None:
         """Tell the position in the queue, and in how many seconds the answer is expected to begin."""
         if self.response is None:
-            self.response = answers.stream(self._request_id)
+            self.response = answers.stream(self._visit)
             await self.response.prepare(self._request)
         seconds = "" if expected is None else f" expected={math.ceil(expected)}s"
         await self.response.write(f": queued position={position}{seconds}\n\n".encode())
 
     async def fail(self, fault: SluiceError) -> web.StreamResponse:
         """End the answer with an error event; only after something was told."""
-        document = fault.to_openai(self._request_id)
+        document = fault.to_openai(self._visit.request_id)
         if fault.retry_after is not None:
             # The header that would say so is gone already.
             document["error"]["retry_after"] = math.ceil(fault.retry_after)
-        return await self.end(document)
+        return await self.end(document, fault.status)
 
-    async def end(self, document: dict[str, Any]) -> web.StreamResponse:
-        """End the answer with `document` as its only event; only after something was told."""
+    async def end(self, error: dict[str, Any], status: int) -> web.StreamResponse:
+        """End the answer with `error` (in OpenAI's shape) as its event; only after something was told."""
         response = self.response
         if response is None:
             raise RuntimeError("no answer has begun that an event could end")
-        await response.write(b"data: " + answers.dump(document) + answers.BOUNDARY)
+        await response.write(self._visit.dialect.event(error, status, b""))
         await response.write_eof()
         return response

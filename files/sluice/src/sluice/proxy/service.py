@@ -21,6 +21,7 @@ from sluice.proxy.admission import Bounds
 from sluice.proxy.authority import Authenticator, AuthorityClient
 from sluice.proxy.cluster import Cluster, Fleet
 from sluice.proxy.config import ClusterConfig, ProxyConfig
+from sluice.proxy.cors import Cors
 from sluice.proxy.gateway import Gateway
 from sluice.proxy.guesses import Guesses
 from sluice.proxy.http import ApiServer
@@ -81,6 +82,7 @@ class Service:
             self.room,
             self.metrics,
             self.access,
+            Cors(config.cors_origins),
         )
         self.status = Status(self.fleet, self.authority, self.usage, self.metrics)
         self._open = 0

@@ -7,9 +7,9 @@ from typing import Any
 
 from aiohttp import web
 
-from sluice.proxy import answers
 from sluice.proxy.authority import AuthorityClient
 from sluice.proxy.cluster import Cluster, Fleet
+from sluice.proxy.dialect import dump
 from sluice.proxy.keeper import SessionKeeper
 from sluice.proxy.metrics import Metrics
 from sluice.proxy.usage import UsageQueue
@@ -36,7 +36,7 @@ class Status:
             self._metrics.usage_waiting.set(len(self._usage))
             return web.Response(body=self._metrics.render(), headers={"Content-Type": PROMETHEUS})
         if request.path == "/health":
-            return web.Response(body=answers.dump(await self.health()), content_type="application/json")
+            return web.Response(body=dump(await self.health()), content_type="application/json")
         return web.Response(status=404)
 
     async def health(self) -> dict[str, Any]:
