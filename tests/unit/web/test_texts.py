@@ -10,7 +10,17 @@ from sluice.web.texts import Texts
 
 WEB = Path(sluice.web.__file__).parent
 # Keys that are put together while running.
-FAMILIES = ("error.", "fault.", "js.status_", "js.short_", "js.theme_", "js.error_")
+FAMILIES = (
+    "error.",
+    "fault.",
+    "keys.field_",
+    "keys.limit_",
+    "js.status_",
+    "js.short_",
+    "js.theme_",
+    "js.error_",
+    "js.admin_",
+)
 
 
 def named() -> set[str]:

@@ -15,6 +15,7 @@ from sluice.authority import LIMITED
 from sluice.web import browsers, keys
 from sluice.web.config import KeySecret
 from sluice.web.database import ApiKey, PageBearer, User
+from sluice.web.faults import Fault
 
 DAY = 86_400.0
 MAX_KEYS = 50
@@ -22,8 +23,11 @@ MAX_MODELS = 50
 MAX_GRACE_DAYS = 7
 
 
-class TooManyKeys(Exception):
+class TooManyKeys(Fault):
     """The user holds MAX_KEYS keys that still work."""
+
+    def __init__(self) -> None:
+        super().__init__("key_too_many", most=MAX_KEYS)
 
 
 class NewKey(NamedTuple):

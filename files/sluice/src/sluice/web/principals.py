@@ -10,13 +10,13 @@ from sqlalchemy.orm import Session
 
 from sluice.authority import LIMITED, Limit, Principal
 from sluice.web import keys
-from sluice.web.access import projects_of
+from sluice.web.access import may_sign_in, projects_of
 from sluice.web.config import KeySecret, WebConfig
-from sluice.web.database import ApiKey, LimitRow, PageBearer, SignedInBrowser, User
+from sluice.web.database import SERVICE, ApiKey, LimitRow, PageBearer, SignedInBrowser, User
 from sluice.web.limits_of import Holder, RuleBook, compose, scopes_of
 
 # Columns, not objects: the mapper would take more time for each answer than the database does.
-_USER: tuple[Any, ...] = (User.pseudonym, User.groups, User.blocked, User.page_project)
+_USER: tuple[Any, ...] = (User.pseudonym, User.kind, User.groups, User.blocked, User.page_project)
 _KEY: Select[Any] = select(
     *(ApiKey.id, ApiKey.secret_id, ApiKey.stored, ApiKey.expires, ApiKey.revoked, ApiKey.project),
     *(ApiKey.models, *(getattr(ApiKey, name) for name in LIMITED)),
@@ -65,12 +65,12 @@ class Principals:
         if row is not None:
             return self._of_key(session, row, credential, now)
         row = _row(session, _BEARER.where(PageBearer.stored.in_(forms)), forms)
-        if row is not None and row.expires > now and row.blocked is None:
-            return Found(self._of_page(session, row), None)
-        return None
+        if row is None or row.expires <= now or not self._may_use(row):
+            return None
+        return Found(self._of_page(session, row), None)
 
     def _of_key(self, session: Session, row: Row[Any], credential: str, now: float) -> Found | None:
-        if row.revoked is not None or row.expires <= now or row.blocked is not None:
+        if row.revoked is not None or row.expires <= now or not self._may_use(row):
             return None
         # Who has left a project must not go on spending what is the project's.
         if row.project and row.project not in projects_of(row.groups, self._access):
@@ -88,6 +88,10 @@ class Principals:
             limits=self._limits(session, holder, row),
         )
         return Found(principal, self._stale(row, credential))
+
+    def _may_use(self, row: Row[Any]) -> bool:
+        # A service account has the groups that an operator gave it, whatever those who sign in must have.
+        return row.blocked is None and (row.kind == SERVICE or may_sign_in(row.groups, self._access))
 
     def _of_page(self, session: Session, row: Row[Any]) -> Principal:
         project = page_project(row.page_project, projects_of(row.groups, self._access))

@@ -1,47 +1,79 @@
-"""API keys: make one (shown once), list, revoke."""
+"""API keys: make one (shown once), list, look at, rotate, revoke; and what the page's own use counts to."""
 
 from __future__ import annotations
 
+import datetime
 import time
+from collections.abc import Mapping, Sequence
 
 from flask import Blueprint, Response, abort, make_response, redirect, render_template, request, url_for
+from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as AnyResponse
 
-from sluice.records import PRINTABLE
-from sluice.web import credentials
+from sluice.authority import LIMITED
+from sluice.web import credentials, key_forms, reports
+from sluice.web.credentials import NewKey
 from sluice.web.database import ApiKey, User
+from sluice.web.faults import Fault
+from sluice.web.key_forms import Refused
+from sluice.web.principals import page_project
 from sluice.web.shared import signed_in, web
 from sluice.web.sign_in import SignedIn
 
 blueprint = Blueprint("keys", __name__, url_prefix="/keys")
 
-MAX_NAME = 60
+# Of what a key was used for, the list tells the last days.
+USAGE_DAYS = 30
 
 
 @blueprint.get("")
 @signed_in
 def index(person: SignedIn) -> str:
     """The list."""
-    return _render(person)
+    return _list(person)
 
 
 @blueprint.post("")
 @signed_in
 def make(person: SignedIn) -> Response:
     """Make a key and show it, this once."""
-    name = request.form.get("name", "").strip()
-    if not 0 < len(name) <= MAX_NAME or not PRINTABLE.fullmatch(name):
-        return make_response(_render(person, problem=web().texts.get("keys.bad_name", most=MAX_NAME)), 400)
     settings = web().settings
+    reading = key_forms.read(request.form, settings.key_days, person.projects)
+    if reading.settings is None:
+        return make_response(_list(person, refused=reading.refused), 400)
     try:
         with web().database.write() as session:
             user = session.get_one(User, person.id)
-            wanted = credentials.KeySettings(name, settings.key_days)
-            new = credentials.make_key(session, settings.key_secret, user, wanted, time.time())
-    except credentials.TooManyKeys:
-        problem = web().texts.get("keys.too_many", most=credentials.MAX_KEYS)
-        return make_response(_render(person, problem=problem), 409)
-    return make_response(_render(person, new=new), 201)
+            new = credentials.make_key(session, settings.key_secret, user, reading.settings, time.time())
+    except Fault as fault:
+        return make_response(_list(person, refused=[Refused("name", fault)]), 409)
+    return make_response(_list(person, new=new), 201)
+
+
+@blueprint.get("/<key_id>")
+@signed_in
+def show(person: SignedIn, key_id: str) -> str:
+    """One key: what it may do, what it was used for, and the forms to rotate or revoke it."""
+    return _show(person, key_id)
+
+
+@blueprint.post("/<key_id>/rotate")
+@signed_in
+def rotate(person: SignedIn, key_id: str) -> Response:
+    """Make a new key like this one and show it, this once; this one ends after the time that was chosen."""
+    settings, now = web().settings, time.time()
+    try:
+        grace = key_forms.read_grace(request.form.get("grace", ""))
+    except Fault as fault:
+        return make_response(_show(person, key_id, Refused("grace", fault)), 400)
+    try:
+        with web().database.write() as session:
+            row = _own(session, person, key_id)
+            _check_rotation(row, person, now)
+            new = credentials.rotate_key(session, settings.key_secret, row, grace, settings.key_days, now)
+    except Fault as fault:
+        return make_response(_show(person, key_id, Refused("grace", fault)), 409)
+    return make_response(_list(person, new=new), 201)
 
 
 @blueprint.post("/<key_id>/revoke")
@@ -54,20 +86,88 @@ def revoke(person: SignedIn, key_id: str) -> AnyResponse:
     return redirect(url_for("keys.index"), code=303)
 
 
-def _render(person: SignedIn, *, new: credentials.NewKey | None = None, problem: str = "") -> str:
+@blueprint.post("/page-project")
+@signed_in
+def choose_page_project(person: SignedIn) -> AnyResponse:
+    """Remember which of their projects the person's use of the chat page counts to."""
+    project = request.form.get("project", "")
+    if project not in person.projects:
+        abort(400)
+    with web().database.write() as session:
+        session.get_one(User, person.id).page_project = project
+    return redirect(url_for("keys.index"), code=303)
+
+
+def _own(session: Session, person: SignedIn, key_id: str) -> ApiKey:
+    row = credentials.find_key(session, person.id, key_id)
+    if row is None:
+        abort(404)
+    return row
+
+
+def _check_rotation(row: ApiKey, person: SignedIn, now: float) -> None:
+    if not credentials.is_live(row, now):
+        raise Fault("key_ended")
+    if row.project and row.project not in person.projects:
+        raise Fault("key_left_project", project=row.project)
+
+
+def _list(person: SignedIn, *, new: NewKey | None = None, refused: Sequence[Refused] = ()) -> str:
     now = time.time()
     with web().database.read() as session:
         rows = credentials.list_keys(session, person.id)
+        used = _used(session, person, now)
+        chosen = session.get_one(User, person.id).page_project
+    live = [row for row in rows if credentials.is_live(row, now)]
     return render_template(
         "keys.html",
-        live=[row for row in rows if credentials.is_live(row, now)],
-        ended=[(row, _end(row)) for row in rows if not credentials.is_live(row, now)],
+        live=live,
+        ended=[(row, _end(row)) for row in rows if row not in live],
+        used=used,
+        used_days=USAGE_DAYS,
         new=new,
-        problem=problem,
+        projects=person.projects,
+        page_project=page_project(chosen, person.projects),
+        refused=_texts(refused),
+        form=request.form if refused else {},
         days=web().settings.key_days,
-        max_name=MAX_NAME,
+        max_name=key_forms.MAX_NAME,
+        numbers=LIMITED,
         api_url=web().settings.public_url.rstrip("/") + "/v1",
     )
+
+
+def _show(person: SignedIn, key_id: str, refused: Refused | None = None) -> str:
+    now = time.time()
+    with web().database.read() as session:
+        row = _own(session, person, key_id)
+        used = [
+            (group.group[1], group)
+            for group in reports.summed(session, ("key", "model"), reports.Choice(user=person.user))
+            if group.group[0] == key_id
+        ]
+    return render_template(
+        "keys_show.html",
+        row=row,
+        live=credentials.is_live(row, now),
+        end=_end(row),
+        left=bool(row.project) and row.project not in person.projects,
+        used=used,
+        refused=_texts([refused] if refused else []),
+        numbers=[(name, getattr(row, name)) for name in LIMITED],
+        max_grace=credentials.MAX_GRACE_DAYS,
+    )
+
+
+def _used(session: Session, person: SignedIn, now: float) -> Mapping[str, reports.Row]:
+    today = datetime.datetime.fromtimestamp(now, datetime.timezone.utc).date()
+    since = today - datetime.timedelta(days=USAGE_DAYS - 1)
+    choice = reports.Choice(since=since, user=person.user)
+    return {row.group[0]: row for row in reports.summed(session, ("key",), choice)}
+
+
+def _texts(refused: Sequence[Refused]) -> dict[str, str]:
+    return {field: web().texts.get(fault.text, **fault.values) for field, fault in refused}
 
 
 def _end(row: ApiKey) -> float:
