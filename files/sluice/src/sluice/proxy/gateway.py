@@ -24,10 +24,11 @@ from sluice.proxy.exchange import RECONNECT_WAIT, Exchange, next_bytes
 from sluice.proxy.guesses import client_address
 from sluice.proxy.intake import Body, Intake
 from sluice.proxy.limiter import Limiter
+from sluice.proxy.metering import MOST_ADDED, Passage, Sieve, asking
 from sluice.proxy.metrics import Metrics
 from sluice.proxy.notice import Notice
 from sluice.proxy.openapi import OPENAPI_PATH, describe
-from sluice.proxy.outlet import Outlet, Pump, pass_on
+from sluice.proxy.outlet import LAST, Outlet, Pump, pass_on
 from sluice.proxy.session import Stream
 from sluice.proxy.stops import Stops
 from sluice.proxy.tokens import TokenMeter
@@ -43,6 +44,8 @@ MODEL_PATH = re.compile(r"/v1/models/([^/]+)")
 MODEL_ROUTE = "/v1/models/{model}"
 # An answer up to this size goes out with its length; a larger one in chunks, as it comes.
 WHOLE = 256 * 1024
+# Of a request whose engine tells no tokens, so many bytes are taken for one.
+BYTES_A_TOKEN = 4
 VERSIONS = ((1, 1), (1, 0))
 EVERYBODY = "all"
 
@@ -233,11 +236,25 @@ class Gateway:
             if capability not in model.capabilities:
                 raise _not_served(visit.route, model)
             await self._limiter.hold(visit, principal.limits, model, asked, body.size)
+            passage = self._passage(body, asked, model)
             exchange = self._exchange(visit, principal, asked, body)
             notice = Notice(request, visit) if asked.stream else None
-            return await self._converse(request, visit, exchange, body, notice)
+            return await self._converse(request, visit, exchange, body, passage, notice)
         finally:
             body.release()
+
+    def _passage(self, body: Body, asked: Asked, model: ModelStatus) -> Passage:
+        """Return the way for an answer; have its engine tell tokens, if it can and its client did not ask."""
+        guess = min(body.size // BYTES_A_TOKEN, model.context_length)
+        meter = TokenMeter(asked.capability, guess, asked.n)
+        asks = None
+        if body.size + MOST_ADDED <= self._intake.max_body:
+            asks = asking(body.chunks, asked, model.usage, small=body.scanner is None)
+        if asks is None:
+            return Passage(meter)
+        chunks, wanted = asks
+        body.replace(chunks)
+        return Sieve(meter, wanted)
 
     def _exchange(self, visit: Visit, principal: Principal, asked: Asked, body: Body) -> Exchange:
         head = RequestHead(
@@ -255,13 +272,19 @@ class Gateway:
         )
 
     async def _converse(
-        self, request: web.BaseRequest, visit: Visit, exchange: Exchange, body: Body, notice: Notice | None
+        self,
+        request: web.BaseRequest,
+        visit: Visit,
+        exchange: Exchange,
+        body: Body,
+        passage: Passage,
+        notice: Notice | None,
     ) -> web.StreamResponse:
         """Send a checked request when its turn has come, and return its answer."""
         try:
             stream, head = await _send(visit, exchange, notice)
             body.release()  # no one needs it any more: the answer has begun
-            return await self._return(request, visit, stream, head, notice)
+            return await self._return(request, visit, stream, head, passage, notice)
         except SluiceError as fault:
             if notice is None or notice.response is None:
                 raise
@@ -282,6 +305,7 @@ class Gateway:
         visit: Visit,
         stream: Stream,
         head: ResponseHead,
+        passage: Passage,
         notice: Notice | None,
     ) -> web.StreamResponse:
         begun = notice.response if notice is not None else None
@@ -291,22 +315,21 @@ class Gateway:
             raise SluiceError(
                 "instance_failed", "The instance answered with a status that makes no sense here."
             )
-        meter = TokenMeter(PATHS[visit.route])
         try:
             if head.content_type == "text/event-stream":
-                return await self._pass_events(request, visit, stream, meter, begun)
+                return await self._pass_events(request, visit, stream, passage, begun)
             if begun is not None:
                 raise SluiceError("instance_failed", "The instance did not answer with a stream.")
-            return await _pass_whole(request, visit, stream, head, meter)
+            return await _pass_whole(request, visit, stream, head, passage.meter)
         finally:
-            visit.tokens = meter.count()
+            visit.tokens = passage.meter.count()
 
     async def _pass_events(
         self,
         request: web.BaseRequest,
         visit: Visit,
         stream: Stream,
-        meter: TokenMeter,
+        passage: Passage,
         response: web.StreamResponse | None,
     ) -> web.StreamResponse:
         """Pass an event stream on, as fast as its reader reads; in `response` if it has begun already."""
@@ -314,10 +337,11 @@ class Gateway:
         if response is None:
             response = answers.stream(visit)
             await response.prepare(request)
-        await pass_on(request, visit, response, data)
-        meter.feed(data)
+        seen = passage.feed(data)
+        if seen:
+            await pass_on(request, visit, response, seen)
         stream.consume(len(data))
-        await self._pass_rest(request, visit, stream, meter, response, data)
+        await self._pass_rest(request, visit, stream, passage, response, seen)
         return response
 
     async def _pass_rest(
@@ -325,13 +349,13 @@ class Gateway:
         request: web.BaseRequest,
         visit: Visit,
         stream: Stream,
-        meter: TokenMeter,
+        passage: Passage,
         response: web.StreamResponse,
         first: bytes,
     ) -> None:
         """Pass on what follows the first events, which are out; a stream that breaks ends with an event."""
-        pump = Pump(self._outlet, request, visit, stream, meter)
-        pump.last = first[-2:]
+        pump = Pump(self._outlet, request, visit, stream, passage)
+        pump.last = first[-LAST:] or pump.last
         try:
             await pump.run()
         except SluiceError as fault:

@@ -42,7 +42,7 @@ class Intake:
 
     def __init__(self, max_body: int, max_buffered: int, metrics: Metrics) -> None:
         small = max_buffered // SMALL_PART
-        self._max_body = max_body
+        self.max_body = max_body
         self._small = Room(small, small // USER_PART)
         self._large = Room(max_buffered - small, max(max_body, (max_buffered - small) // USER_PART))
         self._metrics = metrics
@@ -58,7 +58,7 @@ class Intake:
             raise SluiceError("length_required", "Send the body with Content-Length or in chunks.")
         if coding is not None and (coding.lower() != "chunked" or request.version < (1, 1)):
             raise SluiceError("invalid_request", "The only Transfer-Encoding taken is `chunked`.")
-        if length is not None and length > self._max_body:
+        if length is not None and length > self.max_body:
             raise self.too_large()
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise SluiceError("invalid_request", "Send the body without Content-Encoding.")
@@ -90,7 +90,7 @@ class Intake:
         small = length is not None and length <= INLINE_PARSE
         await self._reserve(body, length or 0, large=length is not None and not small)
         loop = asyncio.get_running_loop()
-        whole = self._max_body if length is None else length
+        whole = self.max_body if length is None else length
         end = loop.time() + BODY_SECONDS + whole / SLOWEST
         try:
             async with asyncio.timeout_at(loop.time() + IDLE_SECONDS) as limit:
@@ -109,12 +109,12 @@ class Intake:
         Bodies that held a part of their room while they wait for more could wait for each other.
         """
         total = body.size + size
-        if total > self._max_body:
+        if total > self.max_body:
             raise self.too_large()
         if body.room is self._small and total <= INLINE_PARSE:
             await self._reserve(body, total, large=False)
         elif body.room is self._small:
-            await self._reserve(body, self._max_body, large=True)
+            await self._reserve(body, self.max_body, large=True)
 
     async def _reserve(self, body: Body, size: int, *, large: bool) -> None:
         """Give the body room for `size` bytes, in place of what it has."""
@@ -139,7 +139,7 @@ class Intake:
 
     def too_large(self) -> SluiceError:
         """Return the error for a body that is too large."""
-        return SluiceError("body_too_large", f"The body is larger than {self._max_body} bytes.")
+        return SluiceError("body_too_large", f"The body is larger than {self.max_body} bytes.")
 
 
 @dataclass(eq=False)
@@ -246,6 +246,11 @@ class Body:
             last += chunk
         else:
             self.chunks.append(bytearray(chunk) if len(chunk) < SMALL_CHUNK else chunk)
+
+    def replace(self, chunks: list[bytes | bytearray]) -> None:
+        """Send these chunks on in place of those that came, by little longer: they have the same room."""
+        self.chunks = chunks
+        self.size = sum(map(len, chunks))
 
     def complete(self) -> None:
         """Give back what was reserved and not needed."""

@@ -82,7 +82,9 @@ def asking(chunks: Chunks, asked: Asked, usage: str, *, small: bool) -> tuple[Ch
     if wanted.last and (wanted.each or usage == "final"):
         return (chunks, wanted) if usage == "continuous" else None
     options = {**(given or {}), **OPTIONS[usage]}
-    changed = _encoded(chunks, options) if small else _replaced(chunks, options)
+    changed = _replaced(chunks, options)
+    if changed is None and small:
+        changed = _encoded(chunks, options)
     return None if changed is None else (changed, wanted)
 
 
@@ -95,9 +97,13 @@ def _spliced(chunks: Chunks, usage: str) -> Chunks:
     return chunks
 
 
-def _encoded(chunks: Chunks, options: dict[str, object]) -> Chunks:
-    document = json.loads(b"".join(chunks))
-    return [json.dumps({**document, "stream_options": options}, separators=(",", ":")).encode()]
+def _encoded(chunks: Chunks, options: dict[str, object]) -> Chunks | None:
+    """Write a small body anew; None for one with a number that is too large to be written as it came."""
+    document = {**json.loads(b"".join(chunks)), "stream_options": options}
+    try:
+        return [json.dumps(document, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()]
+    except ValueError:
+        return None
 
 
 def _own_options(chunks: Chunks) -> object:
@@ -129,17 +135,35 @@ def _found_options(chunks: Chunks) -> tuple[int, slice, bytes] | None:
     return None if found is None else (number, slice(*found.span(1)), bytes(found[1]))
 
 
-class Sieve:
+class Passage:
+    """The way of one answer to its client: what it passes on, and the meter that has seen it all."""
+
+    __slots__ = ("meter",)
+
+    def __init__(self, meter: TokenMeter) -> None:
+        self.meter = meter
+
+    def feed(self, data: bytes) -> bytes:
+        """Take what came, and return what the client is to see of it; that may be nothing."""
+        self.meter.feed(data)
+        return data
+
+    def rest(self) -> bytes:
+        """Return what is held back, at the end of the answer."""
+        return b""
+
+
+class Sieve(Passage):
     """Takes the figures out of one event stream, for the meter, and leaves in it what was wanted.
 
     It works by lines, which may be cut anywhere. What it holds back is the start of a line of which the end
     has not come: at most LONGEST_LINE bytes.
     """
 
-    __slots__ = ("_busy", "_each", "_held", "_last", "_meter", "_passing", "_swallowing")
+    __slots__ = ("_busy", "_each", "_held", "_last", "_passing", "_swallowing")
 
     def __init__(self, meter: TokenMeter, wanted: Wanted) -> None:
-        self._meter = meter
+        super().__init__(meter)
         self._each = wanted.each
         self._last = wanted.last
         self._held = b""
@@ -162,19 +186,19 @@ class Sieve:
         return self._by_lines(data)
 
     def rest(self) -> bytes:
-        """Return what is held back, at the end of the stream."""
+        """Return what is held back, at the end of the answer."""
         held, self._held = self._held, b""
         return held
 
     def _by_lines(self, data: bytes) -> bytes:
         if not self._busy and _NAME not in data and data.endswith(b"\n"):
-            self._meter.feed(data)
+            self.meter.feed(data)
             return data
         *lines, held = (self._held + data).split(b"\n")
         passed = [self._line(line + b"\n") for line in lines]
         if self._passing or len(held) > LONGEST_LINE:
             self._passing = True
-            self._meter.feed(held)
+            self.meter.feed(held)
             passed.append(held)
             held = b""
         self._held = held
@@ -191,7 +215,7 @@ class Sieve:
             if place is not None:
                 return self._without(line, line[place.value : place.end].strip(), place.start, place.behind)
         self._passing = False
-        self._meter.feed(line)
+        self.meter.feed(line)
         return line
 
     def _without(self, event: bytes, figures: bytes, start: int, behind: int) -> bytes:
@@ -199,9 +223,9 @@ class Sieve:
         choice = _choice(event)
         told = figures.startswith(b"{")
         if told:
-            self._meter.note(choice, figures)
+            self.meter.note(choice, figures)
         else:
-            self._meter.feed(event)
+            self.meter.feed(event)
         if self._last if choice == ALL else self._each:
             return event
         if choice == ALL and told:

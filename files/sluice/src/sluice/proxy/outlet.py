@@ -12,8 +12,8 @@ import time
 from aiohttp import HttpVersion11, web
 
 from sluice.errors import SluiceError
+from sluice.proxy.metering import Passage
 from sluice.proxy.session import SessionLost, Stream
-from sluice.proxy.tokens import TokenMeter
 from sluice.proxy.visit import Visit
 
 # A client that reads nothing for this long is gone (seconds).
@@ -22,6 +22,8 @@ STALLED = 300.0
 # own limit is shorter; this one holds if it should not keep it.
 SILENT = 180.0
 SWEEP_SECONDS = 1.0
+# Of what was written last, so many bytes are remembered.
+LAST = 4096
 
 
 class Outlet:
@@ -70,7 +72,8 @@ class Outlet:
 class Pump:
     """Passes one stream on, as fast as its client reads. It is the stream's sink.
 
-    `last` is how what was written ends, by which an event of our own knows whether it stands on its own.
+    `last` is how what was written last ends, by which an event of our own knows whether it stands on its own,
+    and which number it has.
     """
 
     __slots__ = (
@@ -79,10 +82,10 @@ class Pump:
         "_due",
         "_failure",
         "_heard",
-        "_meter",
         "_outlet",
         "_owed",
         "_parts",
+        "_passage",
         "_request",
         "_stream",
         "_transport",
@@ -92,7 +95,7 @@ class Pump:
     )
 
     def __init__(
-        self, outlet: Outlet, request: web.BaseRequest, visit: Visit, stream: Stream, meter: TokenMeter
+        self, outlet: Outlet, request: web.BaseRequest, visit: Visit, stream: Stream, passage: Passage
     ) -> None:
         transport = request.transport
         if transport is None:
@@ -103,7 +106,7 @@ class Pump:
         self._chunked = request.version >= HttpVersion11
         self._visit = visit
         self._stream = stream
-        self._meter = meter
+        self._passage = passage
         self._parts: list[bytes] = []
         self._due = False
         self._owed = 0
@@ -151,17 +154,22 @@ class Pump:
         if self._transport.is_closing():
             return  # the handler is being cancelled
         size = len(data)
-        self._transport.write(b"%x\r\n%b\r\n" % (size, data) if self._chunked else data)
-        self._visit.sending(size)
-        self._meter.feed(data)
+        self._write(self._passage.feed(data))
         self._heard = time.monotonic()
-        self.last = (self.last + data)[-2:] if size < 2 else data[-2:]
         if self._owed or self._request.protocol.writing_paused:
             # The relay may send no more before the client has taken this.
             self._owed += size
             self._wake()
         else:
             self._stream.consume(size)
+
+    def _write(self, data: bytes) -> None:
+        size = len(data)
+        if not size:
+            return  # as a chunk, nothing would say that the answer is over
+        self._transport.write(b"%x\r\n%b\r\n" % (size, data) if self._chunked else data)
+        self._visit.sending(size)
+        self.last = (self.last + data)[-2:] if size < 2 else data[-LAST:]
 
     async def run(self) -> None:
         """Come back when the stream has ended and all of it is written; the answer's head must be out.
@@ -174,10 +182,13 @@ class Pump:
             await self._run()
         finally:
             self._outlet.close(self)
+        # What is held back of an event that broke off with its stream is of no use to anybody.
         if isinstance(self._failure, SessionLost):
             raise broken_off()
         if self._failure is not None:
             raise self._failure
+        if not self._transport.is_closing():
+            self._write(self._passage.rest())
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
