@@ -46,17 +46,10 @@ def test_bars_keep_within_their_own_column() -> None:
             assert bar.x + bar.width < (at + 1) * chart.step <= chart.width
 
 
-def test_days_without_usage_are_there_and_empty() -> None:
-    chart = charts.by_day({20_000: (1, 2), 19_998: (3, 4), 1: (9, 9)}, 20_000, 3, 2)
-    assert [column.label for column in chart.columns] == ["2024-10-02", "2024-10-03", "2024-10-04"]
-    assert [column.values for column in chart.columns] == [(3, 4), (0, 0), (1, 2)]
-    assert not chart.empty
-    assert charts.by_day({}, 20_000, 3, 2).empty
-
-
-def test_a_day_begins_at_midnight_utc() -> None:
-    assert charts.day_of(20_000 * 86_400 - 0.001) == 19_999
-    assert charts.day_of(20_000 * 86_400.0) == 20_000
+def test_a_chart_of_nothing_says_so() -> None:
+    assert charts.stacked([]).empty
+    assert charts.stacked([("a", (0, 0))]).empty
+    assert not charts.stacked([("a", (0, 1))]).empty
 
 
 @pytest.mark.parametrize(

@@ -5,22 +5,25 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from cachelib.file import FileSystemCache
 from flask import Flask
 from flask_session import Session
+from sqlalchemy.exc import SQLAlchemyError
 
 from sluice import logs
 from sluice.version import version
-from sluice.web import errors, guard
+from sluice.web import announcements, charts, errors, forms, guard
 from sluice.web.config import WebConfig
-from sluice.web.database import Database
+from sluice.web.database import Announcement, Database
 from sluice.web.metrics import Listeners, Metrics
 from sluice.web.sign_in import SignIn
 from sluice.web.texts import Texts
-from sluice.web.views import bearer, chat, keys, sign
+from sluice.web.views import admin, bearer, chat, keys, sign, usage
 
 # Sessions kept at once, half-finished sign-ins included; beyond it the store drops the oldest.
 MAX_SESSIONS = 50_000
@@ -47,12 +50,14 @@ def create_app(settings: WebConfig) -> Flask:
     # In this order at each request: count it, refuse what is forged, then look at who is signed in.
     metrics = Metrics("web")
     metrics.watch(app)
+    forms.refuse_broken_text(app)
     guard.protect(app, settings)
     web = Web(app, settings, metrics)
     web.database.prepare()
     app.extensions["sluice"] = web
     errors.register(app)
-    for blueprint in (sign.blueprint, chat.blueprint, keys.blueprint, bearer.blueprint):
+    pages = (sign.blueprint, chat.blueprint, keys.blueprint, bearer.blueprint, usage.blueprint)
+    for blueprint in (*pages, *admin.BLUEPRINTS):
         app.register_blueprint(blueprint)
     _prepare_templates(app, web)
     # What is public is told by the settings, never by a header; metrics stay on loopback.
@@ -84,6 +89,10 @@ def _prepare_templates(app: Flask, web: Web) -> None:
     app.jinja_env.lstrip_blocks = True
     app.jinja_env.filters["day"] = _day
     app.jinja_env.filters["moment"] = _moment
+    app.jinja_env.filters["iso"] = _iso
+    app.jinja_env.filters["number"] = "{:,}".format
+    app.jinja_env.filters["short"] = charts.short
+    app.jinja_env.filters["share"] = charts.share
 
     @app.context_processor
     def shared() -> dict[str, Any]:
@@ -95,15 +104,29 @@ def _prepare_templates(app: Flask, web: Web) -> None:
             "person": person,
             "csrf_token": person.csrf if person else "",
             "version": version(),
+            "announcements": lambda: _announcements(web),
         }
 
 
-def _day(time: float) -> str:
-    return datetime.datetime.fromtimestamp(time, datetime.timezone.utc).strftime("%Y-%m-%d")
+def _day(at: float) -> str:
+    return datetime.datetime.fromtimestamp(at, datetime.timezone.utc).strftime("%Y-%m-%d")
 
 
-def _moment(time: float) -> str:
-    return datetime.datetime.fromtimestamp(time, datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+def _iso(at: float) -> str:
+    return datetime.datetime.fromtimestamp(at, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _announcements(web: Web) -> Sequence[Announcement]:
+    """Return what stands above the pages; the page that says that the database is down has nothing there."""
+    try:
+        with web.database.read() as session:
+            return announcements.shown(session, time.time())
+    except SQLAlchemyError:
+        return ()
+
+
+def _moment(at: float) -> str:
+    return datetime.datetime.fromtimestamp(at, datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _digest_of_static() -> str:

@@ -6,11 +6,11 @@ stretched to the page's width, so it holds no text: ticks and labels are the pag
 
 from __future__ import annotations
 
-import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
-DAY = 86_400
+from sluice.web.reports import Row
+
 HEIGHT = 100.0
 
 _STEP = 10.0
@@ -83,21 +83,9 @@ def nice_top(most: int) -> int:
         power *= 10
 
 
-def day_of(time: float) -> int:
-    """Return the day (UTC) of a time, counted from the epoch."""
-    return int(time // DAY)
-
-
-def day_name(day: int) -> str:
-    """Return a day as in 2026-11-22."""
-    return datetime.datetime.fromtimestamp(day * DAY, datetime.timezone.utc).strftime("%Y-%m-%d")
-
-
-def by_day(counts: Mapping[int, Sequence[int]], last: int, days: int, series: int) -> Chart:
-    """Return the chart of the `days` days up to `last`; a day that `counts` lacks had nothing."""
-    nothing = (0,) * series
-    wanted = range(last - days + 1, last + 1)
-    return stacked([(day_name(day), counts.get(day, nothing)) for day in wanted])
+def of_tokens(rows: Sequence[Row]) -> Chart:
+    """Return the chart of sums: input tokens below, output tokens above."""
+    return stacked([(row.group[0], (row.input_tokens, row.output_tokens)) for row in rows])
 
 
 def share(part: int, whole: int) -> float:

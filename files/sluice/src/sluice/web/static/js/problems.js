@@ -17,6 +17,11 @@ const TEXTS = {
   body_too_large: "error_too_large",
   context_length_exceeded: "error_too_large",
   rate_limited: "error_limit",
+  requests_limited: "error_limit",
+  tokens_limited: "error_limit",
+  concurrency_limited: "error_limit",
+  day_limited: "error_day",
+  model_stopped: "error_stopped",
 };
 const WAITING = new Set(["no_instance", "overloaded", "network"]);
 // Waiting by itself, a page asks again this often at most.

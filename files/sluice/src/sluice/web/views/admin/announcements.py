@@ -1,0 +1,64 @@
+"""Announcements: what stands above every page, what will, what did."""
+
+from __future__ import annotations
+
+import time
+
+from flask import Blueprint, Response, abort, make_response, render_template, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+from sluice.web import announcements
+from sluice.web.faults import Fault
+from sluice.web.shared import admin_required, web
+from sluice.web.sign_in import SignedIn
+from sluice.web.views.admin.common import done, field, moment, words
+
+blueprint = Blueprint("admin_announcements", __name__, url_prefix="/admin/announcements")
+
+_FIELDS = ("text", "level", "starts", "ends")
+
+
+@blueprint.get("")
+@admin_required
+def index(_person: SignedIn) -> Response:
+    """The list."""
+    return _render(dict.fromkeys(_FIELDS, ""))
+
+
+@blueprint.post("")
+@admin_required
+def add(person: SignedIn) -> AnyResponse:
+    """Announce something."""
+    now = time.time()
+    try:
+        starts, ends = moment(field("starts")), moment(field("ends"))
+        with web().database.write() as session:
+            announcements.add(session, person.user, field("text"), field("level"), starts or now, ends, now)
+    except Fault as fault:
+        return _render({name: field(name) for name in _FIELDS}, problem=words(fault), status=400)
+    return done(web().texts.get("admin.done_announced"), url_for("admin_announcements.index"))
+
+
+@blueprint.post("/<int:number>/end")
+@admin_required
+def end(person: SignedIn, number: int) -> AnyResponse:
+    """End one now."""
+    with web().database.write() as session:
+        if not announcements.end(session, person.user, number, time.time()):
+            abort(404)
+    return done(web().texts.get("admin.done_ended"), url_for("admin_announcements.index"))
+
+
+def _render(given: dict[str, str], *, problem: str = "", status: int = 200) -> Response:
+    now = time.time()
+    with web().database.read() as session:
+        rows = announcements.listed(session)
+    text = render_template(
+        "admin/announcements.html",
+        rows=[(row, announcements.state(row, now)) for row in rows],
+        given=given,
+        levels=announcements.LEVELS,
+        max_text=announcements.MAX_TEXT,
+        problem=problem,
+    )
+    return make_response(text, status)

@@ -1,0 +1,67 @@
+"""The log of what administrators did."""
+
+from __future__ import annotations
+
+import re
+
+from flask import Blueprint, Response, make_response, render_template, request
+
+from sluice.web import audit, people
+from sluice.web.faults import Fault
+from sluice.web.shared import admin_required, web
+from sluice.web.sign_in import SignedIn
+from sluice.web.views.admin.common import PAGE, moment, words
+
+blueprint = Blueprint("admin_audit", __name__, url_prefix="/admin/audit")
+
+_FIELDS = ("actor", "action", "object", "since", "until")
+
+
+@blueprint.get("")
+@admin_required
+def index(_person: SignedIn) -> Response:
+    """The log, newest first, narrowed by what the address asks for."""
+    given = {name: request.args.get(name, "").strip()[:100] for name in _FIELDS}
+    try:
+        wanted = _wanted(given)
+    except Fault as fault:
+        return _render(given, audit.EVERYTHING, problem=words(fault), status=400)
+    return _render(given, wanted)
+
+
+def _wanted(given: dict[str, str]) -> audit.Filter:
+    return audit.Filter(
+        given["actor"], given["action"], given["object"], moment(given["since"]), moment(given["until"])
+    )
+
+
+def _render(given: dict[str, str], wanted: audit.Filter, *, problem: str = "", status: int = 200) -> Response:
+    below = request.args.get("below", "")
+    before = int(below) if re.fullmatch(r"[0-9]{1,15}", below) else None
+    with web().database.read() as session:
+        rows = audit.entries(session, wanted, most=PAGE + 1, below=before)
+        names = people.names(session, {row.actor for row in rows} | {row.object for row in rows})
+        known = audit.actions(session)
+    text = render_template(
+        "admin/audit.html",
+        rows=[(row, changes(row.before, row.after)) for row in rows[:PAGE]],
+        next=rows[PAGE - 1].id if len(rows) > PAGE else None,
+        names=names,
+        actions=known,
+        given=given,
+        filtered={name: value for name, value in given.items() if value},
+        problem=problem,
+    )
+    return make_response(text, status)
+
+
+def changes(
+    before: dict[str, object] | None, after: dict[str, object] | None
+) -> list[tuple[str, object, object]]:
+    """Return what differs, as (name, before, after); None where there was or is nothing."""
+    was, became = before or {}, after or {}
+    return [
+        (name, was.get(name), became.get(name))
+        for name in dict.fromkeys((*was, *became))
+        if was.get(name) != became.get(name)
+    ]

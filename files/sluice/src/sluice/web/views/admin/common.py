@@ -1,0 +1,75 @@
+"""What the administrators' pages share: forms, paging, and the answer after something was done."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from typing import NamedTuple
+
+from flask import flash, redirect, request
+from werkzeug.wrappers import Response
+
+from sluice.web.faults import Fault
+from sluice.web.shared import web
+
+PAGE = 50
+MOST_PAGES = 10_000
+# Longer than any text that a form takes, and short enough for a line of a page that shows it again.
+MOST_FIELD = 1_000
+
+
+class Page(NamedTuple):
+    """Which rows of a long list to show: `number` counts from 1."""
+
+    number: int
+
+    @property
+    def offset(self) -> int:
+        """How many rows stand before it."""
+        return (self.number - 1) * PAGE
+
+
+def page() -> Page:
+    """Return the page that the address asks for; the first where it asks for none that can be."""
+    text = request.args.get("page", "1")
+    number = int(text) if re.fullmatch(r"[0-9]{1,6}", text) else 1
+    return Page(min(max(number, 1), MOST_PAGES))
+
+
+def field(name: str) -> str:
+    """Return what a form's field has, without blanks at its ends."""
+    return request.form.get(name, "").strip()[:MOST_FIELD]
+
+
+def words(fault: Fault) -> str:
+    """Return what to tell of a fault."""
+    return web().texts.get(fault.text, **fault.values)
+
+
+def done(message: str, path: str) -> Response:
+    """Answer that something was done: `message` stands on the page at `path`, where the browser goes."""
+    flash(message)
+    return redirect(path, code=303)
+
+
+def moment(text: str) -> float | None:
+    """Read a time (UTC) as forms and people write it; None for none. Raises Fault."""
+    if not text:
+        return None
+    try:
+        read = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        raise Fault("time", time=text[:40]) from None
+    if read.tzinfo is None:
+        read = read.replace(tzinfo=datetime.timezone.utc)
+    return read.timestamp()
+
+
+def number(name: str) -> int | None:
+    """Read a form's number; None where the field is empty. Raises Fault."""
+    text = field(name)
+    if not text:
+        return None
+    if not re.fullmatch(r"[0-9]{1,16}", text):
+        raise Fault("number", value=text[:40])
+    return int(text)

@@ -1,0 +1,82 @@
+"""Limits: those of the inventory, those set here, and who is near a bound."""
+
+from __future__ import annotations
+
+import time
+
+from flask import Blueprint, Response, abort, make_response, render_template, request, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+from sluice.authority import LIMITED
+from sluice.web import allowances, limit_rows, people, sums
+from sluice.web.config import LimitRule
+from sluice.web.faults import Fault
+from sluice.web.shared import admin_required, web
+from sluice.web.sign_in import SignedIn
+from sluice.web.views.admin.common import done, field, number, words
+
+blueprint = Blueprint("admin_limits", __name__, url_prefix="/admin/limits")
+
+MOST_NEAR = 20
+
+
+@blueprint.get("")
+@admin_required
+def index(_person: SignedIn) -> Response:
+    """The list, and the form; the address may name a limit to begin with."""
+    return _render({name: request.args.get(name, "")[:100] for name in ("scope", "model")})
+
+
+@blueprint.post("")
+@admin_required
+def put(person: SignedIn) -> AnyResponse:
+    """Set a limit."""
+    try:
+        rule = LimitRule(field("scope"), field("model"), **{name: number(name) for name in LIMITED})
+        with web().database.write() as session:
+            limit_rows.put(session, web().settings, person.user, rule, time.time())
+    except Fault as fault:
+        given = {name: field(name) for name in ("scope", "model", *LIMITED)}
+        return _render(given, problem=words(fault), status=400)
+    name = limit_rows.name_of(rule.scope, rule.model)
+    return done(web().texts.get("admin.done_limit_set", name=name), url_for("admin_limits.index"))
+
+
+@blueprint.post("/remove")
+@admin_required
+def remove(person: SignedIn) -> AnyResponse:
+    """Remove a limit that was set here."""
+    scope, model = field("scope"), field("model")
+    with web().database.write() as session:
+        if not limit_rows.remove(session, person.user, scope, model, time.time()):
+            abort(404)
+    name = limit_rows.name_of(scope, model)
+    return done(web().texts.get("admin.done_limit_removed", name=name), url_for("admin_limits.index"))
+
+
+def _render(given: dict[str, str], *, problem: str = "", status: int = 200) -> Response:
+    now, settings = time.time(), web().settings
+    with web().database.read() as session:
+        own = limit_rows.listed(session)
+        edited = limit_rows.find(session, given["scope"], given["model"])
+        groups = people.groups(session)
+        taken = sums.shares(session, sums.last_days(now, 1), groups)
+        near = allowances.nearest((*settings.limits, *own), taken, MOST_NEAR)
+        holders = [one.scope.partition(":")[2] for one in near if one.scope.startswith("user:")]
+        names = people.names(session, holders)
+    if edited is not None and not problem:
+        for name in LIMITED:
+            value = getattr(edited, name)
+            given[name] = "" if value is None else str(value)
+    text = render_template(
+        "admin/limits.html",
+        inventory=settings.limits,
+        own=own,
+        near=near,
+        names=names,
+        given=given,
+        edited=edited is not None,
+        limited=LIMITED,
+        problem=problem,
+    )
+    return make_response(text, status)

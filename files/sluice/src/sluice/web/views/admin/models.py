@@ -1,0 +1,72 @@
+"""Models at this gateway: what is used of them, and stopping their admission.
+
+Which models the clusters offer is the proxy's to tell, to a browser that shows it a page bearer: a script of
+the page asks for it. Without the script, what is stopped and what was used is there all the same.
+"""
+
+from __future__ import annotations
+
+import time
+
+from flask import Blueprint, Response, abort, make_response, render_template, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+from sluice.web import admission, sums
+from sluice.web.faults import Fault
+from sluice.web.shared import admin_required, web
+from sluice.web.sign_in import SignedIn
+from sluice.web.views.admin.common import done, field, words
+
+blueprint = Blueprint("admin_models", __name__, url_prefix="/admin/models")
+
+DAYS = 30
+MOST = 200
+
+
+@blueprint.get("")
+@admin_required
+def index(_person: SignedIn) -> Response:
+    """The list."""
+    return _render("", "")
+
+
+@blueprint.post("/stop")
+@admin_required
+def stop(person: SignedIn) -> AnyResponse:
+    """Stop a model; what runs goes on."""
+    model, message = field("model"), field("message")
+    try:
+        with web().database.write() as session:
+            admission.stop(session, person.user, model, message, time.time())
+    except Fault as fault:
+        return _render(model, message, problem=words(fault), status=400)
+    return done(web().texts.get("admin.done_stopped", model=model), url_for("admin_models.index"))
+
+
+@blueprint.post("/resume")
+@admin_required
+def resume(person: SignedIn) -> AnyResponse:
+    """Let a model take requests again."""
+    model = field("model")
+    with web().database.write() as session:
+        if not admission.resume(session, person.user, model, time.time()):
+            abort(404)
+    return done(web().texts.get("admin.done_resumed", model=model), url_for("admin_models.index"))
+
+
+def _render(model: str, message: str, *, problem: str = "", status: int = 200) -> Response:
+    with web().database.read() as session:
+        stopped = {row.model: row for row in admission.stopped(session)}
+        used = sums.by(session, "model", sums.last_days(time.time(), DAYS), MOST)
+    known = {row.group[0] for row in used}
+    idle = [sums.nothing(name) for name in stopped if name not in known]
+    text = render_template(
+        "admin/models.html",
+        models=[(row, stopped.get(row.group[0])) for row in (*used, *idle)],
+        days=DAYS,
+        model=model,
+        message=message,
+        max_message=admission.MAX_MESSAGE,
+        problem=problem,
+    )
+    return make_response(text, status)

@@ -1,0 +1,42 @@
+"""The service at a glance: what is used, by whom, of which models."""
+
+from __future__ import annotations
+
+import time
+
+from flask import Blueprint, render_template
+
+from sluice.web import admission, announcements, charts, people, sums
+from sluice.web.shared import admin_required, web
+from sluice.web.sign_in import SignedIn
+
+blueprint = Blueprint("admin", __name__, url_prefix="/admin")
+
+DAYS = 30
+MOST = 10
+
+
+@blueprint.get("")
+@admin_required
+def index(_person: SignedIn) -> str:
+    """The page."""
+    now = time.time()
+    with web().database.read() as session:
+        month, today = sums.last_days(now, DAYS), sums.last_days(now, 1)
+        daily = sums.daily(session, month)
+        busiest = sums.by(session, "user", today, MOST)
+        return render_template(
+            "admin/overview.html",
+            days=DAYS,
+            today=daily[-1],
+            total=sums.total(session, month),
+            users_today=sums.users(session, today),
+            users=sums.users(session, month),
+            daily=daily,
+            chart=charts.of_tokens(daily),
+            by_model=sums.by(session, "model", month, MOST),
+            busiest=busiest,
+            names=people.names(session, [row.group[0] for row in busiest]),
+            stopped=admission.stopped(session),
+            announced=announcements.shown(session, now),
+        )

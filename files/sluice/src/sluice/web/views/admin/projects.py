@@ -1,0 +1,63 @@
+"""Projects: whose groups make them up, and what they used."""
+
+from __future__ import annotations
+
+import time
+
+from flask import Blueprint, abort, render_template
+
+from sluice.web import charts, people, sums
+from sluice.web.shared import admin_required, web
+from sluice.web.sign_in import SignedIn
+from sluice.web.views.admin.common import PAGE, page
+
+blueprint = Blueprint("admin_projects", __name__, url_prefix="/admin/projects")
+
+DAYS = 30
+# More users or projects than a site has.
+MOST = 100_000
+
+
+@blueprint.get("")
+@admin_required
+def index(_person: SignedIn) -> str:
+    """The list."""
+    access = web().settings.access
+    with web().database.read() as session:
+        members = people.members(people.groups(session), access)
+        month = sums.last_days(time.time(), DAYS)
+        used = {row.group[0]: row for row in sums.by(session, "project", month, MOST)}
+    rows = [
+        (name, of, len(members[name]), used.get(name, sums.nothing(name)))
+        for name, of in sorted(access.projects.items())
+    ]
+    return render_template("admin/projects.html", rows=rows, days=DAYS, none=used.get("", sums.nothing("")))
+
+
+@blueprint.get("/<project>")
+@admin_required
+def show(_person: SignedIn, project: str) -> str:
+    """One project."""
+    access, shown = web().settings.access, page()
+    if project not in access.projects:
+        abort(404)
+    theirs = sums.last_days(time.time(), DAYS, project=project)
+    with web().database.read() as session:
+        members = people.members(people.groups(session), access)[project]
+        part = members[shown.offset : shown.offset + PAGE]
+        used = {row.group[0]: row for row in sums.by(session, "user", theirs, MOST)}
+        daily = sums.daily(session, theirs)
+        return render_template(
+            "admin/project.html",
+            project=project,
+            groups=access.projects[project],
+            number=len(members),
+            members=[(one, used.get(one, sums.nothing(one))) for one in part],
+            names=people.names(session, part),
+            more=len(members) > shown.offset + PAGE,
+            page=shown.number,
+            daily=daily,
+            chart=charts.of_tokens(daily),
+            by_model=sums.by(session, "model", theirs, MOST),
+            days=DAYS,
+        )

@@ -1,0 +1,48 @@
+"""Keys on behalf of service accounts, and revoking single keys of anybody."""
+
+from __future__ import annotations
+
+import time
+
+from flask import Blueprint, Response, abort, request, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+from sluice.web import access, credentials, key_actions, key_forms
+from sluice.web.faults import Fault
+from sluice.web.shared import admin_required, web
+from sluice.web.sign_in import SignedIn
+from sluice.web.views.admin.common import done, words
+from sluice.web.views.admin.users import found, render
+
+blueprint = Blueprint("admin_keys", __name__, url_prefix="/admin/users")
+
+
+@blueprint.post("/<user>/keys")
+@admin_required
+def make(person: SignedIn, user: str) -> Response:
+    """Make a key of a service account and show it, this once."""
+    settings = web().settings
+    try:
+        with web().database.write() as session:
+            row = found(session, user)
+            projects = access.projects_of(row.groups, settings.access)
+            reading = key_forms.read(request.form, settings.key_days, projects)
+            if reading.settings is None:
+                raise reading.refused[0].fault
+            now = time.time()
+            new = key_actions.create(session, settings, person.user, row, reading.settings, now)
+    except Fault as fault:
+        return render(person, user, problem=words(fault), status=400)
+    return render(person, user, new=new, status=201)
+
+
+@blueprint.post("/<user>/keys/<key_id>/revoke")
+@admin_required
+def revoke(person: SignedIn, user: str, key_id: str) -> AnyResponse:
+    """Revoke one key."""
+    with web().database.write() as session:
+        key = credentials.find_key(session, found(session, user).id, key_id)
+        if key is None:
+            abort(404)
+        key_actions.revoke(session, person.user, key, time.time())
+    return done(web().texts.get("admin.done_revoked", name=key.name), url_for("admin_users.show", user=user))

@@ -1,0 +1,140 @@
+"""Users and service accounts: find one, look at it, block it, end its sign-ins, revoke its keys."""
+
+from __future__ import annotations
+
+import time
+
+from flask import Blueprint, Response, abort, make_response, render_template, request, url_for
+from sqlalchemy.orm import Session
+from werkzeug.wrappers import Response as AnyResponse
+
+from sluice.web import access, accounts, audit, browsers, credentials, key_actions, people, sums
+from sluice.web.credentials import NewKey
+from sluice.web.database import SERVICE, User
+from sluice.web.shared import admin_required, web
+from sluice.web.sign_in import SignedIn
+from sluice.web.views.admin.common import PAGE, done, page
+
+blueprint = Blueprint("admin_users", __name__, url_prefix="/admin/users")
+
+DAYS = 30
+MOST = 100
+MOST_SEARCH = 100
+
+
+@blueprint.get("")
+@admin_required
+def index(_person: SignedIn) -> str:
+    """The list, narrowed by what was searched for."""
+    text = request.args.get("search", "").strip()[:MOST_SEARCH]
+    kind = request.args.get("kind", "")
+    kind = kind if kind in people.KINDS else ""
+    shown = page()
+    with web().database.read() as session:
+        found = people.search(session, text, kind, offset=shown.offset, most=PAGE + 1)
+    return render_template(
+        "admin/users.html",
+        users=found[:PAGE],
+        more=len(found) > PAGE,
+        page=shown.number,
+        search=text,
+        kind=kind,
+    )
+
+
+@blueprint.get("/<user>")
+@admin_required
+def show(person: SignedIn, user: str) -> Response:
+    """One user."""
+    return render(person, user)
+
+
+@blueprint.post("/<user>/block")
+@admin_required
+def block(person: SignedIn, user: str) -> AnyResponse:
+    """Let nothing of a user work any more, until they are unblocked."""
+    if user == person.user:
+        problem = web().texts.get("admin.not_yourself")
+        return render(person, user, problem=problem, status=409)
+    with web().database.write() as session:
+        row, now = found(session, user), time.time()
+        if row.blocked is None:
+            accounts.block(session, row, now)
+            audit.note(session, person.user, "user.block", user, {"blocked": False}, {"blocked": True}, now)
+    return done(web().texts.get("admin.done_blocked", name=row.name), url_for("admin_users.show", user=user))
+
+
+@blueprint.post("/<user>/unblock")
+@admin_required
+def unblock(person: SignedIn, user: str) -> AnyResponse:
+    """Let a user in again."""
+    with web().database.write() as session:
+        row, now = found(session, user), time.time()
+        if row.blocked is not None:
+            accounts.unblock(session, row)
+            audit.note(session, person.user, "user.unblock", user, {"blocked": True}, {"blocked": False}, now)
+    return done(
+        web().texts.get("admin.done_unblocked", name=row.name), url_for("admin_users.show", user=user)
+    )
+
+
+@blueprint.post("/<user>/sign-out")
+@admin_required
+def sign_out(person: SignedIn, user: str) -> AnyResponse:
+    """End every sign-in of a user."""
+    with web().database.write() as session:
+        row = found(session, user)
+        ended = browsers.end_all(session, row.id)
+        before, after = {"sign_ins": ended}, {"sign_ins": 0}
+        audit.note(session, person.user, "user.sign_out", user, before, after, time.time())
+    message = web().texts.get("admin.done_signed_out", name=row.name, number=ended)
+    return done(message, url_for("admin_users.show", user=user))
+
+
+@blueprint.post("/<user>/revoke-keys")
+@admin_required
+def revoke_keys(person: SignedIn, user: str) -> AnyResponse:
+    """Revoke every key of a user, and end their sign-ins."""
+    with web().database.write() as session:
+        row = found(session, user)
+        revoked = key_actions.revoke_all(session, person.user, row, time.time())
+    message = web().texts.get("admin.done_revoked_all", name=row.name, number=revoked)
+    return done(message, url_for("admin_users.show", user=user))
+
+
+def found(session: Session, pseudonym: str) -> User:
+    """Return the user of that pseudonym, or answer that there is nothing."""
+    row = people.find(session, pseudonym)
+    if row is None:
+        abort(404)
+    return row
+
+
+def render(
+    person: SignedIn, pseudonym: str, *, new: NewKey | None = None, problem: str = "", status: int = 200
+) -> Response:
+    """Return the page of a user; `new` is a key that was just made for them."""
+    now = time.time()
+    settings = web().settings
+    with web().database.read() as session:
+        user = found(session, pseudonym)
+        keys = credentials.list_keys(session, user.id)
+        theirs = sums.last_days(now, DAYS, user=pseudonym)
+        text = render_template(
+            "admin/user.html",
+            user=user,
+            service=user.kind == SERVICE,
+            role=access.role_of(user.groups, settings.access),
+            projects=access.projects_of(user.groups, settings.access),
+            myself=pseudonym == person.user,
+            live=[key for key in keys if credentials.is_live(key, now)],
+            ended=sum(1 for key in keys if not credentials.is_live(key, now)),
+            sign_ins=browsers.of_user(session, user.id, web().sign_in.lifetime, now),
+            total=sums.total(session, theirs),
+            by_model=sums.by(session, "model", theirs, MOST),
+            days=DAYS,
+            key_days=settings.key_days,
+            new=new,
+            problem=problem,
+        )
+    return make_response(text, status)

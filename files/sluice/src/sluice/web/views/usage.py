@@ -1,0 +1,65 @@
+"""What the person who is signed in has used, and what is left of their limits."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from flask import Blueprint, render_template
+from sqlalchemy.orm import Session
+
+from sluice.web import allowances, charts, credentials, sums
+from sluice.web.database import ApiKey, User
+from sluice.web.limits_of import Holder, RuleBook, TooManyLimits
+from sluice.web.principals import page_project
+from sluice.web.reports import PAGE_KEY
+from sluice.web.shared import signed_in, web
+from sluice.web.sign_in import SignedIn
+
+blueprint = Blueprint("usage", __name__, url_prefix="/usage")
+
+DAYS = 30
+# Rows of a table: more models or keys than these nobody uses in a month.
+MOST = 100
+
+
+@blueprint.get("")
+@signed_in
+def index(person: SignedIn) -> str:
+    """The page."""
+    now = time.time()
+    with web().database.read() as session:
+        keys = credentials.list_keys(session, person.id)
+        return render_template(
+            "usage.html",
+            **_used(session, person, now),
+            left=_left(session, person, [key for key in keys if credentials.is_live(key, now)], now),
+            key_names={PAGE_KEY: web().texts.get("usage.page")} | {key.id: key.name for key in keys},
+            days=DAYS,
+        )
+
+
+def _used(session: Session, person: SignedIn, now: float) -> dict[str, Any]:
+    mine = sums.last_days(now, DAYS, user=person.user)
+    daily = sums.daily(session, mine)
+    return {
+        "total": sums.total(session, mine),
+        "today": daily[-1],
+        "daily": daily,
+        "chart": charts.of_tokens(daily),
+        "by_model": sums.by(session, "model", mine, MOST),
+        "by_key": sums.by(session, "key", mine, MOST),
+    }
+
+
+def _left(
+    session: Session, person: SignedIn, keys: list[ApiKey], now: float
+) -> list[allowances.Allowance] | None:
+    """Return the person's limits; None where there are more than anybody can keep to."""
+    chosen = session.get_one(User, person.id).page_project
+    holder = Holder(person.user, person.groups, page_project(chosen, person.projects), "")
+    book = RuleBook(web().settings.limits)
+    try:
+        return allowances.of_person(session, book, holder, person.projects, keys, now)
+    except TooManyLimits:
+        return None
