@@ -73,7 +73,7 @@ def test_an_administrator_of_whom_the_provider_said_nothing_lately_signs_in_agai
     answer = post(client, "/for-administrators")
     assert answer.status_code == 403
     assert "Sign in again to go on" in answer.text
-    assert get(client, "/keys").status_code == 200
+    assert get(client, "/auth/account").status_code == 200
 
 
 def test_a_blocked_user_is_out_at_once(client: FlaskClient, database: Database) -> None:
@@ -81,7 +81,7 @@ def test_a_blocked_user_is_out_at_once(client: FlaskClient, database: Database) 
     before = cookie(client)
     with database.write() as session:
         session.scalars(select(User)).one().blocked = time.time()
-    assert get(client, "/keys").status_code == 302
+    assert get(client, "/auth/account").status_code == 302
     assert post(client, "/page-bearer").status_code == 403
     assert cookie(client) != before
 
@@ -96,15 +96,15 @@ def _age(database: Database, **times: float) -> None:
 def test_a_sign_in_ends_when_it_was_not_used_for_long(client: FlaskClient, database: Database) -> None:
     sign_in(client, database)
     _age(database, seen=time.time() - 7_190)
-    assert get(client, "/keys").status_code == 200
+    assert get(client, "/auth/account").status_code == 200
     _age(database, seen=time.time() - 7_201)
-    assert get(client, "/keys").status_code == 302
+    assert get(client, "/auth/account").status_code == 302
 
 
 def test_a_sign_in_ends_in_the_end_however_much_it_is_used(client: FlaskClient, database: Database) -> None:
     sign_in(client, database)
     _age(database, created=time.time() - 43_201)
-    assert get(client, "/keys").status_code == 302
+    assert get(client, "/auth/account").status_code == 302
 
 
 def test_use_is_written_down_at_most_once_a_minute(client: FlaskClient, database: Database) -> None:
@@ -112,7 +112,7 @@ def test_use_is_written_down_at_most_once_a_minute(client: FlaskClient, database
     recent, longer_ago = time.time() - 50, time.time() - 70
     for seen in (recent, longer_ago):
         _age(database, seen=seen)
-        get(client, "/keys")
+        get(client, "/auth/account")
         with database.read() as session:
             assert (session.scalars(select(SignedInBrowser.seen)).one() == seen) is (seen == recent)
 
@@ -123,14 +123,14 @@ def test_a_sign_in_of_a_provider_that_the_site_had_before_is_over(
     sign_in(client, database)
     with database.write() as session:
         session.scalars(select(User)).one().issuer = "https://old.example"
-    assert get(client, "/keys").status_code == 302
+    assert get(client, "/auth/account").status_code == 302
 
 
 def test_one_deleted_row_ends_a_sign_in(client: FlaskClient, database: Database) -> None:
     sign_in(client, database)
     with database.write() as session:
         session.delete(session.scalars(select(SignedInBrowser)).one())
-    assert get(client, "/keys").status_code == 302
+    assert get(client, "/auth/account").status_code == 302
     assert get(client, "/").text.count('id="sign-in"') == 1
 
 

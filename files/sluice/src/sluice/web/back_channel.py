@@ -40,7 +40,10 @@ class NoLogoutToken(Exception):
 
 @dataclass(frozen=True)
 class Logout:
-    """What a logout token says; `sid`, the provider's session, or `subject` may be "", `jti` is its own id."""
+    """What a logout token says: whose sign-ins are over, and its own id.
+
+    `sid`, the provider's session, or `subject` may be "". `expires`: seconds since the epoch.
+    """
 
     sid: str
     subject: str
