@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import io
+import logging
 import time
 from collections.abc import Iterator
 
@@ -11,6 +13,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import delete, select, text
 
 from sluice.authority import Limit, Principal
+from sluice.logs import JsonFormatter
 from sluice.web import accounts, browsers, credentials, keys
 from sluice.web.config import Access, KeySecret, LimitRule, WebConfig
 from sluice.web.credentials import KeySettings
@@ -239,11 +242,12 @@ def test_no_key_and_no_secret_is_in_a_dump_of_the_database(
 
 
 def test_no_key_is_in_what_the_authority_logs(
-    capfd: pytest.CaptureFixture[str],
-    authority: FlaskClient,
-    database: Database,
-    alice: User,
+    authority: FlaskClient, database: Database, alice: User
 ) -> None:
+    journal = io.StringIO()
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler.formatter, JsonFormatter) and isinstance(handler, logging.StreamHandler):
+            handler.setStream(journal)
     new = make_key(database, alice, OLD)
     with database.write() as session:
         session.execute(
@@ -251,7 +255,7 @@ def test_no_key_is_in_what_the_authority_logs(
         )
     authority.post("/v1/principal", json={"version": 1, "credential": keys.credential(new.text)})
     authority.post("/v1/principal", json={"version": 1, "credential": new.text})
-    logged = "".join(capfd.readouterr())
+    logged = journal.getvalue()
     assert "a key was not stored anew" in logged
     for secret in (new.text, new.text[len(keys.API_PREFIX) + 4 :], keys.credential(new.text), new.row.stored):
         assert secret not in logged
