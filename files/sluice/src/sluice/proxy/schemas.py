@@ -56,8 +56,6 @@ def _never(name: str, description: str) -> tuple[str, Schema]:
     return name, {"enum": [False, None], "description": description}
 
 
-# Items of a response's input beside messages; an engine may know more.
-_ITEMS = ("function_call", "function_call_output", "reasoning")
 _LIMIT = {"minimum": 0}
 _COPIES = {"minimum": 1, "maximum": MOST_COPIES}
 
@@ -83,6 +81,7 @@ _TOOLS = (
 _MAX_TOKENS = _field("max_tokens", "The longest answer, in tokens.", **_LIMIT)
 _MESSAGES = ("messages", _list(ref("ChatMessage"), 1))
 _PARTS: Schema = {"anyOf": [{"type": "string", "minLength": 1}, {"type": "array", "minItems": 1}]}
+_FULL: Schema = {"type": "object", "minProperties": 1}
 
 
 def _request(required: tuple[str, ...], *fields: tuple[str, Schema]) -> Schema:
@@ -295,7 +294,7 @@ COMPONENTS: dict[str, Schema] = {
         "description": "A message, or an item of another `type`: what a tool or the model said before.",
         "anyOf": [
             ref("ChatMessage"),
-            _object(("type",), type={"type": "string", "enum": list(_ITEMS)}),
+            _object(("type",), type={"not": {"enum": ["message", "item_reference", None]}}),
         ],
     },
     "Usage": {

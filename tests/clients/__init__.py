@@ -1,0 +1,1 @@
+"""Public programs that use the API, unchanged, and what they are asked to do."""

