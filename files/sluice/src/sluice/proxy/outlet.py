@@ -182,6 +182,9 @@ class Pump:
             await self._run()
         finally:
             self._outlet.close(self)
+            # Of a client who has left too, what came is what was used.
+            self._passage.feed(b"".join(self._parts))
+            self._parts.clear()
         # What is held back of an event that broke off with its stream is of no use to anybody.
         if isinstance(self._failure, SessionLost):
             raise broken_off()

@@ -144,7 +144,7 @@ class TokenMeter:
         if ended is None:
             return None
         counted = _count({**(begun or {}), **ended})
-        if counted is None or begun is not None or not self._chunks:
+        if counted is None or begun is not None or (counted.output and not self._chunks):
             return counted
         return TokenCount(counted.input, self._chunks, measured=False, cached=counted.cached)
 
