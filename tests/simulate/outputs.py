@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -61,6 +62,11 @@ def write(directory: Path, results: Sequence[Result], head: Sequence[str]) -> st
     return table
 
 
+def _seconds(value: float, width: int, digits: int) -> str:
+    """Return a time for the table; a dash where the contestant left requests unanswered."""
+    return f"{value:>{width}.{digits}f} s" if math.isfinite(value) else f"{'-':>{width}}  "
+
+
 def _table(results: Sequence[Result]) -> list[str]:
     lines = [
         f"{'contestant':<15} {'setting':<38} {'GPU-hours':>10} {'p99 wait':>9} {'p99.9':>8} {'mean':>7}"
@@ -73,8 +79,8 @@ def _table(results: Sequence[Result]) -> list[str]:
             mark = " *" if result in front else ""
             lines.append(
                 f"{name:<15} {result.setting:<38} {number(round(result.gpu_hours)):>10} {result.p99:>7.0f} s"
-                f" {result.p999:>6.0f} s {result.mean:>5.1f} s {result.delayed:>6.1%} {result.cut:>5}"
-                f" {result.submissions:>7} {result.preempted:>9}{mark}"
+                f" {_seconds(result.p999, 6, 0)} {_seconds(result.mean, 5, 1)} {result.delayed:>6.1%}"
+                f" {result.cut:>5} {result.submissions:>7} {result.preempted:>9}{mark}"
             )
     lines.append("* no other setting of the contestant is better in both GPU-hours and p99 wait")
     return lines
