@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import openai
@@ -44,15 +45,17 @@ def test_the_fields_that_only_engines_know_reach_the_engine(stand: Stand, exampl
     assert examples.refused(example.run(stand.environment, MODEL)) == ""
 
 
-@pytest.mark.parametrize("heading", ["Chat", "Responses", "Embeddings", "Rerank"])
+@pytest.mark.parametrize("heading", ["Chat", "Responses", "Embeddings", "Rerank", "Messages"])
 def test_a_model_without_the_capability_says_so(stand: Stand, heading: str) -> None:
     (example,) = (one for one in examples.examples() if one.heading == heading)
     assert examples.refused(example.run(stand.environment, PLAIN)) == "capability_missing"
 
 
-def test_on_messages_that_is_said_in_anthropics_shape(stand: Stand) -> None:
+def test_on_messages_errors_have_anthropics_shape(stand: Stand) -> None:
     (example,) = (one for one in examples.examples() if one.heading == "Messages")
-    assert examples.refused(example.run(stand.environment, PLAIN)) == "invalid_request_error"
+    told = json.loads(example.run(stand.environment, PLAIN))
+    assert (told["type"], told["error"]["type"]) == ("error", "invalid_request_error")
+    assert told["request_id"].startswith("req-")
 
 
 def test_the_openai_client_gets_responses(client: openai.OpenAI) -> None:

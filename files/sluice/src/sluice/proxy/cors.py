@@ -15,6 +15,7 @@ ANY = "*"
 EXPOSED = ", ".join(
     (
         "X-Request-Id",
+        "Request-Id",
         "Retry-After",
         *(
             f"x-ratelimit-{what}-{of}"

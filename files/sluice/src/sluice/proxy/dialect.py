@@ -31,7 +31,9 @@ def dump(body: dict[str, Any]) -> bytes:
 
 
 class Dialect:
-    """OpenAI's words."""
+    """OpenAI's words. `id_header`: by what header beside X-Request-Id its clients know a request, or ""."""
+
+    id_header = ""
 
     def document(self, error: dict[str, Any], status: int) -> dict[str, Any]:
         """Return the body of an answer with `status` for an error in OpenAI's shape."""
@@ -62,6 +64,8 @@ class _Responses(Dialect):
 
 class _Anthropic(Dialect):
     """The Messages API's: its own types of errors, and the request's id beside them."""
+
+    id_header = "Request-Id"
 
     def document(self, error: dict[str, Any], status: int) -> dict[str, Any]:
         told = dict(error["error"])

@@ -146,6 +146,8 @@ class Gateway:
         visit.headers.update(self._cors.headers(request.headers.get("Origin")))
         path = _path(request)
         visit.dialect = dialect.of(path)
+        if visit.dialect.id_header:
+            visit.headers[visit.dialect.id_header] = visit.request_id
         visit.route, allowed, handler = self._route(path)
         if request.method == allowed:
             return await handler(request, visit)

@@ -273,10 +273,8 @@ def _refusal(status: int, codes: list[str], anthropic: bool) -> dict[str, Any]:
 
 
 def _error_schema(codes: list[str], anthropic: bool) -> Schema:
-    if anthropic:
-        return ref("MessagesError")
     code = {"properties": {"code": {"enum": codes}}}
-    return {"allOf": [ref("Error"), {"properties": {"error": code}}]}
+    return {"allOf": [ref("MessagesError" if anthropic else "Error"), {"properties": {"error": code}}]}
 
 
 def _engine_refusal(*, anthropic: bool) -> dict[str, Any]:

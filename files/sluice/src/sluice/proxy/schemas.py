@@ -137,15 +137,8 @@ REQUESTS: dict[str, Schema] = {
     "rerank": _request(
         ("query", "documents"),
         _WHOLE,
-        (
-            "query",
-            {
-                "type": "string",
-                "minLength": 1,
-                "description": "What documents are compared with.",
-            },
-        ),
-        ("documents", {"type": "array", "minItems": 1, "description": "Texts, or objects with a `text`."}),
+        ("query", {"anyOf": [*_PARTS["anyOf"], _FULL], "description": "What documents are compared with."}),
+        ("documents", {"anyOf": [_list({}, 1), _FULL], "description": "Texts, or objects with a `text`."}),
         _field("top_n", "How many results, the best first."),
     ),
     "messages": _request(
@@ -305,7 +298,14 @@ COMPONENTS: dict[str, Schema] = {
     "MessagesError": _object(
         ("type", "error", "request_id"),
         type={"const": "error"},
-        error=_object(("type", "message"), type=TEXT, message=TEXT),
+        # Beside Anthropic's own members, for whom they help.
+        error=_object(
+            ("type", "message", "code"),
+            type=TEXT,
+            message=_ERROR["properties"]["message"],
+            code=_ERROR["properties"]["code"],
+            param=_ERROR["properties"]["param"],
+        ),
         request_id=ref("RequestId"),
     ),
 }
