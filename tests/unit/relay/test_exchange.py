@@ -189,7 +189,7 @@ async def test_an_answer_beyond_the_limit_is_broken_off(tmp_path: Path, identity
     async with bed(tmp_path, identity, endless, max_answer=100_000) as running:
         answer = await running.client.request(MODEL, chat(stream=True))
         await until(lambda: running.received()[0].left is not None)
-    assert answer.code == "instance_failed"
+    assert answer.code == "answer_too_large"
     assert not answer.ended
     assert 0 < len(answer.body) <= 100_000
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sluice.front.identity import Identity
+from sluice.records import CAPABILITIES, PATHS
 from sluice.relay import session
 from sluice.relay.limits import STALE_SECONDS
 from sluice.wire.frames import FrameType, encode
@@ -116,6 +117,38 @@ async def test_an_unknown_model_is_refused_before_its_body(tmp_path: Path, ident
     async with bed(tmp_path, identity, Behaviour()) as running:
         answer = await running.client.request("nobody", chat(model="nobody"))
     assert answer.code == "model_not_found"
+
+
+@pytest.mark.parametrize("path", sorted(PATHS))
+async def test_trying_a_path_that_the_model_does_not_serve(
+    tmp_path: Path, identity: Identity, path: str
+) -> None:
+    others = tuple(one for one in CAPABILITIES if one != PATHS[path])
+    async with bed(tmp_path, identity, Behaviour()) as running:
+        running.publish(capabilities=others)
+        refused = await running.client.request(MODEL, chat(), path=path)
+        running.publish(capabilities=(PATHS[path],))
+        served = await running.client.request(MODEL, chat(), path=path)
+    assert (refused.code, served.code) == ("capability_missing", "")
+    assert [one.head.path for one in running.received()] == [path]
+
+
+async def test_trying_media_by_address_on_the_other_paths(tmp_path: Path, identity: Identity) -> None:
+    part = {"type": "input_image", "image_url": "http://169.254.169.254/"}
+    bodies = {
+        "/v1/responses": {"input": [{"role": "user", "content": [part]}]},
+        "/v1/embeddings": {"input": [part]},
+        "/v1/rerank": {"query": "x", "documents": [part]},
+        "/v1/messages": {"messages": [{"content": [{"source": {"type": "url", "url": "http://x/"}}]}]},
+    }
+    async with bed(tmp_path, identity, Behaviour()) as running:
+        running.publish(capabilities=CAPABILITIES)
+        answers = [
+            await running.client.request(MODEL, json.dumps({"model": MODEL, **body}).encode(), path=path)
+            for path, body in bodies.items()
+        ]
+    assert [answer.code for answer in answers] == ["media_url_refused"] * len(bodies)
+    assert not running.received()
 
 
 async def test_a_sleeping_model_says_when_to_ask_again(tmp_path: Path, identity: Identity) -> None:

@@ -1039,7 +1039,9 @@ def decode_json(raw: bytes) -> object:
         return _DECODER.decode(raw.decode("utf-8"))
     except RecordError:
         raise
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        raise RecordError("", "is nested too deeply") from None
+    except ValueError as error:
         raise RecordError("", f"is not JSON in UTF-8 ({type(error).__name__})") from None
 
 

@@ -23,7 +23,7 @@ from sluice.proxy.fields import (
     wrong,
 )
 from sluice.records import decode_json
-from sluice.scan import BodyScanner
+from sluice.scan import OTHER, BodyScanner
 
 # Larger bodies are never parsed whole: a scanner reads what matters as they come.
 INLINE_PARSE = 64 * 1024
@@ -84,10 +84,10 @@ def scanned(scanner: BodyScanner, capability: str) -> Asked:
     rest is the engine's to refuse.
     """
     model = scanner.finish()
-    for names in _NEEDED[capability]:
-        if scanner.seen.isdisjoint(names):
-            raise wrong(names[0], "must be given")
     given = scanner.given
+    for names in _NEEDED[capability]:
+        if not any(name in scanner.seen and given.get(name, OTHER) is not None for name in names):
+            raise wrong(names[0], "must be given")
     check_noted(given)
     if capability == "responses":
         check_nothing_kept({**given, "prompt": True} if "prompt" in scanner.seen else given)

@@ -14,7 +14,14 @@ from typing import Any, Callable, Optional
 
 from sluice.endpoint import Endpoint
 from sluice.errors import CODES, SluiceError
-from sluice.records import ErrorHead, InstanceRequest, RequestHead, ResponseHead, RoutedModel
+from sluice.records import (
+    PATHS,
+    ErrorHead,
+    InstanceRequest,
+    RequestHead,
+    ResponseHead,
+    RoutedModel,
+)
 from sluice.relay import routing
 from sluice.relay.audit import Audit
 from sluice.relay.config import COLLECTED, RelayConfig
@@ -142,8 +149,10 @@ class Exchange:
 
     def open(self) -> None:
         """Check the head against the routing table and the session's budget. Raises SluiceError."""
-        self._model(self._began)
+        model = self._model(self._began)
         self._known = True
+        if PATHS[self._head.path] not in model.capabilities:
+            raise SluiceError("capability_missing", "the model does not serve this path", param="model")
         size = min(self._head.length, COLLECTED)
         if not self._services.budget.reserve(size):
             raise SluiceError(
@@ -430,7 +439,7 @@ class Exchange:
         services = self._services
         services.counters.bytes_out += size
         if self._bytes_out > services.config.max_answer:
-            raise SluiceError("instance_failed", "the answer is longer than this cluster allows")
+            raise SluiceError("answer_too_large", "the answer is longer than this cluster allows")
         services.endpoint.connection.send_data(self._stream, data)
         services.outflow.passed(answer, size)
         services.endpoint.wake()

@@ -1,0 +1,210 @@
+"""What each path's body must have, small and parsed or large and scanned: pure functions, no proxy."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from sluice.errors import SluiceError
+from sluice.proxy.body import INLINE_PARSE, SCANNED_PARTS, Asked, scanned, understand
+from sluice.records import PATHS
+from sluice.scan import BodyScanner
+
+RESPONSES, EMBEDDINGS, RERANK, MESSAGES = "/v1/responses", "/v1/embeddings", "/v1/rerank", "/v1/messages"
+USER = [{"role": "user", "content": "Hello?"}]
+BODIES: dict[str, dict[str, Any]] = {
+    "/v1/chat/completions": {"model": "smol", "messages": USER},
+    "/v1/completions": {"model": "smol", "prompt": "Hello?"},
+    RESPONSES: {"model": "smol", "input": "Hello?"},
+    EMBEDDINGS: {"model": "smol", "input": ["Hello?", "Good day!"]},
+    RERANK: {"model": "smol", "query": "greeting", "documents": ["Hello?", "Stop!"]},
+    MESSAGES: {"model": "smol", "messages": USER, "max_tokens": 5},
+}
+LONE = b'{"model": "smol", "messages": [{"role": "user", "content": "\\ud83d"}], "max_tokens": 5}'
+
+
+def small(path: str, body: dict[str, Any]) -> Asked:
+    """Read a body as the proxy reads a small one."""
+    return understand(json.dumps(body).encode(), PATHS[path])
+
+
+def large(path: str, body: dict[str, Any]) -> Asked:
+    """Read a body as the proxy reads a large one."""
+    return read(json.dumps({**body, "metadata": {"long": "x" * INLINE_PARSE}}).encode(), path)
+
+
+def read(raw: bytes, path: str) -> Asked:
+    """Read bytes as the proxy does, by their size."""
+    if len(raw) <= INLINE_PARSE:
+        return understand(raw, PATHS[path])
+    scanner = BodyScanner()
+    scanner.feed(raw)
+    return scanned(scanner, PATHS[path])
+
+
+WRONG = [
+    (RESPONSES, {"input": None}, "input"),
+    (RESPONSES, {"input": []}, "input"),
+    (RESPONSES, {"input": ["x"]}, "input[0]"),
+    (RESPONSES, {"input": [{"role": 5, "content": "x"}]}, "input[0].role"),
+    (RESPONSES, {"input": [{"role": "user", "content": 5}]}, "input[0].content"),
+    (RESPONSES, {"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0]"),
+    (RESPONSES, {"store": True}, "store"),
+    (RESPONSES, {"background": True}, "background"),
+    (RESPONSES, {"previous_response_id": "resp_1"}, "previous_response_id"),
+    (RESPONSES, {"conversation": {"id": "conv_1"}}, "conversation"),
+    (RESPONSES, {"prompt": {"id": "pmpt_1"}}, "prompt"),
+    (RESPONSES, {"max_output_tokens": "9"}, "max_output_tokens"),
+    (RESPONSES, {"tools": [{"type": "mcp", "server_url": "http://x"}]}, "tools[0].server_url"),
+    (RESPONSES, {"instructions": ["x"]}, "instructions"),
+    (EMBEDDINGS, {"input": ""}, "input"),
+    (EMBEDDINGS, {"input": {"text": "x"}}, "input"),
+    (EMBEDDINGS, {"stream": True}, "stream"),
+    (EMBEDDINGS, {"dimensions": 1.5}, "dimensions"),
+    (RERANK, {"query": None}, "query"),
+    (RERANK, {"documents": []}, "documents"),
+    (RERANK, {"documents": "x"}, "documents"),
+    (RERANK, {"stream": True}, "stream"),
+    (RERANK, {"top_n": True}, "top_n"),
+    (MESSAGES, {"messages": []}, "messages"),
+    (MESSAGES, {"messages": [{"role": "user", "content": {}}]}, "messages[0].content"),
+    (MESSAGES, {"max_tokens": None}, "max_tokens"),
+    (MESSAGES, {"max_tokens": -1}, "max_tokens"),
+    (MESSAGES, {"system": 5}, "system"),
+    (MESSAGES, {"mcp_servers": [{"url": "http://x"}]}, "mcp_servers"),
+    (MESSAGES, {"stream": "yes"}, "stream"),
+    ("/v1/chat/completions", {"n": 0}, "n"),
+    ("/v1/chat/completions", {"n": 129}, "n"),
+    ("/v1/chat/completions", {"temperature": "hot"}, "temperature"),
+    ("/v1/chat/completions", {"max_tokens": 5.0}, "max_tokens"),
+    ("/v1/chat/completions", {"tools": {}}, "tools"),
+    ("/v1/chat/completions", {"stop": 5}, "stop"),
+    ("/v1/completions", {"best_of": "2"}, "best_of"),
+]
+
+
+@pytest.mark.parametrize(("path", "change", "param"), WRONG)
+def test_a_field_that_is_wrong_is_named(path: str, change: dict[str, Any], param: str) -> None:
+    with pytest.raises(SluiceError) as caught:
+        small(path, {**BODIES[path], **change})
+    assert (caught.value.code, caught.value.param) == ("invalid_request", param)
+    assert caught.value.message.startswith(f"`{param}` ")
+
+
+SCANNED = ("store", "background", "previous_response_id", "conversation", "prompt", "stream",
+           "max_tokens", "n", "max_output_tokens", "best_of")  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "change", "param"), [case for case in WRONG if case[2] in SCANNED])
+def test_a_large_body_is_refused_for_the_same_reasons(path: str, change: dict[str, Any], param: str) -> None:
+    with pytest.raises(SluiceError) as caught:
+        large(path, {**BODIES[path], **change})
+    assert (caught.value.code, caught.value.param) == ("invalid_request", param)
+
+
+@pytest.mark.parametrize("path", sorted(PATHS))
+@pytest.mark.parametrize("reader", [small, large])
+def test_what_a_path_needs_must_be_there(path: str, reader: Any) -> None:
+    for name in BODIES[path]:
+        with pytest.raises(SluiceError) as caught:
+            reader(path, {key: value for key, value in BODIES[path].items() if key != name})
+        assert (caught.value.code, caught.value.param) == ("invalid_request", name)
+
+
+@pytest.mark.parametrize("path", sorted(PATHS))
+def test_small_and_large_bodies_ask_for_the_same(path: str) -> None:
+    said = {**BODIES[path], "stream": PATHS[path] not in ("embeddings", "rerank"), "n": 3, "max_tokens": 9}
+    said |= {"stream_options": {"include_usage": True}} if said["stream"] else {}
+    one, other = small(path, said), large(path, said)
+    assert (one.model, one.stream, one.n, one.most_output) == (
+        "smol",
+        other.stream,
+        other.n,
+        0 if PATHS[path] in ("embeddings", "rerank") else 9,
+    )
+    assert (one.capability, one.has_options) == (other.capability, other.has_options)
+    assert one.most_output == other.most_output
+    assert other.copies >= one.copies
+    assert bool(one.prefix) == bool(other.prefix) == said["stream"]
+
+
+@pytest.mark.parametrize(
+    ("path", "change", "copies"),
+    [
+        ("/v1/chat/completions", {}, 1),
+        ("/v1/chat/completions", {"n": 4}, 4),
+        ("/v1/completions", {"prompt": ["a", "b"], "n": 2, "best_of": 5}, 10),
+        ("/v1/completions", {"prompt": [1, 2, 3]}, 1),
+        ("/v1/completions", {"prompt": [[1], [2]]}, 2),
+        (EMBEDDINGS, {}, 2),
+        (RERANK, {}, 2),
+    ],
+)
+def test_answers_are_counted(path: str, change: dict[str, Any], copies: int) -> None:
+    assert small(path, {**BODIES[path], **change}).copies == copies
+
+
+def test_uncounted_prompts_of_a_large_body_are_assumed_to_be_many() -> None:
+    assert large("/v1/completions", {**BODIES["/v1/completions"], "n": 2}).copies == 2 * SCANNED_PARTS
+
+
+@pytest.mark.parametrize(
+    ("path", "change", "param"),
+    [
+        (RESPONSES, {"input": [{"role": "user", "content": [{"type": "input_image",
+          "image_url": "http://x/"}]}]}, "input[0].content[0].image_url"),
+        (RESPONSES, {"input": [{"type": "function_call_output", "output": [{"file_url": "file:///etc"}]}]},
+         "input[0].output[0].file_url"),
+        (EMBEDDINGS, {"input": None, "messages": [{"role": "user", "content": [{"image_url": "x"}]}]},
+         "messages[0].content[0].image_url"),
+        (RERANK, {"documents": [{"content": [{"image_url": {"url": "http://x/"}}]}]},
+         "documents[0].content[0].image_url.url"),
+        (RERANK, {"query": {"content": [{"image_url": {"url": "http://x/"}}]}},
+         "query.content[0].image_url.url"),
+        (MESSAGES, {"messages": [{"role": "user", "content": [{"type": "image", "source":
+          {"type": "url", "url": "http://x/"}}]}]}, "messages[0].content[0].source.url"),
+        (MESSAGES, {"system": [{"type": "image", "source": {"url": "http://x/"}}]}, "system[0].source.url"),
+    ],
+)  # fmt: skip
+def test_media_by_address_is_refused_small_and_large(path: str, change: dict[str, Any], param: str) -> None:
+    for reader, where in ((small, param), (large, param.split("[")[0].split(".")[0])):
+        with pytest.raises(SluiceError) as caught:
+            reader(path, {**BODIES[path], **change})
+        assert (caught.value.code, caught.value.param) == ("media_url_refused", where)
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "words"),
+    [
+        (LONE, "invalid_request", "`messages[0].content` has half of a surrogate pair"),
+        (LONE.replace(b"5}", b'5, "\\udc00": 1}'), "invalid_request", "half of a surrogate pair"),
+        (LONE.replace(b"5}", b'5, "x": "' + b"y" * 100_000 + b'"}'), "malformed_json", "surrogate pair"),
+        (b'{"model": "smol", "model": "smol"}', "malformed_json", "a key twice"),
+        (b'{"model": "smol", "a": {"b": 1, "b": 2}}', "malformed_json", "a key twice"),
+        (b'{"model": "smol", "temperature": NaN}', "malformed_json", "NaN"),
+        (b'{"model": "smol", "temperature": -Infinity}', "malformed_json", "-Infinity"),
+        (b'{"model": "smol", "a": ' + b"[" * 3000 + b"]" * 3000 + b"}", "malformed_json", "nested"),
+        (b'{"model": "smol", "messages": "\xff"}', "malformed_json", "UTF-8"),
+    ],
+)
+def test_what_parsers_would_read_differently_is_refused_with_a_reason(
+    body: bytes, code: str, words: str
+) -> None:
+    for path in sorted(PATHS):
+        with pytest.raises(SluiceError) as caught:
+            read(body, path)
+        assert caught.value.code == code
+        assert words in caught.value.message
+
+
+def test_whole_pairs_and_escaped_backslashes_are_no_halves() -> None:
+    text = '"\\ud83d\\ude00 \\\\ud83d \\ud7ff"'
+    body = f'{{"model": "smol", "messages": [{{"role": "user", "content": {text}}}]}}'.encode()
+    assert read(body, "/v1/chat/completions").model == "smol"
+
+
+def test_null_is_as_good_as_nothing() -> None:
+    nulls = dict.fromkeys(("stream", "n", "max_tokens", "stop", "tools", "store", "temperature", "metadata"))
+    assert small("/v1/chat/completions", {**BODIES["/v1/chat/completions"], **nulls}).most_output is None
