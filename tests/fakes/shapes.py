@@ -136,7 +136,6 @@ def _response_events(asked: Asked) -> Iterator[bytes]:
     place = {"item_id": f"msg_{asked.id}", "output_index": 0, "content_index": 0}
     text = "".join(asked.words)
     empty = {"type": "output_text", "text": "", "annotations": []}
-    begun = _output(asked, "in_progress", None)
     documents: list[dict[str, Any]] = [
         {"type": "response.created", "response": _response_envelope(asked, "in_progress")},
         {
