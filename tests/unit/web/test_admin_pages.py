@@ -275,7 +275,7 @@ def test_nobody_blocks_themselves(client: FlaskClient, database: Database) -> No
 
 def test_signing_a_user_out_leaves_their_keys(admin: FlaskClient, database: Database, bob: str) -> None:
     page = followed(admin, post(admin, f"/admin/users/{bob}/sign-out"))
-    assert "1 sign-ins ended" in page
+    assert "Sign-ins ended: 1." in page
     with database.read() as session:
         assert len(session.scalars(select(SignedInBrowser)).all()) == 1
         assert session.scalars(select(ApiKey)).one().revoked is None
@@ -284,7 +284,7 @@ def test_signing_a_user_out_leaves_their_keys(admin: FlaskClient, database: Data
 
 def test_all_keys_of_a_user_are_revoked(admin: FlaskClient, database: Database, bob: str) -> None:
     page = followed(admin, post(admin, f"/admin/users/{bob}/revoke-keys"))
-    assert "1 worked until now" in page
+    assert "Worked until now: 1." in page
     with database.read() as session:
         assert session.scalars(select(ApiKey)).one().revoked is not None
     assert log(database)[0].before == {"keys": 1}

@@ -94,25 +94,25 @@ def _rows(session: Session, scopes: set[str]) -> Sequence[Any]:
 
 
 def nearest(rules: Iterable[Rule], taken: Iterable[Share], most: int) -> list[Near]:
-    """Return who is nearest to a bound of tokens a day, the fullest first. Pure."""
+    """Return who is nearest to a bound of tokens a day, the fullest first, each by the tightest. Pure."""
     daily: dict[tuple[str, str], Rule] = {}
     for rule in rules:
-        known = daily.get((rule.scope, rule.model))
-        if rule.tokens_per_day is not None and (known is None or _tighter(rule, known)):
-            daily[rule.scope, rule.model] = rule
-    tokens: dict[tuple[str, str, str], int] = {}
+        _keep_tightest(daily, (rule.scope, rule.model), rule)
+    tightest: dict[tuple[str, str], Rule] = {}
+    tokens: dict[tuple[str, str], int] = {}
     for one in taken:
-        for scope, bucket in dict.fromkeys(scopes_of(one.holder)):
+        for scope, bucket in scopes_of(one.holder):
             for model in ("", one.model):
                 if (scope, model) in daily:
-                    at = (scope, model, bucket)
-                    tokens[at] = tokens.get(at, 0) + one.tokens
-    found = [
-        Near(daily[scope, model], bucket, count, daily[scope, model].tokens_per_day or 0)
-        for (scope, model, bucket), count in tokens.items()
-    ]
+                    _keep_tightest(tightest, (bucket, model), daily[scope, model])
+        for bucket in {bucket for _, bucket in scopes_of(one.holder)}:
+            for model in ("", one.model):
+                tokens[bucket, model] = tokens.get((bucket, model), 0) + one.tokens
+    found = [Near(rule, at[0], tokens[at], rule.tokens_per_day or 0) for at, rule in tightest.items()]
     return sorted(found, key=lambda near: (-near.percent, -near.tokens, near.scope))[:most]
 
 
-def _tighter(rule: Rule, known: Rule) -> bool:
-    return (rule.tokens_per_day or 0) < (known.tokens_per_day or 0)
+def _keep_tightest(known: dict[tuple[str, str], Rule], at: tuple[str, str], rule: Rule) -> None:
+    bound = rule.tokens_per_day
+    if bound is not None and (at not in known or bound < (known[at].tokens_per_day or 0)):
+        known[at] = rule

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,11 +29,10 @@ def shown(session: Session, now: float) -> Sequence[Announcement]:
     ).all()
 
 
-def listed(session: Session, most: int = 100) -> Sequence[Announcement]:
-    """Return the announcements of all times, the latest first."""
-    return session.scalars(
-        select(Announcement).order_by(Announcement.starts.desc(), Announcement.id.desc()).limit(most)
-    ).all()
+def listed(session: Session, *, offset: int = 0, most: int = 100) -> Sequence[Announcement]:
+    """Return at most `most` announcements of all times, the latest first, after `offset` of them."""
+    newest = select(Announcement).order_by(Announcement.starts.desc(), Announcement.id.desc())
+    return session.scalars(newest.offset(offset).limit(most)).all()
 
 
 def state(row: Announcement, now: float) -> str:
@@ -72,4 +72,9 @@ def end(session: Session, actor: str, number: int, now: float) -> bool:
 
 
 def _shown(row: Announcement) -> dict[str, Any]:
-    return {"text": row.text, "level": row.level, "starts": row.starts, "ends": row.ends}
+    ends = None if row.ends is None else _written(row.ends)
+    return {"text": row.text, "level": row.level, "starts": _written(row.starts), "ends": ends}
+
+
+def _written(at: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))

@@ -11,7 +11,7 @@ from sluice.web import announcements
 from sluice.web.faults import Fault
 from sluice.web.shared import admin_required, web
 from sluice.web.sign_in import SignedIn
-from sluice.web.views.admin.common import done, field, moment, words
+from sluice.web.views.admin.common import PAGE, done, field, moment, page, words
 
 blueprint = Blueprint("admin_announcements", __name__, url_prefix="/admin/announcements")
 
@@ -50,12 +50,14 @@ def end(person: SignedIn, number: int) -> AnyResponse:
 
 
 def _render(given: dict[str, str], *, problem: str = "", status: int = 200) -> Response:
-    now = time.time()
+    now, shown = time.time(), page()
     with web().database.read() as session:
-        rows = announcements.listed(session)
+        rows = announcements.listed(session, offset=shown.offset, most=PAGE + 1)
     text = render_template(
         "admin/announcements.html",
-        rows=[(row, announcements.state(row, now)) for row in rows],
+        rows=[(row, announcements.state(row, now)) for row in rows[:PAGE]],
+        more=len(rows) > PAGE,
+        page=shown.number,
         given=given,
         levels=announcements.LEVELS,
         max_text=announcements.MAX_TEXT,
