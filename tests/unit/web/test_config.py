@@ -44,6 +44,13 @@ def test_what_the_playbook_writes_is_read(tmp_path: Path, settings: WebConfig) -
         ({"key_days": 0}, "key_days"),
         ({"page_bearer_seconds": 1}, "page_bearer_seconds"),
         ({"surprise": 1}, "surprise"),
+        ({"old_key_secrets": [{"id": "0", "value": "short"}]}, "old_key_secrets[0].value"),
+        ({"old_key_secrets": [{"id": "1", "value": "o" * 43}]}, "old_key_secrets[0].id"),
+        ({"limits": [{"scope": "user:*", "concurrent": 1}, {"scope": "each"}]}, "limits[1].scope"),
+        ({"limits": [{"scope": "project:x", "concurrent": 1}]}, "limits[0].scope: there is no project x"),
+        ({"limits": [{"scope": "site", "tokens_per_day": -1}]}, "limits[0].tokens_per_day"),
+        ({"limits": [{"scope": "site"}]}, "limits[0].requests_per_minute"),
+        ({"limits": [{"scope": "site", "model": "a b", "concurrent": 1}]}, "limits[0].model"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_named(
