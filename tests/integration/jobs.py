@@ -14,7 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-from sluice.records import Instance, JobRecord, RoutedModel, RoutingTable, read_json, write_json
+from sluice.records import (
+    CAPABILITIES,
+    Instance,
+    JobRecord,
+    RoutedModel,
+    RoutingTable,
+    read_json,
+    write_json,
+)
 from tests.fakes.engine import Behaviour, StubEngine
 from tests.fakes.proxy import WireClient
 from tests.integration.login import PYTHON, UID, LoginNode
@@ -133,13 +141,18 @@ async def published(place: Path, seconds: float = 15.0) -> JobRecord:
     return JobRecord.parse(read_json(path))
 
 
-def publish(node: LoginNode, *instances: Instance, generation: int = 1) -> None:
+def publish(
+    node: LoginNode,
+    *instances: Instance,
+    generation: int = 1,
+    capabilities: tuple[str, ...] = CAPABILITIES,
+) -> None:
     """Write the routing table as the scheduler does."""
     model = RoutedModel(
         status="ready" if instances else "sleeping",
         expected_ready=None,
         context_length=2048,
-        capabilities=("chat", "completions"),
+        capabilities=capabilities,
         groups=("all",),
         description="",
         concurrency=64,

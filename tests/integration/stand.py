@@ -42,6 +42,8 @@ WORDS, WORD = 5, "Paris "
 PLAIN = "plain"
 # It is nobody's: of a group in which no key is.
 FORBIDDEN = "forbidden"
+# Its pages may use the API from a browser.
+SITE = "https://notes.example.org"
 SECONDS = 60.0
 
 
@@ -82,7 +84,8 @@ class Stand(Together):
         self.authority.start(build.site)
         self.key = self.authority.make_key("stand")
         self.proxy = self._ended(Proxy(self.directory / "proxy"))
-        self.proxy.start(build.site, login, self.authority.socket, Options(sessions=1))
+        options = Options(sessions=1, proxy={"proxy_cors_origins": [SITE]})
+        self.proxy.start(build.site, login, self.authority.socket, options)
         nginx = self._ended(Nginx(self.directory / "nginx"))
         nginx.start(self.proxy.socket, login.directory / "log" / "socket", {})
         self.url = f"https://localhost:{nginx.port}"

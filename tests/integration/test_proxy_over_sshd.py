@@ -23,9 +23,10 @@ from sluice.logs import JsonFormatter
 from sluice.proxy.config import ClusterConfig, ProxyConfig
 from sluice.proxy.service import Service
 from sluice.proxy.ssh import PREFERRED_CIPHER
+from sluice.records import PATHS
 from tests.fakes.authority import FakeAuthority
 from tests.fakes.engine import Behaviour
-from tests.integration.jobs import MODEL, Job, job, publish, until
+from tests.integration.jobs import MODEL, Job, job, publish, session, until
 from tests.integration.login import ACCOUNT, LoginNode, account_processes, make_key
 
 pytestmark = pytest.mark.integration
@@ -164,6 +165,54 @@ async def test_the_public_client_understands_our_errors(bed: Bed) -> None:
     assert missing.value.code == "model_not_found"
     with pytest.raises(openai.AuthenticationError):
         await bed.client.with_options(api_key="sk-wrong").models.list()
+
+
+BODIES: dict[str, dict[str, Any]] = {
+    "/v1/chat/completions": {"messages": QUESTION},
+    "/v1/completions": {"prompt": "The capital of France is"},
+    "/v1/responses": {"input": "What is the capital of France?"},
+    "/v1/embeddings": {"input": ["Paris", "France"]},
+    "/v1/rerank": {"query": "capital", "documents": ["Paris", "France"]},
+    "/v1/messages": {"messages": QUESTION, "max_tokens": 20},
+}
+# How each path's answers name what they are, whole, and in the last event of a stream.
+NAMED = {
+    "/v1/chat/completions": (b'"chat.completion"', b"[DONE]"),
+    "/v1/completions": (b'"text_completion"', b"[DONE]"),
+    "/v1/responses": (b'"response"', b'"response.completed"'),
+    "/v1/embeddings": (b'"embedding"', b""),
+    "/v1/rerank": (b'"relevance_score"', b""),
+    "/v1/messages": (b'"message"', b'"message_stop"'),
+}
+
+
+async def test_each_path_answers_whole_and_in_a_stream(bed: Bed, work: Job) -> None:
+    assert set(BODIES) == set(PATHS)
+    for path, said in BODIES.items():
+        for streamed in (False, True) if NAMED[path][1] else (False,):
+            asked = {"model": MODEL, **said, **({"stream": True} if streamed else {})}
+            async with bed.http.post(f"http://proxy{path}", json=asked, headers=bed.headers) as response:
+                got = await response.read()
+                assert (response.status, path) == (200, path)
+                kind = "text/event-stream" if streamed else "application/json"
+                assert response.headers["Content-Type"].partition(";")[0] == kind
+            assert NAMED[path][streamed] in (got.split(b"\n\n")[-2] if streamed else got)
+            seen = work.engine.requests()[-1]
+            assert (seen.method, seen.path) == ("POST", path)
+            assert {name: json.loads(seen.body)[name] for name in asked} == asked
+
+
+async def test_a_relay_that_a_proxy_in_foreign_hands_asks_keeps_to_its_list(
+    bed: Bed, work: Job, login: LoginNode
+) -> None:
+    body = json.dumps({"model": MODEL, **BODIES["/v1/messages"]}).encode()
+    publish(login, work.instance(), generation=2, capabilities=("chat",))
+    await asyncio.sleep(0.1)
+    async with session(login) as client:
+        refused = [await client.request(MODEL, body, path=path) for path in PATHS if path != CHAT[12:]]
+    publish(login, work.instance(), generation=3)
+    assert [answer.code for answer in refused] == ["capability_missing"] * 5
+    assert not work.engine.requests()
 
 
 async def test_usage_is_settled_with_the_engines_figures(bed: Bed) -> None:
