@@ -29,6 +29,10 @@ COMMANDS = {
     "keys": Command("sluice.web.command", "make, list, rotate and revoke API keys on the gateway"),
     "users": Command("sluice.web.users_command", "list, show, block and unblock users of the gateway"),
     "db": Command("sluice.web.db_command", "upgrade, check, back up and restore the gateway's database"),
+    "limits": Command("sluice.web.limits_command", "list, set and remove limits at this gateway"),
+    "admission": Command("sluice.web.admission_command", "stop models at this gateway and let them go on"),
+    "announcements": Command("sluice.web.announcements_command", "texts above every page of the gateway"),
+    "audit": Command("sluice.web.audit_command", "what administrators did at this gateway"),
     "relay": Command("sluice.relay.command", "what sshd runs for the gateway's key"),
     "front": Command("sluice.front.command", "the listener inside a job"),
     "scheduler": Command(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
-from sluice.web import audit
+from sluice.web import audit, times
 from sluice.web.database import Announcement
 from sluice.web.faults import Fault, check_label
 
@@ -72,9 +71,5 @@ def end(session: Session, actor: str, number: int, now: float) -> bool:
 
 
 def _shown(row: Announcement) -> dict[str, Any]:
-    ends = None if row.ends is None else _written(row.ends)
-    return {"text": row.text, "level": row.level, "starts": _written(row.starts), "ends": ends}
-
-
-def _written(at: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
+    ends = None if row.ends is None else times.written(row.ends)
+    return {"text": row.text, "level": row.level, "starts": times.written(row.starts), "ends": ends}

@@ -7,11 +7,11 @@ import time
 from flask import Blueprint, Response, abort, make_response, render_template, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from sluice.web import announcements
+from sluice.web import announcements, times
 from sluice.web.faults import Fault
 from sluice.web.shared import admin_required, web
 from sluice.web.sign_in import SignedIn
-from sluice.web.views.admin.common import PAGE, done, field, moment, page, words
+from sluice.web.views.admin.common import PAGE, done, field, page, words
 
 blueprint = Blueprint("admin_announcements", __name__, url_prefix="/admin/announcements")
 
@@ -31,7 +31,7 @@ def add(person: SignedIn) -> AnyResponse:
     """Announce something."""
     now = time.time()
     try:
-        starts, ends = moment(field("starts")), moment(field("ends"))
+        starts, ends = times.read(field("starts")), times.read(field("ends"))
         with web().database.write() as session:
             announcements.add(session, person.user, field("text"), field("level"), starts or now, ends, now)
     except Fault as fault:

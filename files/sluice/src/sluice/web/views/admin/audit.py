@@ -6,11 +6,11 @@ import re
 
 from flask import Blueprint, Response, make_response, render_template, request
 
-from sluice.web import audit, people
+from sluice.web import audit, people, times
 from sluice.web.faults import Fault
 from sluice.web.shared import admin_required, web
 from sluice.web.sign_in import SignedIn
-from sluice.web.views.admin.common import PAGE, moment, words
+from sluice.web.views.admin.common import PAGE, words
 
 blueprint = Blueprint("admin_audit", __name__, url_prefix="/admin/audit")
 
@@ -31,7 +31,11 @@ def index(_person: SignedIn) -> Response:
 
 def _wanted(given: dict[str, str]) -> audit.Filter:
     return audit.Filter(
-        given["actor"], given["action"], given["object"], moment(given["since"]), moment(given["until"])
+        given["actor"],
+        given["action"],
+        given["object"],
+        times.read(given["since"]),
+        times.read(given["until"]),
     )
 
 

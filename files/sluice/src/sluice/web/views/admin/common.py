@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import re
 from typing import NamedTuple
 
@@ -50,19 +49,6 @@ def done(message: str, path: str) -> Response:
     """Answer that something was done: `message` stands on the page at `path`, where the browser goes."""
     flash(message)
     return redirect(path, code=303)
-
-
-def moment(text: str) -> float | None:
-    """Read a time (UTC) as forms and people write it; None for none. Raises Fault."""
-    if not text:
-        return None
-    try:
-        read = datetime.datetime.fromisoformat(text)
-    except ValueError:
-        raise Fault("time", time=text[:40]) from None
-    if read.tzinfo is None:
-        read = read.replace(tzinfo=datetime.timezone.utc)
-    return read.timestamp()
 
 
 def number(name: str) -> int | None:

@@ -62,7 +62,11 @@ def _render(given: dict[str, str], *, problem: str = "", status: int = 200) -> R
         groups = people.groups(session)
         taken = sums.shares(session, sums.last_days(now, 1), groups)
         near = allowances.nearest((*settings.limits, *own), taken, MOST_NEAR)
-        scopes = [one.scope for one in near] + [row.scope for row in (*settings.limits, *own)]
+        scopes = (
+            [one.scope for one in near]
+            + [rule.scope for rule in settings.limits]
+            + [row.scope for row in own]
+        )
         holders = [scope.partition(":")[2] for scope in scopes if scope.startswith("user:")]
         names = people.names(session, holders)
     if edited is not None and not problem:

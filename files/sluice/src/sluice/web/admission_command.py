@@ -1,0 +1,75 @@
+"""`sluice admission`: stop a model at this gateway, and let it go on."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+
+from sluice.web import admission, terminal, times
+from sluice.web.audit import OPERATOR
+from sluice.web.faults import Fault
+from sluice.web.terminal import NOT_THERE, Site, refuse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the actions."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    listing = actions.add_parser("list", help="list the models that are stopped at this gateway")
+    stop = actions.add_parser(
+        "stop",
+        help="refuse new requests for a model; what runs goes on",
+        description="Refuse new requests for a model within seconds; what runs goes on. Its instances on "
+        "the cluster are not touched: see `sluice models drain` on the login node.",
+    )
+    stop.add_argument("--message", default="", help="what its users are told, in one line")
+    resume = actions.add_parser("resume", help="take requests for a model again")
+    for action in (stop, resume):
+        action.add_argument("model", help="its name, also of one that no cluster has (yet)")
+    for action in (listing, stop, resume):
+        terminal.add_common(action)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carry out one action; 0 when done, 2 for a wrong argument, 1 for a model that is not stopped."""
+    actions: dict[str, Callable[[argparse.Namespace, Site], int]] = {
+        "list": _list,
+        "stop": _stop,
+        "resume": _resume,
+    }
+    with terminal.site(args.config) as site:
+        return actions[args.action](args, site)
+
+
+def _list(args: argparse.Namespace, site: Site) -> int:
+    with site.database.read() as session:
+        rows = admission.stopped(session)
+    if args.json:
+        stopped = [{"model": row.model, "since": row.since, "message": row.message} for row in rows]
+        terminal.print_json({"stopped": stopped})
+    else:
+        cells = [(row.model, times.written(row.since), row.message or "-") for row in rows]
+        terminal.print_table(("STOPPED", "SINCE", "MESSAGE"), cells)
+    return 0
+
+
+def _stop(args: argparse.Namespace, site: Site) -> int:
+    try:
+        with site.database.write() as session:
+            admission.stop(session, OPERATOR, args.model, args.message, time.time())
+    except Fault as fault:
+        return refuse("admission stop", fault)
+    if args.json:
+        terminal.print_json({"stopped": {"model": args.model, "message": args.message}})
+    return 0
+
+
+def _resume(args: argparse.Namespace, site: Site) -> int:
+    with site.database.write() as session:
+        done = admission.resume(session, OPERATOR, args.model, time.time())
+    if not done:
+        problem = f"{args.model} is not stopped; see: sluice admission list"
+        return refuse("admission resume", problem, NOT_THERE)
+    if args.json:
+        terminal.print_json({"resumed": args.model})
+    return 0

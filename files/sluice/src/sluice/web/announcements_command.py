@@ -1,0 +1,108 @@
+"""`sluice announcements`: texts above every page."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any
+
+from sluice.web import announcements, terminal, times
+from sluice.web.audit import OPERATOR
+from sluice.web.database import Announcement
+from sluice.web.faults import Fault
+from sluice.web.terminal import NOT_THERE, Site, refuse
+
+_TIME = "in UTC, as in 2026-11-22 or 2026-11-22T18:30"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the actions."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    listing = actions.add_parser("list", help="list announcements, the latest first")
+    listing.add_argument("--most", type=int, default=100, help="how many (default: %(default)s)")
+    add = actions.add_parser(
+        "add",
+        help="announce something above every page",
+        description="Announce something above every page, also before sign-in: nothing that is not for "
+        "everybody.",
+    )
+    add.add_argument("text", help="one line")
+    add.add_argument("--level", choices=announcements.LEVELS, default="info", help="(default: %(default)s)")
+    add.add_argument("--starts", default="", help=f"from when on, {_TIME} (default: now)")
+    add.add_argument("--ends", default="", help=f"until when, {_TIME} (default: until it is removed)")
+    remove = actions.add_parser("remove", help="end an announcement now; it stays in the list")
+    remove.add_argument("id", type=int, help="as `list` shows it")
+    for action in (listing, add, remove):
+        terminal.add_common(action)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carry out one action; 0 when done, 2 for a wrong argument, 1 for an id that is not shown or planned."""
+    actions: dict[str, Callable[[argparse.Namespace, Site], int]] = {
+        "list": _list,
+        "add": _add,
+        "remove": _remove,
+    }
+    with terminal.site(args.config) as site:
+        return actions[args.action](args, site)
+
+
+def _list(args: argparse.Namespace, site: Site) -> int:
+    now = time.time()
+    with site.database.read() as session:
+        rows = announcements.listed(session, most=max(args.most, 0))
+    if args.json:
+        terminal.print_json({"announcements": [_document(row, now) for row in rows]})
+        return 0
+    cells = [
+        (
+            row.id,
+            announcements.state(row, now),
+            row.level,
+            times.written(row.starts),
+            "-" if row.ends is None else times.written(row.ends),
+            row.text,
+        )
+        for row in rows
+    ]
+    terminal.print_table(("ID", "STATE", "LEVEL", "STARTS", "ENDS", "TEXT"), cells)
+    return 0
+
+
+def _add(args: argparse.Namespace, site: Site) -> int:
+    now = time.time()
+    try:
+        starts, ends = times.read(args.starts), times.read(args.ends)
+        starts = now if starts is None else starts
+        with site.database.write() as session:
+            row = announcements.add(session, OPERATOR, args.text, args.level, starts, ends, now)
+    except Fault as fault:
+        return refuse("announcements add", fault)
+    if args.json:
+        terminal.print_json({"announcement": _document(row, now)})
+    else:
+        print(row.id)
+    return 0
+
+
+def _remove(args: argparse.Namespace, site: Site) -> int:
+    with site.database.write() as session:
+        done = announcements.end(session, OPERATOR, args.id, time.time())
+    if not done:
+        problem = f"announcement {args.id} is neither shown nor planned; see: sluice announcements list"
+        return refuse("announcements remove", problem, NOT_THERE)
+    if args.json:
+        terminal.print_json({"ended": args.id})
+    return 0
+
+
+def _document(row: Announcement, now: float) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "state": announcements.state(row, now),
+        "level": row.level,
+        "starts": row.starts,
+        "ends": row.ends,
+        "text": row.text,
+    }

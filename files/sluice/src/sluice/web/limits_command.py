@@ -1,0 +1,108 @@
+"""`sluice limits`: list the inventory's and the administrators' limits, set and remove the latter."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from sluice.authority import LIMITED
+from sluice.web import limit_rows, terminal
+from sluice.web.audit import OPERATOR
+from sluice.web.config import LimitRule
+from sluice.web.faults import Fault
+from sluice.web.limits_of import Rule, numbers_of
+from sluice.web.terminal import NOT_THERE, Site, refuse
+
+_SCOPE = (
+    "whom it binds: site, project:NAME, group:NAME (shared by its members), member:GROUP (each of them), "
+    "user:PSEUDONYM, key:ID, or user:*, key:*, project:*, group:* (each by itself)"
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the actions."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    listing = actions.add_parser("list", help="list all limits, those of the inventory too")
+    put = actions.add_parser(
+        "set",
+        help="set a limit as a whole",
+        description="Set a limit as a whole: a number that is left out is no bound afterwards. It can "
+        "tighten what the inventory says, never loosen it: the tightest limit wins.",
+    )
+    remove = actions.add_parser("remove", help="remove a limit that was set here or on the pages")
+    for action in (put, remove):
+        action.add_argument("scope", help=_SCOPE)
+        action.add_argument("--model", default="", help="of this model alone (default: of all together)")
+    for name in LIMITED:
+        put.add_argument(f"--{name.replace('_', '-')}", type=int, default=None, metavar="N")
+    for action in (listing, put, remove):
+        terminal.add_common(action)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carry out one action; 0 when done, 2 for a limit that cannot be, 1 for one that is not there."""
+    actions: dict[str, Callable[[argparse.Namespace, Site], int]] = {
+        "list": _list,
+        "set": _set,
+        "remove": _remove,
+    }
+    with terminal.site(args.config) as site:
+        return actions[args.action](args, site)
+
+
+def _list(args: argparse.Namespace, site: Site) -> int:
+    with site.database.read() as session:
+        own = limit_rows.listed(session)
+    rules: list[tuple[str, Rule]] = [("inventory", rule) for rule in site.settings.limits]
+    rules += [("here", row) for row in own]
+    if args.json:
+        terminal.print_json({"limits": [{"from": origin, **_document(rule)} for origin, rule in rules]})
+    else:
+        _print(rules)
+    return 0
+
+
+def _set(args: argparse.Namespace, site: Site) -> int:
+    rule = LimitRule(args.scope, args.model, **{name: getattr(args, name) for name in LIMITED})
+    try:
+        with site.database.write() as session:
+            limit_rows.put(session, site.settings, OPERATOR, rule, time.time())
+    except Fault as fault:
+        return refuse("limits set", fault)
+    if args.json:
+        terminal.print_json({"limit": _document(rule)})
+    else:
+        _print([("here", rule)])
+    return 0
+
+
+def _remove(args: argparse.Namespace, site: Site) -> int:
+    with site.database.write() as session:
+        done = limit_rows.remove(session, OPERATOR, args.scope, args.model, time.time())
+    if not done:
+        name = limit_rows.name_of(args.scope, args.model)
+        problem = f"no limit for {name} was set here; see: sluice limits list"
+        return refuse("limits remove", problem, NOT_THERE)
+    if args.json:
+        terminal.print_json({"removed": {"scope": args.scope, "model": args.model}})
+    return 0
+
+
+def _document(rule: Rule) -> dict[str, Any]:
+    return {"scope": rule.scope, "model": rule.model, **numbers_of(rule)}
+
+
+def _print(rules: Iterable[tuple[str, Rule]]) -> None:
+    cells = [
+        (
+            rule.scope,
+            rule.model or "-",
+            *("-" if number is None else number for number in numbers_of(rule).values()),
+            origin,
+        )
+        for origin, rule in rules
+    ]
+    header = ("SCOPE", "MODEL", *(name.upper().replace("_", " ") for name in LIMITED), "FROM")
+    terminal.print_table(header, cells)
