@@ -1,32 +1,38 @@
 // The demo's OpenID provider: a real one (oidc-provider) with test accounts and a password form.
 // node provider.mjs CONFIG; CONFIG is JSON: issuer, address, port, certificate and key (PEM), cookie_secret,
-// client {id, secret, redirect_uris, post_logout_redirect_uris}, accounts {login: {password, name, email, groups}}.
+// clients [{id, secret, auth, redirect_uris, post_logout_redirect_uris, backchannel_logout_uri}] (the last and auth may
+// be left out), accounts {login: {password, name, email, groups}}. On SIGHUP it signs with a new key.
 import { createHash, createHmac, generateKeyPairSync, timingSafeEqual } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:https';
 import Provider from 'oidc-provider';
 
 const config = JSON.parse(readFileSync(process.argv[2], 'utf8'));
-const accounts = new Map(Object.entries(config.accounts));
 const digest = (text) => createHash('sha256').update(text).digest();
+const subject = (login) => createHmac('sha256', config.cookie_secret).update(login).digest('hex').slice(0, 32);
+const logins = new Map(Object.keys(config.accounts).map((login) => [subject(login), login]));
 
-const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
-const provider = new Provider(config.issuer, {
-  clients: [{
-    client_id: config.client.id,
-    client_secret: config.client.secret,
-    redirect_uris: config.client.redirect_uris,
-    post_logout_redirect_uris: config.client.post_logout_redirect_uris,
+const newProvider = () => new Provider(config.issuer, {
+  clients: config.clients.map((client) => ({
+    client_id: client.id,
+    client_secret: client.secret,
+    token_endpoint_auth_method: client.auth ?? 'client_secret_basic',
+    redirect_uris: client.redirect_uris,
+    post_logout_redirect_uris: client.post_logout_redirect_uris,
+    ...(client.backchannel_logout_uri && {
+      backchannel_logout_uri: client.backchannel_logout_uri, backchannel_logout_session_required: true,
+    }),
     grant_types: ['authorization_code', 'refresh_token'],
     response_types: ['code'],
-  }],
+  })),
   claims: { openid: ['sub'], profile: ['name', 'preferred_username', 'groups'], email: ['email', 'email_verified'] },
-  async findAccount(_ctx, login) {
-    const account = accounts.get(login);
+  async findAccount(_ctx, accountId) {
+    const login = logins.get(accountId);
+    const account = config.accounts[login];
     return account && {
-      accountId: login,
+      accountId,
       claims: async () => ({
-        sub: createHmac('sha256', config.cookie_secret).update(login).digest('hex').slice(0, 32),
+        sub: accountId,
         name: account.name,
         preferred_username: login,
         groups: account.groups,
@@ -44,12 +50,15 @@ const provider = new Provider(config.issuer, {
     await grant.save();
     return grant;
   },
-  jwks: { keys: [{ ...privateKey.export({ format: 'jwk' }), use: 'sig', alg: 'RS256' }] },
+  // A site's provider has names of its own; a test bed's has addresses, which the default refuses to call.
+  fetch: (url, { dispatcher: _refusing, ...options }) => globalThis.fetch(url, options),
+  jwks: { keys: [{ ...generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey.export({ format: 'jwk' }), use: 'sig', alg: 'RS256' }] },
   cookies: { keys: [config.cookie_secret] },
   interactions: { url: (_ctx, interaction) => `/interaction/${interaction.uid}` },
   ttl: { Session: 43200, Interaction: 600, AccessToken: 3600, IdToken: 43200, Grant: 43200, RefreshToken: 43200 },
   features: {
     devInteractions: { enabled: false },
+    backchannelLogout: { enabled: true },
     rpInitiatedLogout: {
       enabled: true,
       logoutSource: async (ctx, form) => { ctx.body = page('Sign out', `${form}
@@ -84,7 +93,8 @@ function form(uid, problem = '') {
 <form method="post" action="/interaction/${escape(uid)}">
 <label for="login">Account</label><input id="login" name="login" required autofocus autocomplete="username">
 <label for="password">Password</label><input id="password" name="password" type="password" required autocomplete="current-password">
-<button type="submit" id="submit">Sign in</button></form>`);
+<button type="submit" id="submit">Sign in</button>
+<button type="submit" id="refuse" name="refuse" value="yes" class="plain" formnovalidate>Do not sign in</button></form>`);
 }
 
 async function readForm(request) {
@@ -103,16 +113,29 @@ async function interact(request, response) {
   response.setHeader('Cache-Control', 'no-store');
   if (request.method !== 'POST') return response.end(form(uid));
   const fields = await readForm(request);
+  if (fields.has('refuse')) {
+    return provider.interactionFinished(request, response, { error: 'access_denied', error_description: 'You refused.' });
+  }
   const login = fields.get('login') ?? '';
-  const expected = digest(accounts.get(login)?.password ?? '');
-  if (!accounts.has(login) || !timingSafeEqual(digest(fields.get('password') ?? ''), expected)) {
+  const known = Object.hasOwn(config.accounts, login);
+  const expected = digest(known ? config.accounts[login].password : '');
+  if (!known || !timingSafeEqual(digest(fields.get('password') ?? ''), expected)) {
     response.statusCode = 401;
     return response.end(form(uid, 'Account or password is wrong.'));
   }
-  return provider.interactionFinished(request, response, { login: { accountId: login } });
+  return provider.interactionFinished(request, response, { login: { accountId: subject(login) } });
 }
 
-const handle = provider.callback();
+let provider;
+let handle;
+function start() {
+  provider = newProvider();
+  provider.on('backchannel.error', (_ctx, error) => console.error(`back-channel logout failed: ${error.cause?.message ?? error.message}`));
+  handle = provider.callback();
+}
+
+start();
+process.on('SIGHUP', start);
 const tls = { cert: config.certificate, key: config.key };
 const server = createServer(tls, (request, response) => {
   if (!request.url.startsWith('/interaction/')) return handle(request, response);

@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ class Site:
     folder: Path
     web_metrics: int
     authority_metrics: int
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
     def web_config(self) -> Path:
@@ -65,7 +66,7 @@ def running_site(folder: Path) -> Iterator[Site]:
     """Start everything in `folder`, wait until it answers, and end it all afterwards."""
     site = _lay_out(folder)
     with ExitStack() as stack:
-        stack.enter_context(provider(site))
+        site.processes["idp"] = stack.enter_context(provider(site))
         for name, port in (("web", site.web_metrics), ("authority", site.authority_metrics)):
             stack.enter_context(_gunicorn(site, name, port))
         front = [sys.executable, "-m", "tests.browser.front", str(folder / "front.json")]
@@ -79,7 +80,8 @@ def provider(site: Site) -> Iterator[subprocess.Popen[bytes]]:
     """Run the OpenID provider of `site`."""
     installed = _install_provider()
     argv = [str(installed / "node"), str(installed / "provider.mjs"), str(site.folder / "idp.json")]
-    with _process(argv, site.folder / "idp.log") as process:
+    environment = {**os.environ, "NODE_EXTRA_CA_CERTS": str(site.ca_file)}
+    with _process(argv, site.folder / "idp.log", environment) as process:
         _wait_for_port(IDP_ADDRESS, int(site.issuer.rpartition(":")[2]))
         yield process
 
@@ -105,7 +107,8 @@ def _lay_out(folder: Path) -> Site:
         url=f"https://{WEB_ADDRESS}:{free_port(WEB_ADDRESS)}",
         issuer=f"https://{IDP_ADDRESS}:{free_port(IDP_ADDRESS)}",
         ca_file=folder / "ca.pem",
-        accounts=json.loads((folder / "accounts.json").read_text()),
+        # carol is known to the provider and in no group of this service.
+        accounts={**json.loads((folder / "accounts.json").read_text()), "carol": secrets.token_urlsafe(9)},
         folder=folder,
         web_metrics=free_port(WEB_ADDRESS),
         authority_metrics=free_port(WEB_ADDRESS),
@@ -125,7 +128,13 @@ def _lay_out(folder: Path) -> Site:
 
 
 def _idp_config(site: Site, client_secret: str) -> dict[str, Any]:
-    groups = {"alice": ["users"], "bob": ["users", "admins"]}
+    groups = {"alice": ["users"], "bob": ["users", "admins"], "carol": ["visitors"]}
+    client = {
+        "secret": client_secret,
+        "redirect_uris": [f"{site.url}/auth/authorize"],
+        "post_logout_redirect_uris": [f"{site.url}/auth/signed-out"],
+        "backchannel_logout_uri": f"{site.url}/auth/backchannel-logout",
+    }
     return {
         "issuer": site.issuer,
         "address": IDP_ADDRESS,
@@ -133,12 +142,10 @@ def _idp_config(site: Site, client_secret: str) -> dict[str, Any]:
         "certificate": (site.folder / "idp.pem").read_text(),
         "key": (site.folder / "idp.key").read_text(),
         "cookie_secret": secrets.token_urlsafe(32),
-        "client": {
-            "id": "sluice",
-            "secret": client_secret,
-            "redirect_uris": [f"{site.url}/auth/authorize"],
-            "post_logout_redirect_uris": [f"{site.url}/auth/signed-out"],
-        },
+        "clients": [
+            {"id": "sluice", **client},
+            {"id": "sluice-post", "auth": "client_secret_post", **client},
+        ],
         "accounts": {
             name: {
                 "password": password,
@@ -167,6 +174,7 @@ def _web_config(site: Site, client_secret: str) -> dict[str, Any]:
             "claims": {"id": "sub", "name": "name", "email": "email", "groups": "groups"},
             "ca_file": str(site.ca_file),
         },
+        "access": {"admins": ["admins"], "users": ["users"], "projects": {"climate": ["users"]}},
         "key_days": 180,
         "page_bearer_seconds": 600,
         "authority_socket_mode": "0660",

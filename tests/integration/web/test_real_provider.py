@@ -2,87 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
-import socket
 import stat
 import subprocess
 import sys
-from typing import Any
 
 import pytest
 import requests
 from cachelib.file import FileSystemCache
 
 from tests.browser.loopback import ROOT, Site
+from tests.integration.web.visitor import Visitor, ask_authority
 
 pytestmark = pytest.mark.integration
 
 _KEY = re.compile(r"sk-sluice-[A-Za-z0-9_-]{43}-[0-9a-f]{8}")
-
-
-class Visitor:
-    """Somebody with a browser, as far as requests and cookies go."""
-
-    def __init__(self, site: Site) -> None:
-        self.site = site
-        self.http = requests.Session()
-        self.http.verify = str(site.ca_file)
-        # An environment's CA bundle would win over the one above.
-        self.http.trust_env = False
-
-    def get(self, path: str) -> requests.Response:
-        """Load a page and follow where it leads."""
-        return self.http.get(self.site.url + path, timeout=20)
-
-    def post(self, path: str, **fields: str) -> requests.Response:
-        """Send a form of the page at `/keys`."""
-        token = re.search(r'data-csrf="([^"]+)"', self.get("/keys").text)
-        assert token, "nobody is signed in"
-        headers = {"Origin": self.site.url, "Sec-Fetch-Site": "same-origin"}
-        data = {"csrf_token": token[1], **fields}
-        return self.http.post(self.site.url + path, data=data, headers=headers, timeout=20)
-
-    def sign_in(self, login: str, password: str, path: str = "/") -> requests.Response:
-        """Go through the provider's form."""
-        form = self.get(f"/auth/login?next={path}")
-        assert form.url.startswith(self.site.issuer + "/interaction/"), form.text
-        return self.http.post(form.url, data={"login": login, "password": password}, timeout=20)
-
-    def session_id(self) -> str | None:
-        """Return the id of Sluice's session."""
-        return self.http.cookies.get("__Host-sluice")
-
-
-@pytest.fixture
-def visitor(site: Site) -> Visitor:
-    """A visitor who is not signed in."""
-    return Visitor(site)
-
-
-@pytest.fixture
-def alice(site: Site, visitor: Visitor) -> Visitor:
-    """A visitor who is signed in as alice."""
-    assert visitor.sign_in("alice", site.accounts["alice"]).status_code == 200
-    return visitor
-
-
-def ask_authority(site: Site, key: str) -> tuple[int, Any]:
-    """Ask whose key this is, as the proxy does, on the authority's socket."""
-    credential = hashlib.sha256(key.encode()).hexdigest()
-    body = f'{{"version": 1, "credential": "{credential}"}}'
-    request = (
-        f"POST /v1/principal HTTP/1.1\r\nHost: authority\r\nConnection: close\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}"
-    )
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(str(site.authority_socket))
-        connection.sendall(request.encode())
-        answer = b"".join(iter(lambda: connection.recv(65536), b""))
-    head, _, content = answer.partition(b"\r\n\r\n")
-    return int(head.split()[1]), json.loads(content)["principal"]
 
 
 def test_a_person_signs_in_and_lands_where_they_wanted_with_a_new_session(
@@ -197,11 +132,10 @@ def test_the_provider_is_asked_again_once_in_a_while_and_its_new_word_counts(
     kept = sessions.get(name)
     assert kept
     kept["person"]["checked"] = 0.0
-    kept["person"]["groups"] = ["as-it-was-long-ago"]
     sessions.set(name, kept, timeout=600)
     assert alice.get("/keys").status_code == 200
     asked = sessions.get(name)["person"]
-    assert asked["groups"] == ["users"]
+    assert asked["refresh_token"] != kept["person"]["refresh_token"]
     assert asked["checked"] > 0
     assert (asked["csrf"], asked["tag"]) == (kept["person"]["csrf"], kept["person"]["tag"])
     assert ask_authority(site, bearer)[0] == 200

@@ -60,8 +60,9 @@ def test_the_provider_ends_a_sign_in_and_its_page_bearers(
         ({"sid": None}, {"of-bob"}),
         ({"sub": None}, {"second", "of-bob"}),
         ({"sid": "session-9"}, {"tag-of-alice", "second", "of-bob"}),
-        ({"sub": "bob"}, {"tag-of-alice", "second", "of-bob"}),
+        ({"sub": "another-form-of-alice"}, {"second", "of-bob"}),
         ({"sub": "bob", "sid": None}, {"tag-of-alice", "second"}),
+        ({"sid": "session-9", "sub": "carol"}, {"tag-of-alice", "second", "of-bob"}),
         ({"aud": ["another", "sluice"]}, {"second", "of-bob"}),
         ({"aud": "sluice", "events": {EVENT: {}, "another": {}}}, {"second", "of-bob"}),
     ],
@@ -86,6 +87,15 @@ def test_each_usual_type_of_token_is_taken(
     for type_ in ("logout+jwt", "application/logout+jwt", "JWT", "Logout+JWT"):
         assert tell(app, issuer.logout_token(header={"typ": type_})).status_code == 200, type_
     assert signed_in(database) == set()
+
+
+def test_a_provider_that_names_sessions_in_logout_tokens_alone_is_understood(
+    app: Flask, client: FlaskClient, database: Database, issuer: Issuer
+) -> None:
+    sign_in(client, database)
+    sign_in(app.test_client(), database, tag="second", sid="session-2")
+    assert tell(app, issuer.logout_token(sid="session-9")).status_code == 200
+    assert signed_in(database) == {"second"}
 
 
 NOW = int(time.time())

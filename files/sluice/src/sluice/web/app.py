@@ -45,6 +45,8 @@ def create_app(settings: WebConfig) -> Flask:
     """Build the app; creates missing tables and the directory of sessions."""
     logs.configure("web", settings.log_level)
     app = Flask("sluice.web", static_url_path=f"/static/{_digest_of_static()}")
+    # Sessions hold the provider's tokens: nobody else looks into the folder either.
+    Path(settings.session_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
     app.config.update(_flask_settings(settings))
     Session(app)
     # In this order at each request: count it, refuse what is forged, then look at who is signed in.

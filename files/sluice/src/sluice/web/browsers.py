@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, delete, select, update
+from sqlalchemy import ColumnElement, delete, false, select, update
 from sqlalchemy.orm import Session
 
 from sluice.web.database import PageBearer, SignedInBrowser, User
@@ -71,14 +71,13 @@ def end_all(session: Session, user_id: int) -> int:
 def end_at_provider(session: Session, *, sid: str, subject: str) -> int:
     """End what the provider says is over: its session `sid`, or all of `subject` where it names none.
 
-    Where it names both, both must be those of the sign-in. Returns how many sign-ins there were.
+    Where it names both, those sign-ins of `subject` end too of which no session is known: a provider may name
+    it in logout tokens alone. Returns how many sign-ins there were.
     """
-    told = [
-        column == value
-        for column, value in ((SignedInBrowser.sid, sid), (SignedInBrowser.subject, subject))
-        if value
-    ]
-    return _end(session, *told) if told else 0
+    of_subject = SignedInBrowser.subject == subject if subject else false()
+    if not sid:
+        return _end(session, of_subject)
+    return _end(session, (SignedInBrowser.sid == sid) | ((SignedInBrowser.sid == "") & of_subject))
 
 
 def forget_ended(session: Session, lifetime: Lifetime, now: float) -> int:
@@ -95,7 +94,8 @@ def _live(lifetime: Lifetime, now: float) -> tuple[ColumnElement[bool], ColumnEl
 
 
 def _end(session: Session, *conditions: ColumnElement[bool]) -> int:
-    tags = session.scalars(select(SignedInBrowser.tag).where(*conditions)).all()
+    tags = select(SignedInBrowser.tag).where(*conditions)
     session.execute(delete(PageBearer).where(PageBearer.session_tag.in_(tags)))
-    session.execute(delete(SignedInBrowser).where(SignedInBrowser.tag.in_(tags)))
-    return len(tags)
+    # On the connection: the session's own answer knows no count.
+    statement = delete(SignedInBrowser).where(*conditions)
+    return session.connection().execute(statement).rowcount

@@ -11,7 +11,7 @@ import logging
 import secrets
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from authlib.integrations.base_client.errors import OAuthError
@@ -80,6 +80,9 @@ class _Entry:
     checked: float
 
 
+_KEPT = {field.name for field in fields(_Entry)}
+
+
 class SignIn:
     """The sign-in of one app."""
 
@@ -110,6 +113,10 @@ class SignIn:
     def _look_up(self) -> SignedIn | None:
         kept = session.get(_PERSON)
         if kept is None:
+            return None
+        if set(kept) != _KEPT:
+            # A session of another version of this service.
+            _renew_session()
             return None
         entry, now = _Entry(**kept), time.time()
         with self._database.read() as transaction:
