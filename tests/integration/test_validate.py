@@ -60,7 +60,10 @@ GOOD: dict[str, dict[str, Any]] = {
             {**MODELS[0], "name": "third", "engine": "sglang"},
         ],
     },
-    "good-systemd": {"scheduler_launcher": "systemd"},
+    "good-systemd": {
+        "scheduler_launcher": "systemd",
+        "proxy_cors_origins": ["https://notes.example.org", "http://localhost:3000"],
+    },
 }
 WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
     "an address without TLS": ({"web_public_url": "http://chat.example.org"}, ["web_public_url", "https"]),
@@ -71,6 +74,10 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
     "a port that is a word": ({"prometheus_port": "http"}, ["prometheus_port", "int"]),
     "a time that is none": ({"relay_connect_timeout": 0}, ["relay", "above 0"]),
     "an unknown log level": ({"relay_log_level": "loud"}, ["relay_log_level", "debug, info"]),
+    "an origin with a path": (
+        {"proxy_cors_origins": ["https://notes.example.org/app"]},
+        ["proxy_cors_origins", "without a path"],
+    ),
     "one account for all, unsaid": ({"sluice_relay_account": "sluice"}, ["sluice_single_account", "true"]),
     "a login node without a key to pin": ({"proxy_clusters": [CLUSTER]}, ["proxy_clusters", "host_key"]),
     "an unknown engine": ({"model_entries": model(engine="abacus")}, ["abacus", "roles/model/templates"]),
@@ -99,6 +106,15 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
     "a model's bad time": (
         {"model_entries": model(slurm={**MODELS[0]["slurm"], "time": "2-00"})},
         ["model_entries[0]", "slurm.time", "must be a whole number"],
+    ),
+    "a limit that binds nobody": (
+        {
+            "web_limits": [
+                {"scope": "users:*", "concurrent": 1},
+                {"scope": "project:lattice", "concurrent": 1},
+            ]
+        },
+        ["web_limits", "these are none: users:*", "web_projects does not have: lattice"],
     ),
     "a scheduler that scrontab starts, with its state on one host": (
         {"scheduler_launcher": "scrontab"},
