@@ -7,6 +7,9 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 target=${1:?a directory}
 mkdir -p "$target"
+# A demo and its tests may build it at the same time.
+exec 9>"$target/.lock"
+flock 9
 
 digest=$(cd "$here" && cat install.sh requirements.txt package.json package-lock.json provider.mjs | sha256sum)
 if [ "$(cat "$target/.complete" 2>/dev/null)" = "$digest" ]; then
