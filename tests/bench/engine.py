@@ -5,8 +5,9 @@ in the request, within its first 2 KiB: `stream`, `max_tokens` (events of a stre
 `bench_interval` (seconds between events; 0 = all at once), `bench_delay` (seconds before the first byte),
 `bench_size` (bytes of padding in each event). An event's content is `t=<ns> n=<number> <padding>`: the
 monotonic clock when it was written, and its number from 0, so that a reader on the same machine knows how
-late each token came; `usage.prompt_tokens` is the size of the body that came. A client that does not read
-gets no more. `GET /bench/journal` tells what was served.
+late each token came; `usage.prompt_tokens` is the size of the body that came. Tokens of a stream are told as
+`stream_options` asks, with each event if it asks for that; `bench_stall` events are written and then no more.
+A client that does not read gets no more. `GET /bench/journal` tells what was served.
 
     python -m tests.bench.engine --socket PATH --port 0 --port-file PATH
 """
@@ -29,6 +30,8 @@ TOKENS = re.compile(rb'"max_tokens" *: *([0-9]+)')
 SIZE = re.compile(rb'"bench_size" *: *([0-9]+)')
 INTERVAL = re.compile(rb'"bench_interval" *: *([0-9.e-]+)')
 DELAY = re.compile(rb'"bench_delay" *: *([0-9.e-]+)')
+STALL = re.compile(rb'"bench_stall" *: *([0-9]+)')
+EACH = re.compile(rb'"continuous_usage_stats" *: *true')
 STREAM = re.compile(rb'"stream" *: *true')
 LOOK = 2048  # bytes of a body in which the fields above must stand
 MAX_HEAD = 16_384
@@ -51,6 +54,16 @@ LAST = (
     b'data: {"id":"chatcmpl-bench","object":"chat.completion.chunk","created":1700000000,"model":"bench",'
     b'"choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}],'
     b'"usage":{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}}\n\n'
+)
+# What follows an event's choices where the tokens up to it are told.
+TOLD = b'],"usage":{"prompt_tokens":%d,"total_tokens":%d,"completion_tokens":%d}}\n\n'
+LAST_TOLD = (
+    b'data: {"id":"chatcmpl-bench","object":"chat.completion.chunk","created":1700000000,"model":"bench",'
+    b'"choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}'
+)
+ALL_TOLD = (
+    b'data: {"id":"chatcmpl-bench","object":"chat.completion.chunk","created":1700000000,"model":"bench",'
+    b'"choices":['
 )
 DONE = b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
 WHOLE = (
@@ -76,6 +89,11 @@ def event_chunk(size: int) -> bytes:
     stamp = STAMP % (0, 0)
     made = chunk(EVENT.replace(b"@", stamp + b"x" * size))
     return made.replace(stamp, STAMP)
+
+
+def told_chunk(start: bytes, prompt: int, tokens: int) -> bytes:
+    """Return an event that tells tokens, as an HTTP chunk; `start` is what it has before the choices' end."""
+    return chunk(start + TOLD % (prompt, prompt + tokens, tokens))
 
 
 class Engine:
@@ -140,6 +158,8 @@ class Connection(asyncio.Protocol):
         self._interval = 0.0
         self._next = 0.0
         self._event = b""
+        self._each = False
+        self._stall = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take a client."""
@@ -232,7 +252,12 @@ class Connection(asyncio.Protocol):
 
     def _stream(self) -> None:
         self._interval = _number(INTERVAL, self._start, 0.0)
+        self._stall = int(_number(STALL, self._start, 0))
         self._event = self._engine.event(int(_number(SIZE, self._start, 0)))
+        self._each = EACH.search(self._start) is not None
+        if self._each:
+            # Its length is that of the figures too, which is known only then.
+            self._event = self._event.partition(b"\r\n")[2].rpartition(b"]")[0]
         self._sent = 0
         self._transport.write(STREAM_HEAD)
         self._next = self._loop.time()
@@ -246,6 +271,8 @@ class Connection(asyncio.Protocol):
             self._resume = self._token
             return
         self._write_token()
+        if self._sent == self._stall:
+            return
         if self._sent >= self._tokens:
             self._end()
             return
@@ -258,16 +285,24 @@ class Connection(asyncio.Protocol):
                 self._resume = self._rush
                 return
             self._write_token()
+            if self._sent == self._stall:
+                return
         self._end()
 
     def _write_token(self) -> None:
-        self._transport.write(self._event % (time.monotonic_ns(), self._sent))
+        event = self._event % (time.monotonic_ns(), self._sent)
         self._sent += 1
         self._engine.tokens += 1
+        self._transport.write(told_chunk(event, self._length, self._sent) if self._each else event)
 
     def _end(self) -> None:
         self._finish()
-        self._transport.write(chunk(LAST % (self._length, self._tokens, self._length + self._tokens)) + DONE)
+        if self._each:
+            ends = [told_chunk(start, self._length, self._tokens) for start in (LAST_TOLD, ALL_TOLD)]
+            self._transport.write(b"".join(ends) + DONE)
+        else:
+            last = LAST % (self._length, self._tokens, self._length + self._tokens)
+            self._transport.write(chunk(last) + DONE)
 
 
 def _number(pattern: re.Pattern[bytes], text: bytes, default: float) -> float:

@@ -255,7 +255,13 @@ class Login(LoginNode):
         os.chown(path, 0, UID)
         path.chmod(0o640)
 
-    def route(self, *instances: Instance, concurrency: int = 2048, generation: int = 1) -> None:
+    def route(
+        self,
+        *instances: Instance,
+        concurrency: int = 2048,
+        generation: int = 1,
+        usage: str = "continuous",
+    ) -> None:
         """Write the routing table as the scheduler does."""
         model = RoutedModel(
             status="ready" if instances else "sleeping",
@@ -267,6 +273,7 @@ class Login(LoginNode):
             concurrency=concurrency,
             starting=0,
             instances=tuple(instances),
+            usage=usage,
         )
         table = RoutingTable("bench", generation, time.time(), {MODEL: model})
         path = self.directory / "state" / "routing.json"
@@ -282,8 +289,8 @@ class Login(LoginNode):
 class Authority(Running):
     """The authority under gunicorn, with a database of its own."""
 
-    def start(self, site: Path) -> None:
-        """Start it; `socket` is where it listens."""
+    def start(self, site: Path, database: str = "") -> None:
+        """Start it; `socket` is where it listens, `database` the URL of its tables (default: a file)."""
         self._environment = {**os.environ, "PYTHONPATH": str(site)}
         self._config = self.directory / "web.json"
         sessions = self.directory / "sessions"
@@ -297,7 +304,8 @@ class Authority(Running):
             web_oidc_client_id="sluice",
             web_oidc_client_secret=os.urandom(32).hex(),
         )
-        document.update(database=f"sqlite:///{self.directory / 'sluice.db'}", session_dir=str(sessions))
+        self.database = database or f"sqlite:///{self.directory / 'sluice.db'}"
+        document.update(database=self.database, session_dir=str(sessions))
         self._config.write_text(json.dumps(document))
         self.socket = self.directory / "http.sock"
         self._sluice("db", "upgrade")
@@ -306,13 +314,17 @@ class Authority(Running):
     def restart(self) -> None:
         """Start it, with the files that are there."""
         argv = [sys.executable, "-P", "-m", "gunicorn", "--config", "python:sluice.web.gunicorn"]
-        environment = {**self._environment, "SLUICE_WEB_CONFIG": str(self._config)}
-        self.run([*argv, "--bind", f"unix:{self.socket}", "sluice.web.wsgi:authority()"], environment)
+        self.run([*argv, "--bind", f"unix:{self.socket}", "sluice.web.wsgi:authority()"], self.environment)
         self.wait_until(self.socket)
 
-    def make_key(self, user: str = "bench") -> str:
-        """Make an API key of a service account."""
-        return self._sluice("keys", "create", "--user", user, "--groups", GROUP, "--name", "bench")
+    @property
+    def environment(self) -> dict[str, str]:
+        """What gunicorn needs to serve it, or the pages, on the same tables."""
+        return {**self._environment, "SLUICE_WEB_CONFIG": str(self._config)}
+
+    def make_key(self, user: str = "bench", *more: str) -> str:
+        """Make an API key of a service account; `more` is for `sluice keys create`."""
+        return self._sluice("keys", "create", "--user", user, "--groups", GROUP, "--name", "bench", *more)
 
     def _sluice(self, *arguments: str) -> str:
         argv = [sys.executable, "-P", "-c", SLUICE, *arguments, "--config", str(self._config)]

@@ -84,6 +84,27 @@ async def test_the_engine_streams_what_was_asked_for(tmp_path: Path) -> None:
     server.close()
 
 
+async def test_the_engine_tells_tokens_as_it_is_asked_and_stalls(tmp_path: Path) -> None:
+    path = tmp_path / "engine.sock"
+    server = await asyncio.get_running_loop().create_unix_server(
+        lambda: engine.Connection(engine.Engine()), path
+    )
+    reader, writer = await asyncio.open_unix_connection(path)
+    options = b'"stream_options":{"include_usage":true,"continuous_usage_stats":true}'
+    for stall, seen in ((0, [1, 2, 3, 3, 3]), (2, [1, 2])):
+        body = b'{%b,"stream":true,"max_tokens":3,"bench_stall":%d}' % (options, stall)
+        writer.write(
+            b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+        )
+        answer = await reader.readuntil(b'"completion_tokens":2}}\n\n\r\n' if stall else b"0\r\n\r\n")
+        events = [json.loads(line[6:]) for line in answer.split(b"\n") if line.startswith(b"data: {")]
+        assert [one["usage"]["completion_tokens"] for one in events] == seen
+        assert {one["usage"]["prompt_tokens"] for one in events} == {len(body)}
+        assert stall or events[-1]["choices"] == []
+    writer.close()
+    server.close()
+
+
 async def test_the_engine_notes_who_left(tmp_path: Path) -> None:
     stub = engine.Engine()
     path = tmp_path / "engine.sock"

@@ -98,6 +98,9 @@ class Gateway:
         finally:
             self._metrics.open_requests -= 1
             self._settle(visit)
+        # The record is written at this turn's end. The answer's own end goes out behind it, by the caller: so
+        # nobody has a whole answer that a killed process has not accounted for.
+        await asyncio.sleep(0)
         return response
 
     def refuse(self) -> web.Response:
@@ -363,7 +366,6 @@ class Gateway:
         except SluiceError as fault:
             visit.code = fault.code
             await pass_on(request, visit, response, answers.error_event(visit, fault, pump.last))
-        await response.write_eof()
 
 
 def _understand(body: Body, capability: str) -> Asked:
@@ -414,7 +416,6 @@ async def _pass_chunks(
         visit.code = fault.code
         _cut(request)
         raise ConnectionResetError from None
-    await response.write_eof()
     return response
 
 
