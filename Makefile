@@ -57,6 +57,7 @@ simulate: venv ## Our policy beside others over a simulated week; build/simulate
 soak: venv ## The long proofs: a million bad inputs, 50 kills of proxy and authority under load, long trials on real Slurm (needs root; about 45 minutes on 2 quiet cores)
 	@PYTHONPATH=files/sluice/src $(PY) -m tests.soak
 	@SLUICE_SOAK_KILLS=50 $(PY) -m pytest -q -s tests/integration/test_accounting.py
+	@SLUICE_SOAK_CONTRACT=300 $(PY) -m pytest -q -s tests/integration/test_contract.py
 	@$(PY) -m tests.run soak
 
 format: venv ## Format the Python code

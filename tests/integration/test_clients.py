@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
+import threading
+import time
 from collections.abc import Iterator
 
 import openai
@@ -68,6 +72,43 @@ def test_the_openai_client_gets_embeddings(client: openai.OpenAI) -> None:
 
 def test_the_openai_client_knows_the_errors(client: openai.OpenAI) -> None:
     programs.meet_errors(client, MODEL)
+
+
+def test_the_openai_client_waits_as_long_as_it_is_told(stand: Stand) -> None:
+    limited = {
+        **stand.environment,
+        "SLUICE_API_KEY": stand.authority.make_key("limited", "--concurrent", "1"),
+    }
+    with programs.openai_client(limited) as client, contextlib.ExitStack() as first:
+        first.enter_context(waiting(stand, limited["SLUICE_API_KEY"]))
+        with pytest.raises(openai.RateLimitError) as refused:
+            ask(client.with_options(max_retries=0))
+        assert refused.value.code == "concurrency_limited"
+        assert int(refused.value.response.headers["retry-after"]) >= 1
+        leaving = threading.Timer(0.3, first.close)
+        leaving.start()
+        assert programs.CITY in ask(client.with_options(max_retries=3))
+        leaving.join()
+
+
+@contextlib.contextmanager
+def waiting(stand: Stand, key: str) -> Iterator[None]:
+    """Hold a request for a model that sleeps: it counts as one at once while it waits."""
+    host = stand.url.removeprefix("https://")
+    connection = http.client.HTTPSConnection(host, context=stand.context, timeout=30)
+    try:
+        body = json.dumps({"model": PLAIN, "prompt": "?", "stream": True})
+        connection.request("POST", "/v1/completions", body, {"Authorization": f"Bearer {key}"})
+        time.sleep(1.0)  # nobody tells when it has come there
+        yield
+    finally:
+        connection.close()
+
+
+def ask(client: openai.OpenAI) -> str:
+    """Ask the question that the stub engine can answer."""
+    answer = client.chat.completions.create(model=MODEL, messages=programs.MESSAGES)
+    return answer.choices[0].message.content or ""
 
 
 def test_the_anthropic_client_is_served(stand: Stand) -> None:

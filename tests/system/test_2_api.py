@@ -9,13 +9,22 @@ from typing import Any
 import openai
 import pytest
 
+from tests.clients import examples, programs
+from tests.clients.examples import EXPECTED, OF_A_REAL_ENGINE, Example
 from tests.system.service import LIGHT, MODEL, QUESTION, Service
 
 CHAT = "/v1/chat/completions"
+# What the demo's inventory says that its first model serves.
+SERVED = ("chat", "completions", "responses", "messages")
 MESSAGES = [{"role": "user", "content": "hi"}]
 MEDIA = [
     {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://192.0.2.1/cat.png"}}]}
 ]
+
+
+def environment(service: Service) -> dict[str, str]:
+    """Return what a program gets that is to use the service."""
+    return {"SLUICE_URL": service.url, "SLUICE_API_KEY": service.key, "SLUICE_CA": service.ca}
 
 
 def test_the_public_client_lists_the_models(client: openai.OpenAI) -> None:
@@ -39,9 +48,11 @@ def test_the_public_client_chats_streaming(client: openai.OpenAI) -> None:
         max_tokens=40,
         stream=True,
     )
-    pieces = [chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices]
+    chunks = list(stream)
+    pieces = [chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices]
     assert len(pieces) > 3
     assert "Paris" in "".join(pieces)
+    assert all(chunk.usage is None for chunk in chunks), "nobody asked for it"
 
 
 def test_the_public_client_completes(client: openai.OpenAI) -> None:
@@ -49,6 +60,39 @@ def test_the_public_client_completes(client: openai.OpenAI) -> None:
         model=MODEL, prompt="The capital of France is", temperature=0, max_tokens=8
     )
     assert "Paris" in answer.choices[0].text
+
+
+def test_the_public_client_gets_responses(client: openai.OpenAI) -> None:
+    programs.ask_for_responses(client, MODEL)
+
+
+def test_the_public_client_knows_the_errors(client: openai.OpenAI) -> None:
+    programs.meet_errors(client, MODEL)
+
+
+def test_the_public_client_for_node_is_served(service: Service) -> None:
+    programs.run_on_node(environment(service), MODEL, SERVED)
+
+
+def test_the_public_client_for_messages_is_served(service: Service) -> None:
+    programs.ask_for_messages(environment(service), MODEL)
+
+
+@pytest.mark.parametrize("example", examples.examples(), ids=lambda one: one.heading)
+def test_the_examples_of_the_page_do_as_they_say(service: Service, example: Example) -> None:
+    expected = {**EXPECTED, **OF_A_REAL_ENGINE}[example.heading]
+    printed = example.run(environment(service), MODEL)
+    if expected.capability and expected.capability not in SERVED:
+        assert examples.refused(printed) == "capability_missing"
+    elif example.heading == "Images":
+        assert "not a multimodal model" in printed
+        assert examples.refused(printed) == "invalid_request"
+    else:
+        expected.check(printed)
+
+
+def test_the_models_say_what_they_serve(service: Service) -> None:
+    assert service.request("GET", f"/v1/models/{MODEL}").json()["capabilities"] == list(SERVED)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +104,8 @@ def test_the_public_client_completes(client: openai.OpenAI) -> None:
         (CHAT, {"messages": MESSAGES}, 400, "invalid_request"),
         (CHAT, {"model": MODEL, "messages": "hi"}, 400, "invalid_request"),
         (CHAT, {"model": MODEL, "messages": MEDIA}, 400, "media_url_refused"),
-        ("/v1/embeddings", {"model": MODEL, "input": "x"}, 404, "path_not_found"),
+        ("/v1/embeddings", {"model": MODEL, "input": "x"}, 400, "capability_missing"),
+        ("/v1/images/generations", {"model": MODEL, "prompt": "x"}, 404, "path_not_found"),
     ],
 )
 def test_bad_input_is_told_so(service: Service, path: str, body: Any, status: int, code: str) -> None:
