@@ -1,8 +1,9 @@
 """The TLS front of the loopback site: pages go to web's socket, /v1 to a stub of the proxy.
 
-The stub keeps the outside of /v1 (docs/contracts.md): keys are asked of the real authority, and the last
-message chooses what happens: `slow` streams for a minute, `queue` is told its place first, `wake` is refused
-twice with Retry-After, `markdown` answers with marks and hostile text, `break` ends with an error event.
+The stub keeps the outside of /v1 (docs/contracts.md): keys are asked of the real authority, which is told of
+what was used. The last message chooses what happens: `slow` streams for a minute, `queue` is told its place
+first, `wake` is refused twice with Retry-After, `markdown` answers with marks and hostile text, `break` ends
+with an error event.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import secrets
 import ssl
 import sys
 import time
@@ -115,7 +117,39 @@ class Front:
         if word == "wake" and self._refusals < 2:
             self._refusals += 1
             return _error(503, "no_instance", "the model is asleep; it is being started", retry_after=2)
-        return await _stream(request, word, len(body["messages"]))
+        answer = await _stream(request, word, len(body["messages"]))
+        await self._settle(principal, str(body["model"]))
+        return answer
+
+    async def _settle(self, principal: dict[str, Any], model: str) -> None:
+        """Tell the authority of a request, as the proxy's spool would."""
+        record = {
+            "id": f"req-{secrets.token_hex(16)}",
+            "time": time.time(),
+            "class": principal["class"],
+            **{name: principal[name] for name in ("user", "project", "key_id")},
+            "model": model,
+            "cluster": "stub",
+            "instance": "",
+            "path": "/v1/chat/completions",
+            "status": 200,
+            "code": "",
+            "measured": True,
+            "cached_tokens": 0,
+            "input_tokens": 1_200,
+            "output_tokens": 34,
+            "wait": 0.0,
+            "first_byte": 0.1,
+            "duration": 0.2,
+            "bytes_in": 0,
+            "bytes_out": 0,
+        }
+        connector = aiohttp.UnixConnector(self._settings["authority_socket"])
+        async with (
+            aiohttp.ClientSession(connector=connector) as client,
+            client.post("http://authority/v1/usage", json={"version": 1, "records": [record]}) as answer,
+        ):
+            answer.raise_for_status()
 
 
 async def _stream(request: web.Request, word: str, count: int) -> web.StreamResponse:

@@ -174,6 +174,7 @@ def _web_config(site: Site, client_secret: str) -> dict[str, Any]:
             "claims": {"id": "sub", "name": "name", "email": "email", "groups": "groups"},
             "ca_file": str(site.ca_file),
         },
+        "limits": [{"scope": "user:*", "tokens_per_day": 50_000_000, "requests_per_minute": 5_000}],
         "access": {"admins": ["admins"], "users": ["users"], "projects": {"climate": ["users"]}},
         "key_days": 180,
         "page_bearer_seconds": 600,
