@@ -11,6 +11,7 @@ import pytest
 
 from tests.integration import tools
 from tests.integration.login import LoginNode, Secured, build_zipapp
+from tests.integration.postgres import PostgreSQL, running
 from tests.integration.stand import Stand, prepare
 
 
@@ -58,3 +59,10 @@ def stand() -> Iterator[Stand]:
     # Not below pytest's own folder: that is closed to the accounts of nginx and of the login node.
     with Stand(Path(tempfile.gettempdir())) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgreSQL]:
+    """Return a real PostgreSQL; `postgres.fresh()` is the URL of an empty database."""
+    with running() as server:
+        yield server

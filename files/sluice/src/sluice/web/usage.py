@@ -17,6 +17,9 @@ from sluice.web.database import ApiKey, Usage, UsageDay, User, settled
 
 MINUTE = 60
 
+# PostgreSQL's advisory locks have numbers; this one is ours.
+_SETTLING = 7_551_424
+
 _INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
@@ -25,20 +28,23 @@ def settle(session: Session, dialect: str, records: Sequence[UsageRecord]) -> in
     if not records:
         return 0
     insert = _INSERTS[dialect](Usage.__table__).on_conflict_do_nothing(index_elements=["id"])
-    # In one order everywhere: two transactions that add to the same days must not wait for each other.
-    records = sorted(records, key=_order)
+    if dialect == "postgresql":
+        # One after the other, as on SQLite: records and days that two transactions share, each would lock in
+        # an order of its own.
+        session.execute(select(func.pg_advisory_xact_lock(_SETTLING)))
+    rows = [_row(record) for record in records]
     # On the connection, not the session: the mapper would spend more on a row than the database does.
-    new = session.connection().execute(insert, [_row(record) for record in records]).rowcount
+    connection = session.connection()
+    if dialect == "postgresql":
+        # Its driver does not count the rows of many statements.
+        new = len(connection.execute(insert.returning(Usage.id), rows).all())
+    else:
+        new = connection.execute(insert, rows).rowcount
     last_used: dict[str, float] = {}
     for record in records:
         last_used[record.key_id] = max(record.time, last_used.get(record.key_id, 0.0))
     note_use(session, dict(sorted(last_used.items())))
     return new
-
-
-def _order(record: UsageRecord) -> tuple[float, str, str, str, str]:
-    # By second rather than by day: the first of a day comes before its others in any case.
-    return (record.time + record.duration, record.user, record.project, record.key_id, record.model)
 
 
 def _row(record: UsageRecord) -> dict[str, Any]:

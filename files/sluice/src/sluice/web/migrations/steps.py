@@ -12,12 +12,14 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.schema import SchemaItem
 
 # For a lock of a table on PostgreSQL, in which everybody else queues behind us; then we let them go first.
 LOCK_WAIT = "2s"
 ATTEMPTS = 60
 PAUSE = 0.5
-_LOCK_NOT_AVAILABLE = "55P03"
+# A lock was not to be had in time, or each waited for the other.
+_TRY_AGAIN = ("55P03", "40P01")
 
 
 def on_postgresql() -> bool:
@@ -43,7 +45,7 @@ def _done(step: Callable[[], None], last: bool) -> bool:
         step()
     except OperationalError as error:
         op.execute("ROLLBACK")
-        if last or getattr(error.orig, "sqlstate", "") != _LOCK_NOT_AVAILABLE:
+        if last or getattr(error.orig, "sqlstate", "") not in _TRY_AGAIN:
             raise
         return False
     except BaseException:
@@ -56,6 +58,12 @@ def _done(step: Callable[[], None], last: bool) -> bool:
 def has_table(name: str) -> bool:
     """Tell whether there is such a table."""
     return sa.inspect(op.get_bind()).has_table(name)
+
+
+def create_table(name: str, *parts: SchemaItem) -> None:
+    """Make a table unless it is there, with its indexes."""
+    if not has_table(name):
+        op.create_table(name, *parts)
 
 
 def add_columns(table: str, *columns: sa.Column[Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
-from alembic import op
 
 from sluice.web.migrations import steps
 
@@ -13,13 +12,11 @@ down_revision = None
 
 def upgrade() -> None:
     """Make the tables."""
-    steps.run(_users_and_keys, _usage)
+    steps.run(_user, _api_key, _page_bearer, _usage)
 
 
-def _users_and_keys() -> None:
-    if steps.has_table("user"):
-        return
-    op.create_table(
+def _user() -> None:
+    steps.create_table(
         "user",
         sa.Column("id", sa.Integer, primary_key=True),
         sa.Column("pseudonym", sa.String, nullable=False, unique=True),
@@ -33,7 +30,10 @@ def _users_and_keys() -> None:
         sa.Column("seen", sa.Double, nullable=False),
         sa.UniqueConstraint("issuer", "subject"),
     )
-    op.create_table(
+
+
+def _api_key() -> None:
+    steps.create_table(
         "api_key",
         sa.Column("id", sa.String, primary_key=True),
         sa.Column("user_id", sa.Integer, sa.ForeignKey("user.id"), nullable=False, index=True),
@@ -46,7 +46,10 @@ def _users_and_keys() -> None:
         sa.Column("revoked", sa.Double),
         sa.Column("last_used", sa.Double),
     )
-    op.create_table(
+
+
+def _page_bearer() -> None:
+    steps.create_table(
         "page_bearer",
         sa.Column("id", sa.String, primary_key=True),
         sa.Column("user_id", sa.Integer, sa.ForeignKey("user.id"), nullable=False),
@@ -59,9 +62,7 @@ def _users_and_keys() -> None:
 
 
 def _usage() -> None:
-    if steps.has_table("usage"):
-        return
-    op.create_table(
+    steps.create_table(
         "usage",
         sa.Column("id", sa.String, primary_key=True),
         sa.Column("time", sa.Double, nullable=False),

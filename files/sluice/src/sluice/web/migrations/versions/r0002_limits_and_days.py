@@ -46,7 +46,9 @@ FROM usage GROUP BY 1, 2, 3, 4, 5, 6
 
 def upgrade() -> None:
     """Add what old code need not know, then sum up what is there."""
-    steps.run(_columns, _sign_ins, _limits, _administration, _days)
+    # Each step locks one table that services use: of two, they could hold the other.
+    steps.run(_user, _api_key, _usage, _signed_in_browser, _used_token, _limit, _stopped_model)
+    steps.run(_announcement, _audit_entry, _days)
     settled = "(time + duration)"
     steps.make_index("usage_of_user", "usage", f'"user", {settled}')
     steps.make_index("usage_of_project", "usage", f"project, {settled}")
@@ -67,9 +69,15 @@ def _text(name: str) -> sa.Column[Any]:
     return sa.Column(name, sa.String, nullable=False, server_default="")
 
 
-def _columns() -> None:
+def _user() -> None:
     steps.add_columns("user", sa.Column("blocked", sa.Double), _text("page_project"))
+
+
+def _api_key() -> None:
     steps.add_columns("api_key", _text("project"), sa.Column("models", sa.JSON), *_numbers())
+
+
+def _usage() -> None:
     cached = sa.Column("cached_tokens", sa.BigInteger, nullable=False, server_default="0")
     steps.add_columns("usage", _text("project"), cached)
     if steps.on_postgresql():
@@ -78,29 +86,28 @@ def _columns() -> None:
         op.execute("ALTER TABLE usage " + ", ".join(f"ALTER COLUMN {name} TYPE bigint" for name in counts))
 
 
-def _sign_ins() -> None:
-    if not steps.has_table("signed_in_browser"):
-        op.create_table(
-            "signed_in_browser",
-            sa.Column("tag", sa.String, primary_key=True),
-            sa.Column("user_id", sa.Integer, sa.ForeignKey("user.id"), nullable=False, index=True),
-            sa.Column("sid", sa.String, nullable=False, index=True),
-            sa.Column("subject", sa.String, nullable=False, index=True),
-            sa.Column("created", sa.Double, nullable=False),
-            sa.Column("seen", sa.Double, nullable=False, index=True),
-        )
-    if not steps.has_table("used_token"):
-        op.create_table(
-            "used_token",
-            sa.Column("jti", sa.String, primary_key=True),
-            sa.Column("expires", sa.Double, nullable=False, index=True),
-        )
+def _signed_in_browser() -> None:
+    steps.create_table(
+        "signed_in_browser",
+        sa.Column("tag", sa.String, primary_key=True),
+        sa.Column("user_id", sa.Integer, sa.ForeignKey("user.id"), nullable=False, index=True),
+        sa.Column("sid", sa.String, nullable=False, index=True),
+        sa.Column("subject", sa.String, nullable=False, index=True),
+        sa.Column("created", sa.Double, nullable=False),
+        sa.Column("seen", sa.Double, nullable=False, index=True),
+    )
 
 
-def _limits() -> None:
-    if steps.has_table("limit"):
-        return
-    op.create_table(
+def _used_token() -> None:
+    steps.create_table(
+        "used_token",
+        sa.Column("jti", sa.String, primary_key=True),
+        sa.Column("expires", sa.Double, nullable=False, index=True),
+    )
+
+
+def _limit() -> None:
+    steps.create_table(
         "limit",
         sa.Column("id", sa.Integer, primary_key=True),
         sa.Column("scope", sa.String, nullable=False),
@@ -111,35 +118,38 @@ def _limits() -> None:
     )
 
 
-def _administration() -> None:
-    if not steps.has_table("stopped_model"):
-        op.create_table(
-            "stopped_model",
-            sa.Column("model", sa.String, primary_key=True),
-            sa.Column("message", sa.String, nullable=False),
-            sa.Column("since", sa.Double, nullable=False),
-        )
-    if not steps.has_table("announcement"):
-        op.create_table(
-            "announcement",
-            sa.Column("id", sa.Integer, primary_key=True),
-            sa.Column("text", sa.String, nullable=False),
-            sa.Column("level", sa.String, nullable=False),
-            sa.Column("starts", sa.Double, nullable=False),
-            sa.Column("ends", sa.Double),
-            sa.Column("created", sa.Double, nullable=False),
-        )
-    if not steps.has_table("audit_entry"):
-        op.create_table(
-            "audit_entry",
-            sa.Column("id", sa.Integer, primary_key=True),
-            sa.Column("time", sa.Double, nullable=False, index=True),
-            sa.Column("actor", sa.String, nullable=False, index=True),
-            sa.Column("action", sa.String, nullable=False),
-            sa.Column("object", sa.String, nullable=False),
-            sa.Column("before", sa.JSON),
-            sa.Column("after", sa.JSON),
-        )
+def _stopped_model() -> None:
+    steps.create_table(
+        "stopped_model",
+        sa.Column("model", sa.String, primary_key=True),
+        sa.Column("message", sa.String, nullable=False),
+        sa.Column("since", sa.Double, nullable=False),
+    )
+
+
+def _announcement() -> None:
+    steps.create_table(
+        "announcement",
+        sa.Column("id", sa.Integer, primary_key=True),
+        sa.Column("text", sa.String, nullable=False),
+        sa.Column("level", sa.String, nullable=False),
+        sa.Column("starts", sa.Double, nullable=False),
+        sa.Column("ends", sa.Double),
+        sa.Column("created", sa.Double, nullable=False),
+    )
+
+
+def _audit_entry() -> None:
+    steps.create_table(
+        "audit_entry",
+        sa.Column("id", sa.Integer, primary_key=True),
+        sa.Column("time", sa.Double, nullable=False, index=True),
+        sa.Column("actor", sa.String, nullable=False, index=True),
+        sa.Column("action", sa.String, nullable=False),
+        sa.Column("object", sa.String, nullable=False),
+        sa.Column("before", sa.JSON),
+        sa.Column("after", sa.JSON),
+    )
 
 
 def _days() -> None:
