@@ -67,6 +67,14 @@ GOOD: dict[str, dict[str, Any]] = {
 }
 WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
     "an address without TLS": ({"web_public_url": "http://chat.example.org"}, ["web_public_url", "https"]),
+    "groups and projects of a form that no model names": (
+        {"web_admin_groups": ["/Admins"], "web_projects": {"genomics": "bio-lab", "climate": ["Staff"]}},
+        ["/Admins", "Staff", "web_group_names", "these have not: genomics", "docs/sign-in.md"],
+    ),
+    "a sign-in that idles for longer than it lives": (
+        {"web_session_idle": 90_000},
+        ["web_session_idle (90000)", "web_session_max (43200)"],
+    ),
     "a missing secret": ({"vault_web_key_secret": ""}, ["vault_web_key_secret", "ansible-vault edit"]),
     "a certificate that is not there": ({"nginx_certificate": "/none.pem"}, ["nginx_certificate", "Put the"]),
     "ports the wrong way round": ({"scheduler_ports": "30000-20000"}, ["scheduler_ports", "20000-20999"]),

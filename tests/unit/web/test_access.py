@@ -83,5 +83,12 @@ def test_groups_are_taken_as_they_are_or_not_at_all(claim: object, groups: list[
     assert access.usable_groups(claim) == groups
 
 
+def test_a_group_of_another_form_goes_by_the_name_that_the_site_gives_it() -> None:
+    names = {"urn:x:group:ops#idp": "ops", "/Staff": "staff"}
+    told = ["urn:x:group:ops#idp", "/Staff", "/staff", "ops", "users"]
+    assert access.usable_groups(told, names) == ["ops", "staff", "users"]
+    assert access.usable_groups("urn:x:group:ops#idp, users", names) == ["ops", "users"]
+
+
 def test_no_more_groups_are_taken_than_an_answer_can_carry() -> None:
     assert len(access.usable_groups([f"g{number}" for number in range(10_000)])) == access.MOST_GROUPS

@@ -35,9 +35,10 @@ class Person(NamedTuple):
     groups: list[str]
 
 
-def describe(claims: Mapping[str, object], names: Claims) -> Person | None:
+def describe(claims: Mapping[str, object], names: Claims, groups: Mapping[str, str]) -> Person | None:
     """Return whom these claims describe; None if they lack an identifier that can be used.
 
+    `groups`: groups by what the provider calls them, as in `Access.names`.
     An identifier is taken whole or not at all; of name and address what cannot be printed is left out.
     """
     found = identifier(claim(claims, names.id))
@@ -47,7 +48,7 @@ def describe(claims: Mapping[str, object], names: Claims) -> Person | None:
         id=found,
         name=_line(claim(claims, names.name)) or found,
         email=_line(claim(claims, names.email)),
-        groups=usable_groups(claim(claims, names.groups)),
+        groups=usable_groups(claim(claims, names.groups), groups),
     )
 
 
@@ -96,16 +97,17 @@ def claim(claims: Mapping[str, object], path: str) -> object:
     return None
 
 
-def usable_groups(value: object) -> list[str]:
+def usable_groups(value: object, names: Mapping[str, str] | None = None) -> list[str]:
     """Return the groups of a provider's claim that have the form of a group name, without repeats.
 
-    A claim may be absent, a list, or one text of names divided by blanks or commas. Names of another form are
-    left out and counted in the log: no model can name them, and folding them (case, slashes) could make two
-    groups one.
+    A claim may be absent, a list, or one text of names divided by blanks or commas. What `names` has goes by
+    the name given there. Other names of another form are left out and counted in the log: no model can name
+    them, and folding them (case, slashes) could make two groups one.
     """
     found: dict[str, None] = {}
     dropped = 0
-    for name in _values(value):
+    for called in _values(value):
+        name = (names or {}).get(called, called) if isinstance(called, str) else None
         if isinstance(name, str) and GROUP.fullmatch(name) and len(found) < MOST_GROUPS:
             found[name] = None
         else:

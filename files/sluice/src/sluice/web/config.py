@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from sluice import config
 from sluice.errors import ConfigError
 from sluice.logs import LEVELS
+from sluice.records import GROUP
 from sluice.web.limits_of import rule_problem
 
 DEFAULT_PATH = "/etc/sluice/web.json"
@@ -17,6 +18,11 @@ DEFAULT_PATH = "/etc/sluice/web.json"
 # A secret shorter than this is a password someone made up, not one that was generated.
 LEAST_SECRET = 32
 
+# A sign-in lives no longer than a week, in seconds; a clock that is further off than this needs mending.
+MOST_SESSION = 604_800
+MOST_LEEWAY = 300
+
+_NAMING = "names are of a-z, 0-9 and . _ -, at most 64 characters, and begin with a letter or digit"
 _SOCKET_MODE = re.compile(r"0[0-7]{3}")
 _AUTH_METHODS = ("client_secret_basic", "client_secret_post")
 
@@ -43,12 +49,14 @@ class Claims:
 class Access:
     """What groups give: `admins` are administrators, only `users` may sign in ([]: everybody may).
 
-    `projects` are the groups of each project's members, by project: whose use it is accounted to.
+    `projects` are the groups of each project's members, by project: whose use it is accounted to. `names` are
+    groups by what the provider calls them, for values that have not the form of a group's name.
     """
 
     admins: tuple[str, ...] = ()
     users: tuple[str, ...] = ()
     projects: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -124,6 +132,8 @@ def check(settings: WebConfig, source: str) -> WebConfig:
         _url_problem(settings),
         _secret_problem(settings),
         _value_problem(settings),
+        _access_problem(settings.access),
+        _session_problem(settings),
         _limit_problem(settings),
     ):
         if problem:
@@ -152,6 +162,29 @@ def _secret_problem(settings: WebConfig) -> str:
     for index, old in enumerate(ids[1:], start=1):
         if old in ids[:index]:
             return f"old_key_secrets[{index - 1}].id: {old!r} names another secret too; give each its own"
+    return ""
+
+
+def _access_problem(access: Access) -> str:
+    places = {"admins": access.admins, "users": access.users, "names": tuple(access.names.values())}
+    places |= {f"projects.{name}": groups for name, groups in access.projects.items()}
+    for place, groups in places.items():
+        for group in groups:
+            if not GROUP.fullmatch(group):
+                return f"access.{place}: {group!r} is no name of a group; {_NAMING}"
+    for name, groups in access.projects.items():
+        if not GROUP.fullmatch(name):
+            return f"access.projects: {name!r} is no name of a project; {_NAMING}"
+        if not groups:
+            return f"access.projects.{name}: needs at least one group, whose members are the project's"
+    return ""
+
+
+def _session_problem(settings: WebConfig) -> str:
+    if not 60 <= settings.session_idle <= settings.session_max <= MOST_SESSION:
+        return f"session_idle and session_max: 60 <= session_idle <= session_max <= {MOST_SESSION} (seconds)"
+    if not 0 <= settings.oidc.leeway <= MOST_LEEWAY:
+        return f"oidc.leeway: must be from 0 to {MOST_LEEWAY} seconds; set the clocks right instead"
     return ""
 
 

@@ -257,7 +257,7 @@ class SignIn:
 
     def _remember(self, word: provider.Word, now: float, tag: str = "") -> User:
         """Bring the user up to date; with a `tag`, begin that sign-in. Raises PageError: they may not."""
-        person = access.describe(word.claims, self._names)
+        person = access.describe(word.claims, self._names, self._settings.access.names)
         if person is None:
             logger.error("the provider's claims lack a usable identifier", extra={"claim": self._names.id})
             raise PageError(502, "502", outcome="unusable")
