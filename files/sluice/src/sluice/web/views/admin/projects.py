@@ -43,9 +43,10 @@ def show(_person: SignedIn, project: str) -> str:
         abort(404)
     theirs = sums.last_days(time.time(), DAYS, project=project)
     with web().database.read() as session:
-        members = people.members(people.groups(session), access)[project]
-        part = members[shown.offset : shown.offset + PAGE]
         used = {row.group[0]: row for row in sums.by(session, "user", theirs, MOST)}
+        members = people.members(people.groups(session), access)[project]
+        members.sort(key=lambda one: -used[one].tokens if one in used else 0)
+        part = members[shown.offset : shown.offset + PAGE]
         daily = sums.daily(session, theirs)
         return render_template(
             "admin/project.html",
