@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Sequence
 
@@ -19,6 +20,8 @@ from sluice.proxy.limits import (
     Buckets,
     Excess,
     Figures,
+    Need,
+    NotFilled,
     Reservation,
     Room,
     need,
@@ -78,16 +81,22 @@ class Limiter:
         binding = [limit for limit in limits if not limit.model or limit.model == model.name]
         if not binding:
             return
-        if self._buckets.missing(binding):
-            await self._fill(binding)
-        now = time.time()
         tokens = need(size, asked.most_output, asked.copies, model.context_length, self._reserve_output)
         try:
-            visit.held = self._buckets.reserve(binding, tokens, now)
+            self._reserve(visit, binding, tokens)
+        except NotFilled:
+            await self._fill(binding)
+            self._reserve(visit, binding, tokens)
+
+    def _reserve(self, visit: Visit, limits: Sequence[Limit], tokens: Need) -> None:
+        """Reserve, and say what is left. Raises SluiceError, NotFilled."""
+        now = time.time()
+        try:
+            visit.held = self._buckets.reserve(limits, tokens, now)
         except Excess as excess:
+            visit.headers.update(headers(self._buckets.figures(limits, now)))
             raise _refusal(excess) from None
-        finally:
-            visit.headers.update(headers(self._buckets.figures(binding, now)))
+        visit.headers.update(headers(self._buckets.figures(limits, now)))
 
     def settle(self, held: Reservation, cluster: str, tokens: TokenCount) -> None:
         """Put what a request has used in place of what it held.
@@ -187,6 +196,7 @@ def _add(found: dict[str, str], name: str, room: Room) -> None:
     found[f"x-ratelimit-reset-{name}"] = span(room.reset)
 
 
+@functools.lru_cache(maxsize=1024)
 def span(seconds: float) -> str:
     """Return a time as `12s`, `1m30s` or `7h0m5s`."""
     whole = int(seconds)

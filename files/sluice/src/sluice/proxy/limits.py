@@ -67,6 +67,10 @@ class Excess(Exception):
         self.retry_after = retry_after
 
 
+class NotFilled(Exception):
+    """A bucket is not there, and must be filled by `Buckets.learn` first."""
+
+
 class Minute:
     """Counts of the last minute, by whole seconds; `total` is their sum as of the last `advance`."""
 
@@ -125,21 +129,23 @@ class Bucket:
     """What requests of one scope and model have used, hold and are.
 
     `today` are the tokens of the day `day` (UTC, days since the epoch), `held` those reserved for requests
-    that run, `open` how many those are.
+    that run, `open` how many those are. All is as of `second`, to which `advance` brings it.
     """
 
-    __slots__ = ("day", "held", "open", "requests", "today", "tokens")
+    __slots__ = ("day", "held", "open", "requests", "second", "today", "tokens")
 
     def __init__(self, spent: Spent, now: float) -> None:
         self.requests = Minute(spent.requests)
         self.tokens = Minute(spent.tokens)
-        self.day = int(now) // DAY
+        self.second = int(now)
+        self.day = self.second // DAY
         self.today = spent.tokens_today
         self.held = 0
         self.open = 0
 
     def advance(self, second: int) -> None:
         """Let time pass."""
+        self.second = second
         self.requests.advance(second)
         self.tokens.advance(second)
         day = second // DAY
@@ -215,18 +221,12 @@ class Bucket:
             return float(DAY - second % DAY)
         return RETRY_HELD
 
-    def requests_room(self, limit: Limit, second: int) -> Room | None:
-        """Return what is left of the limit's requests a minute."""
-        most = limit.requests_per_minute
-        if most is None:
-            return None
+    def requests_room(self, most: int, second: int) -> Room:
+        """Return what is left of so many requests a minute."""
         return Room(most, max(0, most - self.requests.total), _reset(self.requests, second))
 
-    def tokens_room(self, limit: Limit, second: int) -> Room | None:
-        """Return what is left of the limit's tokens, of the minute or the day, whichever is less."""
-        left = self.left(limit)
-        if left is None:
-            return None
+    def tokens_room(self, limit: Limit, left: int, second: int) -> Room:
+        """Return that `left` tokens are left of the limit's minute or day, whichever has less."""
         of_day = limit.tokens_per_day
         if of_day is not None and left == of_day - self.today - self.held:
             return Room(of_day, max(0, left), float(DAY - second % DAY))
@@ -271,8 +271,7 @@ class Buckets:
 
     def missing(self, limits: Sequence[Limit]) -> list[BucketKey]:
         """Return the buckets of the limits that have to be filled first."""
-        buckets = self._buckets
-        return [limit.bucket for limit in limits if (limit.scope, limit.model) not in buckets]
+        return [limit.bucket for limit in limits if limit.bucket not in self._buckets]
 
     def learn(self, spent: Spent, now: float) -> None:
         """Fill a bucket with what was used by `now`; one that is there already knows better."""
@@ -304,16 +303,20 @@ class Buckets:
                     del self._buckets[key]
 
     def reserve(self, limits: Sequence[Limit], need: Need, now: float) -> Reservation:
-        """Hold a request to all `limits`, of which none is missing and no two have one bucket.
+        """Hold a request to all `limits`, of which no two have one bucket.
 
         Raises Excess, and changes nothing, where one has no room: the one that takes longest to have it.
+        Raises NotFilled where a bucket is `missing`.
         """
         second = int(now)
         taken = []
         for limit in limits:
             key = (limit.scope, limit.model)
-            bucket = self._buckets[key]
-            bucket.advance(second)
+            bucket = self._buckets.get(key)
+            if bucket is None:
+                raise NotFilled
+            if bucket.second != second:
+                bucket.advance(second)
             amount = bucket.room(limit, need)
             if amount < 0:
                 raise self._excess(limits, need, second)
@@ -340,7 +343,8 @@ class Buckets:
             bucket.open -= 1
             bucket.held -= amount
             if tokens:
-                bucket.advance(second)
+                if bucket.second != second:
+                    bucket.advance(second)
                 bucket.tokens.add(second, tokens)
                 bucket.today += tokens
         held.taken = []
@@ -356,20 +360,22 @@ class Buckets:
     def figures(self, limits: Sequence[Limit], now: float) -> Figures:
         """Return what is left of `limits`, of which none is missing."""
         second = int(now)
-        requests: Room | None = None
-        tokens: Room | None = None
+        least: tuple[int, int, Bucket] | None = None
+        fewest: tuple[int, Limit, Bucket] | None = None
         for limit in limits:
             bucket = self._buckets[(limit.scope, limit.model)]
-            bucket.advance(second)
-            requests = _tighter(requests, bucket.requests_room(limit, second))
-            tokens = _tighter(tokens, bucket.tokens_room(limit, second))
-        return Figures(requests, tokens)
-
-
-def _tighter(one: Room | None, other: Room | None) -> Room | None:
-    if one is None or (other is not None and other.remaining < one.remaining):
-        return other
-    return one
+            if bucket.second != second:
+                bucket.advance(second)
+            most = limit.requests_per_minute
+            if most is not None and (least is None or most - bucket.requests.total < least[0]):
+                least = (most - bucket.requests.total, most, bucket)
+            left = bucket.left(limit)
+            if left is not None and (fewest is None or left < fewest[0]):
+                fewest = (left, limit, bucket)
+        return Figures(
+            None if least is None else least[2].requests_room(least[1], second),
+            None if fewest is None else fewest[2].tokens_room(fewest[1], fewest[0], second),
+        )
 
 
 def merged(limits: Sequence[Limit]) -> tuple[Limit, ...]:
