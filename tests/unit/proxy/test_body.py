@@ -78,7 +78,7 @@ WRONG = [
     ("/v1/chat/completions", {"n": 0}, "n"),
     ("/v1/chat/completions", {"n": 129}, "n"),
     ("/v1/chat/completions", {"temperature": "hot"}, "temperature"),
-    ("/v1/chat/completions", {"max_tokens": 5.0}, "max_tokens"),
+    ("/v1/chat/completions", {"max_tokens": 5.5}, "max_tokens"),
     ("/v1/chat/completions", {"tools": {}}, "tools"),
     ("/v1/chat/completions", {"stop": 5}, "stop"),
     ("/v1/completions", {"best_of": "2"}, "best_of"),
@@ -187,6 +187,14 @@ def test_media_by_address_is_refused_small_and_large(path: str, change: dict[str
         (b'{"model": "smol", "temperature": -Infinity}', "malformed_json", "-Infinity"),
         (b'{"model": "smol", "a": ' + b"[" * 3000 + b"]" * 3000 + b"}", "malformed_json", "nested"),
         (b'{"model": "smol", "messages": "\xff"}', "malformed_json", "UTF-8"),
+        *(
+            (
+                b'{"model": "smol", "a": ' + b"[" * deep + b'"\\ud83d\\ude00"' + b"]" * deep + b"}",
+                "malformed_json",
+                "nested",
+            )
+            for deep in (64, 960, 1200)
+        ),
     ],
 )
 def test_what_parsers_would_read_differently_is_refused_with_a_reason(
@@ -199,6 +207,19 @@ def test_what_parsers_would_read_differently_is_refused_with_a_reason(
         assert words in caught.value.message
 
 
+def test_a_body_may_be_nested_as_deep_as_clusters_take_it() -> None:
+    for deep, taken in ((62, True), (63, True), (64, False)):
+        raw = b'{"model": "smol", "prompt": "x", "a": ' + b"[" * deep + b"]" * deep + b"}"
+        scanner = BodyScanner()
+        if taken:
+            scanner.feed(raw)
+            assert scanner.finish() == read(raw, "/v1/completions").model
+            continue
+        for refuse in (scanner.feed, lambda raw: read(raw, "/v1/completions")):
+            with pytest.raises(SluiceError, match="nested deeper than 64"):
+                refuse(raw)
+
+
 def test_whole_pairs_and_escaped_backslashes_are_no_halves() -> None:
     text = '"\\ud83d\\ude00 \\\\ud83d \\ud7ff"'
     body = f'{{"model": "smol", "messages": [{{"role": "user", "content": {text}}}]}}'.encode()
@@ -208,3 +229,26 @@ def test_whole_pairs_and_escaped_backslashes_are_no_halves() -> None:
 def test_null_is_as_good_as_nothing() -> None:
     nulls = dict.fromkeys(("stream", "n", "max_tokens", "stop", "tools", "store", "temperature", "metadata"))
     assert small("/v1/chat/completions", {**BODIES["/v1/chat/completions"], **nulls}).most_output is None
+
+
+@pytest.mark.parametrize("reader", [small, large])
+@pytest.mark.parametrize("value", [40.0, 4e1])
+def test_a_whole_number_may_be_written_with_a_point(reader: Any, value: float) -> None:
+    asked = reader("/v1/chat/completions", {"model": "smol", "messages": USER, "max_tokens": value, "n": 2.0})
+    assert (asked.most_output, asked.copies, asked.n) == (40, 2, 2)
+    assert type(asked.most_output) is type(asked.copies) is int
+
+
+@pytest.mark.parametrize("value", [40.5, float("1e999"), True])
+def test_what_is_no_whole_number_is_none(value: Any) -> None:
+    raw = json.dumps({"model": "smol", "messages": USER, "max_tokens": value}).replace("Infinity", "1e999")
+    with pytest.raises(SluiceError) as refused:
+        understand(raw.encode(), "chat")
+    assert refused.value.param == "max_tokens"
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", RESPONSES, MESSAGES])
+def test_each_limit_on_tokens_is_checked_not_the_first_alone(path: str) -> None:
+    with pytest.raises(SluiceError) as refused:
+        small(path, {**BODIES[path], "max_completion_tokens": 5, "max_output_tokens": -1})
+    assert refused.value.param == "max_output_tokens"

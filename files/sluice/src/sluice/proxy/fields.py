@@ -9,10 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from sluice.errors import SluiceError
-from sluice.scan import OTHER
+from sluice.scan import MAX_DEPTH, OTHER
 
-# JSON nested deeper than this is no request.
-MAX_DEPTH = 64
 # More answers at once than OpenAI's own API gives.
 MOST_COPIES = 128
 
@@ -66,7 +64,14 @@ def check_kinds(document: Mapping[str, object]) -> None:
     for name, value in document.items():
         kind = KINDS.get(name)
         if kind is not None and value is not None and type(value) not in kind[0]:
+            if kind[0] is _WHOLE and _is_whole(value):
+                continue
             raise wrong(name, f"must be {kind[1]}")
+
+
+def _is_whole(value: object) -> bool:
+    """Return whether a number with a point is whole: to JSON `2.0` is the same as `2`."""
+    return isinstance(value, float) and value.is_integer()
 
 
 def check_noted(given: Mapping[str, object]) -> None:
@@ -77,7 +82,7 @@ def check_noted(given: Mapping[str, object]) -> None:
             continue
         # What is no literal is of the right kind where no literal would be.
         good = kind[0].isdisjoint(_SCALAR_KINDS) if value == OTHER else type(value) in kind[0]
-        if not good:
+        if not good and not (kind[0] is _WHOLE and _is_whole(value)):
             raise wrong(name, f"must be {kind[1]}")
 
 
@@ -101,7 +106,7 @@ def copies(fields: Mapping[str, Any]) -> int:
         if count is not None:
             if not 1 <= count <= MOST_COPIES:
                 raise wrong(name, f"must be from 1 to {MOST_COPIES}")
-            most = max(most, count)
+            most = max(most, int(count))
     return most
 
 
@@ -133,20 +138,29 @@ def check_no_servers(document: Mapping[str, Any]) -> None:
             raise wrong(f"tools[{index}].server_url", "is refused: nothing here connects to other servers")
 
 
-def check_media(part: object, where: str, depth: int = 0) -> None:
+def check_depth(document: dict[str, Any]) -> None:
+    """Refuse what is nested deeper than clusters take it: what walks a document here may then recurse."""
+    level: list[Any] = [document]
+    for _ in range(MAX_DEPTH):
+        values = (part.values() if isinstance(part, dict) else part for part in level)
+        level = [value for found in values for value in found if isinstance(value, (dict, list))]
+        if not level:
+            return
+    raise SluiceError("malformed_json", f"The body is nested deeper than {MAX_DEPTH}.")
+
+
+def check_media(part: object, where: str) -> None:
     """Refuse media by address anywhere in a part: whatever fetches it would fetch for the sender."""
-    if depth > MAX_DEPTH:
-        raise wrong(where, "is nested too deeply")
     if isinstance(part, dict):
         for name, value in part.items():
             if isinstance(value, (dict, list)):
-                check_media(value, f"{where}.{name}", depth + 1)
+                check_media(value, f"{where}.{name}")
             if _names_address(name):
                 _check_address(value, f"{where}.{name}")
     elif isinstance(part, list):
         for index, value in enumerate(part):
             if isinstance(value, (dict, list)):
-                check_media(value, f"{where}[{index}]", depth + 1)
+                check_media(value, f"{where}[{index}]")
 
 
 def _names_address(name: str) -> bool:
