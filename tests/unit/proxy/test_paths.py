@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -16,9 +18,12 @@ from sluice.records import CAPABILITIES, PATHS, REQUEST_ID
 from tests.fakes import shapes
 from tests.fakes.wire_relay import EVENTS, Call, model
 
-from .conftest import Bed, chat, eventually
+from .conftest import CHAT, Bed, chat, eventually
+from .test_bad_input import ODD_CHUNKS, SMUGGLING, ask
+from .test_bad_input import post as request
 
 RESPONSES, EMBEDDINGS, RERANK, MESSAGES = "/v1/responses", "/v1/embeddings", "/v1/rerank", "/v1/messages"
+CHUNKED_BODIES = [request(b"Transfer-Encoding: chunked\r\n", chunks) for chunks in ODD_CHUNKS.values()]
 USER = [{"role": "user", "content": "Hello?"}]
 BODIES: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": chat(),
@@ -184,6 +189,33 @@ async def test_a_large_body_reaches_the_engine(every: Bed, path: str) -> None:
     assert (status, json.loads(every.relay.calls[0].body)) == (200, body)
 
 
+@pytest.mark.parametrize("path", NEW)
+async def test_smuggling_is_refused_on_each_path(bed: Bed, path: str) -> None:
+    tries = [raw.replace(CHAT.encode(), path.encode()) for raw in (*SMUGGLING.values(), *CHUNKED_BODIES)]
+    answers = await asyncio.gather(*(ask(bed, raw) for raw in tries))
+    assert [statuses for statuses, _ in answers] == [[b"400"]] * len(tries)
+    assert not bed.relay.calls
+    assert (await bed.post(chat()))[0] == 200
+
+
+async def test_an_answer_that_the_cluster_finds_too_large_has_a_code_of_its_own(every: Bed) -> None:
+    await known(every)
+
+    async def grow(call: Call) -> None:
+        if json.loads(call.body).get("stream"):
+            call.start(content_type=EVENTS)
+            await call.send(b'event: x\ndata: {"sequence_number": 7}\n\n')
+        call.fail("answer_too_large")
+
+    every.relay.answer = grow
+    for path in (RESPONSES, MESSAGES):
+        status, _, answer = await every.post(BODIES[path], path)
+        assert (status, answer["error"]["code"]) == (502, "answer_too_large")
+        name, told = last_event(await stream(every, path))
+        assert (name, told["error"]["code"]) == ("error", "answer_too_large")
+    assert {record.code for record in await every.settled()} == {"answer_too_large"}
+
+
 # --- the Responses API ----------------------------------------------------------------------------------
 
 
@@ -247,6 +279,7 @@ async def test_anthropics_client_gets_and_streams_messages(every: Bed) -> None:
         async with client.messages.stream(**asked) as streamed:
             text = await streamed.get_final_text()
     assert answer.content[0].text == text == "Good day"  # type: ignore[union-attr]
+    assert REQUEST_ID.fullmatch(answer._request_id or "")
     assert [call.head.user for call in every.relay.calls] == ["u-1", "u-1"]
 
 
@@ -272,6 +305,20 @@ def test_each_status_has_anthropics_type(status: int, kind: str, code: str) -> N
     told = dialect.of(MESSAGES).document(fault.to_openai("req-" + "0" * 32), status)
     assert fault.status == status
     assert check_anthropics_shape(told, kind, code)["param"] == "model"
+
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "contracts"
+GIVEN = "req-1795371489594183d4735dc923dec010"
+
+
+def test_the_shapes_are_those_of_the_contract() -> None:
+    full = SluiceError("overloaded", "All instances are full.")
+    told = dialect.of(MESSAGES).document(full.to_openai(GIVEN), full.status)
+    assert told == json.loads((GOLDEN / "error-messages.json").read_text())
+    broken = SluiceError("instance_failed", "The instance broke off.")
+    before = b'event: x\ndata: {"delta": "\\"sequence_number\\": 9", "sequence_number": 4}\n\n'
+    event = dialect.of(RESPONSES).event(broken.to_openai(GIVEN), broken.status, before)
+    assert last_event(event) == ("error", json.loads((GOLDEN / "error-responses.json").read_text()))
 
 
 async def test_refusals_before_and_behind_the_relay_are_in_anthropics_shape(every: Bed) -> None:

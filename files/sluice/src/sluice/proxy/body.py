@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from sluice.errors import RecordError, SluiceError
 from sluice.proxy.fields import (
+    check_depth,
     check_kinds,
     check_media,
     check_no_servers,
@@ -23,7 +24,7 @@ from sluice.proxy.fields import (
     wrong,
 )
 from sluice.records import decode_json
-from sluice.scan import OTHER, BodyScanner
+from sluice.scan import MAX_DEPTH, OTHER, BodyScanner
 
 # Larger bodies are never parsed whole: a scanner reads what matters as they come.
 INLINE_PARSE = 64 * 1024
@@ -70,6 +71,8 @@ class Asked(NamedTuple):
 def understand(raw: bytes, capability: str) -> Asked:
     """Parse and check a body of the path that stands for `capability`. Raises SluiceError."""
     document = parse(raw)
+    if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH:
+        check_depth(document)
     if b"\\ud" in raw or b"\\uD" in raw:
         where = lone_surrogate(document)
         if where is not None:

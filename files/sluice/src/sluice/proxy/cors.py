@@ -16,6 +16,7 @@ EXPOSED = ", ".join(
     (
         "X-Request-Id",
         "Request-Id",
+        "Request-Id",
         "Retry-After",
         *(
             f"x-ratelimit-{what}-{of}"
