@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from sqlalchemy import select
 
 from sluice.web.config import Access, Claims, WebConfig
 from sluice.web.database import Database, SignedInBrowser, User
+from sluice.web.session_store import SessionStore
 from tests.unit.web.issuer import CLIENT, SECRET, Issuer
 from tests.unit.web.visitor import PUBLIC_URL, cookie, get, sign_in
 
@@ -346,6 +348,20 @@ def test_a_new_refresh_token_is_kept_even_where_the_rest_fails(
     with client.session_transaction(base_url=PUBLIC_URL) as session:
         assert session["person"]["refresh_token"] == "refresh-1"
         assert session["person"]["checked"] < time.time() - 9_000
+
+
+def test_tokens_of_sessions_that_are_over_do_not_stay_on_disk(
+    app: Flask, client: FlaskClient, database: Database, issuer: Issuer
+) -> None:
+    store: SessionStore = app.config["SESSION_CACHELIB"]
+    sign_in(client, database, id_token="kept")
+    store.set("session:over", {"person": {"id_token": "eyJ-over"}}, timeout=-10)
+    issuer.sign_in(app.test_client())
+    assert get(client, "/auth/account").status_code == 200
+    kept = [path.read_bytes() for path in Path(str(store._path)).iterdir()]
+    assert any(b"kept" in content for content in kept)
+    assert not any(b"eyJ-over" in content for content in kept)
+    assert Path(str(store._path)).stat().st_mode & 0o077 == 0
 
 
 def test_a_browser_that_keeps_starting_to_sign_in_does_not_fill_its_session(

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cachelib.file import FileSystemCache
 from flask import Flask
 from flask_session import Session
 from sqlalchemy.exc import SQLAlchemyError
@@ -21,12 +20,10 @@ from sluice.web import announcements, charts, errors, forms, guard
 from sluice.web.config import WebConfig
 from sluice.web.database import Announcement, Database
 from sluice.web.metrics import Listeners, Metrics
+from sluice.web.session_store import SessionStore
 from sluice.web.sign_in import SignIn
 from sluice.web.texts import Texts
 from sluice.web.views import admin, bearer, chat, keys, sign, usage
-
-# Sessions kept at once, half-finished sign-ins included; beyond it the store drops the oldest.
-MAX_SESSIONS = 50_000
 
 
 class Web:
@@ -45,8 +42,6 @@ def create_app(settings: WebConfig) -> Flask:
     """Build the app; creates missing tables and the directory of sessions."""
     logs.configure("web", settings.log_level)
     app = Flask("sluice.web", static_url_path=f"/static/{_digest_of_static()}")
-    # Sessions hold the provider's tokens: nobody else looks into the folder either.
-    Path(settings.session_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
     app.config.update(_flask_settings(settings))
     Session(app)
     # In this order at each request: count it, refuse what is forged, then look at who is signed in.
@@ -76,7 +71,7 @@ def _flask_settings(settings: WebConfig) -> dict[str, Any]:
         "SEND_FILE_MAX_AGE_DEFAULT": datetime.timedelta(days=30),
         "PERMANENT_SESSION_LIFETIME": datetime.timedelta(seconds=settings.session_max),
         "SESSION_TYPE": "cachelib",
-        "SESSION_CACHELIB": FileSystemCache(settings.session_dir, threshold=MAX_SESSIONS, mode=0o600),
+        "SESSION_CACHELIB": SessionStore(settings.session_dir),
         # The prefix makes browsers insist on Secure, Path=/ and no Domain.
         "SESSION_COOKIE_NAME": "__Host-sluice",
         "SESSION_COOKIE_SECURE": True,

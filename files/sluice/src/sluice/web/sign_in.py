@@ -28,6 +28,7 @@ from sluice.web.database import Database, SignedInBrowser, User
 from sluice.web.guard import CSRF_SESSION, is_local_path, new_csrf_token
 from sluice.web.metrics import Metrics
 from sluice.web.refusal import PageError
+from sluice.web.session_store import SessionStore
 
 logger = logging.getLogger(__name__)
 
@@ -249,6 +250,8 @@ class SignIn:
         user = self._remember(word, now, entry.tag)
         self._keep(entry, user)
         self.count("success")
+        store: SessionStore = current_app.config["SESSION_CACHELIB"]
+        store.sweep()
 
     def _keep(self, entry: _Entry, user: User) -> None:
         session[_PERSON] = dict(vars(entry))

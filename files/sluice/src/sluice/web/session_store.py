@@ -1,0 +1,37 @@
+"""The files of server-side sessions, which hold the provider's tokens: none stays longer than it counts."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+from cachelib.file import FileSystemCache
+
+# Sessions kept at once, half-finished sign-ins included; beyond it the store drops the oldest.
+MAX_SESSIONS = 50_000
+
+SWEEP_SECONDS = 3_600.0
+
+
+class SessionStore(FileSystemCache):
+    """cachelib's store in a folder that nobody else may look into."""
+
+    def __init__(self, folder: str) -> None:
+        Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+        super().__init__(folder, threshold=MAX_SESSIONS, mode=0o600)
+        self._lock = threading.Lock()
+        self._swept = 0.0
+
+    def sweep(self) -> None:
+        """Delete the files of sessions that are over, at most once an hour.
+
+        By itself cachelib leaves them until the store is full: a browser that never came back would leave its
+        tokens on disk for as long. Its own count of files must follow, so it does the deleting.
+        """
+        now = time.monotonic()
+        with self._lock:
+            if self._swept and now - self._swept < SWEEP_SECONDS:
+                return
+            self._swept = now
+        self._remove_expired(time.time())
