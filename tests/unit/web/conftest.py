@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from jinja2 import FileSystemBytecodeCache
 from requests.adapters import HTTPAdapter
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
 
 from sluice.web import app as web_app
 from sluice.web import authority as authority_app
@@ -19,12 +24,41 @@ from tests.unit.web.issuer import Issuer
 from tests.unit.web.visitor import ISSUER, PUBLIC_URL
 
 
+@pytest.fixture(scope="session")
+def fresh_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite file with all tables and nothing in them, to be copied: making it takes longer."""
+    path = tmp_path_factory.mktemp("database") / "fresh.db"
+    database = Database(f"sqlite:///{path}")
+    database.create()
+    database.close()
+    return path
+
+
+@pytest.fixture(scope="session")
+def compiled_templates(tmp_path_factory: pytest.TempPathFactory) -> FileSystemBytecodeCache:
+    """Compiled templates for all apps: each would compile its own, which takes longer than a test."""
+    return FileSystemBytecodeCache(str(tmp_path_factory.mktemp("templates")))
+
+
 @pytest.fixture
-def settings(tmp_path: Path) -> WebConfig:
+def database_url(tmp_path: Path) -> str:
+    """An empty database of this test's own: SQLite, or the one that SLUICE_TEST_DATABASE names."""
+    url = os.environ.get("SLUICE_TEST_DATABASE", "")
+    if not url:
+        return f"sqlite:///{tmp_path / 'sluice.db'}"
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.begin() as connection:
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
+    return url
+
+
+@pytest.fixture
+def settings(tmp_path: Path, fresh_database: Path, database_url: str) -> WebConfig:
     """Settings of a site, whose database has its tables."""
     found = WebConfig(
         public_url=PUBLIC_URL,
-        database=f"sqlite:///{tmp_path / 'sluice.db'}",
+        database=database_url,
         session_dir=str(tmp_path / "sessions"),
         secret_key="s" * 43,
         key_secret=KeySecret("1", "k" * 43),
@@ -41,9 +75,12 @@ def settings(tmp_path: Path) -> WebConfig:
         authority_socket_mode="0660",
         log_level="info",
     )
-    database = Database(found.database)
-    database.create()
-    database.close()
+    if database_url.startswith("sqlite"):
+        shutil.copy(fresh_database, tmp_path / "sluice.db")
+    else:
+        database = Database(database_url)
+        database.create()
+        database.close()
     return found
 
 
@@ -59,9 +96,12 @@ def quiet_logging() -> Iterator[None]:
 
 
 @pytest.fixture
-def app(settings: WebConfig, quiet_logging: None) -> Iterator[Flask]:
+def app(
+    settings: WebConfig, quiet_logging: None, compiled_templates: FileSystemBytecodeCache
+) -> Iterator[Flask]:
     """The pages' app; the provider is known, and not there."""
     app = web_app.create_app(settings)
+    app.jinja_env.bytecode_cache = compiled_templates
     web: web_app.Web = app.extensions["sluice"]
     web.sign_in.client.server_metadata.update(
         {
