@@ -5,7 +5,8 @@ written when it is sent. `-` and a record: how it was settled. A record is JSON 
 id; never content. One process at a time has the folder.
 
 Lines of one turn of the event loop are written together at its end, before anything can come back for what
-was sent in it. From there they outlive the process; they outlive the machine from the next `sync` on.
+was sent in it. From there they outlive the process; they outlive the machine from the next sync on. A segment
+of which everything was taken goes once the one that stands in its place has outlived that too.
 """
 
 from __future__ import annotations
@@ -45,6 +46,32 @@ class Batch:
     end: int
 
 
+class Unsynced:
+    """What a loss of power would still take: handed from the event loop to a thread that waits for the disk.
+
+    It has descriptors of its own, for segments come and go meanwhile.
+    """
+
+    def __init__(self, files: list[int], folder: int | None, done: list[Path]) -> None:
+        self._files = files
+        self._folder = folder
+        self._done = done
+
+    def sync(self) -> None:
+        """Make it last, then remove the segments that are done with. Raises OSError."""
+        with contextlib.ExitStack() as closing:
+            for descriptor in self._files:
+                closing.callback(os.close, descriptor)
+            if self._folder is not None:
+                closing.callback(os.close, self._folder)
+            for descriptor in self._files:
+                os.fdatasync(descriptor)
+            if self._folder is not None:
+                os.fsync(self._folder)
+        for path in self._done:
+            path.unlink(missing_ok=True)
+
+
 class Spool:
     """The folder `directory`, made if it is missing. Raises ConfigError where it cannot be had.
 
@@ -60,7 +87,12 @@ class Spool:
         self._unwritten: collections.deque[bytes] = collections.deque(maxlen=MOST_UNWRITTEN)
         self._due = False
         self._failing = False
+        # Whether the newest segment has what was not synced, and the folder a segment; the descriptors of
+        # older segments that have it too; the segments that are done with.
         self._dirty = False
+        self._grown = False
+        self._left: list[int] = []
+        self._done: list[Path] = []
         self._offset = 0
         self._size = 0
         self._waiting = 0
@@ -152,17 +184,30 @@ class Spool:
             self._waiting -= len(batch.records)
             self._offset = batch.end
 
-    def sync(self) -> None:
-        """Have what is written outlive a loss of power. Waits for the disk: call it in a thread."""
-        if self._dirty:
-            self._dirty = False
-            with contextlib.suppress(OSError):
-                os.fdatasync(self._active)
+    def unsynced(self) -> Unsynced | None:
+        """Return what a loss of power would take, None if nothing would; it is the caller's to sync.
+
+        Raises OSError.
+        """
+        if not (self._dirty or self._grown or self._left or self._done):
+            return None
+        folder = (
+            os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if self._grown else None
+        )
+        files = [os.dup(self._active)] if self._dirty else []
+        files += self._left
+        unsynced = Unsynced(files, folder, self._done)
+        self._dirty = self._grown = False
+        self._left, self._done = [], []
+        return unsynced
 
     def close(self) -> None:
         """Write what is there, and let go of the folder."""
         self.flush()
-        self.sync()
+        with contextlib.suppress(OSError):
+            left = self.unsynced()
+            if left is not None:
+                left.sync()
         os.close(self._active)
         os.close(self._lock)
 
@@ -196,17 +241,21 @@ class Spool:
             raise ConfigError(f"spool: {path} cannot be written: {error.strerror or error}") from None
         self._segments.append(path)
         self._size = len(data)
+        self._dirty = self._grown = True
         return descriptor
 
     def _rotate(self) -> None:
         """Go on in a new segment; requests that are open stand at its head, so that the old one can go."""
-        before = self._active
+        before, dirty = self._active, self._dirty
         try:
             self._active = self._begin_segment([b"+" + record + b"\n" for record in self._open.values()])
         except ConfigError:
             # The old one goes on; the next write tries again.
             return
-        os.close(before)
+        if dirty:
+            self._left.append(before)
+        else:
+            os.close(before)
         while len(self._segments) > max(2, MOST_BYTES // SEGMENT_BYTES):
             self._lose_first()
 
@@ -219,7 +268,8 @@ class Spool:
         self._drop_first()
 
     def _drop_first(self) -> None:
-        self._segments.popleft().unlink(missing_ok=True)
+        # What is open in it stands in the next one, which may not have reached the disk.
+        self._done.append(self._segments.popleft())
         self._offset = 0
 
 

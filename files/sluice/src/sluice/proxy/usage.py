@@ -44,12 +44,28 @@ class UsageQueue:
 
     async def run(self) -> None:
         """Deliver, every `interval` seconds or after a back-off, until cancelled."""
-        delay = self._interval
+        delay, waited = self._interval, 0.0
         while True:
-            await asyncio.sleep(delay)
-            delivered = await self.flush()
-            await asyncio.to_thread(self._spool.sync)
-            delay = self._interval if delivered else min(max(delay, 0.5) * 2, BACKOFF_MAX)
+            await asyncio.sleep(self._interval)
+            waited += self._interval
+            if waited >= delay:
+                delivered = await self.flush()
+                delay = self._interval if delivered else min(max(delay, 0.5) * 2, BACKOFF_MAX)
+                waited = 0.0
+            # However long the authority is away.
+            await self._sync()
+
+    async def _sync(self) -> None:
+        """Have what is written outlive a loss of power."""
+        try:
+            unsynced = self._spool.unsynced()
+            if unsynced is not None:
+                await asyncio.to_thread(unsynced.sync)
+        except OSError as error:
+            log.critical(
+                "usage records do not reach the disk: they outlive this process, but no loss of power",
+                extra={"problem": error.strerror or str(error)},
+            )
 
     async def catch_up(self, *, everything: bool) -> None:
         """Come back when the authority has all that an earlier process left, or `everything` of now too.
