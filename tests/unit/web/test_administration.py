@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -22,9 +21,9 @@ ANN = "u-00000000000000aa"
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Database]:
+def store(database_url: str) -> Iterator[Database]:
     """An empty database."""
-    found = Database(f"sqlite:///{tmp_path / 'sluice.db'}")
+    found = Database(database_url)
     found.create()
     yield found
     found.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -16,9 +15,9 @@ NOVEMBER_18 = datetime.date(2026, 11, 18)
 
 
 @pytest.fixture
-def used(tmp_path: Path) -> Iterator[Database]:
+def used(database_url: str) -> Iterator[Database]:
     """Four requests of Alice and two of Bob, in November and December."""
-    database = Database(f"sqlite:///{tmp_path / 'sluice.db'}")
+    database = Database(database_url)
     database.create()
     records = [
         record(1),

@@ -23,9 +23,9 @@ DAY = 86_400.0
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
+def database(database_url: str) -> Iterator[Database]:
     """A database of two users, one key each; Alice alone is in `staff`."""
-    database = Database(f"sqlite:///{tmp_path / 'sluice.db'}")
+    database = Database(database_url)
     database.create()
     with database.write() as session:
         for number, (name, groups) in enumerate(((ALICE, ["users", "staff"]), (BOB, ["users"]))):
