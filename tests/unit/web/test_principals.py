@@ -116,6 +116,20 @@ def test_the_page_counts_to_the_first_project_until_one_is_chosen(
         assert not any(limit.scope.startswith("key:") for limit in principal.limits)
 
 
+def test_who_is_bound_by_more_limits_than_the_proxy_takes_is_not_let_off_some(
+    authority: FlaskClient, database: Database, alice: User
+) -> None:
+    new = make_key(database, alice)
+    with database.write() as session:
+        session.add_all(
+            LimitRow(scope="user:*", model=f"m{number}", concurrent=1, changed=1.0) for number in range(200)
+        )
+    question = {"version": 1, "credential": keys.credential(new.text)}
+    answer = authority.post("/v1/principal", json=question)
+    assert answer.status_code == 500
+    assert f"limits bind the user {alice.pseudonym}, at most 200 may" in answer.get_json()["error"]["message"]
+
+
 def test_trying_a_key_of_a_project_that_one_has_left(
     database: Database, settings: WebConfig, alice: User
 ) -> None:

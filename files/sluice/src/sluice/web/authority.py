@@ -11,17 +11,17 @@ import time
 from typing import Any
 
 from flask import Blueprint, Flask, Response, current_app, jsonify, request
-from sqlalchemy import select, text
+from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 
 from sluice import logs
-from sluice.authority import MOST_LIMITS, Limit, Stop, UsageRecord
+from sluice.authority import MOST_LIMITS, Limit, UsageRecord
 from sluice.errors import RecordError, SluiceError
 from sluice.records import HEX64, MAX_TIME, VERSION, Fields, decode_json
-from sluice.web import usage
+from sluice.web import admission, usage
 from sluice.web.config import WebConfig
-from sluice.web.database import Database, StoppedModel
+from sluice.web.database import Database
 from sluice.web.metrics import Listeners, Metrics
 from sluice.web.principals import Principals, Stale, store_anew
 
@@ -125,8 +125,7 @@ def spent() -> tuple[Response, int]:
 def gateway() -> tuple[Response, int]:
     """Answer what holds for all requests of this gateway: the models that administrators have stopped."""
     with _authority().database.read() as session:
-        rows = session.execute(select(StoppedModel.model, StoppedModel.message).order_by(StoppedModel.model))
-        stopped = [Stop(row.model, row.message).dump() for row in rows]
+        stopped = [stop.dump() for stop in admission.stops(session)]
     return _answer({"stopped": stopped}, 200)
 
 

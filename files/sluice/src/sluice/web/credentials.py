@@ -104,6 +104,14 @@ def find_key(session: Session, user_id: int, key_id: str) -> ApiKey | None:
     return session.scalar(select(ApiKey).where(ApiKey.id == key_id, ApiKey.user_id == user_id))
 
 
+def check_rotation(row: ApiKey, projects: Sequence[str], now: float) -> None:
+    """Raise Fault for a key whose like would not work; `projects` are its owner's."""
+    if not is_live(row, now):
+        raise Fault("key_ended")
+    if row.project and row.project not in projects:
+        raise Fault("key_left_project", project=row.project)
+
+
 def rotate_key(
     session: Session, secret: KeySecret, row: ApiKey, grace_days: int, most_days: int, now: float
 ) -> NewKey:

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from sluice.web import audit, credentials, terminal
+from sluice.web.access import projects_of
 from sluice.web.config import WebConfig
 from sluice.web.credentials import KeySettings, NewKey, settings_of
 from sluice.web.database import SERVICE, ApiKey, User
@@ -31,8 +32,7 @@ def rotate(
 ) -> NewKey:
     """Make a new key like `row`, of a service account, which ends after `grace_days`. Raises Fault."""
     _check_service(row.user)
-    if not credentials.is_live(row, now):
-        raise Fault("key_ended")
+    credentials.check_rotation(row, projects_of(row.user.groups, settings.access), now)
     before = shown(row)
     new = credentials.rotate_key(session, settings.key_secret, row, grace_days, settings.key_days, now)
     after = {**shown(row), "replaced_by": new.row.id}

@@ -69,7 +69,7 @@ def rotate(person: SignedIn, key_id: str) -> Response:
     try:
         with web().database.write() as session:
             row = _own(session, person, key_id)
-            _check_rotation(row, person, now)
+            credentials.check_rotation(row, person.projects, now)
             new = credentials.rotate_key(session, settings.key_secret, row, grace, settings.key_days, now)
     except Fault as fault:
         return make_response(_show(person, key_id, Refused("grace", fault)), 409)
@@ -103,13 +103,6 @@ def _own(session: Session, person: SignedIn, key_id: str) -> ApiKey:
     if row is None:
         abort(404)
     return row
-
-
-def _check_rotation(row: ApiKey, person: SignedIn, now: float) -> None:
-    if not credentials.is_live(row, now):
-        raise Fault("key_ended")
-    if row.project and row.project not in person.projects:
-        raise Fault("key_left_project", project=row.project)
 
 
 def _list(person: SignedIn, *, new: NewKey | None = None, refused: Sequence[Refused] = ()) -> str:
