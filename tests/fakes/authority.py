@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import secrets
@@ -36,6 +37,9 @@ class FakeAuthority:
         self.spent_questions = 0
         self.gateway_questions = 0
         self.status: int | None = None
+        # Cleared, it takes questions and answers none.
+        self.answers = asyncio.Event()
+        self.answers.set()
         self._runner: web.ServerRunner | None = None
 
     def add_key(
@@ -77,6 +81,7 @@ class FakeAuthority:
             self._runner = None
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        await self.answers.wait()
         if self.status is not None:
             return web.Response(status=self.status)
         if request.path == "/health":

@@ -156,6 +156,30 @@ async def test_known_keys_go_on_while_the_authority_is_gone_and_unknown_ones_do_
     assert "Retry-After" in headers
 
 
+async def test_nobody_with_a_known_key_waits_for_an_authority_that_hangs(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sluice.proxy.authority.ASK_TIMEOUT", 0.4)
+    assert (await bed.post(chat()))[0] == 200
+    bed.authority.answers.clear()
+    await asyncio.sleep(0.25)
+    loop = asyncio.get_running_loop()
+    times = []
+    for _ in range(20):
+        begun = loop.time()
+        assert (await bed.post(chat()))[0] == 200
+        times.append(loop.time() - begun)
+    # The first finds out.
+    assert times[0] > 0.3
+    assert sum(times[1:]) < 4.0
+    bed.authority.revoke(bed.key)
+    bed.authority.answers.set()
+    end = loop.time() + 5
+    while (await bed.post(chat()))[0] == 200:
+        assert loop.time() < end, "a revoked key goes on"
+        await asyncio.sleep(0.05)
+
+
 async def test_an_authority_that_speaks_nonsense_counts_as_gone(bed: Bed) -> None:
     bed.authority.status = 500
     status, _, answer = await bed.get("/v1/models")

@@ -177,7 +177,7 @@ class Life:
         )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(numbers, min_size=1, max_size=3), steps)
 def test_no_limit_is_ever_exceeded_and_none_refuses_without_a_reason(
     rules: list[dict[str, int | None]], life: list[tuple[Any, ...]]
@@ -187,7 +187,7 @@ def test_no_limit_is_ever_exceeded_and_none_refuses_without_a_reason(
         lived.step(*step)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(numbers, st.lists(st.tuples(st.integers(0, 60), st.integers(0, 40)), min_size=1, max_size=30))
 def test_what_is_given_back_is_given_back_whole(
     rule: dict[str, int | None], asked: list[tuple[int, int]]
@@ -203,7 +203,7 @@ def test_what_is_given_back_is_given_back_whole(
     assert [room and room.remaining for room in after] == [room and room.remaining for room in before]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     numbers.filter(lambda rule: rule["concurrent"] != 0),
     st.lists(st.tuples(st.floats(0, 20), st.integers(0, 60)), min_size=1, max_size=25),
@@ -229,7 +229,7 @@ def test_who_comes_again_when_told_to_is_admitted(
         buckets.settle(held, tokens, now)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(numbers, min_size=1, max_size=3), steps)
 def test_nothing_is_remembered_once_it_counts_no_more(
     rules: list[dict[str, int | None]], life: list[tuple[Any, ...]]

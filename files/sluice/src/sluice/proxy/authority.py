@@ -30,6 +30,8 @@ MOST_CONNECTIONS = 16
 MAX_ANSWER = 256 * 1024
 MOST_STOPPED = 10_000
 RETRY_AFTER = 5.0
+# While the authority is away, nobody whose key is known waits for it, and it is tried so often (seconds).
+TRY_EVERY = 0.5
 # The host name in the URL means nothing on a unix socket.
 BASE = "http://authority"
 
@@ -157,6 +159,7 @@ class Authenticator:
         self._metrics = metrics
         self._asking: dict[str, asyncio.Task[Principal | None]] = {}
         self.reachable: bool | None = None
+        self._failed = 0.0
 
     async def principal(self, authorization: str | None, address: str = "") -> Principal:
         """Return the principal; `address` is the client's, "" where it is not known.
@@ -185,6 +188,12 @@ class Authenticator:
             return belief.principal
         # Who comes with a key that is being asked for already presents no other one.
         guess = not self._cache.knows(credential_) and credential_ not in self._asking
+        if self.reachable is False and not guess:
+            principal = self._cache.stale(credential_, time.monotonic())
+            if principal is not None:
+                self._try_again(credential_)
+                self._metrics.authority("stale")
+                return principal
         if guess:
             self._guess(address)
         try:
@@ -212,15 +221,23 @@ class Authenticator:
             retry_after=wait,
         )
 
+    def _try_again(self, credential_: str) -> None:
+        """Ask without waiting for the answer, unless that has just failed or is under way."""
+        if not self._asking and time.monotonic() - self._failed > TRY_EVERY:
+            self._question(credential_)
+
     async def _ask_once(self, credential_: str) -> Principal | None:
         """Ask, or join the question that is under way for the same credential."""
+        # Shielded: the one who asks may leave while others wait for the same answer.
+        return await asyncio.shield(self._question(credential_))
+
+    def _question(self, credential_: str) -> asyncio.Task[Principal | None]:
         task = self._asking.get(credential_)
         if task is None:
             task = asyncio.get_running_loop().create_task(self._ask(credential_))
             self._asking[credential_] = task
             task.add_done_callback(lambda done: self._asked(credential_, done))
-        # Shielded: the one who asks may leave while others wait for the same answer.
-        return await asyncio.shield(task)
+        return task
 
     def _asked(self, credential_: str, task: asyncio.Task[Principal | None]) -> None:
         self._asking.pop(credential_, None)
@@ -231,6 +248,7 @@ class Authenticator:
         try:
             principal = await self._client.principal(credential_)
         except AuthorityUnreachable as error:
+            self._failed = time.monotonic()
             self._note(reachable=False, why=str(error))
             raise
         self._note(reachable=True, why="")
