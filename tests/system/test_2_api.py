@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
+import shlex
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -89,6 +93,58 @@ def test_the_examples_of_the_page_do_as_they_say(service: Service, example: Exam
         assert examples.refused(printed) == "invalid_request"
     else:
         expected.check(printed)
+
+
+def test_a_stream_that_is_left_is_accounted_to_the_token(service: Service) -> None:
+    """Of the tokens that the client has seen none is missing, and none is there but those on their way."""
+    body = {"messages": [{"role": "user", "content": "Tell me a long story."}], "max_tokens": 400}
+    request_id, prompt, seen = leave(service, {"model": MODEL, "return_token_ids": True, **body}, 20)
+    record = accounted(service, request_id)
+    assert (record["status"], record["measured"], record["input_tokens"]) == (499, 1, prompt)
+    assert seen <= record["output_tokens"] <= seen + 8
+
+
+def leave(service: Service, body: dict[str, Any], tokens: int) -> tuple[str, int, int]:
+    """Go when so many tokens of a stream were seen; return its id, the prompt's tokens, and those seen."""
+    sent = {"Authorization": f"Bearer {service.key}", "Content-Type": "application/json"}
+    connection = http.client.HTTPSConnection(
+        service.url.removeprefix("https://"), context=service.context, timeout=60
+    )
+    prompt = seen = 0
+    with contextlib.closing(connection):
+        connection.request("POST", CHAT, json.dumps({**body, "stream": True}), sent)
+        with connection.getresponse() as response:
+            assert response.status == 200
+            while seen < tokens:
+                line = response.readline()
+                assert line, "the stream ended too early"
+                assert b'"usage"' not in line, "nobody asked for it"
+                if line.startswith(b"data: {"):
+                    event = json.loads(line[6:])
+                    prompt = prompt or len(event.get("prompt_token_ids") or ())
+                    seen += sum(len(choice.get("token_ids") or ()) for choice in event["choices"])
+    return response.headers["X-Request-Id"], prompt, seen
+
+
+READ = """
+import json, sqlite3, sys
+tables = sqlite3.connect("/var/lib/sluice-web/sluice.db")
+tables.row_factory = sqlite3.Row
+query = "SELECT status, measured, input_tokens, output_tokens FROM usage WHERE id = ?"
+print(json.dumps([dict(row) for row in tables.execute(query, sys.argv[1:])]))
+"""
+
+
+def accounted(service: Service, request_id: str) -> dict[str, Any]:
+    """Return the record of a request, once the database has it."""
+    argv = ["runuser", "-u", "sluice-web", "--", "python3", "-c", READ, request_id]
+    for _ in range(60):
+        found = json.loads(service.shell("gw", shlex.join(argv)))
+        if found:
+            record: dict[str, Any] = found[0]
+            return record
+        time.sleep(0.5)
+    raise AssertionError(f"{request_id} was never accounted for")
 
 
 def test_the_models_say_what_they_serve(service: Service) -> None:
