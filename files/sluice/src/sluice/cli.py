@@ -28,6 +28,7 @@ COMMANDS = {
     "proxy": Command("sluice.proxy.command", "the gateway's data plane (runs as a service)"),
     "keys": Command("sluice.web.command", "make, list, rotate and revoke API keys on the gateway"),
     "users": Command("sluice.web.users_command", "list, show, block and unblock users of the gateway"),
+    "usage": Command("sluice.web.usage_command", "who used what, at this gateway: sums and records"),
     "db": Command("sluice.web.db_command", "upgrade, check, back up and restore the gateway's database"),
     "limits": Command("sluice.web.limits_command", "list, set and remove limits at this gateway"),
     "admission": Command("sluice.web.admission_command", "stop models at this gateway and let them go on"),

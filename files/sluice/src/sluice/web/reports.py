@@ -60,6 +60,11 @@ class Choice:
 EVERYTHING = Choice()
 
 
+def moment(day: datetime.date) -> float:
+    """Return when a day (UTC) begins, in seconds since the epoch."""
+    return datetime.datetime.combine(day, datetime.time(), datetime.timezone.utc).timestamp()
+
+
 def summed(
     session: Session, by: Sequence[str], choice: Choice = EVERYTHING, *, limit: int | None = None
 ) -> Iterator[Row]:
