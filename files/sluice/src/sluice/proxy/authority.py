@@ -14,7 +14,7 @@ import aiohttp
 
 from sluice.authority import Principal, Spent, Stop
 from sluice.errors import RecordError, SluiceError
-from sluice.proxy.guesses import Guesses
+from sluice.proxy.guesses import Guesses, client_address
 from sluice.proxy.keys import credential, presented_key
 from sluice.proxy.limits import BucketKey, merged
 from sluice.proxy.metrics import Metrics
@@ -161,29 +161,29 @@ class Authenticator:
         self.reachable: bool | None = None
         self._failed = 0.0
 
-    async def principal(self, authorization: str | None, address: str = "") -> Principal:
-        """Return the principal; `address` is the client's, "" where it is not known.
+    async def principal(self, authorization: str | None, forwarded: str | None = None) -> Principal:
+        """Return the principal; `forwarded` is the header that tells the client's address.
 
         Raises SluiceError `invalid_api_key`, `rate_limited` or `authority_unreachable`.
         """
         key = presented_key(authorization)
         if key is None:
             if authorization is not None:
-                self._guess(address)
+                self._guess(forwarded)
             self._metrics.authority("malformed")
             raise _invalid(
                 "No API key was given, or none of this service: send `Authorization: Bearer sk-sluice-…`."
             )
-        principal = await self._known(credential(key), address)
+        principal = await self._known(credential(key), forwarded)
         if principal is None or (principal.expires is not None and principal.expires <= time.time()):
             raise _invalid("This API key is unknown, expired or revoked: make a new one on the keys page.")
         return principal
 
-    async def _known(self, credential_: str, address: str) -> Principal | None:
+    async def _known(self, credential_: str, forwarded: str | None) -> Principal | None:
         belief = self._cache.fresh(credential_, time.monotonic())
         if belief is not None:
             if belief.principal is None:
-                self._guess(address)
+                self._guess(forwarded)
             self._metrics.authority("hit" if belief.principal is not None else "negative_hit")
             return belief.principal
         # Who comes with a key that is being asked for already presents no other one.
@@ -195,20 +195,21 @@ class Authenticator:
                 self._metrics.authority("stale")
                 return principal
         if guess:
-            self._guess(address)
+            self._guess(forwarded)
         try:
             principal = await self._ask_once(credential_)
         except AuthorityUnreachable as error:
             if guess:
-                self._guesses.give_back(address)
+                self._guesses.give_back(client_address(forwarded))
             return self._stale(credential_, error)
         if guess and principal is not None:
-            self._guesses.give_back(address)
+            self._guesses.give_back(client_address(forwarded))
         self._metrics.authority("asked")
         return principal
 
-    def _guess(self, address: str) -> None:
+    def _guess(self, forwarded: str | None) -> None:
         """Count a key that may be a guess. Raises SluiceError `rate_limited`."""
+        address = client_address(forwarded)
         wait = self._guesses.take(address, time.monotonic())
         if wait is None:
             return

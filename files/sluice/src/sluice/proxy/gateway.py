@@ -21,7 +21,6 @@ from sluice.proxy.body import Asked, scanned, understand
 from sluice.proxy.cluster import Fleet
 from sluice.proxy.cors import Cors
 from sluice.proxy.exchange import RECONNECT_WAIT, Exchange, next_bytes
-from sluice.proxy.guesses import client_address
 from sluice.proxy.intake import Body, Intake
 from sluice.proxy.limiter import Limiter
 from sluice.proxy.metering import MOST_ADDED, Passage, Sieve, asking
@@ -201,8 +200,9 @@ class Gateway:
         return answers.document(visit, answers.model(live, stopped=stopped))
 
     async def _authenticate(self, request: web.BaseRequest, visit: Visit) -> Principal:
-        address = client_address(request.headers.get("X-Forwarded-For"))
-        visit.principal = await self._authenticator.principal(_credential(request, visit), address)
+        visit.principal = await self._authenticator.principal(
+            _credential(request, visit), request.headers.get("X-Forwarded-For")
+        )
         if not self._stops.known:
             await self._stops.ask_first()
         if not self._models_known:
