@@ -364,6 +364,19 @@ def test_tokens_of_sessions_that_are_over_do_not_stay_on_disk(
     assert Path(str(store._path)).stat().st_mode & 0o077 == 0
 
 
+def test_a_full_store_drops_sign_ins_that_were_only_begun(
+    app: Flask, client: FlaskClient, database: Database, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beginning one costs an attacker a request; it must not end those of others."""
+    store: SessionStore = app.config["SESSION_CACHELIB"]
+    monkeypatch.setattr(store, "_threshold", 10)
+    issuer.sign_in(client)
+    for _ in range(30):
+        issuer.begin(app.test_client())
+    assert get(client, "/auth/account").status_code == 200
+    assert len(list(Path(str(store._path)).iterdir())) <= 12
+
+
 def test_a_browser_that_keeps_starting_to_sign_in_does_not_fill_its_session(
     client: FlaskClient, issuer: Issuer
 ) -> None:

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import threading
 import time
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from cachelib.file import FileSystemCache
 
+# What a session has in which somebody is signed in.
+PERSON = "person"
+
 # Sessions kept at once, half-finished sign-ins included; beyond it the store drops the oldest.
 MAX_SESSIONS = 50_000
+
+# How long a sign-in may take, in seconds: sessions without one are kept no longer.
+UNFINISHED_SECONDS = 900
 
 SWEEP_SECONDS = 3_600.0
 
@@ -22,6 +30,17 @@ class SessionStore(FileSystemCache):
         super().__init__(folder, threshold=MAX_SESSIONS, mode=0o600)
         self._lock = threading.Lock()
         self._swept = 0.0
+
+    def set(
+        self, key: str, value: Any, timeout: int | timedelta | None = None, mgmt_element: bool = False
+    ) -> bool:
+        """Keep a session; one that nobody is signed in with for minutes only.
+
+        A full store drops first what ends first: whoever begins sign-ins by the thousand drops their own.
+        """
+        if isinstance(value, dict) and PERSON not in value and isinstance(timeout, int):
+            timeout = min(timeout, UNFINISHED_SECONDS)
+        return bool(super().set(key, value, timeout, mgmt_element))
 
     def sweep(self) -> None:
         """Delete the files of sessions that are over, at most once an hour.

@@ -28,7 +28,7 @@ from sluice.web.database import Database, SignedInBrowser, User
 from sluice.web.guard import CSRF_SESSION, is_local_path, new_csrf_token
 from sluice.web.metrics import Metrics
 from sluice.web.refusal import PageError
-from sluice.web.session_store import SessionStore
+from sluice.web.session_store import PERSON, SessionStore
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +44,6 @@ _NOT_OURS = ("oidc_auth.logout", "legacy_oidc_callback")
 
 # Where nobody's sign-in counts, or an answer is on its way that will replace it.
 _NO_SESSION = ("static", "oidc_auth.authorize", "sign.back_channel")
-
-_PERSON = "person"
 
 
 @dataclass(frozen=True)
@@ -112,7 +110,7 @@ class SignIn:
         return person
 
     def _look_up(self) -> SignedIn | None:
-        kept = session.get(_PERSON)
+        kept = session.get(PERSON)
         if kept is None:
             return None
         if set(kept) != _KEPT:
@@ -224,7 +222,7 @@ class SignIn:
         # Kept at once: most providers take an old one that comes again for a stolen one.
         refresh_token = token.get("refresh_token") or person.refresh_token
         entry = _Entry(person.tag, person.csrf, person.id_token, refresh_token, person.checked)
-        session[_PERSON] = dict(vars(entry))
+        session[PERSON] = dict(vars(entry))
         word = self.client.word(token)
         if access.claim(word.claims, self._names.id) != person.subject:
             raise PageError(401, "401")
@@ -254,7 +252,7 @@ class SignIn:
         store.sweep()
 
     def _keep(self, entry: _Entry, user: User) -> None:
-        session[_PERSON] = dict(vars(entry))
+        session[PERSON] = dict(vars(entry))
         session[CSRF_SESSION] = entry.csrf
         g.person = self._describe(entry, user)
 
