@@ -16,12 +16,14 @@ from typing import Any
 
 import pytest
 
+from tests.bench.processes import ROOT
 from tests.bench.stack import MODEL
 from tests.integration.stand import Stand
 
 pytestmark = pytest.mark.integration
 
 SOAK = float(os.environ.get("SLUICE_SOAK_CONTRACT", "0"))
+HOOKS = "tests.integration.contract_hooks"
 PROGRAM = Path(sys.executable).parent / "schemathesis"
 # What the description's own cases come to; fewer would mean that it was not understood.
 LEAST = 500
@@ -65,7 +67,7 @@ def test_nothing_breaks_the_contract(stand: Stand, tmp_path: Path) -> None:
     done = subprocess.run(
         [*argv, *phases],
         cwd=tmp_path,
-        env={**os.environ, **stand.environment},
+        env={**os.environ, **stand.environment, "SCHEMATHESIS_HOOKS": HOOKS, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=SOAK + 150,
