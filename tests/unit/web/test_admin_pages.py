@@ -442,7 +442,7 @@ def test_an_announcement_stands_above_every_page_until_it_is_ended(
 ) -> None:
     followed(admin, post(admin, "/admin/announcements", text="Down at <ten>", level="warning"))
     stranger = app.test_client()
-    for visitor, path in ((admin, "/"), (admin, "/keys"), (stranger, "/"), (stranger, "/nothing")):
+    for visitor, path in ((admin, "/"), (admin, "/keys"), (stranger, "/"), (admin, "/usage")):
         page = get(visitor, path).get_data(as_text=True)
         assert 'role="status"' in page, path
         assert "Down at &lt;ten&gt;" in page, path
