@@ -216,6 +216,8 @@ async def test_what_was_spent_before_this_process_counts(bed: Bed) -> None:
     assert [(await bed.post(chat()))[0] for _ in range(2)] == [200, 429]
     assert bed.authority.spent_questions == 1
     asked = bed.authority.documents["/v1/spent"]
+    golden = Path(__file__).parents[2] / "golden" / "contracts" / "authority-spent-question.json"
+    assert asked.keys() == json.loads(golden.read_text()).keys()
     assert asked["buckets"] == [{"scope": MINE, "model": ""}]
     assert abs(asked["now"] - second) < 5
 
