@@ -339,6 +339,17 @@ def test_a_sign_in_survives_a_provider_that_is_down_and_few_requests_wait_for_it
     assert issuer.asked.count("/token") == 1
 
 
+@pytest.mark.parametrize("path", ["/token", "/me", "/jwks"])
+def test_a_sign_in_survives_a_provider_that_answers_nonsense(
+    client: FlaskClient, database: Database, issuer: Issuer, path: str
+) -> None:
+    """A page of a proxy on the way says nothing of anybody."""
+    due(client, database)
+    issuer.answers = {path: (200, b"<html>maintenance</html>")}
+    assert get(client, "/auth/account").status_code == 200
+    assert len(sign_ins(database)) == 1
+
+
 def test_a_new_refresh_token_is_kept_even_where_the_rest_fails(
     client: FlaskClient, database: Database, issuer: Issuer
 ) -> None:

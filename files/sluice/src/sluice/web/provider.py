@@ -33,7 +33,7 @@ from joserfc.jws import JWSRegistry
 from requests.exceptions import HTTPError, RequestException
 
 from sluice.web.config import OidcConfig
-from sluice.web.refusal import PageError
+from sluice.web.refusal import PageError, UnreadableAnswer
 
 logger = logging.getLogger(__name__)
 
@@ -152,7 +152,7 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types.
         try:
             keys = KeySet.import_key_set(_json(answer))
         except (JoseError, KeyError, TypeError, ValueError) as error:
-            raise _unusable("the provider's keys cannot be read", error) from error
+            raise _unreadable("the provider's keys cannot be read", error) from error
         self._keys, self._keys_since = keys, time.monotonic()
         return keys
 
@@ -186,7 +186,7 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types.
         except OAuthError as error:
             raise _refused_code(error) from error
         except ValueError as error:
-            raise _unusable("the provider's token answer is not JSON", error) from error
+            raise _unreadable("the provider's token answer is not JSON", error) from error
         if not token.get("userinfo"):
             raise _unusable("the provider's answer has no ID token")
         token["word"] = self.word(token)
@@ -233,7 +233,7 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types.
                 grant_type="refresh_token", refresh_token=refresh_token
             )
         except ValueError as error:
-            raise _unusable("the provider's token answer is not JSON", error) from error
+            raise _unreadable("the provider's token answer is not JSON", error) from error
         if token.get("id_token"):
             token["userinfo"] = self.parse_id_token(token, "")
         return token
@@ -250,7 +250,7 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types.
                 raise
             raise _unusable("the provider refuses its own token at its userinfo endpoint", error) from error
         except (TypeError, ValueError) as error:
-            raise _unusable("the provider's userinfo is no JSON object", error) from error
+            raise _unreadable("the provider's userinfo is no JSON object", error) from error
         # OpenID Connect Core 5.3.2: only the signed ID token says who it is.
         if not isinstance(profile.get("sub"), str) or (told and profile["sub"] != told["sub"]):
             raise _unusable("the provider's userinfo speaks of another person than its ID token")
@@ -305,7 +305,7 @@ def _json(answer: Any) -> Any:
     try:
         return answer.json()
     except ValueError as error:
-        raise _unusable("the provider's answer is not JSON", error) from error
+        raise _unreadable("the provider's answer is not JSON", error) from error
 
 
 def _name(error: Exception) -> str:
@@ -316,6 +316,11 @@ def _unusable(why: str, error: Exception | None = None) -> PageError:
     # The text of the error may quote a token: its type says enough.
     logger.error(why, extra={"fault": _name(error)} if error else {})
     return PageError(502, "502", outcome="unusable")
+
+
+def _unreadable(why: str, error: Exception) -> UnreadableAnswer:
+    logger.error(why, extra={"fault": _name(error)})
+    return UnreadableAnswer(502, "502", outcome="unusable")
 
 
 def _refused(told: str) -> PageError:

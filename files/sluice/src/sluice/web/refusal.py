@@ -15,3 +15,7 @@ class PageError(Exception):
         self.texts = texts
         self.outcome = outcome
         self.retry_after = retry_after
+
+
+class UnreadableAnswer(PageError):
+    """The provider's answer is not of the form that it should have: it says nothing of anybody."""

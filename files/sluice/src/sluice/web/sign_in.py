@@ -27,7 +27,7 @@ from sluice.web.config import WebConfig
 from sluice.web.database import Database, SignedInBrowser, User
 from sluice.web.guard import CSRF_SESSION, is_local_path, new_csrf_token
 from sluice.web.metrics import Metrics
-from sluice.web.refusal import PageError
+from sluice.web.refusal import PageError, UnreadableAnswer
 from sluice.web.session_store import PERSON, SessionStore
 
 logger = logging.getLogger(__name__)
@@ -209,7 +209,7 @@ class SignIn:
         except OAuthError as error:
             logger.info("the provider ended a session", extra={"user": person.user, "fault": error.error})
             self.end_session()
-        except RequestException as error:
+        except (RequestException, UnreadableAnswer) as error:
             # Not each browser's next request: one of few threads would wait for the provider in each.
             self._quiet_until = now + QUIET_SECONDS
             logger.warning("the provider does not answer", extra={"fault": type(error).__name__})
