@@ -13,7 +13,7 @@ from sluice.errors import ConfigError, SluiceError
 from sluice.front import command, identity
 from sluice.front.config import EngineAddress, FrontConfig
 from sluice.front.screening import screen
-from sluice.records import CERTIFICATE, JOB_KEY, InstanceRequest
+from sluice.records import CERTIFICATE, JOB_KEY, PATHS, InstanceRequest
 
 ENVIRONMENT = {
     "SLUICE_JOB_DIR": "/shared/jobs/m-0123abcd",
@@ -130,7 +130,7 @@ def head(method: str, path: str, length: int = 0) -> InstanceRequest:
         head("GET", "/health"),
         head("GET", "/metrics"),
         head("POST", "/v1/completions", 10),
-        head("POST", "/v1/chat/completions"),
+        *(head("POST", path) for path in PATHS),
     ],
 )
 def test_screening_accepts_the_closed_list(given: InstanceRequest) -> None:
@@ -145,6 +145,27 @@ def test_screening_accepts_the_closed_list(given: InstanceRequest) -> None:
         (head("GET", "*"), "path_not_found"),
         (head("POST", "/v1/completions?x"), "path_not_found"),
         (head("POST", "http://engine/v1/completions"), "path_not_found"),
+        *(
+            (head(method, path), "path_not_found")
+            for method in ("GET", "POST", "DELETE")
+            for path in (
+                "/v1/models",
+                "/v1/responses/resp_1",
+                "/v1/responses/resp_1/cancel",
+                "/v1/messages/count_tokens",
+                "/v1/messages/batches",
+                "/rerank",
+                "/v2/rerank",
+                "/v1/score",
+                "/v1/embeddings/",
+                "/pooling",
+                "/tokenize",
+                "/invocations",
+                "/v1/load_lora_adapter",
+                "/sleep",
+            )
+        ),
+        (head("GET", "/v1/responses"), "method_not_allowed"),
         (head("POST", "/health"), "method_not_allowed"),
         (head("GET", "/v1/completions"), "method_not_allowed"),
         (head("get", "/health"), "method_not_allowed"),
