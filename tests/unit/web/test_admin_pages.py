@@ -319,6 +319,19 @@ def test_a_key_of_a_service_account_is_shown_once(admin: FlaskClient, database: 
     assert found[0] not in str(vars(entry))
 
 
+def test_a_key_of_a_service_account_can_be_kept_short(
+    admin: FlaskClient, database: Database, robot: str
+) -> None:
+    fields = {"name": "nightly", "project": "genomics", "models": "a, b", "tokens_per_day": "5000"}
+    assert post(admin, f"/admin/users/{robot}/keys", **fields).status_code == 201
+    with database.read() as session:
+        row = session.scalars(select(ApiKey)).one()
+    assert (row.project, row.models, row.tokens_per_day) == ("genomics", ["a", "b"], 5_000)
+    refused = post(admin, f"/admin/users/{robot}/keys", **{**fields, "project": "climate"})
+    assert refused.status_code == 400
+    assert 'value="5000"' in refused.get_data(as_text=True)
+
+
 BAD_KEYS: list[tuple[dict[str, str], str]] = [
     ({"name": ""}, "the text is empty"),
     ({"name": "x", "days": "0"}, "from 1 to 180"),
