@@ -20,6 +20,10 @@ RULE_SCOPE = re.compile(rf"{SCOPE.pattern}|(?:user|key|project|group):\*|member:
 MOST = {name: (1 << 31) - 1 if name in ("requests_per_minute", "concurrent") else LARGEST for name in LIMITED}
 
 
+# The numbers that a limit has, by name.
+_Given = tuple[tuple[str, int], ...]
+
+
 class Numbers(Protocol):
     """The numbers of a limit; None is no bound."""
 
@@ -73,15 +77,15 @@ class TooManyLimits(SluiceError):
 
 
 class RuleBook:
-    """The rules of the inventory, found by scope."""
+    """The rules of the inventory, found by scope; what is None in them is left out once and for all."""
 
     def __init__(self, rules: Iterable[Rule]) -> None:
-        self._rules: dict[str, list[Rule]] = {}
+        self._rules: dict[str, list[tuple[str, _Given]]] = {}
         for rule in rules:
-            self._rules.setdefault(rule.scope, []).append(rule)
+            self._rules.setdefault(rule.scope, []).append((rule.model, _given(rule)))
 
-    def of(self, scope: str) -> Sequence[Rule]:
-        """Return the rules of one scope."""
+    def of(self, scope: str) -> Sequence[tuple[str, _Given]]:
+        """Return model and numbers of each rule of one scope."""
         return self._rules.get(scope, ())
 
 
@@ -106,25 +110,30 @@ def compose(holder: Holder, book: RuleBook, rows: Iterable[Rule], own: Numbers |
 
     `rows` are the administrators' for any of `scopes_of(holder)`, `own` the key's. Raises TooManyLimits.
     """
-    by_scope: dict[str, list[Rule]] = {}
+    by_scope: dict[str, list[tuple[str, _Given]]] = {}
     for row in rows:
-        by_scope.setdefault(row.scope, []).append(row)
+        by_scope.setdefault(row.scope, []).append((row.model, _given(row)))
     merged: dict[tuple[str, str], dict[str, int]] = {}
     for scope, bucket in scopes_of(holder):
-        for rule in (*book.of(scope), *by_scope.get(scope, ())):
-            _tighten(merged, (bucket, rule.model), rule)
+        for rules in (book.of(scope), by_scope.get(scope, ())):
+            for model, numbers in rules:
+                _tighten(merged, (bucket, model), numbers)
     if own is not None and holder.key_id:
-        _tighten(merged, (f"key:{holder.key_id}", ""), own)
+        _tighten(merged, (f"key:{holder.key_id}", ""), _given(own))
     if len(merged) > MOST_LIMITS:
         raise TooManyLimits(holder, len(merged))
     return tuple(Limit(scope, model, **numbers) for (scope, model), numbers in sorted(merged.items()))
 
 
-def _tighten(merged: dict[tuple[str, str], dict[str, int]], bucket: tuple[str, str], by: Numbers) -> None:
-    for name, number in numbers_of(by).items():
-        if number is not None:
-            numbers = merged.setdefault(bucket, {})
+def _tighten(merged: dict[tuple[str, str], dict[str, int]], bucket: tuple[str, str], by: _Given) -> None:
+    if by:
+        numbers = merged.setdefault(bucket, {})
+        for name, number in by:
             numbers[name] = min(number, numbers.get(name, number))
+
+
+def _given(limit: Numbers) -> _Given:
+    return tuple((name, number) for name, number in numbers_of(limit).items() if number is not None)
 
 
 def numbers_of(limit: Numbers) -> dict[str, int | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Row, Select, select, update
+from sqlalchemy import BindParameter, Row, Select, bindparam, select, update
 from sqlalchemy.orm import Session
 
 from sluice.authority import LIMITED, Limit, Principal
@@ -15,20 +15,33 @@ from sluice.web.config import KeySecret, WebConfig
 from sluice.web.database import SERVICE, ApiKey, LimitRow, PageBearer, SignedInBrowser, User
 from sluice.web.limits_of import Holder, RuleBook, compose, scopes_of
 
-# Columns, not objects: the mapper would take more time for each answer than the database does.
-_USER: tuple[Any, ...] = (User.pseudonym, User.kind, User.groups, User.blocked, User.page_project)
-_KEY: Select[Any] = select(
-    *(ApiKey.id, ApiKey.secret_id, ApiKey.stored, ApiKey.expires, ApiKey.revoked, ApiKey.project),
-    *(ApiKey.models, *(getattr(ApiKey, name) for name in LIMITED)),
-    *_USER,
-).join(User, User.id == ApiKey.user_id)
+# Tables, not mapped classes, and statements that are built once: the mapper and the building would take more
+# time for each answer than the database does.
+_users, _keys = User.__table__, ApiKey.__table__
+_bearers, _sign_ins, _limits = PageBearer.__table__, SignedInBrowser.__table__, LimitRow.__table__
+_FORMS: BindParameter[Any] = bindparam("forms", expanding=True)
+_USER: tuple[Any, ...] = tuple(
+    _users.c[name] for name in ("pseudonym", "kind", "groups", "blocked", "page_project")
+)
+_KEY: Select[Any] = (
+    select(
+        *(_keys.c[name] for name in ("id", "secret_id", "stored", "expires", "revoked", "project", "models")),
+        *(_keys.c[name] for name in LIMITED),
+        *_USER,
+    )
+    .join(_users, _users.c.id == _keys.c.user_id)
+    .where(_keys.c.stored.in_(_FORMS))
+)
 # A bearer works as long as its sign-in does: ending that is the deletion of one row.
 _BEARER: Select[Any] = (
-    select(*(PageBearer.id, PageBearer.secret_id, PageBearer.stored, PageBearer.expires), *_USER)
-    .join(User, User.id == PageBearer.user_id)
-    .join(SignedInBrowser, SignedInBrowser.tag == PageBearer.session_tag)
+    select(*(_bearers.c[name] for name in ("id", "secret_id", "stored", "expires")), *_USER)
+    .join(_users, _users.c.id == _bearers.c.user_id)
+    .join(_sign_ins, _sign_ins.c.tag == _bearers.c.session_tag)
+    .where(_bearers.c.stored.in_(_FORMS))
 )
-_LIMITS: Select[Any] = select(LimitRow.scope, LimitRow.model, *(getattr(LimitRow, name) for name in LIMITED))
+_LIMITS: Select[Any] = select(*(_limits.c[name] for name in ("scope", "model", *LIMITED))).where(
+    _limits.c.scope.in_(bindparam("scopes", expanding=True))
+)
 
 
 class Stale(NamedTuple):
@@ -61,10 +74,10 @@ class Principals:
         Raises TooManyLimits.
         """
         forms = {keys.stored_form(credential, secret.value): secret for secret in self._secrets}
-        row = _row(session, _KEY.where(ApiKey.stored.in_(forms)), forms)
+        row = _row(session, _KEY, forms)
         if row is not None:
             return self._of_key(session, row, credential, now)
-        row = _row(session, _BEARER.where(PageBearer.stored.in_(forms)), forms)
+        row = _row(session, _BEARER, forms)
         if row is None or row.expires <= now or not self._may_use(row):
             return None
         return Found(self._of_page(session, row), None)
@@ -108,8 +121,8 @@ class Principals:
         )
 
     def _limits(self, session: Session, holder: Holder, own: Row[Any] | None) -> tuple[Limit, ...]:
-        scopes = {scope for scope, _bucket in scopes_of(holder)}
-        rows = session.execute(_LIMITS.where(LimitRow.scope.in_(scopes))).all()
+        scopes = {"scopes": list({scope for scope, _bucket in scopes_of(holder)})}
+        rows: Sequence[Any] = session.connection().execute(_LIMITS, scopes).all()
         return compose(holder, self._book, rows, own)
 
     def _stale(self, row: Row[Any], credential: str) -> Stale | None:
@@ -135,7 +148,7 @@ def store_anew(session: Session, stale: Stale) -> None:
 
 def _row(session: Session, query: Select[Any], forms: dict[str, KeySecret]) -> Row[Any] | None:
     """Return the row that is stored under the very secret that it names."""
-    for row in session.execute(query):
+    for row in session.connection().execute(query, {"forms": list(forms)}):
         if forms[row.stored].id == row.secret_id:
             return row
     return None
