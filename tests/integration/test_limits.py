@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import sqlite3
+import ssl
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,12 +18,15 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.bench.stack import GROUP, MODEL, Authority, Build, Engine, Front, Login, Options, Proxy
+from tests.bench.stack import GROUP, MODEL, Authority, Build, Engine, Front, Login, Nginx, Options, Proxy
+from tests.fakes.authority import make_key
 
 CHAT = "http://proxy/v1/chat/completions"
 BURST = 200
 # A revoked key has stopped working within this (seconds).
 REVOKED_SECONDS = 10.0
+# The default of proxy_guesses_per_minute.
+GUESSES = 30
 
 
 class Gateway:
@@ -47,6 +51,9 @@ class Gateway:
         self.proxy = Proxy(place / "proxy")
         ending.callback(self.proxy.stop)
         self.start_proxy()
+        self.nginx = Nginx(place / "nginx")
+        ending.callback(self.nginx.stop)
+        self.nginx.start(self.proxy.socket, self._login.directory / "log" / "socket", {})
 
     def start_proxy(self) -> None:
         """Start the proxy, as systemd does after a kill."""
@@ -218,3 +225,21 @@ async def test_a_revoked_key_has_stopped_working_within_ten_seconds(gateway: Gat
             assert time.monotonic() - begun < REVOKED_SECONDS
             await asyncio.sleep(0.1)
         assert (await client.ask())[1] == "invalid_api_key"
+
+
+async def test_an_address_that_guesses_keys_is_slowed_whatever_it_says_that_it_is(gateway: Gateway) -> None:
+    trust = ssl.create_default_context(cafile=str(gateway.nginx.certificate))
+    known = gateway.key()
+    url = f"https://localhost:{gateway.nginx.port}/v1/models"
+
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trust)) as http:
+
+        async def present(key: str, address: str) -> int:
+            headers = {"Authorization": f"Bearer {key}", "X-Forwarded-For": address}
+            async with http.get(url, headers=headers) as answer:
+                return answer.status
+
+        assert await present(known, "192.0.2.1") == 200
+        found = [await present(make_key(), f"198.51.100.{number}") for number in range(GUESSES + 10)]
+        assert found == [401] * GUESSES + [429] * 10
+        assert await present(known, "192.0.2.1") == 200
