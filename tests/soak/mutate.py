@@ -6,7 +6,7 @@ import json
 from random import Random
 from typing import Any
 
-from sluice.records import DemandHead, ErrorHead, InstanceRequest, RequestHead, ResponseHead
+from sluice.records import PATHS, DemandHead, ErrorHead, InstanceRequest, RequestHead, ResponseHead
 from sluice.wire.connection import Connection, Role
 from sluice.wire.frames import HEADER, LAST, Decoder, Frame, FrameType, encode
 from sluice.wire.hello import Hello, Limits
@@ -49,6 +49,8 @@ _NOISE = (
     b"0",
     b"\xef\xbb\xbf",
     b"\\u0000",
+    b"\\ud83d",
+    b"\\uDE00",
 )
 
 
@@ -69,6 +71,20 @@ def bodies() -> list[bytes]:
         },
         {"model": MODEL, "prompt": "once upon a time " * 20, "stream": False},
         {"model": MODEL, "prompt": list(range(200)), "stop": ["\n", None]},
+        {
+            "model": MODEL,
+            "input": turns,
+            "store": False,
+            "max_output_tokens": 9,
+            "instructions": "\U0001f600",
+        },
+        {
+            "model": MODEL,
+            "query": "x",
+            "documents": ["a", {"text": "b"}],
+            "n": 2,
+            "stream_options": {"a": [1]},
+        },
         {"model": MODEL, "prompt": ["a", "b"], "url": "http://outside", "x": [[[[{"uri": 1}]]]]},
     ]
     found = []
@@ -111,7 +127,7 @@ def _session(chance: Random, link: Link, role: Role) -> list[Frame]:
 
 def _exchange(chance: Random, client: Connection, server: Connection, number: int, move: Any) -> None:
     body = chance.choice(BODIES)
-    path = chance.choice(("/v1/chat/completions", "/v1/completions"))
+    path = chance.choice(tuple(PATHS))
     name = f"req-{number:032x}"
     if client.link is RELAY_FRONT:
         stream = client.open_request(InstanceRequest(name, "POST", path, len(body)))

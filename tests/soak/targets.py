@@ -17,11 +17,19 @@ from sluice.front.config import EngineAddress
 from sluice.front.engine import Call, Engine, EngineConnection
 from sluice.front.http import AnswerParser, Nonsense
 from sluice.front.relays import Relay
-from sluice.records import Instance, InstanceRequest, ResponseHead, RoutedModel, RoutingTable, write_json
+from sluice.records import (
+    CAPABILITIES,
+    Instance,
+    InstanceRequest,
+    ResponseHead,
+    RoutedModel,
+    RoutingTable,
+    write_json,
+)
 from sluice.relay.config import RelayConfig
 from sluice.relay.instances import Line
 from sluice.relay.session import Session
-from sluice.scan import BodyScanner
+from sluice.scan import OTHER, SCALARS, BodyScanner
 from sluice.wire import events
 from sluice.wire.connection import Connection, Role
 from sluice.wire.frames import Decoder, FrameType, ProtocolError
@@ -112,6 +120,12 @@ def scan(chance: Random) -> None:
         return
     assert document["model"] == model
     assert document.get("stream") is scanner.stream
+    assert scanner.given == {
+        name: OTHER if isinstance(document[name], (str, list, dict)) else document[name]
+        for name in SCALARS
+        if name in document
+    }
+    json.dumps(document, ensure_ascii=False).encode()  # which fails on half of a surrogate pair
     assert len(scanner.prefix) <= 4096
 
 
@@ -318,7 +332,7 @@ def _table() -> RoutingTable:
         key=mutate.KEY, state="ready",
     )  # fmt: skip
     model = RoutedModel(
-        status="ready", expected_ready=None, context_length=2048, capabilities=("chat", "completions"),
+        status="ready", expected_ready=None, context_length=2048, capabilities=CAPABILITIES,
         groups=("all",), description="", concurrency=8, starting=0, instances=(instance,),
     )  # fmt: skip
     return RoutingTable("soak", 1, time.time(), {mutate.MODEL: model})
