@@ -187,3 +187,23 @@ def test_the_renderer_stays_quick_on_text_made_to_slow_it_down(alice: Browser) -
         texts,
     )
     assert spent < 5_000
+
+
+def test_a_key_is_made_limited_and_rotated_by_keyboard_alone(alice: Browser) -> None:
+    alice.open("/keys")
+    name = alice.find("#key-name")
+    # From the name: the button, what the key may do (opened by Enter), its days, project or models.
+    name.send_keys("by keyboard", Keys.TAB, Keys.TAB)
+    alice.driver.switch_to.active_element.send_keys(Keys.ENTER)
+    alice.wait(lambda: alice.find("#key-days").is_displayed())
+    alice.driver.switch_to.active_element.send_keys(Keys.TAB)
+    days = alice.driver.switch_to.active_element
+    assert days.get_attribute("id") == "key-days"
+    days.send_keys(Keys.CONTROL, "a", Keys.NULL, "7", Keys.ENTER)
+    first = alice.find("#new-key").text
+    alice.open("/keys")
+    alice.find("#live-keys tbody th a").send_keys(Keys.ENTER)
+    alice.find("#key-grace").send_keys("after 2", Keys.TAB, Keys.ENTER)
+    assert alice.find("#new-key").text != first
+    alice.open("/keys")
+    assert alice.key_names().count("by keyboard") == 2
