@@ -16,6 +16,8 @@ from sluice.scan import BodyScanner
 
 NOTHING = Wanted(each=False, last=False)
 LAST = Wanted(each=False, last=True)
+# What an engine tells unasked, and no more.
+UNASKED = Wanted(each=True, last=False)
 ALL = Wanted(each=True, last=True)
 DONE = b"data: [DONE]\n\n"
 # What a model may write to be taken for an engine's figures.
@@ -109,6 +111,21 @@ def test_figures_are_taken_out_wherever_they_stand(
     assert (count.input, count.output, count.measured) == (5, 3, True)
 
 
+def test_what_an_engine_tells_unasked_stays() -> None:
+    """As llama.cpp does at the end of completions; at that of a chat it sends a chunk more."""
+    usage = {**figures(3), "prompt_tokens_details": {"cached_tokens": 0}}
+    choice = {"text": "", "index": 0, "logprobs": None, "finish_reason": "length"}
+    ended = compact(
+        {"choices": [choice], "usage": usage, "id": "c", "timings": {"cache_n": 0, "prompt_ms": 30.6}}
+    )
+    last = compact({"choices": [], "id": "c", "usage": usage, "timings": {"cache_n": 30, "prompt_ms": 1.5}})
+    assert passed([ended, DONE], UNASKED, "completions") == (ended + DONE, TokenCount(5, 3, measured=True))
+    assert passed([compact(chunk("ab")), last, DONE], UNASKED) == (
+        compact(chunk("ab")) + DONE,
+        TokenCount(5, 3, measured=True),
+    )
+
+
 def test_members_of_members_are_left_alone() -> None:
     document = {**chunk("ab"), "extra": {"a": 1, "usage": figures(7)}}
     nested = {**chunk("ab"), "extra": {"a": 1, "usage": {"b": "{"}}}
@@ -150,7 +167,7 @@ EVENTS = st.one_of(
 @given(
     st.lists(EVENTS, max_size=8).map(b"".join),
     st.lists(st.integers(1, 90), max_size=40),
-    st.sampled_from([NOTHING, LAST, ALL]),
+    st.sampled_from([NOTHING, LAST, UNASKED, ALL]),
 )
 def test_where_a_stream_is_cut_makes_no_difference(data: bytes, sizes: list[int], wanted: Wanted) -> None:
     whole = passed([data], wanted)
@@ -203,7 +220,7 @@ def test_the_question_goes_right_behind_the_first_brace() -> None:
     found = asking([BODY], asked(BODY), "continuous", small=True)
     assert found == ([b" {" + CONTINUOUS + BODY[2:]], NOTHING)
     found = asking([BODY], asked(BODY), "final", small=True)
-    assert found == ([b' {"stream_options":{"include_usage":true},' + BODY[2:]], NOTHING)
+    assert found == ([b' {"stream_options":{"include_usage":true},' + BODY[2:]], UNASKED)
     assert len(CONTINUOUS) == MOST_ADDED
 
 
@@ -236,8 +253,8 @@ def test_who_cannot_tell_is_not_asked(raw: bytes, usage: str, capability: str) -
             {"include_usage": True, "continuous_usage_stats": True},
             LAST,
         ),
-        ({"include_usage": False}, "final", {"include_usage": True}, NOTHING),
-        (None, "final", {"include_usage": True}, NOTHING),
+        ({"include_usage": False}, "final", {"include_usage": True}, UNASKED),
+        (None, "final", {"include_usage": True}, UNASKED),
         ({}, "continuous", {"include_usage": True, "continuous_usage_stats": True}, NOTHING),
         (
             {"continuous_usage_stats": True, "x": 1},

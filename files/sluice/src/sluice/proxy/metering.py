@@ -49,17 +49,18 @@ _TOKENS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]')
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What the client itself asked for: the figures with `each` chunk, and the `last` chunk that has them."""
+    """What of the figures a client is to see: those with `each` chunk, and the `last` chunk that has them."""
 
     each: bool
     last: bool
 
     @classmethod
-    def by(cls, options: object) -> Wanted:
-        """Return what a body's own `stream_options` ask for."""
-        given = options if isinstance(options, Mapping) else {}
-        last = given.get("include_usage") is True
-        return cls(each=last and given.get("continuous_usage_stats") is True, last=last)
+    def by(cls, options: Mapping[str, object], usage: str) -> Wanted:
+        """Return what a body's own `stream_options` ask for, of an engine that can tell `usage`."""
+        last = options.get("include_usage") is True
+        # Who is asked for the last chunk alone tells with others what it tells unasked.
+        each = usage == "final" or (last and options.get("continuous_usage_stats") is True)
+        return cls(each, last)
 
 
 Chunks = list[bytes | bytearray]
@@ -74,12 +75,12 @@ def asking(chunks: Chunks, asked: Asked, usage: str, *, small: bool) -> tuple[Ch
     if usage not in OPTIONS or not asked.stream or asked.capability not in ASKED:
         return None
     if not asked.has_options:
-        return _spliced(chunks, usage), Wanted(each=False, last=False)
+        return _spliced(chunks, usage), Wanted.by({}, usage)
     given = asked.options if small else _own_options(chunks)
     if given is not None and not isinstance(given, dict):
         return None  # the engine refuses it, and says why
-    wanted = Wanted.by(given)
-    if wanted.last and (wanted.each or usage == "final"):
+    wanted = Wanted.by(given or {}, usage)
+    if wanted.each and wanted.last:
         return (chunks, wanted) if usage == "continuous" else None
     options = {**(given or {}), **OPTIONS[usage]}
     changed = _replaced(chunks, options)
