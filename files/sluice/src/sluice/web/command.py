@@ -38,13 +38,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "create", help="make a key of a service account and print it, this once, on standard output"
     )
     create.add_argument("--user", required=True, help="the service account, as in demo; made if it is new")
-    create.add_argument("--groups", required=True, help="groups of the service account, as in users,admins")
+    create.add_argument("--groups", required=True, help="all groups of the account, as in users,admins")
     create.add_argument("--name", required=True, help="what the key is for")
     create.add_argument("--days", default="", help="days until it expires (default and most: key_days)")
     create.add_argument("--project", default="", help="project that its use counts to (default: none)")
     create.add_argument("--models", default="", help="the only models it may be used for, as in a,b")
     for name in LIMITED:
-        create.add_argument(f"--{name.replace('_', '-')}", default="", help="limit of the key's own")
+        option = f"--{name.replace('_', '-')}"
+        create.add_argument(option, default="", metavar="N", help="limit of the key's own (default: none)")
     listing = actions.add_parser("list", help="list keys, those of one user or all that work")
     listing.add_argument("--user", default="", help="service account, or the pseudonym of anybody")
     show = actions.add_parser("show", help="show what a key may do and when it was used")
