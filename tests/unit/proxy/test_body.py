@@ -115,7 +115,8 @@ def test_what_a_path_needs_must_be_there(path: str, reader: Any) -> None:
 
 @pytest.mark.parametrize("path", sorted(PATHS))
 def test_small_and_large_bodies_ask_for_the_same(path: str) -> None:
-    said = {**BODIES[path], "stream": PATHS[path] not in ("embeddings", "rerank"), "n": 3, "max_tokens": 9}
+    said = {**BODIES[path], "stream": PATHS[path] not in ("embeddings", "rerank"), "n": 3}
+    said |= dict.fromkeys(("max_tokens", "max_output_tokens"), 9)
     said |= {"stream_options": {"include_usage": True}} if said["stream"] else {}
     one, other = small(path, said), large(path, said)
     assert (one.model, one.stream, one.n, one.most_output) == (
@@ -144,6 +145,32 @@ def test_small_and_large_bodies_ask_for_the_same(path: str) -> None:
 )
 def test_answers_are_counted(path: str, change: dict[str, Any], copies: int) -> None:
     assert small(path, {**BODIES[path], **change}).copies == copies
+
+
+@pytest.mark.parametrize(
+    ("path", "said", "most"),
+    [
+        ("/v1/chat/completions", {}, None),
+        ("/v1/chat/completions", {"max_tokens": 9}, 9),
+        ("/v1/chat/completions", {"max_completion_tokens": 1, "max_tokens": 9}, 9),
+        ("/v1/chat/completions", {"max_completion_tokens": 9, "max_tokens": 1}, 9),
+        ("/v1/chat/completions", {"max_output_tokens": 1}, None),
+        ("/v1/chat/completions", {"max_tokens": 0}, None),
+        ("/v1/chat/completions", {"max_tokens": 9.0}, 9),
+        ("/v1/completions", {"max_completion_tokens": 1}, None),
+        ("/v1/completions", {"max_completion_tokens": 1, "max_tokens": 9}, 9),
+        (RESPONSES, {"max_tokens": 1, "max_completion_tokens": 1}, None),
+        (RESPONSES, {"max_tokens": 1, "max_output_tokens": 9}, 9),
+        (MESSAGES, {"max_tokens": 9, "max_output_tokens": 1}, 9),
+        (EMBEDDINGS, {"max_tokens": 9}, 0),
+        (RERANK, {}, 0),
+    ],
+)
+def test_a_name_that_the_paths_engine_does_not_read_bounds_nothing(
+    path: str, said: dict[str, int], most: int | None
+) -> None:
+    for reader in (small, large):
+        assert reader(path, {**BODIES[path], **said}).most_output == most
 
 
 def test_uncounted_prompts_of_a_large_body_are_assumed_to_be_many() -> None:

@@ -50,7 +50,14 @@ KINDS: dict[str, tuple[frozenset[type], str]] = {
     "tool_choice": (_TEXT | _OBJECT, "a text or an object"),
 }
 _SCALAR_KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
-_OUTPUT_NAMES = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+# By what names a path is told how long an answer may be. Another path's name means nothing to its engine.
+_OUTPUT_NAMES = {
+    "chat": ("max_completion_tokens", "max_tokens"),
+    "completions": ("max_tokens",),
+    "responses": ("max_output_tokens",),
+    "messages": ("max_tokens",),
+}
+_ALL_OUTPUT_NAMES = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 _NOT_KEPT = "must be left out: nothing is stored here. Send the whole conversation with each request"
 
 
@@ -86,16 +93,19 @@ def check_noted(given: Mapping[str, object]) -> None:
             raise wrong(name, f"must be {kind[1]}")
 
 
-def most_output(fields: Mapping[str, Any]) -> int | None:
-    """Return how many tokens an answer may have at most, None where the body does not say."""
-    found = None
-    for name in _OUTPUT_NAMES:
-        most = fields.get(name)
-        if most is not None:
-            if most < 0:
-                raise wrong(name, "must be 0 or more")
-            found = int(most) if found is None else found
-    return found
+def most_output(fields: Mapping[str, Any], capability: str) -> int | None:
+    """Return how many tokens an answer may have at most, None where the body does not say.
+
+    Of two names the larger counts, and 0 as nothing: engines differ in what they make of either, and limits
+    must hold for all of them.
+    """
+    for name in _ALL_OUTPUT_NAMES:
+        if (fields.get(name) or 0) < 0:
+            raise wrong(name, "must be 0 or more")
+    if capability not in _OUTPUT_NAMES:
+        return 0
+    most = max(int(fields.get(name) or 0) for name in _OUTPUT_NAMES[capability])
+    return most or None
 
 
 def copies(fields: Mapping[str, Any]) -> int:
