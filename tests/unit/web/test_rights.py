@@ -55,6 +55,13 @@ def test_trying_an_administrators_page_as_a_stranger(client: FlaskClient) -> Non
     assert get(client, "/for-administrators").location == "/auth/login?next=/for-administrators"
 
 
+def test_a_page_whose_path_cannot_be_gone_back_to_leads_to_the_start(app: Flask, client: FlaskClient) -> None:
+    app.add_url_rule("/of/<name>", view_func=app.view_functions["page"], endpoint="of")
+    assert get(client, "/of/a:b").location == "/auth/login?next=/"
+    assert get(client, "/of/a%20b").location == "/auth/login?next=/"
+    assert get(client, get(client, "/of/a:b").location).status_code == 302
+
+
 def test_rights_that_the_provider_took_away_are_gone_at_the_next_request(
     client: FlaskClient, database: Database
 ) -> None:

@@ -11,6 +11,7 @@ from flask import current_app, redirect, request, url_for
 from werkzeug.wrappers import Response
 
 from sluice.web.access import ADMIN
+from sluice.web.guard import is_local_path
 from sluice.web.refusal import PageError
 from sluice.web.sign_in import SignedIn
 
@@ -67,5 +68,5 @@ def admin_required(view: Callable[Concatenate[SignedIn, P], R]) -> Callable[P, R
 
 
 def _to_sign_in() -> Response:
-    back = request.path if request.method == "GET" else url_for("chat.index")
+    back = request.path if request.method == "GET" and is_local_path(request.path) else url_for("chat.index")
     return redirect(url_for("oidc_auth.login", next=back))
