@@ -222,6 +222,18 @@ async def test_what_was_spent_before_this_process_counts(bed: Bed) -> None:
     assert abs(asked["now"] - second) < 5
 
 
+async def test_many_limits_with_a_busy_minute_each_are_filled_by_one_question(bed: Bed) -> None:
+    second = int(time.time())
+    minute = tuple((second - age, 1) for age in range(60, -1, -1))
+    names = [f"group:g-{number}" for number in range(200)]
+    for name in names:
+        bed.authority.spent[name, ""] = Spent(name, "", minute, minute, 61)
+    bed.key = bed.authority.add_key(limits=tuple(Limit(name, tokens_per_day=10_000) for name in names))
+    status, headers, _ = await bed.post(chat(max_tokens=10))
+    assert (status, bed.authority.spent_questions) == (200, 1)
+    assert headers["x-ratelimit-remaining-tokens"] == str(10_000 - 61 - 10 - len(bed_body(max_tokens=10)))
+
+
 async def test_an_unknown_bucket_is_not_guessed_while_the_authority_is_away(bed: Bed) -> None:
     limited(bed, requests_per_minute=5)
     assert (await bed.get("/v1/models"))[0] == 200

@@ -27,8 +27,9 @@ ASK_TIMEOUT = 5.0
 USAGE_TIMEOUT = 10.0
 HEALTH_TIMEOUT = 1.0
 MOST_CONNECTIONS = 16
-MAX_ANSWER = 256 * 1024
-MOST_STOPPED = 10_000
+# Two hundred buckets with a count for each second of their minute have half of it.
+MAX_ANSWER = 1024 * 1024
+MOST_STOPPED = 1_000
 RETRY_AFTER = 5.0
 # While the authority is away, nobody whose key is known waits for it, and it is tried so often (seconds).
 TRY_EVERY = 0.5
@@ -118,7 +119,7 @@ class AuthorityClient:
                 headers={"Content-Type": "application/json"},
                 timeout=aiohttp.ClientTimeout(total=timeout),
             ) as response:
-                raw = await response.content.read(MAX_ANSWER)
+                raw = await _whole(response)
                 return response.status, decode_json(raw) if response.status == 200 else None
         except (aiohttp.ClientError, OSError, TimeoutError, RecordError) as error:
             raise AuthorityUnreachable(type(error).__name__) from None
@@ -128,6 +129,16 @@ class AuthorityClient:
             connector = aiohttp.UnixConnector(path=self._socket_path, limit=MOST_CONNECTIONS)
             self._http = aiohttp.ClientSession(connector=connector)
         return self._http
+
+
+async def _whole(response: aiohttp.ClientResponse) -> bytes:
+    """Return the body of an answer, however many pieces it comes in. Raises AuthorityUnreachable."""
+    raw = b""
+    while piece := await response.content.read(MAX_ANSWER):
+        raw += piece
+        if len(raw) > MAX_ANSWER:
+            raise AuthorityUnreachable("its answer is too large")
+    return raw
 
 
 def _document(status: int, answer: object) -> Fields:
