@@ -213,7 +213,7 @@ class _Exchange:
         choice: dict[str, Any] = {"index": 0, "finish_reason": "stop"}
         choice.update({"message": {"role": "assistant", "content": text}} if chat else {"text": text})
         answer = self._envelope(received, "chat.completion" if chat else "text_completion", choice)
-        answer["usage"] = self._usage()
+        answer["usage"] = self._usage(behaviour.tokens)
         if behaviour.fault == "endless":
             self._writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{")
             await self._writer.drain()
@@ -231,12 +231,16 @@ class _Exchange:
             await self._send_events(other)
             return
         chat = received.path == "/v1/chat/completions"
+        options = json.loads(received.body).get("stream_options") or {}
+        last = bool(options.get("include_usage"))
+        each = last and bool(options.get("continuous_usage_stats"))
         for number in range(behaviour.tokens):
             await asyncio.sleep(behaviour.delay)
             choice: dict[str, Any] = {"index": 0, "finish_reason": None}
             choice.update({"delta": {"content": behaviour.token}} if chat else {"text": behaviour.token})
             kind = "chat.completion.chunk" if chat else "text_completion"
-            await self._send_event(self._envelope(received, kind, choice))
+            event = self._envelope(received, kind, choice)
+            await self._send_event({**event, "usage": self._usage(number + 1)} if each else event)
             if behaviour.fault == "break" and number >= behaviour.tokens // 2:
                 raise ConnectionResetError
             if behaviour.fault == "stall":
@@ -244,8 +248,11 @@ class _Exchange:
         last: dict[str, Any] = {"index": 0, "finish_reason": "stop"}
         last["delta" if chat else "text"] = {} if chat else ""
         final = self._envelope(received, "chat.completion.chunk" if chat else "text_completion", last)
-        final["usage"] = self._usage()
-        await self._send_event(final)
+        # Unasked, some engines tell with the last chunk; asked, they tell in one more.
+        told = self._usage(behaviour.tokens)
+        await self._send_event({**final, "usage": told} if each or not last else final)
+        if last:
+            await self._send_event({**final, "choices": [], "usage": told})
         await self._send(h11.Data(data=b"data: [DONE]\n\n"))
         await self._send(h11.EndOfMessage())
 
@@ -271,8 +278,8 @@ class _Exchange:
             "choices": [choice],
         }
 
-    def _usage(self) -> dict[str, int]:
-        tokens = self._engine.behaviour.tokens
+    @staticmethod
+    def _usage(tokens: int) -> dict[str, int]:
         return {"prompt_tokens": 5, "completion_tokens": tokens, "total_tokens": 5 + tokens}
 
     async def _send_event(self, document: dict[str, Any]) -> None:

@@ -160,4 +160,5 @@ def _model(capabilities: tuple[str, ...], group: str, front: Front | None) -> Ro
         concurrency=64,
         starting=0,
         instances=() if front is None else (front.instance(),),
+        usage="continuous",
     )
