@@ -50,6 +50,10 @@ def test_what_the_playbook_writes_is_read(tmp_path: Path, settings: WebConfig) -
         ({"access__projects": {"p": []}}, "access.projects.p: needs at least one group"),
         ({"access__projects": {"p": ["a", "B"]}}, "access.projects.p: 'B'"),
         ({"access__projects": {"P": ["a"]}}, "access.projects: 'P'"),
+        ({"database": "mysql://sluice:hunter2@db/sluice"}, "database: must be sqlite"),
+        ({"database": "sqlite://"}, "database: must be sqlite"),
+        ({"usage_days": 1}, "usage_days must be at least 2"),
+        ({"audit_days": 0}, "audit_days at least 1"),
         ({"session_idle": 59}, "session_idle"),
         ({"session_idle": 50_000}, "session_idle"),
         ({"session_max": 700_000}, "session_max"),
@@ -71,3 +75,4 @@ def test_a_value_that_cannot_be_used_is_named(
         load(path)
     assert named in caught.value.message
     assert str(path) in caught.value.message
+    assert "hunter2" not in caught.value.message

@@ -17,6 +17,8 @@ DEFAULT_PATH = "/etc/sluice/web.json"
 
 # A secret shorter than this is a password someone made up, not one that was generated.
 LEAST_SECRET = 32
+# Records younger than this are still looked at.
+LEAST_USAGE_DAYS = 2
 
 # A sign-in lives no longer than a week, in seconds; a clock that is further off than this needs mending.
 MOST_SESSION = 604_800
@@ -24,6 +26,7 @@ MOST_LEEWAY = 300
 
 _NAMING = "names are of a-z, 0-9 and . _ -, at most 64 characters, and begin with a letter or digit"
 _SOCKET_MODE = re.compile(r"0[0-7]{3}")
+_DATABASE = re.compile(r"sqlite:///.|postgresql\+psycopg://")
 _AUTH_METHODS = ("client_secret_basic", "client_secret_post")
 
 
@@ -132,6 +135,7 @@ def check(settings: WebConfig, source: str) -> WebConfig:
         _url_problem(settings),
         _secret_problem(settings),
         _value_problem(settings),
+        _database_problem(settings),
         _access_problem(settings.access),
         _session_problem(settings),
         _limit_problem(settings),
@@ -162,6 +166,16 @@ def _secret_problem(settings: WebConfig) -> str:
     for index, old in enumerate(ids[1:], start=1):
         if old in ids[:index]:
             return f"old_key_secrets[{index - 1}].id: {old!r} names another secret too; give each its own"
+    return ""
+
+
+def _database_problem(settings: WebConfig) -> str:
+    # The value may hold a password: it is in no message.
+    if not _DATABASE.match(settings.database):
+        return "database: must be sqlite:////PATH or postgresql+psycopg://NAME:PASSWORD@HOST/DATABASE"
+    # Limits look back a minute and a day: what they look at must be there.
+    if settings.usage_days < LEAST_USAGE_DAYS or settings.audit_days < 1:
+        return f"usage_days must be at least {LEAST_USAGE_DAYS} and audit_days at least 1"
     return ""
 
 

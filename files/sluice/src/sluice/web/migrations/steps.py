@@ -6,7 +6,8 @@ A revision may be cut off after any step (a kill, a full disk); its next run doe
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,8 +19,19 @@ from sqlalchemy.schema import SchemaItem
 LOCK_WAIT = "2s"
 ATTEMPTS = 60
 PAUSE = 0.5
+# Between two steps on SQLite, where the one before took as long.
+MOST_YIELD = 0.3
 # A lock was not to be had in time, or each waited for the other.
 _TRY_AGAIN = ("55P03", "40P01")
+
+
+@contextmanager
+def _yielding() -> Iterator[None]:
+    """Let those in who waited meanwhile: SQLite's writers do not queue, they look again now and then."""
+    started = time.monotonic()
+    yield
+    if not on_postgresql():
+        time.sleep(min(MOST_YIELD, time.monotonic() - started))
 
 
 def on_postgresql() -> bool:
@@ -30,10 +42,15 @@ def on_postgresql() -> bool:
 def run(*steps: Callable[[], None]) -> None:
     """Carry out each step in a transaction of its own."""
     for step in steps:
-        for attempt in range(1, ATTEMPTS + 1):
-            if _done(step, last=attempt == ATTEMPTS):
-                break
-            time.sleep(PAUSE)
+        with _yielding():
+            _try(step)
+
+
+def _try(step: Callable[[], None]) -> None:
+    for attempt in range(1, ATTEMPTS + 1):
+        if _done(step, last=attempt == ATTEMPTS):
+            break
+        time.sleep(PAUSE)
 
 
 def _done(step: Callable[[], None], last: bool) -> bool:
@@ -81,7 +98,8 @@ def make_index(name: str, table: str, columns: str) -> None:
         op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
         op.execute(f"CREATE INDEX CONCURRENTLY {name} ON {table} ({columns})")
     else:
-        op.execute(f"CREATE INDEX IF NOT EXISTS {name} ON {table} ({columns})")
+        with _yielding():
+            op.execute(f"CREATE INDEX IF NOT EXISTS {name} ON {table} ({columns})")
 
 
 def drop_index(name: str) -> None:

@@ -1,1 +1,1 @@
-"""The revisions. One that was released never changes; docs/operations/database.md has the rules."""
+"""The revisions. One that was released never changes; docs/database.md has the rules."""
