@@ -172,6 +172,26 @@ def test_no_page_has_styles_or_scripts_of_its_own(
         assert not re.search(r"<style|\sstyle=|\son[a-z]+=|<script>", page), path
 
 
+def test_control_characters_in_addresses_and_forms_break_nothing(
+    admin: FlaskClient, database: Database, bob: str
+) -> None:
+    for path in ("users?search=%00", "users/%00", "limits?scope=%00&model=%00", "audit?actor=%00&object=%0a"):
+        assert get(admin, f"/admin/{path}").status_code in (200, 404), path
+    nul = "a\x00"
+    for path, status in (
+        (f"users/{bob}/keys/%00/revoke", 404),
+        ("users/%00/block", 404),
+        ("limits/remove", 404),
+        ("limits", 400),
+        ("models/stop", 400),
+        ("models/resume", 404),
+        ("announcements", 400),
+    ):
+        fields = {"scope": nul, "model": nul, "text": nul, "level": "info", "concurrent": "1"}
+        assert post(admin, f"/admin/{path}", **fields).status_code == status, path
+    assert log(database) == []
+
+
 def test_pages_of_an_empty_site_say_so(admin: FlaskClient) -> None:
     for path, words in (
         ("/admin", "Nobody has used a model in these days"),

@@ -49,7 +49,7 @@ def stop(session: Session, actor: str, model: str, message: str, now: float) -> 
 
 def resume(session: Session, actor: str, model: str, now: float) -> bool:
     """Let `model` take requests again. False where it was not stopped."""
-    row = session.get(StoppedModel, model)
+    row = session.get(StoppedModel, model) if MODEL_NAME.fullmatch(model) else None
     if row is None:
         return False
     audit.note(session, actor, "admission.resume", model, _shown(row), None, now)

@@ -8,11 +8,12 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from sluice.records import MODEL_NAME
 from sluice.web import audit
 from sluice.web.config import LimitRule, WebConfig
 from sluice.web.database import ApiKey, LimitRow, User
 from sluice.web.faults import Fault
-from sluice.web.limits_of import numbers_of, rule_problem
+from sluice.web.limits_of import RULE_SCOPE, numbers_of, rule_problem
 
 
 def listed(session: Session) -> Sequence[LimitRow]:
@@ -21,7 +22,10 @@ def listed(session: Session) -> Sequence[LimitRow]:
 
 
 def find(session: Session, scope: str, model: str) -> LimitRow | None:
-    """Return the limit of one scope and model."""
+    """Return the limit of one scope and model; of what is neither there is none."""
+    # Not every database can be asked for every text: PostgreSQL refuses NUL.
+    if not RULE_SCOPE.fullmatch(scope) or not (model == "" or MODEL_NAME.fullmatch(model)):
+        return None
     return session.scalar(select(LimitRow).where(LimitRow.scope == scope, LimitRow.model == model))
 
 

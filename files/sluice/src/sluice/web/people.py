@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.orm import Session
 
+from sluice.records import USER
 from sluice.web.access import projects_of
 from sluice.web.config import Access
 from sluice.web.database import PERSON, SERVICE, User
@@ -18,6 +19,8 @@ KINDS = (PERSON, SERVICE, BLOCKED)
 
 def find(session: Session, pseudonym: str) -> User | None:
     """Return a user by pseudonym."""
+    if not USER.fullmatch(pseudonym):
+        return None
     return session.scalar(select(User).where(User.pseudonym == pseudonym))
 
 

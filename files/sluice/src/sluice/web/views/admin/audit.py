@@ -10,7 +10,7 @@ from sluice.web import audit, people, times
 from sluice.web.faults import Fault
 from sluice.web.shared import admin_required, web
 from sluice.web.sign_in import SignedIn
-from sluice.web.views.admin.common import PAGE, words
+from sluice.web.views.admin.common import PAGE, argument, words
 
 blueprint = Blueprint("admin_audit", __name__, url_prefix="/admin/audit")
 
@@ -21,7 +21,7 @@ _FIELDS = ("actor", "action", "object", "since", "until")
 @admin_required
 def index(_person: SignedIn) -> Response:
     """The log, newest first, narrowed by what the address asks for."""
-    given = {name: request.args.get(name, "").strip()[:100] for name in _FIELDS}
+    given = {name: argument(name) for name in _FIELDS}
     try:
         wanted = _wanted(given)
     except Fault as fault:

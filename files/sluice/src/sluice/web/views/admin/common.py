@@ -15,6 +15,7 @@ PAGE = 50
 MOST_PAGES = 10_000
 # Longer than any text that a form takes, and short enough for a line of a page that shows it again.
 MOST_FIELD = 1_000
+MOST_ARGUMENT = 100
 
 
 class Page(NamedTuple):
@@ -33,6 +34,12 @@ def page() -> Page:
     text = request.args.get("page", "1")
     number = int(text) if re.fullmatch(r"[0-9]{1,6}", text) else 1
     return Page(min(max(number, 1), MOST_PAGES))
+
+
+def argument(name: str) -> str:
+    """Return what the address says of `name`; "" for nothing, and for what has control characters in it."""
+    text = request.args.get(name, "").strip()[:MOST_ARGUMENT]
+    return text if text.isprintable() else ""
 
 
 def field(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from flask import Blueprint, Response, abort, make_response, render_template, request, url_for
+from flask import Blueprint, Response, abort, make_response, render_template, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from sluice.authority import LIMITED
@@ -13,7 +13,7 @@ from sluice.web.config import LimitRule
 from sluice.web.faults import Fault
 from sluice.web.shared import admin_required, web
 from sluice.web.sign_in import SignedIn
-from sluice.web.views.admin.common import done, field, number, words
+from sluice.web.views.admin.common import argument, done, field, number, words
 
 blueprint = Blueprint("admin_limits", __name__, url_prefix="/admin/limits")
 
@@ -24,7 +24,7 @@ MOST_NEAR = 20
 @admin_required
 def index(_person: SignedIn) -> Response:
     """The list, and the form; the address may name a limit to begin with."""
-    return _render({name: request.args.get(name, "")[:100] for name in ("scope", "model")})
+    return _render({name: argument(name) for name in ("scope", "model")})
 
 
 @blueprint.post("")

@@ -7,6 +7,7 @@ import time
 from flask import Blueprint, Response, abort, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
+from sluice.records import USER
 from sluice.web import access, credentials, key_actions, key_forms
 from sluice.web.faults import Fault
 from sluice.web.shared import admin_required, web
@@ -41,7 +42,8 @@ def make(person: SignedIn, user: str) -> Response:
 def revoke(person: SignedIn, user: str, key_id: str) -> AnyResponse:
     """Revoke one key."""
     with web().database.write() as session:
-        key = credentials.find_key(session, found(session, user).id, key_id)
+        owner = found(session, user)
+        key = credentials.find_key(session, owner.id, key_id) if USER.fullmatch(key_id) else None
         if key is None:
             abort(404)
         key_actions.revoke(session, person.user, key, time.time())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from flask import Blueprint, Response, abort, make_response, render_template, request, url_for
+from flask import Blueprint, Response, abort, make_response, render_template, url_for
 from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as AnyResponse
 
@@ -13,21 +13,20 @@ from sluice.web.credentials import NewKey
 from sluice.web.database import SERVICE, User
 from sluice.web.shared import admin_required, web
 from sluice.web.sign_in import SignedIn
-from sluice.web.views.admin.common import PAGE, done, page
+from sluice.web.views.admin.common import PAGE, argument, done, page
 
 blueprint = Blueprint("admin_users", __name__, url_prefix="/admin/users")
 
 DAYS = 30
 MOST = 100
-MOST_SEARCH = 100
 
 
 @blueprint.get("")
 @admin_required
 def index(_person: SignedIn) -> str:
     """The list, narrowed by what was searched for."""
-    text = request.args.get("search", "").strip()[:MOST_SEARCH]
-    kind = request.args.get("kind", "")
+    text = argument("search")
+    kind = argument("kind")
     kind = kind if kind in people.KINDS else ""
     shown = page()
     with web().database.read() as session:
