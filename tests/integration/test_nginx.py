@@ -86,3 +86,11 @@ def test_anthropics_header_reaches_the_proxy_and_a_page_may_read_the_answer(stan
     )
     assert (status, json.loads(got)["type"]) == (200, "message")
     assert headers["access-control-allow-origin"] == SITE
+
+
+def test_a_cookie_is_worth_nothing_at_the_api_even_one_that_holds_a_key(stand: Stand) -> None:
+    for cookie in (f"__Host-sluice={stand.key}", f"Authorization=Bearer {stand.key}"):
+        raw = post("/v1/models", f"Cookie: {cookie}").replace(b"POST", b"GET", 1)
+        status, headers, body = ask(stand, raw)
+        assert (status, json.loads(body)["error"]["code"]) == (401, "invalid_api_key")
+        assert "set-cookie" not in headers
