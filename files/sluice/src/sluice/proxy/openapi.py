@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -129,8 +129,7 @@ def _show_description() -> dict[str, Any]:
         "responses": {
             "200": found,
             "304": {"description": "It has not changed since it had the tag of If-None-Match"},
-            # Of the faults of any request those that have nothing to do with a key or a cluster.
-            **_responses(("invalid_request", "rate_limited", "internal_error")),
+            **{str(status): _refusal(status, codes) for status, codes in _by_status(_OF_ANY_REQUEST).items()},
         },
     }
 
@@ -227,40 +226,45 @@ _REFUSALS = {
 }
 
 
+# What can be wrong with a request that needs neither key nor cluster.
+_OF_ANY_REQUEST = ("invalid_request", "rate_limited", "internal_error")
+# Statuses of this service's own refusals that engines give too.
+_OF_ENGINES = (403, 404, 411, 413)
+
+
 def _shared_refusals() -> dict[str, Any]:
     return {
-        f"{name}{status}": answer
+        f"{name}{status}": _refusal(status, codes, anthropic=name == "Messages")
         for name in _REFUSALS
-        for status, answer in _responses(_codes(name), anthropic=name == "Messages").items()
+        for status, codes in _named_refusals(name).items()
     }
 
 
 def _errors(name: str) -> dict[str, Any]:
-    statuses = sorted({status for status, _ in _with_status(_codes(name))})
+    statuses = sorted(_named_refusals(name))
     return {str(status): {"$ref": f"#/components/responses/{name}{status}"} for status in statuses}
 
 
-def _codes(name: str) -> list[str]:
-    return [code for code in CODES if CAUSES[code].on in _REFUSALS[name]]
+def _named_refusals(name: str) -> dict[int, list[str]]:
+    found = _by_status(code for code in CODES if CAUSES[code].on in _REFUSALS[name])
+    if "body" in _REFUSALS[name]:
+        # Where a body can be wrong there is an engine, which refuses it with a status of its own choice.
+        for status in _OF_ENGINES:
+            found[status].append("invalid_request")
+    return found
 
 
-def _responses(codes: Iterable[str], *, anthropic: bool = False) -> dict[str, Any]:
-    """Return the answers for error codes, by status."""
+def _by_status(codes: Iterable[str]) -> dict[int, list[str]]:
     found: dict[int, list[str]] = {}
-    for status, code in _with_status(codes):
-        found.setdefault(status, []).append(code)
-    return {str(status): _refusal(status, found[status], anthropic) for status in sorted(found)}
-
-
-def _with_status(codes: Iterable[str]) -> Iterator[tuple[int, str]]:
     for code in codes:
-        yield CODES[code], code
-        if code == "internal_error":
-            # The front door's own word for a gateway that is not there.
-            yield 502, code
+        found.setdefault(CODES[code], []).append(code)
+    if "internal_error" in found.get(500, ()):
+        # The front door's own word for a gateway that is not there.
+        found.setdefault(502, []).append("internal_error")
+    return found
 
 
-def _refusal(status: int, codes: list[str], anthropic: bool) -> dict[str, Any]:
+def _refusal(status: int, codes: list[str], *, anthropic: bool = False) -> dict[str, Any]:
     lines = "".join(f"\n- `{code}`: {CAUSES[code].cause} {CAUSES[code].remedy}" for code in codes)
     answer = _answer(f"{HTTPStatus(status).phrase}.\n{lines}", _error_schema(codes, anthropic))
     if status in (429, 503):
