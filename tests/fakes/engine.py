@@ -232,8 +232,8 @@ class _Exchange:
             return
         chat = received.path == "/v1/chat/completions"
         options = json.loads(received.body).get("stream_options") or {}
-        last = bool(options.get("include_usage"))
-        each = last and bool(options.get("continuous_usage_stats"))
+        asked = bool(options.get("include_usage"))
+        each = asked and bool(options.get("continuous_usage_stats"))
         for number in range(behaviour.tokens):
             await asyncio.sleep(behaviour.delay)
             choice: dict[str, Any] = {"index": 0, "finish_reason": None}
@@ -250,8 +250,8 @@ class _Exchange:
         final = self._envelope(received, "chat.completion.chunk" if chat else "text_completion", last)
         # Unasked, some engines tell with the last chunk; asked, they tell in one more.
         told = self._usage(behaviour.tokens)
-        await self._send_event({**final, "usage": told} if each or not last else final)
-        if last:
+        await self._send_event({**final, "usage": told} if each or not asked else final)
+        if asked:
             await self._send_event({**final, "choices": [], "usage": told})
         await self._send(h11.Data(data=b"data: [DONE]\n\n"))
         await self._send(h11.EndOfMessage())
