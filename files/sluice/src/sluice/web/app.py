@@ -39,7 +39,7 @@ class Web:
 
 
 def create_app(settings: WebConfig) -> Flask:
-    """Build the app; creates missing tables and the directory of sessions."""
+    """Build the app and the directory of sessions. Raises WrongSchema for tables of another version."""
     logs.configure("web", settings.log_level)
     app = Flask("sluice.web", static_url_path=f"/static/{_digest_of_static()}")
     app.config.update(_flask_settings(settings))

@@ -46,7 +46,7 @@ class Authority:
 
 
 def create_app(settings: WebConfig) -> Flask:
-    """Build the app; creates missing tables."""
+    """Build the app. Raises WrongSchema for tables that are not those of this version."""
     logs.configure("authority", settings.log_level)
     app = Flask("sluice.web.authority", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
