@@ -52,7 +52,8 @@ def _running(directory: Path, zipapp: Path, secured: Secured) -> Iterator[LoginN
         node.stop()
 
 
-@pytest.fixture(scope="session")
+# Not for the session: other modules count the relays and sessions of the account, and kill them.
+@pytest.fixture(scope="module")
 def stand() -> Iterator[Stand]:
     """Return everything that a user's program meets, before a stub engine."""
     prepare()
