@@ -20,7 +20,8 @@ Parts: nginx, proxy, ssh (where the proxy runs it), authority, sshd, relay, fron
 - nginx: Debian's, with the role's template, TLS on; only the limit of requests by address is raised, because
   all load comes from one. It and sshd run in mount namespaces, so that the deployed paths need no change.
 - sshd: Debian's with its default limits, and the deployed drop-in, key file and launcher.
-- authority: the deployed app under gunicorn, with a key made by `sluice keys create`.
+- authority: the deployed app under gunicorn, with a key made by `sluice keys create` and the limits on it
+  (LIMITS).
 - engine: tests/bench/engine.py; scheduler: nobody, its routing table is written once.
 - syslog: tests/bench/sink.py, which drops the lines.
 """
@@ -37,7 +38,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -56,6 +57,17 @@ MODEL = "bench"
 GROUP = "users"
 WEB_GROUP = "www-data"
 SECONDS = 60.0
+# What every request is held to, of each number one: so high that nothing is refused.
+LIMITS = tuple(
+    {
+        "scope": scope,
+        "requests_per_minute": 100_000_000,
+        "tokens_per_minute": 100_000_000_000,
+        "tokens_per_day": 100_000_000_000_000,
+        "concurrent": 1_000_000,
+    }
+    for scope in ("site", "user:*")
+)
 PARTS = ("nginx", "proxy", "ssh", "authority", "sshd", "relay", "front", "engine", "syslog", "plain")
 PLACES = {"vm": ("nginx", "proxy", "ssh"), "login": ("sshd", "relay"), "job": ("front",)}
 # In the whole tree of processes, a part is known by its command line.
@@ -289,8 +301,11 @@ class Login(LoginNode):
 class Authority(Running):
     """The authority under gunicorn, with a database of its own."""
 
-    def start(self, site: Path, database: str = "") -> None:
-        """Start it; `socket` is where it listens, `database` the URL of its tables (default: a file)."""
+    def start(self, site: Path, database: str = "", limits: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Start it; `socket` is where it listens, `database` the URL of its tables (default: a file).
+
+        `limits` are those of the inventory.
+        """
         self._environment = {**os.environ, "PYTHONPATH": str(site)}
         self._config = self.directory / "web.json"
         sessions = self.directory / "sessions"
@@ -303,6 +318,7 @@ class Authority(Running):
             web_oidc_issuer="https://login.example.org",
             web_oidc_client_id="sluice",
             web_oidc_client_secret=os.urandom(32).hex(),
+            web_limits=list(limits),
         )
         self.database = database or f"sqlite:///{self.directory / 'sluice.db'}"
         document.update(database=self.database, session_dir=str(sessions))
@@ -436,7 +452,7 @@ class Stack(Together):
         self.login.start()
         self.authority = Authority(self.directory / "authority")
         self._ending.callback(self.authority.stop)
-        self.authority.start(self.build.site)
+        self.authority.start(self.build.site, limits=LIMITS)
         self.key = self.authority.make_key()
         self.proxy = Proxy(self.directory / "proxy")
         self._ending.callback(self.proxy.stop)

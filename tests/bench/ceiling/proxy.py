@@ -24,10 +24,13 @@ from sluice.config import load
 from sluice.proxy.authority import Authenticator
 from sluice.proxy.cluster import Cluster, Fleet
 from sluice.proxy.config import ProxyConfig
+from sluice.proxy.cors import Cors
 from sluice.proxy.gateway import Gateway
 from sluice.proxy.http import ApiServer
 from sluice.proxy.intake import Body, Intake
+from sluice.proxy.limiter import Limiter
 from sluice.proxy.service import Service
+from sluice.proxy.stops import Stops
 from sluice.proxy.usage import UsageQueue
 from sluice.proxy.visit import Visit
 from sluice.proxy.waiting import Turn, WaitingRoom
@@ -40,9 +43,26 @@ CALLER = Principal(
 class KnownCaller:
     """Stands for the authenticator: everybody is the same user, and nobody is asked."""
 
-    async def principal(self, authorization: str | None) -> Principal:
+    async def principal(self, authorization: str | None, forwarded: str | None = None) -> Principal:
         """Return the one user."""
         return CALLER
+
+
+class NoStops:
+    """Stands for the models that an administrator has stopped."""
+
+    known = True
+    models: tuple[str, ...] = ()
+
+    def check(self, model: str) -> None:
+        """Let every model be asked."""
+
+
+class NoLimits:
+    """Stands for the limiter."""
+
+    async def hold(self, *_: object) -> None:
+        """Hold a request to nothing."""
 
 
 class NoBooks:
@@ -131,11 +151,14 @@ class BareService(Service):
         self.gateway = BareGateway(
             self.fleet,
             cast(Authenticator, KnownCaller()),
+            cast(Stops, NoStops()),
+            cast(Limiter, NoLimits()),
             self.usage,
             AnySize(config.max_body, config.max_buffered, self.metrics),
             cast(WaitingRoom, OpenDoor(self.fleet)),
             self.metrics,
             self.access,
+            Cors(()),
         )
 
     async def listen_bare(self) -> int:

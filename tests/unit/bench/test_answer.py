@@ -7,7 +7,7 @@ import pytest
 from tests.bench.answer import Answer, Samples
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-LAST = b'data: {"choices":[],"usage":{"completion_tokens":3}}\n\n'
+LAST = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n'
 DONE = b"data: [DONE]\n\n"
 FAILURE = b'data: {"error":{"code":"instance_failed"}}\n\n'
 END = b"0\r\n\r\n"

@@ -16,7 +16,6 @@ EXPOSED = ", ".join(
     (
         "X-Request-Id",
         "Request-Id",
-        "Request-Id",
         "Retry-After",
         *(
             f"x-ratelimit-{what}-{of}"
