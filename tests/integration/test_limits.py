@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import sqlite3
 import ssl
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,8 @@ BURST = 200
 REVOKED_SECONDS = 10.0
 # The default of proxy_guesses_per_minute.
 GUESSES = 30
+# How long the authority is away; above 5, the seconds for which an answer of it is fresh.
+AWAY = float(os.environ.get("SLUICE_SOAK_AWAY", "7"))
 
 
 class Gateway:
@@ -225,6 +229,29 @@ async def test_a_revoked_key_has_stopped_working_within_ten_seconds(gateway: Gat
             assert time.monotonic() - begun < REVOKED_SECONDS
             await asyncio.sleep(0.1)
         assert (await client.ask())[1] == "invalid_api_key"
+
+
+async def test_while_the_authority_is_away_known_keys_go_on_and_unknown_ones_are_not_called_wrong(
+    gateway: Gateway,
+) -> None:
+    settled = len(gateway.charged())
+    async with Client(gateway, gateway.key(requests_per_minute=100_000)) as known:
+        found = Counter([(*(await known.ask())[:2], "known")])
+        gateway.authority.stop()
+        gateway.authority.socket.unlink(missing_ok=True)
+        end = time.monotonic() + AWAY
+        while time.monotonic() < end:
+            async with Client(gateway, make_key()) as unknown:
+                found[(*(await unknown.ask())[:2], "unknown")] += 1
+            found[(*(await known.ask())[:2], "known")] += 1
+            await asyncio.sleep(0.2)
+        gateway.authority.restart()
+        await until(lambda: len(gateway.charged()) == settled + found[200, "", "known"])
+        async with Client(gateway, make_key()) as unknown:
+            assert (await unknown.ask())[:2] == (401, "invalid_api_key")
+    print(f"away for {AWAY:.0f} s: {dict(found)}")
+    assert found.keys() == {(200, "", "known"), (503, "authority_unreachable", "unknown")}
+    assert min(found.values()) >= 2 * AWAY
 
 
 async def test_an_address_that_guesses_keys_is_slowed_whatever_it_says_that_it_is(gateway: Gateway) -> None:
