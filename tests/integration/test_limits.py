@@ -231,6 +231,7 @@ async def test_a_revoked_key_has_stopped_working_within_ten_seconds(gateway: Gat
         assert (await client.ask())[1] == "invalid_api_key"
 
 
+@pytest.mark.timeout(AWAY + 120)
 async def test_while_the_authority_is_away_known_keys_go_on_and_unknown_ones_are_not_called_wrong(
     gateway: Gateway,
 ) -> None:
