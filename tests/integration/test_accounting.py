@@ -256,6 +256,7 @@ class Clients:
                 answered.add(answer.headers["X-Request-Id"])
 
 
+@pytest.mark.timeout(120 + 8 * KILLS)
 async def test_every_answer_has_one_record_and_limits_hold_whatever_is_killed(gateway: Gateway) -> None:
     chance = random.Random(7)
     clients = Clients(gateway)
