@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
 
 from sluice.web import admission, terminal, times
 from sluice.web.audit import OPERATOR
@@ -32,13 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Carry out one action; 0 when done, 2 for a wrong argument, 1 for a model that is not stopped."""
-    actions: dict[str, Callable[[argparse.Namespace, Site], int]] = {
-        "list": _list,
-        "stop": _stop,
-        "resume": _resume,
-    }
-    with terminal.site(args.config) as site:
-        return actions[args.action](args, site)
+    return terminal.carry_out(args, {"list": _list, "stop": _stop, "resume": _resume})
 
 
 def _list(args: argparse.Namespace, site: Site) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
 from typing import Any
 
 from sluice.web import announcements, terminal, times
@@ -39,13 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Carry out one action; 0 when done, 2 for a wrong argument, 1 for an id that is not shown or planned."""
-    actions: dict[str, Callable[[argparse.Namespace, Site], int]] = {
-        "list": _list,
-        "add": _add,
-        "remove": _remove,
-    }
-    with terminal.site(args.config) as site:
-        return actions[args.action](args, site)
+    return terminal.carry_out(args, {"list": _list, "add": _add, "remove": _remove})
 
 
 def _list(args: argparse.Namespace, site: Site) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import select
@@ -67,22 +67,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Carry out one action; 0 when done, 2 for a wrong argument, 1 for a key or user that is not there."""
-    actions: dict[str, Callable[[argparse.Namespace, Site], int]] = {
-        "create": _create,
-        "list": _list,
-        "show": _show,
-        "rotate": _rotate,
-        "revoke": _revoke,
-        "revoke-all": _revoke_all,
-    }
     problem = _bad_names(args)
     if problem:
         return refuse("keys", problem)
-    with terminal.site(args.config) as site:
-        try:
-            return actions[args.action](args, site)
-        except Fault as fault:
-            return refuse(f"keys {args.action}", fault)
+    try:
+        return terminal.carry_out(args, _ACTIONS)
+    except Fault as fault:
+        return refuse(f"keys {args.action}", fault)
 
 
 def _bad_names(args: argparse.Namespace) -> str:
@@ -268,3 +259,13 @@ def _state(row: ApiKey, settings: WebConfig, now: float) -> str:
         return "left project"
     known = {settings.key_secret.id, *(secret.id for secret in settings.old_key_secrets)}
     return "live" if row.secret_id in known else "unknown secret"
+
+
+_ACTIONS = {
+    "create": _create,
+    "list": _list,
+    "show": _show,
+    "rotate": _rotate,
+    "revoke": _revoke,
+    "revoke-all": _revoke_all,
+}

@@ -12,7 +12,7 @@ from sqlalchemy import inspect, select
 from sqlalchemy.orm import Session
 
 from sluice.web.database import Usage, User, settled
-from sluice.web.reports import Choice, moment
+from sluice.web.reports import Choice, moment, narrowed
 
 # The columns of a record, in the order of the table, with the names of docs/contracts.md.
 RECORD = tuple(column.name for column in inspect(Usage).columns)
@@ -68,12 +68,4 @@ def _chosen(query: Any, choice: Choice) -> Any:
         query = query.where(settled() >= moment(choice.since))
     if choice.until is not None:
         query = query.where(settled() < moment(choice.until))
-    for column, value in (
-        (Usage.user, choice.user),
-        (Usage.project, choice.project),
-        (Usage.model, choice.model),
-        (Usage.class_, choice.class_),
-    ):
-        if value:
-            query = query.where(column == value)
-    return query
+    return narrowed(query, Usage, choice)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from sluice.authority import LIMITED
@@ -43,13 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Carry out one action; 0 when done, 2 for a limit that cannot be, 1 for one that is not there."""
-    actions: dict[str, Callable[[argparse.Namespace, Site], int]] = {
-        "list": _list,
-        "set": _set,
-        "remove": _remove,
-    }
-    with terminal.site(args.config) as site:
-        return actions[args.action](args, site)
+    return terminal.carry_out(args, {"list": _list, "set": _set, "remove": _remove})
 
 
 def _list(args: argparse.Namespace, site: Site) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, String, case, cast, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from sluice.web.database import UsageDay
+from sluice.web.database import Usage, UsageDay
 
 # What can be summed by; `key` is `page` for all that was asked on the page.
 DIMENSIONS = ("day", "month", "user", "project", "model", "class", "key")
@@ -93,11 +93,16 @@ def _chosen(query: Select[Any], choice: Choice) -> Select[Any]:
         query = query.where(UsageDay.day >= choice.since)
     if choice.until is not None:
         query = query.where(UsageDay.day < choice.until)
+    return narrowed(query, UsageDay, choice)
+
+
+def narrowed(query: Select[Any], table: type[Usage | UsageDay], choice: Choice) -> Select[Any]:
+    """Return a query of `table` without the rows that the choice leaves out by anything but their day."""
     for column, value in (
-        (UsageDay.user, choice.user),
-        (UsageDay.project, choice.project),
-        (UsageDay.model, choice.model),
-        (UsageDay.class_, choice.class_),
+        (table.user, choice.user),
+        (table.project, choice.project),
+        (table.model, choice.model),
+        (table.class_, choice.class_),
     ):
         if value:
             query = query.where(column == value)

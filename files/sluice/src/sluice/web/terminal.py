@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +28,9 @@ class Site(NamedTuple):
     database: Database
 
 
+Action = Callable[[argparse.Namespace, Site], int]
+
+
 def add_common(parser: argparse.ArgumentParser, *, as_json: bool = True) -> None:
     """Add `--config` and, where the answer is more than a word, `--json`."""
     parser.add_argument("--config", default=DEFAULT_PATH, help="web's configuration (default: %(default)s)")
@@ -46,6 +49,12 @@ def site(config: str) -> Iterator[Site]:
         yield Site(settings, database)
     finally:
         database.close()
+
+
+def carry_out(args: argparse.Namespace, actions: Mapping[str, Action]) -> int:
+    """Carry out the action that was asked for, on the opened site; return its exit status."""
+    with site(args.config) as opened:
+        return actions[args.action](args, opened)
 
 
 def become_owner(directory: str) -> None:

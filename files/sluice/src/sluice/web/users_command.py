@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import func, or_, select
@@ -37,14 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Carry out one action; 0 when done, 1 for a user that is not there."""
-    actions: dict[str, Callable[[argparse.Namespace, Site], int]] = {
-        "list": _list,
-        "show": _show,
-        "block": _block,
-        "unblock": _block,
-    }
-    with terminal.site(args.config) as site:
-        return actions[args.action](args, site)
+    return terminal.carry_out(args, {"list": _list, "show": _show, "block": _block, "unblock": _block})
 
 
 def _list(args: argparse.Namespace, site: Site) -> int:
