@@ -213,3 +213,12 @@ def test_new_code_settles_on_upgraded_tables(url: str) -> None:
         assert usage.settle(session, database.dialect, [record(1), record(2)]) == 2
     database.close()
     assert [day[4] for day in days(url)] == [2]
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite:////nowhere/at/all/sluice.db", "postgresql+psycopg://sluice:secret@127.0.0.1:9/sluice"]
+)
+def test_a_database_that_cannot_be_opened_is_named_without_its_password(url: str) -> None:
+    with pytest.raises(schema.WrongSchema, match="cannot be opened") as raised:
+        upgrade.upgrade(url)
+    assert "secret" not in str(raised.value)

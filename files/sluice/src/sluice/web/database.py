@@ -327,7 +327,7 @@ class Database:
             with self._engine.connect() as connection:
                 schema.expect(connection)
         except OperationalError as error:
-            raise schema.WrongSchema(_unreachable(self._engine, error)) from None
+            raise schema.WrongSchema(unreachable(self._engine, error)) from None
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -360,7 +360,8 @@ def _engine(url: str) -> Engine:
     return engine
 
 
-def _unreachable(engine: Engine, error: OperationalError) -> str:
+def unreachable(engine: Engine, error: OperationalError) -> str:
+    """Say that the database cannot be opened, without the driver's words."""
     # The driver's own words may quote how it tried to connect.
     place = engine.url.render_as_string(hide_password=True)
     return (

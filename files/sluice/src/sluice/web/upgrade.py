@@ -14,10 +14,11 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from sluice.web import schema
-from sluice.web.database import Database
+from sluice.web.database import Database, unreachable
 
 # How long to wait for another upgrade to end.
 WAIT = 300.0
@@ -34,11 +35,11 @@ def upgrade(url: str) -> tuple[str | None, str]:
     """Bring the tables up to REVISION; return the revision before (None: there were no tables) and after.
 
     Safe to repeat, also after it was cut off, and beside another one. Raises WrongSchema for tables of a
-    revision that this version does not know.
+    revision that this version does not know, and for a database that cannot be opened.
     """
     engine = _engine(url)
     try:
-        with engine.connect() as connection, _alone(connection):
+        with _alone(engine) as connection:
             before = schema.revision(connection)
             if before is None:
                 _create(url)
@@ -89,25 +90,35 @@ def _engine(url: str) -> Engine:
 
 
 @contextmanager
-def _alone(connection: Connection) -> Iterator[None]:
-    """Hold the lock of upgrades."""
-    if connection.dialect.name == "postgresql":
-        # Asked for again and again: one that waits in the database is a transaction, and making an index
-        # without stopping writers waits for every transaction.
-        def take() -> bool:
-            return bool(connection.scalar(text(f"SELECT pg_try_advisory_lock({_LOCK})")))
-
-        _until(take)
-        yield
-        connection.execute(text(f"SELECT pg_advisory_unlock({_LOCK})"))
+def _alone(engine: Engine) -> Iterator[Connection]:
+    """Return a connection that holds the lock of upgrades."""
+    if engine.dialect.name == "postgresql":
+        with _connected(engine) as connection:
+            # Asked for again and again: one that waits in the database is a transaction, and making an index
+            # without stopping writers waits for every transaction.
+            _until(lambda: bool(connection.scalar(text(f"SELECT pg_try_advisory_lock({_LOCK})"))))
+            yield connection
+            connection.execute(text(f"SELECT pg_advisory_unlock({_LOCK})"))
         return
-    path = connection.engine.url.database
-    folder = os.open(Path(path or ".").absolute().parent, os.O_RDONLY)
+    place = Path(engine.url.database or ".").absolute().parent
     try:
+        folder = os.open(place, os.O_RDONLY)
+    except OSError as error:
+        raise schema.WrongSchema(f"{place} cannot be opened ({error.strerror}): run the playbook") from None
+    try:
+        # Locked before it is opened: where two turn on WAL at once, SQLite fails one, whatever its time-out.
         _until(lambda: _flock(folder))
-        yield
+        with _connected(engine) as connection:
+            yield connection
     finally:
         os.close(folder)
+
+
+def _connected(engine: Engine) -> Connection:
+    try:
+        return engine.connect()
+    except OperationalError as error:
+        raise schema.WrongSchema(unreachable(engine, error)) from None
 
 
 def _flock(file: int) -> bool:
