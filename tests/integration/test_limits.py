@@ -1,4 +1,4 @@
-"""Limits against bursts, kills and clients that leave: the deployed programs, over a real sshd.
+"""Limits and stops against bursts, kills and clients that leave: the deployed programs, over a real sshd.
 
 The authority runs under gunicorn on its database; keys and their limits are made by `sluice keys`.
 """
@@ -27,6 +27,8 @@ CHAT = "http://proxy/v1/chat/completions"
 BURST = 200
 # A revoked key has stopped working within this (seconds).
 REVOKED_SECONDS = 10.0
+# And so soon a stopped model takes no new request, or a resumed one does.
+STOPPED_SECONDS = 10.0
 # The default of proxy_guesses_per_minute.
 GUESSES = 30
 # How long the authority is away; above 5, the seconds for which an answer of it is fresh.
@@ -228,6 +230,26 @@ async def test_a_revoked_key_has_stopped_working_within_ten_seconds(gateway: Gat
             assert time.monotonic() - begun < REVOKED_SECONDS
             await asyncio.sleep(0.1)
         assert (await client.ask())[1] == "invalid_api_key"
+
+
+async def test_a_stopped_model_refuses_what_is_new_and_lets_run_what_runs(gateway: Gateway) -> None:
+    async with Client(gateway, gateway.key()) as client:
+
+        async def becomes(status: int, code: str) -> None:
+            end = time.monotonic() + STOPPED_SECONDS
+            while (await client.ask())[:2] != (status, code):
+                assert time.monotonic() < end
+                await asyncio.sleep(0.1)
+
+        async with client.post(max_tokens=400, stream=True, bench_interval=0.02) as running:
+            assert running.status == 200
+            gateway.command("admission", "stop", "--message", "Back at noon.", MODEL)
+            await becomes(503, "model_stopped")
+            async with client.post() as refused:
+                assert "Back at noon." in (await refused.json())["error"]["message"]
+            assert (await running.read()).endswith(b"data: [DONE]\n\n")
+        gateway.command("admission", "resume", MODEL)
+        await becomes(200, "")
 
 
 @pytest.mark.timeout(AWAY + 120)
