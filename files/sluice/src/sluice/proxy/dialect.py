@@ -31,9 +31,14 @@ def dump(body: dict[str, Any]) -> bytes:
 
 
 class Dialect:
-    """OpenAI's words. `id_header`: by what header beside X-Request-Id its clients know a request, or ""."""
+    """OpenAI's words.
+
+    `id_header`: by what header beside X-Request-Id its clients know a request, or "". `remembered`: how many
+    of the last bytes of a stream its events need to know.
+    """
 
     id_header = ""
+    remembered = len(BOUNDARY)
 
     def document(self, error: dict[str, Any], status: int) -> dict[str, Any]:
         """Return the body of an answer with `status` for an error in OpenAI's shape."""
@@ -46,6 +51,9 @@ class Dialect:
 
 class _Responses(Dialect):
     """The Responses API's: its streams are of named, numbered events."""
+
+    # The number of a longer event may be out of reach: then an event of our own has the number 0.
+    remembered = 4096
 
     def event(self, error: dict[str, Any], status: int, before: bytes) -> bytes:
         told = error["error"]

@@ -27,7 +27,7 @@ from sluice.proxy.metering import MOST_ADDED, Passage, Sieve, asking
 from sluice.proxy.metrics import Metrics
 from sluice.proxy.notice import Notice
 from sluice.proxy.openapi import OPENAPI_PATH, describe
-from sluice.proxy.outlet import LAST, Outlet, Pump, pass_on
+from sluice.proxy.outlet import Outlet, Pump, pass_on
 from sluice.proxy.session import Stream
 from sluice.proxy.stops import Stops
 from sluice.proxy.tokens import TokenMeter
@@ -335,37 +335,39 @@ class Gateway:
         visit: Visit,
         stream: Stream,
         passage: Passage,
-        response: web.StreamResponse | None,
+        begun: web.StreamResponse | None,
     ) -> web.StreamResponse:
-        """Pass an event stream on, as fast as its reader reads; in `response` if it has begun already."""
-        data = await next_bytes(stream)  # before a byte has gone out, an error still has a status of its own
-        if response is None:
-            response = answers.stream(visit)
-            await response.prepare(request)
-        seen = passage.feed(data)
-        if seen:
-            await pass_on(request, visit, response, seen)
-        stream.consume(len(data))
-        await self._pass_rest(request, visit, stream, passage, response, seen)
-        return response
-
-    async def _pass_rest(
-        self,
-        request: web.BaseRequest,
-        visit: Visit,
-        stream: Stream,
-        passage: Passage,
-        response: web.StreamResponse,
-        first: bytes,
-    ) -> None:
-        """Pass on what follows the first events, which are out; a stream that breaks ends with an event."""
-        pump = Pump(self._outlet, request, visit, stream, passage)
-        pump.last = first[-LAST:] or pump.last
+        """Pass an event stream on, as fast as its reader reads; one that breaks ends with an event."""
+        response, last = await _pass_first(request, visit, stream, passage, begun)
+        pump = Pump(self._outlet, request, visit, stream, passage, last)
         try:
             await pump.run()
         except SluiceError as fault:
             visit.code = fault.code
             await pass_on(request, visit, response, answers.error_event(visit, fault, pump.last))
+        return response
+
+
+async def _pass_first(
+    request: web.BaseRequest,
+    visit: Visit,
+    stream: Stream,
+    passage: Passage,
+    response: web.StreamResponse | None,
+) -> tuple[web.StreamResponse, bytes]:
+    """Pass the first events on, in `response` if it has begun; return the response and how they end.
+
+    A function of its own: the locals of one that waits for the stream's end would keep them until then.
+    """
+    data = await next_bytes(stream)  # before a byte has gone out, an error still has a status of its own
+    if response is None:
+        response = answers.stream(visit)
+        await response.prepare(request)
+    seen = passage.feed(data)
+    if seen:
+        await pass_on(request, visit, response, seen)
+    stream.consume(len(data))
+    return response, seen[-visit.dialect.remembered :]
 
 
 def _understand(body: Body, capability: str) -> Asked:

@@ -12,6 +12,7 @@ import time
 from aiohttp import HttpVersion11, web
 
 from sluice.errors import SluiceError
+from sluice.proxy.dialect import BOUNDARY
 from sluice.proxy.metering import Passage
 from sluice.proxy.session import SessionLost, Stream
 from sluice.proxy.visit import Visit
@@ -22,8 +23,6 @@ STALLED = 300.0
 # own limit is shorter; this one holds if it should not keep it.
 SILENT = 180.0
 SWEEP_SECONDS = 1.0
-# Of what was written last, so many bytes are remembered.
-LAST = 4096
 
 
 class Outlet:
@@ -72,8 +71,8 @@ class Outlet:
 class Pump:
     """Passes one stream on, as fast as its client reads. It is the stream's sink.
 
-    `last` is how what was written last ends, by which an event of our own knows whether it stands on its own,
-    and which number it has.
+    `last` is how what was written ends, before it began too: as much as the dialect must know for an event of
+    our own.
     """
 
     __slots__ = (
@@ -86,6 +85,7 @@ class Pump:
         "_owed",
         "_parts",
         "_passage",
+        "_remembered",
         "_request",
         "_stream",
         "_transport",
@@ -95,7 +95,13 @@ class Pump:
     )
 
     def __init__(
-        self, outlet: Outlet, request: web.BaseRequest, visit: Visit, stream: Stream, passage: Passage
+        self,
+        outlet: Outlet,
+        request: web.BaseRequest,
+        visit: Visit,
+        stream: Stream,
+        passage: Passage,
+        last: bytes = b"",
     ) -> None:
         transport = request.transport
         if transport is None:
@@ -107,6 +113,7 @@ class Pump:
         self._visit = visit
         self._stream = stream
         self._passage = passage
+        self._remembered = visit.dialect.remembered
         self._parts: list[bytes] = []
         self._due = False
         self._owed = 0
@@ -114,7 +121,7 @@ class Pump:
         self._failure: SluiceError | SessionLost | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._heard = time.monotonic()
-        self.last = b"\n\n"
+        self.last = last or BOUNDARY
 
     # --- from the session -----------------------------------------------------------------------------------
 
@@ -169,7 +176,7 @@ class Pump:
             return  # as a chunk, nothing would say that the answer is over
         self._transport.write(b"%x\r\n%b\r\n" % (size, data) if self._chunked else data)
         self._visit.sending(size)
-        self.last = (self.last + data)[-2:] if size < 2 else data[-LAST:]
+        self.last = (data if size >= self._remembered else self.last + data)[-self._remembered :]
 
     async def run(self) -> None:
         """Come back when the stream has ended and all of it is written; the answer's head must be out.
