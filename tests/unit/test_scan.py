@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import tracemalloc
 from typing import Any, Optional
 
@@ -21,6 +22,7 @@ from sluice.scan import (
     SCALARS,
     TEXTS,
     BodyScanner,
+    other_spellings,
 )
 
 DATA = "data:image/png;base64,iVBORw0KGgo="
@@ -446,7 +448,8 @@ def test_the_prefix_has_the_text_of_parts_and_prompts_and_is_bounded() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["Model", "MESSAGES", "me\u017f\u017fages", "pRompt", "\\u004dessages", "Stream"]
+    "name",
+    ["Model", "MESSAGES", "me\u017f\u017fages", "pRompt", "\\u004dessages", "Stream", "max_to\u212aens"],
 )
 def test_a_name_that_counts_in_another_case_is_refused(name: str) -> None:
     """Parsers there are that fold case and take the last: what is inside would be read, and not here."""
@@ -454,3 +457,18 @@ def test_a_name_that_counts_in_another_case_is_refused(name: str) -> None:
         refusal(f'{{"model":"a","messages":[],"{name}":[{{"url":"http://x/"}}]}}'.encode())
         == "malformed_json"
     )
+
+
+@given(st.sampled_from(sorted(TEXTS + SCALARS)), st.randoms(use_true_random=False))
+def test_a_name_is_refused_just_where_the_description_says_so(name: str, chance: random.Random) -> None:
+    forms = {"k": "kK\u212a", "s": "sS\u017f\u00df"}
+    spelt = "".join(chance.choice(forms.get(one, one + one.upper() + one)) for one in name)
+    body = json.dumps(
+        {"model": "a", "messages": [], "x": 1, **({} if spelt == "messages" else {spelt: None})}
+    )
+    refused = bool(re.search(other_spellings(), spelt))
+    if refused:
+        assert refusal(body.encode()) == "malformed_json"
+    else:
+        assert scan(body.encode()).model == "a"
+    assert not re.search(other_spellings(), name)

@@ -51,6 +51,8 @@ OTHER = "…"
 _PIECE = 65_536
 _MEMO_GAP = 64
 _NAMES = frozenset(("model", "stream", *TEXTS, *SCALARS))
+# The letters that have one more form, beside their capital, for a parser that folds case.
+_ALSO = {"k": "\u212a", "s": "\u017f"}
 _DATA_URL = b"data:"
 _LITERALS = {b"true": True, b"false": False, b"null": None}
 _TURN_KEYS = frozenset((b"role", b"content"))
@@ -419,13 +421,26 @@ _advance_known = functools.lru_cache(maxsize=1024)(_advance)
 
 
 @functools.lru_cache(maxsize=256)
+def other_spellings() -> str:
+    """Return the regular expression, whole, of the names that are refused for one that counts."""
+    exact = sorted(_NAMES)
+    forms = ("".join(map(_forms, name)) for name in exact)
+    return f"^(?!(?:{'|'.join(exact)})$)(?:{'|'.join(forms)})$"
+
+
+def _forms(letter: str) -> str:
+    return f"[{letter}{letter.upper()}{_ALSO.get(letter, '')}]" if letter.isalpha() else letter
+
+
 def _counted(key: bytes) -> str:
     """Return the name that a top-level key says, if it is one that counts, else "". Raises SluiceError."""
     name = _decode(key)
     if name in _NAMES:
         return name
-    if name.casefold() in _NAMES:
-        raise _malformed(f"it has {name.casefold()} in another spelling")
+    # Kelvin's sign is the one other letter of which Python's lower() makes a plain one.
+    folded = name.lower().replace(_ALSO["s"], "s")
+    if folded in _NAMES:
+        raise _malformed(f"it has {folded} in another spelling")
     return ""
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from sluice.errors import CODES
 from sluice.proxy.fields import KINDS, MOST_COPIES
 from sluice.records import CAPABILITIES, MODEL_NAME, REQUEST_ID, STATUSES
+from sluice.scan import other_spellings
 
 Schema = dict[str, Any]
 
@@ -86,7 +87,8 @@ _FULL: Schema = {"type": "object", "minProperties": 1}
 
 def _request(required: tuple[str, ...], *fields: tuple[str, Schema]) -> Schema:
     """Return the schema of a body that must have a model and `required`."""
-    return _object(("model", *required), model=ref("ModelName"), **dict(fields))
+    schema = _object(("model", *required), model=ref("ModelName"), **dict(fields))
+    return {**schema, "propertyNames": ref("FieldName")}
 
 
 REQUESTS: dict[str, Schema] = {
@@ -242,6 +244,10 @@ COMPONENTS: dict[str, Schema] = {
         "type": "string",
         "pattern": f"^{MODEL_NAME.pattern}$",
         "description": "A model's `id`, as GET /v1/models lists it.",
+    },
+    "FieldName": {
+        "not": {"pattern": other_spellings()},
+        "description": "Any name; but one that says where a request goes or what it takes in its own case only.",
     },
     "RequestId": {
         "type": "string",
