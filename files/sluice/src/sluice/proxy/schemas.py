@@ -247,7 +247,7 @@ COMPONENTS: dict[str, Schema] = {
     },
     "FieldName": {
         "not": {"pattern": other_spellings()},
-        "description": "Any name; but one that says where a request goes or what it takes in its own case only.",
+        "description": "Any name; one that counts for this service in no other case than its own.",
     },
     "RequestId": {
         "type": "string",
