@@ -13,6 +13,7 @@ import pytest
 from sluice.errors import CODES
 from sluice.proxy import openapi
 from sluice.proxy.causes import CAUSES
+from sluice.proxy.fields import KINDS, MOST_COPIES
 from sluice.proxy.schemas import ANSWERS, REQUESTS
 from sluice.records import CAPABILITIES, PATHS
 
@@ -57,6 +58,15 @@ def test_every_path_is_described_and_every_reference_leads_somewhere() -> None:
 
 def test_every_capability_has_a_path_and_its_schemas() -> None:
     assert set(CAPABILITIES) == set(PATHS.values()) == set(REQUESTS) == set(ANSWERS)
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES)
+def test_what_is_checked_on_every_path_is_described_on_every_path(capability: str) -> None:
+    described = REQUESTS[capability]["properties"]
+    assert described.keys() >= KINDS.keys()
+    for name in ("n", "best_of"):
+        assert (described[name]["minimum"], described[name]["maximum"]) == (1, MOST_COPIES)
+    assert {described[name]["minimum"] for name in described if name.endswith("_tokens")} == {0}
 
 
 def test_every_code_is_explained_and_described_with_its_status() -> None:

@@ -57,8 +57,19 @@ def _never(name: str, description: str) -> tuple[str, Schema]:
     return name, {"enum": [False, None], "description": description}
 
 
+def _nothing(name: str) -> tuple[str, Schema]:
+    """Return a field that asks for what somebody would have to keep."""
+    return name, {"type": "null", "description": "Nothing is stored here."}
+
+
 _LIMIT = {"minimum": 0}
 _COPIES = {"minimum": 1, "maximum": MOST_COPIES}
+# Fields that are checked on every path are described on every path.
+_ELSEWHERE = "Means nothing on this path; it must be well formed all the same."
+_BOUNDS: dict[str, Schema] = {
+    **dict.fromkeys(("n", "best_of"), _COPIES),
+    **dict.fromkeys(("max_completion_tokens", "max_output_tokens", "max_tokens"), _LIMIT),
+}
 
 _STREAM = _field("stream", "Answer with server-sent events as the text comes.", default=False)
 _WHOLE = _never("stream", "This path's answers come whole.")
@@ -75,9 +86,17 @@ _OPENAI_SAMPLING = (
     _field("presence_penalty", "From -2 to 2."),
     _field("stream_options", '`{"include_usage": true}`: a last event with the tokens used.'),
 )
-_TOOLS = (
-    _field("tools", "The tools that the model may call."),
-    _field("tool_choice", "Whether, and which, tool is to be called."),
+_TOOL_CHOICE = _field("tool_choice", "Whether, and which, tool is to be called.")
+_TOOLS = (_field("tools", "The tools that the model may call."), _TOOL_CHOICE)
+# Where an API knows tools of other servers: nothing here connects to any.
+_OWN_TOOLS = (
+    _field(
+        "tools",
+        "The tools that the model may call, none of them on a server.",
+        items={"not": {"type": "object", "required": ["server_url"]}},
+    ),
+    _TOOL_CHOICE,
+    _field("mcp_servers", "Nothing here connects to other servers.", maxItems=0),
 )
 _MAX_TOKENS = _field("max_tokens", "The longest answer, in tokens.", **_LIMIT)
 _MESSAGES = ("messages", _list(ref("ChatMessage"), 1))
@@ -87,7 +106,9 @@ _FULL: Schema = {"type": "object", "minProperties": 1}
 
 def _request(required: tuple[str, ...], *fields: tuple[str, Schema]) -> Schema:
     """Return the schema of a body that must have a model and `required`."""
-    schema = _object(("model", *required), model=ref("ModelName"), **dict(fields))
+    listed = dict(fields)
+    others = (_field(name, _ELSEWHERE, **_BOUNDS.get(name, {})) for name in KINDS if name not in listed)
+    schema = _object(("model", *required), model=ref("ModelName"), **listed, **dict(others))
     return {**schema, "propertyNames": ref("FieldName")}
 
 
@@ -123,11 +144,11 @@ REQUESTS: dict[str, Schema] = {
         _field("instructions", "A system prompt."),
         _field("max_output_tokens", "The longest answer, in tokens.", **_LIMIT),
         *_SAMPLING,
-        *_TOOLS,
+        *_OWN_TOOLS,
         _field("text", "The form of the answer, a JSON schema for example."),
         _never("store", "Nothing is stored here; that is also meant where it is left out."),
         _never("background", "An answer goes to who waits for it."),
-        ("previous_response_id", {"type": "null", "description": "Nothing is stored here."}),
+        *map(_nothing, ("previous_response_id", "conversation", "prompt")),
     ),
     "embeddings": _request(
         ("input",),
@@ -152,7 +173,7 @@ REQUESTS: dict[str, Schema] = {
         _field("stop_sequences", "Texts at which the answer ends."),
         *_SAMPLING,
         _field("top_k", "Sample from so many tokens only."),
-        *_TOOLS,
+        *_OWN_TOOLS,
     ),
 }
 
