@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from sluice.web import audit, credentials, terminal
+from sluice.web import audit, credentials, times
 from sluice.web.access import projects_of
 from sluice.web.config import WebConfig
 from sluice.web.credentials import KeySettings, NewKey, settings_of
@@ -64,7 +64,7 @@ def shown(row: ApiKey) -> dict[str, Any]:
         "name": row.name,
         "project": row.project,
         "models": row.models,
-        "expires": terminal.day(row.expires),
+        "expires": times.day(row.expires),
     }
     return document | {name: number for name, number in numbers_of(wanted).items() if number is not None}
 

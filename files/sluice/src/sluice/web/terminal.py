@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sluice.web import times
 from sluice.web.config import DEFAULT_PATH, WebConfig, load
 from sluice.web.database import Database
 from sluice.web.faults import Fault
@@ -99,7 +100,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None
 
 def day(moment: float | None) -> str:
     """Return the day (UTC) of a time in seconds since the epoch, "never" for none."""
-    return "never" if moment is None else time.strftime("%Y-%m-%d", time.gmtime(moment))
+    return "never" if moment is None else times.day(moment)
 
 
 def cell(value: object) -> str:

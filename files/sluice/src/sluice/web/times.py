@@ -27,3 +27,8 @@ def written(time: float) -> str:
     """Return a time to the second, as in 2026-11-22T18:30:05Z."""
     moment = datetime.datetime.fromtimestamp(int(time), datetime.timezone.utc)
     return moment.isoformat().replace("+00:00", "Z")
+
+
+def day(time: float) -> str:
+    """Return the day of a time, as in 2026-11-22."""
+    return written(time)[:10]
