@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import shutil
 from pathlib import Path
 
@@ -222,3 +223,13 @@ def test_a_database_that_cannot_be_opened_is_named_without_its_password(url: str
     with pytest.raises(schema.WrongSchema, match="cannot be opened") as raised:
         upgrade.upgrade(url)
     assert "secret" not in str(raised.value)
+
+
+def test_a_new_database_is_for_its_owner_alone_whatever_the_umask(tmp_path: Path) -> None:
+    path = tmp_path / "sluice.db"
+    before = os.umask(0o022)
+    try:
+        upgrade.upgrade(f"sqlite:///{path}")
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o600

@@ -108,10 +108,20 @@ def _alone(engine: Engine) -> Iterator[Connection]:
     try:
         # Locked before it is opened: where two turn on WAL at once, SQLite fails one, whatever its time-out.
         _until(lambda: _flock(folder))
+        if engine.url.database:
+            _make_private(engine.url.database)
         with _connected(engine) as connection:
             yield connection
     finally:
         os.close(folder)
+
+
+def _make_private(file: str) -> None:
+    """Make a file that nobody else may read, unless there is one: SQLite would make it as the umask says."""
+    try:
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise schema.WrongSchema(f"{file} cannot be written ({error.strerror}): see whose it is") from None
 
 
 def _connected(engine: Engine) -> Connection:
