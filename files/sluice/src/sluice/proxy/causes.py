@@ -19,7 +19,8 @@ class Cause(NamedTuple):
 
 CAUSES: dict[str, Cause] = {
     "malformed_json": Cause(
-        "The body is not one JSON object, names a member twice, or holds NaN or half a surrogate pair.",
+        "The body is not one JSON object, names a member twice, names one that counts in another case "
+        "(`Model`), or holds NaN or half a surrogate pair.",
         "Send what a JSON library writes; look for a body that was cut off, or put together by hand.",
         "body",
     ),
