@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import sys
 import tracemalloc
 from typing import Any, Optional
 
@@ -449,7 +450,16 @@ def test_the_prefix_has_the_text_of_parts_and_prompts_and_is_bounded() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["Model", "MESSAGES", "me\u017f\u017fages", "pRompt", "\\u004dessages", "Stream", "max_to\u212aens"],
+    [
+        "Model",
+        "MESSAGES",
+        "me\u017f\u017fages",
+        "pRompt",
+        "\\u004dessages",
+        "Stream",
+        "max_to\u212aens",
+        "me\u00dfages",
+    ],
 )
 def test_a_name_that_counts_in_another_case_is_refused(name: str) -> None:
     """Parsers there are that fold case and take the last: what is inside would be read, and not here."""
@@ -459,16 +469,35 @@ def test_a_name_that_counts_in_another_case_is_refused(name: str) -> None:
     )
 
 
+def pieces() -> dict[str, list[str]]:
+    """Return all that folds to one or two plain letters, by those."""
+    found: dict[str, list[str]] = {}
+    for code in range(sys.maxunicode + 1):
+        folded = chr(code).casefold()
+        if re.fullmatch("[a-z_]{1,3}", folded):
+            found.setdefault(folded, []).append(chr(code))
+    return found
+
+
+PIECES = pieces()
+
+
 @given(st.sampled_from(sorted(TEXTS + SCALARS)), st.randoms(use_true_random=False))
 def test_a_name_is_refused_just_where_the_description_says_so(name: str, chance: random.Random) -> None:
-    forms = {"k": "kK\u212a", "s": "sS\u017f\u00df"}
-    spelt = "".join(chance.choice(forms.get(one, one + one.upper() + one)) for one in name)
-    body = json.dumps(
-        {"model": "a", "messages": [], "x": 1, **({} if spelt == "messages" else {spelt: None})}
-    )
+    spelt = ""
+    while len(spelt.casefold()) < len(name):
+        rest = name[len(spelt.casefold()) :]
+        spelt += chance.choice(PIECES[chance.choice([one for one in PIECES if rest.startswith(one)])])
+    body = json.dumps({"model": "a", "messages": [], **({} if spelt == "messages" else {spelt: None})})
     refused = bool(re.search(other_spellings(), spelt))
+    assert refused is (spelt != name)
     if refused:
         assert refusal(body.encode()) == "malformed_json"
     else:
         assert scan(body.encode()).model == "a"
+
+
+@pytest.mark.parametrize("name", ["x", "Messages_", "nn", "ma\u00dfes", "mod\u00e9l", "stre\u00e4m"])
+def test_another_name_is_no_other_spelling(name: str) -> None:
     assert not re.search(other_spellings(), name)
+    assert scan(json.dumps({"model": "a", "messages": [], name: None}).encode()).model == "a"

@@ -51,8 +51,8 @@ OTHER = "…"
 _PIECE = 65_536
 _MEMO_GAP = 64
 _NAMES = frozenset(("model", "stream", *TEXTS, *SCALARS))
-# The letters that have one more form, beside their capital, for a parser that folds case.
-_ALSO = {"k": "\u212a", "s": "\u017f"}
+# What else folds to these letters, beside their capitals (Unicode's full case folding).
+_FOLDED = {"k": "\u212a", "s": "\u017f", "ss": "\u00df\u1e9e", "st": "\ufb05\ufb06"}
 _DATA_URL = b"data:"
 _LITERALS = {b"true": True, b"false": False, b"null": None}
 _TURN_KEYS = frozenset((b"role", b"content"))
@@ -424,12 +424,14 @@ _advance_known = functools.lru_cache(maxsize=1024)(_advance)
 def other_spellings() -> str:
     """Return the regular expression, whole, of the names that are refused for one that counts."""
     exact = sorted(_NAMES)
-    forms = ("".join(map(_forms, name)) for name in exact)
+    forms = (re.sub("ss|st|[a-z]", _forms, name) for name in exact)
     return f"^(?!(?:{'|'.join(exact)})$)(?:{'|'.join(forms)})$"
 
 
-def _forms(letter: str) -> str:
-    return f"[{letter}{letter.upper()}{_ALSO.get(letter, '')}]" if letter.isalpha() else letter
+def _forms(found: re.Match[str]) -> str:
+    letters = found[0]
+    each = "".join(f"[{one}{one.upper()}{_FOLDED.get(one, '')}]" for one in letters)
+    return each if len(letters) == 1 else f"(?:{each}|[{_FOLDED[letters]}])"
 
 
 def _counted(key: bytes) -> str:
@@ -437,10 +439,8 @@ def _counted(key: bytes) -> str:
     name = _decode(key)
     if name in _NAMES:
         return name
-    # Kelvin's sign is the one other letter of which Python's lower() makes a plain one.
-    folded = name.lower().replace(_ALSO["s"], "s")
-    if folded in _NAMES:
-        raise _malformed(f"it has {folded} in another spelling")
+    if name.casefold() in _NAMES:
+        raise _malformed(f"it has {name.casefold()} in another spelling")
     return ""
 
 
