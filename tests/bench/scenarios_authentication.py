@@ -13,6 +13,7 @@ from sluice.proxy.limiter import headers
 from sluice.proxy.limits import Buckets, need
 from sluice.proxy.metrics import Metrics
 from sluice.proxy.principals import PrincipalCache
+from tests.bench.generator import percentiles
 from tests.bench.report import Bench, Figure, Scenario, at_most, over_rounds
 
 ROUNDS = 5
@@ -40,11 +41,12 @@ async def _ask(socket: str, key: str, *, quick: bool) -> list[Figure]:
         await client.close()
     assert principal is not None
     limits = _limits(principal, requests)
+    found = percentiles(times, 1000.0)
     return [
         over_rounds("CPU of authentication, key known", known, "us", at_most(30), scale=1e6),
         over_rounds(f"CPU of {len(principal.limits)} limits on a request", limits, "us", scale=1e6),
-        Figure("a question to the authority, p50", _at(times, 0.5) * 1000, "ms"),
-        Figure("a question to the authority, p99", _at(times, 0.99) * 1000, "ms", at_most(5)),
+        Figure("a question to the authority, p50", found["p50"], "ms"),
+        Figure("a question to the authority, p99", found["p99"], "ms", at_most(5)),
     ]
 
 
@@ -89,11 +91,6 @@ def _limits(principal: Principal, requests: int) -> list[float]:
             buckets.settle(held, TOKENS, now)
         rounds.append((time.thread_time() - began) / requests)
     return rounds
-
-
-def _at(values: list[float], share: float) -> float:
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
 SCENARIOS = (Scenario("authentication", "Whose key it is, and what it may", authentication),)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -124,9 +125,9 @@ def test_an_upgrade_that_was_cut_off_anywhere_is_done_again(
         url = f"sqlite:///{shutil.copy(first, tmp_path / f'{cut}.db')}"
         calls = iter(range(1, 1_000))
 
-        def execute(statement: str) -> None:
+        def execute(statement: str, calls: Iterator[int] = calls, cut: int = cut) -> None:
             # What lies between is one transaction: nothing of it stays.
-            if statement.startswith(("COMMIT", "CREATE INDEX", "DROP INDEX")) and next(calls) == cut:  # noqa: B023
+            if statement.startswith(("COMMIT", "CREATE INDEX", "DROP INDEX")) and next(calls) == cut:
                 raise KeyboardInterrupt
             real(statement)
 
