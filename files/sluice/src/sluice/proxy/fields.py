@@ -57,7 +57,8 @@ _OUTPUT_NAMES = {
     "responses": ("max_output_tokens",),
     "messages": ("max_tokens",),
 }
-_ALL_OUTPUT_NAMES = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+ALL_OUTPUT_NAMES = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+COPY_NAMES = ("n", "best_of")
 _NOT_KEPT = "must be left out: nothing is stored here. Send the whole conversation with each request"
 
 
@@ -99,7 +100,7 @@ def most_output(fields: Mapping[str, Any], capability: str) -> int | None:
     Of two names the larger counts, and 0 as nothing: engines differ in what they make of either, and limits
     must hold for all of them.
     """
-    for name in _ALL_OUTPUT_NAMES:
+    for name in ALL_OUTPUT_NAMES:
         if (fields.get(name) or 0) < 0:
             raise wrong(name, "must be 0 or more")
     if capability not in _OUTPUT_NAMES:
@@ -111,7 +112,7 @@ def most_output(fields: Mapping[str, Any], capability: str) -> int | None:
 def copies(fields: Mapping[str, Any]) -> int:
     """Return how many answers are asked for at once."""
     most = 1
-    for name in ("n", "best_of"):
+    for name in COPY_NAMES:
         count = fields.get(name)
         if count is not None:
             if not 1 <= count <= MOST_COPIES:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from sluice.errors import CODES
-from sluice.proxy.fields import KINDS, MOST_COPIES
+from sluice.proxy.fields import ALL_OUTPUT_NAMES, COPY_NAMES, KINDS, MOST_COPIES
 from sluice.records import CAPABILITIES, MODEL_NAME, REQUEST_ID, STATUSES
 from sluice.scan import other_spellings
 
@@ -36,6 +36,10 @@ def _either(*types: str) -> Schema:
     return {"type": list(types)}
 
 
+_BOUNDS: dict[str, Schema] = {
+    **{name: {"minimum": 1, "maximum": MOST_COPIES} for name in COPY_NAMES},
+    **{name: {"minimum": 0} for name in ALL_OUTPUT_NAMES},
+}
 _TYPES = {int: "integer", float: "number", bool: "boolean", str: "string", list: "array", dict: "object"}
 
 
@@ -44,7 +48,7 @@ def _field(name: str, description: str, **bounds: Any) -> tuple[str, Schema]:
 
     Of a name that nobody checks, all is taken: it is the engine's to refuse.
     """
-    schema: Schema = {"description": description, **bounds}
+    schema: Schema = {"description": description, **_BOUNDS.get(name, {}), **bounds}
     kind = KINDS.get(name)
     if kind is not None:
         types = {_TYPES[one] for one in kind[0]} - ({"integer"} if float in kind[0] else set())
@@ -62,14 +66,8 @@ def _nothing(name: str) -> tuple[str, Schema]:
     return name, {"type": "null", "description": "Nothing is stored here."}
 
 
-_LIMIT = {"minimum": 0}
-_COPIES = {"minimum": 1, "maximum": MOST_COPIES}
 # Fields that are checked on every path are described on every path.
 _ELSEWHERE = "Means nothing on this path; it must be well formed all the same."
-_BOUNDS: dict[str, Schema] = {
-    **dict.fromkeys(("n", "best_of"), _COPIES),
-    **dict.fromkeys(("max_completion_tokens", "max_output_tokens", "max_tokens"), _LIMIT),
-}
 
 _STREAM = _field("stream", "Answer with server-sent events as the text comes.", default=False)
 _WHOLE = _never("stream", "This path's answers come whole.")
@@ -79,7 +77,7 @@ _SAMPLING = (
 )
 _OPENAI_SAMPLING = (
     *_SAMPLING,
-    _field("n", "How many answers.", **_COPIES),
+    _field("n", "How many answers."),
     _field("stop", "Text, or list of texts, at which the answer ends."),
     _field("seed", "With it equal requests tend to have equal answers."),
     _field("frequency_penalty", "From -2 to 2."),
@@ -98,7 +96,7 @@ _OWN_TOOLS = (
     _TOOL_CHOICE,
     _field("mcp_servers", "Nothing here connects to other servers.", maxItems=0),
 )
-_MAX_TOKENS = _field("max_tokens", "The longest answer, in tokens.", **_LIMIT)
+_MAX_TOKENS = _field("max_tokens", "The longest answer, in tokens.")
 _MESSAGES = ("messages", _list(ref("ChatMessage"), 1))
 _PARTS: Schema = {"anyOf": [{"type": "string", "minLength": 1}, {"type": "array", "minItems": 1}]}
 _FULL: Schema = {"type": "object", "minProperties": 1}
@@ -107,7 +105,7 @@ _FULL: Schema = {"type": "object", "minProperties": 1}
 def _request(required: tuple[str, ...], *fields: tuple[str, Schema]) -> Schema:
     """Return the schema of a body that must have a model and `required`."""
     listed = dict(fields)
-    others = (_field(name, _ELSEWHERE, **_BOUNDS.get(name, {})) for name in KINDS if name not in listed)
+    others = (_field(name, _ELSEWHERE) for name in KINDS if name not in listed)
     schema = _object(("model", *required), model=ref("ModelName"), **listed, **dict(others))
     return {**schema, "propertyNames": ref("FieldName")}
 
@@ -117,8 +115,8 @@ REQUESTS: dict[str, Schema] = {
         ("messages",),
         _STREAM,
         _MESSAGES,
-        _field("max_completion_tokens", "The longest answer, in tokens.", **_LIMIT),
-        _field("max_tokens", "The same, by its older name.", **_LIMIT),
+        _field("max_completion_tokens", "The longest answer, in tokens."),
+        _field("max_tokens", "The same, by its older name."),
         *_OPENAI_SAMPLING,
         *_TOOLS,
         _field("parallel_tool_calls", "Whether several tools may be called at once."),
@@ -132,7 +130,7 @@ REQUESTS: dict[str, Schema] = {
         ("prompt", {**_PARTS, "description": "A text, or a list of texts or tokens."}),
         _MAX_TOKENS,
         *_OPENAI_SAMPLING,
-        _field("best_of", "Of so many answers the best `n`.", **_COPIES),
+        _field("best_of", "Of so many answers the best `n`."),
         _field("logprobs", "How many alternatives' log probabilities to return."),
         _field("echo", "Whether the answer begins with the prompt."),
         _field("suffix", "What follows the text that is to be filled in."),
@@ -142,7 +140,7 @@ REQUESTS: dict[str, Schema] = {
         _STREAM,
         ("input", {"anyOf": [{"type": "string", "minLength": 1}, _list(ref("ResponseItem"), 1)]}),
         _field("instructions", "A system prompt."),
-        _field("max_output_tokens", "The longest answer, in tokens.", **_LIMIT),
+        _field("max_output_tokens", "The longest answer, in tokens."),
         *_SAMPLING,
         *_OWN_TOOLS,
         _field("text", "The form of the answer, a JSON schema for example."),
