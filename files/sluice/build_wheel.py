@@ -13,15 +13,17 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
-from build_zipapp import HERE, commit
+from build_zipapp import HERE, commit, say_whether_current
 
 sys.path.insert(0, str(HERE / "src"))
 
 from sluice.version import RELEASE
 
 SOURCE_DATE = "315532800"  # 1980-01-01, the oldest time a zip file can hold
+ENVIRONMENT = "run the playbook from an environment made from requirements.txt (README.md, At your site)"
 
 
 def build(out: Path, version: str, made_from: str) -> Path:
@@ -49,23 +51,36 @@ def build(out: Path, version: str, made_from: str) -> Path:
     return out / f"sluice-{version}-py3-none-any.whl"
 
 
-def main() -> int:
-    """Build unless this version's wheel is there; remove wheels of other versions; print the wheel's path."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="the directory to write into")
-    arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
+def refresh(out: Path) -> str:
+    """Build into `out` unless this version's wheel is there; remove others; say what was done."""
+    out.mkdir(parents=True, exist_ok=True)
     made_from = commit()
     version = f"{RELEASE}+{made_from}"
-    wheel = arguments.out / f"sluice-{version}-py3-none-any.whl"
+    wheel = out / f"sluice-{version}-py3-none-any.whl"
     state = "unchanged"
     if not wheel.exists():
-        build(arguments.out, version, made_from)
+        build(out, version, made_from)
         state = "built"
-    for other in arguments.out.glob("sluice-*.whl"):
+    for other in out.glob("sluice-*.whl"):
         if other != wheel:
             other.unlink()
-    print(f"{wheel}: {state}")
+    return f"{wheel}: {state}"
+
+
+def main() -> int:
+    """Build, or refuse a wheel that this checkout has not made; a build says where the wheel is."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    task = parser.add_mutually_exclusive_group(required=True)
+    task.add_argument("--out", type=Path, help="the directory to write into")
+    task.add_argument("--verify", type=Path, metavar="WHEEL", help="only check that this checkout made it")
+    arguments = parser.parse_args()
+    if arguments.verify is not None:
+        expected = f"sluice-{RELEASE}+{commit()}-py3-none-any.whl"
+        return say_whether_current(arguments.verify, arguments.verify.name, expected)
+    if find_spec("hatchling") is None:
+        print(f"{sys.executable} has no hatchling: {ENVIRONMENT}", file=sys.stderr)
+        return 1
+    print(refresh(arguments.out))
     return 0
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
+import re
 import subprocess
 import sys
 import zipfile
@@ -19,6 +20,7 @@ HERE = Path(__file__).resolve().parent
 SOURCE = HERE / "src" / "sluice"
 PARTS = ("wire", "relay", "front", "scheduler")
 EPOCH = (1980, 1, 1, 0, 0, 0)
+_COMMIT = re.compile(r'^COMMIT = "([^"]+)"$', re.MULTILINE)
 MAIN = b"import sys\n\nfrom sluice.cli import main\n\nsys.exit(main())\n"
 
 
@@ -70,24 +72,55 @@ def archive(files: dict[str, bytes]) -> bytes:
     return b"#!/usr/bin/env python3\n" + buffer.getvalue()
 
 
+def made_from(path: Path) -> str:
+    """Return the commit that a zipapp carries; "" when it is missing, or no zipapp of Sluice."""
+    try:
+        with zipfile.ZipFile(path) as bundle:
+            found = _COMMIT.search(bundle.read("sluice/_build.py").decode())
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        return ""
+    return found[1] if found else ""
+
+
+def say_whether_current(path: Path, found: str, expected: str) -> int:
+    """Return 0 if a build carries the expected name; else say that it must not go out, and return 1."""
+    if found == expected:
+        return 0
+    was = f"is {found}" if found else "is missing, or none of Sluice's"
+    print(
+        f"{path} {was}, and this checkout makes {expected}: it would put other code on the hosts than is "
+        "here; run playbooks/build.yml first, as site.yml does (not with --skip-tags build)",
+        file=sys.stderr,
+    )
+    return 1
+
+
 def main() -> int:
-    """Build; write only when the bytes differ, and say which it was."""
+    """Build, or refuse a zipapp that this checkout has not made."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="the file to write")
+    task = parser.add_mutually_exclusive_group(required=True)
+    task.add_argument("--out", type=Path, help="the file to write")
+    task.add_argument("--verify", type=Path, metavar="ZIPAPP", help="only check that this checkout made it")
     arguments = parser.parse_args()
+    if arguments.verify is not None:
+        return say_whether_current(arguments.verify, made_from(arguments.verify), commit())
+    print(refresh(arguments.out))
+    return 0
+
+
+def refresh(out: Path) -> str:
+    """Write the zipapp only when its bytes differ, and say which it was."""
     files = own_files()
     files["sluice/_build.py"] = f'"""Made by the build."""\n\nCOMMIT = "{commit()}"\n'.encode()
     files["__main__.py"] = MAIN
     built = archive(files)
-    if arguments.out.exists() and arguments.out.read_bytes() == built:
-        print(f"{arguments.out}: unchanged")
-        return 0
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = arguments.out.with_suffix(".new")
+    if out.exists() and out.read_bytes() == built:
+        return f"{out}: unchanged"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_suffix(".new")
     temporary.write_bytes(built)
-    temporary.replace(arguments.out)
-    print(f"{arguments.out}: built, {len(built)} bytes")
-    return 0
+    temporary.replace(out)
+    return f"{out}: built, {len(built)} bytes"
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.policy.tree import ROOT, playbooks, read_yaml
+from tests.policy.tree import COMMON, ROLES, ROOT, playbooks, read_yaml
 
 
 @pytest.mark.parametrize("playbook", playbooks(), ids=lambda path: str(path.relative_to(ROOT)))
@@ -25,3 +25,20 @@ def test_the_site_playbook_is_the_sum_of_its_parts() -> None:
     stems = ["validate", "build", "gateway", "login", "models", "check"]
     assert parts == [f"{stem}.yml" for stem in stems]
     assert sorted(path.stem for path in (ROOT / "playbooks").glob("*.yml")) == sorted([*stems, "site"])
+
+
+@pytest.mark.parametrize("playbook", playbooks(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_play_depends_on_localhost_being_within_the_limit(playbook: Path) -> None:
+    """FINDINGS S6: `--limit login` leaves out a play of localhost, and with it what the next plays need."""
+    plays = [play for play in read_yaml(playbook) if "ansible.builtin.import_playbook" not in play]
+    assert [play["name"] for play in plays if "localhost" in str(play["hosts"])] == []
+
+
+@pytest.mark.parametrize("role", ["login_base", "gateway_base"])
+def test_a_role_that_carries_a_build_out_asks_whether_this_checkout_made_it(role: str) -> None:
+    tasks = read_yaml(ROLES / role / "tasks" / "install.yml")
+    verify = [task for task in tasks if "--verify" in str(task.get("ansible.builtin.command", ""))]
+    copies = [task for task in tasks if "ansible.builtin.copy" in task]
+    assert len(verify) == 1 and tasks.index(verify[0]) < min(map(tasks.index, copies))
+    shared = read_yaml(COMMON / "group_vars" / "all" / f"{role}.yml")
+    assert shared[f"{role}_source"] == "{{ sluice_source }}"

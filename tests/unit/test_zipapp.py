@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -138,3 +139,33 @@ def test_importing_a_module_of_the_source_does_nothing(tmp_path: Path) -> None:
     assert {"sluice.proxy.service", "sluice.web.wsgi", "sluice.relay.session"} <= set(seen["names"])
     assert (seen["done"], seen["same"]) == ([], True)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["sluice.pyz", "sluice-0.1.0+0123456789ab-py3-none-any.whl"])
+@pytest.mark.parametrize("content", [None, b"", b"an old build"])
+def test_a_build_that_this_checkout_has_not_made_is_refused_in_words(
+    name: str, content: bytes | None, tmp_path: Path
+) -> None:
+    """FINDINGS S6: a run that left the build out put other code on the hosts, without a word."""
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    script = ROOT / "files/sluice" / ("build_zipapp.py" if name.endswith("pyz") else "build_wheel.py")
+    done = subprocess.run(
+        [sys.executable, str(script), "--verify", str(path)], capture_output=True, text=True, timeout=SECONDS
+    )
+    assert done.returncode == 1
+    assert f"{path} is " in done.stderr and "run playbooks/build.yml first" in done.stderr
+
+
+def test_a_build_of_another_state_of_the_code_is_refused_and_this_ones_is_taken(
+    zipapp: Path, tmp_path: Path
+) -> None:
+    script = ROOT / "files/sluice/build_zipapp.py"
+    argv = [sys.executable, str(script), "--verify"]
+    subprocess.run([*argv, str(zipapp)], check=True, timeout=SECONDS)
+    other = tmp_path / "sluice.pyz"
+    with zipfile.ZipFile(other, "w") as bundle:
+        bundle.writestr("sluice/_build.py", 'COMMIT = "0123456789ab"\n')
+    done = subprocess.run([*argv, str(other)], capture_output=True, text=True, timeout=SECONDS)
+    assert (done.returncode, "is 0123456789ab" in done.stderr) == (1, True)
