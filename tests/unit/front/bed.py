@@ -152,6 +152,10 @@ class Bed:
         self.port = port
         self.key = listener.key
 
+    async def silent(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Return a connection that says nothing, not even TLS."""
+        return await asyncio.open_connection("127.0.0.1", self.port)
+
     async def raw(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Return a TLS connection on which nothing has been said."""
         return await asyncio.open_connection("127.0.0.1", self.port, ssl=trusting())

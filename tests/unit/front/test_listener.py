@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import socket
 import ssl
 import time
 from pathlib import Path
@@ -13,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from sluice.front import listener as listener_module
+from sluice.front import strangers
 from sluice.front.identity import Identity, make
-from sluice.front.listener import MAX_STRANGERS, SPARE_STREAMS, bind
+from sluice.front.listener import SPARE_STREAMS, bind
+from sluice.front.strangers import Strangers
 from sluice.records import InstanceRequest
 from sluice.wire.connection import Connection, Role
 from sluice.wire.frames import FrameType, encode
@@ -124,29 +127,63 @@ async def test_a_fault_of_ours_does_not_stop_the_clock(
         await until(lambda: len(ticks) > 3)
 
 
-async def test_strangers_are_bounded_and_a_known_relay_goes_on(tmp_path: Path, identity: Identity) -> None:
+@pytest.mark.parametrize("silent_in", ["handshake", "hello"])
+async def test_idle_connections_keep_neither_relay_nor_probe_out(
+    tmp_path: Path, identity: Identity, silent_in: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond the bound the oldest stranger goes, so that whoever shows the key soon is always let in."""
+    most = 20
+    monkeypatch.setattr(listener_module, "Strangers", lambda: Strangers(most))
     async with bed(tmp_path, identity) as (running, relay, _):
-        occupied = [await asyncio.open_connection("127.0.0.1", running.port) for _ in range(MAX_STRANGERS)]
-        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
-        assert await asyncio.wait_for(reader.read(), SECONDS) == b""
+        opened = running.raw if silent_in == "hello" else running.silent
+        occupied = [await opened() for _ in range(most + 5)]
+        for reader, _ in occupied[:5]:
+            assert await asyncio.wait_for(reader.read(), SECONDS) == b""
+        assert len(running.listener._strangers) == most
+        another = await running.connect()
+        assert (await another.ask("GET", "/health")).outcome == 200
         assert (await relay.ask("POST", CHAT, chat())).outcome == 200
         for _, stranger in occupied:
             stranger.transport.abort()
-        writer.transport.abort()
-        await until(lambda: not running.listener._handshakes)
+        another.endpoint.abort()
+        await until(lambda: not running.listener._handshakes and not running.listener._strangers)
+
+
+async def test_two_thousand_strangers_keep_nobody_out(tmp_path: Path, identity: Identity) -> None:
+    """Idle, half-way through TLS, and slow ones from several sources; requests and new probes go on."""
+    async with bed(tmp_path, identity) as (running, relay, _):
+        sources = [f"127.0.{number}.1" for number in range(4)]
+        flood = asyncio.create_task(_flood(running.port, sources, 2000))
+        probes = 0
+        while not flood.done():
+            probe = await running.connect()
+            assert (await probe.ask("GET", "/health")).outcome == 200
+            assert (await relay.ask("POST", CHAT, chat())).outcome == 200
+            probe.endpoint.abort()
+            probes += 1
+        occupied = await flood
+        assert probes > 1
+        assert len(running.listener._strangers) <= strangers.MOST_STRANGERS
         another = await running.connect()
         assert (await another.ask("GET", "/health")).outcome == 200
         another.endpoint.abort()
+        for stranger in occupied:
+            stranger.close()
 
 
-async def test_strangers_who_finished_tls_are_bounded_too(tmp_path: Path, identity: Identity) -> None:
-    async with front(tmp_path, identity) as running:
-        occupied = [await running.raw() for _ in range(MAX_STRANGERS)]
-        with pytest.raises(OSError):
-            await running.raw()
-        for _, stranger in occupied:
-            stranger.transport.abort()
-        await until(lambda: not running.listener._strangers)
+async def _flood(port: int, sources: list[str], count: int) -> list[socket.socket]:
+    loop = asyncio.get_running_loop()
+    opened = []
+    for number in range(count):
+        sock = socket.socket()
+        sock.setblocking(False)
+        sock.bind((sources[number % len(sources)], 0))
+        await loop.sock_connect(sock, ("127.0.0.1", port))
+        if number % 3 == 1:
+            with contextlib.suppress(OSError):
+                await loop.sock_sendall(sock, b"\x16\x03\x01\x02\x00\x01\x00")
+        opened.append(sock)
+    return opened
 
 
 async def test_relays_are_bounded(

@@ -36,6 +36,16 @@ def test_demand_counts_running_by_model() -> None:
     assert demand.snapshot(2.0) == {"m": ModelDemand(0, 0, 1.0)}
 
 
+def test_who_answered_lately_is_told_in_steps_of_five_seconds() -> None:
+    demand = Demand(10)
+    demand.asked("m", 1.0)
+    demand.answered("m", "m-1", 12.0)
+    demand.answered("m", "m-1", 14.9)
+    demand.answered("m", "m-2", 61.0)
+    assert demand.snapshot(62.0)["m"].answered == {"m-1": 10, "m-2": 60}
+    assert demand.snapshot(71.0)["m"].answered == {"m-2": 60}
+
+
 def test_waiting_is_clamped_known_and_forgotten_when_the_proxy_is_silent() -> None:
     demand = Demand(10)
     demand.report({"m": 500, "n": 1}, {"m"}, 100.0)

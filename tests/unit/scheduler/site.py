@@ -149,9 +149,9 @@ class Site:
         (self.root / "models.d/m.sbatch").write_text("#!/bin/bash\ntrue\n")
         (self.root / "models.d/m.json").write_text(json.dumps(entry))
 
-    def demand(self, running: int = 0, waiting: int = 0) -> None:
+    def demand(self, running: int = 0, waiting: int = 0, answered: Optional[dict[str, int]] = None) -> None:
         """Report demand for model `m` as a relay does."""
-        model = {"running": running, "waiting": waiting, "last": self.now}
+        model = {"running": running, "waiting": waiting, "last": self.now, "answered": answered or {}}
         document = {"version": 1, "relay": "0" * 16, "written": self.now, "models": {"m": model}}
         (self.root / "demand/a.json").write_text(json.dumps(document))
 

@@ -32,6 +32,14 @@ def test_instances_are_summed_over_relays(tmp_path: Path) -> None:
     assert read_demand(str(tmp_path), NOW)["m"].instances == {"m-00000001": 1, "m-00000002": 5}
 
 
+def test_the_latest_answer_that_any_relay_had_counts(tmp_path: Path) -> None:
+    for relay, answered in (("a", {"m-00000001": 100, "m-00000002": 300}), ("b", {"m-00000002": 200})):
+        fields = {"running": 0, "waiting": 0, "last": NOW, "answered": answered}
+        document = {"version": 1, "relay": relay * 16, "written": NOW, "models": {"m": fields}}
+        (tmp_path / f"{relay * 16}.json").write_text(json.dumps(document))
+    assert read_demand(str(tmp_path), NOW)["m"].answered == {"m-00000001": 100, "m-00000002": 300}
+
+
 def test_a_relay_that_fell_silent_is_ignored(tmp_path: Path) -> None:
     report(tmp_path, "a", written=NOW - 16)
     report(tmp_path, "b", written=NOW - 14)

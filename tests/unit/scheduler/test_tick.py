@@ -96,6 +96,31 @@ def test_a_front_that_misses_probes_is_unrouted_only_after_a_while(site: Site) -
     assert [job.job_id for job in site.slurm.alive()] == ["1"]
 
 
+def test_an_instance_that_answers_relays_is_healthy_though_no_probe_gets_through(site: Site) -> None:
+    """Whoever floods a front keeps out the probe at most; the relays' standing connections go on."""
+    instance = site.up()
+    site.healthy.clear()
+    for _ in range(20):
+        site.demand(running=1, answered={instance: int(site.now)})
+        site.tick(5)
+        assert site.routed() == {instance: "ready"}
+    assert site.slurm.submissions == 1
+    site.demand(running=1, answered={instance: int(site.now)})
+    for _ in range(11):
+        site.tick(5)
+    assert site.routed() == {}, "an old answer says nothing"
+
+
+def test_answers_make_no_instance_ready_that_never_was(site: Site) -> None:
+    site.tick()
+    (job,) = site.slurm.alive()
+    site.run(job.job_id)
+    site.healthy.clear()
+    site.demand(running=1, answered={job.name.split(":", 1)[1]: int(site.now)})
+    site.tick()
+    assert site.routed() == {}
+
+
 def test_a_model_without_instance_is_unknown_only_after_several_failed_answers(site: Site) -> None:
     site.apply(min=0)
     site.tick()

@@ -642,12 +642,17 @@ class ModelDemand:
     """Requests of one model at one relay; `last` is the time of the last request, answered or not.
 
     `instances`: of those running, how many each instance has; instances without any are left out.
+    `answered`: by instance, when it last answered a request of this relay, in whole units of ANSWERED_UNIT
+    seconds, rounded down, so that the file does not change with each answer.
     """
 
     running: int
     waiting: int
     last: float
     instances: dict[str, int] = field(default_factory=dict)
+    answered: dict[str, int] = field(default_factory=dict)
+
+    ANSWERED_UNIT = 5
 
     @classmethod
     def parse(cls, obj: object, where: str = "") -> ModelDemand:
@@ -657,18 +662,19 @@ class ModelDemand:
             running=fields.integer("running", 0, MAX_COUNT),
             waiting=fields.integer("waiting", 0, MAX_COUNT),
             last=fields.number("last", 0, MAX_TIME),
-            instances=_counts(fields),
+            instances=_by_instance(fields, "instances", MAX_COUNT),
+            answered=_by_instance(fields, "answered", int(MAX_TIME)),
         )
         fields.done()
         return demand
 
 
-def _counts(fields: Fields) -> dict[str, int]:
+def _by_instance(fields: Fields, name: str, most: int) -> dict[str, int]:
     found = {}
-    for instance, count in fields.mapping("instances", INSTANCE_ID, {}).items():
-        if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= MAX_COUNT:
-            raise fields.fail("instances", f"{instance} must be a whole number from 0 to {MAX_COUNT}")
-        found[instance] = count
+    for instance, number in fields.mapping(name, INSTANCE_ID, {}).items():
+        if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= most:
+            raise fields.fail(name, f"{instance} must be a whole number from 0 to {most}")
+        found[instance] = number
     return found
 
 

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 PR_SET_DUMPABLE = 4
 # Descriptors beyond one per request: relays, strangers, health checks, and those of the process itself.
-SPARE_DESCRIPTORS = 512
+SPARE_DESCRIPTORS = 1024
 # How long requests may go on after SIGTERM, in seconds: Slurm kills 30 s after it (KillWait), and the engine
 # has to end after the front.
 GRACE = 18.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import random
@@ -15,6 +16,7 @@ from sluice.front.config import FrontConfig
 from sluice.front.engine import Engine
 from sluice.front.identity import Identity
 from sluice.front.relays import Relay
+from sluice.front.strangers import Strangers, source_of
 from sluice.front.tally import Tally
 from sluice.version import version
 from sluice.wire.hello import Hello, Limits
@@ -24,11 +26,11 @@ logger = logging.getLogger(__name__)
 # Why a front sends its relays away: Slurm said that the job's time ends, or asked it to end now.
 WARNED, TERMINATED = "warned", "terminated"
 
-# Those who have not shown the key yet; they have as long for the handshake, and again for the key.
-MAX_STRANGERS = 32
+# Who has not shown the key yet has as long for the handshake, and again for the key.
 STRANGER_SECONDS = 10.0
 MAX_RELAYS = 256
-BACKLOG = 128
+# The kernel's queue of connections: whoever floods it is taken out of it faster than it fills.
+BACKLOG = 1024
 # Accepted in one turn of the event loop, and the pause when the process has no descriptors left.
 ACCEPT_TURN = 16
 ACCEPT_PAUSE = 1.0
@@ -56,9 +58,10 @@ class Listener:
         self._context = identity.context
         self._hello = _hello(config)
         self._socket: Optional[socket.socket] = None
-        self._handshakes: dict[socket.socket, asyncio.Task[None]] = {}
-        # Dictionaries that serve as sets which keep their order.
-        self._strangers: dict[Relay, None] = {}
+        self._strangers: Strangers[Relay] = Strangers()
+        # The task is held here because the event loop itself keeps none alive.
+        self._handshakes: dict[Relay, tuple[socket.socket, asyncio.Task[None]]] = {}
+        # A dictionary that serves as a set which keeps its order.
         self._relays: dict[Relay, None] = {}
         self._timer: Optional[asyncio.TimerHandle] = None
         self._load_timer: Optional[asyncio.TimerHandle] = None
@@ -103,7 +106,7 @@ class Listener:
         for timer in (self._timer, self._load_timer):
             if timer is not None:
                 timer.cancel()
-        for task in self._handshakes.values():
+        for _, task in self._handshakes.values():
             task.cancel()
         for relay in (*self._strangers, *self._relays):
             relay.close("shutdown", "the job ends")
@@ -127,7 +130,7 @@ class Listener:
 
     def greeted(self, relay: Relay) -> None:
         """Take a relay that has shown the key, if there is room."""
-        self._strangers.pop(relay, None)
+        self._strangers.showed_the_key(relay)
         if len(self._relays) >= MAX_RELAYS:
             # Not `shutdown`: the instance stays, and there may be room the next time.
             relay.close("closed", f"more than {MAX_RELAYS} connections")
@@ -139,7 +142,7 @@ class Listener:
         """Drop a connection that has ended."""
         if not relay.known:
             self._turned_away.add(reason=why)
-        self._strangers.pop(relay, None)
+        self._strangers.leave(relay)
         self._relays.pop(relay, None)
 
     def _busy(self) -> bool:
@@ -168,19 +171,32 @@ class Listener:
             if self._socket is None:
                 return
             try:
-                accepted, _address = self._socket.accept()
+                accepted, address = self._socket.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError:
                 self._pause_accepting(self._socket)
                 return
-            if len(self._handshakes) + len(self._strangers) >= MAX_STRANGERS:
-                accepted.close()
-                self._turned_away.add(reason="too many of them")
-                continue
             accepted.setblocking(False)
-            task = asyncio.get_running_loop().create_task(self._greet(accepted))
-            self._handshakes[accepted] = task
+            self._let_in(accepted, source_of(address[0]))
+
+    def _let_in(self, accepted: socket.socket, source: str) -> None:
+        relay = Relay(self, self._hello, self.key)
+        leaving = self._strangers.enter(relay, source)
+        if leaving is not None:
+            self._send_away(leaving)
+        task = asyncio.get_running_loop().create_task(self._greet(relay, accepted))
+        self._handshakes[relay] = (accepted, task)
+
+    def _send_away(self, stranger: Relay) -> None:
+        """Hang up on a stranger, for whom there is no room any more."""
+        if stranger not in self._handshakes:
+            stranger.endpoint.abort("too many strangers")
+            return
+        self._turned_away.add(reason="too many strangers")
+        # In its handshake the socket is the transport's: this one only has it see the connection's end.
+        with contextlib.suppress(OSError):
+            self._handshakes[stranger][0].shutdown(socket.SHUT_RDWR)
 
     def _pause_accepting(self, sock: socket.socket) -> None:
         """Leave the backlog alone for a moment: without a descriptor, the loop would only turn."""
@@ -189,9 +205,8 @@ class Listener:
         loop.remove_reader(sock.fileno())
         loop.call_later(ACCEPT_PAUSE, self._listen)
 
-    async def _greet(self, accepted: socket.socket) -> None:
+    async def _greet(self, relay: Relay, accepted: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        relay = Relay(self, self._hello, self.key)
         try:
             # Not a server of the event loop: that takes any number of strangers into its handshakes.
             await loop.connect_accepted_socket(
@@ -199,12 +214,10 @@ class Listener:
             )
         except (OSError, asyncio.TimeoutError):
             accepted.close()
+            self._strangers.leave(relay)
             self._turned_away.add(reason="no handshake")
-            return
         finally:
-            del self._handshakes[accepted]
-        if not relay.endpoint.lost and not relay.known:
-            self._strangers[relay] = None
+            del self._handshakes[relay]
 
     def _tick(self) -> None:
         # First, so that no fault below stops the clock: deadlines are what strangers and engines end by.

@@ -16,6 +16,8 @@ logger = logging.getLogger(__name__)
 REFRESH_SECONDS = 5.0
 # A proxy reports each second while anything waits; what it said half a minute ago is no demand.
 WAITING_SECONDS = 30.0
+# What an instance answered longer ago says nothing of its health.
+ANSWERED_SECONDS = 60.0
 MODE = 0o640
 SWEEP_SECONDS = 3600.0
 _LEFT_BEHIND = re.compile(r"\.?[0-9a-f]{16}\.json(?:\.[A-Za-z0-9_]+)?")
@@ -32,6 +34,7 @@ class Demand:
         self._waiting: dict[str, int] = {}
         self._reported = 0.0
         self._last: dict[str, float] = {}
+        self._answered: dict[str, dict[str, int]] = {}
 
     def asked(self, model: str, now: float) -> None:
         """A request came in, answered or not."""
@@ -47,6 +50,11 @@ class Demand:
         _count(self.running, model, -1)
         _count(self.instances.get(model, {}), instance, -1)
 
+    def answered(self, model: str, instance: str, now: float) -> None:
+        """An instance answered a request: it is healthy, even where the scheduler's probe is kept out."""
+        unit = ModelDemand.ANSWERED_UNIT
+        self._answered.setdefault(model, {})[instance] = int(now // unit) * unit
+
     def report(self, waiting: Mapping[str, int], known: Collection[str], now: float) -> None:
         """Take what the proxy says: clamped, and of models that exist."""
         self._waiting = {
@@ -60,15 +68,21 @@ class Demand:
     def snapshot(self, now: float) -> dict[str, ModelDemand]:
         """Return the demand by model, of models that were asked for at least once."""
         waiting = self._waiting if now - self._reported < WAITING_SECONDS else {}
+        self._answered = {model: _recent(times, now) for model, times in self._answered.items()}
         return {
             model: ModelDemand(
                 self.running.get(model, 0),
                 waiting.get(model, 0),
                 last,
                 dict(self.instances.get(model, {})),
+                self._answered.get(model, {}),
             )
             for model, last in self._last.items()
         }
+
+
+def _recent(times: Mapping[str, int], now: float) -> dict[str, int]:
+    return {instance: then for instance, then in times.items() if now - then < ANSWERED_SECONDS}
 
 
 def _count(counts: dict[str, int], key: str, change: int) -> None:

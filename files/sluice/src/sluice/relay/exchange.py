@@ -467,6 +467,7 @@ class Exchange:
         services.outflow.finish(answer)
         services.endpoint.wake()
         self._verdict(good=True)
+        services.demand.answered(self._head.model, self._instance, time.time())
         if self._line is not None:
             self._line.finished(self._wire_stream)
             self._wire_stream = 0

@@ -42,12 +42,17 @@ def read_demand(directory: str, now: float) -> dict[str, Demand]:
                 waiting=before.waiting + model.waiting,
                 last=max(before.last, model.last),
                 instances=_summed(before.instances, model.instances),
+                answered=_latest(before.answered, model.answered),
             )
     return total
 
 
 def _summed(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
     return {name: one.get(name, 0) + other.get(name, 0) for name in {**one, **other}}
+
+
+def _latest(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    return {name: max(one.get(name, 0), other.get(name, 0)) for name in {**one, **other}}
 
 
 def _files(directory: str) -> list[Path]:

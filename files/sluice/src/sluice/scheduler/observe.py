@@ -47,6 +47,8 @@ PROBES_AT_ONCE = 16
 MOST_PROBES = 32
 # An end that comes forward by more than this is Slurm's notice of a preemption, if it is near.
 FORWARD = 60.0
+# An answer that a relay had so many seconds ago shows that the instance serves.
+ANSWERED_LATELY = 20.0
 NEAR = 300.0
 PREEMPTED = "preempted"
 # Refusals that sbatch's words leave no doubt about: Slurm does not have the job.
@@ -98,7 +100,7 @@ class Observer:
             state = replace(state, queue_failures=failures, queue_failing=failing)
         else:
             state, strays = self._follow(state, catalogue, queue.value, now)
-        state = self._consult_fronts(state)
+        state = self._consult_fronts(state, demand)
         return state, Observation(catalogue, demand, readable and not isinstance(queue, Unknown), strays)
 
     # --- models --------------------------------------------------------------------------------------
@@ -220,7 +222,7 @@ class Observer:
 
     # --- the fronts ----------------------------------------------------------------------------------
 
-    def _consult_fronts(self, state: State) -> State:
+    def _consult_fronts(self, state: State, demand: Mapping[str, policy.Demand]) -> State:
         """Read the records of running jobs and probe the fronts whose turn it is."""
         instances = {instance.id: self._with_record(instance) for instance in state.instances.values()}
         state = replace(state, instances=instances)
@@ -234,7 +236,8 @@ class Observer:
             with ThreadPoolExecutor(max_workers=min(PROBES_AT_ONCE, len(asked))) as pool:
                 answers = list(pool.map(self._ask, asked))
             for instance, health in zip(asked, answers):
-                state = self._probed(state, instance, health)
+                serves = health.problem and _serves(instance, demand, now)
+                state = self._probed(state, instance, Health("") if serves else health)
         return state
 
     def _due(self, instances: Iterable[Instance]) -> list[Instance]:
@@ -284,6 +287,13 @@ class Observer:
         # In place: a copy of the whole for each of some thousand instances would be most of the tick.
         state.instances[instance.id] = followed
         return state
+
+
+def _serves(instance: Instance, demand: Mapping[str, policy.Demand], now: float) -> bool:
+    """Whether relays had an answer of an instance lately: then a probe that failed says nothing of it."""
+    if instance.ready_at is None or instance.model not in demand:
+        return False
+    return now - demand[instance.model].answered.get(instance.id, 0) < ANSWERED_LATELY
 
 
 def _first_answer(state: State, instance: Instance, now: float) -> State:

@@ -51,13 +51,15 @@ class Model:
 class Demand:
     """Requests of one model over all relays; `last` is the time of the last one (0: none known).
 
-    `instances`: how many of those running each instance has.
+    `instances`: how many of those running each instance has; `answered`: when an instance last answered one
+    (seconds since the epoch, rounded down).
     """
 
     running: int = 0
     waiting: int = 0
     last: float = 0.0
     instances: Mapping[str, int] = field(default_factory=dict)
+    answered: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def asked(self) -> int:
