@@ -156,7 +156,7 @@ async def _stream(request: web.Request, word: str, count: int) -> web.StreamResp
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
     await response.prepare(request)
     if word == "queue":
-        await response.write(b": queued position=2 expected=120s\n\n")
+        await response.write(b": queued position=2 expected=120s\n")
         await asyncio.sleep(2.0)
     pieces, pause = _answer(word, count)
     for piece in pieces:

@@ -97,6 +97,8 @@ SMUGGLING = {
     "a method in small letters": post(LENGTH).replace(b"POST", b"post"),
     "tabs for spaces": post(LENGTH).replace(b" ", b"\t", 2),
     "an upgrade": post(b"Connection: Upgrade\r\nUpgrade: h2c\r\n" + LENGTH),
+}
+TOO_LARGE = {
     "too many fields": post(b"".join(b"X-%d: y\r\n" % n for n in range(MAX_FIELDS)) + LENGTH),
     "a field too long": post(b"X-One: " + b"y" * (MAX_FIELD + 1) + b"\r\n" + LENGTH),
     "a name too long": post(b"X-" + b"y" * (MAX_FIELD + 1) + b": y\r\n" + LENGTH),
@@ -135,15 +137,14 @@ TARGETS = {
 }
 
 
-async def refused(bed: Bed, raw: bytes) -> None:
+async def refused(bed: Bed, raw: bytes, status: bytes = b"400", code: str = "invalid_request") -> None:
     """Check that `raw` is refused by name, once, is counted and logged, and that the next one is served."""
     statuses, got = await ask(bed, raw)
-    assert statuses == [b"400"], got[:300]
-    assert error_of(got)["code"] == "invalid_request"
+    assert statuses == [status], got[:300]
+    assert error_of(got)["code"] == code
     assert not bed.relay.calls
     counted = [
-        bed.metric("sluice_proxy_requests_total", model=m, status="400", code="invalid_request")
-        for m in ("",)
+        bed.metric("sluice_proxy_requests_total", model=m, status=status.decode(), code=code) for m in ("",)
     ]
     assert counted == [1.0]
     assert (await bed.post(chat()))[0] == 200
@@ -154,6 +155,11 @@ async def refused(bed: Bed, raw: bytes) -> None:
 @pytest.mark.parametrize("raw", SMUGGLING.values(), ids=SMUGGLING)
 async def test_a_head_that_can_be_read_in_two_ways_is_refused(bed: Bed, raw: bytes) -> None:
     await refused(bed, raw)
+
+
+@pytest.mark.parametrize("raw", TOO_LARGE.values(), ids=TOO_LARGE)
+async def test_a_head_beyond_the_bounds_is_refused(bed: Bed, raw: bytes) -> None:
+    await refused(bed, raw, b"431", "headers_too_large")
 
 
 @pytest.mark.parametrize("chunks", ODD_CHUNKS.values(), ids=ODD_CHUNKS)

@@ -192,9 +192,7 @@ async def test_an_unknown_model_is_404_on_its_own_path(bed: Bed) -> None:
     check_shape(status, headers, answer, "model_not_found")
 
 
-@pytest.mark.parametrize(
-    "path", ["/", "/v1", "/v1/", "/v1/audio/speech", "/v1/models/", "/metrics", "/v1/models/a/b"]
-)
+@pytest.mark.parametrize("path", ["/", "/v1", "/v1/", "/v1/audio/speech", "/v1/models/", "/metrics"])
 async def test_an_unknown_path_is_404(bed: Bed, path: str) -> None:
     status, headers, answer = await bed.get(path)
     assert status == 404

@@ -110,7 +110,7 @@ def test_a_prompt_of_tokens_is_taken() -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "gap"), [(b"data: x\n\n", b""), (b'data: {"cut', b"\n\n"), (b"x\n", b"\n\n")]
+    ("before", "gap"), [(b"data: x\n\n", b""), (b'data: {"cut', b"\n\n"), (b"x\n", b"\n")]
 )
 def test_the_event_that_ends_a_broken_stream_starts_on_its_own(before: bytes, gap: bytes) -> None:
     told = error_event(Visit("req-" + "0" * 32), SluiceError("instance_failed", "It broke."), before)

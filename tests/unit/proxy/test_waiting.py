@@ -97,7 +97,7 @@ async def test_a_stream_that_waits_is_told_its_position_and_then_answered(tmp_pa
         gate.let.release()
         gate.let.release()
         assert (await first)[0] == 200
-        told, _, events = (await second).partition(b"\n\n")
+        told, _, events = (await second).partition(b"\n")
         assert told == b": queued position=1 expected=1s"
         assert events.startswith(event("Good "))
         assert events.endswith(b"data: [DONE]\n\n")
@@ -170,7 +170,7 @@ async def test_an_error_after_a_told_wait_is_an_event_that_says_when_to_come_bac
     relay = FakeRelay(answer_well)
     relay.models = [asleep()]
     async with open_bed(replace(config(tmp_path), queue_wait=0.4), relay) as bed:
-        told, end = (await stream(bed)).removesuffix(b"\n\n").split(b"\n\n")
+        told, end = (await stream(bed)).removesuffix(b"\n\n").split(b"\n")
         assert told == b": queued position=1"
         error = json.loads(end.removeprefix(b"data: "))["error"]
         assert error["code"] == "no_instance"
@@ -197,7 +197,7 @@ async def test_an_engines_refusal_after_a_told_wait_is_an_event(tmp_path: Path) 
         await told_already.wait()
         gate.let.release()
         await first
-        told, end = (await second).removesuffix(b"\n\n").split(b"\n\n")
+        told, end = (await second).removesuffix(b"\n\n").split(b"\n")
         assert told.startswith(b": queued")
         error = json.loads(end.removeprefix(b"data: "))["error"]
         assert (error["code"], error["message"]) == ("invalid_request", "too long")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import re
 import time
 from email.utils import formatdate
 from typing import Any
@@ -20,6 +21,23 @@ from sluice.records import ModelStatus
 
 # What an engine says of a request that it refuses is at most this long.
 MAX_ENGINE_MESSAGE = 2000
+# How engines say that a prompt does not fit: vLLM (three ways), llama.cpp, SGLang.
+TOO_LONG = re.compile(
+    r"maximum context length|maximum model length|exceeds the max_model_len"
+    r"|exceeds the available context size|model's context length",
+    re.IGNORECASE,
+)
+# The field in which each path's prompt is.
+TEXT_FIELDS = {
+    "chat": "messages",
+    "completions": "prompt",
+    "responses": "input",
+    "embeddings": "input",
+    "rerank": "documents",
+    "messages": "messages",
+}
+# A program that waits for longer looks as if it hung (seconds): its person is to decide.
+LONGEST_RETRY = 60
 
 
 def headers(visit: Visit) -> dict[str, str]:
@@ -100,16 +118,32 @@ def error(visit: Visit, fault: SluiceError, allow: str = "") -> web.Response:
     response = document(visit, told, fault.status)
     if allow:
         response.headers["Allow"] = allow
-    if fault.retry_after is not None:
-        response.headers["Retry-After"] = str(max(1, math.ceil(fault.retry_after)))
+    response.headers.update(_when_again(fault))
     if fault.status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
     return response
 
 
+def _when_again(fault: SluiceError) -> dict[str, str]:
+    """Return the headers that say when to come again, and not to if that is long or never.
+
+    Public clients that are not told so wait for hours, or come back at once: what they make of a long
+    `Retry-After` differs from version to version.
+    """
+    told = {}
+    if fault.retry_after is not None:
+        told["Retry-After"] = str(max(1, math.ceil(fault.retry_after)))
+    elif fault.status != 429:
+        return told
+    if fault.retry_after is None or math.ceil(fault.retry_after) > LONGEST_RETRY:
+        told["x-should-retry"] = "false"
+    return told
+
+
 def error_event(visit: Visit, fault: SluiceError, before: bytes) -> bytes:
     """Return the event that ends a broken stream; `before` is what was sent last."""
-    gap = b"" if before.endswith(BOUNDARY) else BOUNDARY
+    # One blank line and no more: some clients take each for the end of an event.
+    gap = b"" if before.endswith(BOUNDARY) else b"\n" if before.endswith(b"\n") else BOUNDARY
     return gap + visit.dialect.event(fault.to_openai(visit.request_id), fault.status, before)
 
 
@@ -126,11 +160,11 @@ def stream(visit: Visit) -> web.StreamResponse:
     )
 
 
-def refusal(request_id: str, status: int, raw: bytes) -> tuple[dict[str, Any], int, str]:
+def refusal(request_id: str, status: int, raw: bytes, capability: str) -> tuple[dict[str, Any], int, str]:
     """Return error (in OpenAI's shape), status and code for an engine's own error answer.
 
-    What the engine says of a request that it does not take (4xx) is for the client; what it says of its own
-    faults is not.
+    `capability` is that of the path. What the engine says of a request that it does not take (4xx) is for the
+    client; what it says of its own faults is not.
     """
     if status == 429:
         fault = SluiceError(
@@ -138,7 +172,10 @@ def refusal(request_id: str, status: int, raw: bytes) -> tuple[dict[str, Any], i
         )
     elif 400 <= status < 500:
         message, param = _engine_error(raw)
-        fault = SluiceError("invalid_request", message, param=param)
+        if TOO_LONG.search(message) is None:
+            fault = SluiceError("invalid_request", message, param=param)
+        else:
+            fault = SluiceError("context_length_exceeded", message, param=TEXT_FIELDS[capability])
         body = fault.to_openai(request_id)
         body["error"]["type"] = error_type(status)
         return body, status, fault.code
@@ -153,7 +190,7 @@ def _engine_error(raw: bytes) -> tuple[str, str | None]:
     except (ValueError, RecursionError):
         answer = None
     found = answer.get("error", answer) if isinstance(answer, dict) else None
-    message = found.get("message") if isinstance(found, dict) else None
+    message = found.get("message", found.get("detail")) if isinstance(found, dict) else found
     param = found.get("param") if isinstance(found, dict) else None
     if not isinstance(message, str) or not message:
         message = "The engine does not take this request."
@@ -175,6 +212,7 @@ def model(status: ModelStatus, *, stopped: bool = False) -> dict[str, Any]:
         "starting": status.starting,
         "expected_ready": status.expected_ready,
         "context_length": status.context_length,
+        "max_model_len": status.context_length,
         "capabilities": list(status.capabilities),
         "description": status.description,
     }

@@ -29,6 +29,11 @@ CAUSES: dict[str, Cause] = {
         "Mend the field that `param` and `message` name.",
         "any",
     ),
+    "context_length_exceeded": Cause(
+        "The prompt, or the prompt together with `max_tokens`, is longer than the model's context.",
+        "Shorten the conversation, or lower `max_tokens`; `max_model_len` (GET /v1/models) is what fits.",
+        "body",
+    ),
     "media_url_refused": Cause(
         "Media by an address: nothing here fetches from the network.",
         "Send the image or sound itself, as a `data:` URL.",
@@ -66,7 +71,7 @@ CAUSES: dict[str, Cause] = {
     ),
     "path_not_found": Cause(
         "There is no such path.",
-        "Compare the base URL: it ends in /v1, once.",
+        "Compare the base URL: it ends in /v1, once; without /v1 for Anthropic's clients, which add it.",
         "none",
     ),
     "method_not_allowed": Cause(
@@ -83,6 +88,11 @@ CAUSES: dict[str, Cause] = {
         "The body is larger than the gateway or the cluster takes; it was not read.",
         "Send less: smaller images, a shorter conversation.",
         "body",
+    ),
+    "address_too_long": Cause(
+        "The address, query included, is longer than 8 kB.",
+        "Send what is long in the body.",
+        "none",
     ),
     "rate_limited": Cause(
         "Too many requests from your address, or a limit of the cluster.",
@@ -108,6 +118,11 @@ CAUSES: dict[str, Cause] = {
         "More requests at once than a limit allows.",
         "Let one end before you send the next.",
         "body",
+    ),
+    "headers_too_large": Cause(
+        "More than 100 header fields, one of more than 8 kB, or more than 32 kB of them together.",
+        "Send fewer and shorter headers; a tool or a proxy of yours may add some.",
+        "any",
     ),
     "internal_error": Cause(
         "A fault of the service; it was logged. With status 502, the gateway is being restarted.",

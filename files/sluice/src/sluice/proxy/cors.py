@@ -17,6 +17,7 @@ EXPOSED = ", ".join(
         "X-Request-Id",
         "Request-Id",
         "Retry-After",
+        "x-should-retry",
         *(
             f"x-ratelimit-{what}-{of}"
             for of in ("requests", "tokens")

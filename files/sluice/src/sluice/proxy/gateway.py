@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -15,7 +14,7 @@ from aiohttp import web
 from sluice.authority import Principal
 from sluice.errors import SluiceError
 from sluice.logs import LineWriter
-from sluice.proxy import answers, dialect
+from sluice.proxy import answers, dialect, paths
 from sluice.proxy.authority import Authenticator
 from sluice.proxy.body import Asked, scanned, understand
 from sluice.proxy.cluster import Fleet
@@ -38,14 +37,10 @@ from sluice.records import MODEL_NAME, PATHS, REQUEST_ID, ModelStatus, RequestHe
 
 log = logging.getLogger("sluice.proxy.gateway")
 
-MODELS_PATH = "/v1/models"
-MODEL_PATH = re.compile(r"/v1/models/([^/]+)")
-MODEL_ROUTE = "/v1/models/{model}"
 # An answer up to this size goes out with its length; a larger one in chunks, as it comes.
 WHOLE = 256 * 1024
 # Of a request whose engine tells no tokens, so many bytes are taken for one.
 BYTES_A_TOKEN = 4
-VERSIONS = ((1, 1), (1, 0))
 EVERYBODY = "all"
 
 Handler = Callable[[web.BaseRequest, Visit], Awaitable[web.StreamResponse]]
@@ -102,10 +97,9 @@ class Gateway:
         await asyncio.sleep(0)
         return response
 
-    def refuse(self) -> web.Response:
+    def refuse(self, fault: SluiceError) -> web.Response:
         """Return the answer to bytes that are no HTTP request; they are counted and logged like one."""
         visit = Visit(request_id=_new_id())
-        fault = SluiceError("invalid_request", "This is no HTTP request that this service reads.")
         visit.status, visit.code = fault.status, fault.code
         self._settle(visit)
         return answers.error(visit, fault)
@@ -146,8 +140,8 @@ class Gateway:
 
     async def _dispatch(self, request: web.BaseRequest, visit: Visit) -> web.StreamResponse:
         visit.headers.update(self._cors.headers(request.headers.get("Origin")))
-        path = _path(request)
-        visit.dialect = dialect.of(path)
+        path = paths.read(request)
+        visit.dialect = dialect.of(paths.meant(path) or path)
         if visit.dialect.id_header:
             visit.headers[visit.dialect.id_header] = visit.request_id
         visit.route, allowed, handler = self._route(path)
@@ -163,16 +157,13 @@ class Gateway:
         """Return the route's name, its method and its handler. Raises SluiceError `path_not_found`."""
         if path in PATHS:
             return path, "POST", self._complete
-        if path == MODELS_PATH:
+        if path == paths.MODELS_PATH:
             return path, "GET", self._list_models
-        if MODEL_PATH.fullmatch(path):
-            return MODEL_ROUTE, "GET", self._show_model
+        if paths.model_name(path):
+            return paths.MODEL_ROUTE, "GET", self._show_model
         if path == OPENAPI_PATH:
             return path, "GET", self._describe
-        raise SluiceError(
-            "path_not_found",
-            f"There is no such path; there are /v1/models, {', '.join(PATHS)}.",
-        )
+        raise paths.not_found(path)
 
     async def _describe(self, request: web.BaseRequest, visit: Visit) -> web.StreamResponse:
         return answers.description(visit, self._description, request.headers.get("If-None-Match"))
@@ -192,8 +183,7 @@ class Gateway:
 
     async def _show_model(self, request: web.BaseRequest, visit: Visit) -> web.StreamResponse:
         principal = await self._authenticate(request, visit)
-        match = MODEL_PATH.fullmatch(_path(request))
-        model = self._find(match.group(1) if match else "", principal, visit)
+        model = self._find(paths.model_name(paths.read(request)), principal, visit)
         # Asked after the model is known to be there and allowed: an unreachable cluster has no live state.
         live = self._fleet.models().get(model.name, model)
         stopped = model.name in self._stops.models
@@ -201,7 +191,7 @@ class Gateway:
 
     async def _authenticate(self, request: web.BaseRequest, visit: Visit) -> Principal:
         visit.principal = await self._authenticator.principal(
-            _credential(request, visit), request.headers.get("X-Forwarded-For")
+            _credential(request), request.headers.get("X-Forwarded-For")
         )
         if not self._stops.known:
             await self._stops.ask_first()
@@ -441,7 +431,7 @@ async def _engine_refusal(
     while len(raw) <= WHOLE and (data := await next_bytes(stream)):
         stream.consume(len(data))
         raw += data
-    error, status, visit.code = answers.refusal(visit.request_id, head.status, bytes(raw))
+    error, status, visit.code = answers.refusal(visit.request_id, head.status, bytes(raw), PATHS[visit.route])
     if notice is not None and notice.response is not None:
         return await notice.end(error, status)
     return answers.document(visit, visit.dialect.document(error, status), status)
@@ -451,10 +441,10 @@ def _may_use(principal: Principal, model: ModelStatus) -> bool:
     return EVERYBODY in model.groups or not set(model.groups).isdisjoint(principal.groups)
 
 
-def _credential(request: web.BaseRequest, visit: Visit) -> str | None:
-    """Return what a client shows of itself; Anthropic's clients have a header of their own, on their path."""
+def _credential(request: web.BaseRequest) -> str | None:
+    """Return what a client shows of itself; Anthropic's clients have a header of their own, on every path."""
     shown = request.headers.get("Authorization")
-    if shown is None and visit.route == dialect.MESSAGES_PATH:
+    if shown is None:
         key = request.headers.get("x-api-key")
         return None if key is None else f"Bearer {key}"
     return shown
@@ -487,23 +477,6 @@ def _refused(visit: Visit, fault: SluiceError, request: web.BaseRequest) -> web.
 def _cut(request: web.BaseRequest) -> None:
     if request.transport is not None:
         request.transport.close()
-
-
-def _path(request: web.BaseRequest) -> str:
-    """Return the path as it was sent, without its query.
-
-    Raises SluiceError for one that could be read in two ways: none that there is needs an escape.
-    """
-    if request.version not in VERSIONS:
-        raise SluiceError("invalid_request", "This service speaks HTTP/1.1 only.")
-    path = request.raw_path.partition("?")[0]
-    if not path.startswith("/"):
-        raise SluiceError("invalid_request", "The request's target must be a path.")
-    if "%" in path or "\\" in path or "//" in path or "/." in path:
-        raise SluiceError("invalid_request", "The path must have no escapes, dots or empty parts.")
-    if "Upgrade" in request.headers:
-        raise SluiceError("invalid_request", "This service upgrades to no other protocol.")
-    return path
 
 
 def _request_id(request: web.BaseRequest) -> str:

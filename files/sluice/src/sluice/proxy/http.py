@@ -7,12 +7,17 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import _ErrInfo
+
+from sluice.errors import SluiceError
 
 # nginx hands on what it has read itself, and reads no more than this either.
 MAX_LINE = 8190
 MAX_FIELD = 8190
-MAX_FIELDS = 64
+# A client's own, and those that nginx adds: X-Request-Id, X-Forwarded-For, X-Forwarded-Proto.
+MOST_FIELDS = 100
+MAX_FIELDS = MOST_FIELDS + 3
 # Of a body that nobody reads yet, twice this much is taken, in bytes; then its client must wait.
 READ_AHEAD = 65_536
 # After an answer that came before the request's end, what still comes is read and dropped for so long
@@ -23,7 +28,7 @@ LINGER = 2.0
 WRITE_AHEAD = 8192
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-Refuse = Callable[[], web.Response]
+Refuse = Callable[[SluiceError], web.Response]
 
 
 class BrokenBody(Exception):
@@ -94,10 +99,21 @@ class _Connection(web.RequestHandler):
         """Answer what is no request. aiohttp's own answer would quote it, and so would its log."""
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun")
-        response = self._refuse()
+        response = self._refuse(_fault(exc, message))
         response.force_close()
         return response
 
     def log_exception(self, *args: object, **kw: object) -> None:
         """Log that a connection failed, without the words of whatever it read."""
         logging.getLogger(__name__).warning("a connection to the API failed")
+
+
+def _fault(exc: BaseException | None, message: str | None) -> SluiceError:
+    """Return the error for what aiohttp's parser refused; its own words might quote the request."""
+    # The parser has no class of its own for this one.
+    if isinstance(exc, LineTooLong) or (message or "").startswith("Too many headers"):
+        return SluiceError(
+            "headers_too_large",
+            f"More than {MOST_FIELDS} header fields, or a line of more than {MAX_LINE} bytes.",
+        )
+    return SluiceError("invalid_request", "This is no HTTP request that this service reads.")

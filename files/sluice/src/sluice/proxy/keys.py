@@ -8,7 +8,8 @@ from sluice.keys import credential, well_formed
 
 __all__ = ["credential", "presented_key", "well_formed"]
 
-BEARER = re.compile(r"[Bb]earer +(\S{1,256}) *")
+# The scheme's name is read in any case (RFC 9110, 11.1), and blanks around the key are as good as one.
+BEARER = re.compile(r"[ \t]*(?i:bearer)[ \t]+(\S{1,256})[ \t]*")
 
 
 def presented_key(authorization: str | None) -> str | None:

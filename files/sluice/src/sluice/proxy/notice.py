@@ -30,7 +30,8 @@ class Notice:
             self.response = answers.stream(self._visit)
             await self.response.prepare(self._request)
         seconds = "" if expected is None else f" expected={math.ceil(expected)}s"
-        await self.response.write(f": queued position={position}{seconds}\n\n".encode())
+        # No blank line behind it: some clients take each for the end of an event, here one without data.
+        await self.response.write(f": queued position={position}{seconds}\n".encode())
 
     async def fail(self, fault: SluiceError) -> web.StreamResponse:
         """End the answer with an error event; only after something was told."""

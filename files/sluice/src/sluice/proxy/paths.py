@@ -1,0 +1,59 @@
+"""Which path of the API a request asks for, and what to say where there is none."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote
+
+from aiohttp import web
+
+from sluice.errors import SluiceError
+from sluice.records import PATHS
+
+MODELS_PATH = "/v1/models"
+MODEL_ROUTE = "/v1/models/{model}"
+# Elsewhere models have names with slashes. Here none has, and is looked for all the same.
+_MODEL_PATH = re.compile(r"/v1/models/(.+)")
+_VERSIONS = ((1, 1), (1, 0))
+
+
+def read(request: web.BaseRequest) -> str:
+    """Return the path as it was sent, without its query.
+
+    Raises SluiceError for one that could be read in two ways: none that there is needs an escape.
+    """
+    if request.version not in _VERSIONS:
+        raise SluiceError("invalid_request", "This service speaks HTTP/1.1 only.")
+    path = request.raw_path.partition("?")[0]
+    if not path.startswith("/"):
+        raise SluiceError("invalid_request", "The request's target must be a path.")
+    if "Upgrade" in request.headers:
+        raise SluiceError("invalid_request", "This service upgrades to no other protocol.")
+    if path.startswith(f"{MODELS_PATH}/"):
+        return path  # a name follows, whatever its signs: it is decoded once, and only looked for
+    if "%" in path or "\\" in path or "//" in path or "/." in path:
+        raise SluiceError("invalid_request", "The path must have no escapes, dots or empty parts.")
+    return path
+
+
+def model_name(path: str) -> str:
+    """Return the name of the model that a path asks for, "" where it is no model's."""
+    found = _MODEL_PATH.fullmatch(path)
+    return unquote(found[1]) if found else ""
+
+
+def meant(path: str) -> str | None:
+    """Return the path that a client wants whose base URL lacks /v1, or has it where it should not."""
+    whole = path.removeprefix("/v1") if path.startswith("/v1/v1/") else f"/v1{path}"
+    return whole if whole in PATHS or whole == MODELS_PATH or model_name(whole) else None
+
+
+def not_found(path: str) -> SluiceError:
+    """Return the error for a path that there is not."""
+    if not path.startswith("/v1/"):
+        why = "the API's paths begin with /v1. Add /v1 to the end of the base URL."
+    elif meant(path) is not None:
+        why = "/v1 is in it twice. Leave it out of the base URL: this client adds it by itself."
+    else:
+        why = f"there are {MODELS_PATH}, {', '.join(PATHS)}."
+    return SluiceError("path_not_found", f"There is no such path: {why}")
