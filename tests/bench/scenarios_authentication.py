@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from sluice.authority import Principal, Spent
+from sluice.authority import Principal, Spent, Standing
 from sluice.proxy.authority import Authenticator, AuthorityClient
 from sluice.proxy.guesses import Guesses
 from sluice.proxy.keys import credential
@@ -52,7 +52,7 @@ async def _ask(socket: str, key: str, *, quick: bool) -> list[Figure]:
 
 async def _known(client: AuthorityClient, key: str, requests: int) -> list[float]:
     cache = PrincipalCache(ttl=600.0, stale=900.0)
-    authenticator = Authenticator(client, cache, Guesses(30), Metrics())
+    authenticator = Authenticator(client, cache, Guesses(30), Metrics(), Standing)
     presented = f"Bearer {key}"
     await authenticator.principal(presented)
     rounds = []

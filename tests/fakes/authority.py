@@ -12,12 +12,15 @@ from typing import Any
 
 from aiohttp import web
 
-from sluice.authority import Limit, Principal, Spent, Stop, UsageRecord
+from sluice.authority import Limit, Principal, Spent, Standing, Stop, UsageRecord
+from sluice.keys import MARK_LENGTH, mark
 
 
-def make_key(prefix: str = "sk") -> str:
-    """Return a new key of the right form."""
+def make_key(prefix: str = "sk", secret: bytes | None = None) -> str:
+    """Return a new key of the right form, with the mark of `secret` if there is one."""
     stem = f"{prefix}-sluice-{secrets.token_urlsafe(32)}"
+    if secret is not None:
+        stem = stem[:-MARK_LENGTH] + mark(stem[:-MARK_LENGTH], secret)
     return f"{stem}-{zlib.crc32(stem.encode()):08x}"
 
 
@@ -32,6 +35,8 @@ class FakeAuthority:
         self.questions = 0
         self.documents: dict[str, Any] = {}
         self.stopped: list[Stop] = []
+        # Keys that carry a mark under one of these were made here, as the proxy is told.
+        self.marks: tuple[bytes, ...] = ()
         # What was used of a bucket before any of `usage`; of others nothing was.
         self.spent: dict[tuple[str, str], Spent] = {}
         self.spent_questions = 0
@@ -48,9 +53,11 @@ class FakeAuthority:
         expires: float | None = None,
         models: tuple[str, ...] | None = None,
         limits: tuple[Limit, ...] = (),
+        prefix: str = "sk",
+        secret: bytes | None = None,
     ) -> str:
         """Make a key with a principal of its own; return the key."""
-        key = make_key()
+        key = make_key(prefix, secret)
         number = len(self.principals) + 1
         self.principals[hashlib.sha256(key.encode()).hexdigest()] = Principal(
             user=f"u-{number}",
@@ -88,7 +95,8 @@ class FakeAuthority:
             return _json({"version": 1, "status": "ok"})
         if request.path == "/v1/gateway":
             self.gateway_questions += 1
-            return _json({"version": 1, "stopped": [stop.dump() for stop in self.stopped]})
+            standing = Standing(tuple(self.stopped), self.marks)
+            return _json({"version": 1, **standing.dump()})
         document = json.loads(await request.read())
         assert document["version"] == 1
         self.documents[request.path] = document

@@ -16,7 +16,7 @@ from sluice.proxy.guesses import Guesses, client_address
 from tests.fakes.authority import make_key
 from tests.fakes.wire_relay import FakeRelay
 
-from .conftest import Bed, answer_well, chat, config, open_bed
+from .conftest import Bed, answer_well, chat, config, eventually, open_bed
 
 ROOT = Path(__file__).parents[3]
 MOST = 5
@@ -134,8 +134,37 @@ async def test_a_known_key_goes_on_when_its_answer_has_to_be_renewed(bed: Bed) -
     assert last == (429, "rate_limited")
     await asyncio.sleep(0.25)
     assert (await bed.get("/v1/models", **HERE))[0] == 200
-    # A key of which nothing is known yet waits with the others there.
+    # A key without a mark, of which nothing is known yet, waits with the others there.
     assert await guess(bed, bed.authority.add_key(), HERE) == (429, "rate_limited")
+
+
+@pytest.mark.parametrize("prefix", ["pt", "sk"])
+async def test_guesses_slow_nobody_else_behind_their_address(bed: Bed, prefix: str) -> None:
+    """New page bearers, and other people's keys that this proxy has not met yet, pass at once."""
+    former, current = b"f" * 32, b"c" * 32
+    bed.authority.marks = (current, former)
+    await eventually(lambda: bed.service.stops.standing.marks == (current, former))
+    for _ in range(MOST + 1):
+        last = await guess(bed, make_key(prefix), HERE)
+    assert last == (429, "rate_limited")
+    for secret in (current, former):
+        mine = bed.authority.add_key(prefix=prefix, secret=secret)
+        assert await guess(bed, mine, HERE) == (200, "")
+        assert await guess(bed, make_key(prefix, secret), HERE) == (401, "invalid_api_key"), (
+            "it only looks so"
+        )
+    assert await guess(bed, make_key(prefix, b"a" * 32), HERE) == (429, "rate_limited")
+
+
+async def test_the_same_wrong_key_again_is_no_further_guess(bed: Bed) -> None:
+    """A program that goes on with a key that was revoked asks nothing, and takes nothing from others."""
+    wrong = make_key()
+    found = [await guess(bed, wrong, HERE) for _ in range(2)]
+    asked = bed.authority.questions
+    found += [await guess(bed, wrong, HERE) for _ in range(3 * MOST)]
+    assert set(found) == {(401, "invalid_api_key")}
+    # What was asked while this ran is the answer's renewal, of which each counts.
+    assert bed.authority.questions - asked < MOST
 
 
 async def test_guesses_at_once_are_bounded_like_those_one_by_one(bed: Bed) -> None:
@@ -144,12 +173,15 @@ async def test_guesses_at_once_are_bounded_like_those_one_by_one(bed: Bed) -> No
     assert bed.authority.questions == MOST
 
 
-async def test_malformed_keys_count_and_requests_without_a_key_do_not(bed: Bed) -> None:
+async def test_neither_malformed_keys_nor_requests_without_one_are_guesses(bed: Bed) -> None:
     for _ in range(MOST + 3):
         async with bed.http.get("http://proxy/v1/models", headers=HERE) as got:
             assert got.status == 401
-    found = [await guess(bed, "sk-sluice-nonsense", HERE) for _ in range(MOST + 1)]
-    assert found == [(401, "invalid_api_key")] * MOST + [(429, "rate_limited")]
+    for wrong in ("sk-sluice-nonsense", make_key()[:-1], "sk-proj-" + "a" * 40):
+        found = [await guess(bed, wrong, HERE) for _ in range(MOST + 3)]
+        assert set(found) == {(401, "invalid_api_key")}
+    assert bed.authority.questions == 0
+    assert await guess(bed, make_key(), HERE) == (401, "invalid_api_key")
 
 
 async def test_many_requests_with_one_new_key_are_no_guesses(bed: Bed) -> None:

@@ -196,8 +196,8 @@ def test_a_question_of_another_form_about_what_was_spent_is_refused(
 
 
 def test_models_that_administrators_stopped_are_told(authority: FlaskClient, database: Database) -> None:
-    assert authority.get("/v1/gateway").get_json() == {"version": 1, "stopped": []}
     told = example("authority-gateway")
+    assert authority.get("/v1/gateway").get_json() == {**told, "stopped": []}
     with database.write() as session:
         for stop in told["stopped"]:
             session.add(StoppedModel(model=stop["model"], message=stop["message"], since=1.0))

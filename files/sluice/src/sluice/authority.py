@@ -15,6 +15,7 @@ from sluice.errors import CODES, RecordError
 from sluice.records import (
     CLASSES,
     GROUP,
+    HEX64,
     INSTANCE_ID,
     MAX_TIME,
     MODEL_NAME,
@@ -25,6 +26,8 @@ from sluice.records import (
     Fields,
     dump_record,
 )
+
+MOST_STOPPED = 1_000
 
 # What a limit is shared by: everybody, the members of a project or group, one user, or one key.
 SCOPE = re.compile(rf"site|(?:project|group):{GROUP.pattern}|(?:user|key):{USER.pattern}")
@@ -178,6 +181,29 @@ class Stop:
     def dump(self) -> dict[str, Any]:
         """Return the object as JSON has it."""
         return dump_record(self)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What holds for all requests of a gateway: models stopped, and the secrets of its keys' marks."""
+
+    stopped: tuple[Stop, ...] = ()
+    marks: tuple[bytes, ...] = ()
+
+    @classmethod
+    def parse(cls, fields: Fields) -> Standing:
+        """Read the gateway's answer; `marks` are missing in that of an earlier version."""
+        return cls(
+            stopped=tuple(Stop.parse(item, at) for at, item in fields.items("stopped", most=MOST_STOPPED)),
+            marks=tuple(map(bytes.fromhex, fields.texts("marks", HEX64, ()))),
+        )
+
+    def dump(self) -> dict[str, Any]:
+        """Return the answer as JSON has it, but for its version."""
+        return {
+            "stopped": [stop.dump() for stop in self.stopped],
+            "marks": [mark.hex() for mark in self.marks],
+        }
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,25 @@
 """The form of API keys and page bearers (docs/contracts.md): what can be told of a key without asking.
 
-A key is `<prefix><43 random characters>-<CRC-32 of all before the dash>`: the checksum tells a typing error
-or a cut-off paste from an unknown key, and lets scanners find leaked keys. It proves nothing.
+A key is `<prefix><32 random characters><11 characters of mark>-<CRC-32 of all before the dash>`. The checksum
+tells a typing error or a cut-off paste from an unknown key, and lets scanners find leaked keys; it proves
+nothing. The mark is an HMAC over what stands before it, under a secret of the site: it shows that the key was
+made here, so that somebody else's guesses are told from it without a question to the authority. It does not
+show that the key still works. Keys of earlier versions have 11 further random characters in its place.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import hmac
 import re
 import zlib
+from collections.abc import Iterable
 
 API_PREFIX = "sk-sluice-"
 PAGE_PREFIX = "pt-sluice-"
+
+MARK_LENGTH = 11
 
 FORM = re.compile(r"(?:sk|pt)-sluice-[A-Za-z0-9_-]{43}-[0-9a-f]{8}")
 
@@ -19,6 +27,19 @@ FORM = re.compile(r"(?:sk|pt)-sluice-[A-Za-z0-9_-]{43}-[0-9a-f]{8}")
 def checksum(body: str) -> str:
     """Return the CRC-32 of `body` as 8 hexadecimal digits."""
     return f"{zlib.crc32(body.encode('ascii')):08x}"
+
+
+def mark(stem: str, secret: bytes) -> str:
+    """Return the mark behind `stem`, a key's prefix and its random characters: 66 bits of an HMAC-SHA-256."""
+    digest = hmac.new(secret, stem.encode("ascii"), hashlib.sha256).digest()
+    return base64.urlsafe_b64encode(digest).decode()[:MARK_LENGTH]
+
+
+def marked(key: str, secrets: Iterable[bytes]) -> bool:
+    """Tell whether `key`, which is well formed, was made under one of `secrets`."""
+    body, _, _ = key.rpartition("-")
+    stem, given = body[:-MARK_LENGTH], body[-MARK_LENGTH:]
+    return any(hmac.compare_digest(mark(stem, secret), given) for secret in secrets)
 
 
 def well_formed(key: str) -> bool:

@@ -7,13 +7,14 @@ import json
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import aiohttp
 
-from sluice.authority import Principal, Spent, Stop
+from sluice.authority import Principal, Spent, Standing
 from sluice.errors import RecordError, SluiceError
+from sluice.keys import marked
 from sluice.proxy.guesses import Guesses, client_address
 from sluice.proxy.keys import credential, presented_key
 from sluice.proxy.limits import BucketKey, merged
@@ -29,7 +30,6 @@ HEALTH_TIMEOUT = 1.0
 MOST_CONNECTIONS = 16
 # Two hundred buckets with a count for each second of their minute have half of it.
 MAX_ANSWER = 1024 * 1024
-MOST_STOPPED = 1_000
 RETRY_AFTER = 5.0
 # While the authority is away, nobody whose key is known waits for it, and it is tried so often (seconds).
 TRY_EVERY = 0.5
@@ -84,12 +84,11 @@ class AuthorityClient:
             raise AuthorityUnreachable("it answered for other buckets than it was asked for")
         return spent
 
-    async def stopped(self) -> list[Stop]:
-        """Return the models that an administrator has stopped here. Raises AuthorityUnreachable."""
+    async def gateway(self) -> Standing:
+        """Return what holds for all requests here. Raises AuthorityUnreachable."""
         status, answer = await self._call("GET", "/v1/gateway", None, ASK_TIMEOUT)
         try:
-            fields = _document(status, answer)
-            return [Stop.parse(item, where) for where, item in fields.items("stopped", most=MOST_STOPPED)]
+            return Standing.parse(_document(status, answer))
         except RecordError as error:
             raise AuthorityUnreachable(f"its answer does not say what is stopped ({error.field})") from None
 
@@ -157,17 +156,24 @@ def _dump(document: dict[str, object]) -> bytes:
 class Authenticator:
     """Turns an Authorization header into a principal, asking the authority as seldom as allowed.
 
-    An address that presents too many wrong keys is told to wait, before anything is asked for it; keys that
-    are known go on working there.
+    An address that presents too many keys of which none was made here is told to wait, before anything is
+    asked for it. Known keys, and keys with this site's mark, go on working there. A malformed key costs no
+    question, and neither does one that was asked for just now: both are no guesses.
     """
 
     def __init__(
-        self, client: AuthorityClient, cache: PrincipalCache, guesses: Guesses, metrics: Metrics
+        self,
+        client: AuthorityClient,
+        cache: PrincipalCache,
+        guesses: Guesses,
+        metrics: Metrics,
+        standing: Callable[[], Standing],
     ) -> None:
         self._client = client
         self._cache = cache
         self._guesses = guesses
         self._metrics = metrics
+        self._standing = standing
         self._asking: dict[str, asyncio.Task[Principal | None]] = {}
         self.reachable: bool | None = None
         self._failed = 0.0
@@ -179,26 +185,22 @@ class Authenticator:
         """
         key = presented_key(authorization)
         if key is None:
-            if authorization is not None:
-                self._guess(forwarded)
             self._metrics.authority("malformed")
             raise _invalid(
                 "No API key was given, or none of this service: send `Authorization: Bearer sk-sluice-…`."
             )
-        principal = await self._known(credential(key), forwarded)
+        principal = await self._known(key, forwarded)
         if principal is None or (principal.expires is not None and principal.expires <= time.time()):
             raise _invalid("This API key is unknown, expired or revoked: make a new one on the keys page.")
         return principal
 
-    async def _known(self, credential_: str, forwarded: str | None) -> Principal | None:
+    async def _known(self, key: str, forwarded: str | None) -> Principal | None:
+        credential_ = credential(key)
         belief = self._cache.fresh(credential_, time.monotonic())
         if belief is not None:
-            if belief.principal is None:
-                self._guess(forwarded)
             self._metrics.authority("hit" if belief.principal is not None else "negative_hit")
             return belief.principal
-        # Who comes with a key that is being asked for already presents no other one.
-        guess = not self._cache.knows(credential_) and credential_ not in self._asking
+        guess = self._may_be_guessed(key, credential_)
         if self.reachable is False and not guess:
             principal = self._cache.stale(credential_, time.monotonic())
             if principal is not None:
@@ -217,6 +219,12 @@ class Authenticator:
             self._guesses.give_back(client_address(forwarded))
         self._metrics.authority("asked")
         return principal
+
+    def _may_be_guessed(self, key: str, credential_: str) -> bool:
+        # Who comes with a key that is being asked for already presents no other one.
+        if self._cache.knows(credential_) or credential_ in self._asking:
+            return False
+        return not marked(key, self._standing().marks)
 
     def _guess(self, forwarded: str | None) -> None:
         """Count a key that may be a guess. Raises SluiceError `rate_limited`."""

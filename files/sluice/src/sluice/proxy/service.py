@@ -65,6 +65,7 @@ class Service:
             PrincipalCache(config.principal_ttl, config.principal_stale),
             Guesses(config.guesses_per_minute),
             self.metrics,
+            lambda: self.stops.standing,
         )
         intake = Intake(config.max_body, config.max_buffered, self.metrics)
         self.access = LineWriter("proxy", level=config.log_level)

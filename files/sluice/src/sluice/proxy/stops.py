@@ -1,4 +1,4 @@
-"""The models that an administrator has stopped at this gateway, as the authority tells them."""
+"""What holds for all requests of this gateway, as the authority tells it: above all, which models stop."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Container
 
+from sluice.authority import Standing
 from sluice.errors import SluiceError
 from sluice.proxy.authority import AuthorityClient, AuthorityUnreachable
 
@@ -21,6 +22,7 @@ class Stops:
         self._client = client
         self._interval = interval
         self._stopped: dict[str, str] = {}
+        self.standing = Standing()
         self._asking: asyncio.Task[None] | None = None
         self.known = False
 
@@ -41,13 +43,13 @@ class Stops:
 
     async def _ask(self) -> None:
         try:
-            stopped = await self._client.stopped()
+            standing = await self._client.gateway()
         except AuthorityUnreachable:
             return
-        found = {stop.model: stop.message for stop in stopped}
+        found = {stop.model: stop.message for stop in standing.stopped}
         if found.keys() != self._stopped.keys():
             log.info("models stopped at this gateway", extra={"models": ", ".join(sorted(found))})
-        self._stopped = found
+        self._stopped, self.standing = found, standing
         self.known = True
 
     @property

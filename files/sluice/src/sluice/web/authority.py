@@ -19,7 +19,7 @@ from sluice import logs
 from sluice.authority import MOST_LIMITS, Limit, UsageRecord
 from sluice.errors import RecordError, SluiceError
 from sluice.records import HEX64, MAX_TIME, VERSION, Fields, decode_json
-from sluice.web import admission, usage
+from sluice.web import admission, keys, usage
 from sluice.web.config import WebConfig
 from sluice.web.database import Database
 from sluice.web.metrics import Listeners, Metrics
@@ -123,10 +123,13 @@ def spent() -> tuple[Response, int]:
 
 @blueprint.get("/v1/gateway")
 def gateway() -> tuple[Response, int]:
-    """Answer what holds for all requests of this gateway: the models that administrators have stopped."""
-    with _authority().database.read() as session:
+    """Answer what holds for all requests of this gateway: stopped models, and how its keys are marked."""
+    authority = _authority()
+    with authority.database.read() as session:
         stopped = [stop.dump() for stop in admission.stops(session)]
-    return _answer({"stopped": stopped}, 200)
+    secrets = (authority.settings.key_secret, *authority.settings.old_key_secrets)
+    marks = [keys.mark_secret(secret.value).hex() for secret in secrets]
+    return _answer({"stopped": stopped, "marks": marks}, 200)
 
 
 @blueprint.get("/health")

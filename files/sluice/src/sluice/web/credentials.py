@@ -55,7 +55,7 @@ def make_key(session: Session, secret: KeySecret, user: User, wanted: KeySetting
     """Make an API key for `user`. Raises TooManyKeys."""
     if sum(1 for row in list_keys(session, user.id) if is_live(row, now)) >= MAX_KEYS:
         raise TooManyKeys
-    text = keys.mint(keys.API_PREFIX)
+    text = keys.mint(keys.API_PREFIX, secret.value)
     row = ApiKey(
         id=f"key-{secrets.token_hex(6)}",
         user_id=user.id,
@@ -154,7 +154,7 @@ def make_bearer(
 ) -> str:
     """Make a page bearer that expires after `seconds`, and forget the expired ones."""
     session.execute(delete(PageBearer).where(PageBearer.expires <= now))
-    text = keys.mint(keys.PAGE_PREFIX)
+    text = keys.mint(keys.PAGE_PREFIX, secret.value)
     session.add(
         PageBearer(
             id=f"page-{secrets.token_hex(6)}",
