@@ -44,6 +44,8 @@ PLAIN = "plain"
 FORBIDDEN = "forbidden"
 # Its pages may use the API from a browser.
 SITE = "https://notes.example.org"
+# Connections from there come through a load balancer, for all that nginx knows.
+BALANCER = "127.0.0.9"
 SECONDS = 60.0
 
 
@@ -87,7 +89,7 @@ class Stand(Together):
         options = Options(sessions=1, proxy={"proxy_cors_origins": [SITE]})
         self.proxy.start(build.site, login, self.authority.socket, options)
         nginx = self._ended(Nginx(self.directory / "nginx"))
-        nginx.start(self.proxy.socket, login.directory / "log" / "socket", {})
+        nginx.start(self.proxy.socket, login.directory / "log" / "socket", {"nginx_balancers": [BALANCER]})
         self.url = f"https://localhost:{nginx.port}"
         self.ca = nginx.certificate
         self._wait_ready()

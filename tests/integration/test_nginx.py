@@ -11,16 +11,17 @@ import pytest
 
 from sluice.records import PATHS, REQUEST_ID
 from tests.bench.stack import MODEL
-from tests.integration.stand import SITE, Stand
+from tests.fakes.authority import make_key
+from tests.integration.stand import BALANCER, SITE, Stand
 
 pytestmark = pytest.mark.integration
 
 
-def ask(stand: Stand, raw: bytes) -> tuple[int, dict[str, str], bytes]:
+def ask(stand: Stand, raw: bytes, source: str = "127.0.0.1") -> tuple[int, dict[str, str], bytes]:
     """Send bytes over TLS; return status, headers (names in small letters) and body of the answer."""
     host, _, port = stand.url.removeprefix("https://").partition(":")
     with (
-        socket.create_connection((host, int(port)), timeout=10) as plain,
+        socket.create_connection((host, int(port)), timeout=10, source_address=(source, 0)) as plain,
         stand.context.wrap_socket(plain, server_hostname=host) as secure,
     ):
         secure.sendall(raw)
@@ -94,3 +95,18 @@ def test_a_cookie_is_worth_nothing_at_the_api_even_one_that_holds_a_key(stand: S
         status, headers, body = ask(stand, raw)
         assert (status, json.loads(body)["error"]["code"]) == (401, "invalid_api_key")
         assert "set-cookie" not in headers
+
+
+def test_a_guesser_behind_a_balancer_slows_nobody_else_there(stand: Stand) -> None:
+    """A client's address is the last one that is not a balancer's; what the client says itself is ignored."""
+
+    def guess(forwarded: str, source: str = BALANCER) -> int:
+        fields = (f"Authorization: Bearer {make_key()}", f"X-Forwarded-For: {forwarded}")
+        raw = post("/v1/models", *fields).replace(b"POST", b"GET", 1)
+        return ask(stand, raw, source)[0]
+
+    assert [guess("192.0.2.1") for _ in range(31)] == [401] * 30 + [429]
+    assert guess("192.0.2.2, 192.0.2.1") == 429, "it only says that it is another"
+    assert guess("192.0.2.2") == 401
+    # Who is no balancer has the address of the connection.
+    assert [guess(f"192.0.2.{number}", "127.0.0.8") for number in range(31)] == [401] * 30 + [429]
