@@ -357,8 +357,13 @@ def test_a_restart_of_one_instance_leaves_the_others() -> None:
     assert decided([ready(1), ready(3)], model=model, orders=orders).actions == ()
 
 
-def test_a_restart_leaves_a_job_in_the_queue_its_place() -> None:
-    assert decided([instance()], model=replace(MODEL, min=1), orders=Orders(restart=NOW)).actions == ()
+@pytest.mark.parametrize("reason", ["Priority", "JobHeldAdmin", "AssocGrpGRES", "Dependency"])
+def test_a_restart_replaces_a_job_that_waits_or_is_held_too(reason: str) -> None:
+    waits = instance(reason=reason)
+    decision = decided([waits], model=replace(MODEL, min=1), orders=Orders(restart=NOW))
+    assert decision.actions == (Submit("m"), Cancel(waits.id, "replaced"))
+    later = decided([instance(created=NOW + 1)], model=replace(MODEL, min=1), orders=Orders(restart=NOW))
+    assert later.actions == ()
 
 
 def test_instances_whose_time_ends_together_are_replaced_together() -> None:

@@ -30,7 +30,7 @@ changes = st.sampled_from(
     [
         *("go on",) * 24,
         *("", "sick", "requeue", "vanish", "warn"),
-        *("suspend", "hold", "release", "stuck", "maintenance", *ENDS),
+        *("suspend", "hold", "release", "stuck", "maintenance", "no account", *ENDS),
     ]
 )
 steps = st.fixed_dictionaries(
@@ -89,7 +89,7 @@ def usable(world: World, instance: Instance) -> bool:
         and not one.leaving
         and one.digest == world.models[one.model].digest
         and one.id not in orders.replace
-        and (one.started is None or one.created >= orders.restart)
+        and one.created >= orders.restart
         and (one.ends is None or one.ends - world.now > 1000.0)
         and not put_back(one)
         and phase(one) in (*COMING, Phase.READY)

@@ -12,14 +12,14 @@ import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Union
 
 import pytest
 
 from sluice.records import RoutingTable, read_json
-from sluice.scheduler import suspects
+from sluice.scheduler import orders, suspects
 from sluice.scheduler.instance import Instance
 from sluice.scheduler.jobs import JobDirectories
 from sluice.scheduler.probe import Health
@@ -160,17 +160,77 @@ def test_a_job_that_a_person_holds_is_left_alone_and_not_replaced(site: Site, re
 
 
 @pytest.mark.parametrize(
-    "reason",
-    ["launch failed requeued held", "user env retrieval failed requeued held", "job requeued in held state"],
+    ("state", "reason"),
+    [
+        ("PENDING", "launch failed requeued held"),
+        ("PENDING", "launch failure limit exceeded requeued held"),
+        ("PENDING", "user env retrieval failed requeued held"),
+        ("PENDING", "job requeued in held state"),
+        ("PENDING", "BadConstraints"),
+        ("PENDING", "JobHoldMaxRequeue"),
+        ("PENDING", "ReservationDeleted"),
+        ("PENDING", "Reservation chat was deleted"),
+        ("REQUEUE_HOLD", "job requeued in held state"),
+        ("RESV_DEL_HOLD", "Reservation chat was deleted"),
+        ("SPECIAL_EXIT", "job requeued in special exit state"),
+    ],
 )
-def test_a_job_that_slurm_holds_after_a_failure_is_cancelled_and_replaced(site: Site, reason: str) -> None:
+def test_a_job_that_slurm_holds_for_good_is_cancelled_and_replaced(
+    site: Site, state: str, reason: str
+) -> None:
     site.tick()
-    site.cluster.alter("1", "PENDING", reason)
+    site.cluster.alter("1", state, reason)
     site.tick()
+    assert reason in site.scheduler.state.memory["m"].message
     assert site.cluster.jobs()[0]["state"] == "CANCELLED"
     assert site.failures() == 1
     site.tick(30, times=3)
     assert site.submitted() == 2 and list(site.routed().values()) == ["ready"]
+
+
+@pytest.mark.parametrize("reason", ["InvalidAccount", "InvalidQOS", "QOSMaxGRESPerJob", "a later word"])
+def test_a_job_that_waits_for_what_may_never_come_is_told_and_given_up(site: Site, reason: str) -> None:
+    site.tick()
+    site.cluster.alter("1", "PENDING", reason)
+    site.tick()
+    assert site.scheduler.state.memory["m"].obstacle == f"job 1 waits in Slurm's queue: {reason}"
+    site.tick(300, times=6)
+    # What was repaired meanwhile does not count.
+    site.cluster.alter("1", "PENDING", "Priority")
+    site.tick()
+    assert site.scheduler.state.memory["m"].obstacle == ""
+    site.cluster.alter("1", "PENDING", reason)
+    site.tick(300, times=11)
+    site.start()
+    assert (site.submitted(), site.failures()) == (1, 0)
+    site.tick(300, times=2)
+    assert (site.cluster.jobs()[0]["state"], site.failures()) == ("CANCELLED", 1)
+    assert site.scheduler.state.memory["m"].message.endswith(f"3600 s in Slurm's queue: {reason}")
+    site.tick(30, times=3)
+    assert list(site.routed().values()) == ["ready"]
+
+
+@pytest.mark.parametrize(
+    "reason", ["AssocGrpGRES", "PartitionDown", "ReqNodeNotAvail, Reserved for maintenance"]
+)
+def test_a_job_that_waits_for_others_is_told_and_never_given_up(site: Site, reason: str) -> None:
+    site.tick()
+    site.cluster.alter("1", "PENDING", reason)
+    site.tick(3600, times=30)
+    assert (site.submitted(), site.failures()) == (1, 0)
+    assert reason in site.scheduler.state.memory["m"].obstacle
+
+
+def test_a_restart_order_replaces_a_held_job(site: Site) -> None:
+    site.tick()
+    site.cluster.alter("1", "PENDING", "JobHeldAdmin")
+    site.tick(60, times=2)
+    orders.change(
+        site.scheduler.config.models_dir, "m", lambda found: replace(found, restart=site.now, by="root")
+    )
+    site.tick(times=4)
+    assert [job["state"] for job in site.cluster.jobs()] == ["CANCELLED", "RUNNING"]
+    assert (list(site.routed().values()), site.failures()) == (["ready"], 0)
 
 
 def test_a_requeue_on_another_node_under_the_same_id_is_not_found_by_the_old_record(site: Site) -> None:

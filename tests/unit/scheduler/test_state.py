@@ -71,7 +71,7 @@ def test_a_state_of_an_earlier_or_later_version_is_read(tmp_path: Path) -> None:
     document = json.loads(path.read_text())
     for name in ("ledger", "nodes", "limits"):
         del document[name]
-    for name in ("kind", "gpus", "asked_nodes", "leaving"):
+    for name in ("kind", "gpus", "asked_nodes", "leaving", "hindered_since"):
         del document["instances"]["m-00000001"][name]
     document["memory"]["m"] = {"digest": "d", "level": 2, "load_time": 12.0, "failures": 1}
     document["of_tomorrow"] = [1]

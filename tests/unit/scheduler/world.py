@@ -18,6 +18,7 @@ from sluice.scheduler.instance import (
     QueueJob,
     answered,
     gone,
+    hindered,
     missing,
     phase,
     published,
@@ -49,6 +50,7 @@ HOLDS = {
     "release": "Priority",
     "stuck": "launch failed requeued held",
     "maintenance": "ReqNodeNotAvail, Reserved for maintenance",
+    "no account": "InvalidAccount",
 }
 REFUSALS = {
     "invalid": "exit status 1: Invalid partition name specified",
@@ -114,6 +116,7 @@ class World:
             if found.record is not None:
                 found = self.probed(found)
             self.instances[key] = found
+        self.instances = {key: hindered(one, self.now) for key, one in self.instances.items()}
         self.account = ledger.advance(self.account, ledger.runs(before, self.instances), self.now)
 
     def probed(self, instance: Instance) -> Instance:

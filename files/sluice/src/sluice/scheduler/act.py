@@ -240,6 +240,7 @@ def settings(config: SchedulerConfig) -> policy.Settings:
         retry_backoff=config.retry_backoff,
         max_failures=config.max_failures,
         drain_timeout=config.drain_timeout,
+        pending_patience=config.pending_patience,
     )
 
 

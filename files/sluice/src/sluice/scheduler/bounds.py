@@ -34,6 +34,7 @@ class Settings:
     retry_backoff: float = 10.0
     max_failures: int = 5
     drain_timeout: float = 600.0
+    pending_patience: float = 3600.0
 
 
 @dataclass(frozen=True)

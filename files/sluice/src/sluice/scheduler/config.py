@@ -30,6 +30,7 @@ NOT_NEGATIVE_KEYS = (
     "min_nice",
     "node_failures",
     "node_exclude",
+    "pending_patience",
 )
 POSITIVE_KEYS = (
     "max_body",
@@ -56,7 +57,8 @@ class SchedulerConfig:
     `max_nodes`, `gpu_hours_per_day` (of allocated GPUs), `cold_starts_per_hour` (starts of a model that has
     no instance). `partitions`: the only ones that jobs may ask for ([]: any); `min_nice`: the least nice
     value that they must ask for. A node on which `node_failures` starts in a row failed within minutes is
-    left out of submissions for `node_exclude` seconds.
+    left out of submissions for `node_exclude` seconds. A job that waits in Slurm's queue for what may never
+    come (`reasons`) is given up after `pending_patience` seconds (0: never).
     """
 
     cluster: str
@@ -91,6 +93,7 @@ class SchedulerConfig:
     min_nice: int = 0
     node_failures: int = 2
     node_exclude: float = 3600.0
+    pending_patience: float = 3600.0
     launcher: str = "cron"
     log_level: str = "info"
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 
 from sluice.records import Figures, RoutedModel, Sample
 from sluice.scheduler import ledger
-from sluice.scheduler.instance import STILL, Instance, Phase, gone, phase, stuck
+from sluice.scheduler.instance import STILL, Instance, Phase, gone, phase, treated
+from sluice.scheduler.reasons import Treatment
 from sluice.scheduler.state import State
 
 STATES = (
@@ -22,10 +23,6 @@ STATES = (
     "draining",
     "ending",
 )
-
-
-# Slurm's reasons for a job that somebody of the cluster holds.
-HELD_BY_PEOPLE = ("JobHeldAdmin", "JobHeldUser")
 
 
 def build(
@@ -114,6 +111,6 @@ def describe(instance: Instance) -> str:
         return "leaving"
     if found in (Phase.READY, Phase.SICK) and instance.draining_since is not None:
         return "draining"
-    if found is Phase.PENDING and (stuck(instance) or instance.reason in HELD_BY_PEOPLE):
+    if found is Phase.PENDING and treated(instance) in (Treatment.ENDS, Treatment.LEFT):
         return "held"
     return found.value

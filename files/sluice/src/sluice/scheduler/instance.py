@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from typing import Optional
 
 from sluice.records import JobRecord
+from sluice.scheduler.reasons import Treatment, treatment
 
-# Slurm's words for a job's state, by what they mean here. What is in none of these lists waits in the queue:
-# PENDING, CONFIGURING (its nodes boot), REQUEUED, REQUEUE_HOLD, REQUEUE_FED, RESV_DEL_HOLD, SPECIAL_EXIT.
+# Slurm's words for a job's state, by what they mean here. What is in none of these lists waits in the queue;
+# how such a job is treated says `reasons`.
 TERMINAL = frozenset(
     (
         "BOOT_FAIL",
@@ -38,14 +39,6 @@ STILL = frozenset(("SUSPENDED", "STOPPED"))
 COMPLETING = frozenset(("COMPLETING", "STAGE_OUT"))
 # Ends that say nothing against the model: Slurm took the job back, or its node broke.
 NOT_THE_MODELS = frozenset(("BOOT_FAIL", "NODE_FAIL", "PREEMPTED", "REVOKED"))
-# Slurm's reasons for a job that it holds after a failure of its own. Nobody releases such a job.
-HOPELESS = (
-    "launch failed requeued held",
-    "user env retrieval failed requeued held",
-    "job requeued in held state",
-    "job requeued in special exit state",
-)
-
 # How an instance was asked for: as the model's `slurm` says, or as its `burst` does.
 BASE, BURST = "base", "burst"
 
@@ -101,7 +94,8 @@ class Instance:
     scontrol called its id invalid this time. `concurrency` is what its front was told to bear, 0 where an
     adopted job does not say it. `kind` is how it was asked for: `base`, or `burst` where Slurm may take it
     back. `gpus` and `asked_nodes` are what the whole job takes. `leaving` says why its front announced that
-    it must end soon ("" while it has not): it takes no new requests.
+    it must end soon ("" while it has not): it takes no new requests. `hindered_since`: since when its job waits
+    for what may never come.
     """
 
     id: str
@@ -136,6 +130,7 @@ class Instance:
     leaving: str = ""
     refused: str = ""
     refused_since: Optional[float] = None
+    hindered_since: Optional[float] = None
 
     @property
     def name(self) -> str:
@@ -192,16 +187,29 @@ def routable(instance: Instance) -> bool:
     return phase(instance) is Phase.READY and instance.record is not None
 
 
+def treated(instance: Instance) -> Treatment:
+    """Return what becomes of the instance for its job's state and reason (`reasons`)."""
+    if not instance.job_id or not instance.job_state:
+        return Treatment.FOLLOWS
+    return treatment(instance.job_state, instance.reason)
+
+
 def stuck(instance: Instance) -> str:
     """Return Slurm's reason for holding a job that nobody will release, or "".
 
     A job that a person holds (JobHeldAdmin, JobHeldUser) is not stuck: it is left alone.
     """
-    if instance.running or instance.over or not instance.job_id:
+    if treated(instance) is not Treatment.ENDS:
         return ""
-    # scontrol writes these words with underscores.
-    reason = instance.reason.replace("_", " ")
-    return instance.reason if reason in HOPELESS else ""
+    return instance.reason if instance.reason not in ("", "None") else instance.job_state
+
+
+def hindered(instance: Instance, now: float) -> Instance:
+    """Note since when the job waits for what may never come; the very same instance where that is no news."""
+    waits = treated(instance) is Treatment.GIVES_UP
+    if waits == (instance.hindered_since is not None):
+        return instance
+    return replace(instance, hindered_since=now if waits else None)
 
 
 def seen(instance: Instance, job: QueueJob) -> Instance:

@@ -27,6 +27,7 @@ from sluice.scheduler.instance import (
     Instance,
     QueueJob,
     answered,
+    hindered,
     missing,
     published,
     refused,
@@ -149,7 +150,7 @@ class Observer:
 
     def _seen(self, instance: Instance, job: QueueJob, now: float) -> Instance:
         """Fold in a job; one that waits again after a run must not be found by its old record."""
-        followed = seen(instance, job)
+        followed = hindered(seen(instance, job), now)
         if followed is instance:
             return instance
         if instance.record is not None and followed.record is None and not followed.running:

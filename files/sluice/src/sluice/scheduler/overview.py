@@ -224,7 +224,7 @@ def _reason(instance: Instance) -> str:
 
 def _replaced(instance: Instance, digest: str, ordered: policy.Orders) -> bool:
     """Whether the instance is one of an earlier definition, or one that a restart is to replace."""
-    restarted = instance.started is not None and instance.created < ordered.restart
+    restarted = instance.created < ordered.restart
     return instance.digest not in ("", digest) or instance.id in ordered.replace or restarted
 
 

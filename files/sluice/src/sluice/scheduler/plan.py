@@ -20,8 +20,10 @@ from sluice.scheduler.instance import (
     Phase,
     phase,
     stuck,
+    treated,
 )
 from sluice.scheduler.memory import Memory, count_failure
+from sluice.scheduler.reasons import Treatment
 from sluice.scheduler.refusal import Cause, heeded, refused
 from sluice.scheduler.terms import (
     BUDGET,
@@ -244,7 +246,7 @@ class Plan:
     def give_up(self, model: Model) -> None:
         """End instances that do not come up, or that stopped answering."""
         for instance in self.phases(Phase.PENDING):
-            problem = stuck(instance)
+            problem = self.hopeless(instance)
             if problem:
                 self.cancel_failed(instance, problem)
             elif put_back(instance):
@@ -264,6 +266,16 @@ class Plan:
                 self.replace_suspended(instance)
             elif since is not None and self.now - since > SICK_PATIENCE:
                 self.cancel_failed(instance, f"did not answer its health check for {SICK_PATIENCE:g} s")
+
+    def hopeless(self, instance: Instance) -> str:
+        """Return why nobody may wait for a pending job any longer, or ""."""
+        reason, since = stuck(instance), instance.hindered_since
+        if reason:
+            return f"held by Slurm for good: {reason}"
+        patience = self.settings.pending_patience
+        if not patience or since is None or self.now - since < patience:
+            return ""
+        return f"waited {patience:g} s in Slurm's queue: {waiting_for(instance)}"
 
     def replace_suspended(self, instance: Instance) -> None:
         """End a suspended instance once it is not needed; Slurm may let it go on before that."""
@@ -302,10 +314,8 @@ class Plan:
         self.retire(old, fresh)
         active = [instance for instance in fresh if not held(instance)]
         for instance in fresh:
-            if held(instance):
-                self.obstacle = self.obstacle or (
-                    f"job {instance.job_id} is held ({instance.reason}): scontrol release {instance.job_id}"
-                )
+            if self.phase[instance.id] is Phase.PENDING:
+                self.obstacle = self.obstacle or in_the_way(instance)
         surplus = len(active) - target_number
         if surplus > 0:
             self.shrink(active, surplus)
@@ -335,8 +345,7 @@ class Plan:
         """Whether the instance has another digest than the model, or an order replaces it."""
         if instance.digest not in ("", model.digest) or instance.id in self.orders.replace:
             return True
-        # One that waits in the queue will start afresh anyway.
-        return instance.started is not None and instance.created < self.orders.restart
+        return instance.created < self.orders.restart
 
     def helpers(self, model: Model, fresh: Sequence[Instance]) -> int:
         """Return how many burst instances stand in for base ones that wait long in the queue.
@@ -559,8 +568,23 @@ class Plan:
 
 def held(instance: Instance) -> bool:
     """Whether a person holds the job in Slurm's queue: it is left alone, and nothing takes its place."""
-    waits = not instance.running and instance.started is None
-    return waits and instance.reason.startswith("JobHeld")
+    return treated(instance) is Treatment.LEFT
+
+
+def waiting_for(instance: Instance) -> str:
+    """Return what Slurm says of a job that waits: its reason, and its state where that is not PENDING."""
+    words = (instance.job_state if instance.job_state != "PENDING" else "", instance.reason)
+    return " ".join(word for word in words if word not in ("", "None"))
+
+
+def in_the_way(instance: Instance) -> str:
+    """Return what people should know of a job that waits in Slurm's queue, "" where nothing is amiss."""
+    found = treated(instance)
+    if found is Treatment.LEFT:
+        return f"job {instance.job_id} is held ({instance.reason}): scontrol release {instance.job_id}"
+    if found in (Treatment.TELLS, Treatment.GIVES_UP):
+        return f"job {instance.job_id} waits in Slurm's queue: {waiting_for(instance)}"
+    return ""
 
 
 def put_back(instance: Instance) -> bool:
