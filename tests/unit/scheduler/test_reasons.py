@@ -36,9 +36,8 @@ TEXTS = {
     "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions": (
         Treatment.TELLS
     ),
-    "Nodes required for job are DOWN, DRAINED, REBOOTING or reserved for jobs in higher priority partitions": (
-        Treatment.TELLS
-    ),
+    "Nodes required for job are DOWN, DRAINED, REBOOTING or reserved for jobs in higher priority "
+    "partitions": Treatment.TELLS,
     "Job is at or exceeds QOS chat's group max TRES(gres/gpu) minutes of 60 with 60": Treatment.TELLS,
     "Job is at or exceeds association (acc=chat/user=sluice/part=gpu) group wall limit 60 with 60": (
         Treatment.TELLS

@@ -94,8 +94,8 @@ class Instance:
     scontrol called its id invalid this time. `concurrency` is what its front was told to bear, 0 where an
     adopted job does not say it. `kind` is how it was asked for: `base`, or `burst` where Slurm may take it
     back. `gpus` and `asked_nodes` are what the whole job takes. `leaving` says why its front announced that
-    it must end soon ("" while it has not): it takes no new requests. `hindered_since`: since when its job waits
-    for what may never come.
+    it must end soon ("" while it has not): it takes no new requests. `hindered_since`: since when its job
+    waits for what may never come.
     """
 
     id: str

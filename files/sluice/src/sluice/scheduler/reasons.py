@@ -1,7 +1,7 @@
-"""What each of Slurm's job states and reasons means for a job that waits: who, if anybody, will let it go on. Pure.
+"""What Slurm's job states and reasons mean for a job that waits: whether it will ever go on. Pure.
 
 Names are Slurm's own, of the versions 20.11 to 25.11; squeue prints a free text in a reason's place where
-Slurm has one, so the beginnings of those texts are here too. docs/scheduler.md shows the same table to people.
+Slurm has one, so those texts are here too. docs/scheduler.md shows the same table to people.
 """
 
 from __future__ import annotations

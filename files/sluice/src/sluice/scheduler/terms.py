@@ -76,8 +76,8 @@ class Orders:
     """What an administrator ordered of one model.
 
     `drained`: it is to have no instances. Instances that were submitted before the time `restart` are to be
-    replaced, those in Slurm's queue too, and those that `replace` names. `given` is the time of the last order after
-    which a failed model is to be tried again.
+    replaced, those in Slurm's queue too, and those that `replace` names. `given` is the time of the last
+    order after which a failed model is to be tried again.
     """
 
     drained: bool = False
