@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
-from sluice.scheduler.demand import read_demand
+import pytest
+
+from sluice.scheduler import demand
+from sluice.scheduler.demand import DemandFolder, read_demand
 from sluice.scheduler.policy import Demand
+from tests.unit.scheduler.test_strangers import KINDS
 
 NOW = 1_795_000_000.0
 
@@ -53,6 +59,84 @@ def test_broken_files_and_half_written_ones_are_passed_over(tmp_path: Path) -> N
     (tmp_path / "lies.json").write_text('{"version": 1, "relay": "x", "written": 1, "models": {}}')
     (tmp_path / "folder.json").mkdir()
     assert read_demand(str(tmp_path), NOW) == {"m": Demand(1, 2, NOW - 5)}
+
+
+@pytest.mark.parametrize("lay", KINDS.values(), ids=KINDS)
+def test_what_is_no_file_concerns_itself(tmp_path: Path, lay: Callable[[Path], None]) -> None:
+    report(tmp_path, "a")
+    lay(tmp_path / "it.json")
+    (tmp_path / os.fsdecode(b"\xff.json")).write_text("{")
+    assert read_demand(str(tmp_path), NOW) == {"m": Demand(1, 2, NOW - 5)}
+
+
+def heavy(directory: Path, name: str, size: int) -> None:
+    """Write a report that is right, and large."""
+    models = {f"model-{number}": {"running": 1, "waiting": 1, "last": NOW} for number in range(size // 55)}
+    document = {"version": 1, "relay": "f" * 16, "written": NOW, "models": models}
+    (directory / f"{name}.json").write_text(json.dumps(document))
+
+
+def test_a_flood_of_large_files_costs_one_bounded_reading_and_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    heavy(tmp_path, "x0", 800_000)
+    for number in range(1, 200):
+        os.link(tmp_path / "x0.json", tmp_path / f"x{number}.json")
+    for number in range(30):
+        heavy(tmp_path, f"y{number}", 200_000)
+    folder = DemandFolder(str(tmp_path))
+    sizes: list[int] = []
+    pread = os.pread
+
+    def counted(descriptor: int, size: int, place: int) -> bytes:
+        found = pread(descriptor, size, place)
+        sizes.append(len(found))
+        return found
+
+    monkeypatch.setattr(os, "pread", counted)
+    for _ in range(2):
+        folder.read(NOW)
+        assert sum(sizes) <= demand.MAX_TOTAL
+        sizes.clear()
+    assert [record.message for record in caplog.records].count(
+        "there is more in the demand files than is read: some wait"
+    ) == 1
+
+
+def test_relays_that_were_heard_of_are_read_whatever_comes_beside_them(tmp_path: Path) -> None:
+    report(tmp_path, "a")
+    folder = DemandFolder(str(tmp_path))
+    assert folder.read(NOW) == {"m": Demand(1, 2, NOW - 5)}
+    for number in range(30):
+        heavy(tmp_path, f"0{number}", 200_000)
+    for _ in range(2):
+        report(tmp_path, "a", running=3)
+        assert folder.read(NOW)["m"] == Demand(3, 2, NOW - 5)
+
+
+def test_more_names_than_are_looked_at_hide_no_relay_that_was_heard_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demand, "MAX_NAMES", 5)
+    report(tmp_path, "a")
+    folder = DemandFolder(str(tmp_path))
+    folder.read(NOW)
+    for number in range(50):
+        (tmp_path / f"{number}.json").write_text("{")
+    assert folder.read(NOW) == {"m": Demand(1, 2, NOW - 5)}
+
+
+def test_a_file_that_lies_still_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report(tmp_path, "a")
+    (tmp_path / "broken.json").write_text("{")
+    for name in ("a" * 16 + ".json", "broken.json"):
+        os.utime(tmp_path / name, (NOW, NOW))
+    folder = DemandFolder(str(tmp_path))
+    first = folder.read(NOW)
+    reads = []
+    monkeypatch.setattr("sluice.scheduler.strangers.read", lambda *_: reads.append(1) or b"")
+    assert folder.read(NOW) == first
+    assert reads == []
 
 
 def test_no_directory_means_no_demand(tmp_path: Path) -> None:

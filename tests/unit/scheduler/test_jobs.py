@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +16,7 @@ from sluice.errors import RecordError
 from sluice.records import JobRecord
 from sluice.scheduler.instance import Instance, answered, fingerprint, published, unanswered, without_run
 from sluice.scheduler.jobs import JobDirectories
+from tests.unit.scheduler.test_strangers import KINDS
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "contracts" / "job-record.json"
 DOCUMENT = json.loads(GOLDEN.read_text())
@@ -122,6 +126,78 @@ def test_once_a_front_has_answered_no_other_record_takes_its_place() -> None:
     failing = unanswered(ready, 2.0)
     assert published(failing, forged) == failing
     assert published(without_run(failing), forged).record == forged
+
+
+@pytest.mark.parametrize("name", ["record.json", "output"])
+@pytest.mark.parametrize("lay", KINDS.values(), ids=KINDS)
+def test_whatever_lies_in_a_job_directory_ends_nothing(
+    directories: JobDirectories, lay: Callable[[Path], None], name: str
+) -> None:
+    lay(directories.path(INSTANCE.id) / name)
+    if name == "record.json":
+        with pytest.raises(RecordError, match="link|regular"):
+            directories.record(INSTANCE)
+        directories.drop_record(INSTANCE.id)
+    else:
+        assert directories.first_lines(INSTANCE) == ()
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO, errno.EACCES])
+@pytest.mark.parametrize("call", ["stat", "fstat", "open", "pread", "scandir", "lstat", "unlink"])
+def test_a_file_system_that_fails_is_like_a_directory_that_is_not_there_yet(
+    directories: JobDirectories, monkeypatch: pytest.MonkeyPatch, call: str, number: int
+) -> None:
+    (directories.path(INSTANCE.id) / "record.json").write_text(json.dumps(DOCUMENT))
+    (directories.path(INSTANCE.id) / "output").write_text("words")
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, call, fail)
+        record, lines = directories.record(INSTANCE), directories.first_lines(INSTANCE)
+        directories.drop_record(INSTANCE.id)
+        exists = directories.exists(INSTANCE.id)
+    looked = call not in ("scandir", "lstat", "unlink")
+    assert (record, lines) == ((None, ()) if looked else (JobRecord.parse(DOCUMENT), ("words",)))
+    assert exists is (call != "lstat")
+
+
+def test_a_linked_job_directory_is_not_followed(directories: JobDirectories, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    directories.path(INSTANCE.id).rename(elsewhere)
+    (elsewhere / "record.json").write_text(json.dumps(DOCUMENT))
+    (elsewhere / "output").write_text("another's words")
+    directories.path(INSTANCE.id).symlink_to(elsewhere)
+    with pytest.raises(RecordError, match="its directory is a link"):
+        directories.record(INSTANCE)
+    assert directories.first_lines(INSTANCE) == ()
+    directories.drop_record(INSTANCE.id)
+    assert (elsewhere / "record.json").exists()
+    assert not directories.exists(INSTANCE.id)
+
+
+def test_a_directory_that_cannot_be_seen_keeps_no_other_from_being_cleaned(
+    directories: JobDirectories, tmp_path: Path
+) -> None:
+    for name in ("m-0000000a", "m-0000000b", "m-0000000c"):
+        os.utime(directories.create(name), (1000, 1000))
+    (tmp_path / os.fsdecode(b"m-\xff-0000000d")).mkdir()
+    # Somebody's mount, or a folder that is another account's: it cannot be removed.
+    refused = tmp_path / "m-0000000b" / "kept"
+    refused.mkdir()
+    rmdir = os.rmdir
+
+    def guarded(name: Any, *, dir_fd: Any = None) -> None:
+        if name == "kept":
+            raise OSError(errno.EBUSY, "busy")
+        rmdir(name, dir_fd=dir_fd)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "rmdir", guarded)
+        os.utime(tmp_path / "m-0000000b", (1000, 1000))
+        assert directories.clean({INSTANCE.id}, 1000 + 86_401) == 2
+    assert refused.is_dir()
 
 
 def test_a_directory_is_cleaned_after_a_day_of_stillness(directories: JobDirectories, tmp_path: Path) -> None:

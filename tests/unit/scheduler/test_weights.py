@@ -108,6 +108,18 @@ def test_pickled_weights_are_refused_even_beside_safetensors(
     assert main(["weights", "make", str(folder)]) == 1
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "SHA256SUMS"])
+def test_a_pipe_among_the_weights_is_refused_and_not_waited_for(
+    folder: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    assert main(["weights", "make", str(folder)]) == 0
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    for words in (["make"], ["check"], ["check", "--quick", "--manifest", "0" * 64]):
+        assert main(["weights", *words, str(folder)]) != 0
+        assert "is not a regular file" in capsys.readouterr().err
+
+
 def test_gguf_is_for_engines_that_load_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "small.gguf"
     file.write_bytes(b"GGUF")

@@ -2,29 +2,32 @@
 
 A record is input from an untrusted job: it is opened without following links, read up to a limit, and taken
 only if it is about the very job that Slurm runs, on one of that job's nodes, in the site's range of ports.
+Whatever else lies in such a directory concerns its instance alone.
 What other hosts write may be seen late: an absent record is asked for again, an old one is recognised.
 """
 
 from __future__ import annotations
 
 import binascii
-import errno
 import os
 import re
-import shutil
 import ssl
 import stat
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Optional
 
 from sluice.errors import RecordError
 from sluice.records import INSTANCE_ID, MAX_JOB_RECORD_BYTES, JobRecord, decode_json
+from sluice.scheduler import strangers
 from sluice.scheduler.instance import Instance
 
 RECORD = "record.json"
 KEEP_DIRECTORIES = 86_400.0
+# What one cleaning may do: directories, entries of all of them together, and seconds.
 MOST_CLEANED = 50
+MOST_STEPS = 20_000
+MOST_SECONDS = 5.0
 OUTPUT = "output"
 MAX_OUTPUT_BYTES = 16 * 1024
 MOST_LINES = 20
@@ -50,8 +53,11 @@ class JobDirectories:
         return path
 
     def exists(self, instance_id: str) -> bool:
-        """Whether an instance has a directory here."""
-        return self.path(instance_id).is_dir()
+        """Whether an instance has a directory here, as far as can be seen."""
+        try:
+            return stat.S_ISDIR(os.lstat(self.path(instance_id)).st_mode)
+        except OSError:
+            return False
 
     def record(self, instance: Instance) -> Optional[JobRecord]:
         """Return the record that the instance's job published, or None while there is none to be seen.
@@ -68,7 +74,8 @@ class JobDirectories:
     def drop_record(self, instance_id: str) -> None:
         """Remove the record of a run that is over, if it is still there."""
         try:
-            (self.path(instance_id) / RECORD).unlink()
+            with strangers.folder(str(self._root), instance_id) as inside:
+                os.unlink(RECORD, dir_fd=inside)
         except OSError:
             # It is recognised as old anyway; removing it only spares reading it again.
             return
@@ -82,65 +89,51 @@ class JobDirectories:
         if instance.ready_at is not None or instance.stale_record:
             return ()
         try:
-            descriptor = os.open(self.path(instance.id) / OUTPUT, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except OSError:
+            with strangers.folder(str(self._root), instance.id) as inside:
+                raw = strangers.tail(inside, OUTPUT, MAX_OUTPUT_BYTES, os.geteuid())
+        except (OSError, RecordError):
             return ()
-        with os.fdopen(descriptor, "rb") as stream:
-            try:
-                status = os.fstat(descriptor)
-                if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
-                    return ()
-                stream.seek(max(0, status.st_size - MAX_OUTPUT_BYTES))
-                raw = stream.read(MAX_OUTPUT_BYTES)
-            except OSError:
-                return ()
         lines = [
             UNPRINTABLE.sub("?", line.expandtabs(4)) for line in raw.decode("utf-8", "replace").split("\n")
         ]
         return tuple(line[:LONGEST_LINE] for line in lines if line.strip())[-MOST_LINES:]
 
     def clean(self, keep: Container[str], now: float) -> int:
-        """Remove directories of instances that are not in `keep` and lay still for a day; return how many."""
+        """Remove directories of instances that are not in `keep` and lay still for a day; return how many.
+
+        What one call does is bounded; the next goes on. Raises OSError if none of them can be seen.
+        """
         removed = 0
-        for entry in sorted(os.scandir(self._root), key=lambda entry: entry.name):
-            if removed == MOST_CLEANED:
-                break
-            if not INSTANCE_ID.fullmatch(entry.name) or entry.name in keep:
-                continue
-            if not entry.is_dir(follow_symlinks=False):
-                continue
-            if now - entry.stat(follow_symlinks=False).st_mtime > KEEP_DIRECTORIES:
-                shutil.rmtree(entry.path, ignore_errors=True)
-                removed += 1
+        removal = strangers.Removal(MOST_STEPS, MOST_SECONDS)
+        with strangers.folder(str(self._root)) as root:
+            for name in self._still(root, keep, now):
+                if removed == MOST_CLEANED or removal.over:
+                    break
+                removed += removal.remove(root, name)
         return removed
+
+    def _still(self, root: int, keep: Container[str], now: float) -> Iterator[str]:
+        """Yield the names of the directories that may go."""
+        with os.scandir(root) as entries:
+            for entry in entries:
+                if not INSTANCE_ID.fullmatch(entry.name) or entry.name in keep:
+                    continue
+                try:
+                    found = entry.stat(follow_symlinks=False)
+                except OSError:
+                    continue
+                if stat.S_ISDIR(found.st_mode) and now - found.st_mtime > KEEP_DIRECTORIES:
+                    yield entry.name
 
     def _read(self, instance_id: str) -> Optional[bytes]:
         try:
-            directory = os.open(self.path(instance_id), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        except OSError:
-            return None
-        try:
-            # Without O_NONBLOCK a pipe laid here would stop the scheduler.
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            descriptor = os.open(RECORD, flags, dir_fd=directory)
+            with strangers.folder(str(self._root), instance_id) as inside:
+                return strangers.read(inside, RECORD, MAX_JOB_RECORD_BYTES, os.geteuid())
         except OSError as error:
-            if error.errno == errno.ELOOP:
-                raise RecordError("", f"{RECORD} is a link") from None
+            if strangers.is_link(error):
+                raise RecordError("", "its directory is a link, or no directory") from None
+            # ENOENT, ESTALE, EIO, EACCES: not there yet, or the file system shows an old directory, or is away.
             return None
-        finally:
-            os.close(directory)
-        with os.fdopen(descriptor, "rb") as stream:
-            status = os.fstat(stream.fileno())
-            if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
-                raise RecordError("", f"{RECORD} is not a regular file of this account")
-            try:
-                raw = stream.read(MAX_JOB_RECORD_BYTES + 1)
-            except OSError:
-                # ESTALE, EIO: the file system shows the old directory yet, or is away.
-                return None
-        if len(raw) > MAX_JOB_RECORD_BYTES:
-            raise RecordError("", f"{RECORD} is larger than {MAX_JOB_RECORD_BYTES} bytes")
-        return raw
 
     def _check(self, record: JobRecord, instance: Instance) -> None:
         if record.instance != instance.id or record.nonce != instance.nonce:

@@ -18,7 +18,7 @@ from sluice.records import INSTANCE_ID, JobRecord
 from sluice.scheduler import policy, refusal, suspects
 from sluice.scheduler.catalogue import Allowed, Catalogue, gpus, read_catalogue
 from sluice.scheduler.config import SchedulerConfig
-from sluice.scheduler.demand import read_demand
+from sluice.scheduler.demand import DemandFolder
 from sluice.scheduler.instance import (
     ABSENT_ANSWERS,
     COMPLETING,
@@ -87,12 +87,13 @@ class Observer:
         self._clock = clock
         self._stamp: Stamp = ()
         self._catalogue: Optional[Catalogue] = None
+        self._demand = DemandFolder(config.demand_dir)
         self._turn = int(clock() // config.tick_interval) * MOST_PROBES
 
     def observe(self, state: State, now: float) -> tuple[State, Observation]:
         """Return the state with what squeue, the job directories and the fronts say, and all the rest."""
         catalogue, readable = self._models(now)
-        demand = read_demand(self._config.demand_dir, now)
+        demand = self.demand(now)
         queue = self._slurm.queue()
         strays: tuple[str, ...] = ()
         if isinstance(queue, Unknown):
@@ -103,6 +104,10 @@ class Observer:
             state, strays = self._follow(state, catalogue, queue.value, now)
         state = self._consult_fronts(state, demand)
         return state, Observation(catalogue, demand, readable and not isinstance(queue, Unknown), strays)
+
+    def demand(self, now: float) -> dict[str, policy.Demand]:
+        """Return what the relays report, by model."""
+        return self._demand.read(now)
 
     # --- models --------------------------------------------------------------------------------------
 

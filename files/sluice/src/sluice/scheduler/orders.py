@@ -42,10 +42,12 @@ def read(directory: str, name: str) -> Optional[ModelOrders]:
         )
     except FileNotFoundError:
         return None
-    with os.fdopen(descriptor, "rb") as stream:
-        found = os.fstat(stream.fileno())
-        check_owner(found, Path(directory).stat().st_uid)
-        raw = stream.read(MAX_ORDERS_BYTES + 1)
+    try:
+        # Before it becomes a stream: that fails on a folder, and would leave the descriptor open.
+        check_owner(os.fstat(descriptor), Path(directory).stat().st_uid)
+        raw = os.read(descriptor, MAX_ORDERS_BYTES + 1)
+    finally:
+        os.close(descriptor)
     if len(raw) > MAX_ORDERS_BYTES:
         raise RecordError("", f"larger than {MAX_ORDERS_BYTES} bytes")
     orders = ModelOrders.parse(decode_json(raw))

@@ -11,7 +11,7 @@ from typing import Any, Optional
 
 from sluice.errors import RecordError, SluiceError
 from sluice.records import MODEL_NAME, ModelEntry, decode_json, write_text
-from sluice.scheduler import orders, weights
+from sluice.scheduler import orders, strangers, weights
 from sluice.scheduler.catalogue import ANYTHING, MAX_ENTRY_BYTES, MAX_SCRIPT_BYTES, Allowed, breaches
 
 FILE_MODE = 0o640
@@ -257,15 +257,13 @@ def _script(path: Path) -> tuple[str, list[str]]:
 
 def _given(path: Path, limit: int) -> str:
     try:
-        raw = path.read_bytes()
-        text = raw.decode("utf-8")
+        return strangers.at(str(path), limit).decode("utf-8")
     except OSError as error:
         raise SluiceError("invalid_request", f"{path}: {error.strerror}") from None
+    except RecordError as error:
+        raise SluiceError("invalid_request", str(error)) from None
     except UnicodeDecodeError:
         raise SluiceError("invalid_request", f"{path}: is not UTF-8 text") from None
-    if len(raw) > limit:
-        raise SluiceError("invalid_request", f"{path}: larger than {limit} bytes")
-    return text
 
 
 def _paths(models_dir: str, name: str) -> tuple[Path, Path]:

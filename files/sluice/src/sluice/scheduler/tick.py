@@ -16,7 +16,6 @@ from sluice.scheduler import figures, lease, ledger, orders, policy, routing
 from sluice.scheduler.act import Actor, settings
 from sluice.scheduler.catalogue import WRITING
 from sluice.scheduler.config import SchedulerConfig
-from sluice.scheduler.demand import read_demand
 from sluice.scheduler.instance import Instance, Phase, phase
 from sluice.scheduler.jobs import JobDirectories
 from sluice.scheduler.observe import Observation, Observer, Probe
@@ -177,7 +176,7 @@ class Scheduler:
             return False
         if self._observer.changed():
             return True
-        for name, demand in read_demand(self.config.demand_dir, self.clock()).items():
+        for name, demand in self._observer.demand(self.clock()).items():
             model = self._routed(name)
             if model is None or model.status == "drained":
                 continue

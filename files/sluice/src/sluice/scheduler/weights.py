@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import stat
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -20,8 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from sluice.errors import SluiceError
+from sluice.errors import RecordError, SluiceError
 from sluice.records import write_text
+from sluice.scheduler import strangers
 
 NAME = "SHA256SUMS"
 # Unpickling one of these runs whatever its author wrote into it.
@@ -153,7 +155,10 @@ def _files(folder: Path) -> Iterator[tuple[str, int]]:
             if count > MOST_FILES:
                 raise _refusal(f"{folder}: more than {MOST_FILES} files; name the weights' own folder")
             path = Path(directory, name)
-            yield _plain(path.relative_to(folder).as_posix()), path.stat().st_size
+            found = path.stat()
+            if not stat.S_ISREG(found.st_mode):
+                raise _refusal(f"{path}: is not a regular file; take it out of the folder")
+            yield _plain(path.relative_to(folder).as_posix()), found.st_size
 
 
 def _plain(name: str) -> str:
@@ -215,24 +220,24 @@ def _sum(path: Path, told: Callable[[int], None]) -> str:
     found = hashlib.sha256()
     piece = memoryview(bytearray(PIECE))
     try:
-        with path.open("rb", buffering=0) as stream:
+        with open(strangers.opened(str(path)), "rb", buffering=0) as stream:
             while size := stream.readinto(piece):
                 found.update(piece[:size])
                 told(size)
     except OSError as error:
         raise _refusal(f"{path}: {error.strerror}") from None
+    except RecordError as error:
+        raise _refusal(str(error)) from None
     return found.hexdigest()
 
 
 def _manifest_bytes(manifest: Path) -> bytes:
     try:
-        with manifest.open("rb") as stream:
-            raw = stream.read(MOST_MANIFEST_BYTES + 1)
+        return strangers.at(str(manifest), MOST_MANIFEST_BYTES)
     except OSError as error:
         raise _refusal(f"{manifest}: {error.strerror}; write it with `sluice weights make`") from None
-    if len(raw) > MOST_MANIFEST_BYTES:
-        raise _refusal(f"{manifest}: is larger than {MOST_MANIFEST_BYTES} bytes")
-    return raw
+    except RecordError as error:
+        raise _refusal(str(error)) from None
 
 
 def _refusal(message: str) -> SluiceError:
