@@ -61,6 +61,9 @@ INSTANCE_STATES = ("ready", "draining")
 CONTENT_TYPES = ("application/json", "text/event-stream", "text/plain")
 # What an engine says of tokens while it streams: with each chunk, with the last one, or nothing.
 USAGES = ("continuous", "final", "none")
+# How an engine keeps what it remembers of prompts apart: by a salt in each request, not at all but for each
+# request by itself, or in no way that it can be asked for.
+CACHE_ISOLATIONS = ("salt", "off", "none")
 GO_AWAY_CODES = ("shutdown", "age", "protocol", "closed")
 PATHS = {
     "/v1/chat/completions": "chat",
@@ -342,6 +345,7 @@ class Burst:
 SERVICE_FIELDS = frozenset(
     (
         "burst",
+        "cache_isolation",
         "capabilities",
         "concurrency",
         "description",
@@ -363,7 +367,8 @@ class ModelEntry:
     `priority`: where the service may not take all that is wanted, models of a higher one come first.
     `manifest`: the SHA-256 (hex) of the weights' SHA256SUMS, "" where they are not checked. `image` and
     `modules` are for engines in a container image or behind environment modules. `usage` (of USAGES): what
-    the engine can be asked to say of tokens while it streams.
+    the engine can be asked to say of tokens while it streams. `cache_isolation` (of CACHE_ISOLATIONS): how it
+    can be asked to keep what it remembers of different users' prompts apart.
     """
 
     name: str
@@ -387,6 +392,7 @@ class ModelEntry:
     image: str = ""
     modules: tuple[str, ...] = ()
     usage: str = "none"
+    cache_isolation: str = "none"
 
     @classmethod
     def parse(cls, obj: object, where: str = "") -> ModelEntry:
@@ -416,6 +422,7 @@ class ModelEntry:
             image=fields.text("image", _PATH_OR_NONE, ""),
             modules=fields.texts("modules", ENVIRONMENT_MODULE, []),
             usage=fields.choice("usage", USAGES, _usage_by(engine)),
+            cache_isolation=fields.choice("cache_isolation", CACHE_ISOLATIONS, _isolation_by(engine)),
         )
         fields.done()
         if entry.min > entry.max:
@@ -431,6 +438,13 @@ class ModelEntry:
         fields = {name: value for name, value in self.dump().items() if name not in SERVICE_FIELDS}
         canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode() + b"\0" + script.encode()).hexdigest()
+
+
+def _isolation_by(engine: str) -> str:
+    """Return how an engine is known to keep caches apart: by a salt, or by doing without."""
+    if engine.startswith("vllm"):
+        return "salt"
+    return "off" if engine == "llama-cpp" else "none"
 
 
 def _usage_by(engine: str) -> str:
@@ -587,6 +601,7 @@ class RoutedModel:
     starting: int
     instances: tuple[Instance, ...]
     usage: str = "none"
+    cache_isolation: str = "none"
 
     @classmethod
     def parse(cls, obj: object, where: str = "") -> RoutedModel:
@@ -604,6 +619,7 @@ class RoutedModel:
             instances=tuple(Instance.parse(item, path) for path, item in fields.items("instances")),
             # Absent in what an older scheduler wrote.
             usage=fields.choice("usage", USAGES, "none"),
+            cache_isolation=fields.choice("cache_isolation", CACHE_ISOLATIONS, "none"),
         )
 
 
@@ -991,6 +1007,7 @@ class ModelStatus:
     description: str
     draining: int = 0
     usage: str = "none"
+    cache_isolation: str = "none"
 
     @classmethod
     def parse(cls, obj: object, where: str = "") -> ModelStatus:
@@ -1010,6 +1027,7 @@ class ModelStatus:
             description=fields.text("description", PRINTABLE),
             draining=fields.integer("draining", 0, MAX_COUNT, 0),
             usage=fields.choice("usage", USAGES, "none"),
+            cache_isolation=fields.choice("cache_isolation", CACHE_ISOLATIONS, "none"),
         )
 
 

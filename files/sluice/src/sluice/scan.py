@@ -36,6 +36,8 @@ TEXTS = ("messages", "prompt", "input", "documents", "query", "system", "instruc
 SCALARS = (
     "background",
     "best_of",
+    "cache_prompt",
+    "cache_salt",
     "conversation",
     "max_completion_tokens",
     "max_output_tokens",

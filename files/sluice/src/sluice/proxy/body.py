@@ -32,6 +32,8 @@ INLINE_PARSE = 64 * 1024
 PREFIX_CHARACTERS = 4096
 PREFIX_PARTS = 64
 
+# By these a body says whose prompts an engine's cache may find for it.
+CACHE_FIELDS = frozenset(("cache_salt", "cache_prompt"))
 # Their answers are no event streams.
 _WHOLE_ANSWERS = frozenset(("embeddings", "rerank"))
 # Each of these is answered by itself. In a scanned body nobody has counted them; so many are assumed.
@@ -55,6 +57,7 @@ class Asked(NamedTuple):
     helps nobody. `most_output`: tokens that one answer may have, None where the body does not say; `n`: its
     own n; `copies`: answers in all, one or n for each prompt, input or document. `options`: its own
     `stream_options`, if it was parsed; `has_options`: whether that member is there, be it null.
+    `cache_fields`: those of CACHE_FIELDS that it has.
     """
 
     model: str
@@ -66,6 +69,7 @@ class Asked(NamedTuple):
     n: int = 1
     options: dict[str, Any] | None = None
     has_options: bool = False
+    cache_fields: frozenset[str] = frozenset()
 
 
 def understand(raw: bytes, capability: str) -> Asked:
@@ -104,6 +108,7 @@ def scanned(scanner: BodyScanner, capability: str) -> Asked:
         copies=copies(given) * (SCANNED_PARTS if capability in _PARTS else 1),
         n=own_copies(given),
         has_options="stream_options" in given,
+        cache_fields=CACHE_FIELDS & scanner.seen,
     )
 
 
@@ -142,6 +147,7 @@ def check(document: dict[str, Any], capability: str) -> Asked:
         own_copies(document),
         options,
         "stream_options" in document,
+        CACHE_FIELDS & document.keys(),
     )
 
 

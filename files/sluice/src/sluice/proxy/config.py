@@ -15,6 +15,8 @@ MAX_TTL = 5.0
 MAX_STALE = 900.0
 MAX_SESSIONS = 16
 _TIMES = ("connect_timeout", "ping_interval", "ping_timeout", "models_interval", "backoff_max", "session_age")
+# Whose prompts may find each other in an engine's cache: one user's, one project's, or everybody's.
+CACHE_SALTS = ("user", "project", "none")
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ class ProxyConfig:
     `queue_wait`; who asked for a stream is told so after `quiet_wait`.
     `cors_origins` are the sites whose pages may use the API from a browser, or only "*": all of them.
     `reserve_output` tokens are reserved for the answer to a request that does not say how long it may be. An
-    address may present `guesses_per_minute` wrong keys.
+    address may present `guesses_per_minute` keys that were not made here and are unknown. Prompts that differ
+    in whose they are by `cache_salt` (user, project, none) have nothing in common to an engine's cache.
     """
 
     socket: str
@@ -70,6 +73,7 @@ class ProxyConfig:
     cors_origins: tuple[str, ...] = ()
     reserve_output: int = 2048
     guesses_per_minute: int = 30
+    cache_salt: str = "user"
 
 
 def check(config: ProxyConfig, source: str) -> ProxyConfig:
@@ -98,6 +102,9 @@ def check(config: ProxyConfig, source: str) -> ProxyConfig:
     _require(1 <= config.reserve_output <= 1 << 24, source, "reserve_output", "must be from 1 to 16777216")
     _require(
         1 <= config.guesses_per_minute <= 100_000, source, "guesses_per_minute", "must be from 1 to 100000"
+    )
+    _require(
+        config.cache_salt in CACHE_SALTS, source, "cache_salt", f"must be one of {', '.join(CACHE_SALTS)}"
     )
     for key in ("principal_ttl", "principal_stale", "usage_batch", "queue_wait", "quiet_wait"):
         _seconds(getattr(config, key), source, key)

@@ -21,8 +21,9 @@ from sluice.proxy.cluster import Fleet
 from sluice.proxy.cors import Cors
 from sluice.proxy.exchange import RECONNECT_WAIT, Exchange, next_bytes
 from sluice.proxy.intake import Body, Intake
+from sluice.proxy.isolation import Isolation, check_room
 from sluice.proxy.limiter import Limiter
-from sluice.proxy.metering import MOST_ADDED, Passage, Sieve, asking
+from sluice.proxy.metering import MOST_ADDED, Passage, Sieve, asking, spliced
 from sluice.proxy.metrics import Metrics
 from sluice.proxy.notice import Notice
 from sluice.proxy.openapi import OPENAPI_PATH, describe
@@ -61,6 +62,7 @@ class Gateway:
         metrics: Metrics,
         access: LineWriter,
         cors: Cors,
+        isolation: Isolation,
     ) -> None:
         self._fleet = fleet
         self._authenticator = authenticator
@@ -72,6 +74,7 @@ class Gateway:
         self._metrics = metrics
         self._access = access
         self._cors = cors
+        self._isolation = isolation
         self._outlet = Outlet()
         self._description = describe()
         # Once known they stay known, if not up to date.
@@ -230,6 +233,7 @@ class Gateway:
             self._stops.check(model.name)
             if capability not in model.capabilities:
                 raise _not_served(visit.route, model)
+            self._isolate(body, asked, model, principal)
             await self._limiter.hold(visit, principal.limits, model, asked, body.size)
             passage = self._passage(body, asked, model)
             exchange = self._exchange(visit, principal, asked, body)
@@ -237,6 +241,12 @@ class Gateway:
             return await self._converse(request, visit, exchange, body, passage, notice)
         finally:
             body.release()
+
+    def _isolate(self, body: Body, asked: Asked, model: ModelStatus, principal: Principal) -> None:
+        member = self._isolation.member(model.cache_isolation, principal, asked)
+        if member:
+            check_room(body.size, member, self._intake.max_body)
+            body.replace(spliced(body.chunks, member))
 
     def _passage(self, body: Body, asked: Asked, model: ModelStatus) -> Passage:
         """Return the way for an answer; have its engine tell tokens, if it can and its client did not ask."""
@@ -260,7 +270,7 @@ class Gateway:
             user=principal.user,
             class_=principal.class_,
             length=body.size,
-            affinity=self._affinity(principal.user, asked) if asked.prefix else "",
+            affinity=self._affinity(self._isolation.subject(principal), asked) if asked.prefix else "",
         )
         return Exchange(
             self._room, self._metrics, head, body.chunks, lambda cluster: self._begin(visit, cluster)
@@ -288,8 +298,8 @@ class Gateway:
         finally:
             exchange.close()
 
-    def _affinity(self, user: str, asked: Asked) -> str:
-        text = f"{user}\0{asked.model}\0".encode() + asked.prefix
+    def _affinity(self, subject: str, asked: Asked) -> str:
+        text = f"{subject}\0{asked.model}\0".encode() + asked.prefix
         return hashlib.blake2b(text, key=self._affinity_key, digest_size=32).hexdigest()
 
     # --- answers --------------------------------------------------------------------------------------------

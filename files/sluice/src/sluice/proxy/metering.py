@@ -75,7 +75,7 @@ def asking(chunks: Chunks, asked: Asked, usage: str, *, small: bool) -> tuple[Ch
     if usage not in OPTIONS or not asked.stream or asked.capability not in ASKED:
         return None
     if not asked.has_options:
-        return _spliced(chunks, usage), Wanted.by({}, usage)
+        return spliced(chunks, SPLICE[usage]), Wanted.by({}, usage)
     given = asked.options if small else _own_options(chunks)
     if given is not None and not isinstance(given, dict):
         return None  # the engine refuses it, and says why
@@ -89,12 +89,12 @@ def asking(chunks: Chunks, asked: Asked, usage: str, *, small: bool) -> tuple[Ch
     return None if changed is None else (changed, wanted)
 
 
-def _spliced(chunks: Chunks, usage: str) -> Chunks:
-    """Put the question right behind the first brace of a body, which is an object and not empty."""
+def spliced(chunks: Chunks, member: bytes) -> Chunks:
+    """Put `member`, which ends with a comma, behind the first brace of a body, an object with members."""
     for number, chunk in enumerate(chunks):
         at = chunk.find(b"{") + 1
         if at:
-            return [*chunks[:number], chunk[:at] + SPLICE[usage] + chunk[at:], *chunks[number + 1 :]]
+            return [*chunks[:number], chunk[:at] + member + chunk[at:], *chunks[number + 1 :]]
     return chunks
 
 

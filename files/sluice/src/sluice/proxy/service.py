@@ -26,6 +26,7 @@ from sluice.proxy.gateway import Gateway
 from sluice.proxy.guesses import Guesses
 from sluice.proxy.http import ApiServer
 from sluice.proxy.intake import Intake
+from sluice.proxy.isolation import Isolation
 from sluice.proxy.keeper import SessionKeeper
 from sluice.proxy.limiter import Limiter
 from sluice.proxy.metrics import Metrics
@@ -84,6 +85,7 @@ class Service:
             self.metrics,
             self.access,
             Cors(config.cors_origins),
+            Isolation(config.cache_salt),
         )
         self.status = Status(self.fleet, self.authority, self.usage, self.metrics)
         self._open = 0

@@ -376,4 +376,5 @@ def _status(name: str, model: RoutedModel, serving: int, running: int) -> ModelS
         groups=model.groups,
         description=model.description,
         usage=model.usage,
+        cache_isolation=model.cache_isolation,
     )

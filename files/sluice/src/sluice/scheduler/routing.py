@@ -63,6 +63,7 @@ def _routed(
         starting=len(due),
         instances=routed,
         usage=entry.usage,
+        cache_isolation=entry.cache_isolation,
     )
 
 
