@@ -89,7 +89,11 @@ class Stand(Together):
         options = Options(sessions=1, proxy={"proxy_cors_origins": [SITE]})
         self.proxy.start(build.site, login, self.authority.socket, options)
         nginx = self._ended(Nginx(self.directory / "nginx"))
-        nginx.start(self.proxy.socket, login.directory / "log" / "socket", {"nginx_balancers": [BALANCER]})
+        nginx.start(
+            self.proxy.socket,
+            login.directory / "log" / "socket",
+            {"nginx_balancers": [BALANCER], "nginx_cors_origins": [SITE]},
+        )
         self.url = f"https://localhost:{nginx.port}"
         self.ca = nginx.certificate
         self._wait_ready()
