@@ -33,9 +33,7 @@ def cached(service: Service, path: str, model: str, text: str, key: str) -> int:
     return int(usage.get("cache_read_input_tokens") or 0)
 
 
-@pytest.mark.parametrize(
-    "path", ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"]
-)
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"])
 def test_a_user_does_not_learn_whether_another_asked_a_text(service: Service, path: str) -> None:
     text = " ".join(f"{secrets.token_hex(2)} harbour" for _ in range(WORDS))
     key = new_key(service)
