@@ -135,7 +135,7 @@ def test_whatever_lies_in_a_job_directory_ends_nothing(
 ) -> None:
     lay(directories.path(INSTANCE.id) / name)
     if name == "record.json":
-        with pytest.raises(RecordError, match="link|regular"):
+        with pytest.raises(RecordError, match=r"link|regular"):
             directories.record(INSTANCE)
         directories.drop_record(INSTANCE.id)
     else:

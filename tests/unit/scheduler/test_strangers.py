@@ -1,4 +1,4 @@
-"""Files that others may write: whatever lies there costs a bounded time, is not followed and not waited for."""
+"""Files that others may write: what lies there costs a bounded time, is not followed and not waited for."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def a_pipe(path: Path) -> None:
 
 def a_socket(path: Path) -> None:
     """Lay a socket, by a short name: the address of one is limited."""
-    here = os.getcwd()
+    here = Path.cwd()
     os.chdir(path.parent)
     try:
         with socket.socket(socket.AF_UNIX) as listener:
@@ -78,9 +78,9 @@ def read(directory: Path, name: str = "it", owner: int = os.geteuid()) -> bytes:
 @pytest.mark.parametrize("lay", KINDS.values(), ids=KINDS)
 def test_what_is_no_file_is_refused_without_opening_it(tmp_path: Path, lay: Callable[[Path], None]) -> None:
     lay(tmp_path / "it")
-    with pytest.raises(RecordError, match="link|regular"):
+    with pytest.raises(RecordError, match=r"link|regular"):
         read(tmp_path)
-    with strangers.folder(str(tmp_path)) as inside, pytest.raises(RecordError, match="link|regular"):
+    with strangers.folder(str(tmp_path)) as inside, pytest.raises(RecordError, match=r"link|regular"):
         strangers.tail(inside, "it", LIMIT)
 
 
@@ -112,7 +112,7 @@ def test_a_file_system_that_fails_is_an_error_of_the_system_and_leaves_nothing_o
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
 ) -> None:
     (tmp_path / "it").write_bytes(b"x")
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     with strangers.folder(str(tmp_path)) as inside:
 
         def fail(*_: Any, **__: Any) -> Any:
@@ -122,7 +122,7 @@ def test_a_file_system_that_fails_is_an_error_of_the_system_and_leaves_nothing_o
             broken.setattr(os, call, fail)
             with pytest.raises(OSError, match=os.strerror(number)):
                 strangers.read(inside, "it", LIMIT)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_a_folder_that_is_a_link_is_not_followed_but_where_it_is_roots_own(
@@ -141,7 +141,7 @@ def test_a_folder_that_is_a_link_is_not_followed_but_where_it_is_roots_own(
     by_root = os.stat_result((stat.S_IFLNK | 0o777, 1, 1, 1, 0, 0, 4, 0, 0, 0))
     monkeypatch.setattr(os, "lstat", lambda _: by_root)
     with strangers.folder(str(tmp_path / "link"), "inner") as inside:
-        assert os.listdir(inside) == []
+        assert not list(os.scandir(inside))
 
 
 def removed(directory: Path, steps: int = 10_000) -> bool:

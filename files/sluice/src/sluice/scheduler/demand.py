@@ -38,8 +38,8 @@ Stamp = tuple[int, ...]
 class DemandFolder:
     """The relays' files in `directory`, as far as this process knows them.
 
-    A file that did not change is not read again. Files of relays that were heard of before go first, the small
-    ones before the large, then the newest: what is too much leaves out strangers, not them.
+    A file that did not change is not read again. Files of relays that were heard of before go first, small
+    ones before large ones, then the newest: what is too much leaves out strangers, not them.
     """
 
     def __init__(self, directory: str) -> None:

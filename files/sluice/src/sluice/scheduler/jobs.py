@@ -132,7 +132,7 @@ class JobDirectories:
         except OSError as error:
             if strangers.is_link(error):
                 raise RecordError("", "its directory is a link, or no directory") from None
-            # ENOENT, ESTALE, EIO, EACCES: not there yet, or the file system shows an old directory, or is away.
+            # ENOENT, ESTALE, EIO, EACCES: not there yet, or the file system shows an old one, or is away.
             return None
 
     def _check(self, record: JobRecord, instance: Instance) -> None:

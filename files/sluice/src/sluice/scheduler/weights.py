@@ -220,7 +220,7 @@ def _sum(path: Path, told: Callable[[int], None]) -> str:
     found = hashlib.sha256()
     piece = memoryview(bytearray(PIECE))
     try:
-        with open(strangers.opened(str(path)), "rb", buffering=0) as stream:
+        with os.fdopen(strangers.opened(str(path)), "rb", buffering=0) as stream:
             while size := stream.readinto(piece):
                 found.update(piece[:size])
                 told(size)
