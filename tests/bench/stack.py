@@ -262,6 +262,8 @@ class Login(LoginNode):
         document["demand_dir"] = f"{state}/demand"
         document["figures"] = f"{state}/figures.json"
         document["closed_file"] = "/run/sluice-test/etc/closed"
+        # What is measured is the path, not the bound.
+        document["requests_per_second"] = 0
         path = self.directory / "etc" / "relay.json"
         path.write_text(json.dumps(document))
         os.chown(path, 0, UID)

@@ -175,6 +175,8 @@ class LoginNode:
             "demand_dir": f"{state}/demand",
             "figures": f"{state}/figures.json",
             "closed_file": f"{INSIDE}/etc/closed",
+            # Whoever measures or attacks here means the path behind the bound; a test of the bound sets it.
+            "requests_per_second": 0,
             **changes,
         }
         path = self.directory / "etc" / "relay.json"

@@ -105,7 +105,7 @@ def test_the_readmes_commands_run_as_written_until_they_need_the_hosts(checkout:
 
 @pytest.mark.parametrize("limit", ["login_node", "gateway", "login1.cluster.example.org"])
 def test_whichever_hosts_a_run_is_limited_to_the_build_is_made_first(limit: str, checkout: Path) -> None:
-    """FINDINGS S6: with --limit an old build went out without a word."""
+    """With --limit an old build went out without a word."""
     playbook = next(command for command in commands() if " playbooks/site.yml" in command)
     zipapp = checkout / "build" / "sluice.pyz"
     zipapp.write_text("an old build")

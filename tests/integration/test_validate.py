@@ -136,7 +136,20 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"sluice_state_dir": "/scratch/sluice", "sluice_state_on": "cluster", "login_base_relay_uid": 981},
         ["sluice_state_on", "scrontab", "sluice_single_account"],
     ),
-    "a negative bound": ({"scheduler_max_gpus": -1}, ["scheduler_max_gpus", "must not be negative"]),
+    "a negative bound": ({"scheduler_max_nodes": -1}, ["scheduler_max_nodes", "must not be negative"]),
+    "bounds on GPUs that nobody has said": (
+        {"scheduler_max_gpus": "", "scheduler_gpu_hours_per_day": 0},
+        ["scheduler_max_gpus (not said)", "scheduler_gpu_hours_per_day (0)", "the word unlimited"],
+    ),
+    "sources as a text": ({"relay_from": "10.77.0.10"}, ["relay_from must be a list", "not a text"]),
+    "a limit that web refuses": (
+        {"web_limits": [{"scope": "user:*", "concurrent": -1}]},
+        ["/etc/sluice/web.json", "limits[0].concurrent", "mend that in"],
+    ),
+    "a body that the proxy refuses": (
+        {"proxy_max_body": 1 << 31, "proxy_max_buffered": 1 << 34},
+        ["/etc/sluice/proxy.json", "max_body: must be from 1 KiB to 1 GiB"],
+    ),
     SECOND: ({}, ["login2.cluster.example.org", "sluice_state_dir", "sluice_state_on: login"]),
     "login nodes that share a folder, with an account of any number": (
         {"sluice_state_dir": "/login-shared/sluice", "sluice_state_on": "login"},

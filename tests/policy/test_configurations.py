@@ -39,6 +39,8 @@ REQUIRED: dict[str, dict[str, Any]] = {
         "scheduler_shared": "/shared/sluice",
         "scheduler_job_python": "/usr/bin/python3",
         "scheduler_max_body": "8388608",
+        "scheduler_max_gpus": "unlimited",
+        "scheduler_gpu_hours_per_day": "unlimited",
     },
 }
 CONFIGS: dict[str, Any] = {

@@ -29,7 +29,7 @@ def test_the_site_playbook_is_the_sum_of_its_parts() -> None:
 
 @pytest.mark.parametrize("playbook", playbooks(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_play_depends_on_localhost_being_within_the_limit(playbook: Path) -> None:
-    """FINDINGS S6: `--limit login` leaves out a play of localhost, and with it what the next plays need."""
+    """`--limit login` leaves out a play of localhost, and with it what the next plays need."""
     plays = [play for play in read_yaml(playbook) if "ansible.builtin.import_playbook" not in play]
     assert [play["name"] for play in plays if "localhost" in str(play["hosts"])] == []
 

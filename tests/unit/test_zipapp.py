@@ -146,7 +146,7 @@ def test_importing_a_module_of_the_source_does_nothing(tmp_path: Path) -> None:
 def test_a_build_that_this_checkout_has_not_made_is_refused_in_words(
     name: str, content: bytes | None, tmp_path: Path
 ) -> None:
-    """FINDINGS S6: a run that left the build out put other code on the hosts, without a word."""
+    """A run that left the build out put other code on the hosts, without a word."""
     path = tmp_path / name
     if content is not None:
         path.write_bytes(content)

@@ -32,7 +32,7 @@ class RelayConfig:
     session_credit: int = 67_108_864
     max_buffered: int = 67_108_864
     max_waiting: int = 100
-    requests_per_second: float = 0
+    requests_per_second: float = 1_000
     connect_timeout: float = 5
     first_byte_timeout: float = 300
     idle_timeout: float = 120
@@ -59,7 +59,11 @@ _POSITIVE = (
 
 def read(path: str) -> RelayConfig:
     """Read and check the file. Raises ConfigError, naming key and file."""
-    config = load(RelayConfig, path)
+    return check(load(RelayConfig, path), path)
+
+
+def check(config: RelayConfig, path: str) -> RelayConfig:
+    """Return `config` if its values make sense; `path` is for messages. Raises ConfigError."""
     for key in _PATHS:
         _check(path, key, ABSOLUTE_PATH, getattr(config, key))
     _check(path, "cluster", GROUP, config.cluster)

@@ -1,0 +1,75 @@
+"""Ansible action: check a configuration file's content with the very code that will read it on the host.
+
+    sluice_config:
+      part: web
+      content: "{{ lookup('ansible.builtin.template', 'web.json.j2') }}"
+
+What that code refuses is refused before any host is touched. Runs on the controller, in this checkout's own
+copy of the code; it writes nothing, and its messages name keys and never values of secrets.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+SOURCE = Path(__file__).resolve().parents[1] / "files" / "sluice" / "src"
+
+
+def problem(part: str, content: str) -> str:
+    """Return what the part's own loader says against the file, or ""."""
+    # Not installed on the controller: the playbook checks with the code that it is about to roll out.
+    sys.path.insert(0, str(SOURCE))
+    try:
+        from sluice.errors import ConfigError
+
+        check = _loaders()[part]
+    finally:
+        sys.path.remove(str(SOURCE))
+    source = f"/etc/sluice/{part}.json, as this inventory makes it"
+    try:
+        check(json.loads(content), source)
+    except ConfigError as error:
+        return f"{error.message}. It comes from a variable {part}_…: mend that in the inventory's group_vars."
+    except ValueError as error:
+        return f"{source}: not JSON ({error})"
+    return ""
+
+
+def _loaders() -> dict[str, Callable[[object, str], object]]:
+    from sluice import config
+    from sluice.proxy import config as proxy
+    from sluice.relay import config as relay
+    from sluice.scheduler import config as scheduler
+    from sluice.web import config as web
+
+    return {
+        "proxy": lambda document, source: proxy.check(
+            config.parse(proxy.ProxyConfig, document, source), source
+        ),
+        "relay": lambda document, source: relay.check(
+            config.parse(relay.RelayConfig, document, source), source
+        ),
+        "scheduler": lambda document, source: config.parse(scheduler.SchedulerConfig, document, source),
+        "web": lambda document, source: web.check(config.parse(web.WebConfig, document, source), source),
+    }
+
+
+class ActionModule(ActionBase):
+    """The action; it fails with what the loader says."""
+
+    _requires_connection = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Check the content."""
+        super().run(tmp, task_vars)
+        content = self._task.args["content"]
+        found = problem(
+            str(self._task.args["part"]), content if isinstance(content, str) else json.dumps(content)
+        )
+        return {"failed": True, "msg": found} if found else {"changed": False}

@@ -1,0 +1,171 @@
+"""Ansible action: check that a role's inputs have the types that its argument_specs.yml gives them.
+
+Ansible's own check converts a copy of each value and hands the role what the inventory has: a text passes for
+a list there, and its letters become the list's elements here. This one looks at what the role will use, and
+takes only what needs no conversion; numbers may be text of digits, as `-e` on the command line gives them,
+since roles convert numbers themselves. Runs on the controller, opens no connection.
+
+    sluice_inputs:
+      networks: [relay_from]   # lists whose elements are addresses or networks, or only the word any
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible.errors import AnsibleError
+from ansible.plugins.action import ActionBase
+
+ANY = "any"
+_WHOLE = re.compile(r"-?[0-9]+")
+_NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
+REMEDY = "Mend it in the inventory (or after -e)."
+
+
+def type_problems(options: Mapping[str, Any], values: Mapping[str, object], where: str = "") -> Iterator[str]:
+    """Yield what is wrong with the values that are there, by the options that describe them."""
+    for name, option in options.items():
+        if name in values:
+            yield from _problems(f"{where}{name}", option, values[name])
+
+
+def _problems(name: str, option: Mapping[str, Any], value: object) -> Iterator[str]:
+    kind = str(option.get("type", "str"))
+    if value is None and kind != "raw":
+        yield f"{name} is empty: give it a value, or remove the line for its default"
+        return
+    problem = _KINDS[kind](value)
+    if problem:
+        yield f"{name} {problem}"
+        return
+    if kind == "list":
+        yield from _elements(name, option, value)
+    elif kind == "dict" and "options" in option and isinstance(value, Mapping):
+        yield from type_problems(option["options"], value, f"{name}.")
+
+
+def _elements(name: str, option: Mapping[str, Any], value: object) -> Iterator[str]:
+    element = {"type": option.get("elements", "raw")}
+    if "options" in option:
+        element["options"] = option["options"]
+    for index, item in enumerate(value if isinstance(value, Sequence) else ()):
+        yield from _problems(f"{name}[{index}]", element, item)
+
+
+def _list(value: object) -> str:
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
+        return ""
+    return f"must be a list, as in [one, two], not {_named(value)}"
+
+
+def _dict(value: object) -> str:
+    return (
+        "" if isinstance(value, Mapping) else f"must be a dictionary of names and values, not {_named(value)}"
+    )
+
+
+def _bool(value: object) -> str:
+    remedy = "true or false without quotes; after -e as JSON, as in -e '{\"name\": true}'"
+    return "" if isinstance(value, bool) else f"must be {remedy}, not {_named(value)}"
+
+
+def _int(value: object) -> str:
+    whole = isinstance(value, int) or (isinstance(value, str) and _WHOLE.fullmatch(value))
+    return "" if whole and not isinstance(value, bool) else f"must be a whole number, not {_named(value)}"
+
+
+def _float(value: object) -> str:
+    number = isinstance(value, (int, float)) or (isinstance(value, str) and _NUMBER.fullmatch(value))
+    return "" if number and not isinstance(value, bool) else f"must be a number, not {_named(value)}"
+
+
+def _text(value: object) -> str:
+    return "" if isinstance(value, str) else f"must be text, not {_named(value)}: put it in quotes"
+
+
+def _raw(value: object) -> str:
+    return ""
+
+
+_KINDS = {
+    "list": _list,
+    "dict": _dict,
+    "bool": _bool,
+    "int": _int,
+    "float": _float,
+    "str": _text,
+    "path": _text,
+    "raw": _raw,
+}
+
+
+def _named(value: object) -> str:
+    """Return what a value is, for a message: secrets are text, which is not shown."""
+    if isinstance(value, bool):
+        return f"the yes-or-no value {str(value).lower()}"
+    if isinstance(value, (int, float)):
+        return f"the number {value}"
+    if isinstance(value, str):
+        return "a text"
+    return "a list" if isinstance(value, Sequence) else "a dictionary"
+
+
+def network_problems(name: str, value: object) -> Iterator[str]:
+    """Yield what is wrong with a list of addresses and networks; everywhere must be said with the word."""
+    words = [word for word in value if isinstance(word, str)] if isinstance(value, Sequence) else []
+    if not words:
+        yield (
+            f"{name} must be said: the addresses or networks that sessions may come from, as the login node "
+            f"sees them, such as [192.0.2.10], or [{ANY}] for all"
+        )
+    for word in words:
+        if word == ANY and len(words) == 1:
+            continue
+        problem = _network_problem(word)
+        if problem:
+            yield f"{name}: {word} {problem}"
+
+
+def _network_problem(word: str) -> str:
+    if word == ANY:
+        return "stands alone in the list, or not in it"
+    try:
+        network = ipaddress.ip_network(word)
+    except ValueError as error:
+        why = "; its last bits must be 0" if "host bits" in str(error) else ""
+        return f"is no address or network{why}. Names do not count: sshd sees addresses, and looks no name up"
+    return f"is every address: say [{ANY}] if that is meant" if network.prefixlen == 0 else ""
+
+
+class ActionModule(ActionBase):
+    """The action; it fails with everything that is wrong at once."""
+
+    _requires_connection = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Look at the inputs as the role's tasks see them."""
+        super().run(tmp, task_vars)
+        known = task_vars or {}
+        folder = Path(str(known["role_path"]))
+        specs = yaml.safe_load((folder / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))
+        options: dict[str, Any] = specs["argument_specs"]["main"].get("options", {})
+        values = {name: self._value(name, known[name]) for name in options if name in known}
+        found = list(type_problems(options, values))
+        for name in self._task.args.get("networks", []):
+            if not any(problem.startswith(name) for problem in found):
+                found += network_problems(name, values.get(name, []))
+        if found:
+            return {"failed": True, "msg": f"{'; '.join(found)}. {REMEDY}"}
+        return {"changed": False}
+
+    def _value(self, name: str, raw: object) -> object:
+        try:
+            value: object = self._templar.template(raw)
+        except AnsibleError as error:
+            raise AnsibleError(f"{name} cannot be read: {error}") from error
+        return value
