@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -107,7 +108,7 @@ def app(
     web: web_app.Web = app.extensions["sluice"]
     web.sign_in.client.server_metadata.update(
         {
-            "_loaded_at": 1.0,
+            "_loaded_at": time.time(),
             "issuer": ISSUER,
             "authorization_endpoint": f"{ISSUER}/auth",
             "token_endpoint": f"{ISSUER}/token",

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from flask.testing import FlaskClient
 from joserfc import jwt
-from joserfc.jwk import ECKey
+from joserfc.jwk import ECKey, Key
 from requests import PreparedRequest, Response
 from requests.exceptions import ConnectTimeout
 from werkzeug.test import TestResponse
@@ -32,8 +32,11 @@ class Issuer:
     """The provider and its memory. What a test sets, the next answers follow."""
 
     def __init__(self) -> None:
-        self.key = ECKey.generate_key("P-256", parameters={"kid": "one", "use": "sig"})
-        self.published: list[ECKey] = [self.key]
+        self.key: Key = ECKey.generate_key("P-256", parameters={"kid": "one", "use": "sig"})
+        self.algorithm = "ES256"
+        self.published: list[Key] = [self.key]
+        # What else the key document lists, as it stands there.
+        self.odd_keys: list[Any] = []
         self.claims: dict[str, Any] = {
             "sub": "alice",
             "name": "Alice",
@@ -42,15 +45,22 @@ class Issuer:
         }
         # Added to, or put in place of, what belongs into each.
         self.id_token: dict[str, Any] = {}
+        self.header: dict[str, Any] = {}
         self.profile: dict[str, Any] | None = None
         self.metadata: dict[str, Any] = {}
+        self.tokens: dict[str, Any] = {}
         self.answers: dict[str, tuple[int, Any]] = {}
         self.clock = 0.0
         self.down = False
         self.asked: list[str] = []
         self.authorizations: list[str] = []
         self.bodies: list[dict[str, list[str]]] = []
+        # Whether a refresh token serves once: one that comes again ends the sign-in, as for a stolen one.
+        self.one_time = False
+        # What its endpoints' paths begin with.
+        self.prefix = ""
         self._codes: dict[str, dict[str, list[str]]] = {}
+        self._refresh_token = "refresh"
 
     # --- what it is asked over the network ------------------------------------------------------------
 
@@ -70,20 +80,22 @@ class Issuer:
     def _answer(self, path: str, request: PreparedRequest) -> tuple[int, Any]:
         if path == "/.well-known/openid-configuration":
             return 200, self._metadata()
-        if path == "/jwks":
-            return 200, {"keys": [key.as_dict(private=False) for key in self.published]}
-        if path == "/token":
+        if path == f"{self.prefix}/jwks":
+            return 200, {"keys": [*self.odd_keys, *(key.as_dict(private=False) for key in self.published)]}
+        if path == f"{self.prefix}/token":
             return self._token(request)
-        return 200, self.claims if self.profile is None else self.profile
+        if path == f"{self.prefix}/me":
+            return 200, self.claims if self.profile is None else self.profile
+        return 404, b"<html>no such page</html>"
 
     def _metadata(self) -> dict[str, Any]:
         return {
             "issuer": ISSUER,
-            "authorization_endpoint": f"{ISSUER}/auth",
-            "token_endpoint": f"{ISSUER}/token",
-            "userinfo_endpoint": f"{ISSUER}/me",
-            "jwks_uri": f"{ISSUER}/jwks",
-            "end_session_endpoint": f"{ISSUER}/session/end",
+            "authorization_endpoint": f"{ISSUER}{self.prefix}/auth",
+            "token_endpoint": f"{ISSUER}{self.prefix}/token",
+            "userinfo_endpoint": f"{ISSUER}{self.prefix}/me",
+            "jwks_uri": f"{ISSUER}{self.prefix}/jwks",
+            "end_session_endpoint": f"{ISSUER}{self.prefix}/session/end",
             "authorization_response_iss_parameter_supported": True,
             "id_token_signing_alg_values_supported": ["ES256"],
             **self.metadata,
@@ -96,6 +108,9 @@ class Issuer:
         self.bodies.append(body)
         self.authorizations.append(str(request.headers.get("Authorization", "")))
         if body["grant_type"] == ["refresh_token"]:
+            if self.one_time and body["refresh_token"] != [self._refresh_token]:
+                self._refresh_token = ""
+                return 400, {"error": "invalid_grant"}
             return 200, self._tokens(None)
         asked = self._codes.pop(body["code"][0], None)
         if asked is None:
@@ -109,12 +124,15 @@ class Issuer:
         claims = {"iss": ISSUER, "aud": CLIENT, "sub": self.claims["sub"], "sid": "session-1", **self.times()}
         if nonce is not None:
             claims["nonce"] = nonce
-        return {
+        self._refresh_token = f"refresh-{len(self.bodies)}"
+        answer = {
             "access_token": secrets.token_hex(8),
             "token_type": "Bearer",
-            "refresh_token": f"refresh-{len(self.bodies)}",
+            "refresh_token": self._refresh_token,
             "id_token": self.sign({**claims, **self.id_token}),
+            **self.tokens,
         }
+        return {name: value for name, value in answer.items() if value is not None}
 
     # --- what it makes --------------------------------------------------------------------------------
 
@@ -123,14 +141,20 @@ class Issuer:
         now = int(time.time() + self.clock)
         return {"iat": now, "exp": now + 120}
 
-    def sign(self, claims: dict[str, Any], key: ECKey | None = None, **header: Any) -> str:
+    def sign(self, claims: dict[str, Any], key: Key | None = None, **header: Any) -> str:
         """Return a signed token; a claim that is None is left out."""
         kept = {name: value for name, value in claims.items() if value is not None}
         signing = key or self.key
-        return jwt.encode({"alg": "ES256", "kid": signing.kid, **header}, kept, signing)
+        head = {"alg": self.algorithm, "kid": signing.kid, **self.header, **header}
+        return jwt.encode(
+            {name: value for name, value in head.items() if value is not None},
+            kept,
+            signing,
+            algorithms=[self.algorithm],
+        )
 
     def logout_token(
-        self, key: ECKey | None = None, header: dict[str, Any] | None = None, **changes: Any
+        self, key: Key | None = None, header: dict[str, Any] | None = None, **changes: Any
     ) -> str:
         """Return a logout token of alice's session, with `changes`."""
         claims = {
@@ -148,6 +172,11 @@ class Issuer:
         """Sign with a new key from now on, and publish that one alone."""
         self.key = ECKey.generate_key("P-256", parameters={"kid": kid, "use": "sig"})
         self.published = [self.key]
+
+    def sign_with(self, key: Key, algorithm: str) -> None:
+        """Sign with a key of another kind from now on, announce its algorithm and publish it alone."""
+        self.key, self.algorithm, self.published = key, algorithm, [key]
+        self.metadata["id_token_signing_alg_values_supported"] = [algorithm]
 
     # --- what a browser does there --------------------------------------------------------------------
 

@@ -151,7 +151,9 @@ def test_an_id_token_that_another_issuer_made_or_that_is_for_another(
         {"aud": ["sluice", "another"], "azp": "another"},
         {"aud": None},
         {"sub": None},
-        {"sub": 7},
+        {"sub": True},
+        {"sub": 7.0},
+        {"sub": ["alice"]},
         {"exp": None},
         {"iat": None},
         {"at_hash": "AAAAAAAAAAAAAAAAAAAAAA"},
@@ -189,8 +191,10 @@ def test_an_id_token_encrypted_or_unsigned(client: FlaskClient, database: Databa
 
 def test_userinfo_of_another_person(client: FlaskClient, database: Database, issuer: Issuer) -> None:
     """The provider's userinfo may be used only where it speaks of the person of the ID token."""
-    issuer.profile = {"sub": "mallory", "groups": ["admins"]}
-    assert issuer.sign_in(client).status_code == 502
+    for told, profile in (("alice", "mallory"), (7, "alice"), (7, 70), ("07", 7), (7, True)):
+        issuer.id_token = {"sub": told}
+        issuer.profile = {"sub": profile, "groups": ["admins"]}
+        assert issuer.sign_in(client).status_code == 502
     assert nobody_signed_in(client, database)
 
 
@@ -266,9 +270,13 @@ def test_csrf_no_page_changes_anything_when_it_is_only_looked_at(app: Flask) -> 
 # --- cookies, headers, credentials in the wrong place ---------------------------------------------------
 
 
-def test_cookie_flags_at_every_step(client: FlaskClient, issuer: Issuer) -> None:
+def test_cookie_flags_at_every_step(app: Flask, client: FlaskClient, issuer: Issuer) -> None:
     asked = issuer.begin(client)
-    steps = [get(client, "/auth/login"), issuer.come_back(client, asked), post(client, "/auth/sign-out", "x")]
+    steps = [
+        get(app.test_client(), "/auth/login"),
+        issuer.come_back(client, asked),
+        post(client, "/auth/sign-out", "x"),
+    ]
     set_ = [header for step in steps for header in step.headers.getlist("Set-Cookie")]
     assert len(set_) >= 2
     for header in set_:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from sluice.records import GROUP
-from sluice.web.config import Access, Claims
+from sluice.web.config import Access, Claims, LimitRule
 
 logger = logging.getLogger(__name__)
 
@@ -22,8 +22,35 @@ MOST_GROUPS = 500
 MOST_ID = 255
 MOST_NAME = 200
 
-# In one text, what stands between two groups.
+# In one text, what stands between two groups. Shibboleth puts a semicolon between the values of an attribute,
+# and a backslash before one that belongs to a value.
 _BETWEEN = re.compile(r"[\s,]+")
+_BETWEEN_VALUES = re.compile(r"\s*(?<!\\);\s*")
+
+# Where a provider says that there are groups, and does not send them (OpenID Connect Core 5.6.2; Entra).
+_ELSEWHERE = "_claim_names"
+_HAS_GROUPS = "hasgroups"
+
+
+class Known(NamedTuple):
+    """Groups that the settings name: `names` by what the provider calls them, `wanted` by their own names."""
+
+    names: Mapping[str, str]
+    wanted: frozenset[str]
+
+
+NOTHING_KNOWN = Known({}, frozenset())
+
+
+def known_groups(access: Access, limits: Iterable[LimitRule]) -> Known:
+    """Return the groups that the settings name; those of models stand in the models' own entries."""
+    wanted = {*access.admins, *access.users, *access.names.values()}
+    wanted.update(*access.projects.values())
+    for rule in limits:
+        kind, _, name = rule.scope.partition(":")
+        if kind in ("group", "member"):
+            wanted.add(name)
+    return Known(access.names, frozenset(wanted))
 
 
 class Person(NamedTuple):
@@ -35,10 +62,9 @@ class Person(NamedTuple):
     groups: list[str]
 
 
-def describe(claims: Mapping[str, object], names: Claims, groups: Mapping[str, str]) -> Person | None:
+def describe(claims: Mapping[str, object], names: Claims, known: Known) -> Person | None:
     """Return whom these claims describe; None if they lack an identifier that can be used.
 
-    `groups`: groups by what the provider calls them, as in `Access.names`.
     An identifier is taken whole or not at all; of name and address what cannot be printed is left out.
     """
     found = identifier(claim(claims, names.id))
@@ -48,8 +74,18 @@ def describe(claims: Mapping[str, object], names: Claims, groups: Mapping[str, s
         id=found,
         name=_line(claim(claims, names.name)) or found,
         email=_line(claim(claims, names.email)),
-        groups=usable_groups(claim(claims, names.groups), groups),
+        groups=usable_groups(claim(claims, names.groups), known, names.groups),
     )
+
+
+def groups_are_elsewhere(claims: Mapping[str, object], names: Claims) -> bool:
+    """Tell whether the provider has groups of this person and did not send them: they were too many, say."""
+    if claim(claims, names.groups) is not None:
+        return False
+    elsewhere = claims.get(_ELSEWHERE)
+    if isinstance(elsewhere, Mapping) and names.groups in elsewhere:
+        return True
+    return names.groups == "groups" and claims.get(_HAS_GROUPS) in (True, "true")
 
 
 def identifier(value: object) -> str:
@@ -97,29 +133,59 @@ def claim(claims: Mapping[str, object], path: str) -> object:
     return None
 
 
-def usable_groups(value: object, names: Mapping[str, str] | None = None) -> list[str]:
-    """Return the groups of a provider's claim that have the form of a group name, without repeats.
+def usable_groups(value: object, known: Known = NOTHING_KNOWN, called: str = "groups") -> list[str]:
+    """Return the groups of a provider's claim, called `called`, that have the form of a group name.
 
-    A claim may be absent, a list, or one text of names divided by blanks or commas. What `names` has goes by
-    the name given there. Other names of another form are left out and counted in the log: no model can name
-    them, and folding them (case, slashes) could make two groups one.
+    A claim may be absent; a list; an object of objects, whose names are the groups (Zitadel's roles); or one
+    text of names divided by blanks, commas or semicolons. What `known` has a name for goes by that. Other
+    names of another form are left out: no model can name them, and folding them (case, slashes) could make
+    two groups one. Beyond MOST_GROUPS those go first that the settings do not name. The log tells of both.
     """
-    found: dict[str, None] = {}
-    dropped = 0
-    for called in _values(value):
-        name = (names or {}).get(called, called) if isinstance(called, str) else None
-        if isinstance(name, str) and GROUP.fullmatch(name) and len(found) < MOST_GROUPS:
-            found[name] = None
-        else:
-            dropped += 1
-    if dropped:
+    values = _values(value, known.names)
+    if values is None:
         logger.warning(
-            "groups of the provider left out: not of the form of a group name", extra={"dropped": dropped}
+            "no group was taken: the claim is no list, text or object of objects", extra={"claim": called}
         )
-    return list(found)
+        return []
+    named = [known.names.get(each, each) for each in values if isinstance(each, str)]
+    found = [name for name in named if GROUP.fullmatch(name)]
+    if len(found) < len(values):
+        logger.warning(
+            "groups of the provider left out: not of the form of a group name",
+            extra={"claim": called, "dropped": len(values) - len(found)},
+        )
+    return _bounded(list(dict.fromkeys(found)), known.wanted, called)
 
 
-def _values(value: object) -> list[object]:
+def _bounded(groups: list[str], wanted: frozenset[str], called: str) -> list[str]:
+    over = len(groups) - MOST_GROUPS
+    if over <= 0:
+        return groups
+    kept = set(sorted(groups, key=lambda name: name not in wanted)[:MOST_GROUPS])
+    logger.warning(
+        "groups of the provider left out: more than can be kept; let it send only those that are needed",
+        extra={"claim": called, "dropped": over, "kept": MOST_GROUPS},
+    )
+    return [name for name in groups if name in kept]
+
+
+def _values(value: object, names: Mapping[str, str]) -> list[object] | None:
+    """Return what a claim lists; None if it is of no form that lists groups."""
+    if value is None:
+        return []
     if isinstance(value, str):
-        return [name for name in _BETWEEN.split(value) if name]
-    return value if isinstance(value, list) else []
+        return list(_divided(value, names))
+    if isinstance(value, Mapping):
+        return list(value) if all(isinstance(each, Mapping) for each in value.values()) else None
+    return value if isinstance(value, list) else None
+
+
+def _divided(text: str, names: Mapping[str, str]) -> list[str]:
+    # A name in a directory, as in cn=a b,ou=c, has blanks and commas of its own.
+    if text in names or ("=" in text and ";" not in text):
+        parts = [text]
+    elif ";" in text:
+        parts = [part.replace("\\;", ";") for part in _BETWEEN_VALUES.split(text)]
+    else:
+        parts = _BETWEEN.split(text)
+    return [part for part in parts if part]

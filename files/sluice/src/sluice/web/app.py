@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from flask import Flask
-from flask_session import Session
 from sqlalchemy.exc import SQLAlchemyError
 
 from sluice import logs
@@ -21,6 +20,7 @@ from sluice.web.config import WebConfig
 from sluice.web.database import Announcement, Database
 from sluice.web.metrics import Listeners, Metrics
 from sluice.web.session_store import SessionStore
+from sluice.web.sessions import Sessions
 from sluice.web.sign_in import SignIn
 from sluice.web.texts import Texts
 from sluice.web.views import admin, bearer, chat, keys, sign, usage
@@ -43,7 +43,7 @@ def create_app(settings: WebConfig) -> Flask:
     logs.configure("web", settings.log_level)
     app = Flask("sluice.web", static_url_path=f"/static/{_digest_of_static()}")
     app.config.update(_flask_settings(settings))
-    Session(app)
+    app.session_interface = Sessions(app, app.config["SESSION_CACHELIB"])
     # In this order at each request: count it, refuse what is forged, then look at who is signed in.
     metrics = Metrics("web")
     metrics.watch(app)
@@ -70,7 +70,6 @@ def _flask_settings(settings: WebConfig) -> dict[str, Any]:
         "MAX_CONTENT_LENGTH": 64 * 1024,
         "SEND_FILE_MAX_AGE_DEFAULT": datetime.timedelta(days=30),
         "PERMANENT_SESSION_LIFETIME": datetime.timedelta(seconds=settings.session_max),
-        "SESSION_TYPE": "cachelib",
         "SESSION_CACHELIB": SessionStore(settings.session_dir),
         # The prefix makes browsers insist on Secure, Path=/ and no Domain.
         "SESSION_COOKIE_NAME": "__Host-sluice",

@@ -27,13 +27,16 @@ from joserfc.errors import (
     InvalidClaimError,
     InvalidKeyIdError,
     JoseError,
+    KeyParameterError,
+    UnsupportedAlgorithmError,
 )
-from joserfc.jwk import KeySet
-from joserfc.jws import JWSRegistry
+from joserfc.jwk import Key
 from requests.exceptions import HTTPError, RequestException
 
+from sluice.web import access, sessions, signing_keys
 from sluice.web.config import OidcConfig
 from sluice.web.refusal import PageError, UnreadableAnswer
+from sluice.web.token_endpoint import GONE, Moved, TokenSession, prove_by_header
 
 logger = logging.getLogger(__name__)
 
@@ -45,8 +48,11 @@ TIMEOUT = 10
 KEYS_SECONDS = 3_600.0
 STRANGER_SECONDS = 30.0
 
-# Signatures that only the provider can make: none that rest on a shared secret, and never "none".
-ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
+# How old the provider's metadata may get: that the address moved where browsers are sent, nothing else tells.
+METADATA_SECONDS = 300.0
+
+# A key, an algorithm or a name of a key that the provider did not have when it was last asked.
+_CHANGED = (InvalidKeyIdError, BadSignatureError, UnsupportedAlgorithmError, KeyParameterError)
 
 _ENDPOINTS = (
     "authorization_endpoint",
@@ -64,8 +70,12 @@ _KNOWN = (
     "authorization_response_iss_parameter_supported",
 )
 
-_STATES = f"_state_{NAME}_"
+# What a session has for each sign-in that was begun.
+STATES = f"_state_{NAME}_"
 MOST_STATES = 5
+
+# What an answer has at most once (RFC 6749, 3.1).
+_ANSWER = ("state", "code", "iss", "error")
 
 _ERROR = re.compile(r"[a-z_]{1,60}")
 _ASK_AGAIN = {"login_required", "interaction_required", "consent_required", "account_selection_required"}
@@ -82,29 +92,56 @@ class Word(NamedTuple):
 class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types.
     """Authlib's client of the one provider."""
 
+    client_cls = TokenSession
+
     def __init__(self, *args: Any, oidc: OidcConfig, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._about = oidc
         self._lock = threading.Lock()
-        self._keys: KeySet | None = None
+        self._metadata_quiet = 0.0
+        self._keys: list[Key] | None = None
         self._keys_since = 0.0
         self._strangers_since = 0.0
 
     # --- what the provider is ---------------------------------------------------------------------------
 
     def load_server_metadata(self) -> dict[str, Any]:
-        """Return the provider's metadata, fetched once.
+        """Return the provider's metadata, read again once they are METADATA_SECONDS old.
 
-        Raises requests' RequestException when it does not answer, and PageError when what it answers is not
-        this provider's.
+        Those that were read before serve while it does not answer. Raises requests' RequestException when
+        there are none yet and it does not answer, and PageError when what it answers is not this provider's.
         """
-        if "_loaded_at" not in self.server_metadata:
-            with self._get_session() as http:
-                answer = http.request("GET", self._server_metadata_url, withhold_token=True)
-            answer.raise_for_status()
-            self.server_metadata.update(_checked_metadata(_json(answer), self._about.issuer))
         metadata: dict[str, Any] = self.server_metadata
+        if "_loaded_at" not in metadata:
+            return self._read_metadata()
+        if 0 <= time.time() - metadata["_loaded_at"] < METADATA_SECONDS:
+            return metadata
+        if time.monotonic() >= self._metadata_quiet:
+            self._read_again()
+        return dict(self.server_metadata)
+
+    def _read_metadata(self) -> dict[str, Any]:
+        with self._get_session() as http:
+            answer = http.request("GET", self._server_metadata_url, withhold_token=True)
+        answer.raise_for_status()
+        metadata = _checked_metadata(_json(answer), self._about.issuer)
+        # Put in its place whole: what the provider no longer names is gone, and nobody reads a half.
+        self.server_metadata = metadata
         return metadata
+
+    def _read_again(self) -> None:
+        """Read the metadata anew, if they are to be had; only one of many threads at once waits for it."""
+        self._metadata_quiet = time.monotonic() + STRANGER_SECONDS
+        try:
+            self._read_metadata()
+        except (RequestException, PageError) as error:
+            logger.warning("the provider's metadata could not be read again", extra={"fault": _name(error)})
+
+    def _moved(self, endpoint: str) -> bool:
+        """Tell whether an endpoint that is not where it was is somewhere else now."""
+        before = self.load_server_metadata().get(endpoint)
+        self._read_again()
+        return bool(self.server_metadata.get(endpoint) != before)
 
     def verify(self, text: str, *, stranger: bool = False) -> jwt.Token:
         """Return a signed token whose signature is the provider's; nothing in it was looked at.
@@ -115,23 +152,23 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types.
         if stranger and self._keys is None and not self._for_a_stranger():
             raise PageError(503, "provider_down", retry_after=int(STRANGER_SECONDS))
         try:
-            return self._decode(text, self._key_set())
-        except (InvalidKeyIdError, BadSignatureError):
+            token = self._decode(text, self._key_set())
+        except _CHANGED:
             if stranger and not self._for_a_stranger():
                 raise
-            return self._decode(text, self._fetch_keys())
+            # Not only the keys: where they are, and what signs with them, may have changed too.
+            self._read_again()
+            token = self._decode(text, self._fetch_keys())
+        if type(token.claims.get("sub")) is int:
+            # OpenID Connect wants a text; some providers send a number of their database.
+            token.claims["sub"] = str(token.claims["sub"])
+        return token
 
-    def _decode(self, text: str, keys: KeySet) -> jwt.Token:
+    def _decode(self, text: str, keys: list[Key]) -> jwt.Token:
         announced = self.load_server_metadata().get("id_token_signing_alg_values_supported")
-        allowed = [name for name in ALGORITHMS if not isinstance(announced, list) or name in announced]
-        # An empty list would stand for joserfc's own choice.
-        registry = JWSRegistry(algorithms=allowed or ["RS256"], strict_check_header=False)
-        try:
-            return jwt.decode(text, keys, registry=registry)
-        except (ValueError, TypeError, RecursionError) as error:
-            raise JoseError("it is no signed token") from error
+        return signing_keys.decode(text, keys, announced)
 
-    def _key_set(self) -> KeySet:
+    def _key_set(self) -> list[Key]:
         now = time.monotonic()
         if self._keys is None:
             return self._fetch_keys()
@@ -145,16 +182,21 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types.
                 self._keys_since = now - KEYS_SECONDS + STRANGER_SECONDS
         return self._keys
 
-    def _fetch_keys(self) -> KeySet:
-        with self._get_session() as http:
-            answer = http.request("GET", self.load_server_metadata()["jwks_uri"], withhold_token=True)
+    def _fetch_keys(self) -> list[Key]:
+        answer = self._get_keys()
+        if answer.status_code in GONE and self._moved("jwks_uri"):
+            answer = self._get_keys()
         answer.raise_for_status()
         try:
-            keys = KeySet.import_key_set(_json(answer))
-        except (JoseError, KeyError, TypeError, ValueError) as error:
-            raise _unreadable("the provider's keys cannot be read", error) from error
+            keys = signing_keys.usable(_json(answer))
+        except ValueError as error:
+            raise _unreadable(f"the provider's keys cannot be used: {error}", error) from error
         self._keys, self._keys_since = keys, time.monotonic()
         return keys
+
+    def _get_keys(self) -> Any:
+        with self._get_session() as http:
+            return http.request("GET", self.load_server_metadata()["jwks_uri"], withhold_token=True)
 
     def _for_a_stranger(self) -> bool:
         now = time.monotonic()
@@ -169,11 +211,29 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types.
     def authorize_redirect(self, redirect_uri: str, **kwargs: Any) -> Any:
         """Send the browser to the provider; sign-ins that it began before and forgot are dropped."""
         begun = sorted(
-            (key for key in session if key.startswith(_STATES)), key=lambda key: session[key].get("exp", 0)
+            (key for key in session if key.startswith(STATES)), key=lambda key: session[key].get("exp", 0)
         )
         for key in begun[: max(0, len(begun) - MOST_STATES + 1)]:
             del session[key]
         return super().authorize_redirect(redirect_uri, **kwargs)
+
+    def save_authorize_data(self, **kwargs: Any) -> None:
+        """Keep what belongs to one sign-in with its state: another tab begins its own and leads elsewhere."""
+        super().save_authorize_data(next=session.pop("next", "/"), **kwargs)
+        sessions.store()
+
+    def fetch_access_token(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Return the token endpoint's answer, from where it is now.
+
+        Raises OAuthError, requests' RequestException, ValueError: see TokenSession.
+        """
+        try:
+            token: dict[str, Any] = super().fetch_access_token(*args, **kwargs)
+        except Moved:
+            if not self._moved("token_endpoint"):
+                raise
+            token = super().fetch_access_token(*args, **kwargs)
+        return token
 
     def authorize_access_token(self, **_arguments: Any) -> dict[str, Any]:
         """Take the provider's answer; return its tokens and, as `word`, what it says of the person.
@@ -194,9 +254,14 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types.
 
     def _check_answer(self) -> None:
         """Refuse what is no answer of this provider to a sign-in that this browser began."""
+        if request.method != "GET" or any(len(request.args.getlist(name)) > 1 for name in _ANSWER):
+            raise PageError(400, "bad_answer", outcome="refused")
         state = request.args.get("state", "")
-        if not state or not self.framework.get_state_data(session, state):
+        begun = self.framework.get_state_data(session, state) if state else None
+        if not begun:
             raise PageError(401, "401", outcome="refused")
+        # Where flask-oidc looks for it.
+        session["next"] = begun.get("next", "/")
         required = self.load_server_metadata().get("authorization_response_iss_parameter_supported")
         issuer = request.args.get("iss")
         if issuer != self._about.issuer and (issuer is not None or required is True):
@@ -206,6 +271,10 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types.
         if "error" in request.args:
             self.framework.clear_state_data(session, state)
             raise _refused(request.args["error"])
+        if not request.args.get("code"):
+            self.framework.clear_state_data(session, state)
+            logger.error("a sign-in's answer has no code and no error")
+            raise PageError(400, "bad_answer", outcome="refused")
 
     def parse_id_token(self, token: Mapping[str, Any], nonce: str, **_options: Any) -> UserInfo:
         """Return the ID token's claims. Authlib calls this; raises PageError."""
@@ -227,34 +296,55 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types.
         return UserInfo(claims)
 
     def renew(self, refresh_token: str) -> dict[str, Any]:
-        """Return new tokens for an old refresh token. Raises OAuthError when the provider refuses."""
+        """Return new tokens for an old refresh token, nothing in them looked at.
+
+        Raises OAuthError when the provider refuses, UnreadableAnswer, requests' RequestException.
+        """
         try:
-            token: dict[str, Any] = self.fetch_access_token(
-                grant_type="refresh_token", refresh_token=refresh_token
-            )
+            return self.fetch_access_token(grant_type="refresh_token", refresh_token=refresh_token)
         except ValueError as error:
             raise _unreadable("the provider's token answer is not JSON", error) from error
+
+    def renewed_word(self, token: dict[str, Any]) -> Word:
+        """Return what the provider says of whom renewed tokens are for. Raises as `word` does."""
         if token.get("id_token"):
             token["userinfo"] = self.parse_id_token(token, "")
-        return token
+        return self.word(token)
 
     def word(self, token: Mapping[str, Any]) -> Word:
         """Return what the provider says of whom these tokens are for. Raises PageError, RequestException."""
         told = token.get("userinfo") or {}
         if not self.load_server_metadata().get("userinfo_endpoint"):
             return Word(told, told)
+        profile = self._profile(token)
+        # OpenID Connect Core 5.3.2: only the signed ID token says who it is.
+        subject = access.identifier(profile.get("sub"))
+        if not subject:
+            raise _unusable("the provider's userinfo has no usable identifier", claim="sub")
+        if told and subject != told["sub"]:
+            raise _unusable("the provider's userinfo speaks of another person than its ID token", claim="sub")
+        return Word(told, {**told, **profile, "sub": subject})
+
+    def _profile(self, token: Mapping[str, Any]) -> UserInfo:
         try:
-            profile = self.userinfo(token=token)
+            return self._asked_profile(token)
         except HTTPError as error:
             if error.response is None or error.response.status_code >= 500:
                 raise
             raise _unusable("the provider refuses its own token at its userinfo endpoint", error) from error
         except (TypeError, ValueError) as error:
             raise _unreadable("the provider's userinfo is no JSON object", error) from error
-        # OpenID Connect Core 5.3.2: only the signed ID token says who it is.
-        if not isinstance(profile.get("sub"), str) or (told and profile["sub"] != told["sub"]):
-            raise _unusable("the provider's userinfo speaks of another person than its ID token")
-        return Word(told, {**told, **profile})
+
+    def _asked_profile(self, token: Mapping[str, Any]) -> UserInfo:
+        # Neither how long it lives nor what could be had instead: it is used now, and once.
+        bearer = {"access_token": token["access_token"], "token_type": "Bearer"}
+        try:
+            return self.userinfo(token=bearer)
+        except HTTPError as error:
+            gone = error.response is not None and error.response.status_code in GONE
+            if not gone or not self._moved("userinfo_endpoint"):
+                raise
+            return self.userinfo(token=bearer)
 
 
 def connect(app: Flask, oidc: OidcConfig) -> OAuth:
@@ -277,6 +367,7 @@ def connect(app: Flask, oidc: OidcConfig) -> OAuth:
         client_secret=oidc.client_secret,
         server_metadata_url=oidc.issuer.rstrip("/") + "/.well-known/openid-configuration",
         client_kwargs=settings,
+        client_auth_methods=[("client_secret_basic", prove_by_header)],
     )
     return registry
 
@@ -312,9 +403,9 @@ def _name(error: Exception) -> str:
     return type(error).__name__
 
 
-def _unusable(why: str, error: Exception | None = None) -> PageError:
+def _unusable(why: str, error: Exception | None = None, claim: str = "") -> PageError:
     # The text of the error may quote a token: its type says enough.
-    logger.error(why, extra={"fault": _name(error)} if error else {})
+    logger.error(why, extra={"fault": _name(error)} if error else {"claim": claim} if claim else {})
     return PageError(502, "502", outcome="unusable")
 
 

@@ -11,6 +11,7 @@ import logging
 import secrets
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -21,7 +22,7 @@ from flask_oidc.signals import after_authorize
 from requests.exceptions import RequestException
 from werkzeug.wrappers import Response
 
-from sluice.web import access, browsers, provider
+from sluice.web import access, browsers, provider, sessions
 from sluice.web.accounts import find_person, remember_person
 from sluice.web.config import WebConfig
 from sluice.web.database import Database, SignedInBrowser, User
@@ -38,6 +39,10 @@ PREFIX = "/auth"
 CHECK_SECONDS = 840.0
 RECHECK_SECONDS = 60.0
 QUIET_SECONDS = 30.0
+
+# The longest ID token that goes with somebody who signs out: it stands in an address, of which providers, and
+# what stands before them, take some thousand bytes.
+MOST_HINT = 3_000
 
 # Routes of flask-oidc: a way out by GET that leaves the provider's session alive, and an earlier callback.
 _NOT_OURS = ("oidc_auth.logout", "legacy_oidc_callback")
@@ -88,6 +93,7 @@ class SignIn:
     def __init__(self, app: Flask, settings: WebConfig, database: Database, metrics: Metrics) -> None:
         self._settings = settings
         self._names = settings.oidc.claims
+        self._groups = access.known_groups(settings.access, settings.limits)
         self._database = database
         self._outcomes = metrics.counter("sign_ins", "Sign-ins by outcome.", ("outcome",))
         self._recent = _Recent()
@@ -118,8 +124,7 @@ class SignIn:
             _renew_session()
             return None
         entry, now = _Entry(**kept), time.time()
-        with self._database.read() as transaction:
-            found = browsers.find(transaction, entry.tag, self._settings.oidc.issuer, self.lifetime, now)
+        found = self._row(entry, now)
         if found is None:
             logger.info("a browser showed a sign-in that is over")
             _renew_session()
@@ -127,6 +132,10 @@ class SignIn:
         row, user = found
         self._touch(row, now)
         return self._describe(entry, user)
+
+    def _row(self, entry: _Entry, now: float) -> tuple[SignedInBrowser, User] | None:
+        with self._database.read() as transaction:
+            return browsers.find(transaction, entry.tag, self._settings.oidc.issuer, self.lifetime, now)
 
     def _touch(self, row: SignedInBrowser, now: float) -> None:
         if now - row.seen >= browsers.SEEN_SECONDS:
@@ -170,7 +179,7 @@ class SignIn:
             logger.warning("the sign-in provider does not answer", extra={"fault": type(error).__name__})
             raise PageError(503, "sign_out_provider_down", retry_after=30) from error
         answer: Response = self.client.logout_redirect(
-            back, id_token_hint=person.id_token, client_id=self._settings.oidc.client_id
+            back, id_token_hint=person.id_token or None, client_id=self._settings.oidc.client_id
         )
         return answer
 
@@ -223,8 +232,9 @@ class SignIn:
         refresh_token = token.get("refresh_token") or person.refresh_token
         entry = _Entry(person.tag, person.csrf, person.id_token, refresh_token, person.checked)
         session[PERSON] = dict(vars(entry))
-        word = self.client.word(token)
-        if access.claim(word.claims, self._names.id) != person.subject:
+        sessions.store()
+        word = self.client.renewed_word(token)
+        if access.identifier(access.claim(word.claims, self._names.id)) != person.subject:
             raise PageError(401, "401")
         if person.groups and access.claim(word.claims, self._names.groups) is None:
             # Silence says nothing about groups: a provider that names them in ID tokens alone, say.
@@ -235,33 +245,50 @@ class SignIn:
     def _on_authorized(self, _client: object, *, token: dict[str, Any], return_to: str) -> None:
         """Turn the provider's answer into a session of ours; flask-oidc calls this before it redirects."""
         word: provider.Word = token["word"]
+        kept = session.get(PERSON)
         # Before anything can fail: flask-oidc has put all tokens into the session.
         _renew_session()
         now = time.time()
+        before = self._before(kept, word, now)
+        id_token = token.get("id_token") or ""
         entry = _Entry(
             tag=secrets.token_hex(16),
-            csrf=new_csrf_token(),
-            id_token=token.get("id_token") or "",
+            # Another tab of the same person has forms of its own to send.
+            csrf=before.csrf if before else new_csrf_token(),
+            # Kept to sign out with, which a longer one cannot: it would stand in an address.
+            id_token=id_token if len(id_token) <= MOST_HINT else "",
             refresh_token=token.get("refresh_token") or "",
             checked=now,
         )
-        user = self._remember(word, now, entry.tag)
+        user = self._remember(word, now, entry.tag, ends=kept["tag"] if kept else "")
         self._keep(entry, user)
+        sessions.store()
         self.count("success")
         store: SessionStore = current_app.config["SESSION_CACHELIB"]
         store.sweep()
+
+    def _before(self, kept: dict[str, Any] | None, word: provider.Word, now: float) -> _Entry | None:
+        """Return this browser's sign-in of the same person, made in another tab, say."""
+        if kept is None or set(kept) != _KEPT:
+            return None
+        entry = _Entry(**kept)
+        found = self._row(entry, now)
+        same = found is not None and found[1].subject == access.identifier(
+            access.claim(word.claims, self._names.id)
+        )
+        return entry if same else None
 
     def _keep(self, entry: _Entry, user: User) -> None:
         session[PERSON] = dict(vars(entry))
         session[CSRF_SESSION] = entry.csrf
         g.person = self._describe(entry, user)
 
-    def _remember(self, word: provider.Word, now: float, tag: str = "") -> User:
-        """Bring the user up to date; with a `tag`, begin that sign-in. Raises PageError: they may not."""
-        person = access.describe(word.claims, self._names, self._settings.access.names)
-        if person is None:
-            logger.error("the provider's claims lack a usable identifier", extra={"claim": self._names.id})
-            raise PageError(502, "502", outcome="unusable")
+    def _remember(self, word: provider.Word, now: float, tag: str = "", ends: str = "") -> User:
+        """Bring the user up to date; with a `tag`, begin that sign-in in place of the one called `ends`.
+
+        Raises PageError: they may not.
+        """
+        person = self._described(word.claims)
         member = access.may_sign_in(person.groups, self._settings.access)
         with self._database.write() as transaction:
             if not member and find_person(transaction, self._settings.oidc.issuer, person.id) is None:
@@ -280,6 +307,7 @@ class SignIn:
                 browsers.end_all(transaction, user.id)
             elif tag:
                 browsers.forget_ended(transaction, self.lifetime, now)
+                browsers.end(transaction, ends)
                 browsers.begin(
                     transaction,
                     tag=tag,
@@ -292,6 +320,21 @@ class SignIn:
             why = "blocked" if member else "not_member"
             raise PageError(403, why, outcome=why)
         return user
+
+    def _described(self, claims: Mapping[str, Any]) -> access.Person:
+        person = access.describe(claims, self._names, self._groups)
+        if person is None:
+            logger.error("the provider's claims lack a usable identifier", extra={"claim": self._names.id})
+            raise PageError(502, "502", outcome="unusable")
+        if access.groups_are_elsewhere(claims, self._names):
+            # Let in without them, people would lose what their groups give them, and nobody would know why.
+            logger.error(
+                "the provider did not send a person's groups, since they are too many: in Entra, let the "
+                "groups claim have the groups assigned to the application alone, or take app roles",
+                extra={"claim": self._names.groups},
+            )
+            raise PageError(403, "groups_elsewhere", outcome="unusable")
+        return person
 
 
 class _Recent:
@@ -330,8 +373,13 @@ def _connect(app: Flask, settings: WebConfig) -> OpenIDConnect:
 
 
 def _renew_session() -> None:
-    """Empty the session and give it another id; what an earlier id named is gone."""
+    """Empty the session and give it another id; what an earlier id named is gone.
+
+    Sign-ins that other tabs have begun go on: each has a state and a nonce of its own.
+    """
     g.person = None
+    begun = {name: value for name, value in session.items() if name.startswith(provider.STATES)}
     interface: Any = current_app.session_interface
     interface.regenerate(session)
     session.clear()
+    session.update(begun)

@@ -1,0 +1,126 @@
+"""The provider's signing keys: which of them count, and which of them made a signature.
+
+RFC 7517 lets a provider publish keys beside those that sign: of other kinds, for other uses, of curves that
+nobody here knows. What cannot be used is passed over, one by one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from joserfc import jws, jwt
+from joserfc.errors import BadSignatureError, InvalidKeyIdError, JoseError, KeyParameterError
+from joserfc.jwk import ECKey, Key, OKPKey, RSAKey
+from joserfc.jws import JWSRegistry
+
+logger = logging.getLogger(__name__)
+
+# Signatures that only the provider can make, with the kind of key and the curves that make them: none that
+# rest on a shared secret, and never "none".
+_MADE_BY: dict[str, tuple[str, tuple[str, ...]]] = {
+    **{f"{family}{bits}": ("RSA", ()) for family in ("RS", "PS") for bits in (256, 384, 512)},
+    "ES256": ("EC", ("P-256",)),
+    "ES384": ("EC", ("P-384",)),
+    "ES512": ("EC", ("P-521",)),
+    "EdDSA": ("OKP", ("Ed25519", "Ed448")),
+    "Ed25519": ("OKP", ("Ed25519",)),
+    "Ed448": ("OKP", ("Ed448",)),
+}
+ALGORITHMS = tuple(_MADE_BY)
+
+_KINDS: dict[str, type[RSAKey] | type[ECKey] | type[OKPKey]] = {"RSA": RSAKey, "EC": ECKey, "OKP": OKPKey}
+
+# What is looked at in a key; a certificate that cannot be read, say, does not make the key unreadable.
+_MEMBERS = ("kty", "kid", "alg", "n", "e", "crv", "x", "y")
+
+# More keys than these no provider has; more of them no signature is tried with.
+MOST_KEYS = 100
+MOST_TRIED = 10
+
+_UNREADABLE = (
+    JoseError,
+    UnsupportedAlgorithm,
+    KeyError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    OverflowError,
+)
+
+
+def usable(document: object) -> list[Key]:
+    """Return the keys of a JWKS document that can check a signature; the others are counted in the log.
+
+    Raises ValueError when it is no JWKS document, or has no key of use.
+    """
+    listed = document.get("keys") if isinstance(document, dict) else None
+    if not isinstance(listed, list):
+        raise ValueError("it has no list of keys")  # noqa: TRY004
+    found = [key for key in map(_usable, listed[:MOST_KEYS]) if key is not None]
+    if len(found) < len(listed):
+        logger.info(
+            "keys of the provider passed over: not for signatures, or not readable here",
+            extra={"passed_over": len(listed) - len(found), "kept": len(found)},
+        )
+    if not found:
+        raise ValueError("none of its keys can check a signature")
+    return found
+
+
+def _usable(data: object) -> Key | None:
+    if not isinstance(data, dict) or data.get("use", "sig") != "sig":
+        return None
+    operations = data.get("key_ops", ["verify"])
+    kind = data.get("kty")
+    if not isinstance(kind, str) or kind not in _KINDS:
+        return None
+    if not isinstance(operations, list) or "verify" not in operations:
+        return None
+    if data.get("alg", ALGORITHMS[0]) not in ALGORITHMS:
+        return None
+    try:
+        key: Key = _KINDS[kind].import_key({name: data[name] for name in _MEMBERS if name in data})
+        # What cannot be made into a public key fails here, not at somebody's sign-in.
+        key.get_op_key("verify")
+    except _UNREADABLE:
+        return None
+    return key
+
+
+def decode(text: str, keys: Sequence[Key], announced: object) -> jwt.Token:
+    """Return a token that one of `keys` signed. `announced`: the algorithms that the provider names, if any.
+
+    A token that names its key is checked with the keys of that name, else with those without a name: some
+    providers leave names out on either side. Raises JoseError.
+    """
+    allowed = [name for name in ALGORITHMS if not isinstance(announced, list) or name in announced]
+    # An empty list would stand for joserfc's own choice.
+    registry = JWSRegistry(algorithms=allowed or ["RS256"], strict_check_header=False)
+    try:
+        header: Mapping[str, Any] = jws.extract_compact(text.encode()).headers()
+        fitting = list(_fitting(keys, header.get("kid"), header.get("alg")))
+        return _decode(text, fitting[:MOST_TRIED], registry)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise JoseError("it is no signed token") from error
+
+
+def _decode(text: str, keys: Sequence[Key], registry: JWSRegistry) -> jwt.Token:
+    failed: JoseError = InvalidKeyIdError("no key of the provider fits")
+    for key in keys:
+        try:
+            return jwt.decode(text, key, registry=registry)
+        except (BadSignatureError, KeyParameterError) as error:
+            failed = error
+    raise failed
+
+
+def _fitting(keys: Sequence[Key], name: object, algorithm: object) -> Iterator[Key]:
+    kind, curves = _MADE_BY.get(str(algorithm), ("", ()))
+    named = [key for key in keys if key.kid == name] if name else list(keys)
+    for key in named or [key for key in keys if not key.kid]:
+        fits = key.key_type == kind and (not curves or key.get("crv") in curves)
+        if fits and key.alg in (None, algorithm):
+            yield key
