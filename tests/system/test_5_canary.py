@@ -2,56 +2,40 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
-import secrets
+import json
+import pickle
+import struct
 import threading
-import time
+from typing import Any
 
 import pytest
 
+from tests.system.canary import TOKENS, Words, packed
 from tests.system.service import LIGHT, MODEL, Answer, Service
 
 HOSTS = ("gw", "login", "c1", "c2", "idp")
 SIZES = {"50 B": 50, "200 KB": 200_000, "5 MB": 5_000_000}
-
-# Looks at every file that changed since the first word was sent (by its ctime, which nobody can set back), at
-# the journal (whose blocks are compressed: grep alone would miss it), and at all arguments and environments.
-# Time and words come on standard input: in an argument the search would find itself.
-SEARCH = r"""
-read -r since
-patterns=$(cat)
-[ -n "$patterns" ] || { echo 'nothing to look for'; exit 0; }
-find / \( -path /proc -o -path /sys \) -prune -o -type f -newerct "@$since" -print0 2>/dev/null |
-    xargs -0 -r grep -laF -f <(printf '%s\n' "$patterns") -- 2>/dev/null | sed 's/^/file: /'
-journalctl --no-pager -o export --since "@$since" | grep -qaF -f <(printf '%s\n' "$patterns") &&
-    echo 'in the journal'
-for process in /proc/[0-9]*; do
-    [ "$process" = "/proc/$$" ] || [ "$process" = "/proc/$BASHPID" ] && continue
-    cat "$process/cmdline" "$process/environ" 2>/dev/null | grep -qaF -f <(printf '%s\n' "$patterns") &&
-        echo "process: $(tr '\0' ' ' <"$process/cmdline" | cut -c1-120)"
-done
-find / -xdev \( -name 'core' -o -name 'core.*' \) -type f -size +1M -newerct "@$since" 2>/dev/null |
-    sed 's/^/core: /'
-exit 0
-"""
-
-
-class Words(list[str]):
-    """The canary words that were sent, and the time (epoch) before the first."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.since = int(time.time()) - 1
-
-    def new(self) -> str:
-        """Return a word that occurs nowhere else."""
-        self.append("canary" + secrets.token_hex(8))
-        return self[-1]
-
-    def found_on(self, service: Service, host: str) -> str:
-        """Return what the search says on one host: nothing, or a line for each place."""
-        given = "\n".join([str(self.since), *self, ""])
-        return service.bed.run(host, ["bash", "-c", SEARCH], stdin=given, timeout=300, check=True).stdout
+TURN = [{"role": "user", "content": "hi"}]
+CHAT = "/v1/chat/completions"
+BASES: dict[str, dict[str, Any]] = {
+    CHAT: {"messages": TURN, "max_tokens": 1},
+    "/v1/completions": {"prompt": "hi", "max_tokens": 1},
+    "/v1/responses": {"input": "hi", "max_output_tokens": 1},
+    "/v1/messages": {"messages": TURN, "max_tokens": 1},
+}
+FIELDS = (
+    "messages", "prompt", "input", "system", "instructions", "suffix", "stop", "stop_sequences", "tools",
+    "tool_choice", "response_format", "structured_outputs", "text", "metadata", "user", "safety_identifier",
+    "prompt_cache_key", "prediction", "reasoning", "logit_bias", "bad_words", "chat_template",
+    "chat_template_kwargs", "documents", "store", "previous_response_id", "mcp_servers", "service_tier",
+    "temperature", "stream_options", "a_field_that_nobody_knows",
+)  # fmt: skip
+HEADERS = (
+    "User-Agent", "Referer", "Origin", "Cookie", "X-Request-Id", "Idempotency-Key", "OpenAI-Organization",
+    "X-Anything", "Traceparent", "Accept-Language",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +79,32 @@ def test_abort(service: Service, words: Words, size: str) -> None:
         service.request("POST", "/v1/completions", body, timeout=1.0)
 
 
+def test_every_field_of_a_request(service: Service, words: Words) -> None:
+    """Each field that the paths know, one by one; most are refused, some are used."""
+    for path, base in BASES.items():
+        for field in FIELDS:
+            word = words.new()
+            shapes: list[Any] = [word, {word: word}, [word]]
+            for shape in shapes if path == CHAT else shapes[:1]:
+                service.request("POST", path, {"model": MODEL, **base, field: shape})
+    for name in HEADERS:
+        service.request(
+            "POST",
+            "/v1/completions",
+            {"model": MODEL, "prompt": "x", "max_tokens": 1},
+            headers={name: words.new()},
+        )
+    service.request("GET", f"/v1/models?{words.new()}={words.new()}")
+
+
+def test_tokens_are_known_too(service: Service, words: Words) -> None:
+    """A prompt may be kept as the numbers that it is to the model: they are looked for as well."""
+    for _ in range(2):
+        words.learn_tokens(service, words.new())
+    for word in words[-2:]:
+        assert service.chat(f"Say {word} twice: {word} {word}", max_tokens=60).status == 200
+
+
 def test_refusal_by_the_proxy(service: Service, words: Words) -> None:
     canary = words.new()
     for body in (
@@ -117,8 +127,10 @@ def test_the_light_engine(service: Service, words: Words, size: str) -> None:
     assert answer.status < 500 or answer.status in (502, 503), answer.body[:300]
 
 
-def test_an_engine_that_is_killed_while_it_answers(service: Service, words: Words) -> None:
+@pytest.mark.parametrize("signal", ["SEGV", "KILL"])
+def test_an_engine_that_is_killed_while_it_answers(service: Service, words: Words, signal: str) -> None:
     canary = words.new()
+    words.learn_tokens(service, canary)
     results: list[Answer] = []
 
     def ask() -> None:
@@ -127,7 +139,7 @@ def test_an_engine_that_is_killed_while_it_answers(service: Service, words: Word
     thread = threading.Thread(target=ask)
     thread.start()
     node = service.node_of_job(service.live_jobs()[0])
-    service.shell(node, "sleep 2; kill -SEGV $(pgrep -f '[v]llm serve' | head -1)")
+    service.shell(node, f"sleep 2; kill -{signal} $(pgrep -f '[v]llm serve' | head -1)")
     thread.join(120)
     assert results, "the request hangs"
     assert results[0].status in (200, 502, 503), results[0].body[:300]
@@ -143,12 +155,34 @@ def test_no_word_is_found_anywhere(service: Service, words: Words, host: str) ->
 def test_the_search_finds_what_is_there(service: Service) -> None:
     """A search that cannot find proves nothing."""
     own = Words()
+    word = own.new()
+    own.tokens.append(list(range(300, 300 + 40 * TOKENS, 40)))
+    tokens = own.tokens[0]
+    planted = {
+        "/var/tmp/plain": word.encode(),
+        "/run/plain": word.encode(),
+        "/dev/shm/wide": f"x{word}x".encode("utf-16-le"),
+        "/var/tmp/base64": base64.b64encode(f"ab{word}cd".encode()),
+        "/var/tmp/hex": word.encode().hex().encode(),
+        "/var/tmp/numbers": json.dumps({"prompt_token_ids": [1, *tokens, 2]}).encode(),
+        "/dev/shm/array": struct.pack(f"<{len(tokens)}q", *tokens),
+        "/dev/shm/pickled": pickle.dumps({"ids": [7, *tokens]}),
+        "/dev/shm/packed": b"".join(packed(one) for one in (9, *tokens)),
+    }
+    files = {path: content.hex() for path, content in planted.items()}
     plant = (
-        "read -r w; echo $w >/var/tmp/x; echo $w >/run/x; echo $w | systemd-cat; "
-        "(export W=$w; setsid sleep 60 >/dev/null 2>&1 </dev/null &)"
+        "import json, os, subprocess, sys\n"
+        "given = json.load(sys.stdin)\n"
+        "for path, content in given['files'].items():\n"
+        "    open(path, 'wb').write(bytes.fromhex(content))\n"
+        "subprocess.run(['systemd-cat', 'echo', given['word']], check=True)\n"
+        "subprocess.Popen(['sleep', '60'], env={'W': given['word'], 'PATH': os.environ['PATH']},\n"
+        "    start_new_session=True, stdin=-3, stdout=-3, stderr=-3)\n"
     )
-    service.bed.run("login", ["bash", "-c", plant], stdin=own.new() + "\n", check=True)
+    service.bed.run(
+        "login", ["python3", "-c", plant], stdin=json.dumps({"files": files, "word": word}), check=True
+    )
     found = own.found_on(service, "login")
-    service.shell("login", "rm /var/tmp/x /run/x")
-    for place in ("file: /var/tmp/x", "file: /run/x", "in the journal", "process: sleep 60"):
-        assert place in found, place
+    service.shell("login", "rm " + " ".join(planted))
+    for place in (*(f"file: {path}" for path in planted), "journal: ", "process: b'sleep 60"):
+        assert place in found, (place, found)
