@@ -1,6 +1,6 @@
 """A tick of a large service: 200 models, 2,000 jobs, all of them ready, nothing to be done.
 
-squeue is a file that `cat` prints; all jobs share one front, a process of its own. What is counted is the CPU
+squeue is a file that `sed` prints; all jobs share one front, a process of its own. What is counted is the CPU
 time of the scheduler's process alone, its probes' TLS included.
 """
 
@@ -111,15 +111,20 @@ class Service:
                 ready_at=self.now - 3500,
                 concurrency=16,
             )
-            words = f"None|{comment(model, digest)}|sluice:{model}-{nonce}"
-            lines.append(f"{job_id}|RUNNING|{stamp}|{stamp}|{ends}|{node}|{words}\n")
+            folder = f"{self.config.jobs_dir}/{model}-{nonce}"
+            texts = ("None", comment(model, digest), folder, f"sluice:{model}-{nonce}")
+            facts = f"{job_id}|RUNNING|{stamp}|{stamp}|{ends}|{node}"
+            lines.append("|MARK|".join((facts, *texts)) + "|MARK.\n")
         (self.root / "queue").write_text("".join(lines))
         StateFile(self.config.state_file).save(replace(State(), instances=instances))
 
     def _commands(self) -> None:
         for name in ("squeue", "sbatch", "scancel", "scontrol"):
             path = self.root / "bin" / name
-            answer = f"exec cat {self.root}/queue" if name == "squeue" else "exit 1"
+            # The mark of the question is the last word of its format: "|<mark>.".
+            mark = "for format; do :; done; mark=${format##*|}; mark=${mark%.}"
+            printed = f'{mark}; exec sed "s/MARK/$mark/g" {self.root}/queue'
+            answer = printed if name == "squeue" else "exit 1"
             path.write_text(f"#!/bin/sh\nprintf . >>{self.root}/{CALLS}.{name}\n{answer}\n")
             path.chmod(0o755)
 

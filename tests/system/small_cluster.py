@@ -19,7 +19,7 @@ from demo.bed.progress import Progress
 from demo.deployment import Deployment
 from sluice.records import RoutingTable
 from sluice.scheduler.instance import QueueJob
-from sluice.scheduler.slurm import QUEUE_FORMAT, parse_queue
+from sluice.scheduler.squeue import new_mark, parse_queue, queue_format
 from tests.run import ROOT
 
 STUB = "/shared/sluice/stub"
@@ -112,9 +112,10 @@ class SmallCluster:
 
     def queue(self) -> list[QueueJob]:
         """Return the jobs of Sluice's account as the scheduler reads them."""
-        argv = ["squeue", "--noheader", "--local", "--states=all", "--user=sluice"]
-        asked = shlex.join([*argv, f"--format={QUEUE_FORMAT}"])
-        return list(parse_queue(self.shell(f"LC_ALL=C TZ=UTC {asked}")))
+        mark = new_mark()
+        argv = ["squeue", "--noheader", "--local", "--all", "--states=all", "--user=sluice"]
+        asked = shlex.join([*argv, f"--format={queue_format(mark)}"])
+        return list(parse_queue(self.shell(f"LC_ALL=C TZ=UTC {asked}"), mark))
 
     def live(self, model: str = "") -> list[QueueJob]:
         """Return the jobs, of one model or all, that run or wait."""

@@ -46,6 +46,8 @@ DEFAULTS: dict[str, Any] = {
     # Nodes on which every job fails at once, and what sbatch refuses every job with.
     "broken_nodes": [],
     "refusal": "",
+    # What a site's own wrapper of squeue says before the jobs.
+    "banner": "",
 }
 HANG = 3600
 
@@ -441,11 +443,18 @@ def squeue(cluster: Cluster, arguments: list[str]) -> int:
     shape = found.get("format", "%i|%j|%T")
     everything = found.get("states") == "all"
     age = cluster.settings()["min_job_age"]
+    print(cluster.settings()["banner"], end="")
     for job in cluster.jobs():
         if job["state"] in FINAL and (not everything or cluster.clock() - job["ended"] > age):
             continue
-        print(re.sub(r"%([a-zA-Z])", lambda match, job=job: column(job, match[1]), shape))
+        print(re.sub(r"%(\d*)([a-zA-Z])", lambda match, job=job: cut(column(job, match[2]), match[1]), shape))
     return 0
+
+
+def cut(text: str, width: str) -> str:
+    """Return a column as squeue prints it: raw, and with a width that many bytes, cut or padded."""
+    raw = text.encode("utf-8", "surrogateescape")
+    return (raw[: int(width)].ljust(int(width)) if width else raw).decode("utf-8", "replace")
 
 
 def column(job: dict[str, Any], letter: str) -> str:
@@ -464,6 +473,7 @@ def column(job: dict[str, Any], letter: str) -> str:
         "r": job["reason"],
         "k": job["comment"] or "(null)",
         "j": job["name"],
+        "Z": job["directory"],
     }[letter]
 
 
@@ -491,7 +501,7 @@ def scontrol(cluster: Cluster, arguments: list[str]) -> int:
         f"JobId={job['id']} JobName={job['name']} UserId=user(1) JobState={job['state']} "
         f"Reason={job['reason'].replace(' ', '_')} SubmitTime={stamp(job['submitted'])} "
         f"StartTime={stamp(job['started'])} EndTime={column(job, 'e').replace('NONE', 'Unknown')} "
-        f"NodeList={','.join(job['nodes']) or '(null)'} Comment={job['comment']}"
+        f"NodeList={','.join(job['nodes']) or '(null)'} WorkDir={job['directory']} Comment={job['comment']}"
     )
     return 0
 

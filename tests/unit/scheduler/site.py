@@ -13,7 +13,8 @@ from sluice.scheduler.config import SchedulerConfig
 from sluice.scheduler.instance import TERMINAL, QueueJob
 from sluice.scheduler.jobs import JobDirectories
 from sluice.scheduler.probe import Health
-from sluice.scheduler.slurm import Known, Slurm, Unknown
+from sluice.scheduler.programs import Known, Unknown
+from sluice.scheduler.slurm import Slurm
 from sluice.scheduler.state import StateFile
 from sluice.scheduler.submission import Submission, read_comment
 from sluice.scheduler.tick import Scheduler

@@ -5,21 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Optional
+from typing import Any
 
 import pytest
 
-from sluice.scheduler.instance import QueueJob
-from sluice.scheduler.slurm import (
-    Known,
-    Slurm,
-    Unknown,
-    command_environment,
-    parse_job,
-    parse_queue,
-    parse_time,
-    submit_command,
-)
+from sluice.scheduler import programs
+from sluice.scheduler.programs import Known, Unknown
+from sluice.scheduler.slurm import Slurm, cancel_command, queue_command, submit_command
 from sluice.scheduler.submission import Submission
 from tests.fakes.slurm.slurm import Cluster
 
@@ -147,10 +139,10 @@ def _bytes(path: Path) -> bytes:
 def test_the_environment_is_made_not_inherited(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SLURM_CONF", "SQUEUE_FORMAT", "SBATCH_ACCOUNT", "SLURM_TIME_FORMAT", "LD_PRELOAD"):
         monkeypatch.setenv(name, "evil")
-    environment = command_environment("/opt/slurm/bin", "")
+    environment = programs.environment("/opt/slurm/bin", "")
     assert set(environment) == {"PATH", "HOME", "LC_ALL", "TZ"}
     assert environment["LC_ALL"] == "C" and environment["TZ"] == "UTC"
-    assert command_environment("/usr/bin", "/etc/s.conf")["SLURM_CONF"] == "/etc/s.conf"
+    assert programs.environment("/usr/bin", "/etc/s.conf")["SLURM_CONF"] == "/etc/s.conf"
     assert os.environ["SLURM_CONF"] == "evil"
 
 
@@ -173,150 +165,77 @@ def test_the_command_line_of_sbatch() -> None:
     ]
 
 
+def test_the_command_line_of_squeue_and_of_scancel() -> None:
+    account = os.getuid()
+    texts = "|0123456789abcdef|".join(("", "%200r", "%200k", "%Z", "%100j"))
+    assert queue_command("0123456789abcdef") == [
+        "squeue",
+        "--noheader",
+        "--local",
+        "--all",
+        "--states=all",
+        f"--user={account}",
+        f"--format=%A|%T|%V|%S|%e|%N{texts}|0123456789abcdef.",
+    ]
+    assert cancel_command("17", NAME) == ["scancel", f"--user={account}", f"--name={NAME}", "17"]
+    assert cancel_command("17", "") == ["scancel", f"--user={account}", "17"]
+
+
+def test_each_question_has_a_mark_of_its_own(slurm: Slurm, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    run = programs.run
+
+    def watched(argv: Any, *rest: Any, **more: Any) -> Any:
+        asked.append(argv[-1])
+        return run(argv, *rest, **more)
+
+    monkeypatch.setattr(programs, "run", watched)
+    for _ in range(3):
+        slurm.queue()
+    assert len(set(asked)) == 3
+
+
+@pytest.mark.parametrize("error", [KeyError("uid not found"), OSError(5, "Input/output error")])
+def test_an_account_that_cannot_be_looked_up_makes_every_answer_unknown(
+    slurm: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def away(_: int) -> Any:
+        raise error
+
+    monkeypatch.setattr("pwd.getpwuid", away)
+    programs._home.cache_clear()
+    answers = (slurm.queue(), slurm.show("1"), slurm.submit(submission(tmp_path)), slurm.cancel("1", NAME))
+    monkeypatch.undo()
+    for answer in answers:
+        assert isinstance(answer, Unknown) and "cannot be looked up" in answer.reason
+    assert isinstance(slurm.queue(), Known)
+
+
+def test_an_account_that_was_looked_up_once_need_not_be_again(
+    slurm: Slurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert isinstance(slurm.queue(), Known)
+    monkeypatch.setattr("pwd.getpwuid", lambda _: 1 / 0)
+    assert isinstance(slurm.queue(), Known)
+
+
+def test_an_answer_without_end_costs_bounded_memory_and_is_unknown(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(programs, "MAX_OUTPUT", 1_000_000)
+    (cluster.bin / "squeue").write_text("#!/bin/sh\nexec yes\n")
+    answer = Slurm(str(cluster.bin), "", 60.0).queue()
+    assert isinstance(answer, Unknown) and "larger than" in answer.reason
+
+
+def test_a_program_that_hears_nothing_of_a_long_script_is_heard_itself(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    (cluster.bin / "sbatch").write_text("#!/bin/sh\nexec 0<&-\necho 17\n")
+    long = Submission(NAME, SCRIPT + "#" * 1_000_000, COMMENT, str(tmp_path), {})
+    assert Slurm(str(cluster.bin), "", 60.0).submit(long) == Known("17")
+
+
 def test_a_value_with_a_comma_would_become_two_variables_and_is_refused() -> None:
     with pytest.raises(ValueError, match="comma"):
         submit_command(Submission(NAME, SCRIPT, COMMENT, "/jobs", {"SLUICE_JOB_DIR": "/a,LD_PRELOAD=/x"}))
-
-
-def line(**changes: str) -> str:
-    """Return one line of squeue as Slurm prints it."""
-    fields = {
-        "job_id": "17",
-        "state": "RUNNING",
-        "submitted": "2026-11-22T07:00:00",
-        "started": "2026-11-22T07:00:01",
-        "ends": "2026-11-22T08:00:01",
-        "nodes": "c[1-2]",
-        "reason": "None",
-        "comment": DIGEST,
-        "name": NAME,
-        **changes,
-    }
-    return "|".join(fields.values()) + "\n"
-
-
-def test_a_line_is_read_whole() -> None:
-    assert parse_queue(line()) == (
-        QueueJob(
-            job_id="17",
-            name=NAME,
-            state="RUNNING",
-            reason="None",
-            digest=DIGEST,
-            submitted=1795330800.0,
-            started=1795330801.0,
-            ends=1795334401.0,
-            nodes=("c1", "c2"),
-        ),
-    )
-
-
-def test_a_pending_job_has_no_times_and_no_nodes() -> None:
-    (job,) = parse_queue(line(state="PENDING", started="N/A", ends="N/A", nodes="", reason="Resources"))
-    assert (job.started, job.ends, job.nodes, job.reason) == (None, None, (), "Resources")
-
-
-def test_bars_in_reason_or_comment_do_not_hide_a_job() -> None:
-    (job,) = parse_queue(line(reason="a|b", comment="c|sluice:x-00000000|d"))
-    assert (job.job_id, job.name, job.digest) == ("17", NAME, "")
-
-
-def test_jobs_of_other_names_are_passed_over() -> None:
-    assert parse_queue(line(name="train|it") + line(name="xsluice:m-00000001")) == ()
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "slurm_load_jobs: something\n",
-        line() + "half a line|RUNNING",
-        line(job_id="17_3"),
-        line(state="running?"),
-        line(started="yesterday"),
-        line(started="2026-11-22T07:00:01+00:00"),
-        "17|RUNNING|\n",
-    ],
-)
-def test_one_line_that_is_not_understood_makes_the_whole_answer_unusable(text: str) -> None:
-    with pytest.raises(ValueError, match=r"understood|match|unconverted"):
-        parse_queue(text)
-
-
-def test_no_jobs_is_an_answer() -> None:
-    assert parse_queue("") == ()
-    assert parse_queue("\n") == ()
-
-
-def test_nodes_that_cannot_be_read_leave_the_job_known() -> None:
-    assert parse_queue(line(nodes="c[1-2]x[3-4]"))[0].nodes == ()
-
-
-def test_scontrol_for_another_job_is_not_believed() -> None:
-    with pytest.raises(ValueError, match="not understood"):
-        parse_job("JobId=18 JobName=x JobState=RUNNING", "17")
-
-
-def test_free_text_of_scontrol_cannot_overwrite_what_came_before() -> None:
-    text = f"JobId=17 JobName={NAME} JobState=RUNNING Comment=JobState=FAILED Command=JobState=FAILED"
-    assert parse_job(text, "17").state == "RUNNING"
-
-
-@pytest.mark.parametrize("text", ["N/A", "Unknown", "NONE", ""])
-def test_a_time_that_slurm_does_not_have_is_none(text: str) -> None:
-    assert parse_time(text) is None
-
-
-RECORDED = Path(__file__).parents[2] / "golden" / "slurm"
-
-
-def test_what_a_real_slurm_printed_is_read_line_by_line() -> None:
-    jobs = parse_queue((RECORDED / "squeue-22.05.txt").read_text())
-    summary = [(job.job_id, job.state, job.reason, job.nodes) for job in jobs]
-    assert summary == [
-        ("9", "CANCELLED", "None", ("c2",)),
-        ("18", "PENDING", "BeginTime", ()),
-        ("19", "PENDING", "Priority", ()),
-        ("16", "RUNNING", "None", ("c1", "c2")),
-        ("17", "RUNNING", "None", ("c1",)),
-        ("16", "CANCELLED", "None", ("c1", "c2")),
-        ("17", "FAILED", "NonZeroExitCode", ("c1",)),
-        ("18", "PENDING", "BeginTime", ()),
-        ("19", "PENDING", "Resources", ()),
-    ]
-    assert all(job.digest and job.submitted and job.started and job.ends for job in jobs)
-    assert jobs[3].ends == (jobs[3].started or 0) + 300
-
-
-@pytest.mark.parametrize(
-    ("name", "job_id", "state", "nodes"),
-    [("ended", "16", "CANCELLED", ("c1", "c2")), ("pending", "18", "PENDING", ())],
-)
-def test_what_a_real_scontrol_printed_is_read(
-    name: str, job_id: str, state: str, nodes: tuple[str, ...]
-) -> None:
-    job = parse_job((RECORDED / f"scontrol-{name}-22.05.txt").read_text(), job_id)
-    assert (job.name[:11], job.state, job.nodes) == ("sluice:rec-", state, nodes)
-    assert job.started is not None and job.ends is not None
-
-
-@pytest.mark.parametrize(
-    ("version", "still", "held", "waits"),
-    [
-        ("20.11", "SUSPENDED", "launch failed requeued held", "Priority"),
-        ("23.11", "SUSPENDED", "JobHeldAdmin", "ReqNodeNotAvail, Reserved for maintenance"),
-        ("25.05", "STOPPED", "user env retrieval failed requeued held", None),
-    ],
-)
-def test_what_other_versions_print_by_their_documentation_is_read(
-    version: str, still: str, held: str, waits: Optional[str]
-) -> None:
-    jobs = parse_queue((RECORDED / f"squeue-{version}.documented.txt").read_text())
-    assert [job.state for job in jobs] == ["RUNNING", "PENDING", "RUNNING", "PENDING", still]
-    assert jobs[0].nodes == ("gpu01", "gpu02")
-    assert jobs[0].ends == (jobs[0].started or 0.0) + 86_400
-    assert jobs[1].started is None and jobs[1].reason == (
-        waits or "ReqNodeNotAvail, UnavailableNodes:gpu[05-07]"
-    )
-    assert jobs[2].ends is None and jobs[2].kind == "burst"
-    assert jobs[3].reason == held
-    assert all(job.digest == DIGEST for job in jobs)

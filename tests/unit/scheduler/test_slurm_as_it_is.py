@@ -23,7 +23,8 @@ from sluice.scheduler import orders, suspects
 from sluice.scheduler.instance import Instance
 from sluice.scheduler.jobs import JobDirectories
 from sluice.scheduler.probe import Health
-from sluice.scheduler.slurm import Finished, Slurm, Unknown
+from sluice.scheduler.programs import Finished, Unknown
+from sluice.scheduler.slurm import Slurm
 from sluice.scheduler.state import StateFile
 from sluice.scheduler.tick import Scheduler
 from tests.fakes.slurm import slurm as fake
@@ -104,9 +105,9 @@ class Site:
         """Write the records of running jobs."""
         record = json.loads((GOLDEN / "job-record.json").read_text())
         for job in self.cluster.alive():
-            instance = str(job["name"]).partition(":")[2]
-            path = self.root / "jobs" / instance / "record.json"
-            if job["state"] == "RUNNING" and path.parent.is_dir():
+            folder = Path(job["directory"])
+            instance, path = folder.name, folder / "record.json"
+            if job["state"] == "RUNNING" and folder.parent == self.root / "jobs":
                 said = {"instance": instance, "nonce": instance[-8:], "job_id": job["id"]}
                 started = {"started": job["started"], "host": job["nodes"][0], "port": 20001}
                 path.write_text(json.dumps({**record, **said, **started, **self.record}))
@@ -395,6 +396,95 @@ def test_foreign_jobs_and_arrays_under_our_prefix_are_left_alone(site: Site) -> 
     site.tick(600, times=3)
     assert [one.job_id for one in site.scheduler.state.instances.values()] == [job_id]
     assert [job["state"] for job in site.cluster.jobs()[:3]] == ["RUNNING"] * 3
+
+
+HOSTILE_TEXTS = {
+    "a line end": "moved by ops\nticket 12",
+    "a tab and bars": "a\tb|c|d",
+    "a line of squeue": "x\n1|CANCELLED|N/A|N/A|N/A||None|x|sluice:m-00000001",
+    "an override of the direction": "\u202egnp\u2066",
+    "64 kB": "x" * 65_536,
+    "64 kB of line ends": "\n" * 65_536,
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE_TEXTS.values(), ids=HOSTILE_TEXTS)
+def test_no_name_or_comment_of_any_job_blinds_the_scheduler(site: Site, text: str) -> None:
+    for fields in ({"name": text}, {"comment": text}, {"name": f"sluice:{text}"}, {"reason": text}):
+        site.cluster.foreign(**fields)
+    job_id = site.up()
+    assert site.scheduler.state.queue_failures == 0
+    site.cluster.end(job_id, "FAILED")
+    site.tick(30, times=4)
+    assert [job["id"] for job in site.cluster.alive()] != [job_id]
+    assert list(site.routed().values()) == ["ready"]
+    assert [job["state"] for job in site.cluster.jobs()[:4]] == ["RUNNING"] * 4
+
+
+@pytest.mark.parametrize("text", HOSTILE_TEXTS.values(), ids=HOSTILE_TEXTS)
+@pytest.mark.parametrize("where", [("name",), ("comment",), ("name", "comment")])
+def test_an_own_job_is_followed_by_its_id_whatever_text_others_give_it(
+    site: Site, where: tuple[str, ...], text: str
+) -> None:
+    job_id = site.up()
+    site.cluster.alter(job_id, "RUNNING", **dict.fromkeys(where, text))
+    site.tick(30, times=5)
+    assert list(site.routed().values()) == ["ready"] and site.submitted() == 1
+    # Its state is followed, and it is ended when that is decided.
+    site.cluster.alter(job_id, "PENDING", "launch failed requeued held")
+    site.tick()
+    assert site.cluster.jobs()[0]["state"] == "CANCELLED"
+    site.tick(30, times=3)
+    assert site.submitted() == 2 and list(site.routed().values()) == ["ready"]
+
+
+def test_a_job_whose_id_was_lost_is_found_by_its_folder_where_it_was_renamed(site: Site) -> None:
+    site.cluster.fault("sbatch", "accept-fail", 1)
+    site.tick()
+    site.cluster.alter("1", "RUNNING", name="moved by ops", started=site.now, nodes=["c1"])
+    (instance,) = site.scheduler.state.instances.values()
+    assert instance.job_id == ""
+    site.tick(10, times=4)
+    assert [one.job_id for one in site.scheduler.state.instances.values()] == ["1"]
+    assert site.submitted() == 1
+
+
+def test_an_id_that_came_to_a_job_of_another_name_and_folder_is_neither_ended_nor_replaced(
+    site: Site,
+) -> None:
+    job_id = site.up()
+    site.cluster.alter(job_id, "RUNNING", name="train", directory="/home/x")
+    site.tick(30, times=5)
+    assert (site.submitted(), list(site.routed().values())) == (1, ["ready"])
+    assert [argv[0] for argv in site.slurm.commands].count("scancel") == 0
+
+
+def test_one_job_that_is_not_understood_stays_as_it_was_and_the_others_are_followed(site: Site) -> None:
+    site.apply("other")
+    site.tick(times=3)
+    first, second = (str(job["id"]) for job in site.cluster.alive())
+    site.cluster.alter(first, "not a state")
+    site.cluster.end(second, "FAILED")
+    site.tick(30, times=4)
+    assert site.scheduler.state.queue_failures == 0
+    assert site.instance(first).job_state == "RUNNING" and not site.instance(first).absent
+    assert site.submitted() == 3
+    site.cluster.alter(first, "COMPLETED", ended=site.now)
+    site.tick()
+    assert all(one.job_id != first for one in site.scheduler.state.instances.values())
+
+
+def test_a_wrapper_that_prints_more_than_jobs_makes_nobody_missing(site: Site) -> None:
+    job_id = site.up()
+    site.cluster.configure(banner="Maintenance on Tuesday\n")
+    site.cluster.foreign(name="train")
+    site.cluster.lose(job_id)
+    site.healthy = False
+    site.tick(30, times=6)
+    assert not site.instance(job_id).absent
+    site.cluster.configure(banner="")
+    site.tick(30, times=3)
+    assert all(one.job_id != job_id for one in site.scheduler.state.instances.values())
 
 
 @pytest.mark.parametrize(("limit", "lasts"), [("1-00:00:00", 86_400.0), ("2:30:00", 9_000.0)])

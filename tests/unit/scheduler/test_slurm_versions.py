@@ -6,14 +6,14 @@ about, and scontrol for some of them.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from sluice.scheduler.instance import Instance, Phase, QueueJob, phase, seen, stuck
-from sluice.scheduler.slurm import INVALID_ID, parse_job, parse_queue
+from sluice.scheduler.slurm import INVALID_ID
+from sluice.scheduler.squeue import parse_job
+from tests.unit.scheduler import recorded
+from tests.unit.scheduler.recorded import RECORDED
 
-RECORDED = Path(__file__).parents[2] / "golden" / "slurm"
 VERSIONS = ("22.05", "24.11")
 DIGEST = "ab" * 32
 BOTH = ("c1", "c2")
@@ -51,7 +51,7 @@ def version(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def queue(version: str) -> dict[str, QueueJob]:
     """Give the recorded queue by the last part of each job's name."""
-    jobs = parse_queue((RECORDED / f"squeue-states-{version}.txt").read_text())
+    jobs = recorded.queue(f"squeue-states-{version}.txt")
     assert len({job.job_id for job in jobs}) == len(jobs)
     return {job.name.removeprefix("sluice:rec-"): job for job in jobs}
 
@@ -117,7 +117,7 @@ def test_scontrol_says_what_squeue_says(
 
 @pytest.mark.parametrize(("name", "job"), [("ended", "00000003"), ("pending", "00000007")])
 def test_scontrol_of_24_11_says_what_squeue_says(name: str, job: str) -> None:
-    queue = parse_queue((RECORDED / "squeue-states-24.11.txt").read_text())
+    queue = recorded.queue("squeue-states-24.11.txt")
     listed = next(one for one in queue if one.name.endswith(job))
     shown = parse_job(scontrol(name, "24.11"), listed.job_id)
     assert (shown.state, shown.nodes, shown.started) == (listed.state, listed.nodes, listed.started)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sluice.scheduler.instance import QueueJob
-from sluice.scheduler.slurm import Unknown
+from sluice.scheduler.programs import Unknown
 from sluice.scheduler.state import State, StateFile
 from tests.unit.scheduler.site import KEY, Site
 

@@ -9,7 +9,7 @@ import pytest
 
 from sluice.scheduler.instance import BASE, BURST
 from sluice.scheduler.observe import MOST_PROBES
-from sluice.scheduler.slurm import Known, Unknown
+from sluice.scheduler.programs import Known, Unknown
 from sluice.scheduler.state import Overwritten, StateFile
 from sluice.scheduler.submission import Submission
 from tests.unit.scheduler.site import Site

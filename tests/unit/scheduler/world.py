@@ -9,6 +9,7 @@ from typing import Optional
 from sluice.records import JobRecord
 from sluice.scheduler import ledger
 from sluice.scheduler.act import marked
+from sluice.scheduler.following import own_job
 from sluice.scheduler.instance import (
     ABSENT_ANSWERS,
     STILL,
@@ -25,7 +26,6 @@ from sluice.scheduler.instance import (
     seen,
     unanswered,
 )
-from sluice.scheduler.observe import own_job
 from sluice.scheduler.policy import (
     Backoff,
     Cancel,

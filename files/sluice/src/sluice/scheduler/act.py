@@ -20,7 +20,8 @@ from sluice.scheduler.config import SchedulerConfig
 from sluice.scheduler.instance import Instance, gone, job_name
 from sluice.scheduler.jobs import JobDirectories
 from sluice.scheduler.observe import Observation
-from sluice.scheduler.slurm import Slurm, Unknown
+from sluice.scheduler.programs import Unknown
+from sluice.scheduler.slurm import Slurm
 from sluice.scheduler.state import REMEMBER_ENDED, Ended, FailedStart, State, StateFile
 
 log = logging.getLogger(__name__)
@@ -138,7 +139,7 @@ class Actor:
         return suspects.Limits(self.config.node_failures, self.config.node_exclude)
 
     def _cancel(self, instance: Instance) -> None:
-        result = self.slurm.cancel(instance.job_id, instance.name)
+        result = self.slurm.cancel(instance.job_id, "" if instance.renamed else instance.name)
         if isinstance(result, Unknown):
             # Repeated by the policy for as long as the job is seen.
             log.warning("scancel in doubt", extra={"instance": instance.id, "problem": result.reason})

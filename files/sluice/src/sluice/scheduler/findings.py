@@ -9,7 +9,7 @@ from typing import Optional
 
 from sluice.records import ModelEntry
 from sluice.scheduler.config import SchedulerConfig
-from sluice.scheduler.slurm import parse_time
+from sluice.scheduler.squeue import parse_time
 
 OK, WARNING, WRONG = "ok", "warning", "wrong"
 

@@ -65,7 +65,9 @@ class QueueJob:
     """One job as squeue or scontrol shows it; times in seconds since the epoch.
 
     For a pending job `started` is Slurm's estimate of its start. `nodes` holds the allocated nodes' names.
-    `digest` and `kind` are what our comment says, "" and `base` where it does not.
+    `digest` and `kind` are what our comment says, "" and `base` where it does not. `directory` is where the
+    job begins. Name, reason, comment and directory are text, which others may change. `state` is "" for a
+    job that is there and was not understood, `job_id` too where not even that could be told.
     """
 
     job_id: str
@@ -78,6 +80,7 @@ class QueueJob:
     started: Optional[float] = None
     ends: Optional[float] = None
     nodes: tuple[str, ...] = ()
+    directory: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ class Instance:
     adopted job does not say it. `kind` is how it was asked for: `base`, or `burst` where Slurm may take it
     back. `gpus` and `asked_nodes` are what the whole job takes. `leaving` says why its front announced that
     it must end soon ("" while it has not): it takes no new requests. `hindered_since`: since when its job
-    waits for what may never come.
+    waits for what may never come. `renamed`: whether somebody gave its job another name.
     """
 
     id: str
@@ -131,6 +134,7 @@ class Instance:
     refused: str = ""
     refused_since: Optional[float] = None
     hindered_since: Optional[float] = None
+    renamed: bool = False
 
     @property
     def name(self) -> str:
@@ -227,6 +231,7 @@ def seen(instance: Instance, job: QueueJob) -> Instance:
         absent=0,
         invalid=False,
         submit_error="",
+        renamed=job.name != instance.name,
     )
     if job.state in RUNNING or job.state in STILL:
         if instance.started is not None and job.started is not None and instance.started != job.started:
@@ -244,6 +249,7 @@ def _no_news(instance: Instance, job: QueueJob) -> bool:
         instance.job_state == job.state
         and instance.reason == job.reason
         and instance.job_id == job.job_id
+        and instance.renamed == (job.name != instance.name)
         and not (instance.absent or instance.invalid or instance.submit_error)
     )
     if not same:

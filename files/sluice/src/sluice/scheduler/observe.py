@@ -19,6 +19,7 @@ from sluice.scheduler import policy, refusal, suspects
 from sluice.scheduler.catalogue import Allowed, Catalogue, gpus, read_catalogue
 from sluice.scheduler.config import SchedulerConfig
 from sluice.scheduler.demand import DemandFolder
+from sluice.scheduler.following import UNTOLD, Jobs
 from sluice.scheduler.instance import (
     ABSENT_ANSWERS,
     COMPLETING,
@@ -36,7 +37,8 @@ from sluice.scheduler.instance import (
 )
 from sluice.scheduler.jobs import JobDirectories
 from sluice.scheduler.probe import Health
-from sluice.scheduler.slurm import JOB_PREFIX, Slurm, Unknown
+from sluice.scheduler.programs import Unknown
+from sluice.scheduler.slurm import Slurm
 from sluice.scheduler.state import State
 
 log = logging.getLogger(__name__)
@@ -51,6 +53,8 @@ FORWARD = 60.0
 # An answer that a relay had so many seconds ago shows that the instance serves.
 ANSWERED_LATELY = 20.0
 NEAR = 300.0
+# Of jobs under our prefix that are not ours, so many are told.
+MOST_STRAYS = 20
 PREEMPTED = "preempted"
 # Refusals that sbatch's words leave no doubt about: Slurm does not have the job.
 CERTAIN = (refusal.Cause.SITE, refusal.Cause.MODEL)
@@ -136,22 +140,26 @@ class Observer:
     # --- the queue -----------------------------------------------------------------------------------
 
     def _follow(
-        self, state: State, catalogue: Catalogue, jobs: Iterable[QueueJob], asked_at: float
+        self, state: State, catalogue: Catalogue, found: Iterable[QueueJob], asked_at: float
     ) -> tuple[State, tuple[str, ...]]:
         """Fold in a squeue answer; return also the names of jobs that bear our prefix but are not ours."""
-        by_name: dict[str, list[QueueJob]] = {}
-        for one in jobs:
-            by_name.setdefault(one.name, []).append(one)
-        state, strays = self._adopt(state, catalogue, by_name, asked_at)
+        jobs = Jobs(found, self._config.jobs_dir, {*state.instances, *state.ended})
+        state, strays = self._adopt(state, catalogue, jobs, asked_at)
         instances = {}
         for instance in state.instances.values():
-            job = own_job(instance, by_name.get(instance.name, ()))
+            job = jobs.of(instance)
             if job is None:
-                instances[instance.id] = self._missed(instance, asked_at)
+                instances[instance.id] = self._missed(instance, jobs, asked_at)
+            elif job is UNTOLD:
+                fields = {"instance": instance.id, "job_id": instance.job_id}
+                log.warning("how its job is cannot be told: it stays as it was", extra=fields)
+                instances[instance.id] = instance
             else:
                 instances[instance.id] = self._seen(instance, job, asked_at)
         memory = _queue_times(state.memory, state.instances, instances)
-        return replace(state, instances=instances, memory=memory, queue_failing=0, adopting=False), strays
+        adopting = state.adopting and not jobs.clear
+        state = replace(state, instances=instances, memory=memory, queue_failing=0, adopting=adopting)
+        return state, strays
 
     def _seen(self, instance: Instance, job: QueueJob, now: float) -> Instance:
         """Fold in a job; one that waits again after a run must not be found by its old record."""
@@ -165,13 +173,13 @@ class Observer:
             return replace(followed, leaving=PREEMPTED)
         return followed
 
-    def _missed(self, instance: Instance, asked_at: float) -> Instance:
+    def _missed(self, instance: Instance, jobs: Jobs, asked_at: float) -> Instance:
         """Fold in an answer that does not name the job."""
         if instance.submit_error and refusal.refused(instance.submit_error).cause in CERTAIN:
             return replace(instance, absent=ABSENT_ANSWERS)
-        return self._doubt(missing(instance, asked_at, 1.5 * self._config.command_timeout))
+        return self._doubt(missing(instance, asked_at, 1.5 * self._config.command_timeout), jobs)
 
-    def _doubt(self, instance: Instance) -> Instance:
+    def _doubt(self, instance: Instance, jobs: Jobs) -> Instance:
         """Ask about a job that several squeue answers did not name."""
         if instance.absent < ABSENT_ANSWERS or not instance.job_id:
             return instance
@@ -179,25 +187,25 @@ class Observer:
         if isinstance(shown, Unknown):
             log.warning("job in doubt", extra={"instance": instance.id, "problem": shown.reason})
             return instance
-        if shown.value is None or shown.value.name != instance.name:
+        if shown.value is None or not jobs.owns(instance, shown.value):
             return replace(instance, invalid=True)
         return seen(instance, shown.value)
 
     def _adopt(
-        self, state: State, catalogue: Catalogue, by_name: Mapping[str, list[QueueJob]], now: float
+        self, state: State, catalogue: Catalogue, jobs: Jobs, now: float
     ) -> tuple[State, tuple[str, ...]]:
         """Take back jobs that the state lost or had given up; return the names of all others."""
         strays = []
-        for name, found in by_name.items():
-            instance_id = name[len(JOB_PREFIX) :]
+        followed = {one.job_id for one in state.instances.values()}
+        for instance_id, found in jobs.named().items():
             if instance_id in state.instances:
                 continue
-            alive = [job for job in found if job.state not in TERMINAL and job.state not in COMPLETING]
+            alive = [job for job in found if _may_be_adopted(job) and job.job_id not in followed]
             if not alive:
                 continue
             adopted = self._adopted(state, catalogue, instance_id, alive[0], now)
             if adopted is None:
-                strays.append(name)
+                strays.append(alive[0].name)
                 continue
             log.warning("job adopted", extra={"instance": adopted.id, "job_id": alive[0].job_id})
             state = replace(
@@ -205,7 +213,7 @@ class Observer:
                 instances={**state.instances, adopted.id: adopted},
                 ended={key: value for key, value in state.ended.items() if key != adopted.id},
             )
-        return state, tuple(sorted(strays))
+        return state, tuple(sorted(strays)[:MOST_STRAYS])
 
     def _adopted(
         self, state: State, catalogue: Catalogue, instance_id: str, job: QueueJob, now: float
@@ -354,12 +362,6 @@ def models_stamp(directory: str) -> Stamp:
     return tuple(sorted((name, status.st_mtime_ns, status.st_ino) for name, status in found))
 
 
-def own_job(instance: Instance, found: Sequence[QueueJob]) -> Optional[QueueJob]:
-    """Return the instance's job out of those that bear its name: the one with its id, if that is known.
-
-    Before the id is known a job that has not ended is preferred, then the first submitted.
-    """
-    candidates = [job for job in found if instance.job_id in ("", job.job_id)]
-    if len(candidates) > 1:
-        candidates.sort(key=lambda job: (job.state in TERMINAL, int(job.job_id)))
-    return candidates[0] if candidates else None
+def _may_be_adopted(job: QueueJob) -> bool:
+    """Whether a job is known to go on."""
+    return bool(job.state) and job.state not in TERMINAL and job.state not in COMPLETING

@@ -23,12 +23,11 @@ from typing import Any, Optional
 
 from sluice.errors import RecordError, SluiceError
 from sluice.records import JOB_ID, ModelEntry, RoutingTable, read_json
-from sluice.scheduler import weights
+from sluice.scheduler import programs, weights
 from sluice.scheduler.catalogue import Allowed, Catalogue, Listed, read_catalogue
 from sluice.scheduler.config import SchedulerConfig
 from sluice.scheduler.findings import ASSOCIATION_COLUMNS, QOS_COLUMNS, Answer, Facts, PathFacts, state_folder
 from sluice.scheduler.instance import BURST
-from sluice.scheduler.slurm import command_environment
 from sluice.scheduler.state import State, StateFile
 from sluice.scheduler.submission import options
 
@@ -78,7 +77,6 @@ with socket.socket() as listener:
     if port:
         listener.accept()[0].close()
 """
-MAX_ANSWER = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -133,25 +131,17 @@ class Clinic:
         """Run one of Slurm's commands with `text` as its input."""
         began = time.monotonic()
         try:
-            finished = subprocess.run(
-                [str(Path(self.settings.slurm_bin) / argv[0]), *argv[1:]],
-                input=text.encode(),
-                capture_output=True,
-                timeout=self.settings.command_timeout,
-                env=command_environment(self.settings.slurm_bin, self.settings.slurm_conf),
-                cwd="/",
-                check=False,
-                **self._identity(),
-            )
+            variables = programs.environment(self.settings.slurm_bin, self.settings.slurm_conf)
+            words = [str(Path(self.settings.slurm_bin) / argv[0]), *argv[1:]]
+            found = programs.run(words, text, variables, self.settings.command_timeout, **self._identity())
+        except LookupError as error:
+            return Answer(None, errors=f"{argv[0]}: {error.args[0]}")
         except OSError as error:
             return Answer(None, errors=f"{argv[0]}: {error.strerror}")
-        except subprocess.TimeoutExpired:
-            waited = self.settings.command_timeout
-            return Answer(None, errors=f"{argv[0]}: no answer within {waited:g} s", seconds=waited)
-        output, errors = (
-            raw[:MAX_ANSWER].decode("utf-8", "replace") for raw in (finished.stdout, finished.stderr)
-        )
-        return Answer(finished.returncode, output, errors, time.monotonic() - began)
+        seconds = time.monotonic() - began
+        if isinstance(found, programs.Unknown):
+            return Answer(None, errors=found.reason, seconds=seconds)
+        return Answer(found.status, found.output, found.errors, seconds)
 
     def _identity(self) -> dict[str, Any]:
         if os.geteuid() != 0 or self._entry is None or self.account_id == 0:
