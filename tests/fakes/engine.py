@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import signal
+import socket
+import struct
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -32,18 +35,46 @@ FAULTS = (
     "nonsense",  # answers with something that is not HTTP
     "endless",  # an answer whose end cannot be told from a break
     "stall",  # sends one token, then nothing
+    "reset",  # takes the request and resets the connection
+    "half",  # closes within the first event, or within a document
+    "empty",  # answers 200 with nothing in it
+    "short",  # announces more bytes than it sends
+    "error",  # answers 500
+    "accept",  # sends the head of a stream, then nothing
 )
+
+
+_STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+_WHOLE_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 400\r\n\r\n"
+_EMPTY = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 0\r\n\r\n"
+_ENDLESS = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{"
+_NONSENSE = b"\x00\x01 this is not HTTP\r\n\r\n"
+# By fault, what is written before the connection is closed: for a whole answer, and for a stream.
+_RAW = {
+    "nonsense": (_NONSENSE, _NONSENSE),
+    "endless": (_ENDLESS, _ENDLESS),
+    "head": (b"HEAD", b"HEAD"),
+    "half": (b'HEAD{"choices": [', b'HEAD20\r\ndata: {"choices": ['),
+    "empty": (_EMPTY, b"HEAD0\r\n\r\n"),
+    "short": (b'HEAD{"choices": []}', b"HEAD40\r\ndata: {}\n\n"),
+}
 
 
 @dataclass(frozen=True)
 class Behaviour:
-    """What the engine does with every request. `delay` (before a token) and `warm_up` in seconds."""
+    """What the engine does with every request. Times are seconds.
+
+    `delay` before each token, `reading` before the first, behind the head of a stream; `only`: the fault is
+    for bodies with this text alone.
+    """
 
     tokens: int = 8
     delay: float = 0.0
     token: str = "ab "
     fault: str = "none"
     warm_up: float = 0.0
+    reading: float = 0.0
+    only: str = ""
 
 
 @dataclass
@@ -107,6 +138,20 @@ class StubEngine:
             pass
         finally:
             writer.transport.abort()
+
+    def kill(self) -> None:
+        """End as a killed process does: nothing listens any more, and every connection is cut."""
+        assert self._server is not None
+        self._server.close()
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+        for task in tuple(self._tasks):
+            task.cancel()
+
+    def fault_of(self, received: Received) -> str:
+        """Return the fault that a request meets."""
+        behaviour = self.behaviour
+        return behaviour.fault if behaviour.only.encode() in received.body else "none"
 
     def healthy(self) -> bool:
         """Whether the warm-up is over."""
@@ -175,21 +220,33 @@ class _Exchange:
         if received.method == "GET":
             await self._answer_get(received)
             return
-        fault = self._engine.behaviour.fault
+        fault = self._engine.fault_of(received)
+        stream = bool(json.loads(received.body).get("stream"))
         if fault == "refuse":
             await self._json(400, {"error": {"message": "refused", "type": "BadRequestError", "code": 400}})
+        elif fault == "error":
+            await self._json(500, {"error": {"message": "a fault", "type": "InternalError", "code": 500}})
         elif fault == "hang":
             await asyncio.sleep(3600)
-        elif fault == "drop":
-            raise ConnectionResetError
-        elif fault == "nonsense":
-            self._writer.write(b"\x00\x01 this is not HTTP\r\n\r\n")
+        elif fault in ("drop", "reset"):
+            self._hang_up(reset=fault == "reset")
+        elif fault in _RAW:
+            head = _STREAM_HEAD if stream else _WHOLE_HEAD
+            self._writer.write(_RAW[fault][stream].replace(b"HEAD", head))
             await self._writer.drain()
             raise ConnectionResetError
-        elif json.loads(received.body).get("stream"):
+        elif stream:
             await self._stream(received)
         else:
             await self._whole(received)
+
+    def _hang_up(self, *, reset: bool) -> None:
+        if reset:
+            sock = self._writer.get_extra_info("socket")
+            with contextlib.suppress(OSError):  # a unix socket has no such option
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._writer.transport.abort()
+        raise ConnectionResetError
 
     async def _answer_get(self, received: Received) -> None:
         if received.path == "/health":
@@ -214,21 +271,19 @@ class _Exchange:
         choice.update({"message": {"role": "assistant", "content": text}} if chat else {"text": text})
         answer = self._envelope(received, "chat.completion" if chat else "text_completion", choice)
         answer["usage"] = self._usage(behaviour.tokens)
-        if behaviour.fault == "endless":
-            self._writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{")
-            await self._writer.drain()
-            raise ConnectionResetError
         await self._json(200, answer)
 
     async def _stream(self, received: Received) -> None:
         behaviour = self._engine.behaviour
         headers = [("Content-Type", "text/event-stream; charset=utf-8"), ("Transfer-Encoding", "chunked")]
         await self._send(h11.Response(status_code=200, headers=headers))
-        if behaviour.fault == "head":
-            raise ConnectionResetError
+        fault = self._engine.fault_of(received)
+        if fault == "accept":
+            await asyncio.sleep(3600)
+        await asyncio.sleep(behaviour.reading)
         other = shapes.events(received.path, self._asked(received))
         if other is not None:
-            await self._send_events(other)
+            await self._send_events(other, fault)
             return
         chat = received.path == "/v1/chat/completions"
         options = json.loads(received.body).get("stream_options") or {}
@@ -241,9 +296,9 @@ class _Exchange:
             kind = "chat.completion.chunk" if chat else "text_completion"
             event = self._envelope(received, kind, choice)
             await self._send_event({**event, "usage": self._usage(number + 1)} if each else event)
-            if behaviour.fault == "break" and number >= behaviour.tokens // 2:
+            if fault == "break" and number >= behaviour.tokens // 2:
                 raise ConnectionResetError
-            if behaviour.fault == "stall":
+            if fault == "stall":
                 await asyncio.sleep(3600)
         last: dict[str, Any] = {"index": 0, "finish_reason": "stop"}
         last["delta" if chat else "text"] = {} if chat else ""
@@ -261,11 +316,13 @@ class _Exchange:
         words = [behaviour.token] * behaviour.tokens
         return shapes.Asked(json.loads(received.body), words, received.headers.get("x-request-id", "none"))
 
-    async def _send_events(self, events: Iterator[bytes]) -> None:
+    async def _send_events(self, events: Iterator[bytes], fault: str) -> None:
         for number, event in enumerate(events):
             await asyncio.sleep(self._engine.behaviour.delay)
             await self._send(h11.Data(data=event))
-            if self._engine.behaviour.fault == "break" and number >= self._engine.behaviour.tokens // 2:
+            if fault == "stall":
+                await asyncio.sleep(3600)
+            if fault == "break" and number >= self._engine.behaviour.tokens // 2:
                 raise ConnectionResetError
         await self._send(h11.EndOfMessage())
 

@@ -72,9 +72,10 @@ class Call:
         self.link.wire.send_end(self.stream)
         self.link.pump()
 
-    def fail(self, code: str, retry_after: float | None = None) -> None:
+    def fail(self, code: str, retry_after: float | None = None, breaks: int = 0) -> None:
         """End with an error frame."""
-        self.link.wire.send_error(self.stream, ErrorHead(code, f"the relay says {code}", retry_after))
+        head = ErrorHead(code, f"the relay says {code}", retry_after, breaks)
+        self.link.wire.send_error(self.stream, head)
         self.link.pump()
 
     async def answer(self, document: Any, status: int = 200) -> None:

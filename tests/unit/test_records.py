@@ -20,6 +20,7 @@ STANDING = {
     "wire-request.json": records.RequestHead,
     "wire-instance-request.json": records.InstanceRequest,
     "wire-response.json": records.ResponseHead,
+    "wire-request-again.json": records.RequestHead,
     "wire-error.json": records.ErrorHead,
     "wire-demand.json": records.DemandHead,
     "wire-models.json": records.ModelsAnswer,

@@ -88,7 +88,7 @@ def instance(number: int, identity: Identity, port: int, **changes: Any) -> Inst
 class Behaviour:
     """What a front does with every request. `delay` (before each token) in seconds.
 
-    `fault`: a code of FAULTS. `reading` false: it takes no body.
+    `fault`: a code of FAULTS; "late": `instance_failed` after a moment. `reading` false: it takes no body.
     """
 
     tokens: int = 8
@@ -225,6 +225,9 @@ class _Served:
 
     async def _answer(self, stream: int, received: Received) -> None:
         fault = self._front.behaviour.fault
+        if fault == "late":
+            await asyncio.sleep(0.1)
+            fault = "instance_failed"
         if fault not in ("none", *BREAKS):
             self._misbehave(stream, fault)
         elif json.loads(bytes(received.body)).get("stream"):

@@ -11,6 +11,7 @@ from typing import Optional
 import pytest
 
 from sluice.front.identity import Identity
+from sluice.records import MOST_BREAKS
 from sluice.relay import instances
 from sluice.relay.instances import Line
 from sluice.wire import events
@@ -101,8 +102,8 @@ async def test_a_request_that_breaks_every_connection_ends(tmp_path: Path, ident
         await until(lambda: all(line(running, number).open for number in range(3)))
         answer = await running.client.request(MODEL, chat())
     assert answer.code == "instance_failed"
-    # Twice at the first, whose connection was older than the request, and so at the second.
-    assert len(running.received()) == 4
+    # Twice at the first, whose connection was older than the request: that was one too many.
+    assert len(running.received()) == 2
 
 
 async def test_a_front_that_speaks_nonsense_costs_its_own_connection_alone(
@@ -126,22 +127,75 @@ async def test_an_instance_that_keeps_failing_is_left_alone_and_tried_again(
 ) -> None:
     async with bed(tmp_path, identity, Behaviour(fault="instance_failed")) as running:
         front = running.fronts[0]
-        for _ in range(3):
-            assert (await running.client.request(MODEL, chat())).code == "no_instance"
-        refused = await running.client.request(MODEL, chat())
+        for number in range(3):
+            broken = await running.client.request(MODEL, chat(), user=f"u-{number}")
+            assert broken.code == "instance_failed"
+        refused = await running.client.request(MODEL, chat(), user="other")
         assert len(front.received) == 3
         assert await running.sample("sluice_relay_breaker_open", model=MODEL) == 1
         front.behaviour = Behaviour(delay=0.02)
         await until(lambda: line(running).breaker.allows(time.monotonic()))
-        trial = await running.client.begin(MODEL, chat())
+        trial = await running.client.begin(MODEL, chat(), user="other")
         await until(lambda: len(front.received) == 4)
-        beside = await running.client.request(MODEL, chat())
+        beside = await running.client.request(MODEL, chat(), user="third")
         await running.client.wait(trial)
-        after = await running.client.request(MODEL, chat())
+        after = await running.client.request(MODEL, chat(), user="third")
         assert await running.sample("sluice_relay_breaker_open", model=MODEL) == 0
     assert refused.error is not None
     assert refused.error.retry_after
     assert (refused.code, trial.code, beside.code, after.code) == ("no_instance", "", "no_instance", "")
+
+
+async def test_one_users_broken_attempts_shut_nobody_else_out(tmp_path: Path, identity: Identity) -> None:
+    async with bed(tmp_path, identity, Behaviour(fault="instance_failed")) as running:
+        front = running.fronts[0]
+        for number in range(3):
+            broken = await running.client.request(MODEL, chat(seed=number))
+            assert (broken.code, broken.error and broken.error.breaks) == ("instance_failed", 1)
+        refused = await running.client.request(MODEL, chat(seed=4))
+        assert len(front.received) == 3
+        front.behaviour = Behaviour()
+        assert await running.sample("sluice_relay_breaker_open", model=MODEL) == 0
+        other = await running.client.request(MODEL, chat(), user="other")
+        again = await running.client.request(MODEL, chat())
+    # A code after which the proxy neither asks again nor holds others back.
+    assert refused.error is not None
+    assert (refused.code, refused.error.breaks) == ("instance_failed", MOST_BREAKS)
+    assert refused.error.retry_after
+    assert (other.code, again.code) == ("", "")
+
+
+async def test_what_breaks_while_others_are_answered_is_the_requests_fault(
+    tmp_path: Path, identity: Identity
+) -> None:
+    async with bed(tmp_path, identity, Behaviour(tokens=400, delay=0.01)) as running:
+        front = running.fronts[0]
+        other = await running.client.begin(MODEL, chat(stream=True), user="other")
+        await until(lambda: other.body)
+        front.behaviour = replace(front.behaviour, fault="late")
+        for number in range(6):
+            broken = await running.client.request(MODEL, chat(), user=f"u-{number}")
+            assert broken.code == "instance_failed"
+        assert not line(running).breaker.open
+        assert not other.done.is_set()
+
+
+async def test_breaks_that_the_proxy_saw_elsewhere_count(tmp_path: Path, identity: Identity) -> None:
+    async with bed(tmp_path, identity, *[Behaviour(fault="instance_failed")] * 2) as running:
+        answer = await running.client.request(MODEL, chat(), breaks=1)
+    assert (answer.code, answer.error and answer.error.breaks) == ("instance_failed", 2)
+    assert len(running.received()) == 1
+
+
+async def test_an_engine_that_does_not_listen_is_left_alone_whoever_asks(
+    tmp_path: Path, identity: Identity
+) -> None:
+    async with bed(tmp_path, identity, Behaviour(fault="no_instance")) as running:
+        for _ in range(3):
+            assert (await running.client.request(MODEL, chat())).code == "no_instance"
+        assert line(running).breaker.open
+        assert (await running.client.request(MODEL, chat(), user="other")).code == "no_instance"
+        assert len(running.received()) == 3
 
 
 async def test_others_take_over_from_an_instance_that_keeps_failing(

@@ -229,7 +229,7 @@ async def test_another_instance_takes_over_after_a_head_without_a_body(
         running.publish(instances=[alone])
         last = await running.client.request(MODEL, chat(stream=True))
     assert {answer.code for answer in answers} == {""}
-    assert last.code == "no_instance"
+    assert last.code == "instance_failed"
     assert last.head is None
 
 

@@ -20,7 +20,7 @@ from tests.unit.wire.ends import CONTRACTS, GOLDEN, HEAD, INSTANCE_HEAD, KEY, Pa
 
 HELLO = Hello("0.1.0+3f2a91c0d1e2", Limits())
 EVENT_STREAM = ResponseHead(200, "text/event-stream", "smollm2-01234567")
-ERROR = ErrorHead("no_instance", "smollm2 is starting", 40.0)
+ERROR = ErrorHead("instance_failed", "the instance broke off before it answered", None, 1)
 
 
 def client(act: Callable[[Connection], object], link: Link = PROXY_RELAY) -> bytes:
@@ -59,6 +59,7 @@ FRAMES: dict[str, Callable[[], bytes]] = {
     "hello-key": lambda: Connection(Role.CLIENT, HELLO, RELAY_FRONT, key=KEY).data_to_send(),
     "request": lambda: client(lambda c: c.open_request(HEAD)),
     "request-last": lambda: client(lambda c: c.send_end(c.open_request(HEAD))),
+    "request-again": lambda: client(lambda c: c.open_request(HEAD._replace(breaks=1))),
     "request-instance": lambda: client(lambda c: c.open_request(INSTANCE_HEAD), RELAY_FRONT),
     "models": lambda: client(lambda c: c.open_models()),
     "demand": lambda: client(lambda c: c.open_demand(DemandHead({"smollm2": 3}))),
@@ -79,7 +80,9 @@ JSON = {
     "hello-key": "wire-hello-key",
     "request": "wire-request",
     "request-last": "wire-request",
+    "request-again": "wire-request-again",
     "request-instance": "wire-instance-request",
+    "error": "wire-error",
     "go-away": "wire-goaway",
 }
 

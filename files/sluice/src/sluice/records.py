@@ -78,6 +78,8 @@ INSTANCE_PATHS = ("/health", "/metrics", *PATHS)
 MAX_JOB_RECORD_BYTES = 16 * 1024
 MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
 MAX_COUNT = 1_000_000
+# A request is given up when so many of its attempts broke an instance, at whichever relays.
+MOST_BREAKS = 2
 MAX_TIME = 1e11
 
 
@@ -781,7 +783,10 @@ class Figures:
 
 
 class RequestHead(NamedTuple):
-    """A request as the VM asks for it; `length` is the number of bytes of the body to come."""
+    """A request as the VM asks for it; `length` is the number of bytes of the body to come.
+
+    `breaks`: how many attempts of this request broke an instance before; sent to minor 1 and newer alone.
+    """
 
     id: str
     model: str
@@ -791,6 +796,7 @@ class RequestHead(NamedTuple):
     class_: str
     length: int
     affinity: str = ""
+    breaks: int = 0
 
     @classmethod
     def parse(cls, obj: object) -> RequestHead:
@@ -805,6 +811,7 @@ class RequestHead(NamedTuple):
             class_=fields.choice("class", CLASSES),
             length=fields.integer("length", 1, 1 << 40),
             affinity=fields.text("affinity", AFFINITY, ""),
+            breaks=fields.integer("breaks", 0, MAX_COUNT, 0),
         )
         fields.done()
         return head
@@ -820,10 +827,11 @@ class RequestHead(NamedTuple):
 
     def encode(self) -> bytes:
         """Return the head's compact JSON; its fields must be of the forms that `parse` takes."""
-        name, model, method, path, user, class_, length, affinity = self
+        name, model, method, path, user, class_, length, affinity, breaks = self
+        broke = f',"breaks":{breaks}' if breaks else ""
         return (
             f'{{"id":"{name}","model":"{model}","method":"{method}","path":"{path}","user":"{user}",'
-            f'"class":"{class_}","length":{length},"affinity":"{affinity}"}}'
+            f'"class":"{class_}","length":{length},"affinity":"{affinity}"{broke}}}'
         ).encode("ascii")
 
     def dump(self) -> dict[str, Any]:
@@ -837,6 +845,7 @@ class RequestHead(NamedTuple):
             "class": self.class_,
             "length": self.length,
             "affinity": self.affinity,
+            **({"breaks": self.breaks} if self.breaks else {}),
         }
 
 
@@ -945,11 +954,15 @@ def _encode_response(head: ResponseHead) -> bytes:
 
 @dataclass(frozen=True)
 class ErrorHead:
-    """Why a stream is over; `retry_after` in seconds."""
+    """Why a stream is over; `retry_after` in seconds.
+
+    `breaks`: how many attempts of the request broke an instance so far, those of its head included.
+    """
 
     code: str
     message: str
     retry_after: Optional[float] = None
+    breaks: int = 0
 
     @classmethod
     def parse(cls, obj: object) -> ErrorHead:
@@ -959,11 +972,15 @@ class ErrorHead:
             code=fields.choice("code", tuple(CODES)),
             message=fields.text("message", PRINTABLE),
             retry_after=fields.optional_number("retry_after", 0, 86_400),
+            breaks=fields.integer("breaks", 0, MAX_COUNT, 0),
         )
 
     def dump(self) -> dict[str, Any]:
         """Return the payload as JSON has it."""
-        return dump_record(self)
+        document = dump_record(self)
+        if not self.breaks:
+            del document["breaks"]
+        return document
 
 
 @dataclass(frozen=True)

@@ -255,6 +255,10 @@ class Exchange:
             if head is None or head.media_type not in CONTENT_TYPES:
                 self._fail(INSTANCE_FAILED, "the engine's answer is of another type than the wire's")
                 return
+            if head.status == 200 and not data:
+                # No client could read it: not an answer, but an engine that broke on the request.
+                self._fail(INSTANCE_FAILED, "the engine's answer is empty")
+                return
             connection.respond(self.stream, ResponseHead(head.status, head.media_type))
         connection.send_data(self.stream, data)
         if self._call.complete:

@@ -130,8 +130,8 @@ CAUSES: dict[str, Cause] = {
         "any",
     ),
     "instance_failed": Cause(
-        "The model's instance broke off or answered nonsense.",
-        "Try again; another instance may answer.",
+        "The model's instances broke off or answered nonsense, twice on this request.",
+        "Try again later; if it comes back at once, it is this request on which they break: change it.",
         "body",
     ),
     "answer_too_large": Cause(
@@ -170,7 +170,8 @@ CAUSES: dict[str, Cause] = {
         "any",
     ),
     "instance_timeout": Cause(
-        "The instance did not answer in time, or fell silent in the middle of its answer.",
+        "The instance did not answer in time or fell silent in the middle of its answer, or the request took "
+        "longer than a request may take in all (an hour, unless the site has another bound).",
         "Try again; stream, or ask for a shorter answer.",
         "body",
     ),

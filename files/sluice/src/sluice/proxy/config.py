@@ -17,6 +17,14 @@ MAX_SESSIONS = 16
 _TIMES = ("connect_timeout", "ping_interval", "ping_timeout", "models_interval", "backoff_max", "session_age")
 # Whose prompts may find each other in an engine's cache: one user's, one project's, or everybody's.
 CACHE_SALTS = ("user", "project", "none")
+_PATIENCE = (
+    "principal_ttl",
+    "principal_stale",
+    "usage_batch",
+    "queue_wait",
+    "quiet_wait",
+    "request_timeout",
+)
 
 
 @dataclass(frozen=True)
@@ -48,7 +56,8 @@ class ProxyConfig:
 
     `spool` is the folder for usage records that the authority has not taken yet.
     `queue_length` requests may wait for one model, `queue_per_user` of them of one user, each for
-    `queue_wait`; who asked for a stream is told so after `quiet_wait`.
+    `queue_wait`; who asked for a stream is told so after `quiet_wait`. From its arrival to its answer's end a
+    request takes at most `request_timeout`, whatever dies and however often it is tried.
     `cors_origins` are the sites whose pages may use the API from a browser, or only "*": all of them.
     `reserve_output` tokens are reserved for the answer to a request that does not say how long it may be. An
     address may present `guesses_per_minute` keys that were not made here and are unknown. Prompts that differ
@@ -70,6 +79,7 @@ class ProxyConfig:
     queue_per_user: int = 200
     queue_wait: float = 300.0
     quiet_wait: float = 5.0
+    request_timeout: float = 3600.0
     cors_origins: tuple[str, ...] = ()
     reserve_output: int = 2048
     guesses_per_minute: int = 30
@@ -106,7 +116,7 @@ def check(config: ProxyConfig, source: str) -> ProxyConfig:
     _require(
         config.cache_salt in CACHE_SALTS, source, "cache_salt", f"must be one of {', '.join(CACHE_SALTS)}"
     )
-    for key in ("principal_ttl", "principal_stale", "usage_batch", "queue_wait", "quiet_wait"):
+    for key in _PATIENCE:
         _seconds(getattr(config, key), source, key)
     _require(config.principal_ttl <= MAX_TTL, source, "principal_ttl", f"must be at most {MAX_TTL:.0f} s")
     _require(

@@ -5,6 +5,7 @@ It is tried again only while not a byte of an answer has come: nothing is repeat
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 
@@ -12,18 +13,16 @@ from sluice.errors import SluiceError
 from sluice.proxy.cluster import Cluster
 from sluice.proxy.metrics import Metrics
 from sluice.proxy.outlet import broken_off
-from sluice.proxy.session import Session, SessionLost, Stream
+from sluice.proxy.session import RelayError, Session, SessionLost, Stream
 from sluice.proxy.waiting import Tell, Turn, WaitingRoom
-from sluice.records import RequestHead, ResponseHead
+from sluice.records import MOST_BREAKS, RequestHead, ResponseHead
 
-# The relay's own limits are shorter; these hold if it should not keep them (seconds).
-HEAD_TIMEOUT = 330.0
+# The relay's own limit is shorter; this one holds if it should not keep it (seconds).
 IDLE_TIMEOUT = 180.0
 # How long the process that has just started lets requests wait for the models to be known (seconds).
 RECONNECT_WAIT = 5.0
-# A request that was sent this often, and whose session or instance was lost each time, may be what ends them.
-# Two sessions are lost together when a login node goes.
-MOST_SENT = 2
+# A request whose session was lost this often may be what ends them. Two are lost together when a login node
+# goes.
 MOST_LOST = 3
 
 # With these another cluster may do better; nothing of the request has been worked on.
@@ -33,8 +32,10 @@ ELSEWHERE = frozenset({"no_instance", "overloaded", "cluster_unreachable", "clos
 class Exchange:
     """Sends one request when its turn has come, and brings the start of its answer.
 
-    `body`: the chunks of the body. `on_sent` is called with the cluster's name, once, before anything goes
-    there. `cluster` and `instance` tell where it went, `sent_at` when (monotonic clock), once that is known.
+    `body`: the chunks of the body. `began` (monotonic clock): when the request came, from which its whole
+    time is bounded, wherever it stands and however often it was tried. `on_sent` is called with the cluster's
+    name, once, before anything goes there. `cluster` and `instance` tell where it went, `sent_at` when
+    (monotonic clock), once that is known.
     Whoever has opened it closes it, whatever came of it.
     """
 
@@ -44,16 +45,18 @@ class Exchange:
         metrics: Metrics,
         head: RequestHead,
         body: Sequence[bytes | bytearray],
+        began: float,
         on_sent: Callable[[str], None],
     ) -> None:
         self._room = room
         self._metrics = metrics
         self._head = head
         self._body = body
+        self._ends_by = began + room.longest
         self._on_sent = on_sent
         self._turn: Turn | None = None
         self._stream: Stream | None = None
-        self._sent = 0
+        self._lost = 0
         self.cluster = ""
         self.instance = ""
         self.sent_at: float | None = None
@@ -64,7 +67,9 @@ class Exchange:
         Raises SluiceError.
         """
         head = self._head
-        turn = self._turn = self._room.enter(head.model, head.user, head.class_, stream=tell is not None)
+        turn = self._turn = self._room.enter(
+            head.model, head.user, head.class_, stream=tell is not None, ends_by=self._ends_by
+        )
         while True:
             if not turn.admitted_now:
                 await self._room.wait(turn, tell)
@@ -73,23 +78,38 @@ class Exchange:
             try:
                 return await self._attempt(_session(cluster))
             except SessionLost:
-                self._again(turn)
+                self._session_lost(turn)
             except SluiceError as fault:
-                if fault.code == "instance_failed" and self._sent < MOST_SENT:
-                    self._again(turn)
+                self._count_breaks(fault)
+                if fault.code == "instance_failed" and self._head.breaks < MOST_BREAKS:
+                    self._again(turn, fault)
                 elif fault.code in ELSEWHERE:
                     self._room.put_back(turn, fault)
                 else:
                     raise
 
-    def _again(self, turn: Turn) -> None:
-        """Let a request whose session or instance was lost go once more. Raises SluiceError."""
-        if self._sent >= MOST_LOST:
-            raise SluiceError(
-                "cluster_unreachable", "The connection to the cluster broke off again.", retry_after=1.0
-            )
+    def _count_breaks(self, fault: SluiceError) -> None:
+        """Note how many attempts of the request broke an instance, as its next relay is told."""
+        before = self._head.breaks
+        told = fault.breaks if isinstance(fault, RelayError) else 0
+        # A relay of an older release tells no number.
+        breaks = max(told, before + (fault.code == "instance_failed"))
+        if breaks > before:
+            self._head = self._head._replace(breaks=breaks)
+
+    def _session_lost(self, turn: Turn) -> None:
+        """Let a request whose session was lost go once more. Raises SluiceError."""
+        fault = SluiceError(
+            "cluster_unreachable", "The connection to the cluster broke off again.", retry_after=1.0
+        )
+        if self._lost >= MOST_LOST:
+            raise fault
+        self._again(turn, fault)
+
+    def _again(self, turn: Turn, fault: SluiceError) -> None:
+        """Let a request that broke off go once more. Raises `fault` when its time to wait is over."""
         self._metrics.retried()
-        self._room.put_back(turn, None)
+        self._room.put_back(turn, fault, full=False)
 
     def close(self) -> None:
         """End the stream if there is one, and let the next request go."""
@@ -103,17 +123,17 @@ class Exchange:
             raise SluiceError(
                 "body_too_large", f"The cluster takes bodies of at most {session.max_body} bytes."
             )
-        if not self._sent:
+        if self.sent_at is None:
             self._on_sent(self.cluster)
-        self._sent += 1
         self.sent_at = time.monotonic()
-        stream = session.request(self._head, self._body)
+        stream = session.request(self._head, self._body, self._ends_by)
         try:
-            head = await stream.response(HEAD_TIMEOUT)
-            await stream.begun(HEAD_TIMEOUT)
-        except TimeoutError:
+            head = await stream.response(math.inf)
+            await stream.begun(math.inf)
+        except SessionLost:
+            self._lost += 1
             stream.close()
-            raise SluiceError("instance_timeout", "The instance did not answer in time.") from None
+            raise
         except BaseException:
             stream.close()
             raise

@@ -273,7 +273,12 @@ class Gateway:
             affinity=self._affinity(self._isolation.subject(principal), asked) if asked.prefix else "",
         )
         return Exchange(
-            self._room, self._metrics, head, body.chunks, lambda cluster: self._begin(visit, cluster)
+            self._room,
+            self._metrics,
+            head,
+            body.chunks,
+            visit.started,
+            lambda cluster: self._begin(visit, cluster),
         )
 
     async def _converse(

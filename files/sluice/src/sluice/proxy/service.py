@@ -72,7 +72,9 @@ class Service:
         self.access = LineWriter("proxy", level=config.log_level)
         bounds = Bounds(config.queue_length, config.queue_per_user)
         self.room = WaitingRoom(
-            self.fleet, self.metrics, Patience(bounds, config.queue_wait, config.quiet_wait)
+            self.fleet,
+            self.metrics,
+            Patience(bounds, config.queue_wait, config.quiet_wait, config.request_timeout),
         )
         self.gateway = Gateway(
             self.fleet,

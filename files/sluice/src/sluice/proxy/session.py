@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
@@ -56,8 +57,19 @@ ANSWER_TIMEOUT = 10.0
 MAX_ANSWER = 4 * 1024 * 1024
 
 
+TOO_LONG = "The request took longer than this service allows."
+
+
 class SessionLost(Exception):
     """The session ended under a stream; the text names the cause."""
+
+
+class RelayError(SluiceError):
+    """What a relay says of a request; `breaks`: its attempts that broke an instance so far."""
+
+    def __init__(self, error: ErrorHead) -> None:
+        super().__init__(error.code, error.message, retry_after=error.retry_after)
+        self.breaks = error.breaks
 
 
 class Sink(Protocol):
@@ -103,10 +115,11 @@ class Stream:
         "_sink",
         "_waiter",
         "deadline",
+        "ends_by",
         "number",
     )
 
-    def __init__(self, session: Session, number: int) -> None:
+    def __init__(self, session: Session, number: int, ends_by: float = math.inf) -> None:
         self._session = session
         self.number = number
         self._head: ResponseHead | None = None
@@ -116,6 +129,7 @@ class Stream:
         self._waiter: asyncio.Future[None] | None = None
         self._sink: Sink | None = None
         self.deadline = 0.0
+        self.ends_by = ends_by
 
     async def response(self, timeout: float) -> ResponseHead:
         """Wait for the head of the answer. Raises SluiceError (the relay's), SessionLost, TimeoutError."""
@@ -212,7 +226,9 @@ class Stream:
             self._wake()
 
     def expire(self, now: float) -> None:
-        """Give up a wait whose time is over at `now`, on the monotonic clock."""
+        """Give up a wait, or all of the stream, whose time is over at `now`, on the monotonic clock."""
+        if now > self.ends_by:
+            self.failed(SluiceError("instance_timeout", TOO_LONG))
         if self._waiter is not None and now > self.deadline and not self._waiter.done():
             self._waiter.set_exception(TimeoutError())
 
@@ -343,17 +359,29 @@ class Session:
         return self._wire.open_streams < max(1, most)
 
     @property
+    def _minor(self) -> int:
+        return self._wire.peer.minor if self._wire.peer is not None else 0
+
+    @property
     def max_body(self) -> int:
         """The largest body that the relay takes, in bytes."""
         return self._wire.peer.limits.max_body if self._wire.peer is not None else 0
 
-    def request(self, head: RequestHead, body: bytes | Iterable[bytes | bytearray]) -> Stream:
+    def request(
+        self,
+        head: RequestHead,
+        body: bytes | Iterable[bytes | bytearray],
+        ends_by: float = math.inf,
+    ) -> Stream:
         """Open a request and send its body, as fast as the relay takes it and never more than that at once.
 
-        `body`: the bytes, or chunks of them, which are not copied until their turn comes. Raises SluiceError
-        when no stream is to be had, SessionLost.
+        `body`: the bytes, or chunks of them, which are not copied until their turn comes. `ends_by`
+        (monotonic clock): when the stream fails with `instance_timeout`, wherever it stands. Raises
+        SluiceError when no stream is to be had, SessionLost.
         """
-        stream = self._track(self._wire.open_request(head))
+        if head.breaks and self._minor < 1:
+            head = head._replace(breaks=0)
+        stream = self._track(self._wire.open_request(head), ends_by)
         number = stream.number
         chunks = (body,) if isinstance(body, bytes) else body
         if head.length <= UPLOAD_PIECE:
@@ -411,10 +439,10 @@ class Session:
             raise RecordError("status", f"is {head.status}")
         return bytes(answer)
 
-    def _track(self, number: int) -> Stream:
+    def _track(self, number: int, ends_by: float = math.inf) -> Stream:
         if self.lost.done():
             raise SessionLost(self.lost.result())
-        stream = self._streams[number] = Stream(self, number)
+        stream = self._streams[number] = Stream(self, number, ends_by)
         self.idle.clear()
         return stream
 
@@ -512,7 +540,7 @@ class Session:
         """Give up waits that took too long."""
         self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)
         now = time.monotonic()
-        for stream in self._streams.values():
+        for stream in tuple(self._streams.values()):
             stream.expire(now)
 
     def _on_pong(self, event: events.PongReceived) -> None:
@@ -532,7 +560,7 @@ def _relay_error(error: ErrorHead) -> SluiceError | SessionLost:
     if error.code == "cluster_unreachable":
         # It crossed the relay's go-away: nothing of it was done, and another session may take it.
         return SessionLost("the relay takes no new requests on this session")
-    return SluiceError(error.code, error.message, retry_after=error.retry_after)
+    return RelayError(error)
 
 
 def _software() -> str:

@@ -7,6 +7,7 @@ a model that sleeps wakes it.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ TELL_EVERY = 5.0
 # A client who asked for no stream sees nothing while it waits, and what stands between cuts connections that
 # are silent for a minute.
 SILENT_WAIT = 50.0
+# A request that broke off may wait so long for another place, whatever it has waited before.
+AGAIN_WAIT = 10.0
 MIN_RETRY, MAX_RETRY = 1.0, 600.0
 
 # With these nothing of the request has been worked on, and an instance may come free.
@@ -34,21 +37,28 @@ Tell = Callable[[int, float | None], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Patience:
-    """How many may wait, and how long (seconds): `quiet` of it without a word."""
+    """How many may wait, and how long (seconds): `quiet` of it without a word.
+
+    `whole` bounds a request's whole time, from its arrival to its answer's end.
+    """
 
     bounds: Bounds
     wait: float
     quiet: float
+    whole: float = math.inf
 
 
 class Turn(Ticket):
     """One request's place in its model's line; `fault` is what a cluster said when it had no room."""
 
-    __slots__ = ("fault", "line", "tell_at", "waiter")
+    __slots__ = ("ends_by", "fault", "line", "tell_at", "waiter")
 
-    def __init__(self, line: Line, user: str, class_: str, now: float, deadline: float) -> None:
-        super().__init__(user, class_, now, deadline)
+    def __init__(
+        self, line: Line, user: str, class_: str, now: float, deadline: float, ends_by: float
+    ) -> None:
+        super().__init__(user, class_, now, min(deadline, ends_by))
         self.line = line
+        self.ends_by = ends_by
         self.fault: SluiceError | None = None
         self.waiter: asyncio.Future[None] | None = None
         self.tell_at = now
@@ -82,10 +92,18 @@ class WaitingRoom:
         self._closed = False
         metrics.watch_queues(self._waiting)
 
+    @property
+    def longest(self) -> float:
+        """The seconds that a request may take in all."""
+        return self._patience.whole
+
     # --- a request's way ------------------------------------------------------------------------------------
 
-    def enter(self, model: str, user: str, class_: str, *, stream: bool) -> Turn:
-        """Take a request in: it may go at once, or waits. Raises SluiceError when waiting is of no use."""
+    def enter(self, model: str, user: str, class_: str, *, stream: bool, ends_by: float = math.inf) -> Turn:
+        """Take a request in: it may go at once, or waits, no longer than until `ends_by` (monotonic clock).
+
+        Raises SluiceError when waiting is of no use.
+        """
         now = time.monotonic()
         line = self._lines.get(model)
         if line is None:
@@ -93,7 +111,7 @@ class WaitingRoom:
         if now - line.looked > LOOK_EVERY:
             self._look(line, now)
         wait = self._patience.wait if stream else min(self._patience.wait, SILENT_WAIT)
-        turn = Turn(line, user, class_, now, now + wait)
+        turn = Turn(line, user, class_, now, now + wait, ends_by)
         try:
             line.queue.enter(turn, now)
         except Refused as refused:
@@ -125,24 +143,30 @@ class WaitingRoom:
                 cluster.release(turn.line.model)
             self._metrics.waited(turn.line.model, time.monotonic() - began)
         if turn.state is not State.ADMITTED:
-            raise self._sent_away(turn.line, turn.fault or self._too_late(turn.line), "too_late")
+            fault = turn.fault
+            if turn.state is State.EXPIRED and not turn.line.queue.capacity:
+                # What a cluster said when the request was put back is not what is now.
+                fault = None
+            raise self._sent_away(turn.line, fault or self._too_late(turn.line), "too_late")
 
-    def put_back(self, turn: Turn, fault: SluiceError | None) -> None:
-        """Let a request wait again: its cluster had no room, as `fault` says, or was lost (None).
+    def put_back(self, turn: Turn, fault: SluiceError, *, full: bool = True) -> None:
+        """Let a request wait again: its cluster had no room, as `fault` says, or (not `full`) it broke off.
 
         Raises `fault` when waiting is of no use.
         """
         line, now = turn.line, time.monotonic()
+        if full:
+            turn.fault = fault
+        else:
+            # It may have been worked on for longer than it was to wait.
+            turn.deadline = min(max(turn.deadline, now + AGAIN_WAIT), turn.ends_by)
         self._look(line, now)
-        self._wake(line.queue.put_back(turn, now, full=fault is not None))
+        self._wake(line.queue.put_back(turn, now, full=full))
         if turn.state is State.ADMITTED:
             return
-        if fault is not None:
-            turn.fault = fault
-            late = now + (fault.retry_after or 0.0) > turn.deadline
-            if turn.state is State.REFUSED or late or fault.code not in WAITING_HELPS:
-                self.leave(turn)
-                raise self._sent_away(line, fault, "no_room")
+        if turn.state is not State.WAITING or (full and not _worth_waiting(turn, fault, now)):
+            self.leave(turn)
+            raise self._sent_away(line, fault, "no_room") if full else fault
         self._check_worth(turn)
         self._keep_looking()
 
@@ -287,6 +311,11 @@ class WaitingRoom:
             if fault.code in WAITING_HELPS:
                 routes[0].sent_away(line.model, fault.retry_after)
         return fault
+
+
+def _worth_waiting(turn: Turn, fault: SluiceError, now: float) -> bool:
+    """Whether a place may come while the request may wait, as far as its cluster says."""
+    return fault.code in WAITING_HELPS and now + (fault.retry_after or 0.0) <= turn.deadline
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Callable, Optional
 from sluice.endpoint import Endpoint
 from sluice.errors import CODES, SluiceError
 from sluice.records import (
+    MOST_BREAKS,
     PATHS,
     ErrorHead,
     InstanceRequest,
@@ -24,6 +25,7 @@ from sluice.records import (
 )
 from sluice.relay import routing
 from sluice.relay.audit import Audit
+from sluice.relay.breaker import Record
 from sluice.relay.config import COLLECTED, RelayConfig
 from sluice.relay.demand import Demand
 from sluice.relay.figures import Counters
@@ -36,8 +38,6 @@ from sluice.scan import BodyScanner
 logger = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 3
-# A request that breaks an instance is not tried on all of them.
-MAX_BREAKS = 2
 OVERLOADED_RETRY_AFTER = 1.0
 # An engine's word on credentials would be about the job's, never about the user's.
 WITHHELD_STATUSES = frozenset({401, 403, 407})
@@ -117,7 +117,7 @@ class Exchange:
         # The attempt under way: the line to the instance, the stream on it, and when it was asked.
         self._line: Optional[Line] = None
         self._wire_stream = 0
-        self._trial = False
+        self._trial: Optional[Record] = None
         self._fresh = False
         self._asked_at = 0.0
         self._upload: Optional[Flow] = None
@@ -125,7 +125,8 @@ class Exchange:
         # What came of earlier ones.
         self._tried: set[str] = set()
         self._renewed: set[str] = set()
-        self._breaks = 0
+        # Those that the proxy saw elsewhere count: another session must not begin anew.
+        self._breaks = head.breaks
         self._failure: Optional[tuple[str, str]] = None
         # The answer, from its first byte on.
         self._answer: Optional[Flow] = None
@@ -200,7 +201,8 @@ class Exchange:
         if self._over:
             return
         endpoint = self._services.endpoint
-        endpoint.connection.send_error(self._stream, ErrorHead(error.code, error.message, error.retry_after))
+        told = ErrorHead(error.code, error.message, error.retry_after, self._breaks)
+        endpoint.connection.send_error(self._stream, told)
         endpoint.wake()
         self._finish(error.code)
 
@@ -214,7 +216,7 @@ class Exchange:
         elif not self._complete:
             self._tick_body(now)
         elif self._wire_stream and now - self._asked_at > config.first_byte_timeout:
-            self._verdict(good=False)
+            self._broke()
             # Whoever waited this long is not helped by waiting again elsewhere.
             self._failed("instance_timeout", "the instance did not answer in time", sent=True, final=True)
 
@@ -223,14 +225,14 @@ class Exchange:
             # The reader is slow, not the instance: its credit is used up.
             self._heard = now
         elif now - self._heard > self._services.config.idle_timeout:
-            self._verdict(good=False)
+            self._broke()
             raise SluiceError("instance_timeout", "the instance fell silent within its answer")
 
     def _tick_body(self, now: float) -> None:
         if now - self._heard <= self._services.config.idle_timeout:
             return
         if self._wire_stream and self._line is not None and self._line.pending(self._wire_stream):
-            self._verdict(good=False)
+            self._broke()
             raise SluiceError("instance_timeout", "the instance does not take the body")
         raise SluiceError("invalid_request", "the body did not come in time")
 
@@ -255,7 +257,7 @@ class Exchange:
         self._line = line
         self._instance = line.instance.id
         self._services.demand.began(self._head.model, self._instance)
-        self._trial = line.breaker.begin()
+        self._trial = line.breaker.begin(self._head.user)
         line.ask(self)
 
     def _choose(self, model: RoutedModel, now: float) -> Line:
@@ -263,7 +265,8 @@ class Exchange:
         ranked = routing.rank(affinity, routing.ready(model))
         known = (self._services.lines.of(one) for one in ranked if one.id not in self._tried)
         lines = [line for line in known if not line.left]
-        sound = [line for line in lines if line.breaker.allows(now)]
+        user = self._head.user
+        sound = [line for line in lines if line.breaker.allows(now, user)]
         room = routing.room(model.concurrency)
         line = routing.choose(sound, _load, room, least=not affinity)
         if line is not None:
@@ -273,10 +276,20 @@ class Exchange:
         if sound:
             raise SluiceError("overloaded", "all instances are full", retry_after=OVERLOADED_RETRY_AFTER)
         if lines:
-            wait = max(1.0, min(line.breaker.wait(now) for line in lines))
-            raise SluiceError("no_instance", "the model's instances keep failing", retry_after=wait)
-        after = routing.retry_after(model, time.time())
-        raise SluiceError("no_instance", f"the model has no instance now: {model.status}", retry_after=after)
+            raise self._left_alone(lines, now)
+        raise _without_instance(model)
+
+    def _left_alone(self, lines: list[Line], now: float) -> SluiceError:
+        """Return the error where every instance is left alone: for this user, or for everybody."""
+        user = self._head.user
+        wait = max(1.0, min(line.breaker.wait(now, user) for line in lines))
+        if any(line.breaker.allows(now) for line in lines):
+            # Not `no_instance`: the proxy would take it for a lack of room and hold others back too.
+            self._breaks = max(self._breaks, MOST_BREAKS)
+            return SluiceError(
+                "instance_failed", "your last requests all broke at the model's instances", retry_after=wait
+            )
+        return SluiceError("no_instance", "the model's instances keep failing", retry_after=wait)
 
     def _translated(self, code: str, reason: str) -> SluiceError:
         if code == "overloaded":
@@ -303,10 +316,10 @@ class Exchange:
 
     def answer_begins(self, head: ResponseHead) -> None:
         """Keep the head until a first byte stands behind it: an engine may break on the prompt after it."""
-        if 200 <= head.status < 300 or (head.status >= 400 and head.status not in WITHHELD_STATUSES):
+        if 200 <= head.status < 300 or (400 <= head.status < 500 and head.status not in WITHHELD_STATUSES):
             self._pledge = head
         else:
-            self.run(self._withhold)
+            self.run(self._withhold, head.status)
 
     def answer_data(self, data: bytes) -> None:
         """Pass bytes on."""
@@ -319,6 +332,10 @@ class Exchange:
     def answer_fails(self, error: ErrorHead) -> None:
         """The front gives up; its words stay here, its code decides."""
         self.run(self._refused, error.code)
+
+    def answered_since(self, when: float) -> bool:
+        """Whether bytes of its answer came after `when`."""
+        return self._answer is not None and self._heard > when
 
     def _send(self, fresh: bool) -> None:
         line, head = self._line, self._head
@@ -362,43 +379,51 @@ class Exchange:
         line = self._line
         if line is None:
             return
-        if nonsense:
-            self._failed("instance_failed", "the instance broke off before it answered", sent=True)
-        elif line.left:
+        if line.left and not nonsense:
             # It ended as it had announced: that says nothing about the request.
             self._failed("no_instance", "the instance ended before it answered")
-        elif self._streams or self._fresh or line.instance.id in self._renewed or line.retired:
-            self._failed("no_instance", "the instance broke off before it answered", sent=True)
-        else:
+            return
+        again = not (nonsense or self._streams or self._fresh or line.retired)
+        if again and self._breaks + 1 < MOST_BREAKS and line.instance.id not in self._renewed:
             # The connection was older than the request: its end says nothing about the instance.
             self._renewed.add(line.instance.id)
+            self._breaks += 1
             self._services.counters.retries += 1
             self._pledge = None
             self._wire_stream = 0
             line.ask(self)
+        else:
+            self._failed("instance_failed", "the instance broke off before it answered", sent=True)
 
-    def _withhold(self) -> None:
-        self._verdict(good=False)
-        self._failed("instance_failed", "the instance's answer cannot be passed on", sent=True)
+    def _withhold(self, status: int) -> None:
+        self._broke()
+        own = status >= 500
+        reason = "the instance failed to answer" if own else "the instance's answer cannot be passed on"
+        self._failed("instance_failed", reason, sent=True)
 
     def _refused(self, code: str) -> None:
         if self._answer is not None:
-            self._verdict(good=False)
+            self._broke()
             if code == "instance_timeout":
                 raise SluiceError(code, "the instance fell silent within its answer")
             raise SluiceError("instance_failed", "the instance broke off within its answer")
         if code in _UNTOUCHED:
+            line = self._line
+            if code == "no_instance" and line is not None and not line.left:
+                # Its engine has seen nothing of the request, so nothing of this is the request's fault.
+                line.failed()
             self._failed(_UNTOUCHED[code], "the instance takes no request now")
         elif code == "instance_failed":
-            self._verdict(good=False)
-            self._failed("no_instance", "the instance broke off before it answered", sent=True)
+            self._broke()
+            self._failed(code, "the instance broke off before it answered", sent=True)
         elif code == "instance_timeout":
-            self._verdict(good=False)
+            self._broke()
             self._failed(code, "the instance did not answer in time", sent=True, final=True)
         elif code == "body_too_large":
             self._failed(code, "the instance takes no body of this size", final=True)
         else:
-            self._failed("no_instance", "the instance does not take this relay's requests")
+            # A front of another release, say, that does not know the path.
+            self._failed("instance_failed", "the instance does not take this request")
 
     def _failed(
         self, code: str, reason: str, cause: str = "", *, sent: bool = False, final: bool = False
@@ -422,8 +447,7 @@ class Exchange:
         )
         self._tried.add(instance)
         self._breaks += sent
-        if sent and not final and self._breaks >= MAX_BREAKS:
-            # Not `no_instance`, after which the proxy would ask again as often as there is time.
+        if sent and not final and self._breaks >= MOST_BREAKS:
             raise SluiceError("instance_failed", "the instances broke off before they answered")
         if final or (begun and self._streams) or len(self._tried) >= MAX_ATTEMPTS:
             raise self._translated(code, reason)
@@ -449,8 +473,7 @@ class Exchange:
         head, line = self._pledge, self._line
         if head is None or line is None or line.endpoint is None:
             raise SluiceError("instance_failed", "the instance's answer has no head")
-        if self._trial:
-            line.breaker.settle()
+        self._settle_trial()
         self._let_body_go()
         self._status = head.status
         services = self._services
@@ -466,7 +489,6 @@ class Exchange:
         services.endpoint.connection.send_end(self._stream)
         services.outflow.finish(answer)
         services.endpoint.wake()
-        self._verdict(good=True)
         services.demand.answered(self._head.model, self._instance, time.time())
         if self._line is not None:
             self._line.finished(self._wire_stream)
@@ -475,12 +497,15 @@ class Exchange:
 
     # --- ends --------------------------------------------------------------------------------------------
 
-    def _verdict(self, *, good: bool) -> None:
-        """Tell the line's breaker what this request has seen of the instance."""
-        if self._line is not None and good:
-            self._line.breaker.succeed()
-        elif self._line is not None:
-            self._line.failed()
+    def _broke(self) -> None:
+        """Tell the line that this attempt broke; it weighs whose fault that is."""
+        if self._line is not None:
+            self._line.broke(self, self._head.user, self._asked_at)
+
+    def _settle_trial(self) -> None:
+        if self._trial is not None:
+            self._trial.settle()
+            self._trial = None
 
     def _leave_line(self) -> None:
         line = self._line
@@ -488,8 +513,7 @@ class Exchange:
             return
         self._line = None
         self._services.demand.ended(self._head.model, line.instance.id)
-        if self._trial:
-            line.breaker.settle()
+        self._settle_trial()
         line.leave(self, self._wire_stream)
         self._wire_stream = 0
         self._upload = None
@@ -527,3 +551,15 @@ class Exchange:
 
 def _load(line: Line) -> int:
     return line.load
+
+
+def _without_instance(model: RoutedModel) -> SluiceError:
+    """Return the error for a model of which nothing takes requests, saying what there is instead."""
+    after = routing.retry_after(model, time.time())
+    if model.status != "ready":
+        reason = f"the model has no instance now, it is {model.status}"
+    elif model.starting:
+        reason = "the model's instances have ended, others are starting"
+    else:
+        reason = "the model's instances have ended, and no other is ready yet"
+    return SluiceError("no_instance", reason, retry_after=after)

@@ -42,6 +42,9 @@ TURN_BYTES = 16_384
 # Handshakes begun by one tick: a relay that has just started must not spend its first second on them.
 AT_ONCE = 16
 
+# An instance that gave somebody a whole answer within so many seconds works: it is the request that broke.
+RECENT = 5.0
+
 PROTOCOL, BROKEN = "protocol", "broken off"
 # Why a connection can be lost or not come about, for the figures; all the system's own reasons are
 # "unreachable".
@@ -75,6 +78,9 @@ class Asker(Protocol):
     def answer_fails(self, error: ErrorHead) -> None:
         """The front ended the stream with an error."""
 
+    def answered_since(self, when: float) -> bool:
+        """Whether bytes of its answer came after `when` (monotonic clock)."""
+
 
 class Line:
     """The connection to one instance: none, in the making, or open. Without a task for each request."""
@@ -96,6 +102,7 @@ class Line:
         self._door: Optional[_Door] = None
         self._left = False
         self._deadline = 0.0
+        self._answered = float("-inf")
         self._used = time.monotonic()
 
     # --- what requests ask -------------------------------------------------------------------------------
@@ -168,7 +175,8 @@ class Line:
     def finished(self, stream: int) -> None:
         """The answer was complete. What of it has not left yet keeps the stream, not the asker."""
         self._asked.pop(stream, None)
-        self._used = time.monotonic()
+        self._used = self._answered = time.monotonic()
+        self.breaker.succeed()
         if self.outflow is not None:
             self.outflow.dropped(stream)
 
@@ -177,9 +185,21 @@ class Line:
         return self.endpoint.connection.pending(stream) if self.endpoint is not None else 0
 
     def failed(self) -> None:
-        """Count a failure of the instance."""
+        """Count a failure in which no request had a part."""
+        self._count(lambda: self.breaker.fail(time.monotonic()))
+
+    def broke(self, asker: Asker, user: str, asked_at: float) -> None:
+        """Count an attempt, made at `asked_at`, that broke: the request or the instance may be at fault."""
+        now = time.monotonic()
+        others = (one for one in self._asked.values() if one is not asker)
+        works = self._answered > min(asked_at, now - RECENT) or any(
+            one.answered_since(asked_at) for one in others
+        )
+        self._count(lambda: self.breaker.suspect(user, now, alone=not works))
+
+    def _count(self, count: Callable[[], None]) -> None:
         opened = self.breaker.open
-        self.breaker.fail(time.monotonic())
+        count()
         if self.breaker.open and not opened:
             logger.warning("the instance keeps failing: left alone", extra={"instance": self.instance.id})
 

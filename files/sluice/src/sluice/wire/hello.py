@@ -15,7 +15,7 @@ from sluice.records import MAX_COUNT, Fields
 from sluice.wire.frames import MAX_PAYLOAD
 
 MAJOR = 2
-MINOR = 0
+MINOR = 1
 
 _SOFTWARE = re.compile(r"[0-9A-Za-z.+_-]{1,64}")
 
