@@ -48,6 +48,9 @@ DEFAULTS: dict[str, Any] = {
     "refusal": "",
     # What a site's own wrapper of squeue says before the jobs.
     "banner": "",
+    # The name of this cluster, and that of the one on which jobs land ("": sbatch names none).
+    "cluster": "fake",
+    "lands_on": "",
 }
 HANG = 3600
 
@@ -102,6 +105,11 @@ class Cluster:
         """Return all jobs, brought up to date, oldest first."""
         with self.locked() as table:
             return [dict(job) for job in table["jobs"].values()]
+
+    def elsewhere(self) -> list[str]:
+        """Return the jobs that live on other clusters, as `id;cluster`."""
+        with self.locked() as table:
+            return list(table.get("elsewhere", {}))
 
     def alive(self) -> list[dict[str, Any]]:
         """Return the jobs that have not ended."""
@@ -378,11 +386,16 @@ def sbatch(cluster: Cluster, arguments: list[str], fault: str) -> int:
     with cluster.locked() as table:
         job = new_job(cluster, table, found, directives)
         (cluster.state / f"script.{job['id']}").write_text(script)
+        landed = settings["lands_on"]
+        if landed and landed != settings["cluster"]:
+            # It is there, and nobody here sees it.
+            table.setdefault("elsewhere", {})[f"{job['id']};{landed}"] = table["jobs"].pop(job["id"])
     if fault == "accept-hang":
         time.sleep(HANG)
     if fault == "accept-fail":
         return refuse("sbatch: error: Batch job submission failed: Socket timed out on send/recv operation\n")
-    print(job["id"] if "parsable" in found else f"Submitted batch job {job['id']}")
+    words = {True: f"{job['id']}{';' if landed else ''}{landed}", False: f"Submitted batch job {job['id']}"}
+    print(words["parsable" in found])
     return 0
 
 
@@ -492,6 +505,7 @@ def scontrol(cluster: Cluster, arguments: list[str]) -> int:
         return 0
     if rest[:2] == ["show", "config"]:
         print(f"Configuration data as of {stamp(cluster.clock() + settings['clock_ahead'])}")
+        print(f"ClusterName             = {settings['cluster']}")
         print("SlurmctldPort           = 6817\nSlurmdPort              = 6818\nSrunPortRange           = 0-0")
         return 0
     job = next((one for one in cluster.jobs() if one["id"] == rest[-1]), None)
@@ -512,6 +526,9 @@ def scancel(cluster: Cluster, arguments: list[str]) -> int:
     status = 0
     with cluster.locked() as table:
         for job_id in rest:
+            if "clusters" in found:
+                status = status or cancel_elsewhere(table, f"{job_id};{found['clusters']}", found.get("name"))
+                continue
             job = table["jobs"].get(job_id)
             if job is None:
                 message = f"scancel: error: Kill job error on job id {job_id}: Invalid job id specified\n"
@@ -519,6 +536,17 @@ def scancel(cluster: Cluster, arguments: list[str]) -> int:
             elif found.get("name", job["name"]) == job["name"]:
                 cluster.finish(job, "CANCELLED")
     return status
+
+
+def cancel_elsewhere(table: dict[str, Any], job: str, name: Optional[str]) -> int:
+    """Cancel a job that landed on another cluster."""
+    elsewhere = table.get("elsewhere", {})
+    if job not in elsewhere:
+        message = f"scancel: error: Kill job error on job id {job.partition(';')[0]}: "
+        return refuse(f"{message}Invalid job id specified\n")
+    if name in (None, elsewhere[job]["name"]):
+        del elsewhere[job]
+    return 0
 
 
 def sacctmgr(cluster: Cluster, arguments: list[str]) -> int:

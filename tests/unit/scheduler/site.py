@@ -64,7 +64,7 @@ class MemorySlurm(Slurm):
         self.environments[job_id] = dict(submission.environment)
         return Known(job_id) if self.accepts else Unknown("timed out")
 
-    def cancel(self, job_id: str, name: str) -> Union[Known[None], Unknown]:
+    def cancel(self, job_id: str, name: str, cluster: str = "") -> Union[Known[None], Unknown]:
         if self.broken:
             return Unknown("broken")
         self.end(job_id, "CANCELLED")

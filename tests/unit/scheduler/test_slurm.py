@@ -11,7 +11,7 @@ import pytest
 
 from sluice.scheduler import programs
 from sluice.scheduler.programs import Known, Unknown
-from sluice.scheduler.slurm import Slurm, cancel_command, queue_command, submit_command
+from sluice.scheduler.slurm import Astray, Slurm, cancel_command, queue_command, submit_command
 from sluice.scheduler.submission import Submission
 from tests.fakes.slurm.slurm import Cluster
 
@@ -136,6 +136,45 @@ def _bytes(path: Path) -> bytes:
         return b""
 
 
+@pytest.mark.parametrize("named", ["other", "Other"])
+def test_a_job_on_another_cluster_is_told_by_its_cluster_and_cancelled_there(
+    slurm: Slurm, cluster: Cluster, tmp_path: Path, named: str
+) -> None:
+    cluster.configure(lands_on=named)
+    submitted = slurm.submit(submission(tmp_path))
+    assert submitted == Astray("1", named)
+    assert cluster.elsewhere() == [f"1;{named}"]
+    assert slurm.cancel("1", NAME, named) == Known(None)
+    assert cluster.elsewhere() == []
+
+
+@pytest.mark.parametrize("named", ["fake", "FAKE"])
+def test_an_answer_that_names_our_own_cluster_is_a_job_of_ours(
+    slurm: Slurm, cluster: Cluster, tmp_path: Path, named: str
+) -> None:
+    cluster.configure(lands_on=named, cluster=named)
+    assert slurm.submit(submission(tmp_path)) == Known("1")
+    assert slurm.submit(submission(tmp_path)) == Known("2")
+    assert cluster.calls("scontrol") == 1
+
+
+def test_where_our_clusters_name_cannot_be_told_a_job_on_a_named_one_is_given_up(
+    slurm: Slurm, cluster: Cluster, tmp_path: Path
+) -> None:
+    cluster.configure(lands_on="fake")
+    cluster.fault("scontrol", "fail", 1)
+    assert slurm.submit(submission(tmp_path)) == Astray("1", "fake")
+    assert slurm.submit(submission(tmp_path)) == Known("2")
+
+
+@pytest.mark.parametrize(
+    "answer", ["17;", ";other", "17;a b", "17;other;x", "17 18", "17;../x", "12345678901", ""]
+)
+def test_an_answer_that_is_no_job_is_unknown(cluster: Cluster, tmp_path: Path, answer: str) -> None:
+    (cluster.bin / "sbatch").write_text(f"#!/bin/sh\ncat >/dev/null\necho '{answer}'\n")
+    assert isinstance(Slurm(str(cluster.bin), "", 10.0).submit(submission(tmp_path)), Unknown)
+
+
 def test_the_environment_is_made_not_inherited(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SLURM_CONF", "SQUEUE_FORMAT", "SBATCH_ACCOUNT", "SLURM_TIME_FORMAT", "LD_PRELOAD"):
         monkeypatch.setenv(name, "evil")
@@ -179,6 +218,13 @@ def test_the_command_line_of_squeue_and_of_scancel() -> None:
     ]
     assert cancel_command("17", NAME) == ["scancel", f"--user={account}", f"--name={NAME}", "17"]
     assert cancel_command("17", "") == ["scancel", f"--user={account}", "17"]
+    assert cancel_command("700", NAME, "other") == [
+        "scancel",
+        "--clusters=other",
+        f"--user={account}",
+        f"--name={NAME}",
+        "700",
+    ]
 
 
 def test_each_question_has_a_mark_of_its_own(slurm: Slurm, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -558,6 +558,37 @@ def test_a_federated_answer_names_the_job_alone_and_the_queue_is_asked_locally(s
     assert all("--local" in argv for argv in answers)
 
 
+def test_jobs_that_land_on_another_cluster_are_cancelled_there_told_and_tried_ever_more_seldom(
+    site: Site,
+) -> None:
+    site.cluster.configure(lands_on="other")
+    for _ in range(6 * 60):
+        site.tick(60)
+        assert site.cluster.elsewhere() == []
+    assert site.failures() > 3
+    assert site.cluster.calls("sbatch") <= 40
+    assert "landed on cluster other" in site.scheduler.state.memory["m"].message
+    site.cluster.configure(lands_on="")
+    site.tick(60, times=14)
+    assert list(site.routed().values()) == ["ready"]
+
+
+def test_a_job_on_another_cluster_that_cannot_be_cancelled_yet_is_remembered_and_stays_the_only_one(
+    site: Site,
+) -> None:
+    site.cluster.configure(lands_on="other")
+    site.cluster.fault("scancel", "fail")
+    site.tick(60, times=30)
+    assert site.cluster.elsewhere() == ["1;other"]
+    # What another process finds in the state.
+    site.start()
+    site.tick(60, times=5)
+    assert site.cluster.elsewhere() == ["1;other"] and site.cluster.calls("sbatch") == 1
+    site.cluster.heal()
+    site.tick(60)
+    assert site.cluster.elsewhere() == []
+
+
 @pytest.mark.parametrize("kind", ["fail", "garbage", "empty"])
 def test_a_queue_that_cannot_be_told_changes_nothing(site: Site, kind: str) -> None:
     site.up()

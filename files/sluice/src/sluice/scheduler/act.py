@@ -17,11 +17,11 @@ from sluice.records import ModelEntry
 from sluice.scheduler import ledger, policy, refusal, submission, suspects
 from sluice.scheduler.catalogue import Listed, gpus
 from sluice.scheduler.config import SchedulerConfig
-from sluice.scheduler.instance import Instance, gone, job_name
+from sluice.scheduler.instance import ABSENT_ANSWERS, Instance, gone, job_name
 from sluice.scheduler.jobs import JobDirectories
 from sluice.scheduler.observe import Observation
 from sluice.scheduler.programs import Unknown
-from sluice.scheduler.slurm import Slurm
+from sluice.scheduler.slurm import Astray, Slurm
 from sluice.scheduler.state import REMEMBER_ENDED, Ended, FailedStart, State, StateFile
 
 log = logging.getLogger(__name__)
@@ -82,6 +82,9 @@ class Actor:
 
     def carry_out(self, state: State, decision: policy.Decision, seen: Observation) -> State:
         """Cancel and submit, in the decision's order; stop submitting when Slurm takes nobody's jobs."""
+        for instance in state.instances.values():
+            if instance.astray:
+                state = self._call_back(state, instance)
         takes = True
         for action in decision.actions:
             if isinstance(action, policy.Cancel):
@@ -164,6 +167,11 @@ class Actor:
         state = self._remember(state, instance)
         result = self.slurm.submit(self._submission(state, listed, instance, directory, now))
         fields = {"instance": instance.id, "model": instance.model, "kind": kind}
+        if isinstance(result, Astray):
+            fields = {**fields, "job": f"{result.job_id};{result.cluster}"}
+            log.error("the job landed on another cluster; it is cancelled there", extra=fields)
+            instance = replace(instance, astray=fields["job"], submit_error=_astray(result))
+            return self._call_back(self._remember(state, instance), instance), True
         if not isinstance(result, Unknown):
             log.info("submitted", extra={**fields, "job_id": result.value})
             return self._remember(state, replace(instance, job_id=result.value)), True
@@ -172,6 +180,16 @@ class Actor:
             state = replace(state, nodes=suspects.cleared(state.nodes))
         state = self._remember(state, replace(instance, submit_error=result.reason))
         return state, refusal.refused(result.reason).cause not in EVERYBODYS
+
+    def _call_back(self, state: State, instance: Instance) -> State:
+        """Cancel a job on the cluster where it landed; tried again each time until it is done."""
+        job_id, _, cluster = instance.astray.partition(";")
+        result = self.slurm.cancel(job_id, instance.name, cluster)
+        if isinstance(result, Unknown):
+            fields = {"instance": instance.id, "job": instance.astray, "problem": result.reason}
+            log.error("a job on another cluster cannot be cancelled yet", extra=fields)
+            return state
+        return self._remember(state, replace(instance, astray="", absent=ABSENT_ANSWERS))
 
     def _submission(
         self, state: State, listed: Listed, instance: Instance, directory: Path, now: float
@@ -227,6 +245,13 @@ def _new(listed: Listed, kind: str, now: float) -> Instance:
         kind=kind,
         gpus=gpus(entry.slurm),
         asked_nodes=entry.slurm.nodes,
+    )
+
+
+def _astray(found: Astray) -> str:
+    return (
+        f"the job landed on cluster {found.cluster} (as {found.job_id}) and is cancelled there: "
+        "a plugin, a wrapper of sbatch or the script names other clusters"
     )
 
 

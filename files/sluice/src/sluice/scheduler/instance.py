@@ -99,6 +99,7 @@ class Instance:
     back. `gpus` and `asked_nodes` are what the whole job takes. `leaving` says why its front announced that
     it must end soon ("" while it has not): it takes no new requests. `hindered_since`: since when its job
     waits for what may never come. `renamed`: whether somebody gave its job another name.
+    `astray`: the job of this submission on another cluster, as `id;cluster`, until it is cancelled there.
     """
 
     id: str
@@ -135,6 +136,7 @@ class Instance:
     refused_since: Optional[float] = None
     hindered_since: Optional[float] = None
     renamed: bool = False
+    astray: str = ""
 
     @property
     def name(self) -> str:
@@ -178,7 +180,7 @@ def gone(instance: Instance) -> bool:
     """Whether the instance's job has certainly ended, or (without a job id) never came to be."""
     if instance.job_state in TERMINAL:
         return True
-    if instance.absent < ABSENT_ANSWERS:
+    if instance.absent < ABSENT_ANSWERS or instance.astray:
         return False
     if not instance.job_id:
         return True

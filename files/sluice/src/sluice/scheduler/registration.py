@@ -11,36 +11,11 @@ from typing import Any, Optional
 
 from sluice.errors import RecordError, SluiceError
 from sluice.records import MODEL_NAME, ModelEntry, decode_json, write_text
-from sluice.scheduler import orders, strangers, weights
+from sluice.scheduler import orders, sbatch_options, strangers, weights
 from sluice.scheduler.catalogue import ANYTHING, MAX_ENTRY_BYTES, MAX_SCRIPT_BYTES, Allowed, breaches
 
 FILE_MODE = 0o640
 MOST_ERRORS = 50
-# What the scheduler says on sbatch's command line, what makes one submission several jobs, what holds it up.
-_OURS = "array|job-name|output|error|export|chdir|comment|open-mode|parsable|wait|dependency|test-only"
-RESERVED = re.compile(rf"^#SBATCH\s+(?:.*\s)?(--(?:{_OURS})\b|-[aJoeDWd]\b)", re.MULTILINE)
-_RESERVED_OPTION = re.compile(rf"--(?:{_OURS})\b")
-# Options that a field stands for: in `extra` they would contradict what the scheduler believes.
-FIELDS = {
-    "--account": "account",
-    "--cpus-per-task": "cpus",
-    "--gpus": "gpus",
-    "--gpus-per-node": "gpus",
-    "--gres": "gres",
-    "--mem": "memory_mb",
-    "--nice": "nice",
-    "--no-requeue": "requeue",
-    "--nodes": "nodes",
-    "--ntasks": "nodes",
-    "--ntasks-per-node": "nodes",
-    "--partition": "partition",
-    "--qos": "qos",
-    "--requeue": "requeue",
-    "--reservation": "reservation",
-    "--signal": "warn",
-    "--time": "time",
-    "--time-min": "time_min",
-}
 # Values that are right, put in the place of wrong ones so that the check can go on to the next.
 PLAUSIBLE: dict[str, Any] = {
     "name": "model",
@@ -55,7 +30,7 @@ PLAUSIBLE_ITEMS = {
     "groups": "all",
     "engine_args": "-",
     "modules": "m",
-    "extra": "--hold",
+    "extra": "--exclusive",
 }
 _FIELD = re.compile(r"([a-z_]+)(?:\.([a-z_]+))?(?:\[([0-9]+)\])?")
 
@@ -194,14 +169,8 @@ def _mend(document: dict[str, Any], field: str) -> bool:
 
 
 def _misplaced(entry: ModelEntry) -> list[str]:
-    found = []
-    for index, option in enumerate(entry.slurm.extra):
-        name = option.split("=", 1)[0]
-        if name in FIELDS:
-            found.append(f"slurm.extra[{index}]: say slurm.{FIELDS[name]} instead of {name}")
-        elif _RESERVED_OPTION.fullmatch(name):
-            found.append(f"slurm.extra[{index}]: sets {name}, which the scheduler decides")
-    return found
+    problems = [sbatch_options.refused_extra(option) for option in entry.slurm.extra]
+    return [f"slurm.extra[{index}]: {problem}" for index, problem in enumerate(problems) if problem]
 
 
 def _warned_at_birth(entry: ModelEntry) -> list[str]:
@@ -251,7 +220,7 @@ def _script(path: Path) -> tuple[str, list[str]]:
         errors.append(f"  {path}: does not begin with #!")
     if "\0" in text or "\r" in text:
         errors.append(f"  {path}: holds NUL or carriage return characters")
-    errors += [f"  {path}: sets {found[1]}, which the scheduler decides" for found in RESERVED.finditer(text)]
+    errors += [f"  {path}: {problem}" for problem in sbatch_options.refused_script(text)]
     return text, errors
 
 

@@ -22,12 +22,13 @@ from pathlib import Path
 from typing import Any, Optional
 
 from sluice.errors import RecordError, SluiceError
-from sluice.records import JOB_ID, ModelEntry, RoutingTable, read_json
+from sluice.records import ModelEntry, RoutingTable, read_json
 from sluice.scheduler import programs, weights
 from sluice.scheduler.catalogue import Allowed, Catalogue, Listed, read_catalogue
 from sluice.scheduler.config import SchedulerConfig
 from sluice.scheduler.findings import ASSOCIATION_COLUMNS, QOS_COLUMNS, Answer, Facts, PathFacts, state_folder
 from sluice.scheduler.instance import BURST
+from sluice.scheduler.slurm import SUBMITTED, cancel_command
 from sluice.scheduler.state import State, StateFile
 from sluice.scheduler.submission import options
 
@@ -51,6 +52,7 @@ KILLS_USER_PROCESSES = (
     "KillUserProcesses",
 )
 PROBE_EVERY = 2.0
+PROBE_NAME = "sluice-doctor"
 # How long the probe's job listens, and how long this host tries to reach it.
 PROBE_LISTENS = 60
 PROBE_CONNECT = 5.0
@@ -162,17 +164,19 @@ class Clinic:
         made = self.ask(["/bin/mkdir", "-m", "0700", "--", folder])
         if made.status != 0:
             return Probed(Answer(1, errors=made.words() or "mkdir: no answer"))
-        submitted = ""
+        submitted: Optional[re.Match[str]] = None
         try:
             script = probe_script(self.settings, f"{folder}/result")
             answer = self.ask(probe_command(entry, folder), script)
             if answer.status != 0:
                 return Probed(Answer(1, errors=answer.words() or "sbatch: no answer"))
-            submitted = answer.output.strip().split(";")[0]
-            return reached(self._await(submitted, f"{folder}/result", seconds))
+            submitted = SUBMITTED.fullmatch(answer.output.strip())
+            if submitted is None:
+                return Probed(Answer(1, errors=f"sbatch answered {answer.output[:80]!r}"))
+            return reached(self._await(submitted[1], f"{folder}/result", seconds))
         finally:
-            if JOB_ID.fullmatch(submitted):
-                self.ask(["scancel", submitted])
+            if submitted is not None:
+                self.ask(cancel_command(submitted[1], PROBE_NAME, submitted[2] or "", self.account_id))
             self.ask(["/bin/rm", "-rf", "--", folder])
 
     def _await(self, job_id: str, result: str, seconds: float) -> Answer:
@@ -199,7 +203,7 @@ def probe_command(entry: ModelEntry, folder: str) -> list[str]:
         ("qos", entry.slurm.qos),
     )
     given = [f"--{key}={value}" for key, value in wanted if value]
-    fixed = ["--job-name=sluice-doctor", "--time=2", f"--chdir={folder}", f"--output={folder}/output"]
+    fixed = [f"--job-name={PROBE_NAME}", "--time=2", f"--chdir={folder}", f"--output={folder}/output"]
     return ["sbatch", "--parsable", "--export=NONE", *fixed, *given]
 
 

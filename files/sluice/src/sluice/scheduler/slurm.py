@@ -8,17 +8,29 @@ the commands: they get a small environment of their own.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional, Union
 
-from sluice.records import JOB_ID
 from sluice.scheduler import programs, squeue
 from sluice.scheduler.instance import QueueJob
 from sluice.scheduler.programs import MAX_MESSAGE, Finished, Known, Unknown
 from sluice.scheduler.submission import Submission
 
 INVALID_ID = "Invalid job id specified"
+# What sbatch answers: the job's id, and with several clusters the one that it is on.
+SUBMITTED = re.compile(r"([0-9]{1,10})(?:;([A-Za-z0-9._-]{1,80}))?")
+CLUSTER_NAME = re.compile(r"^ClusterName\s*=\s*(\S+)\s*$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Astray:
+    """A job that landed on another cluster, where it must be cancelled."""
+
+    job_id: str
+    cluster: str
 
 
 class Slurm:
@@ -28,6 +40,7 @@ class Slurm:
         self._bin = Path(bin_dir)
         self._conf = conf
         self._timeout = timeout
+        self._cluster = ""
 
     def queue(self) -> Union[Known[tuple[QueueJob, ...]], Unknown]:
         """Return this account's jobs, ended ones included while Slurm shows them, others' under its name too.
@@ -59,7 +72,7 @@ class Slurm:
         except ValueError as error:
             return Unknown(f"scontrol: {error}"[:MAX_MESSAGE])
 
-    def submit(self, submission: Submission) -> Union[Known[str], Unknown]:
+    def submit(self, submission: Submission) -> Union[Known[str], Astray, Unknown]:
         """Submit a job and return its id.
 
         Unknown leaves open whether Slurm has it: sbatch may have been cut off after the controller took the
@@ -70,23 +83,32 @@ class Slurm:
             return finished
         if finished.status != 0:
             return Unknown(finished.message())
-        # With several clusters the answer is "id;cluster".
-        job_id = finished.output.strip().split(";")[0]
-        if not JOB_ID.fullmatch(job_id):
+        found = SUBMITTED.fullmatch(finished.output.strip())
+        if found is None:
             return Unknown(f"sbatch answered {finished.output[:80]!r} instead of a job id")
-        return Known(job_id)
+        job_id, cluster = found.groups()
+        return Astray(job_id, cluster) if cluster and not self._ours(cluster) else Known(job_id)
 
-    def cancel(self, job_id: str, name: str) -> Union[Known[None], Unknown]:
+    def cancel(self, job_id: str, name: str, cluster: str = "") -> Union[Known[None], Unknown]:
         """Ask Slurm to end a job. The name guards against an id that by now belongs to another job.
 
-        It is "" for a job that was renamed, and seen under its id a moment ago.
+        It is "" for a job that was renamed, and seen under its id a moment ago. `cluster` is "" for ours.
         """
-        finished = self._run(cancel_command(job_id, name))
+        finished = self._run(cancel_command(job_id, name, cluster))
         if isinstance(finished, Unknown):
             return finished
         if finished.status != 0 and INVALID_ID not in finished.errors:
             return Unknown(f"scancel: {finished.message()}")
         return Known(None)
+
+    def _ours(self, cluster: str) -> bool:
+        """Whether a cluster is the one that is asked when none is named; its name is looked up once."""
+        if not self._cluster:
+            finished = self._run(["scontrol", "show", "config"])
+            found = None if isinstance(finished, Unknown) else CLUSTER_NAME.search(finished.output)
+            self._cluster = "" if found is None else found[1].lower()
+        # Where the name cannot be told a job is given up rather than lost.
+        return cluster.lower() == self._cluster
 
     def _run(self, argv: Sequence[str], text: str = "") -> Union[Finished, Unknown]:
         """Run one command with `text` as its input."""
@@ -108,9 +130,12 @@ def queue_command(mark: str) -> list[str]:
     return ["squeue", *shown, f"--format={squeue.queue_format(mark)}"]
 
 
-def cancel_command(job_id: str, name: str) -> list[str]:
-    """Return the argv of one scancel. The account is its number: nobody has to look it up."""
-    return ["scancel", f"--user={os.getuid()}", *([f"--name={name}"] if name else []), job_id]
+def cancel_command(job_id: str, name: str, cluster: str = "", account: Optional[int] = None) -> list[str]:
+    """Return the argv of one scancel, for our own jobs unless `account` (an id) is another."""
+    # A number: a name would have to be looked up.
+    user = str(os.getuid() if account is None else account)
+    given = {"clusters": cluster, "user": user, "name": name}
+    return ["scancel", *(f"--{option}={value}" for option, value in given.items() if value), job_id]
 
 
 def submit_command(submission: Submission) -> list[str]:
