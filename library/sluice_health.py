@@ -16,11 +16,13 @@ options:
   part:
     description:
       - C(proxy) (on the gateway VM) - it runs, its authority answers, each cluster has a session.
-      - C(relay) (on the login node) - sshd confines the account, its key file is root's, Slurm refuses it.
+      - C(login) (on the gateway VM) - a new session with each login node comes up, by its key and code.
+      - C(relay) (on the login node) - sshd lets the gateways in and confines the account, its key file is
+        root's, Slurm refuses it, and the bounds of its slice hold its relays.
       - C(scheduler) (on the login node) - it ticks.
       - C(model) (on the login node) - each ready instance answers a question of one token.
     type: str
-    choices: [proxy, relay, scheduler, model]
+    choices: [proxy, login, relay, scheduler, model]
     required: true
   wait:
     description: Seconds to wait until the part is well.
@@ -34,10 +36,27 @@ options:
     description: For C(relay), its account.
     type: str
     default: sluice-relay
+  sources:
+    description: For C(relay), where gateways come from, as C(relay_from) has it.
+    type: list
+    elements: str
+    default: []
+  memory_max:
+    description: For C(relay), the memory that its slice must be bound to; empty does not ask.
+    type: str
+    default: ""
+  venv:
+    description: For C(login), the environment with the proxy.
+    type: path
+    default: /opt/sluice/venv
   slurm_bin:
     description: For C(relay), the folder of Slurm's commands.
     type: path
     default: /usr/bin
+  slurm_conf:
+    description: For C(relay), Slurm's configuration file; empty leaves the choice to Slurm.
+    type: str
+    default: ""
   name:
     description: For C(model), its name.
     type: str
@@ -96,15 +115,18 @@ seconds:
   type: float
 """
 
+import fnmatch
 import grp
 import http.client
+import ipaddress
 import json
 import os
 import pwd
+import socket
 import stat
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -123,11 +145,31 @@ CONFINED = {
     "permittunnel": "no",
     "permittty": "no",
     "permituserrc": "no",
+    "permituserenvironment": "no",
+    "permitopen": "none",
+    "permitlisten": "none",
+    "gatewayports": "no",
+    "acceptenv": "SLUICE_ACCEPTS_NONE",
+    "banner": "none",
+    "chrootdirectory": "none",
     "passwordauthentication": "no",
     "kbdinteractiveauthentication": "no",
+    "hostbasedauthentication": "no",
+    "trustedusercakeys": "none",
+    "authorizedprincipalsfile": "none",
+    "authorizedprincipalscommand": "none",
+    # More than a key, or none, and no gateway comes in.
+    "pubkeyauthentication": "yes",
+    "authenticationmethods": "publickey",
 }
-# What Slurm says to an account that it does not know, or that no partition admits.
-REFUSALS = ("not permitted", "invalid account", "permission denied", "access/permission")
+# Lists of who may sign in at all, and whether being on one lets an account in.
+ADMITTING = {"allowusers": True, "denyusers": False, "allowgroups": True, "denygroups": False}
+KEY_TYPE = "ssh-ed25519"
+# An address that nobody has, for a site that lets gateways come from anywhere.
+ANYWHERE = "192.0.2.1"
+CGROUPS = Path("/sys/fs/cgroup")
+PROCESSES = Path("/proc")
+UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 MAX_TICK_AGE = 120.0
 LAST_TICK = "sluice_scheduler_last_tick_timestamp_seconds"
 NO_TICK = "see what starts it (cron, systemd, scrontab) by sluice doctor, and journalctl -t sluice-scheduler"
@@ -166,17 +208,38 @@ class Proxy:
         return f"no session with {cluster['name']} ({found}): run playbooks/login.yml and gateway.yml"
 
 
+class Login:
+    """A new session with each login node, as the proxy opens one: what stands since before proves nothing."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.program = str(Path(module.params["venv"], "bin", "sluice"))
+
+    def problem(self) -> str:
+        """Return what is wrong, or ""."""
+        runuser = self.module.get_bin_path("runuser", required=True, opt_dirs=["/usr/sbin", "/sbin"])
+        argv = [runuser, "-u", "sluice-proxy", "--", self.program, "proxy", "--try"]
+        status, output, errors = self.module.run_command(argv)
+        return "" if status == 0 else (errors.strip() or output.strip() or f"{self.program}: status {status}")
+
+
 class Relay:
     """What the gateway's key opens on the login node."""
 
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
         self.account = module.params["account"]
-        self.sbatch = str(Path(module.params["slurm_bin"], "sbatch"))
+        self.sources = module.params["sources"]
+        self.memory_max = module.params["memory_max"]
+        self.slurm_bin = Path(module.params["slurm_bin"])
+        self.slurm_conf = module.params["slurm_conf"]
 
     def problem(self) -> str:
         """Return what is wrong, or ""."""
-        return self._account() or self._key_file() or self._sshd() or self._slurm()
+        found = self._account() or self._key_file()
+        if found:
+            return found
+        return "; ".join(filter(None, (self._sshd(), self._slurm(), self._slice())))
 
     def _account(self) -> str:
         try:
@@ -199,27 +262,175 @@ class Relay:
         return ""
 
     def _sshd(self) -> str:
+        """What sshd would do with a gateway that comes from each of the places that it may come from."""
         sshd = self.module.get_bin_path("sshd", required=True, opt_dirs=["/usr/sbin"])
-        place = f"user={self.account},host=gateway,addr=192.0.2.1"
-        status, output, errors = self.module.run_command([sshd, "-T", "-C", place])
-        if status != 0:
-            return f"sshd does not accept its configuration: {errors.strip()}"
-        settings = dict(line.split(" ", 1) for line in output.splitlines() if " " in line)
-        found = {key: settings.get(key) for key in CONFINED}
-        wrong = [f"{key} is {found[key]}" for key, value in CONFINED.items() if found[key] != value]
-        return f"sshd does not confine {self.account}: {', '.join(wrong)}" if wrong else ""
+        groups = [grp.getgrgid(pwd.getpwnam(self.account).pw_gid).gr_name]
+        problems: list[str] = []
+        for address in addresses(self.sources):
+            place = f"user={self.account},host={address},addr={address},laddr={towards(address)},lport=22"
+            status, output, errors = self.module.run_command([sshd, "-T", "-C", place])
+            if status != 0:
+                return f"sshd does not accept its configuration: {errors.strip()}"
+            settings = sshd_settings(output)
+            for found in (*unconfined(settings), *shut_out(settings, self.account, groups, address)):
+                if found not in problems:
+                    problems.append(found)
+        if not problems:
+            return ""
+        return (
+            f"sshd does not treat {self.account} as files/forcecommand/sshd-sluice.conf.j2 says: "
+            f"{', '.join(problems)}. sshd takes the first value that it meets: see what comes before the "
+            f"drop-in, and except {self.account} there (Match User *,!{self.account})"
+        )
 
     def _slurm(self) -> str:
-        runuser = self.module.get_bin_path("runuser", required=True, opt_dirs=["/usr/sbin", "/sbin"])
-        argv = [runuser, "-u", self.account, "--", self.sbatch, "--test-only", "--wrap=true"]
-        status, output, errors = self.module.run_command(argv)
-        # A Slurm that does not answer refuses nothing: only its own "no" counts.
+        """Whether Slurm takes jobs of the account. Its words differ by site and plugin: the status counts."""
+        status, _, errors = self.module.run_command(self._as_account("sbatch", "--test-only", "--wrap=true"))
         if status == 0:
             return f"Slurm takes jobs of {self.account}: shut it out of all partitions (AllowGroups)"
-        said = (errors + output).strip()
-        if any(words in said.lower() for words in REFUSALS):
+        # A Slurm that does not answer has refused nothing.
+        asked, _, said = self.module.run_command(self._as_account("squeue", "--noheader", "--me"))
+        if asked == 0:
             return ""
-        return f"cannot tell whether Slurm takes jobs of {self.account}: {said}"
+        return (
+            f"cannot tell whether Slurm takes jobs of {self.account}: {' '.join((errors or said).split())}; "
+            "Slurm's commands must work for every account here (scheduler_slurm_bin, scheduler_slurm_conf)"
+        )
+
+    def _as_account(self, command: str, *arguments: str) -> list[str]:
+        runuser = self.module.get_bin_path("runuser", required=True, opt_dirs=["/usr/sbin", "/sbin"])
+        environment = ["env", f"SLURM_CONF={self.slurm_conf}"] if self.slurm_conf else []
+        return [runuser, "-u", self.account, "--", *environment, str(self.slurm_bin / command), *arguments]
+
+    def _slice(self) -> str:
+        """Whether the slice has its bounds, and the relays that run are in it."""
+        if not self.memory_max:
+            return ""
+        name = f"user-{pwd.getpwnam(self.account).pw_uid}.slice"
+        wanted = str(size_of(self.memory_max))
+        argv = ["systemctl", "show", "--property=MemoryMax", "--property=TasksMax", name]
+        _, output, _ = self.module.run_command(argv)
+        shown = dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
+        if shown.get("MemoryMax") != wanted or not shown.get("TasksMax", "").isdigit():
+            bounds = ", ".join(f"{key}={value}" for key, value in sorted(shown.items()))
+            return (
+                f"{name} is not bound as relay_memory_max says ({bounds}): run playbooks/login.yml; "
+                f"systemctl cat {name} names a file that comes later"
+            )
+        return self._held(name, {"memory.max": wanted, "pids.max": shown["TasksMax"]})
+
+    def _held(self, name: str, wanted: dict[str, str]) -> str:
+        folders = relay_cgroups(pwd.getpwnam(self.account).pw_uid)
+        if not folders:
+            return (
+                "no relay runs here: no gateway has a session, and whether the slice holds it cannot be seen"
+            )
+        for folder in folders:
+            if f"/{name}/" not in f"{folder}/":
+                return (
+                    f"a relay runs in {folder}, outside {name}, whose bounds do not hold it: let sshd use "
+                    "PAM (UsePAM yes) with pam_systemd in its session (/etc/pam.d/sshd)"
+                )
+        slice_folder = CGROUPS / folders[0][: folders[0].index(name) + len(name)].lstrip("/")
+        for file, value in wanted.items():
+            found = read_word(slice_folder / file)
+            if found is None:
+                self.module.warn(
+                    f"{slice_folder}/{file} does not exist: this host's kernel enforces no such bound"
+                )
+            elif found != value:
+                return f"{slice_folder}/{file} is {found} and should be {value}: systemctl daemon-reload"
+        return ""
+
+
+def addresses(sources: list[str]) -> list[str]:
+    """Return one address of each of the places that gateways come from."""
+    found = [str(next(iter(ipaddress.ip_network(one).hosts()))) for one in sources if one != "any"]
+    return found or [ANYWHERE]
+
+
+def towards(address: str) -> str:
+    """Return this host's address on the way to another; nothing is sent."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((address, 9))
+        except OSError:
+            return "::1" if ":" in address else "127.0.0.1"
+        return str(probe.getsockname()[0])
+
+
+def sshd_settings(output: str) -> dict[str, list[str]]:
+    """Return what sshd says of itself; a setting may come on several lines."""
+    found: dict[str, list[str]] = {}
+    for key, _, value in (line.partition(" ") for line in output.splitlines()):
+        found.setdefault(key, []).append(value)
+    return found
+
+
+def unconfined(settings: dict[str, list[str]]) -> list[str]:
+    """Return the settings that do not confine the account, or ask more of a gateway than its key."""
+    # An sshd that does not know a setting (an older one) does not do what it is about.
+    wrong = [
+        f"{key} is {' '.join(settings[key])}"
+        for key, value in CONFINED.items()
+        if key in settings and settings[key] != [value]
+    ]
+    missing = [f"{key} is not set" for key in ("forcecommand", "authorizedkeysfile") if key not in settings]
+    accepted = ",".join(settings.get("pubkeyacceptedalgorithms", [KEY_TYPE])).split(",")
+    types = [] if KEY_TYPE in accepted else [f"pubkeyacceptedalgorithms lacks {KEY_TYPE}, the proxy's key"]
+    return wrong + missing + types
+
+
+def shut_out(settings: dict[str, list[str]], account: str, groups: list[str], address: str) -> list[str]:
+    """Return the lists that keep the account out, whatever its key."""
+    found = []
+    for key, admits in ADMITTING.items():
+        words = " ".join(settings.get(key, [])).split()
+        names = groups if key.endswith("groups") else [account]
+        on_list = any(_matches(word, name, address) for word in words for name in names)
+        if words and on_list != admits:
+            found.append(f"{key} ({' '.join(words)}) keeps {account} out")
+    return found
+
+
+def _matches(word: str, name: str, address: str) -> bool:
+    pattern, _, place = word.partition("@")
+    if not fnmatch.fnmatchcase(name, pattern):
+        return False
+    if "/" in place:
+        return ipaddress.ip_address(address) in ipaddress.ip_network(place, strict=False)
+    return not place or fnmatch.fnmatchcase(address, place)
+
+
+def size_of(text: str) -> int:
+    """Return the bytes of a size such as 2G."""
+    return int(text[:-1]) * UNITS[text[-1]] if text[-1] in UNITS else int(text)
+
+
+def relay_cgroups(uid: int) -> list[str]:
+    """Return the control groups of the relays that run, as the kernel's unified hierarchy names them."""
+    found = []
+    for folder in PROCESSES.iterdir():
+        try:
+            if not folder.name.isdigit() or folder.stat().st_uid != uid:
+                continue
+            if b"relay" not in (folder / "cmdline").read_bytes().split(b"\0"):
+                continue
+            lines = (folder / "cgroup").read_text().splitlines()
+        except OSError:
+            # It has ended meanwhile.
+            continue
+        found += [line[3:] for line in lines if line.startswith("0::")]
+    return found
+
+
+def read_word(path: Path) -> Optional[str]:
+    """Return a file's one word, or None where there is no such file."""
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return None
 
 
 class Scheduler:
@@ -277,7 +488,13 @@ class Model:
         return answer
 
 
-PARTS: dict[str, Any] = {"proxy": Proxy, "relay": Relay, "scheduler": Scheduler, "model": Model}
+PARTS: dict[str, Any] = {
+    "proxy": Proxy,
+    "login": Login,
+    "relay": Relay,
+    "scheduler": Scheduler,
+    "model": Model,
+}
 
 
 def wait_until_well(part: Any, seconds: float) -> str:
@@ -298,7 +515,11 @@ def main() -> None:
             "wait": {"type": "int", "default": 0},
             "status_port": {"type": "int", "default": 9464},
             "account": {"type": "str", "default": "sluice-relay"},
+            "sources": {"type": "list", "elements": "str", "default": []},
+            "memory_max": {"type": "str", "default": ""},
+            "venv": {"type": "path", "default": "/opt/sluice/venv"},
             "slurm_bin": {"type": "path", "default": "/usr/bin"},
+            "slurm_conf": {"type": "str", "default": ""},
             "name": {"type": "str"},
             "may_sleep": {"type": "bool", "default": False},
             "timeout": {"type": "int", "default": 60},

@@ -48,6 +48,9 @@ mkdir "$1/dev/pts"
 mount --bind /dev/pts "$1/dev/pts"
 ln -s /proc/self/fd "$1/dev/fd"
 ln -s /run/sluice-test/log/socket "$1/dev/log"
+if [ -e "$1/etc/ssh/sshrc" ]; then
+  mount --bind "$1/etc/ssh" /etc/ssh
+fi
 mount --rbind "$1/dev" /dev
 exec /usr/sbin/sshd -D -e -f /run/sluice-test/etc/sshd_config
 """
@@ -82,10 +85,17 @@ Match User other
 
 @dataclass
 class Secured:
-    """By what the account is confined: the sshd drop-in, or the options of its key."""
+    """By what the account is confined: the sshd drop-in, or the options of its key.
+
+    And what a site's own hand has left there: `sshrc` is its /etc/ssh/sshrc, `earlier` a drop-in that sshd
+    reads before ours. `startups`: connections of one address that have not signed in; 0 leaves sshd alone.
+    """
 
     drop_in: bool
     key_options: bool
+    sshrc: str = ""
+    earlier: str = ""
+    startups: int = 0
 
 
 class LoginNode:
@@ -110,6 +120,13 @@ class LoginNode:
                 [*command, NAMESPACE, "sh", str(self.directory)], stdin=subprocess.DEVNULL, stderr=log
             )
         wait_for_port(self.port)
+
+    @property
+    def inner_pid(self) -> int:
+        """A process that sees the namespaces' files: sshd itself."""
+        assert self._process is not None
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        return int(children[0])
 
     def stop(self) -> None:
         """End sshd and every session."""
@@ -153,12 +170,22 @@ class LoginNode:
         self._make_keys()
         self._render("sshd_config", SSHD_CONFIG, 0o644)
         self._render("sshd_config.d/10-sluice.conf", template("sshd-sluice.conf.j2"), 0o644)
+        self._lay_out_site()
         self._render("relay", template("relay.sh.j2"), 0o755)
         self._make_home()
         os.chown(self.directory / "state", 0, UID)
         (self.directory / "state").chmod(0o2750)
         os.chown(self.directory / "state" / "demand", UID, UID)
         self.configure()
+
+    def _lay_out_site(self) -> None:
+        if self._secured.earlier:
+            self._render("sshd_config.d/05-site.conf", self._secured.earlier, 0o644)
+        if self._secured.startups:
+            self._render("sshd_config.d/09-sluice-startups.conf", template("sshd-startups.conf.j2"), 0o644)
+        if self._secured.sshrc:
+            (self.directory / "etc" / "ssh").mkdir(mode=0o755)
+            self._render("ssh/sshrc", self._secured.sshrc, 0o644)
 
     def install(self, zipapp: Path) -> None:
         """Put the program in place, as the playbook does: written beside it, then renamed."""
@@ -197,6 +224,7 @@ class LoginNode:
             "relay_from": ["127.0.0.0/8"],
             "port": self.port,
             "drop_in": self._secured.drop_in,
+            "relay_startups_per_source": self._secured.startups,
         }
 
     def _render(self, name: str, source: str, mode: int) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import grp
 import http.server
 import json
 import os
+import pwd
+import shutil
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -126,6 +129,7 @@ class Host:
 
     params: dict[str, Any]
     commands: list[Command]
+    warnings: list[str] = field(default_factory=list)
 
     def get_bin_path(self, name: str, required: bool, opt_dirs: list[str]) -> str:
         """Return the name alone."""
@@ -138,36 +142,99 @@ class Host:
         assert isinstance(expected.output, str)
         return expected.status, expected.output, expected.errors
 
+    def warn(self, text: str) -> None:
+        """Keep a warning."""
+        self.warnings.append(text)
+
 
 ACCOUNT = "nobody"
-SSHD = ["sshd", "-T", "-C", f"user={ACCOUNT},host=gateway,addr=192.0.2.1"]
-SBATCH = ["runuser", "-u", ACCOUNT, "--", "/usr/bin/sbatch", "--test-only", "--wrap=true"]
+UID = pwd.getpwnam(ACCOUNT).pw_uid
+GROUP = grp.getgrgid(pwd.getpwnam(ACCOUNT).pw_gid).gr_name
+SSHD = ["sshd", "-T", "-C", f"user={ACCOUNT},host=127.0.0.9,addr=127.0.0.9,laddr=127.0.0.1,lport=22"]
+AS_ACCOUNT = ["runuser", "-u", ACCOUNT, "--"]
+SBATCH = [*AS_ACCOUNT, "/usr/bin/sbatch", "--test-only", "--wrap=true"]
+SQUEUE = [*AS_ACCOUNT, "/usr/bin/squeue", "--noheader", "--me"]
+SYSTEMCTL = ["systemctl", "show", "--property=MemoryMax", "--property=TasksMax", f"user-{UID}.slice"]
+ANSWERS = Command(SQUEUE)
 REFUSED = Command(
     SBATCH, status=1, errors="allocation failure: User's group not permitted to use this partition"
 )
+Settings = dict[str, str]
 
 
-def relay_problem(module: ModuleType, sshd: dict[str, str], *more: Command) -> str:
+def relay_host(*commands: Command, **params: Any) -> Host:
+    """Return a host on which the relay's account is looked at."""
+    given = {
+        "account": ACCOUNT,
+        "slurm_bin": "/usr/bin",
+        "slurm_conf": "",
+        "sources": ["127.0.0.9"],
+        "memory_max": "",
+        **params,
+    }
+    return Host(given, list(commands))
+
+
+def relay_problem(module: ModuleType, sshd: Settings, *more: Command, **params: Any) -> str:
     """Run the relay's check with what sshd says of itself."""
     output = "".join(f"{key} {value}\n" for key, value in sshd.items())
-    host = Host({"account": ACCOUNT, "slurm_bin": "/usr/bin"}, [Command(SSHD, output=output), *more])
+    host = relay_host(Command(SSHD, output=output), *more, **params)
     problem: str = module.Relay(host).problem()
     assert not host.commands
     return problem
 
 
-def confined(module: ModuleType) -> dict[str, str]:
+def confined(module: ModuleType) -> Settings:
     """Return what sshd says when all is well."""
-    return dict(module.CONFINED)
+    return {**module.CONFINED, "pubkeyacceptedalgorithms": "rsa-sha2-512,ssh-ed25519"}
 
 
 def test_a_confined_account_that_slurm_refuses_is_well(relay: ModuleType) -> None:
-    assert relay_problem(relay, confined(relay), REFUSED) == ""
+    assert relay_problem(relay, confined(relay), REFUSED, ANSWERS) == ""
 
 
-@pytest.mark.parametrize("key", ["forcecommand", "disableforwarding", "permittty", "authorizedkeysfile"])
+@pytest.mark.parametrize(
+    "key", ["forcecommand", "disableforwarding", "permittty", "authorizedkeysfile", "authenticationmethods"]
+)
 def test_a_setting_that_another_file_overrides_is_named(key: str, relay: ModuleType) -> None:
-    assert f"{key} is none" in relay_problem(relay, {**confined(relay), key: "none"})
+    settings = {**confined(relay), key: "other"}
+    assert f"{key} is other" in relay_problem(relay, settings, REFUSED, ANSWERS)
+
+
+@pytest.mark.parametrize(
+    ("key", "words", "kept_out"),
+    [
+        ("allowusers", "alice", True),
+        ("allowusers", f"alice {ACCOUNT}", False),
+        ("allowusers", f"{ACCOUNT}@10.*", True),
+        ("allowusers", f"{ACCOUNT}@127.0.0.0/8", False),
+        ("denyusers", "nob*", True),
+        ("denyusers", "alice", False),
+        ("allowgroups", "hpc-users", True),
+        ("allowgroups", f"hpc-users {GROUP}", False),
+        ("denygroups", GROUP, True),
+    ],
+)
+def test_a_list_that_keeps_the_account_out_is_named(
+    key: str, words: str, kept_out: bool, relay: ModuleType
+) -> None:
+    problem = relay_problem(relay, {**confined(relay), key: words}, REFUSED, ANSWERS)
+    assert (f"{key} ({words}) keeps {ACCOUNT} out" in problem) is kept_out
+    assert bool(problem) is kept_out
+
+
+def test_an_sshd_that_takes_no_key_of_the_proxys_type_is_told(relay: ModuleType) -> None:
+    settings = {**confined(relay), "pubkeyacceptedalgorithms": "rsa-sha2-512,ecdsa-sha2-nistp256"}
+    assert "lacks ssh-ed25519" in relay_problem(relay, settings, REFUSED, ANSWERS)
+
+
+def test_sshd_is_asked_for_each_place_that_gateways_come_from(relay: ModuleType) -> None:
+    assert relay.addresses(["192.0.2.7", "198.51.100.0/24", "2001:db8::/32"]) == [
+        "192.0.2.7",
+        "198.51.100.1",
+        "2001:db8::1",
+    ]
+    assert relay.addresses(["any"]) == [relay.ANYWHERE]
 
 
 def test_an_account_that_slurm_lets_in_is_told(relay: ModuleType) -> None:
@@ -175,20 +242,117 @@ def test_an_account_that_slurm_lets_in_is_told(relay: ModuleType) -> None:
     assert "Slurm takes jobs" in relay_problem(relay, confined(relay), allowed)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "sbatch: error: You must specify an account",
+        "Zugriff verweigert",
+        "",
+        "sbatch: error: Batch job submission failed: Invalid account or account/partition combination",
+    ],
+)
+def test_whatever_words_a_site_refuses_with_a_slurm_that_answers_has_refused(
+    words: str, relay: ModuleType
+) -> None:
+    refused = Command(SBATCH, status=1, errors=words)
+    assert relay_problem(relay, confined(relay), refused, ANSWERS) == ""
+
+
 def test_a_slurm_that_does_not_answer_refuses_nothing(relay: ModuleType) -> None:
     silent = Command(SBATCH, status=1, errors="allocation failure: Unable to contact slurm controller")
-    assert "cannot tell" in relay_problem(relay, confined(relay), silent)
+    away = Command(SQUEUE, status=1, errors="slurm_load_jobs error: Unable to contact slurm controller")
+    problem = relay_problem(relay, confined(relay), silent, away)
+    assert "cannot tell" in problem and "scheduler_slurm_conf" in problem
+
+
+def test_slurm_is_asked_with_the_sites_own_configuration(relay: ModuleType) -> None:
+    environment = ["env", "SLURM_CONF=/sw/slurm.conf"]
+    asked = [
+        Command([*AS_ACCOUNT, *environment, *argv[len(AS_ACCOUNT) :]], status=status)
+        for argv, status in ((SBATCH, 1), (SQUEUE, 0))
+    ]
+    assert relay_problem(relay, confined(relay), *asked, slurm_conf="/sw/slurm.conf") == ""
+
+
+def test_everything_that_is_wrong_is_told_at_once(relay: ModuleType) -> None:
+    allowed = Command(SBATCH, status=0)
+    problem = relay_problem(relay, {**confined(relay), "permittty": "yes"}, allowed)
+    assert "permittty is yes" in problem and "Slurm takes jobs" in problem
+
+
+@pytest.fixture
+def running(relay: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A relay's process and the files of its slice, in folders of the test; return the slice's folder."""
+    process, folder = tmp_path / "proc" / "17", tmp_path / "cgroup" / "user.slice" / f"user-{UID}.slice"
+    for path in (process, folder):
+        path.mkdir(parents=True)
+    (process / "cmdline").write_bytes(b"python3\0sluice.pyz\0relay\0--config\0")
+    (process / "cgroup").write_text(f"1:cpu:/\n0::/user.slice/user-{UID}.slice/session-3.scope\n")
+    os.chown(process, UID, -1)
+    (folder / "memory.max").write_text("2147483648\n")
+    (folder / "pids.max").write_text("192\n")
+    monkeypatch.setattr(relay, "PROCESSES", tmp_path / "proc")
+    monkeypatch.setattr(relay, "CGROUPS", tmp_path / "cgroup")
+    return folder
+
+
+BOUND = Command(SYSTEMCTL, output="MemoryMax=2147483648\nTasksMax=192\n")
+
+
+def slice_problem(module: ModuleType, shown: Command = BOUND) -> str:
+    """Run the relay's check of its slice."""
+    problem: str = module.Relay(relay_host(shown, memory_max="2G"))._slice()
+    return problem
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="gives a folder to another account")
+def test_bounds_that_the_kernel_holds_the_relays_to_are_well(relay: ModuleType, running: Path) -> None:
+    assert slice_problem(relay) == ""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="gives a folder to another account")
+def test_bounds_that_do_not_take_effect_are_told(
+    relay: ModuleType, running: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unbound = Command(SYSTEMCTL, output="MemoryMax=infinity\nTasksMax=192\n")
+    assert "is not bound as relay_memory_max says" in slice_problem(relay, unbound)
+    (running / "memory.max").write_text("max\n")
+    assert "memory.max is max and should be 2147483648" in slice_problem(relay)
+    # sshd without PAM: the session is in sshd's own unit.
+    (tmp_path / "proc" / "17" / "cgroup").write_text("0::/system.slice/ssh.service\n")
+    assert "whose bounds do not hold it" in slice_problem(relay) and "UsePAM" in slice_problem(relay)
+    shutil.rmtree(tmp_path / "proc" / "17")
+    assert "no relay runs here" in slice_problem(relay)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="gives a folder to another account")
+def test_a_kernel_that_enforces_no_such_bound_is_warned_of(relay: ModuleType, running: Path) -> None:
+    (running / "memory.max").unlink()
+    host = relay_host(BOUND, memory_max="2G")
+    assert relay.Relay(host)._slice() == ""
+    assert "enforces no such bound" in host.warnings[0]
 
 
 def test_a_key_file_that_others_may_write_is_told(relay: ModuleType) -> None:
     relay.KEY_FILE.chmod(0o664)
-    host = Host({"account": ACCOUNT, "slurm_bin": "/usr/bin"}, [])
-    assert "writable by nobody else" in relay.Relay(host).problem()
+    assert "writable by nobody else" in relay.Relay(relay_host()).problem()
 
 
 def test_an_account_that_is_missing_is_told(relay: ModuleType) -> None:
-    host = Host({"account": "no-such-account", "slurm_bin": "/usr/bin"}, [])
-    assert "no account no-such-account" in relay.Relay(host).problem()
+    assert "no account no-such-account" in relay.Relay(relay_host(account="no-such-account")).problem()
+
+
+# --- login -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "errors"),
+    [(0, ""), (1, "no new session with login (cluster demo): does not accept the key\n")],
+)
+def test_a_new_session_decides_not_one_that_stands_since_before(status: int, errors: str) -> None:
+    argv = ["runuser", "-u", "sluice-proxy", "--", "/opt/sluice/venv/bin/sluice", "proxy", "--try"]
+    host = Host({"venv": "/opt/sluice/venv"}, [Command(argv, status=status, errors=errors)])
+    assert load("sluice_health").Login(host).problem() == errors.strip()
 
 
 # --- scheduler ---------------------------------------------------------------------------------------------

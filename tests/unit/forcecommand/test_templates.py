@@ -17,13 +17,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 TEMPLATES = ROOT / "files" / "forcecommand"
 GOLDEN = ROOT / "tests" / "golden" / "forcecommand"
-NAMES = ("relay.sh", "sshd-sluice.conf", "authorized_keys", "user-slice.conf")
+NAMES = ("relay.sh", "sshd-sluice.conf", "sshd-startups.conf", "authorized_keys", "user-slice.conf")
 
 VARIABLES: dict[str, Any] = {
     "relay_account": "sluice-relay",
     "relay_python": "/usr/bin/python3",
     "relay_max_sessions": 16,
     "relay_memory_max": "2G",
+    "relay_startups_per_source": 8,
     "relay_public_keys": [
         "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB0 gateway-1",
         "ssh-ed25519 AAAAC3Nza second",

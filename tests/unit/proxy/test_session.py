@@ -23,7 +23,7 @@ from sluice.proxy.session import (
 from sluice.proxy.transport import TransportError
 from sluice.records import RequestHead
 from sluice.wire.hello import Limits
-from tests.fakes.wire_relay import Answer, Call, FakeRelay
+from tests.fakes.wire_relay import Answer, Call, FakeRelay, FakeTransport
 
 from .conftest import eventually
 
@@ -263,3 +263,35 @@ async def test_a_lost_session_breaks_all_its_streams() -> None:
         with pytest.raises(SessionLost):
             session.request(head(2), b"{}")
         assert session.open_streams == 0
+
+
+@pytest.mark.parametrize("size", [1, 3, 4096])
+@pytest.mark.parametrize(
+    "noise", [b"WELCOME to the cluster\n", b"\x1b[1mhi", b"\n", "Grüße\n".encode(), b"x" * 70_000]
+)
+async def test_text_before_the_relays_hello_is_told_as_what_it_is(noise: bytes, size: int) -> None:
+    """`/etc/ssh/sshrc` with an echo was told as "a frame of 5727596 bytes"."""
+    relay = FakeRelay(say_length)
+    relay.limits = Limits()
+    session = Session(Noisy(relay, noise, size), "demo/0")
+    with pytest.raises(TransportError) as told:
+        await session.start(1.0)
+    assert "text came before the relay's hello" in str(told.value)
+    assert "/etc/ssh/sshrc" in str(told.value) and "standard error" in str(told.value)
+    assert str(told.value).isprintable() and len(str(told.value)) < 700
+    await session.wait_closed()
+
+
+class Noisy(FakeTransport):
+    """A login node that writes text in the relay's place, in pieces of `size` bytes."""
+
+    def __init__(self, relay: FakeRelay, noise: bytes, size: int) -> None:
+        super().__init__(relay)
+        self._noise, self._size = noise, size
+
+    def _deliver(self, data: bytes) -> None:
+        noise, self._noise = self._noise, b""
+        for place in range(0, len(noise), self._size):
+            if self.receiver is not None and not self.closed:
+                self.receiver.data_received(noise[place : place + self._size])
+        super()._deliver(data)

@@ -92,6 +92,7 @@ GOOD_FACTS = Facts(
     local_ports=range(32768, 61000),
     cron_runs=True,
     crontab=site_facts.CRONTAB,
+    sshd=Answer(0, "port 22\nmaxstartups 10:30:100\npersourcemaxstartups 8\n"),
 )
 
 
@@ -175,6 +176,14 @@ BROKEN: list[tuple[dict[str, Any], str, str, str]] = [
     (without_path(GOOD.demand_dir), "permissions", WRONG, "does not exist"),
     (with_path(GOOD.demand_dir, mode=0o777), "permissions", WRONG, "anybody"),
     ({"closed": True}, "closed", WARNING, "refuse everything"),
+    ({"sshd": Answer(None)}, "sshd", WARNING, "cannot be seen"),
+    ({"sshd": Answer(0, "maxstartups 10:30:100\n")}, "sshd", WARNING, "(MaxStartups 10:30:100)"),
+    (
+        {"sshd": Answer(0, "maxstartups 9:3:10\npersourcemaxstartups none\n")},
+        "sshd",
+        WARNING,
+        "MaxStartups 9:3:10",
+    ),
     ({"commands": {"squeue": Answer(0, "slurm 20.02.7")}}, "version", WRONG, "20.02 is older than 20.11"),
     ({"commands": {"squeue": Answer(0, "slurm-wlm 25.11.0")}}, "version", WARNING, "newer than any"),
     ({"commands": {"squeue": Answer(1)}}, "version", WARNING, "cannot be seen"),

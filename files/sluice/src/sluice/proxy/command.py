@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import sys
 import threading
 
 from sluice import logs
 from sluice.config import load
 from sluice.errors import EXIT_FAILURE, SluiceError
-from sluice.proxy.config import ProxyConfig, check
+from sluice.proxy.config import ClusterConfig, ProxyConfig, check
 from sluice.proxy.service import serve
+from sluice.proxy.session import Session
+from sluice.proxy.ssh import SshTransport
+from sluice.proxy.transport import TransportError
 
 DEFAULT_CONFIG = "/etc/sluice/proxy.json"
 
@@ -21,11 +25,19 @@ log = logging.getLogger("sluice.proxy")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
     parser.add_argument("--config", default=DEFAULT_CONFIG, help="configuration file (default: %(default)s)")
+    parser.add_argument(
+        "--try",
+        dest="only_try",
+        action="store_true",
+        help="only open a new session with each login node, say what came of it, and end",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until SIGTERM; return the exit status. Raises ConfigError."""
+    """Serve until SIGTERM, or only try the sessions; return the exit status. Raises ConfigError."""
     config = check(load(ProxyConfig, arguments.config), arguments.config)
+    if arguments.only_try:
+        return asyncio.run(_try_each(config))
     logs.configure("proxy", config.log_level)
     _silence_libraries()
     try:
@@ -37,6 +49,28 @@ def run(arguments: argparse.Namespace) -> int:
         log.exception("the proxy ends in a fault")
         return EXIT_FAILURE
     return 0
+
+
+async def _try_each(config: ProxyConfig) -> int:
+    """Open one session with each login node and close it; say on standard error which did not come up."""
+    problems = [problem for cluster in config.clusters if (problem := await _try_one(cluster))]
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return EXIT_FAILURE if problems else 0
+
+
+async def _try_one(cluster: ClusterConfig) -> str:
+    session = Session(SshTransport(cluster), cluster.name)
+    try:
+        hello = await session.start(cluster.connect_timeout)
+    except TransportError as error:
+        return f"no new session with {cluster.host} (cluster {cluster.name}): {error}"
+    finally:
+        session.say_goodbye()
+        session.close("it was only tried")
+        await session.wait_closed()
+    print(f"{cluster.host} (cluster {cluster.name}): {hello.software} answers")
+    return ""
 
 
 def _silence_libraries() -> None:

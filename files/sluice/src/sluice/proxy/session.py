@@ -27,7 +27,7 @@ from sluice.records import (
 from sluice.version import version
 from sluice.wire import events
 from sluice.wire.connection import Connection, Role
-from sluice.wire.frames import ProtocolError
+from sluice.wire.frames import MAX_PAYLOAD, ProtocolError
 from sluice.wire.hello import Hello, Limits
 
 log = logging.getLogger("sluice.proxy.session")
@@ -54,6 +54,8 @@ SWEEP_SECONDS = 0.5
 RESERVED_STREAMS = 4
 WRITE_SIZE = 64 * 1024
 ANSWER_TIMEOUT = 10.0
+# Of what comes before the hello, so many bytes are kept: they say what speaks there in the relay's place.
+FIRST_BYTES = 200
 MAX_ANSWER = 4 * 1024 * 1024
 
 
@@ -257,6 +259,7 @@ class Session:
         self._pongs: dict[bytes, asyncio.Future[None]] = {}
         self._pings = 0
         self._hello: asyncio.Future[Hello] = self._loop.create_future()
+        self._first = b""
         self.idle = asyncio.Event()
         self.idle.set()
         self.leaving: asyncio.Future[str] = self._loop.create_future()
@@ -282,7 +285,8 @@ class Session:
                 return await asyncio.shield(self._hello)
         except TimeoutError:
             self.close("no hello came")
-            raise TransportError(f"{self._name}: the relay said no hello within {timeout:.0f} s") from None
+            why = self._stranger() or f"the relay said no hello within {timeout:.0f} s"
+            raise TransportError(f"{self._name}: {why}") from None
         except BaseException:
             self.close("the start was given up")
             raise
@@ -487,12 +491,15 @@ class Session:
         """Take bytes from the transport."""
         if self.lost.done():
             return
+        if not self._hello.done():
+            self._first = (self._first + data[:FIRST_BYTES])[:FIRST_BYTES]
         try:
             found = self._wire.receive(data)
         except ProtocolError as error:
-            log.warning("the relay broke the protocol: %s", error, extra={"session": self._name})
+            why = self._stranger() or f"protocol: {error}"
+            log.warning("the relay broke the protocol: %s", why, extra={"session": self._name})
             self._flush()
-            self.close(f"protocol: {error}")
+            self.close(why)
             return
         for event in found:
             handler = self._handlers.get(type(event))
@@ -507,7 +514,18 @@ class Session:
 
     def connection_lost(self, error: TransportError) -> None:
         """Learn that the transport has ended."""
-        self.close(str(error))
+        stranger = self._stranger()
+        self.close(f"{error}; {stranger}" if stranger else str(error))
+
+    def _stranger(self) -> str:
+        """Return who spoke before the relay did, or ""."""
+        if self._hello.done() or not self._first or self._first[0] <= MAX_PAYLOAD >> 16:
+            return ""
+        return (
+            f"text came before the relay's hello: {printable(self._first)!r}. Something that the login node "
+            "runs before the forced command writes to standard output: /etc/ssh/sshrc, or a start-up file of "
+            "the relay account's shell. Let it write to standard error, or only where there is a terminal"
+        )
 
     def _on_hello(self, event: events.HelloReceived) -> None:
         if not self._hello.done():
@@ -561,6 +579,12 @@ def _relay_error(error: ErrorHead) -> SluiceError | SessionLost:
         # It crossed the relay's go-away: nothing of it was done, and another session may take it.
         return SessionLost("the relay takes no new requests on this session")
     return RelayError(error)
+
+
+def printable(text: bytes) -> str:
+    """Return bytes of another program as one line, fit for a log."""
+    shown = "".join(char if char.isprintable() else " " for char in text.decode("utf-8", "replace"))
+    return " ".join(shown.split())
 
 
 def _software() -> str:

@@ -290,6 +290,26 @@ def _shared(facts: Facts, path: str, found: PathFacts, remedy: str) -> list[Find
     return [Finding("permissions", WARNING, problem, "whether they do: sluice doctor --with-job")]
 
 
+def check_sshd(facts: Facts) -> list[Finding]:
+    """Nobody keeps the gateways out by connections that say nothing."""
+    if facts.sshd.status != 0:
+        return [Finding("sshd", WARNING, "sshd's settings cannot be seen", "run sluice doctor as root")]
+    settings = dict(line.partition(" ")[::2] for line in facts.sshd.output.splitlines())
+    bound = settings.get("persourcemaxstartups", "")
+    if bound.isdigit():
+        return [Finding("sshd", OK, f"one address has at most {bound} connections that have not signed in")]
+    problem = (
+        f"silent connections of one address keep gateways out (MaxStartups {settings.get('maxstartups')})"
+    )
+    remedy = "set relay_startups_per_source and run the login playbook"
+    if not bound:
+        remedy = (
+            "this sshd has no PerSourceMaxStartups (OpenSSH 8.5): let a firewall bound the connections of "
+            "each address to its port, raise MaxStartups, lower LoginGraceTime"
+        )
+    return [Finding("sshd", WARNING, problem, remedy)]
+
+
 def check_closed(facts: Facts) -> list[Finding]:
     """The circuit is not broken."""
     if facts.closed:
@@ -316,5 +336,6 @@ CHECKS: tuple[Callable[[Facts], list[Finding]], ...] = (
     check_ports,
     check_permissions,
     check_reapers,
+    check_sshd,
     check_closed,
 )

@@ -49,6 +49,7 @@ class Facts:
     account's holds. `reapers` are programs on this host that end other people's processes; `weights` says
     what is wrong with each model's. A probe's job tells whether it sees the state folder (`job_sees_state`)
     and listens on a port of the range: `unreached` says why this host did not reach it, "" if it did.
+    `sshd` is what sshd says of its settings, which only root may ask.
     """
 
     settings: SchedulerConfig
@@ -85,6 +86,7 @@ class Facts:
     weights: Mapping[str, str] = field(default_factory=dict)
     unreached: Optional[str] = None
     job_sees_state: Optional[bool] = None
+    sshd: Answer = field(default_factory=lambda: Answer(None))
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ CRONS = ("cron", "crond")
 # Programs of login nodes that end, stop or slow people's processes, by the names that the kernel shows.
 REAPERS = ("arbiter", "arbiter.py", "arbiter2", "cgrulesengd", "earlyoom", "nohang", "oomd", "systemd-oomd")
 TIMER_STATE = ("systemctl", "is-active", "sluice-scheduler.timer")
+SSHD_SETTINGS = ("/usr/sbin/sshd", "-T")
 KILLS_USER_PROCESSES = (
     "busctl",
     "get-property",
@@ -269,6 +270,7 @@ def gather(settings: SchedulerConfig, config_path: str, probe_seconds: float = 0
         weights={name: _weights(entry) for name, entry in entries.items()},
         unreached=None if probed is None else probed.unreached,
         job_sees_state=None if probed is None else probed.sees_state,
+        sshd=_sshd(),
     )
 
 
@@ -398,3 +400,12 @@ def _kills_user_processes() -> Optional[bool]:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return answer.stdout.split() == [b"b", b"true"] if answer.returncode == 0 else None
+
+
+def _sshd() -> Answer:
+    """Ask sshd for its settings; it reads its host keys for that, and so tells root alone."""
+    try:
+        answer = subprocess.run(SSHD_SETTINGS, capture_output=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return Answer(None)
+    return Answer(answer.returncode, answer.stdout.decode("utf-8", "replace"))
