@@ -19,10 +19,10 @@ from sqlalchemy.pool import NullPool
 
 from sluice.web import app as web_app
 from sluice.web import authority as authority_app
-from sluice.web.config import Claims, KeySecret, OidcConfig, WebConfig
+from sluice.web.config import WebConfig
 from sluice.web.database import Base, Database
 from tests.unit.web.issuer import Issuer
-from tests.unit.web.visitor import ISSUER, PUBLIC_URL
+from tests.unit.web.visitor import ISSUER, settings_of_a_site
 
 
 @pytest.fixture(scope="session")
@@ -59,25 +59,7 @@ def database_url(tmp_path: Path) -> str:
 @pytest.fixture
 def settings(tmp_path: Path, fresh_database: Path, database_url: str) -> WebConfig:
     """Settings of a site, whose database has its tables."""
-    found = WebConfig(
-        public_url=PUBLIC_URL,
-        database=database_url,
-        session_dir=str(tmp_path / "sessions"),
-        secret_key="s" * 43,
-        key_secret=KeySecret("1", "k" * 43),
-        oidc=OidcConfig(
-            issuer=ISSUER,
-            client_id="sluice",
-            client_secret="c" * 43,
-            scopes="openid profile email",
-            claims=Claims("sub", "name", "email", "groups"),
-            ca_file="",
-        ),
-        key_days=180,
-        page_bearer_seconds=600,
-        authority_socket_mode="0660",
-        log_level="info",
-    )
+    found = settings_of_a_site(tmp_path, database_url)
     if database_url.startswith("sqlite"):
         shutil.copy(fresh_database, tmp_path / "sluice.db")
     else:

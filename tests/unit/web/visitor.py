@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from flask.testing import FlaskClient
@@ -11,6 +12,7 @@ from werkzeug.test import TestResponse
 
 from sluice.web import browsers
 from sluice.web.accounts import remember_person
+from sluice.web.config import Claims, KeySecret, OidcConfig, WebConfig
 from sluice.web.database import Database
 
 PUBLIC_URL = "https://sluice.example.org"
@@ -26,6 +28,29 @@ class Browser(NamedTuple):
     user: str
     tag: str
     csrf: str
+
+
+def settings_of_a_site(folder: Path, url: str) -> WebConfig:
+    """Return settings of a site whose database is at `url` and whose sessions are in `folder`."""
+    return WebConfig(
+        public_url=PUBLIC_URL,
+        database=url,
+        session_dir=str(folder / "sessions"),
+        secret_key="s" * 43,
+        key_secret=KeySecret("1", "k" * 43),
+        oidc=OidcConfig(
+            issuer=ISSUER,
+            client_id="sluice",
+            client_secret="c" * 43,
+            scopes="openid profile email",
+            claims=Claims("sub", "name", "email", "groups"),
+            ca_file="",
+        ),
+        key_days=180,
+        page_bearer_seconds=600,
+        authority_socket_mode="0660",
+        log_level="info",
+    )
 
 
 def sign_in(

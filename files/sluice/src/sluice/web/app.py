@@ -15,13 +15,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from sluice import logs
 from sluice.version import version
-from sluice.web import announcements, charts, errors, forms, guard
+from sluice.web import announcements, charts, errors, forms, guard, patience
 from sluice.web.config import WebConfig
 from sluice.web.database import Announcement, Database
 from sluice.web.metrics import Listeners, Metrics
 from sluice.web.session_store import SessionStore
 from sluice.web.sessions import Sessions
-from sluice.web.sign_in import SignIn
+from sluice.web.sign_in import SignedIn, SignIn
 from sluice.web.texts import Texts
 from sluice.web.views import admin, bearer, chat, keys, sign, usage
 
@@ -31,7 +31,7 @@ class Web:
 
     def __init__(self, app: Flask, settings: WebConfig, metrics: Metrics) -> None:
         self.settings = settings
-        self.database = Database(settings.database)
+        self.database = Database(settings.database, serving=True)
         self.metrics = metrics
         self.texts = Texts.load("en")
         self.sign_in = SignIn(app, settings, self.database, self.metrics)
@@ -47,6 +47,7 @@ def create_app(settings: WebConfig) -> Flask:
     # In this order at each request: count it, refuse what is forged, then look at who is signed in.
     metrics = Metrics("web")
     metrics.watch(app)
+    patience.bound_requests(app)
     forms.refuse_broken_text(app)
     guard.protect(app, settings)
     web = Web(app, settings, metrics)
@@ -92,7 +93,7 @@ def _prepare_templates(app: Flask, web: Web) -> None:
 
     @app.context_processor
     def shared() -> dict[str, Any]:
-        person = web.sign_in.person()
+        person = _person(web)
         return {
             "t": web.texts.get,
             "texts_json": json.dumps(web.texts.of_scripts()).replace("<", "\\u003c"),
@@ -102,6 +103,14 @@ def _prepare_templates(app: Flask, web: Web) -> None:
             "version": version(),
             "announcements": lambda: _announcements(web),
         }
+
+
+def _person(web: Web) -> SignedIn | None:
+    """Return who is signed in; nobody where that cannot be told: a page that says so still has a frame."""
+    try:
+        return web.sign_in.person()
+    except SQLAlchemyError:
+        return None
 
 
 def _day(at: float) -> str:

@@ -19,7 +19,7 @@ from sluice import logs
 from sluice.authority import MOST_LIMITS, Limit, UsageRecord
 from sluice.errors import RecordError, SluiceError
 from sluice.records import HEX64, MAX_TIME, VERSION, Fields, decode_json
-from sluice.web import admission, keys, usage
+from sluice.web import admission, keys, patience, usage
 from sluice.web.config import WebConfig
 from sluice.web.database import Database
 from sluice.web.metrics import Listeners, Metrics
@@ -38,7 +38,7 @@ class Authority:
 
     def __init__(self, settings: WebConfig) -> None:
         self.settings = settings
-        self.database = Database(settings.database)
+        self.database = Database(settings.database, serving=True)
         self.principals = Principals(settings)
         self.metrics = Metrics("authority")
         self.questions = self.metrics.counter("questions", "Questions whose key this is.", ("answer",))
@@ -54,6 +54,7 @@ def create_app(settings: WebConfig) -> Flask:
     authority.database.prepare()
     app.extensions["sluice"] = authority
     authority.metrics.watch(app)
+    patience.bound_requests(app)
     app.register_blueprint(blueprint)
     app.register_error_handler(RecordError, _bad_record)
     app.register_error_handler(SluiceError, _named_error)
@@ -88,7 +89,7 @@ def principal() -> tuple[Response, int]:
 
 def _store_anew(authority: Authority, stale: Stale) -> None:
     try:
-        with authority.database.write() as session:
+        with patience.of(patience.MOMENT), authority.database.write() as session:
             store_anew(session, stale)
     except SQLAlchemyError as error:
         # The key works all the same, and its next use tries again.

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.pool import NullPool
 
 from sluice.errors import ConfigError
-from sluice.web import locks, schema
+from sluice.web import engines, locks, schema
 
 _NAME = re.compile(r"sluice-[0-9]{8}T[0-9]{6}Z\.(?:db|pgdump)")
 _SUFFIX = {"sqlite": "db", "postgresql": "pgdump"}
@@ -46,7 +46,7 @@ def backup(url: str, folder: Path, keep: int, now: float) -> Path:
 
     It shows the database at one moment; writers do not wait for it. It is whole or not there.
     """
-    place = make_url(url)
+    place, _own = engines.parts(url)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
     path = folder / f"sluice-{stamp}.{_SUFFIX[place.get_backend_name()]}"
@@ -90,7 +90,7 @@ def restore(url: str, source: Path, now: float) -> str:
             f"{source} cannot be read ({error.strerror}): name a backup of sluice db backup, "
             "where web's account may read it"
         ) from None
-    place = make_url(url)
+    place, _own = engines.parts(url)
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
     if place.get_backend_name() == "sqlite":
         return _restore_sqlite(_file_of(place), source, stamp)

@@ -14,25 +14,18 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     UniqueConstraint,
-    create_engine,
     event,
-    make_url,
     text,
 )
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
-from sluice.web import schema
+from sluice.web import engines, schema
 from sluice.web.locks import SharedLock
 
 PERSON = "person"
 SERVICE = "service"
-
-# How PostgreSQL lists our connections.
-APPLICATION = "sluice"
-
-_WRITE = "sluice_write"
 
 
 class Base(DeclarativeBase):
@@ -303,9 +296,10 @@ def _count_usage(_table: object, connection: Connection, **_options: object) -> 
 class Database:
     """One engine; `read` and `write` are its only transactions."""
 
-    def __init__(self, url: str) -> None:
-        self._engine = _engine(url)
-        self._writer = self._engine.execution_options(**{_WRITE: True})
+    def __init__(self, url: str, *, serving: bool = False) -> None:
+        """Open nothing yet. `serving`: for a service, see `engines.make`. Raises ConfigError."""
+        self._engine = engines.make(url, serving=serving)
+        self._writer = self._engine.execution_options(**{engines.WRITE: True})
         self._lock: SharedLock | None = None
         self.dialect = self._engine.dialect.name
 
@@ -326,8 +320,10 @@ class Database:
         try:
             with self._engine.connect() as connection:
                 schema.expect(connection)
-        except OperationalError as error:
+        except DBAPIError as error:
             raise schema.WrongSchema(unreachable(self._engine, error)) from None
+        if self.dialect == "sqlite":
+            engines.expect_file(self._engine)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -349,39 +345,10 @@ class Database:
             self._lock = None
 
 
-def _engine(url: str) -> Engine:
-    if make_url(url).get_backend_name() == "postgresql":
-        # Asked before each use whether it is still there: the server may have been started anew.
-        return create_engine(
-            url, pool_pre_ping=True, connect_args={"connect_timeout": 5, "application_name": APPLICATION}
-        )
-    engine = create_engine(url)
-    _tune_sqlite(engine)
-    return engine
-
-
-def unreachable(engine: Engine, error: OperationalError) -> str:
+def unreachable(engine: Engine, error: DBAPIError) -> str:
     """Say that the database cannot be opened, without the driver's words."""
     # The driver's own words may quote how it tried to connect.
     place = engine.url.render_as_string(hide_password=True)
     return (
         f"the database {place} cannot be opened ({type(error.orig).__name__}): see that it runs and is ours"
     )
-
-
-def _tune_sqlite(engine: Engine) -> None:
-    @event.listens_for(engine, "connect")
-    def on_connect(connection: Any, _record: object) -> None:
-        # The driver's own transaction handling begins too late; see on_begin.
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        for pragma in ("busy_timeout=5000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    @event.listens_for(engine, "begin")
-    def on_begin(connection: Connection) -> None:
-        # A transaction that reads first and takes the write lock later fails at once, whatever the time-out,
-        # if another has written in between: take the lock first.
-        writes = connection.get_execution_options().get(_WRITE)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

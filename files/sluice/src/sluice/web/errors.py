@@ -66,4 +66,6 @@ def _provider_down(error: RequestException) -> Response:
 def _database_down(error: SQLAlchemyError) -> Response:
     # The text of such an error quotes the statement with its values: log its type alone.
     logger.error("the database does not answer", extra={"fault": type(error).__name__})
-    return page(503, "500")
+    answer = page(503, "storage")
+    answer.headers["Retry-After"] = "10"
+    return answer

@@ -20,9 +20,10 @@ from flask import Flask, abort, current_app, g, redirect, request, session, url_
 from flask_oidc import OpenIDConnect
 from flask_oidc.signals import after_authorize
 from requests.exceptions import RequestException
+from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.wrappers import Response
 
-from sluice.web import access, browsers, provider, sessions
+from sluice.web import access, browsers, patience, provider, sessions
 from sluice.web.accounts import find_person, remember_person
 from sluice.web.config import WebConfig
 from sluice.web.database import Database, SignedInBrowser, User
@@ -138,9 +139,14 @@ class SignIn:
             return browsers.find(transaction, entry.tag, self._settings.oidc.issuer, self.lifetime, now)
 
     def _touch(self, row: SignedInBrowser, now: float) -> None:
-        if now - row.seen >= browsers.SEEN_SECONDS:
-            with self._database.write() as transaction:
+        if now - row.seen < browsers.SEEN_SECONDS:
+            return
+        try:
+            with patience.of(patience.MOMENT), self._database.write() as transaction:
                 browsers.touch(transaction, row.tag, now)
+        except SQLAlchemyError as error:
+            # What only reads goes on; the next request tries again.
+            logger.warning("the use of a sign-in was not noted", extra={"fault": type(error).__name__})
 
     def _describe(self, entry: _Entry, user: User) -> SignedIn:
         rights = self._settings.access
@@ -186,10 +192,15 @@ class SignIn:
     def end_session(self) -> None:
         """Forget the session and its page bearers; what comes next gets another session id."""
         person = self.person()
-        if person is not None:
-            with self._database.write() as transaction:
-                browsers.end(transaction, person.tag)
-        _renew_session()
+        try:
+            if person is not None:
+                with self._database.write() as transaction:
+                    browsers.end(transaction, person.tag)
+        except SQLAlchemyError as error:
+            # Its page bearers live for minutes yet; nobody else can show this sign-in again.
+            logger.warning("a sign-in was not ended in the database", extra={"fault": type(error).__name__})
+        finally:
+            _renew_session()
 
     # --- What happens at each request ------------------------------------------------------------------
 
@@ -222,6 +233,9 @@ class SignIn:
             # Not each browser's next request: one of few threads would wait for the provider in each.
             self._quiet_until = now + QUIET_SECONDS
             logger.warning("the provider does not answer", extra={"fault": type(error).__name__})
+        except SQLAlchemyError as error:
+            # As with a provider that is down: people go on with the word that is there.
+            logger.warning("the provider's word was not kept", extra={"fault": type(error).__name__})
         except PageError as error:
             logger.info("a sign-in is not prolonged", extra={"user": person.user, "fault": error.texts})
             self.end_session()

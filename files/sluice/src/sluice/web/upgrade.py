@@ -14,10 +14,10 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from sluice.web import schema
+from sluice.web import engines, schema
 from sluice.web.database import Database, unreachable
 
 # How long to wait for another upgrade to end.
@@ -77,7 +77,9 @@ def _migrate(connection: Connection, before: str) -> None:
 
 def _engine(url: str) -> Engine:
     """Return an engine that commits each statement, as the revisions expect it."""
-    engine = create_engine(url, poolclass=NullPool, execution_options={"isolation_level": "AUTOCOMMIT"})
+    place, own = engines.parts(url)
+    options = {"isolation_level": "AUTOCOMMIT"}
+    engine = create_engine(place, poolclass=NullPool, execution_options=options, connect_args=own)
     if engine.dialect.name == "sqlite":
 
         @event.listens_for(engine, "connect")
@@ -127,7 +129,7 @@ def _make_private(file: str) -> None:
 def _connected(engine: Engine) -> Connection:
     try:
         return engine.connect()
-    except OperationalError as error:
+    except DBAPIError as error:
         raise schema.WrongSchema(unreachable(engine, error)) from None
 
 
