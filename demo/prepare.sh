@@ -57,7 +57,7 @@ venv() {
     local target=$1 python
     if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
         # What the checks and tests run; the bed installs its own needs.
-        install_packages python3 python3-venv git openssl openssh-client openssh-server \
+        install_packages python3 python3-venv git openssl openssh-client openssh-server bubblewrap \
             prometheus chromium chromium-driver
     fi
     python=$(find_python)

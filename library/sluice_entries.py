@@ -36,6 +36,15 @@ options:
     description: The least nice value that models must ask for.
     type: int
     default: 0
+  box:
+    description: The box of entries that name none, where their engine has no box of its own.
+    type: str
+    choices: [bubblewrap, apptainer, none]
+    default: bubblewrap
+  unboxed:
+    description: Why engines may run without a box, in words; without them C(none) is refused.
+    type: str
+    default: ""
   source:
     description: Folder that holds the package C(sluice).
     type: path
@@ -73,6 +82,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+UNBOXED_WORDS = 3
 REMEDY = 'mend it in the inventory; docs/contracts.md, "Model entry", describes the fields'
 
 
@@ -82,11 +92,14 @@ def problems(
     source: str,
     partitions: Sequence[str] = (),
     min_nice: int = 0,
+    box: str = "bubblewrap",
+    unboxed: str = "",
 ) -> list[str]:
     """Return what is wrong, one line each; `source` is the folder of the package `sluice`."""
     # Not installed on the controller: the playbook checks with the very code that it is about to roll out.
     sys.path.insert(0, source)
     try:
+        from sluice.records import box_by
         from sluice.scheduler.catalogue import Allowed
         from sluice.scheduler.registration import entry_errors
     finally:
@@ -97,12 +110,32 @@ def problems(
     for index, entry in enumerate(entries):
         name = entry.get("name")
         where = f"model_entries[{index}] ({name})"
-        found += [f"{where}: {error.strip()}" for error in entry_errors(entry, allowed)]
+        own = box_by(str(entry.get("engine")), box)
+        full = {"box": own, **entry}
+        found += [f"{where}: {error.strip()}" for error in entry_errors(full, allowed)]
+        found += [f"{where}: {error}" for error in box_errors(full, own, unboxed)]
         found += [f"{where}: {error}" for error in engine_errors(entry, engines)]
         if name is not None and name in names:
             found.append(f"{where}: name: occurs twice; give each model a name of its own")
         names.append(name)
     return found
+
+
+def box_errors(entry: dict[str, Any], own: str, unboxed: str) -> list[str]:
+    """Return what is wrong with an entry's box; `own` is the one that its engine has by itself."""
+    box = entry["box"]
+    if box == "apptainer" and not entry.get("image"):
+        return ["box: apptainer is for an engine in a container image; which one, says image"]
+    if own == "apptainer" and box != own:
+        return [f"box: an engine in an image has no other box than apptainer, not {box}"]
+    # That the inventory names a reason makes it a decision.
+    if box != "none" or len(unboxed.split()) >= UNBOXED_WORDS:
+        return []
+    return [
+        "box: none lets this engine see the node, its network, Slurm and all other jobs of the account "
+        "(files/forcecommand/THREATS.md lists what is lost); say in a sentence why, in "
+        "sluice_engine_unboxed, or make it bubblewrap"
+    ]
 
 
 def engine_errors(entry: dict[str, Any], engines: dict[str, dict[str, Any]]) -> list[str]:
@@ -133,14 +166,14 @@ def main() -> None:
             "engines": {"type": "dict", "required": True},
             "partitions": {"type": "list", "elements": "str", "default": []},
             "min_nice": {"type": "int", "default": 0},
+            "box": {"type": "str", "choices": ["bubblewrap", "apptainer", "none"], "default": "bubblewrap"},
+            "unboxed": {"type": "str", "default": ""},
             "source": {"type": "path", "required": True},
         },
         supports_check_mode=True,
     )
     given = module.params
-    found = problems(
-        given["entries"], given["engines"], given["source"], given["partitions"], given["min_nice"]
-    )
+    found = problems(**given)
     if found:
         module.fail_json(msg="; ".join(found) + f": {REMEDY}", problems=found)
     module.exit_json(changed=False, names=[entry["name"] for entry in module.params["entries"]])

@@ -20,8 +20,8 @@ from demo.bed.progress import Report
 HOST_PACKAGES = {
     "gw": ("nginx", "prometheus", "python3-venv"),
     "login": ("munge", "slurmctld", "slurm-client", "cron", "python3-venv", "libgomp1"),
-    "c1": ("munge", "slurmd", "slurm-client", "libgomp1"),
-    "c2": ("munge", "slurmd", "slurm-client", "libgomp1"),
+    "c1": ("munge", "slurmd", "slurm-client", "libgomp1", "bubblewrap"),
+    "c2": ("munge", "slurmd", "slurm-client", "libgomp1", "bubblewrap"),
 }
 """What the playbooks install on each host."""
 

@@ -15,6 +15,7 @@ PACKAGES = {
     "unshare": "util-linux",
     "setpriv": "util-linux",
     "openssl": "openssl",
+    "bwrap": "bubblewrap",
     "/usr/bin/python3": "python3",
 }
 POLICY = Path("/usr/sbin/policy-rc.d")

@@ -35,6 +35,28 @@ def test_good_entries_pass_and_nothing_changes(monkeypatch: pytest.MonkeyPatch) 
     assert result["names"] == [entry()["name"], "another"]
 
 
+@pytest.mark.parametrize("words", ["", "none", "because I can"[:8]])
+@pytest.mark.parametrize("said", [{"box": "none"}, {}])
+def test_an_engine_without_a_box_is_refused_until_the_inventory_says_why_in_words(
+    said: dict[str, str], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = {name: value for name, value in entry().items() if name != "box"} | said
+    asked = {"entries": [one], "engines": ENGINES, "source": SOURCE, "box": "none"}
+    result = run(monkeypatch, "sluice_entries", {**asked, "unboxed": words}, [])
+    assert result["failed"]
+    assert "sluice_engine_unboxed" in result["msg"] and "THREATS" in result["msg"]
+    result = run(monkeypatch, "sluice_entries", {**asked, "unboxed": "No user namespaces here."}, [])
+    assert not result["failed"]
+
+
+def test_only_an_engine_in_an_image_has_its_container_for_a_box(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "box: apptainer is for" in check(monkeypatch, entry(box="apptainer"))["msg"]
+    contained = {**entry(engine="vllm-apptainer", image="/images/vllm.sif")}
+    assert "box: an engine in an image" in check(monkeypatch, contained)["msg"]
+    del contained["box"]
+    assert not check(monkeypatch, contained)["failed"]
+
+
 @pytest.mark.parametrize(
     ("changes", "field"),
     [

@@ -100,7 +100,7 @@ def test_a_build_that_changes_nothing_writes_nothing(zipapp: Path) -> None:
 
 
 @pytest.mark.parametrize("python", pythons())
-@pytest.mark.parametrize("part", ["relay", "front", "scheduler", "models", "status"])
+@pytest.mark.parametrize("part", ["relay", "box", "front", "scheduler", "models", "status"])
 def test_each_part_of_the_cluster_starts(zipapp: Path, tmp_path: Path, python: str, part: str) -> None:
     assert f"usage: sluice {part}" in run(python, str(zipapp), part, "--help", place=tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -39,6 +39,8 @@ DEFAULTS: dict[str, Any] = {
     "min_job_age": 300.0,
     "kill_wait": 3.0,
     "time_limit": 60,
+    # What the account's login profile sets, which Slurm reads for every --export but ALL and NIL.
+    "profile": {},
     "partition_limits": "MaxTime=UNLIMITED State=UP AllowAccounts=ALL AllowQos=ALL",
     "clock_ahead": 0.0,
     "associations": "",
@@ -399,6 +401,14 @@ def sbatch(cluster: Cluster, arguments: list[str], fault: str) -> int:
     return 0
 
 
+def exported(asked: str, profile: dict[str, str]) -> dict[str, str]:
+    """Return a job's environment: sbatch's own for ALL, else the login profile's and what is named."""
+    if asked == "ALL":
+        return dict(os.environ)
+    pairs = [pair.partition("=") for pair in asked.split(",") if "=" in pair]
+    return {**profile, **{name: value for name, _, value in pairs}}
+
+
 def new_job(
     cluster: Cluster, table: dict[str, Any], found: dict[str, str], directives: dict[str, str]
 ) -> dict[str, Any]:
@@ -406,8 +416,6 @@ def new_job(
     job_id = str(table["next"])
     table["next"] += 1
     settings = cluster.settings()
-    exported = found.get("export", "")
-    pairs = [pair.partition("=") for pair in exported.split(",") if "=" in pair]
     now = cluster.clock()
     job = {
         "id": job_id,
@@ -428,7 +436,7 @@ def new_job(
         "pid": None,
         "directory": found.get("chdir", "/"),
         "output": found.get("output", os.devnull),
-        "environment": {name: value for name, _, value in pairs},
+        "environment": exported(found.get("export", "ALL"), settings["profile"]),
         "options": found,
     }
     table["jobs"][job_id] = job

@@ -99,5 +99,7 @@ def render(template: str, model: dict[str, Any], engine_path: str, *more: Path) 
         engine_path=engine_path,
         engine_command=COMMAND,
         model_slurm_bin="/opt/slurm/bin",
+        model_box_read=["/opt", "/sw"],
+        model_box_devices=[],
         ansible_managed="Ansible managed",
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.engine.rendering import render, vllm_entry
+from tests.unit.engine.rendering import ROOT, render, vllm_entry
 
 Start = Callable[[str, str], "Job"]
 SECRET = "the-prompt-of-somebody"
@@ -21,7 +21,7 @@ ENGINE = """\
 {% extends 'engines/base.sbatch.j2' %}
 {% block engine %}
 ready_line='now I am ready'
-serve() { exec "$TEST_ENGINE"; }
+serve() { in_box PROGRAM; }
 {% endblock %}
 """
 
@@ -40,20 +40,22 @@ class Job:
     def __init__(self, folder: Path, engine: str, front: str) -> None:
         templates = folder / "templates" / "engines"
         templates.mkdir(parents=True)
-        (templates / "tiny.sbatch.j2").write_text(ENGINE, encoding="ascii")
-        script = folder / "job.sbatch"
-        text = render("tiny", vllm_entry(), "/engines/tiny", folder / "templates")
-        script.write_text(text, encoding="utf-8")
         program = folder / "engine.sh"
         program.write_text(f"#!/bin/bash\n{engine}\n", encoding="utf-8")
         program.chmod(0o755)
+        (templates / "tiny.sbatch.j2").write_text(ENGINE.replace("PROGRAM", str(program)), encoding="ascii")
+        script = folder / "job.sbatch"
+        entry = {**vllm_entry(), "box": "none", "environment": {"TEST_FOLDER": str(folder)}}
+        text = render("tiny", entry, "/engines/tiny", folder / "templates")
+        script.write_text(text, encoding="utf-8")
         self.front = folder / "front.py"
         self.front.write_text(front, encoding="utf-8")
         self.output = folder / "output"
         self.told = folder / "told"
         surroundings = {"SLUICE_PYTHON": sys.executable, "SLUICE_ZIPAPP": str(self.front)}
-        surroundings |= {"PATH": os.environ["PATH"]}
-        surroundings |= {"TEST_ENGINE": str(program), "TEST_TOLD": str(self.told)}
+        surroundings |= {"PATH": os.environ["PATH"], "SLUICE_TOLD": str(self.told)}
+        # What a login profile may hold, and an administrator's shell.
+        surroundings |= {"http_proxy": "http://evil", "PYTHONPATH": "/evil", "VLLM_USE_V1": "evil"}
         with self.output.open("wb") as stream:
             self.process = subprocess.Popen(
                 ["bash", str(script)], stdout=stream, stderr=subprocess.STDOUT, env=surroundings
@@ -88,17 +90,22 @@ def start(tmp_path: Path) -> Iterator[Start]:
         job.ended()
 
 
-FRONT_TELLS = """\
+FRONT_TELLS = f"""\
 import os, sys
 given = sys.argv[1:]
 if given[0] == "weights":
     sys.exit(0)
+if given[0] == "box":
+    sys.path.insert(0, {str(ROOT / "files" / "sluice" / "src")!r})
+    from sluice.cli import main
+    sys.exit(main(given))
 assert given[0] == "front" and given[1] == "--engine-socket" and given[3] == "--private-dir", given
-assert given[2] == given[4] + "/engine.sock", given
+assert given[2] == given[4] + "/box/s/engine.sock", given
 assert os.stat(given[4]).st_mode & 0o777 == 0o700
-with open(os.environ["TEST_TOLD"] + ".new", "w") as stream:
+told = os.environ["SLUICE_TOLD"]
+with open(told + ".new", "w") as stream:
     stream.write(given[4])
-os.rename(os.environ["TEST_TOLD"] + ".new", os.environ["TEST_TOLD"])
+os.rename(told + ".new", told)
 """
 FRONT_STAYS = FRONT_TELLS + "import time\ntime.sleep(60)\n"
 
@@ -133,7 +140,7 @@ def test_the_end_of_the_front_ends_the_job(start: Start) -> None:
 def test_term_ends_both_and_removes_the_private_directory(start: Start) -> None:
     job = start("echo $$ >$TMPDIR/pid; exec sleep 60", FRONT_STAYS)
     private = job.private()
-    pid_file = private / "pid"
+    pid_file = private / "box" / "pid"
     until(lambda: pid_file.exists() and pid_file.read_text(encoding="ascii").endswith("\n"))
     engine = int(pid_file.read_text(encoding="ascii"))
     job.process.send_signal(signal.SIGTERM)
@@ -204,7 +211,7 @@ def test_weights_that_are_refused_start_nothing(start: Start) -> None:
 
 def test_what_an_engine_leaves_behind_ends_with_the_job(start: Start) -> None:
     stubborn = "(trap '' TERM; exec sleep 60) &"
-    job = start(f"{stubborn} echo $! >${{TEST_TOLD%told}}child; exec sleep 60", FRONT_STAYS)
+    job = start(f"{stubborn} echo $! >$TEST_FOLDER/child; exec sleep 60", FRONT_STAYS)
     noted = job.told.with_name("child")
     until(lambda: noted.exists() and noted.read_text(encoding="ascii").endswith("\n"))
     child = int(noted.read_text(encoding="ascii"))
@@ -217,7 +224,19 @@ def test_what_an_engine_leaves_behind_ends_with_the_job(start: Start) -> None:
 def test_the_engine_lives_in_the_private_directory_without_core_dumps(start: Start) -> None:
     job = start('echo "$HOME $TMPDIR $(ulimit -c) $(umask)"; exec sleep 60', FRONT_STAYS)
     private = job.private()
-    until(lambda: f"{private} {private} 0 0077\n" in job.said())
+    until(lambda: f"{private}/box {private}/box 0 0077\n" in job.said())
+
+
+def test_engine_and_front_get_an_environment_of_their_own(start: Start) -> None:
+    prints = FRONT_TELLS + "print('front:', *sorted(os.environ), flush=True)\nimport time\ntime.sleep(60)\n"
+    names = 'env | cut -d= -f1 | sort | grep -vE "^(_|PWD|SHLVL)$"'
+    job = start(f"echo engine: $({names}); exec sleep 60", prints)
+    own = "HOME LC_ALL LOGNAME PATH TEST_FOLDER TMPDIR USER XDG_CACHE_HOME"
+    until(lambda: f"engine: {own}\n" in job.said())
+    until(lambda: "front: " in job.said())
+    told = next(line for line in job.said().splitlines() if line.startswith("front: ")).split()[1:]
+    kept = {name for name in told if not name.startswith("SLUICE_")}
+    assert kept <= {"HOME", "LC_ALL", "PATH", "TMPDIR", "XDG_CACHE_HOME", "PWD", "OLDPWD", "SHLVL", "_"}
 
 
 def test_a_script_without_its_surroundings_says_what_is_missing(tmp_path: Path) -> None:

@@ -17,10 +17,11 @@ ENGINES = "/shared/sluice/engines"
 CONTAINED = {
     **vllm_entry(),
     "engine": "vllm-apptainer",
+    "box": "apptainer",
     "image": "/shared/images/vllm.sif",
     "slurm": {"partition": "gpu", "time": 1440, "cpus": 8, "memory_mb": 64000, "gpus": 2},
 }
-CONTAINED_NODES = cluster_entry(engine="vllm-apptainer", image="/shared/images/vllm.sif")
+CONTAINED_NODES = cluster_entry(engine="vllm-apptainer", box="apptainer", image="/shared/images/vllm.sif")
 BEHIND_MODULES = {**vllm_entry(), "engine": "vllm-modules", "modules": ["gcc/13.2", "vllm/0.32.0"]}
 SERVED_BY_COMMAND = {**vllm_entry(), "engine": "sglang", "engine_args": ["--tp", "2"]}
 SCRIPTS = {
@@ -100,6 +101,25 @@ def test_values_of_the_inventory_are_words_and_never_commands() -> None:
     script = render("vllm", entry, "/engines/vllm")
     assert "serve '/weights/a b; touch /tmp/x' \\" in script
     assert """--hf-overrides '{"a": "$(id)"}'""" in script
+
+
+def test_an_engine_that_is_started_outside_its_box_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "engines").mkdir()
+    block = "{% extends 'engines/base.sbatch.j2' %}{% block engine %}serve() { exec engine; }{% endblock %}"
+    (tmp_path / "engines" / "open.sbatch.j2").write_text(block, encoding="ascii")
+    with pytest.raises(jinja2.exceptions.UndefinedError, match="must_be_started_by_in_box"):
+        render("open", vllm_entry(), "", tmp_path)
+    assert "exec engine" in render("open", {**vllm_entry(), "box": "none"}, "", tmp_path)
+
+
+@pytest.mark.parametrize("engine", sorted(SCRIPTS))
+def test_every_engine_is_started_in_its_box(engine: str) -> None:
+    kind = "apptainer" if "apptainer" in engine else "bubblewrap"
+    script = SCRIPTS[engine]()
+    assert f" box --kind {kind} " in script
+    assert script.count("in_box ") >= 1
+    # bubblewrap's; a container has an option of its own.
+    assert ('" --network' in script) == engine.endswith("-nodes")
 
 
 def test_an_engine_without_a_block_is_refused(tmp_path: Path) -> None:

@@ -40,7 +40,16 @@ def test_a_configuration_is_read() -> None:
 
 def test_an_engine_may_be_on_loopback_and_nowhere_else() -> None:
     assert read("tcp:127.0.0.1:8000").engine == EngineAddress("", 8000)
-    for address in ("tcp:10.0.0.1:8000", "tcp:127.0.0.1:", "e.sock", "http://127.0.0.1:8000", ""):
+    assert read("tcp:127.0.0.1:8000@/p/door.sock").engine == EngineAddress("", 8000, "/p/door.sock")
+    for address in (
+        "tcp:127.0.0.1:80@",
+        "tcp:127.0.0.1:80@door",
+        "tcp:10.0.0.1:8000",
+        "tcp:127.0.0.1:",
+        "e.sock",
+        "http://127.0.0.1:8000",
+        "",
+    ):
         with pytest.raises(ConfigError, match="--engine-socket"):
             read(address)
 

@@ -93,6 +93,7 @@ GOOD_FACTS = Facts(
     cron_runs=True,
     crontab=site_facts.CRONTAB,
     sshd=Answer(0, "port 22\nmaxstartups 10:30:100\npersourcemaxstartups 8\n"),
+    login_shell="/usr/sbin/nologin",
 )
 
 
@@ -153,6 +154,10 @@ BROKEN: list[tuple[dict[str, Any], str, str, str]] = [
     (with_path(GOOD.jobs_dir, owner=0), "shared folder", WRONG, "is not sluice's"),
     (with_path(GOOD.jobs_dir, file_system="ext4"), "shared folder", WARNING, "is on ext4"),
     ({"probe": Answer(1, "", "nothing was seen")}, "shared folder", WRONG, "nothing was seen"),
+    ({"box": "c1: this node has no bubblewrap"}, "box", WRONG, "no bubblewrap"),
+    ({"models": {"m": replace(ENTRY, box="none")}}, "box", WARNING, "without a box: m"),
+    ({"login_shell": "/bin/bash"}, "login", WARNING, "has the shell /bin/bash"),
+    ({"keys": ("/home/sluice/.ssh/authorized_keys",)}, "login", WARNING, "logs in as sluice"),
     ({"settings": replace(GOOD, ports="20000-20003")}, "ports", WARNING, "4 ports"),
     ({"settings": replace(GOOD, ports="40000-41000")}, "ports", WARNING, "ip_local_port_range"),
     ({"settings": replace(GOOD, ports="6000-7000")}, "ports", WRONG, "SlurmctldPort"),

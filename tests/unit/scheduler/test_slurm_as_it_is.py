@@ -11,10 +11,10 @@ import json
 import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 import pytest
 
@@ -43,7 +43,9 @@ class InProcess(Slurm):
         self.cluster = cluster
         self.commands: list[list[str]] = []
 
-    def _run(self, argv: Sequence[str], text: str = "") -> Union[Finished, Unknown]:
+    def _run(
+        self, argv: Sequence[str], text: str = "", more: Optional[Mapping[str, str]] = None
+    ) -> Union[Finished, Unknown]:
         self.commands.append(list(argv))
         output, errors = io.StringIO(), io.StringIO()
         stdin, sys.stdin = sys.stdin, io.StringIO(text)

@@ -36,6 +36,7 @@ COMMANDS = {
     "audit": Command("sluice.web.audit_command", "what administrators did at this gateway"),
     "relay": Command("sluice.relay.command", "what sshd runs for the gateway's key"),
     "front": Command("sluice.front.command", "the listener inside a job"),
+    "box": Command("sluice.box.command", "run a job's engine in its box (the job's script does)"),
     "scheduler": Command(
         "sluice.scheduler.command", "keep the models' instances running (its launcher starts it)"
     ),

@@ -64,6 +64,8 @@ USAGES = ("continuous", "final", "none")
 # How an engine keeps what it remembers of prompts apart: by a salt in each request, not at all but for each
 # request by itself, or in no way that it can be asked for.
 CACHE_ISOLATIONS = ("salt", "off", "none")
+# What keeps an engine apart: namespaces made by bubblewrap, its own image's container, or nothing.
+BOXES = ("bubblewrap", "apptainer", "none")
 GO_AWAY_CODES = ("shutdown", "age", "protocol", "closed")
 PATHS = {
     "/v1/chat/completions": "chat",
@@ -370,7 +372,8 @@ class ModelEntry:
     `manifest`: the SHA-256 (hex) of the weights' SHA256SUMS, "" where they are not checked. `image` and
     `modules` are for engines in a container image or behind environment modules. `usage` (of USAGES): what
     the engine can be asked to say of tokens while it streams. `cache_isolation` (of CACHE_ISOLATIONS): how it
-    can be asked to keep what it remembers of different users' prompts apart.
+    can be asked to keep what it remembers of different users' prompts apart. `box` (of BOXES): what keeps the
+    engine itself apart.
     """
 
     name: str
@@ -395,6 +398,7 @@ class ModelEntry:
     modules: tuple[str, ...] = ()
     usage: str = "none"
     cache_isolation: str = "none"
+    box: str = "bubblewrap"
 
     @classmethod
     def parse(cls, obj: object, where: str = "") -> ModelEntry:
@@ -425,6 +429,7 @@ class ModelEntry:
             modules=fields.texts("modules", ENVIRONMENT_MODULE, []),
             usage=fields.choice("usage", USAGES, _usage_by(engine)),
             cache_isolation=fields.choice("cache_isolation", CACHE_ISOLATIONS, _isolation_by(engine)),
+            box=fields.choice("box", BOXES, box_by(engine)),
         )
         fields.done()
         if entry.min > entry.max:
@@ -447,6 +452,11 @@ def _isolation_by(engine: str) -> str:
     if engine.startswith("vllm"):
         return "salt"
     return "off" if engine == "llama-cpp" else "none"
+
+
+def box_by(engine: str, usual: str = "bubblewrap") -> str:
+    """Return the box of an entry that names none; one in an image has its container."""
+    return "apptainer" if engine == "vllm-apptainer" else usual
 
 
 def _usage_by(engine: str) -> str:

@@ -30,7 +30,7 @@ GRACE = 18.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `sluice front`."""
     parser.add_argument(
-        "--engine-socket", required=True, help="the engine's unix socket, or tcp:127.0.0.1:PORT"
+        "--engine-socket", required=True, help="the engine's unix socket, or tcp:127.0.0.1:PORT[@DOOR]"
     )
     parser.add_argument(
         "--engine-health", default="/health", help="the engine's own health path (default: %(default)s)"

@@ -11,23 +11,28 @@ from sluice.errors import ConfigError
 from sluice.records import HOST, INSTANCE_ID, JOB_ID, NONCE, PORTS, port_range
 
 COUNT = re.compile(r"[1-9][0-9]{0,11}")
-TCP_ENGINE = re.compile(r"tcp:127\.0\.0\.1:([0-9]{1,5})")
+TCP_ENGINE = re.compile(r"tcp:127\.0\.0\.1:([0-9]{1,5})(?:@(/.+))?")
 HEALTH_PATH = re.compile(r"(?:/[A-Za-z0-9._-]+)+")
 
 
 @dataclass(frozen=True)
 class EngineAddress:
-    """Where the engine listens: a unix socket's path, or a port on loopback (then `path` is "")."""
+    """Where the engine listens: a unix socket's path, or a port on loopback (then `path` is "").
+
+    The loopback may be that of the engine's box: then `door` is the unix socket at which the box hands out
+    connections to that port.
+    """
 
     path: str
     port: int = 0
+    door: str = ""
 
     @classmethod
     def parse(cls, text: str) -> EngineAddress:
-        """Read `--engine-socket`: an absolute path, or `tcp:127.0.0.1:PORT`. Raises ConfigError."""
+        """Read `--engine-socket`: an absolute path, or `tcp:127.0.0.1:PORT[@DOOR]`. Raises ConfigError."""
         loopback = TCP_ENGINE.fullmatch(text)
         if loopback:
-            return cls("", int(loopback[1]))
+            return cls("", int(loopback[1]), loopback[2] or "")
         if not text.startswith("/"):
             raise ConfigError(f"--engine-socket: {text!r} is neither an absolute path nor tcp:127.0.0.1:PORT")
         return cls(text)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 import time
 from collections import deque
@@ -336,18 +337,41 @@ class Engine:
 
     async def _open_loopback(self, call: Call) -> None:
         loop = asyncio.get_running_loop()
-        await loop.create_connection(lambda: EngineConnection(self, call), "127.0.0.1", self.address.port)
+        if self.address.door:
+            with await _connected(self.address.door) as door:
+                sock = await _handed(door)
+            await loop.create_connection(lambda: EngineConnection(self, call), sock=sock)
+        else:
+            await loop.create_connection(lambda: EngineConnection(self, call), "127.0.0.1", self.address.port)
 
     async def _open_unix(self, call: Call) -> None:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock = await _connected(self.address.path)
         try:
-            sock.setblocking(False)
-            await _connect_unix(sock, self.address.path)
             loop = asyncio.get_running_loop()
             await loop.create_unix_connection(lambda: EngineConnection(self, call), sock=sock)
         except BaseException:
             sock.close()
             raise
+
+
+async def _connected(path: str) -> socket.socket:
+    """Return a connection to a unix socket. Raises OSError.
+
+    The engine can write the folder in which it lies: a link there is not followed, it could lead to another
+    job's socket or to any other of this node that the account may use.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        held = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            await _connect_unix(sock, f"/proc/self/fd/{held}")
+        finally:
+            os.close(held)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 async def _connect_unix(sock: socket.socket, path: str) -> None:
@@ -362,3 +386,38 @@ async def _connect_unix(sock: socket.socket, path: str) -> None:
             await asyncio.sleep(BACKLOG_PAUSE)
         else:
             return
+
+
+async def _handed(door: socket.socket) -> socket.socket:
+    """Return the TCP connection that a box hands out by its door. Raises OSError."""
+    await _readable(door)
+    _, descriptors, _, _ = socket.recv_fds(door, 1, 1)
+    if not descriptors:
+        raise ConnectionRefusedError("the box has no connection to its engine")
+    try:
+        sock = socket.socket(fileno=descriptors[0])
+    except OSError:
+        os.close(descriptors[0])
+        raise
+    # The engine could have put a door of its own in the box's place.
+    if sock.family != socket.AF_INET or sock.type != socket.SOCK_STREAM:
+        sock.close()
+        raise ConnectionRefusedError("the box handed out something else than a connection")
+    sock.setblocking(False)
+    return sock
+
+
+async def _readable(sock: socket.socket) -> None:
+    """Wait until there is something to read."""
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+
+    def note() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    loop.add_reader(sock, note)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(sock)

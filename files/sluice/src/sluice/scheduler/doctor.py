@@ -49,6 +49,7 @@ SHARED_FILE_SYSTEMS = frozenset(
 )
 SCRONTAB_MARK = "# BEGIN sluice"
 USUAL_STATE = "/var/lib/sluice/"
+NO_SHELLS = ("/nologin", "/false")
 GROUP_WRITES, OTHERS_WRITE, OTHERS_READ = 0o020, 0o002, 0o004
 
 
@@ -310,6 +311,39 @@ def check_sshd(facts: Facts) -> list[Finding]:
     return [Finding("sshd", WARNING, problem, remedy)]
 
 
+def check_boxes(facts: Facts) -> list[Finding]:
+    """Engines run in boxes, and a node can make one."""
+    findings = []
+    open_ones = sorted(name for name, entry in facts.models.items() if entry.box == "none")
+    if open_ones:
+        problem = f"engines without a box: {', '.join(open_ones)}"
+        findings.append(Finding("box", WARNING, problem, "docs/engines.md, The box, says what they reach"))
+    if not any(entry.box == "bubblewrap" for entry in facts.models.values()):
+        return findings or [Finding("box", OK, "no engine needs one")]
+    if facts.box:
+        remedy = "every node of the models' partitions needs it, or their engines do not start"
+        return [*findings, Finding("box", WRONG, facts.box, remedy)]
+    seen = "a job's node can make one" if facts.box == "" else "whether a node can make one: --with-job"
+    return [*findings, Finding("box", OK, seen)]
+
+
+def check_account(facts: Facts) -> list[Finding]:
+    """Nobody logs in as the account."""
+    findings = []
+    if facts.login_shell and not facts.login_shell.endswith(NO_SHELLS):
+        problem = f"{facts.account} has the shell {facts.login_shell}, which neither Slurm nor cron needs"
+        remedy = f"usermod --shell /usr/sbin/nologin {facts.account}, unless relays run as it too"
+        findings.append(Finding("login", WARNING, problem, remedy))
+    for path in facts.keys:
+        problem = (
+            f"whoever holds a key of {path} logs in as {facts.account}, and a job that reaches it may add one"
+        )
+        findings.append(
+            Finding("login", WARNING, problem, f"remove {path}, unless it is the gateway's own way in")
+        )
+    return findings or [Finding("login", OK, f"nobody logs in as {facts.account}")]
+
+
 def check_closed(facts: Facts) -> list[Finding]:
     """The circuit is not broken."""
     if facts.closed:
@@ -337,5 +371,7 @@ CHECKS: tuple[Callable[[Facts], list[Finding]], ...] = (
     check_permissions,
     check_reapers,
     check_sshd,
+    check_boxes,
+    check_account,
     check_closed,
 )

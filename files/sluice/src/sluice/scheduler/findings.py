@@ -48,8 +48,9 @@ class Facts:
     `launchers` are those whose files are there; `timer` is what systemd says of its own; `scrontab` what the
     account's holds. `reapers` are programs on this host that end other people's processes; `weights` says
     what is wrong with each model's. A probe's job tells whether it sees the state folder (`job_sees_state`)
-    and listens on a port of the range: `unreached` says why this host did not reach it, "" if it did.
-    `sshd` is what sshd says of its settings, which only root may ask.
+    and listens on a port of the range: `unreached` says why this host did not reach it, "" if it did; `box`
+    says what keeps its node from making a box, "" if nothing does. `login_shell` is the account's, `keys` are
+    the files by which sshd would let it in. `sshd` is what sshd says, to root, of its settings.
     """
 
     settings: SchedulerConfig
@@ -87,6 +88,9 @@ class Facts:
     unreached: Optional[str] = None
     job_sees_state: Optional[bool] = None
     sshd: Answer = field(default_factory=lambda: Answer(None))
+    box: Optional[str] = None
+    login_shell: str = ""
+    keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -57,11 +57,12 @@ PROBE_NAME = "sluice-doctor"
 # How long the probe's job listens, and how long this host tries to reach it.
 PROBE_LISTENS = 60
 PROBE_CONNECT = 5.0
-PROBE_LINE = re.compile(r"(ok|failed) (\d+) (yes|no) ([A-Za-z0-9.-]+) (.*)\n")
+PROBE_LINE = re.compile(r"(ok|failed) (\d+) (yes|no) (yes|no) ([A-Za-z0-9.-]+) ([^\t]*)\t([^\t]*)\n")
 # Binds a port of the range, says what it saw in one line, by rename, and answers one caller.
 PROBE_PROGRAM = """\
 import os, socket, sys
-first, last, state, result, word, host, said = sys.argv[1:]
+first, last, state, result, word, boxes, host, said, box = sys.argv[1:]
+said, box = (" ".join(words.split())[:300] for words in (said, box))
 with socket.socket() as listener:
     listener.settimeout(LISTENS)
     for port in range(int(first), int(last) + 1):
@@ -75,7 +76,7 @@ with socket.socket() as listener:
     listener.listen(1)
     with open(result + ".new", "w") as stream:
         sees = "yes" if os.path.exists(state) else "no"
-        stream.write(f"{word} {port} {sees} {host} {' '.join(said.split())[:300]}\\n")
+        stream.write(f"{word} {port} {sees} {boxes} {host} {said}\\t{box}\\n")
     os.rename(result + ".new", result)
     if port:
         listener.accept()[0].close()
@@ -84,11 +85,15 @@ with socket.socket() as listener:
 
 @dataclass(frozen=True)
 class Probed:
-    """What a probe's job told: its line, why its port was not reached ("": it was), what it sees of ours."""
+    """What a probe's job told: its line, why its port was not reached ("": it was), what it sees of ours.
+
+    `box`: what keeps its node from making one, "" for nothing.
+    """
 
     answer: Answer
     unreached: Optional[str] = None
     sees_state: Optional[bool] = None
+    box: Optional[str] = None
 
 
 def reached(answer: Answer) -> Probed:
@@ -96,10 +101,10 @@ def reached(answer: Answer) -> Probed:
     found = PROBE_LINE.fullmatch(answer.output)
     if found is None:
         return Probed(answer)
-    word, port, sees, host, said = found.groups()
+    word, port, sees, boxes, host, said, box = found.groups()
     told = Answer(answer.status, f"{host}: {'' if word == 'ok' else 'failed: '}{said}", answer.errors)
     problem = _connect(host, int(port)) if int(port) else "no port of the range was free on the node"
-    return Probed(told, problem, sees == "yes")
+    return Probed(told, problem, sees == "yes", "" if boxes == "yes" else f"{host}: {box}")
 
 
 def _connect(host: str, port: int) -> str:
@@ -129,6 +134,19 @@ class Clinic:
     def account(self) -> str:
         """The scheduler's account, or its id where it has no name."""
         return str(self.account_id) if self._entry is None else self._entry.pw_name
+
+    @property
+    def shell(self) -> str:
+        """The account's shell, "" where it has no entry."""
+        return "" if self._entry is None else self._entry.pw_shell
+
+    def keys(self) -> tuple[str, ...]:
+        """Return the files of keys in the account's home."""
+        home = "" if self._entry is None else self._entry.pw_dir
+        if home in ("", "/") or self.account_id == 0:
+            return ()
+        names = ("authorized_keys", "authorized_keys2")
+        return tuple(f"{home}/.ssh/{name}" for name in names if path_facts(f"{home}/.ssh/{name}") is not None)
 
     def ask(self, argv: Sequence[str], text: str = "") -> Answer:
         """Run one of Slurm's commands with `text` as its input."""
@@ -205,7 +223,7 @@ def probe_command(entry: ModelEntry, folder: str) -> list[str]:
     )
     given = [f"--{key}={value}" for key, value in wanted if value]
     fixed = [f"--job-name={PROBE_NAME}", "--time=2", f"--chdir={folder}", f"--output={folder}/output"]
-    return ["sbatch", "--parsable", "--export=NONE", *fixed, *given]
+    return ["sbatch", "--parsable", "--export=ALL", *fixed, *given]
 
 
 def probe_script(settings: SchedulerConfig, result: str) -> str:
@@ -216,8 +234,9 @@ def probe_script(settings: SchedulerConfig, result: str) -> str:
     return (
         "#!/bin/bash\n"
         f"said=$({python} -I -S {shlex.quote(settings.zipapp)} --version 2>&1) && word=ok || word=failed\n"
+        f"box=$({python} -I -S {shlex.quote(settings.zipapp)} box --check 2>&1) && boxes=yes || boxes=no\n"
         f"{python} -I -S -c {shlex.quote(program)} {shlex.join(words)} "
-        '"$word" "${SLURMD_NODENAME:-$(hostname)}" "$said"\n'
+        '"$word" "$boxes" "${SLURMD_NODENAME:-$(hostname)}" "$said" "$box"\n'
     )
 
 
@@ -271,6 +290,9 @@ def gather(settings: SchedulerConfig, config_path: str, probe_seconds: float = 0
         unreached=None if probed is None else probed.unreached,
         job_sees_state=None if probed is None else probed.sees_state,
         sshd=_sshd(),
+        box=None if probed is None else probed.box,
+        login_shell=clinic.shell,
+        keys=clinic.keys(),
     )
 
 
@@ -282,7 +304,7 @@ def _probed(clinic: Clinic, entry: Optional[ModelEntry], seconds: float) -> Opti
 
 def _tests(clinic: Clinic, models: Mapping[str, Listed]) -> dict[str, Answer]:
     """Ask whether Slurm would take each model's script, as a base and as a burst instance."""
-    test = ["sbatch", "--test-only", "--export=NONE"]
+    test = ["sbatch", "--test-only", "--export=ALL"]
     answers = {}
     for name, listed in models.items():
         answers[name] = clinic.ask(test, listed.script)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional, Union
@@ -78,7 +78,7 @@ class Slurm:
         Unknown leaves open whether Slurm has it: sbatch may have been cut off after the controller took the
         job. The caller looks for the name in the queue before it submits again.
         """
-        finished = self._run(submit_command(submission), submission.script)
+        finished = self._run(submit_command(submission), submission.script, submission.environment)
         if isinstance(finished, Unknown):
             return finished
         if finished.status != 0:
@@ -110,10 +110,12 @@ class Slurm:
         # Where the name cannot be told a job is given up rather than lost.
         return cluster.lower() == self._cluster
 
-    def _run(self, argv: Sequence[str], text: str = "") -> Union[Finished, Unknown]:
-        """Run one command with `text` as its input."""
+    def _run(
+        self, argv: Sequence[str], text: str = "", more: Optional[Mapping[str, str]] = None
+    ) -> Union[Finished, Unknown]:
+        """Run one command with `text` as its input and `more` variables in its environment."""
         try:
-            variables = programs.environment(str(self._bin), self._conf)
+            variables = {**programs.environment(str(self._bin), self._conf), **(more or {})}
         except LookupError as error:
             return Unknown(str(error.args[0]))
         try:
@@ -139,11 +141,11 @@ def cancel_command(job_id: str, name: str, cluster: str = "", account: Optional[
 
 
 def submit_command(submission: Submission) -> list[str]:
-    """Return the argv of one sbatch; the script goes to its input, so that it is what was digested."""
-    for name, value in submission.environment.items():
-        if "," in value or "=" in name:
-            raise ValueError(f"{name}: {value!r} cannot be handed to a job, for its comma")
-    export = ",".join(f"{name}={value}" for name, value in sorted(submission.environment.items()))
+    """Return the argv of one sbatch; the script goes to its input, so that it is what was digested.
+
+    The job gets sbatch's own small environment and the submission's variables. With any other --export Slurm
+    would run the account's login profile on the node, and the job would start with all that it sets.
+    """
     return [
         "sbatch",
         "--parsable",
@@ -152,6 +154,6 @@ def submit_command(submission: Submission) -> list[str]:
         f"--chdir={submission.directory}",
         f"--output={submission.directory}/output",
         "--open-mode=append",
-        f"--export={export}",
+        "--export=ALL",
         *submission.options,
     ]

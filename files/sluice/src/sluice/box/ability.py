@@ -1,0 +1,69 @@
+"""Whether this node can make a box, and what its administrators can do where it cannot."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+PROGRAM = "bwrap"
+SECONDS = 10
+SYSCTLS = Path("/proc/sys")
+MOST = 300
+# A kernel setting that keeps an ordinary account from making namespaces, its bad value, and what helps.
+LOCKS = (
+    ("user/max_user_namespaces", "0", "sysctl user.max_user_namespaces=15000"),
+    ("kernel/unprivileged_userns_clone", "0", "sysctl kernel.unprivileged_userns_clone=1"),
+    (
+        "kernel/apparmor_restrict_unprivileged_userns",
+        "1",
+        "an AppArmor profile that grants userns to /usr/bin/bwrap (Ubuntu: package apparmor-profiles, "
+        "bwrap-userns-restrict)",
+    ),
+)
+
+
+def program() -> str:
+    """Return bubblewrap's path, "" where there is none."""
+    return shutil.which(PROGRAM, path="/usr/local/bin:/usr/bin:/bin") or ""
+
+
+def advice() -> str:
+    """Return what helps on this node, in one line."""
+    if not program():
+        return "this node has no bubblewrap: install the package bubblewrap on the compute nodes"
+    for name, bad, remedy in LOCKS:
+        try:
+            if (SYSCTLS / name).read_text().strip() == bad:
+                return f"{name.replace('/', '.')} is {bad}: {remedy}"
+        except OSError:
+            continue
+    return "this node's kernel or container keeps the account from making namespaces"
+
+
+def obstacle() -> str:
+    """Try a box; return what is in the way and what helps, "" if nothing is."""
+    found = program()
+    if not found:
+        return advice()
+    argv = [
+        found,
+        "--unshare-all",
+        "--die-with-parent",
+        "--ro-bind",
+        "/",
+        "/",
+        "--proc",
+        "/proc",
+        "--dev",
+        "/dev",
+    ]
+    argv += ["--tmpfs", "/tmp", "--as-pid-1", "--cap-drop", "ALL", "--", "/usr/bin/env", "true"]  # noqa: S108
+    try:
+        tried = subprocess.run(argv, capture_output=True, timeout=SECONDS, check=False, env={}, cwd="/")
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"bubblewrap does not run ({type(error).__name__}); {advice()}"
+    if tried.returncode == 0:
+        return ""
+    said = " ".join(tried.stderr.decode("utf-8", "replace").split())
+    return f"{said or 'bubblewrap failed'}; {advice()}"[:MOST]

@@ -1,0 +1,165 @@
+"""`sluice box`: run by a job's script in its engine's place, it starts the engine in its box and ends it.
+
+TERM is not its signal: Slurm sends that to every process of a job at once, and the engine alone is to answer
+it. USR2, from the script, asks the engine to end; when this process is killed, the box goes with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from sluice.box import ability, bubblewrap, environment, inside, node
+from sluice.errors import EXIT_FAILURE, ConfigError
+from sluice.records import BOXES
+
+# Of bubblewrap and the first process in the box; the engine's own comes by a descriptor.
+BARE = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
+IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `sluice box`."""
+    parser.add_argument("--check", action="store_true", help="say whether this node can make a box")
+    parser.add_argument("--kind", choices=BOXES, default="bubblewrap", help="the box (default: %(default)s)")
+    parser.add_argument("--private", default="", help="the engine's own folder")
+    parser.add_argument("--shared", default="", help="the folder below it where its socket lies")
+    parser.add_argument(
+        "--environment",
+        default="",
+        help="file with the engine's variables, each ended by a NUL; it is removed",
+    )
+    parser.add_argument("--read", action="append", default=[], help="file or folder that the engine reads")
+    parser.add_argument("--device", action="append", default=[], help="pattern of further device nodes")
+    parser.add_argument("--network", action="store_true", help="with the node's network")
+    parser.add_argument(
+        "--door",
+        type=_door,
+        default=None,
+        help="PORT@PATH: socket that hands out connections to a port in the box",
+    )
+    parser.add_argument("--inside", type=int, default=-1, help=argparse.SUPPRESS)
+    parser.add_argument("engine", nargs="*", help="the engine's command, after --")
+
+
+def _door(text: str) -> tuple[int, str]:
+    port, _, path = text.partition("@")
+    if not (port.isdecimal() and path.startswith("/")):
+        raise argparse.ArgumentTypeError(f"{text!r} is not PORT@PATH")
+    return int(port), path
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the engine to its end and return its exit status. Raises ConfigError."""
+    if args.check:
+        return _check()
+    if not args.engine:
+        raise ConfigError("box: which command? it follows --")
+    if args.inside >= 0:
+        with os.fdopen(args.inside, "rb") as stream:
+            return inside.serve(args.engine, environment.read(stream.read()), args.door)
+    if not (args.private and args.shared and args.environment):
+        raise ConfigError("box: --private, --shared and --environment are needed")
+    variables = environment.of_engine(_taken(Path(args.environment)), node.account())
+    return (_boxed if args.kind == "bubblewrap" else _bare)(args, variables)
+
+
+def _check() -> int:
+    problem = ability.obstacle()
+    print(f"sluice: box: {problem}" if problem else "sluice: box: this node can make one")
+    return EXIT_FAILURE if problem else 0
+
+
+def _taken(path: Path) -> dict[str, str]:
+    try:
+        data = path.read_bytes()
+        path.unlink()
+        return environment.read(data)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"box: --environment: {path}: {error}") from None
+
+
+def _bare(args: argparse.Namespace, variables: dict[str, str]) -> int:
+    """Run the engine as it is: unboxed, or in a container that its own command makes."""
+    for number in IGNORED:
+        # A handler and not SIG_IGN, which the engine would inherit.
+        signal.signal(number, lambda *_: None)
+    try:
+        engine = subprocess.Popen(args.engine, env=variables, cwd=args.private)
+    except OSError as error:
+        print(f"sluice: box: {args.engine[0]}: {error.strerror}", file=sys.stderr)
+        return inside.NOT_FOUND
+    signal.signal(signal.SIGUSR2, lambda *_: engine.terminate())
+    return inside.exit_status(engine.wait())
+
+
+def _boxed(args: argparse.Namespace, variables: dict[str, str]) -> int:
+    program = ability.program()
+    if not program:
+        raise ConfigError(f"box: {ability.advice()}")
+    outside = str(Path(args.private).parent)
+    closed = [outside, *_folders_of_jobs()]
+    box = node.box(args.private, args.shared, args.read, args.device, args.network, closed)
+    for number in IGNORED:
+        # bubblewrap inherits it, and must live until the engine has ended.
+        signal.signal(number, signal.SIG_IGN)
+    made = {path: _readable(text.encode()) for path, text in node.made_files(args.network).items()}
+    given = _readable(environment.dump(variables))
+    news, told = os.pipe()
+    argv = bubblewrap.command(replace(box, files=tuple(made.items())), program, told)
+    argv += [sys.executable, "-I", "-S", os.path.realpath(sys.argv[0]), "box", "--inside", str(given)]
+    argv += [*([f"--door={args.door[0]}@{args.door[1]}"] if args.door else []), "--"]
+    kept = (told, given, *made.values())
+    wrapper = subprocess.Popen([*argv, *args.engine], env=BARE, cwd="/", pass_fds=kept)
+    for descriptor in kept:
+        os.close(descriptor)
+    first = _first_process(news)
+    if first:
+        signal.signal(signal.SIGUSR2, lambda *_: _ask(first))
+    status = inside.exit_status(wrapper.wait())
+    if not first:
+        print(f"sluice: box: the node could not make it; {ability.advice()}", file=sys.stderr)
+    return status
+
+
+def _folders_of_jobs() -> Sequence[str]:
+    """Return the folder of all jobs' records, and the account's home."""
+    found = [node.home()]
+    job = os.environ.get("SLUICE_JOB_DIR", "")
+    if job:
+        found.append(str(Path(job).parent))
+    return [path for path in found if path not in ("", "/") and Path(path).is_dir()]
+
+
+def _readable(data: bytes) -> int:
+    """Return a descriptor from which the data can be read."""
+    descriptor = os.memfd_create("sluice")
+    with os.fdopen(os.dup(descriptor), "wb") as stream:
+        stream.write(data)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
+def _first_process(news: int) -> int:
+    """Return the number of the box's first process, as this node counts; 0 where no box came about."""
+    data = b""
+    with os.fdopen(news, "rb") as stream:
+        data = stream.read(4096)
+    try:
+        return int(json.loads(data)["child-pid"])
+    except (ValueError, KeyError, TypeError):
+        return 0
+
+
+def _ask(first: int) -> None:
+    try:
+        os.kill(first, signal.SIGUSR2)
+    except ProcessLookupError:
+        return

@@ -1,0 +1,34 @@
+"""The environment of an engine: what the job's script made for it, less what is the job's own. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# The scheduler's and Slurm's facts are the front's. The others are the shell's.
+OWN = ("SLUICE_", "SLURM_", "SLURMD_", "SBATCH_", "SRUN_")
+SHELLS = frozenset(("PWD", "OLDPWD", "SHLVL", "_"))
+
+
+def read(data: bytes) -> dict[str, str]:
+    """Read variables of the form NAME=value, each ended by a NUL. Raises ValueError."""
+    found = {}
+    for item in data.decode("utf-8", "surrogateescape").split("\0")[:-1]:
+        name, equals, value = item.partition("=")
+        if not equals or not NAME.fullmatch(name):
+            raise ValueError(f"{name[:40]!r} is no variable")
+        found[name] = value
+    return found
+
+
+def dump(environment: Mapping[str, str]) -> bytes:
+    """Return what `read` reads."""
+    text = "".join(f"{name}={value}\0" for name, value in environment.items())
+    return text.encode("utf-8", "surrogateescape")
+
+
+def of_engine(script: Mapping[str, str], account: str) -> dict[str, str]:
+    """Return the engine's environment, given the script's. Libraries ask for the `account`."""
+    kept = {name: value for name, value in script.items() if not name.startswith(OWN) and name not in SHELLS}
+    return {**kept, "USER": account, "LOGNAME": account}
