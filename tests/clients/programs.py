@@ -72,7 +72,7 @@ def meet_errors(client: openai.OpenAI, model: str) -> None:
     assert unknown.value.code == "invalid_api_key"
     with pytest.raises(openai.BadRequestError) as wrong:
         client.chat.completions.create(model=model, messages=[{"role": 1}])  # type: ignore[typeddict-item]
-    assert (wrong.value.code, wrong.value.param) == ("invalid_request", "messages[0].role")
+    assert (wrong.value.code, wrong.value.param) == ("invalid_request", "messages[].role")
 
 
 def ask_for_messages(environment: Mapping[str, str], model: str) -> None:

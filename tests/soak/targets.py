@@ -12,6 +12,7 @@ from random import Random
 from typing import Any, Callable, Optional, Protocol
 from unittest import mock
 
+from sluice.bodies import SCALARS
 from sluice.errors import SluiceError
 from sluice.front.config import EngineAddress
 from sluice.front.engine import Call, Engine, EngineConnection
@@ -29,7 +30,7 @@ from sluice.records import (
 from sluice.relay.config import RelayConfig
 from sluice.relay.instances import Line
 from sluice.relay.session import Session
-from sluice.scan import OTHER, SCALARS, BodyScanner
+from sluice.scan import OTHER, BodyScanner
 from sluice.wire import events
 from sluice.wire.connection import Connection, Role
 from sluice.wire.frames import Decoder, FrameType, ProtocolError
@@ -106,7 +107,7 @@ def scan(chance: Random) -> None:
     """What the scanner lets through, a parser reads alike."""
     raw = chance.choice(mutate.BODIES)
     raw = mutate.fields(chance, raw) if chance.random() < 0.3 else mutate.noise(chance, raw)
-    scanner = BodyScanner()
+    scanner = BodyScanner(chance.choice(CAPABILITIES))
     try:
         for piece in mutate.pieces(chance, raw):
             scanner.feed(piece)

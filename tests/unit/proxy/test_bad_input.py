@@ -13,6 +13,7 @@ from sluice.proxy import gateway, intake
 from sluice.proxy.exchange import Exchange
 from sluice.proxy.http import MAX_FIELD, MAX_FIELDS, MAX_LINE
 from sluice.proxy.tokens import TokenMeter
+from sluice.scan import BodyScanner
 
 from .conftest import CHAT, COMPLETIONS, Bed, TwoParts, chat, eventually
 
@@ -299,7 +300,7 @@ async def test_one_user_cannot_fill_the_line_for_room(bed: Bed, monkeypatch: pyt
 
 
 async def test_single_bytes_cost_a_body_no_more_than_their_number(bed: Bed) -> None:
-    body = intake.Body(bed.service.gateway._intake, "user")
+    body = intake.Body(bed.service.gateway._intake, "user", lambda: BodyScanner("chat"))
     raw = json.dumps(chat(padding="x" * 100_000)).encode()
     for index in range(70_000):
         await body.add(raw[index : index + 1])

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sluice.costs import Bounds
 from sluice.proxy.body import Asked, scanned, understand
 from sluice.proxy.metering import LONGEST_LINE, MOST_ADDED, Sieve, Wanted, asking
 from sluice.proxy.tokens import TokenCount, TokenMeter
@@ -213,7 +214,7 @@ CONTINUOUS = b'"stream_options":{"include_usage":true,"continuous_usage_stats":t
 
 
 def asked(raw: bytes, capability: str = "chat") -> Asked:
-    return understand(raw, capability)
+    return understand(raw, capability, Bounds())
 
 
 def test_the_question_goes_right_behind_the_first_brace() -> None:
@@ -282,7 +283,7 @@ def test_options_of_ones_own_are_asked_for_too(
 
 
 def scan(raw: bytes) -> Asked:
-    scanner = BodyScanner()
+    scanner = BodyScanner("chat")
     scanner.feed(raw)
     return scanned(scanner, "chat")
 

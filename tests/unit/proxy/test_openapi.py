@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
+from sluice.bodies import KINDS
 from sluice.errors import CODES
 from sluice.proxy import openapi
 from sluice.proxy.causes import CAUSES
-from sluice.proxy.fields import KINDS, MOST_COPIES
+from sluice.proxy.fields import MOST_COPIES
 from sluice.proxy.schemas import ANSWERS, REQUESTS
 from sluice.records import CAPABILITIES, PATHS
 
@@ -64,8 +65,8 @@ def test_every_capability_has_a_path_and_its_schemas() -> None:
 def test_what_is_checked_on_every_path_is_described_on_every_path(capability: str) -> None:
     described = REQUESTS[capability]["properties"]
     assert described.keys() >= KINDS.keys()
-    for name in ("n", "best_of"):
-        assert (described[name]["minimum"], described[name]["maximum"]) == (1, MOST_COPIES)
+    for name, least in (("n", 1), ("best_of", 0)):
+        assert (described[name]["minimum"], described[name]["maximum"]) == (least, MOST_COPIES)
     assert {described[name]["minimum"] for name in described if name.endswith("_tokens")} == {0}
 
 

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice.config import load
+from sluice.costs import Bounds
 from sluice.errors import ConfigError, SluiceError
 from sluice.proxy.answers import error_event
-from sluice.proxy.body import check, parse
+from sluice.proxy.body import Asked, parse, understand
 from sluice.proxy.config import ClusterConfig, ProxyConfig
 from sluice.proxy.config import check as check_config
 from sluice.proxy.demand import Demand
@@ -92,9 +93,13 @@ def test_any_body_is_taken_or_refused_with_a_named_fault(messages: object, part:
     chat = {"model": "smol", "messages": [{"role": "user", "content": [part]}]}
     for asked in (document, chat):
         try:
-            check(parse(json.dumps(asked).encode()), "chat")
+            check(asked, "chat")
         except SluiceError as fault:
             assert fault.code in ("invalid_request", "media_url_refused")
+
+
+def check(document: object, capability: str) -> Asked:
+    return understand(json.dumps(document).encode(), capability, Bounds())
 
 
 @given(st.binary(max_size=200))

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from sluice.authority import Principal
+from sluice.costs import DEFAULTS, Bounds
 from sluice.errors import SluiceError
 from sluice.logs import LineWriter
 from sluice.proxy import answers, dialect, paths
@@ -225,10 +226,11 @@ class Gateway:
         capability = PATHS[visit.route]
         length = self._intake.announce(request)
         principal = await self._authenticate(request, visit)
-        body = await self._intake.read(request, length, principal.user)
+        bounds = DEFAULTS
+        body = await self._intake.read(request, length, principal.user, capability, bounds)
         try:
             visit.bytes_in = body.size
-            asked = _understand(body, capability)
+            asked = _understand(body, capability, bounds)
             model = self._find(asked.model, principal, visit)
             self._stops.check(model.name)
             if capability not in model.capabilities:
@@ -375,11 +377,11 @@ async def _pass_first(
     return response, seen[-visit.dialect.remembered :]
 
 
-def _understand(body: Body, capability: str) -> Asked:
-    """Return what a body asks for: parsed and checked if it is small, as its scanner found it if not."""
+def _understand(body: Body, capability: str, bounds: Bounds) -> Asked:
+    """Return what a body asks for: a small one is read now, a large one has been as it came."""
     if body.scanner is not None:
         return scanned(body.scanner, capability)
-    return understand(body.bytes(), capability)
+    return understand(body.bytes(), capability, bounds)
 
 
 async def _pass_whole(

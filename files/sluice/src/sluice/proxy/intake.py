@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import collections
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from aiohttp import web
 
+from sluice.costs import Bounds
 from sluice.errors import SluiceError
 from sluice.proxy.body import INLINE_PARSE
 from sluice.proxy.http import BrokenBody
@@ -64,9 +66,14 @@ class Intake:
             raise SluiceError("invalid_request", "Send the body without Content-Encoding.")
         return length
 
-    async def read(self, request: web.BaseRequest, length: int | None, user: str) -> Body:
-        """Return the body of `user`'s request; the caller releases it. Raises SluiceError."""
-        body = Body(self, user)
+    async def read(
+        self, request: web.BaseRequest, length: int | None, user: str, capability: str, bounds: Bounds
+    ) -> Body:
+        """Return the body of `user`'s request; the caller releases it. Raises SluiceError.
+
+        `capability` stands for its path; `bounds` are what an engine may have to compile for it.
+        """
+        body = Body(self, user, lambda: BodyScanner(capability, bounds))
         try:
             if length is not None and length <= INLINE_PARSE and request.content.is_eof():
                 # It came with its headers: no need to watch the time.
@@ -220,8 +227,9 @@ class Body:
     `scanner` has read a body of more than INLINE_PARSE bytes, which is never parsed whole.
     """
 
-    def __init__(self, intake: Intake, user: str) -> None:
+    def __init__(self, intake: Intake, user: str, make_scanner: Callable[[], BodyScanner]) -> None:
         self._intake = intake
+        self._make_scanner = make_scanner
         self._reserved = 0
         self.user = user
         self.room: Room | None = None
@@ -236,7 +244,7 @@ class Body:
         if self.scanner is not None:
             await _scan(self.scanner, chunk)
         elif self.size > INLINE_PARSE:
-            self.scanner = BodyScanner()
+            self.scanner = self._make_scanner()
             for earlier in self.chunks:
                 await _scan(self.scanner, bytes(earlier))
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from sluice.bodies import KINDS
 from sluice.errors import CODES
-from sluice.proxy.fields import ALL_OUTPUT_NAMES, COPY_NAMES, KINDS, MOST_COPIES
+from sluice.proxy.fields import ALL_OUTPUT_NAMES, LEAST_COPIES, MOST_COPIES
 from sluice.records import CAPABILITIES, MODEL_NAME, REQUEST_ID, STATUSES
 from sluice.scan import other_spellings
 
@@ -37,7 +38,7 @@ def _either(*types: str) -> Schema:
 
 
 _BOUNDS: dict[str, Schema] = {
-    **{name: {"minimum": 1, "maximum": MOST_COPIES} for name in COPY_NAMES},
+    **{name: {"minimum": least, "maximum": MOST_COPIES} for name, least in LEAST_COPIES.items()},
     **{name: {"minimum": 0} for name in ALL_OUTPUT_NAMES},
 }
 _TYPES = {int: "integer", float: "number", bool: "boolean", str: "string", list: "array", dict: "object"}

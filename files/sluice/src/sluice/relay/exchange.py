@@ -106,7 +106,7 @@ class Exchange:
         self._head = head
         self._on_over = on_over
         self._began = self._heard = time.monotonic()
-        self._scanner = BodyScanner()
+        self._scanner = BodyScanner(PATHS[head.path])
         self._streams = head.length > COLLECTED
         # One buffer, not pieces: many tiny frames must not cost many times their bytes.
         self._body = bytearray()

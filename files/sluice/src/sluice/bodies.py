@@ -1,0 +1,349 @@
+"""What a request's body may hold, by position: the one description that proxy and relay check bodies by.
+
+A *place* is where a value stands: below which names, from the top of the body; lists are looked through. Each
+path of the API has its own description. What a place does:
+
+- Below the names that reach an engine's readers of media, whatever is named like an address (`url`, `uri`,
+  `…_url`, `…_uri`) is one, and must be a `data:` URL. That holds for places that nobody has described too.
+- *Free* places hold what a model said or a client noted, and no engine fetches: arguments of tools,
+  citations, annotations, metadata.
+- Places of schemas, grammars and lists are counted, for an engine compiles them (`sluice.costs`).
+
+Nothing here reads bytes: that is `sluice.scan`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Optional
+
+from sluice.costs import Role
+from sluice.records import CAPABILITIES
+
+_WHOLE = frozenset((int,))
+_NUMBER = frozenset((int, float))
+_FLAG = frozenset((bool,))
+_TEXT = frozenset((str,))
+_LIST = frozenset((list,))
+_OBJECT = frozenset((dict,))
+
+Kind = tuple[frozenset[type], str]
+
+# Kinds of the fields that are alike on every path; null is as good as none. The engine knows all others.
+_WHOLE_NUMBERS = (
+    "best_of",
+    "dimensions",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "max_tokens",
+    "n",
+    "seed",
+    "top_k",
+    "top_logprobs",
+    "top_n",
+)
+KINDS: dict[str, Kind] = {
+    **dict.fromkeys(_WHOLE_NUMBERS, (_WHOLE, "a whole number")),
+    **dict.fromkeys(
+        ("temperature", "top_p", "min_p", "frequency_penalty", "presence_penalty"), (_NUMBER, "a number")
+    ),
+    **dict.fromkeys(
+        ("background", "echo", "parallel_tool_calls", "store", "stream"), (_FLAG, "true or false")
+    ),
+    **dict.fromkeys(("instructions", "suffix", "user"), (_TEXT, "a text")),
+    **dict.fromkeys(("mcp_servers", "stop_sequences", "tools"), (_LIST, "a list")),
+    **dict.fromkeys(("logit_bias", "metadata", "response_format", "stream_options"), (_OBJECT, "an object")),
+    "stop": (_TEXT | _LIST, "a text or a list of texts"),
+    "system": (_TEXT | _LIST, "a text or a list of parts"),
+    "tool_choice": (_TEXT | _OBJECT, "a text or an object"),
+}
+# What a path cannot do without, and of what kind it is; the second word is for one that is empty.
+_MESSAGES: Kind = (_LIST, "a list with at least one message")
+_TEXTS_OR_TOKENS: Kind = (_TEXT | _LIST, "a text, or a list that is not empty")
+_REQUIRED: dict[str, dict[str, Kind]] = {
+    "chat": {"messages": _MESSAGES},
+    "completions": {"prompt": _TEXTS_OR_TOKENS},
+    "responses": {"input": (_TEXT | _LIST, "a text, or a list with at least one item")},
+    "embeddings": {"input": _TEXTS_OR_TOKENS, "messages": _MESSAGES},
+    "rerank": {
+        "query": (_TEXT | _LIST | _OBJECT, "a text that is not empty"),
+        "documents": (_LIST | _OBJECT, "a list with at least one document"),
+    },
+    "messages": {"messages": _MESSAGES},
+}
+# An empty text is an input like others to the Responses API.
+_MAY_BE_EMPTY = frozenset(("responses",))
+# Each of these is answered by itself.
+LISTS = {"completions": "prompt", "embeddings": "input", "rerank": "documents"}
+
+# An engine reads so many of these in the time of one answer, for it writes nothing.
+ITEMS_A_PLACE = {"embeddings": 32, "rerank": 32}
+COPY_NAMES = ("n", "best_of")
+
+# What says how a body is to be answered; their values are noted where they are literals.
+SCALARS = (
+    "background",
+    "best_of",
+    "cache_prompt",
+    "cache_salt",
+    "conversation",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "max_tokens",
+    "n",
+    "previous_response_id",
+    "store",
+    "stream_options",
+)
+# Where a body's text lies: the conversation, and what may refer to media.
+TEXTS = ("messages", "prompt", "input", "documents", "query", "system", "instructions")
+
+
+class Place:
+    """What is known of the values at one place, and below it.
+
+    `inside` are the places below that are described, by their names; `other` is what any other name there
+    leads to; a `strict` place takes what is named like an address for one. `address`: a text here must be a
+    `data:` URL. `forbidden`: why nothing may stand here. `watches`: texts here must be looked at; `awaited`:
+    what begins here must be, unless it `takes_text` and that is one.
+    """
+
+    __slots__ = (
+        "address",
+        "awaited",
+        "forbidden",
+        "inside",
+        "kind",
+        "other",
+        "role",
+        "strict",
+        "takes_text",
+        "watches",
+    )
+
+    def __init__(
+        self,
+        inside: Optional[Mapping[str, Place]] = None,
+        *,
+        other: Optional[Place] = None,
+        kind: Optional[Kind] = None,
+        role: Role = Role.NONE,
+        strict: bool = True,
+        address: bool = False,
+        forbidden: str = "",
+    ) -> None:
+        self.inside = {name.encode(): place for name, place in (inside or {}).items()}
+        self.other = self if other is None else other
+        self.kind = kind
+        self.role = role
+        self.strict = strict
+        self.address = address
+        self.forbidden = forbidden
+        self.watches = address or role is not Role.NONE
+        self.awaited = kind is not None or role in (Role.LENGTH, Role.LEAST, Role.ITEMS)
+        self.takes_text = kind is not None and str in kind[0]
+
+
+# Wherever nobody has described anything, and where something names an address.
+ANY = Place()
+ADDRESS = Place(other=ANY, address=True)
+# What no engine reads as more than text.
+FREE = Place(strict=False)
+
+_ROLE: Kind = (_TEXT, "a text")
+_CONTENT: Kind = (_TEXT | _LIST, "a text or a list of parts")
+_NOTES = dict.fromkeys(("annotations", "citations", "metadata"), FREE)
+# Nothing is known of these but that they are no addresses: bodies are full of them.
+_PLAIN = dict.fromkeys(("type", "text", "id", "name"), ANY)
+_SERVERS = "is refused: nothing here connects to other servers"
+
+
+def _below(inside: Mapping[str, Place], kind: Optional[Kind] = None) -> Place:
+    """Return a place with these below it, and below all else what nobody has described."""
+    return Place(inside, other=ANY, kind=kind)
+
+
+def _conversation(part: Mapping[str, Place], **message: Place) -> Place:
+    """Return the place of a list of messages, whose content is a list of such parts."""
+    content = _below({**_PLAIN, **_NOTES, **part}, _CONTENT)
+    return _below({**_PLAIN, **_NOTES, "role": Place(other=ANY, kind=_ROLE), "content": content, **message})
+
+
+_CHAT_MESSAGES = _conversation({}, tool_calls=FREE, function_call=FREE)
+_ANTHROPIC_PARTS = {"input": FREE, "content": _below(_NOTES)}
+_ITEMS = _conversation(
+    {},
+    type=Place(other=ANY, role=Role.ITEM_TYPE),
+    # What a search of the model's did, its results, and the arguments of a call: an engine takes it as text.
+    **dict.fromkeys(("action", "arguments", "results"), FREE),
+)
+
+# --- what an engine compiles, or compares with each token ------------------------------------------------
+
+# Words for people: no part of what is compiled.
+_WORDS = Place(strict=False)
+# What a schema names literally is compiled whole, whatever names it has.
+_LITERAL = Place(strict=False, role=Role.PART)
+_SCHEMA = Place(strict=False, role=Role.PART)
+
+
+def _in_schema(role: Role) -> Place:
+    """Return a place within a schema: below it, as within any schema, names mean what they mean there."""
+    place = Place(other=_SCHEMA, strict=False, role=role)
+    place.inside = _SCHEMA.inside
+    return place
+
+
+def _same(names: str, place: Place) -> dict[str, Place]:
+    return dict.fromkeys(names.split(), place)
+
+
+# Engines find schemas at many places, and within each other: these names mean the same at all of them. Where
+# one is a person's own, of a property say, what stands there is an object, and not read by its role.
+_SCHEMA.inside.update(
+    {
+        name.encode(): place
+        for name, place in {
+            **_same("description title $comment examples", _WORDS),
+            **_same("enum const default stop token_ids", _LITERAL),
+            **_same(
+                "anyOf oneOf allOf prefixItems choice structures tags elements", _in_schema(Role.CHOICES)
+            ),
+            **_same("properties $defs definitions dependentSchemas", _in_schema(Role.NAMES)),
+            **_same("minLength", _in_schema(Role.LEAST)),
+            **_same(
+                "minItems maxItems minProperties maxProperties minContains maxContains",
+                _in_schema(Role.ITEMS),
+            ),
+            **_same("maxLength", _in_schema(Role.LENGTH)),
+            **_same("pattern regex", _in_schema(Role.PATTERN)),
+            **_same("patternProperties", _in_schema(Role.PATTERN_NAMES)),
+            **_same("grammar ebnf lark definition", _in_schema(Role.GRAMMAR)),
+            # A schema may also come as a text that is JSON.
+            **_same("json schema json_schema structural_tag", _in_schema(Role.SCHEMA_TEXT)),
+        }.items()
+    }
+)
+_TOOL_SCHEMA = _in_schema(Role.TOOL)
+_FUNCTION = Place(
+    {"parameters": _TOOL_SCHEMA, "input_schema": _TOOL_SCHEMA, "description": _WORDS},
+    other=_SCHEMA,
+    strict=False,
+    role=Role.PART,
+)
+_TOOLS = Place(
+    {
+        "parameters": _TOOL_SCHEMA,
+        "input_schema": _TOOL_SCHEMA,
+        "description": _WORDS,
+        "function": _FUNCTION,
+        "server_url": Place(forbidden=_SERVERS),
+    },
+    other=_SCHEMA,
+    strict=False,
+    role=Role.PART,
+)
+COMPILED: dict[str, Place] = {
+    **_same("tools", _TOOLS),
+    **_same("functions", _FUNCTION),
+    **_same("response_format structured_outputs text output_config output_format tool_choice", _SCHEMA),
+    # Names of older versions of vLLM, and of llama.cpp.
+    **_same("guided_json json_schema structural_tag", _in_schema(Role.SCHEMA_TEXT)),
+    **_same("guided_regex", _in_schema(Role.PATTERN)),
+    **_same("guided_choice", _in_schema(Role.CHOICES)),
+    **_same("guided_grammar grammar", _in_schema(Role.GRAMMAR)),
+    **_same("stop stop_sequences bad_words stop_token_ids allowed_token_ids", _LITERAL),
+    **_same("logit_bias logprob_token_ids dry_sequence_breakers", _LITERAL),
+}
+
+# --- the top of the body ---------------------------------------------------------------------------------
+
+
+class Field:
+    """A name at the top of the body. `place`: what is below it, None where nothing is looked at.
+
+    `kind`: what it must be. `full`: it may not be empty; an empty text is none, unless it `may_be_empty`.
+    `empty`: why it must be. `objects`: its items are. `counts`: its items are answered one by one.
+    """
+
+    __slots__ = ("counts", "empty", "full", "kind", "may_be_empty", "name", "objects", "place")
+    takes_text = False
+
+    def __init__(self, capability: str, name: str, place: Optional[Place]) -> None:
+        required = _REQUIRED.get(capability, {}).get(name)
+        self.name = name
+        self.place = place
+        self.kind = required or (_NAME if name == "model" else KINDS.get(name))
+        self.full = required is not None
+        self.may_be_empty = capability in _MAY_BE_EMPTY
+        self.empty = _NO_SERVERS if name == "mcp_servers" else ""
+        self.objects = self.full and (name == "messages" or capability == "responses")
+        self.counts = LISTS.get(capability) == name
+
+
+_NAME: Kind = (_TEXT, "a string")
+_NO_SERVERS = "must be left out: nothing here connects to other servers"
+_FLAGS = Place(other=FREE, kind=(_FLAG, "true or false"))
+_OPTIONS = Place(_same("include_usage continuous_usage_stats", _FLAGS), other=FREE, strict=False)
+_EVERYWHERE: dict[str, Optional[Place]] = {
+    **dict.fromkeys((*KINDS, *SCALARS)),
+    **dict.fromkeys(TEXTS, ANY),
+    **COMPILED,
+    "model": None,
+    "stream_options": _OPTIONS,
+}
+_OWN: dict[str, dict[str, Place]] = {
+    # What a template may quote beside a conversation is text.
+    "chat": {"messages": _CHAT_MESSAGES, "documents": FREE},
+    "responses": {"input": _ITEMS},
+    "embeddings": {"messages": _CHAT_MESSAGES},
+    "messages": {"messages": _conversation(_ANTHROPIC_PARTS), "system": _below(_NOTES)},
+}
+# A schema that comes as a text is read as the member `schema` of a body of its own.
+IN_TEXT = "schema"
+
+
+def _fields(capability: str) -> dict[str, Field]:
+    found = {**_EVERYWHERE, **_OWN.get(capability, {})}
+    return {name: Field(capability, name, place) for name, place in found.items()}
+
+
+FIELDS: dict[str, dict[str, Field]] = {
+    **{capability: _fields(capability) for capability in CAPABILITIES},
+    IN_TEXT: {name: Field(IN_TEXT, name, place) for name, place in (("model", None), ("schema", _SCHEMA))},
+}
+
+
+def _names(place: Place, seen: set[int]) -> set[str]:
+    """Return the names that a description has."""
+    if id(place) in seen:
+        return set()
+    seen.add(id(place))
+    found = {name.decode() for name in place.inside}
+    for below in (*place.inside.values(), place.other):
+        found |= _names(below, seen)
+    return found
+
+
+# The names that errors may quote: any other is a user's own.
+_MEDIA = (
+    "url uri image_url audio_url video_url file_url source file output text input_audio image video audio"
+)
+SAYABLE = frozenset(_MEDIA.split()).union(
+    *(fields for fields in FIELDS.values()),
+    *(_names(one.place, set()) for fields in FIELDS.values() for one in fields.values() if one.place),
+)
+
+
+def most_copies(given: Mapping[str, object]) -> int:
+    """Return how many answers a body asks for at once, by its own `n` and `best_of`."""
+    counts = (given.get(name) for name in COPY_NAMES)
+    return max(1, *(int(count) if isinstance(count, (int, float)) else 1 for count in counts))
+
+
+def places(capability: str, given: Mapping[str, object], items: int) -> int:
+    """Return how many places of a model a body needs, where `items` are its prompts, inputs or documents.
+
+    An item that an engine reads, and writes nothing for, is a part of a place.
+    """
+    return most_copies(given) * max(1, -(-items // ITEMS_A_PLACE.get(capability, 1)))

@@ -1,0 +1,196 @@
+"""What an engine must compile for a request, counted while the body passes: schemas, grammars, lists, tools.
+
+An engine turns these into automata before it writes a word, beside everybody's answers, and goes on when the
+client has left: so what they may be is bounded, by the cluster's configuration. Each count is linear in the
+body's bytes. docs/decisions/bodies-are-scanned.md has the measured costs behind the defaults.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from dataclasses import dataclass, fields
+
+from sluice.errors import SluiceError
+
+# Beyond so many repetitions of a character engines take another way, which costs no more.
+LONGEST_UNROLLED = 128
+# Lengths up to this one need no automaton of their own.
+FREE_LENGTH = 1
+
+
+class Role(enum.Enum):
+    """What a value means to the counter."""
+
+    NONE = "not counted"
+    PART = "part of what is compiled"
+    CHOICES = "list of alternatives"
+    NAMES = "object whose names are properties"
+    LENGTH = "longest text"
+    LEAST = "shortest text"
+    ITEMS = "how many items"
+    PATTERN = "regular expression"
+    PATTERN_NAMES = "object whose names are regular expressions"
+    GRAMMAR = "grammar"
+    SCHEMA_TEXT = "schema, or a text that is one"
+    TOOL = "schema of a tool's arguments"
+    ITEM_TYPE = "type of an item of a conversation"
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What one request's schemas, grammars, lists and tools may have, all of them together.
+
+    `bytes`: of names and texts that are compiled; `values`: names and items; `alternatives`: of `anyOf` and
+    choices; `properties`: of one object; `lengths`: the sum of the different lengths that texts may have and
+    of the repetitions in regular expressions, each counted up to LONGEST_UNROLLED; `repeats`: repetitions
+    without an end in one regular expression, and in all grammars; `repetition`: the largest number of items,
+    characters or repetitions.
+    """
+
+    bytes: int = 65_536
+    depth: int = 32
+    values: int = 8_192
+    alternatives: int = 512
+    properties: int = 256
+    lengths: int = 256
+    pattern_bytes: int = 4_096
+    repeats: int = 32
+    repetition: int = 100_000
+    grammar_bytes: int = 2_048
+    tools: int = 128
+
+    def problem(self) -> str:
+        """Return what is wrong with these numbers, "" if nothing is."""
+        low = [one.name for one in fields(self) if getattr(self, one.name) < 1]
+        return f"{low[0]} must be at least 1" if low else ""
+
+
+DEFAULTS = Bounds()
+WORDS = {
+    "bytes": "bytes of schemas and lists",
+    "depth": "levels of a schema",
+    "values": "names and items of schemas and lists",
+    "alternatives": "alternatives",
+    "properties": "properties of one object",
+    "lengths": f"repetitions (lengths of texts and in regular expressions, each up to {LONGEST_UNROLLED})",
+    "pattern_bytes": "bytes of regular expressions",
+    "repeats": "repetitions without an end (`*`, `+`, `{1,}`) in a regular expression or grammar",
+    "repetition": "items, characters or repetitions at one place",
+    "grammar_bytes": "bytes of grammars",
+    "tools": "tools",
+}
+
+
+class Excess(Exception):
+    """A body goes beyond a bound: `what` is its name."""
+
+    def __init__(self, what: str, most: int) -> None:
+        super().__init__(what)
+        self.what = what
+        self.most = most
+
+    def told(self, param: str) -> SluiceError:
+        """Return the error for the field at path `param`."""
+        return SluiceError(
+            "invalid_request",
+            f"`{param}` asks for too much work: this cluster takes at most {self.most} {WORDS[self.what]} "
+            "in a request.",
+            param=param,
+        )
+
+
+class Costs:
+    """Counts one body. Every method raises Excess beyond a bound."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self.bounds = bounds
+        self._counts = dict.fromkeys(WORDS, 0)
+        self._least: set[int] = set()
+        self._longest: set[int] = set()
+        self._unrolled = 0
+        # By depth: how many names the object that is open there has had.
+        self._properties: dict[int, int] = {}
+
+    def add(self, what: str, count: int) -> None:
+        """Count more of something."""
+        self._counts[what] += count
+        self._check(what, self._counts[what])
+
+    def _check(self, what: str, count: float) -> None:
+        most = getattr(self.bounds, what)
+        if count > most:
+            raise Excess(what, most)
+
+    @property
+    def longest(self) -> int:
+        """The longest text that may count."""
+        return max(self.bounds.bytes, self.bounds.pattern_bytes, self.bounds.grammar_bytes)
+
+    def name(self, role: Role, size: int, depth: int, *, first: bool) -> None:
+        """Count a name of `size` bytes in an object of this role at `depth`; `first`: it is its first."""
+        self._check("depth", depth)
+        self.add("bytes", size)
+        if role is Role.NAMES:
+            self._properties[depth] = 1 if first else self._properties.get(depth, 0) + 1
+            self._check("properties", self._properties[depth])
+
+    def number(self, role: Role, value: float) -> None:
+        """Count a number: what a length costs depends on its fellows, as each pair is compiled by itself."""
+        self._check("repetition", value)
+        whole = LONGEST_UNROLLED if value > LONGEST_UNROLLED else max(0, int(value))
+        if role is Role.LENGTH:
+            self._longest.add(whole)
+        elif role is Role.LEAST and whole > FREE_LENGTH:
+            self._least.add(whole)
+        self._check_lengths()
+
+    def _check_lengths(self) -> None:
+        pairs = sum(self._longest or self._least) * (1 + len(self._least))
+        self._check("lengths", pairs + self._unrolled)
+
+    def pattern(self, text: str) -> None:
+        """Count a regular expression."""
+        self.add("pattern_bytes", len(text))
+        self._check("repeats", self._repetitions(text))
+
+    def grammar(self, text: str) -> None:
+        """Count a grammar."""
+        self.add("grammar_bytes", len(text))
+        self.add("repeats", self._repetitions(text))
+
+    def _repetitions(self, text: str) -> int:
+        """Count the repetitions that have an end, and return how many have none."""
+        endless, numbers = repetitions(text)
+        for number in numbers:
+            self._check("repetition", number)
+            self._unrolled += min(number, LONGEST_UNROLLED)
+        self._check_lengths()
+        return endless
+
+
+# A class in brackets, an escape, or a quantifier.
+_QUANTIFIER = re.compile(r"\\.|[*+]|\{([0-9]*)(,?)([0-9]*)\}", re.DOTALL)
+
+
+def repetitions(text: str) -> tuple[int, list[int]]:
+    """Return how many repetitions a regular expression or grammar has that have no end, and all numbers.
+
+    Signs within character classes count too: what is inside brackets differs between engines.
+    """
+    endless = 0
+    numbers = []
+    for found in _QUANTIFIER.finditer(text):
+        word = found[0]
+        if word[0] in "*+":
+            endless += 1
+        elif word[0] == "{":
+            least, comma, most = found.groups()
+            endless += bool(comma and not most)
+            numbers.append(max(_number(least), _number(most)))
+    return endless, numbers
+
+
+def _number(digits: str) -> int:
+    """Return what digits say; of very many, a number beyond all bounds."""
+    return int(digits or 0) if len(digits) < 16 else 1 << 60
