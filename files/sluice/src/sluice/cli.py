@@ -12,6 +12,7 @@ import sys
 from dataclasses import dataclass
 from typing import Optional
 
+from sluice import terminal
 from sluice.errors import EXIT_CONFIG, RecordError, SluiceError
 from sluice.version import version
 
@@ -55,6 +56,15 @@ COMMANDS = {
 def main(argv: Optional[list[str]] = None) -> int:
     """Run one command and return its exit status; errors are one line on standard error."""
     arguments = sys.argv[1:] if argv is None else argv
+    command = COMMANDS.get(next((one for one in arguments if not one.startswith("-")), ""))
+    # What these print was written by Slurm, by jobs and by other people.
+    if command is not None and command.module.startswith("sluice.scheduler."):
+        with terminal.screen():
+            return _main(arguments)
+    return _main(arguments)
+
+
+def _main(arguments: list[str]) -> int:
     parser = _parser(arguments)
     parsed = parser.parse_args(arguments)
     try:

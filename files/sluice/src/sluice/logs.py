@@ -62,7 +62,8 @@ class JsonFormatter(logging.Formatter):
             walked = traceback.walk_tb(record.exc_info[2])
             frames = traceback.StackSummary.extract(walked, lookup_lines=False)
             line["at"] = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-8:]]
-        return json.dumps(line, default=str, ensure_ascii=True)
+        # DEL is the one control character that JSON leaves as it is.
+        return json.dumps(line, default=str, ensure_ascii=True).replace("\x7f", "\\u007f")
 
 
 def configure(component: str, level: str = "info", *, syslog: bool = False) -> None:

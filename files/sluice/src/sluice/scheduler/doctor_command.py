@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import json
 
-from sluice import config
+from sluice import config, terminal
 from sluice.errors import EXIT_FAILURE
 from sluice.scheduler import doctor, site_facts
 from sluice.scheduler.command import CONFIG
@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     wrong = sum(one.level == WRONG for one in findings)
     warnings = sum(one.level == WARNING for one in findings)
     if arguments.json:
-        listed = [dataclasses.asdict(one) for one in findings]
+        listed = terminal.tidy([dataclasses.asdict(one) for one in findings])
         print(
             json.dumps(
                 {"version": 1, "wrong": wrong, "warnings": warnings, "findings": listed}, sort_keys=True

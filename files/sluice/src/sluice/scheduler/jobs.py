@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import binascii
 import os
-import re
 import ssl
 import stat
 from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Optional
 
+from sluice import terminal
 from sluice.errors import RecordError
 from sluice.records import INSTANCE_ID, MAX_JOB_RECORD_BYTES, JobRecord, decode_json
 from sluice.scheduler import strangers
@@ -32,7 +32,6 @@ OUTPUT = "output"
 MAX_OUTPUT_BYTES = 16 * 1024
 MOST_LINES = 20
 LONGEST_LINE = 300
-UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\ufffd]")
 
 
 class JobDirectories:
@@ -93,9 +92,7 @@ class JobDirectories:
                 raw = strangers.tail(inside, OUTPUT, MAX_OUTPUT_BYTES, os.geteuid())
         except (OSError, RecordError):
             return ()
-        lines = [
-            UNPRINTABLE.sub("?", line.expandtabs(4)) for line in raw.decode("utf-8", "replace").split("\n")
-        ]
+        lines = [terminal.line(line.expandtabs(4)) for line in raw.decode("utf-8", "replace").split("\n")]
         return tuple(line[:LONGEST_LINE] for line in lines if line.strip())[-MOST_LINES:]
 
     def clean(self, keep: Container[str], now: float) -> int:

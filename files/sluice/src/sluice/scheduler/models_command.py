@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sluice import config
+from sluice import config, terminal
 from sluice.errors import EXIT_FAILURE, SluiceError
 from sluice.records import RoutingTable, read_json
 from sluice.scheduler import orders_command, registration
@@ -168,7 +168,7 @@ def _ask(settings: SchedulerConfig, arguments: argparse.Namespace) -> int:
         raise SluiceError("model_not_found", f"no model {name} is routed; see: sluice models list")
     model = table.models[name]
     ready = [one for one in model.instances if one.state == "ready"]
-    found = [(one.id, answers(name, model, one, arguments.timeout)) for one in ready]
+    found = [(one.id, terminal.line(answers(name, model, one, arguments.timeout))) for one in ready]
     if arguments.json:
         instances = [{"id": identifier, "problem": problem} for identifier, problem in found]
         return _print_json({"version": 1, "name": name, "status": model.status, "instances": instances})

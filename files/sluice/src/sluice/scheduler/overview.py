@@ -6,8 +6,9 @@ import dataclasses
 import time
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Optional
+from typing import Any, Optional, cast
 
+from sluice import terminal
 from sluice.errors import RecordError, SluiceError
 from sluice.records import Figures, RoutingTable, read_json
 from sluice.scheduler import ledger, orders, policy, suspects
@@ -39,7 +40,7 @@ class Overview:
         names = sorted(
             {*self.catalogue.listed, *self.catalogue.held, *(self.table.models if self.table else ())}
         )
-        return {
+        document = {
             "version": 1,
             "cluster": None if self.table is None else self.table.cluster,
             "generation": None if self.table is None else self.table.generation,
@@ -50,6 +51,7 @@ class Overview:
             "excluded_nodes": self.excluded_nodes(),
             "models": {name: self.model(name) for name in names},
         }
+        return cast(dict[str, Any], terminal.tidy(document))
 
     def bounds(self) -> dict[str, dict[str, Optional[float]]]:
         """Return what the service has used of what it may take, and what is left (None: no bound)."""
@@ -92,7 +94,7 @@ class Overview:
         demand = self.demand.get(name, Demand())
         memory = self.state.memory.get(name, Memory())
         mine = [self.instance(one) for one in self._instances(name)]
-        return {
+        model = {
             "status": "unknown" if routed is None else routed.status,
             "expected_ready": None if routed is None else routed.expected_ready,
             "digest": None if listed is None else listed.digest,
@@ -115,6 +117,8 @@ class Overview:
             "failed_start": self.failed_start(name),
             "instances": mine,
         }
+        # Slurm, jobs and plugins wrote much of it: people read it on a terminal, playbooks show it there.
+        return cast(dict[str, Any], terminal.tidy(model))
 
     def instance(self, instance: Instance) -> dict[str, Any]:
         """Return one instance; its job key stays where it is."""

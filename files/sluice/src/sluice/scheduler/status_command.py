@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
-from sluice import config
+from sluice import config, terminal
 from sluice.scheduler.command import CONFIG
 from sluice.scheduler.config import SchedulerConfig
 from sluice.scheduler.overview import look
@@ -38,7 +38,6 @@ BOUNDS = {
 }
 WATCH_EVERY = 2.0
 WATCH_FOR = 86_400.0
-CLEAR = "\x1b[H\x1b[2J"
 COMING = ("submitting", "pending", "held", "starting")
 
 
@@ -90,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _print_status(settings: SchedulerConfig, as_json: bool, clear: bool) -> None:
     document = look(settings).document()
     if clear:
-        print(CLEAR, end="")
+        terminal.clear()
     if as_json:
         print(json.dumps(document, sort_keys=True))
     else:
@@ -172,9 +171,10 @@ def _remarks(model: Mapping[str, Any]) -> list[str]:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows below their headings, each column as wide as its widest word."""
-    widths = [max(len(row[index]) for row in (columns, *rows)) for index in range(len(columns))]
-    for row in (columns, *rows):
+    """Print rows below their headings, each column as wide as its widest word, each row one line."""
+    table = [tuple(terminal.line(word) for word in row) for row in (columns, *rows)]
+    widths = [max(len(row[index]) for row in table) for index in range(len(columns))]
+    for row in table:
         print("  ".join(word.ljust(width) for word, width in zip(row, widths)).rstrip())
 
 
