@@ -223,7 +223,7 @@ def test_no_process_of_the_same_account_may_look_into_it() -> None:
 
 @pytest.mark.parametrize(
     ("concurrency", "limits", "soft"),
-    [(16, (64, 4096), 544), (16, (1024, 4096), 1024), (10_000, (1024, 4096), 4096)],
+    [(16, (64, 4096), 1056), (16, (1100, 4096), 1100), (10_000, (1024, 4096), 4096)],
 )
 def test_it_asks_for_the_descriptors_of_full_load(
     concurrency: int, limits: tuple[int, int], soft: int
