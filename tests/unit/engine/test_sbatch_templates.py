@@ -103,21 +103,12 @@ def test_values_of_the_inventory_are_words_and_never_commands() -> None:
     assert """--hf-overrides '{"a": "$(id)"}'""" in script
 
 
-def test_an_engine_that_is_started_outside_its_box_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "engines").mkdir()
-    block = "{% extends 'engines/base.sbatch.j2' %}{% block engine %}serve() { exec engine; }{% endblock %}"
-    (tmp_path / "engines" / "open.sbatch.j2").write_text(block, encoding="ascii")
-    with pytest.raises(jinja2.exceptions.UndefinedError, match="must_be_started_by_in_box"):
-        render("open", vllm_entry(), "", tmp_path)
-    assert "exec engine" in render("open", {**vllm_entry(), "box": "none"}, "", tmp_path)
-
-
 @pytest.mark.parametrize("engine", sorted(SCRIPTS))
 def test_every_engine_is_started_in_its_box(engine: str) -> None:
     kind = "apptainer" if "apptainer" in engine else "bubblewrap"
     script = SCRIPTS[engine]()
     assert f" box --kind {kind} " in script
-    assert script.count("in_box ") >= 1
+    assert "in_box " in script
     # bubblewrap's; a container has an option of its own.
     assert ('" --network' in script) == engine.endswith("-nodes")
 
