@@ -37,6 +37,7 @@ from sluice.wire.frames import Decoder, FrameType, ProtocolError
 from sluice.wire.hello import Hello
 from sluice.wire.links import PROXY_RELAY, RELAY_FRONT, Link
 from tests.soak import mutate
+from tests.soak.cluster import Demand, Folders, Queue
 from tests.soak.memory import Memory
 
 CORPUS = 100
@@ -350,4 +351,7 @@ TARGETS: dict[str, tuple[int, Callable[[], Target]]] = {
     "front: bad engine": (50, lambda: Front(bad_engine=True)),
     "relay: bad proxy": (25, lambda: RelaySession(bad_front=False)),
     "relay: bad front": (25, lambda: RelaySession(bad_front=True)),
+    "squeue and scontrol": (200, Queue),
+    "job folders": (100, Folders),
+    "demand files": (100, Demand),
 }

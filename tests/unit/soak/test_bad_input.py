@@ -1,4 +1,4 @@
-"""A bounded part of `make soak`: twenty thousand bad inputs, always the same."""
+"""A bounded part of `make soak`: some thirty thousand bad inputs, always the same."""
 
 from __future__ import annotations
 
