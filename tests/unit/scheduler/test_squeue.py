@@ -198,6 +198,26 @@ def test_a_time_that_slurm_does_not_have_is_none(text: str) -> None:
     assert parse_time(text) is None
 
 
+def test_what_a_real_slurm_printed_of_hostile_texts_is_read_job_by_job() -> None:
+    jobs = parse((RECORDED / "squeue-texts-22.05.txt").read_bytes().decode("utf-8", "replace"))
+    assert {job.job_id: job.name for job in jobs} == {
+        "1": "moved by\nops",
+        "2": "sluice:m-00000002",
+        "3": "moved by ops\nticket 12",
+        "4": "a\tb|c|",
+        "5": "x\n1|CANCELLED|N/A|N/A|N/A||None|x|sluice:m-00000001",
+        "6": "\u202egnp\u2066",
+        "7": "x" * 100,
+        "8": "\x1b[31m",
+    }
+    assert {job.job_id: job.state for job in jobs} == {
+        **{str(n): "PENDING" for n in range(2, 9)},
+        "1": "CANCELLED",
+    }
+    assert [(job.job_id, job.kind, job.digest) for job in jobs if job.digest] == [("2", "burst", DIGEST)]
+    assert {job.directory for job in jobs} == {"/tmp", "/shared/jobs/m-00000001"}
+
+
 def test_what_a_real_slurm_printed_is_read_line_by_line() -> None:
     jobs = recorded.queue("squeue-22.05.txt")
     summary = [(job.job_id, job.state, job.reason, job.nodes) for job in jobs]
