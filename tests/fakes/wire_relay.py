@@ -59,6 +59,11 @@ class Call:
         self.link.wire.respond(self.stream, ResponseHead(status, content_type, instance))
         self.link.pump()
 
+    def accept(self) -> None:
+        """Say that an instance has accepted the stream."""
+        self.link.wire.accept(self.stream)
+        self.link.pump()
+
     async def send(self, data: bytes) -> None:
         """Send bytes of the answer; come back when the wire has taken them, as the relay does."""
         self.link.wire.send_data(self.stream, data)

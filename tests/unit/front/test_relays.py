@@ -148,7 +148,7 @@ async def test_an_engine_that_does_not_answer_properly_has_failed(
         answer = await relay.ask("POST", CHAT, chat(stream))
         assert running.listener.running == 0
     assert answer.outcome == "instance_failed"
-    assert answer.head is None, "another instance may still be asked"
+    assert not answer.body, "another instance may still be asked"
     assert len(engine.requests()) == 1
 
 
@@ -329,3 +329,59 @@ async def test_an_engine_on_loopback_works_too(tmp_path: Path, identity: Identit
             relay = await running.connect()
             assert (await relay.ask("POST", CHAT, chat())).outcome == "no_instance"
             relay.endpoint.abort()
+
+
+async def test_a_streams_head_goes_on_before_its_first_token(tmp_path: Path, identity: Identity) -> None:
+    async with bed(tmp_path, identity, Behaviour(reading=60.0)) as (_, relay, engine):
+        answer = relay.start("POST", CHAT, chat(stream=True))
+        await until(lambda: answer.head, 20)
+        assert answer.head is not None
+        assert (answer.head.status, answer.head.content_type) == (200, "text/event-stream")
+        assert not answer.body
+        engine.kill()
+        await until(lambda: answer.over, 20)
+    assert answer.outcome == "instance_failed"
+
+
+async def test_any_other_head_waits_for_its_first_byte(tmp_path: Path, identity: Identity) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n")
+        await asyncio.sleep(0.3)
+        writer.close()
+
+    async with scripted(tmp_path, serve), front(tmp_path, identity) as running:
+        relay = await running.connect()
+        answer = await relay.ask("POST", CHAT, chat())
+        relay.endpoint.abort()
+    assert answer.head is None
+    assert answer.outcome == "instance_failed"
+
+
+async def test_an_engine_that_claims_a_stream_for_its_health_breaks_nothing(
+    tmp_path: Path, identity: Identity
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+        for piece in (head, b"2\r\n{}\r\n", b"0\r\n\r\n"):
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0.05)
+
+    async with scripted(tmp_path, serve), front(tmp_path, identity) as running:
+        relay = await running.connect()
+        answer = await relay.ask("GET", "/health")
+        assert relay.why is None
+        relay.endpoint.abort()
+    assert answer.outcome == 200
+    assert json.loads(answer.body)["status"] == "ok"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_an_answer_with_nothing_in_it_is_a_failure(
+    tmp_path: Path, identity: Identity, stream: bool
+) -> None:
+    async with bed(tmp_path, identity, Behaviour(fault="empty")) as (_, relay, _):
+        answer = await relay.ask("POST", CHAT, chat(stream=stream))
+    assert answer.outcome == "instance_failed"

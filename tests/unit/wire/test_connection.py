@@ -222,7 +222,7 @@ def test_a_request_that_crosses_the_go_away_is_answered() -> None:
 def test_newer_minors_and_unknown_frame_types_are_tolerated() -> None:
     server = Connection(Role.SERVER, Hello("test", SMALL))
     server.receive(hello(protocol=[MAJOR, 9], novelty=True))
-    for frame_type in (8, 16, 127):
+    for frame_type in (8, 17, 127):
         for stream in (0, 1, 4, 5):
             for last in (False, True):
                 assert server.receive(encode(frame_type, stream, b"whatever", last=last)) == []
@@ -542,3 +542,30 @@ def test_an_answer_before_the_whole_body_left_ends_the_body_though_its_end_is_qu
         pair.pump()
     assert len(pair.heard_by_server(events.StreamCancelled)) == 2 * SMALL.max_streams
     assert (pair.client.open_streams, pair.server.open_streams) == (0, 0)
+
+
+def test_accepted_comes_before_the_response_and_may_come_again() -> None:
+    pair = Pair()
+    stream = pair.open()
+    pair.pump()
+    pair.server.accept(stream)
+    pair.server.accept(stream)
+    pair.server.respond(stream, ResponseHead(200, "text/event-stream"))
+    pair.pump()
+    assert pair.heard_by_client(events.AcceptedReceived) == [events.AcceptedReceived(stream)] * 2
+    with pytest.raises(ProtocolError):
+        pair.client.receive(encode(FrameType.ACCEPTED, stream))
+
+
+def test_accepted_for_a_stream_that_was_never_opened_ends_the_session() -> None:
+    pair = Pair()
+    pair.pump()
+    with pytest.raises(ProtocolError):
+        pair.client.receive(encode(FrameType.ACCEPTED, 1))
+
+
+def test_no_front_says_accepted() -> None:
+    pair = Pair(link=RELAY_FRONT)
+    stream = pair.open()
+    with pytest.raises(ProtocolError):
+        pair.client.receive(encode(FrameType.ACCEPTED, stream))

@@ -73,6 +73,7 @@ FRAMES: dict[str, Callable[[], bytes]] = {
     "credit": lambda: server(lambda s, stream: s.consume(stream, 20_000)),
     "ping": lambda: client(lambda c: c.ping(b"sluice")),
     "go-away": lambda: server(lambda s, _: s.go_away("shutdown", "the relay ends")),
+    "accepted": lambda: server(lambda s, stream: s.accept(stream)),
     "load": lambda: server(lambda s, _: s.send_load(17), RELAY_FRONT),
 }
 JSON = {

@@ -58,6 +58,7 @@ DEFAULT_CAPABILITIES = ("chat", "completions")
 CLASSES = ("interactive", "api", "batch")
 STATUSES = ("ready", "starting", "sleeping", "failed", "drained", "unknown")
 INSTANCE_STATES = ("ready", "draining")
+EVENT_STREAM = "text/event-stream"
 CONTENT_TYPES = ("application/json", "text/event-stream", "text/plain")
 # What an engine says of tokens while it streams: with each chunk, with the last one, or nothing.
 USAGES = ("continuous", "final", "none")

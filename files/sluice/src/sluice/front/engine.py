@@ -41,6 +41,9 @@ class Caller(Protocol):
     def answered(self, data: bytes) -> None:
         """Take bytes of the answer's body; `Call.head` is known, `Call.complete` says whether it is whole."""
 
+    def accepted(self) -> None:
+        """`Call.head` is known, and nothing of the body has come yet. Called once at most."""
+
     def broken(self, code: str, reason: str) -> None:
         """The call is over without a whole answer: `no_instance` if the engine saw nothing of it."""
 
@@ -63,6 +66,7 @@ class Call:
         "_over",
         "_ready",
         "_retried",
+        "_told",
         "_unsent",
         "parser",
     )
@@ -75,6 +79,7 @@ class Call:
         self._held: Optional[list[bytes]] = None
         self._ready = False
         self._retried = False
+        self._told = False
         self._over = False
         self._opening: Optional[asyncio.Task[None]] = None
         self._connection = engine.take_idle() if length <= MOST_HELD else None
@@ -178,8 +183,11 @@ class Call:
             self._fail("the engine's answer is not well-formed HTTP")
             return
         self._held = None
-        if parser.head is not None and (body or parser.complete):
+        if body or parser.complete:
             self._caller.answered(body)
+        elif parser.head is not None and not self._told:
+            self._told = True
+            self._caller.accepted()
 
     def lost(self) -> None:
         """The engine closed the connection, or broke."""

@@ -12,9 +12,9 @@ from typing import Optional, Protocol, cast
 from sluice.endpoint import Endpoint
 from sluice.errors import SluiceError
 from sluice.front.engine import INSTANCE_FAILED, NO_INSTANCE, Call, Engine
-from sluice.front.http import request_head
+from sluice.front.http import AnswerHead, request_head
 from sluice.front.screening import HEALTH, screen
-from sluice.records import CONTENT_TYPES, ErrorHead, InstanceRequest, ResponseHead
+from sluice.records import CONTENT_TYPES, EVENT_STREAM, ErrorHead, InstanceRequest, ResponseHead
 from sluice.wire import events
 from sluice.wire.connection import Connection, Role
 from sluice.wire.hello import Hello
@@ -176,9 +176,9 @@ class Relay:
 class Exchange:
     """One request: its body goes to the engine as it comes, its answer back as it comes.
 
-    The answer begins on the wire only with the first byte of its body: an engine may send its head at once
-    and break on the prompt, and until then this can still be an error, after which the relay asks another
-    instance.
+    The answer's head goes on at once where it is a stream's: an engine accepts it long before it has read the
+    prompt. Any other goes on with the first byte of its body. As long as none has come this can still be an
+    error, after which the relay asks another instance.
     """
 
     def __init__(self, relay: Relay, stream: int, head: InstanceRequest) -> None:
@@ -186,6 +186,7 @@ class Exchange:
         self._relay = relay
         self._left = head.length
         self._owed = 0
+        self._responded = False
         self._began = False
         self._complete = False
         self._over = False
@@ -247,19 +248,18 @@ class Exchange:
 
     # --- from the engine ---------------------------------------------------------------------------------
 
+    def accepted(self) -> None:
+        """Pass on a stream's head, which is there before anything of its body."""
+        head = self._call.head
+        if head is not None and head.status == 200 and head.media_type == EVENT_STREAM:
+            self._respond(head)
+            self._relay.endpoint.wake(urgent=True)
+
     def answered(self, data: bytes) -> None:
         """Pass on a part of the answer."""
+        if not self._began and not self._begin(data):
+            return
         connection, endpoint = self._relay.connection, self._relay.endpoint
-        if not self._began:
-            head = self._call.head
-            if head is None or head.media_type not in CONTENT_TYPES:
-                self._fail(INSTANCE_FAILED, "the engine's answer is of another type than the wire's")
-                return
-            if head.status == 200 and not data:
-                # No client could read it: not an answer, but an engine that broke on the request.
-                self._fail(INSTANCE_FAILED, "the engine's answer is empty")
-                return
-            connection.respond(self.stream, ResponseHead(head.status, head.media_type))
         connection.send_data(self.stream, data)
         if self._call.complete:
             self._answered_whole()
@@ -268,6 +268,24 @@ class Exchange:
             self._relay.hold(self)
         endpoint.wake(urgent=not self._began)
         self._began = True
+
+    def _begin(self, data: bytes) -> bool:
+        """Begin the answer with its first bytes; return whether it can be one."""
+        head = self._call.head
+        if head is None or head.media_type not in CONTENT_TYPES:
+            self._fail(INSTANCE_FAILED, "the engine's answer is of another type than the wire's")
+            return False
+        if head.status == 200 and not data:
+            # No client could read it: not an answer, but an engine that broke on the request.
+            self._fail(INSTANCE_FAILED, "the engine's answer is empty")
+            return False
+        if not self._responded:
+            self._respond(head)
+        return True
+
+    def _respond(self, head: AnswerHead) -> None:
+        self._responded = True
+        self._relay.connection.respond(self.stream, ResponseHead(head.status, head.media_type))
 
     def broken(self, code: str, reason: str) -> None:
         """End with the engine's failure."""
@@ -312,6 +330,9 @@ class HealthCheck(Exchange):
     """Whether the engine answers its own health path; the answer is the front's own."""
 
     _deadline: Optional[float] = None
+
+    def accepted(self) -> None:
+        """Wait for the whole: the answer is the front's own."""
 
     def answered(self, data: bytes) -> None:
         """Answer by the engine's status alone."""

@@ -24,6 +24,7 @@ _PATIENCE = (
     "queue_wait",
     "quiet_wait",
     "request_timeout",
+    "comment_interval",
 )
 
 
@@ -58,6 +59,8 @@ class ProxyConfig:
     `queue_length` requests may wait for one model, `queue_per_user` of them of one user, each for
     `queue_wait`; who asked for a stream is told so after `quiet_wait`. From its arrival to its answer's end a
     request takes at most `request_timeout`, whatever dies and however often it is tried.
+    A stream gets a comment line each `comment_interval` from when an instance has accepted it until its first
+    token.
     `cors_origins` are the sites whose pages may use the API from a browser, or only "*": all of them.
     `reserve_output` tokens are reserved for the answer to a request that does not say how long it may be. An
     address may present `guesses_per_minute` keys that were not made here and are unknown. Prompts that differ
@@ -80,6 +83,7 @@ class ProxyConfig:
     queue_wait: float = 300.0
     quiet_wait: float = 5.0
     request_timeout: float = 3600.0
+    comment_interval: float = 15.0
     cors_origins: tuple[str, ...] = ()
     reserve_output: int = 2048
     guesses_per_minute: int = 30

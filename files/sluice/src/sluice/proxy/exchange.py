@@ -8,17 +8,20 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from sluice.errors import SluiceError
 from sluice.proxy.cluster import Cluster
 from sluice.proxy.metrics import Metrics
 from sluice.proxy.outlet import broken_off
 from sluice.proxy.session import RelayError, Session, SessionLost, Stream
-from sluice.proxy.waiting import Tell, Turn, WaitingRoom
+from sluice.proxy.waiting import Turn, WaitingRoom
 from sluice.records import MOST_BREAKS, RequestHead, ResponseHead
 
 # The relay's own limit is shorter; this one holds if it should not keep it (seconds).
 IDLE_TIMEOUT = 180.0
+# So long after an instance has accepted a stream its client gets the head (seconds).
+HEAD_PAUSE = 0.1
 # How long the process that has just started lets requests wait for the models to be known (seconds).
 RECONNECT_WAIT = 5.0
 # A request whose session was lost this often may be what ends them. Two are lost together when a login node
@@ -27,6 +30,19 @@ MOST_LOST = 3
 
 # With these another cluster may do better; nothing of the request has been worked on.
 ELSEWHERE = frozenset({"no_instance", "overloaded", "cluster_unreachable", "closed"})
+
+
+class Client(Protocol):
+    """Who asked for a stream, as an exchange tells it how that stands; `begun`: its answer has begun."""
+
+    @property
+    def begun(self) -> bool: ...
+
+    async def tell(self, position: int, expected: float | None) -> None:
+        """The request waits, at this position, for so many seconds if that is known."""
+
+    async def working(self) -> None:
+        """An instance works on the request, and nothing of its answer has come yet."""
 
 
 class Exchange:
@@ -52,7 +68,7 @@ class Exchange:
         self._metrics = metrics
         self._head = head
         self._body = body
-        self._ends_by = began + room.longest
+        self._ends_by = began + room.patience.whole
         self._on_sent = on_sent
         self._turn: Turn | None = None
         self._stream: Stream | None = None
@@ -61,22 +77,22 @@ class Exchange:
         self.instance = ""
         self.sent_at: float | None = None
 
-    async def open(self, tell: Tell | None = None) -> tuple[Stream, ResponseHead]:
-        """Return the stream and the answer's head; `tell` is for who asked for a stream and must wait.
+    async def open(self, client: Client | None = None) -> tuple[Stream, ResponseHead]:
+        """Return the stream and the answer's head; `client` is who asked for a stream and is told of it.
 
         Raises SluiceError.
         """
         head = self._head
         turn = self._turn = self._room.enter(
-            head.model, head.user, head.class_, stream=tell is not None, ends_by=self._ends_by
+            head.model, head.user, head.class_, stream=client is not None, ends_by=self._ends_by
         )
         while True:
             if not turn.admitted_now:
-                await self._room.wait(turn, tell)
+                await self._room.wait(turn, client.tell if client is not None else None)
             self.cluster = turn.place
             cluster = self._room.cluster(turn.place)
             try:
-                return await self._attempt(_session(cluster))
+                return await self._attempt(_session(cluster), client)
             except SessionLost:
                 self._session_lost(turn)
             except SluiceError as fault:
@@ -118,7 +134,7 @@ class Exchange:
         if self._turn is not None:
             self._room.leave(self._turn)
 
-    async def _attempt(self, session: Session) -> tuple[Stream, ResponseHead]:
+    async def _attempt(self, session: Session, client: Client | None) -> tuple[Stream, ResponseHead]:
         if self._head.length > session.max_body:
             raise SluiceError(
                 "body_too_large", f"The cluster takes bodies of at most {session.max_body} bytes."
@@ -128,6 +144,8 @@ class Exchange:
         self.sent_at = time.monotonic()
         stream = session.request(self._head, self._body, self._ends_by)
         try:
+            if client is not None:
+                await self._watch(stream, client)
             head = await stream.response(math.inf)
             await stream.begun(math.inf)
         except SessionLost:
@@ -141,6 +159,21 @@ class Exchange:
         # Its room is given back now; held on until the answer's end, bodies would pile up beyond it.
         self._body = ()
         return stream, head
+
+    async def _watch(self, stream: Stream, client: Client) -> None:
+        """Come back with the answer's first bytes; tell the client meanwhile that it is being worked on.
+
+        The client's answer begins a moment after an instance has accepted the request: what breaks by then
+        has a status of its own, and a first token that is there by then leaves with the head.
+        """
+        due = math.inf
+        while not stream.has_begun():
+            if due == math.inf and (stream.accepted or client.begun):
+                due = time.monotonic() + (self._room.patience.comments if client.begun else HEAD_PAUSE)
+            await stream.stirred(due)
+            if time.monotonic() >= due and not stream.has_begun():
+                await client.working()
+                due = time.monotonic() + self._room.patience.comments
 
 
 def _session(cluster: Cluster) -> Session:

@@ -431,7 +431,7 @@ async def _pass_chunks(
 async def _send(visit: Visit, exchange: Exchange, notice: Notice | None) -> tuple[Stream, ResponseHead]:
     visit.sent_on = visit.elapsed()
     try:
-        return await exchange.open(notice.tell if notice is not None else None)
+        return await exchange.open(notice)
     finally:
         at = exchange.sent_at
         if at is None:

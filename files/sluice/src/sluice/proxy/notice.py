@@ -15,8 +15,8 @@ from sluice.proxy.visit import Visit
 class Notice:
     """The beginning of an event stream, before there is an event: comment lines, which clients pass over.
 
-    `response` is None until something was told; from then on the answer has begun, and an error can only be
-    an event in it.
+    `response` is None until something was told, or an instance has accepted the stream; from then on the
+    answer has begun, and an error can only be an event in it.
     """
 
     def __init__(self, request: web.BaseRequest, visit: Visit) -> None:
@@ -24,14 +24,33 @@ class Notice:
         self._visit = visit
         self.response: web.StreamResponse | None = None
 
+    @property
+    def begun(self) -> bool:
+        """Whether the answer has begun."""
+        return self.response is not None
+
     async def tell(self, position: int, expected: float | None) -> None:
         """Tell the position in the queue, and in how many seconds the answer is expected to begin."""
-        if self.response is None:
-            self.response = answers.stream(self._visit)
-            await self.response.prepare(self._request)
         seconds = "" if expected is None else f" expected={math.ceil(expected)}s"
+        await self._comment(f"queued position={position}{seconds}")
+
+    async def working(self) -> None:
+        """Tell that an instance works on the request: by the answer's head, and then now and then."""
+        if self.response is None:
+            await self._begin()
+            self._request.writer.send_headers()
+        else:
+            await self._comment("working")
+
+    async def _begin(self) -> web.StreamResponse:
+        response = self.response = answers.stream(self._visit)
+        await response.prepare(self._request)
+        return response
+
+    async def _comment(self, text: str) -> None:
         # No blank line behind it: some clients take each for the end of an event, here one without data.
-        await self.response.write(f": queued position={position}{seconds}\n".encode())
+        response = self.response or await self._begin()
+        await response.write(f": {text}\n".encode())
 
     async def fail(self, fault: SluiceError) -> web.StreamResponse:
         """End the answer with an error event; only after something was told."""

@@ -74,7 +74,9 @@ class Service:
         self.room = WaitingRoom(
             self.fleet,
             self.metrics,
-            Patience(bounds, config.queue_wait, config.quiet_wait, config.request_timeout),
+            Patience(
+                bounds, config.queue_wait, config.quiet_wait, config.request_timeout, config.comment_interval
+            ),
         )
         self.gateway = Gateway(
             self.fleet,

@@ -116,6 +116,7 @@ class Stream:
         "_session",
         "_sink",
         "_waiter",
+        "accepted",
         "deadline",
         "ends_by",
         "number",
@@ -130,6 +131,7 @@ class Stream:
         self._failure: SluiceError | SessionLost | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._sink: Sink | None = None
+        self.accepted = False
         self.deadline = 0.0
         self.ends_by = ends_by
 
@@ -147,6 +149,24 @@ class Stream:
             if self._failure is not None:
                 raise self._failure
             await self._wait(timeout)
+
+    def has_begun(self) -> bool:
+        """Whether bytes of the answer have come, or its end. Raises as `response` does."""
+        if not self._chunks and not self._complete and self._failure is not None:
+            raise self._failure
+        return bool(self._chunks) or self._complete
+
+    async def stirred(self, until: float) -> None:
+        """Wait until something comes, the instance's acceptance included, or until `until` (monotonic)."""
+        timer = None
+        if until < math.inf:
+            loop = asyncio.get_running_loop()
+            timer = loop.call_later(max(0.0, until - time.monotonic()), self._wake)
+        try:
+            await self._wait(math.inf)
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     async def read(self, timeout: float) -> bytes:
         """Return the bytes that have come, or b"" at the end. Raises as `response` does, behind the data.
@@ -202,6 +222,11 @@ class Stream:
     def started(self, head: ResponseHead) -> None:
         """Take the head of the answer."""
         self._head = head
+        self._wake()
+
+    def accept(self) -> None:
+        """Learn that an instance has accepted the request."""
+        self.accepted = True
         self._wake()
 
     def received(self, data: bytes) -> None:
@@ -267,6 +292,7 @@ class Session:
         self._handlers: dict[type, Callable[[Any], None]] = {
             events.HelloReceived: self._on_hello,
             events.ResponseStarted: self._on_response,
+            events.AcceptedReceived: self._on_accepted,
             events.DataReceived: self._on_data,
             events.StreamEnded: self._on_ended,
             events.StreamFailed: self._on_failed,
@@ -535,6 +561,11 @@ class Session:
         stream = self._streams.get(event.stream)
         if stream is not None:
             stream.started(event.head)
+
+    def _on_accepted(self, event: events.AcceptedReceived) -> None:
+        stream = self._streams.get(event.stream)
+        if stream is not None:
+            stream.accept()
 
     def _on_data(self, event: events.DataReceived) -> None:
         stream = self._streams.get(event.stream)

@@ -39,13 +39,15 @@ Tell = Callable[[int, float | None], Awaitable[None]]
 class Patience:
     """How many may wait, and how long (seconds): `quiet` of it without a word.
 
-    `whole` bounds a request's whole time, from its arrival to its answer's end.
+    `whole` bounds a request's whole time, from its arrival to its answer's end. A stream that an instance
+    works on gets a comment each `comments` seconds until its first token.
     """
 
     bounds: Bounds
     wait: float
     quiet: float
     whole: float = math.inf
+    comments: float = 15.0
 
 
 class Turn(Ticket):
@@ -93,9 +95,9 @@ class WaitingRoom:
         metrics.watch_queues(self._waiting)
 
     @property
-    def longest(self) -> float:
-        """The seconds that a request may take in all."""
-        return self._patience.whole
+    def patience(self) -> Patience:
+        """How many may wait, and how long things may take."""
+        return self._patience
 
     # --- a request's way ------------------------------------------------------------------------------------
 

@@ -35,6 +35,7 @@ class RelayConfig:
     requests_per_second: float = 1_000
     connect_timeout: float = 5
     first_byte_timeout: float = 300
+    first_token_timeout: float = 900
     idle_timeout: float = 120
     total_timeout: float = 3_600
     ping_interval: float = 15
@@ -50,6 +51,7 @@ _POSITIVE = (
     "max_buffered",
     "connect_timeout",
     "first_byte_timeout",
+    "first_token_timeout",
     "idle_timeout",
     "total_timeout",
     "ping_interval",

@@ -15,6 +15,7 @@ from typing import Any, Callable, Optional
 from sluice.endpoint import Endpoint
 from sluice.errors import CODES, SluiceError
 from sluice.records import (
+    EVENT_STREAM,
     MOST_BREAKS,
     PATHS,
     ErrorHead,
@@ -215,10 +216,16 @@ class Exchange:
             self._tick_answer(now, self._answer)
         elif not self._complete:
             self._tick_body(now)
-        elif self._wire_stream and now - self._asked_at > config.first_byte_timeout:
+        elif self._wire_stream and now - self._asked_at > self._patience():
             self._broke()
             # Whoever waited this long is not helped by waiting again elsewhere.
             self._failed("instance_timeout", "the instance did not answer in time", sent=True, final=True)
+
+    def _patience(self) -> float:
+        """Return for how long an instance may let its first byte be waited for, in seconds."""
+        config = self._services.config
+        # It reads the prompt, and says so; a long one is read for minutes.
+        return config.first_byte_timeout if self._pledge is None else config.first_token_timeout
 
     def _tick_answer(self, now: float, answer: Flow) -> None:
         if self._services.endpoint.connection.pending(answer.stream):
@@ -318,6 +325,10 @@ class Exchange:
         """Keep the head until a first byte stands behind it: an engine may break on the prompt after it."""
         if 200 <= head.status < 300 or (400 <= head.status < 500 and head.status not in WITHHELD_STATUSES):
             self._pledge = head
+            if head.status == 200 and head.content_type == EVENT_STREAM:
+                endpoint = self._services.endpoint
+                endpoint.connection.accept(self._stream)
+                endpoint.wake()
         else:
             self.run(self._withhold, head.status)
 

@@ -142,6 +142,13 @@ class Connection:
             known.queue(FrameType.RESPONSE, head.encode())
             self._schedule(known)
 
+    def accept(self, stream: int) -> None:
+        """Server of a link that tells it: say that an instance has accepted the stream asked for."""
+        known = self._streams.get(stream)
+        if known is not None and not known.local_ended:
+            known.queue(FrameType.ACCEPTED, b"")
+            self._schedule(known)
+
     def send_data(self, stream: int, data: bytes) -> None:
         """Queue bytes of a body; the owner keeps `pending` small by waiting for CreditGranted."""
         known = self._streams.get(stream)
@@ -372,6 +379,8 @@ class Connection:
         }
         if self.link.tells_load:
             handlers[FrameType.LOAD] = self._on_load
+        if self.link.tells_accepted:
+            handlers[FrameType.ACCEPTED] = self._on_accepted
         return handlers
 
     def _server_handlers(self) -> dict[int, _Handler]:
@@ -461,6 +470,14 @@ class Connection:
             raise ProtocolError(f"a second response on stream {frame.stream}")
         stream.responded = True
         return events.ResponseStarted(frame.stream, _read(ResponseHead.read, frame))
+
+    def _on_accepted(self, frame: Frame) -> Optional[events.Event]:
+        stream = self._receiving(frame)
+        if stream is None:
+            return None
+        if stream.responded:
+            raise ProtocolError(f"accepted behind the response on stream {frame.stream}")
+        return events.AcceptedReceived(frame.stream)
 
     def _on_data(self, frame: Frame) -> Optional[events.Event]:
         size = len(frame.payload)

@@ -54,6 +54,12 @@ class ResponseStarted(NamedTuple):
     head: ResponseHead
 
 
+class AcceptedReceived(NamedTuple):
+    """Proxy: an instance has accepted the stream asked for; nothing of its answer has come yet."""
+
+    stream: int
+
+
 class DataReceived(NamedTuple):
     """Bytes of a body. Whoever takes them says so by `Connection.consume`."""
 
@@ -113,6 +119,7 @@ Event = Union[
     MetricsOpened,
     RequestRefused,
     ResponseStarted,
+    AcceptedReceived,
     DataReceived,
     StreamEnded,
     StreamFailed,

@@ -35,6 +35,7 @@ class FrameType(enum.IntEnum):
     PONG = 13
     GO_AWAY = 14
     LOAD = 15
+    ACCEPTED = 16
 
 
 class Frame(NamedTuple):

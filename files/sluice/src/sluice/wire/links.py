@@ -19,12 +19,14 @@ class Link:
 
     `openers`: the frames that open a stream. `read_request`: reads a request's head, raising RecordError.
     `keyed`: the client shows a key in its hello. `tells_load`: the server sends load frames.
+    `tells_accepted`: the server sends accepted frames.
     """
 
     openers: frozenset[int]
     read_request: Callable[[bytes], Any]
     keyed: bool
     tells_load: bool
+    tells_accepted: bool
 
 
 PROXY_RELAY = Link(
@@ -32,10 +34,12 @@ PROXY_RELAY = Link(
     read_request=RequestHead.read,
     keyed=False,
     tells_load=False,
+    tells_accepted=True,
 )
 RELAY_FRONT = Link(
     openers=frozenset((FrameType.REQUEST,)),
     read_request=InstanceRequest.read,
     keyed=True,
     tells_load=True,
+    tells_accepted=False,
 )
