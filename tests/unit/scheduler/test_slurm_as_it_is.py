@@ -575,6 +575,16 @@ def test_jobs_that_land_on_another_cluster_are_cancelled_there_told_and_tried_ev
     assert list(site.routed().values()) == ["ready"]
 
 
+def test_a_job_that_another_cluster_of_a_federation_took_is_ended_there(site: Site) -> None:
+    job_id = site.up()
+    site.cluster.end(job_id, "REVOKED")
+    site.tick(times=3)
+    ended = [argv for argv in site.slurm.commands if argv[0] == "scancel"]
+    assert [argv[-1] for argv in ended] == [job_id]
+    site.tick(times=2)
+    assert site.submitted() == 2 and list(site.routed().values()) == ["ready"]
+
+
 def test_a_job_on_another_cluster_that_cannot_be_cancelled_yet_is_remembered_and_stays_the_only_one(
     site: Site,
 ) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from sluice.records import JobRecord
+from sluice.scheduler import observe
 from sluice.scheduler.instance import QueueJob
+from sluice.scheduler.probe import Health
 from sluice.scheduler.programs import Unknown
 from sluice.scheduler.state import State, StateFile
 from tests.unit.scheduler.site import KEY, Site
@@ -94,6 +98,36 @@ def test_a_front_that_misses_probes_is_unrouted_only_after_a_while(site: Site) -
     assert site.routed() == {instance: "ready"}
     site.tick(5)
     assert [job.job_id for job in site.slurm.alive()] == ["1"]
+
+
+def test_a_probe_that_does_not_come_back_holds_up_neither_the_tick_nor_other_instances(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The look-up of a host's name has no time of its own."""
+    first = site.up()
+    site.apply(min=2, max=2)
+    site.tick()
+    second = next(job for job in site.slurm.alive() if first not in job.name)
+    site.run(second.job_id, port=20002)
+    back = threading.Event()
+    monkeypatch.setattr("sluice.scheduler.observe.PROBE_SLACK", 0.2)
+    observer = site.scheduler._observer
+    observer._config = replace(observer._config, probe_timeout=0.1)
+
+    def probe(record: JobRecord, timeout: float) -> Health:
+        if record.instance == first:
+            back.wait(60)
+        return site.probe(record, timeout)
+
+    observer._probe = probe
+    try:
+        site.tick()
+        assert not back.is_set()
+        state = site.scheduler.state.instances
+        assert "name service" in observe.NO_PROBE and state[first].failures == 1
+        assert site.routed()[second.name.partition(":")[2]] == "ready"
+    finally:
+        back.set()
 
 
 def test_an_instance_that_answers_relays_is_healthy_though_no_probe_gets_through(site: Site) -> None:

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 # Refusals after which the next submission of the same tick would meet the same.
 EVERYBODYS = (refusal.Cause.SITE, refusal.Cause.TRANSIENT)
+# The state of a federation's job that another cluster took.
+REVOKED = "REVOKED"
 # What sbatch says where the nodes that are left out are the only ones, or are no longer there.
 NO_OTHER_NODES = ("Requested node configuration is not available", "Invalid node name specified")
 
@@ -46,6 +48,7 @@ class Actor:
     directories: JobDirectories
     clock: Callable[[], float]
     _dumped: dict[str, tuple[Listed, dict[str, Any]]] = field(default_factory=dict)
+    _revoked: list[Instance] = field(default_factory=list)
 
     def write_down(self, state: State, decision: policy.Decision, seen: Observation) -> State:
         """Write down everything that was decided, before anything is done about it."""
@@ -57,6 +60,8 @@ class Actor:
                 continue
             instance = instances[action.instance]
             if isinstance(action, policy.Forget):
+                if instance.job_state == REVOKED:
+                    self._revoked.append(instance)
                 del instances[instance.id]
                 ended[instance.id] = Ended(instance.model, instance.digest, now)
                 if suspects.failed_early(instance, now):
@@ -82,6 +87,9 @@ class Actor:
 
     def carry_out(self, state: State, decision: policy.Decision, seen: Observation) -> State:
         """Cancel and submit, in the decision's order; stop submitting when Slurm takes nobody's jobs."""
+        while self._revoked:
+            # The controllers of a federation end it wherever it is.
+            self._cancel(self._revoked.pop())
         for instance in state.instances.values():
             if instance.astray:
                 state = self._call_back(state, instance)

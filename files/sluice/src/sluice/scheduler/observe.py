@@ -9,7 +9,7 @@ import logging
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import Callable, Optional
 
@@ -48,6 +48,9 @@ PROBES_AT_ONCE = 16
 # Each handshake costs the login node about two milliseconds: of instances that answer, and of those that do
 # not, so many are asked in one tick, in turn. A site with fewer asks all of them each time.
 MOST_PROBES = 32
+# Seconds beyond the probes' own time after which their answers are no longer waited for.
+PROBE_SLACK = 2.0
+NO_PROBE = "no answer in time; is name service away?"
 # An end that comes forward by more than this is Slurm's notice of a preemption, if it is near.
 FORWARD = 60.0
 # An answer that a relay had so many seconds ago shows that the instance serves.
@@ -246,13 +249,26 @@ class Observer:
                 # Its front cannot answer: asking would only hold up the tick.
                 instances[instance.id] = unanswered(instance, now)
         asked = self._due(instances.values())
-        if asked:
-            with ThreadPoolExecutor(max_workers=min(PROBES_AT_ONCE, len(asked))) as pool:
-                answers = list(pool.map(self._ask, asked))
-            for instance, health in zip(asked, answers):
-                serves = health.problem and _serves(instance, demand, now)
-                state = self._probed(state, instance, Health("") if serves else health)
+        for instance, health in zip(asked, self._answers(asked)):
+            serves = health.problem and _serves(instance, demand, now)
+            state = self._probed(state, instance, Health("") if serves else health)
         return state
+
+    def _answers(self, asked: Sequence[Instance]) -> list[Health]:
+        """Probe the fronts of some instances.
+
+        A probe has a time of its own, but for the look-up of its host's name: where name service is away
+        that takes as long as it likes, and is not waited for.
+        """
+        if not asked:
+            return []
+        pool = ThreadPoolExecutor(max_workers=min(PROBES_AT_ONCE, len(asked)))
+        probes = [pool.submit(self._ask, instance) for instance in asked]
+        rounds = -(-len(asked) // PROBES_AT_ONCE)
+        wait(probes, rounds * self._config.probe_timeout + PROBE_SLACK)
+        answers = [probe.result() if probe.done() else Health(NO_PROBE) for probe in probes]
+        pool.shutdown(wait=False, cancel_futures=True)
+        return answers
 
     def _due(self, instances: Iterable[Instance]) -> list[Instance]:
         """Return the instances to probe in this tick."""
