@@ -53,6 +53,9 @@ DEFAULTS: dict[str, Any] = {
     # The name of this cluster, and that of the one on which jobs land ("": sbatch names none).
     "cluster": "fake",
     "lands_on": "",
+    # How many jobs an account may have that have not ended, and the limit's name in sbatch's refusal.
+    "submit_limits": {},
+    "submit_limit": "AssocMaxSubmitJobLimit",
 }
 HANG = 3600
 
@@ -367,7 +370,7 @@ def sbatch(cluster: Cluster, arguments: list[str], fault: str) -> int:
     if not script.startswith("#!"):
         return refuse("sbatch: error: This does not look like a batch script.  The first\n")
     directives = dict(re.findall(r"(?m)^#SBATCH +--([a-z-]+)=(\S+)", script))
-    directives.update({name: found[name] for name in ("partition", "time") if name in found})
+    directives.update({name: found[name] for name in ("partition", "time", "account") if name in found})
     settings = cluster.settings()
     partitions = settings["partitions"]
     if settings["refusal"]:
@@ -386,6 +389,12 @@ def sbatch(cluster: Cluster, arguments: list[str], fault: str) -> int:
         sys.stderr.write(f"sbatch: Job 1 to start at {start} using 1 processors on nodes c1\n")
         return 0
     with cluster.locked() as table:
+        if full(table, settings, directives.get("account", "")):
+            return refuse(
+                f"sbatch: error: {settings['submit_limit']}\n"
+                "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy "
+                "(job submit limit, user's size and/or time limits)\n"
+            )
         job = new_job(cluster, table, found, directives)
         (cluster.state / f"script.{job['id']}").write_text(script)
         landed = settings["lands_on"]
@@ -409,6 +418,13 @@ def exported(asked: str, profile: dict[str, str]) -> dict[str, str]:
     return {**profile, **{name: value for name, _, value in pairs}}
 
 
+def full(table: dict[str, Any], settings: dict[str, Any], account: str) -> bool:
+    """Whether an account has as many jobs as it may have."""
+    most = settings["submit_limits"].get(account)
+    mine = [job for job in table["jobs"].values() if job["account"] == account and job["state"] not in FINAL]
+    return most is not None and len(mine) >= most
+
+
 def new_job(
     cluster: Cluster, table: dict[str, Any], found: dict[str, str], directives: dict[str, str]
 ) -> dict[str, Any]:
@@ -421,6 +437,7 @@ def new_job(
         "id": job_id,
         "name": found.get("job-name", "sbatch"),
         "comment": found.get("comment", ""),
+        "account": directives.get("account", ""),
         "state": "PENDING",
         "final": "",
         "reason": "Priority",

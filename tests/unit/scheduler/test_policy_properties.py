@@ -38,7 +38,9 @@ steps = st.fixed_dictionaries(
         "seconds": st.sampled_from([1.0, 2.0, 2.0, 8.0, 15.0, 31.0, 130.0, 1000.0]),
         "queue": st.sampled_from(["known", "known", "known", "known", "unknown", "empty"]),
         "scontrol": st.booleans(),
-        "sbatch": st.sampled_from(["ok", "ok", "ok", "ok", "lost", "invalid", "limit", "plugin"]),
+        "sbatch": st.sampled_from(
+            ["ok", "ok", "ok", "ok", "lost", "invalid", "limit", "site", "away", "plugin"]
+        ),
         "asked": st.tuples(*(st.sampled_from([None, None, 0, 1, 4, 12, 12]) for _ in NAMES)),
         "digest": st.sampled_from(["", "", "", "d1", "d2", "d3"]),
         "order": st.sampled_from(["", "", "", "", "drain", "resume", "restart", "restart one"]),
@@ -64,6 +66,7 @@ def model(name: str) -> Any:
         gpus=st.integers(0, 2),
         nodes=st.integers(1, 2),
         warn=st.sampled_from([0.0, 120.0]),
+        charge=st.sampled_from(["x", "y"]),
     )
 
 
@@ -322,6 +325,44 @@ def test_no_model_is_starved_whatever_the_priorities(
         world.act(world.decide())
     bound = len(models) * (600.0 + max(service) + DRAIN_GRACE + 6 * 30.0)
     assert max(waits.values()) <= bound
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(-2, 2),
+            st.sampled_from("xyz"),
+            st.sampled_from(["ok", "ok", "limit", "site", "away", "plugin", "invalid"]),
+        ),
+        min_size=2,
+        max_size=6,
+    ),
+    st.integers(1, 3),
+    st.sampled_from([7.0, 30.0]),
+)
+def test_every_model_that_slurm_would_take_is_submitted_whatever_it_refuses_to_others(
+    rows: list[tuple[int, str, str]], least: int, interval: float
+) -> None:
+    """Refusals for ever, of any words, for models of any priority: whoever is not refused gets its jobs."""
+    models = {
+        f"m{place}": Model(f"m{place}", "d1", least, 3, 1, 900.0, 600.0, priority=priority, charge=charge)
+        for place, (priority, charge, _) in enumerate(rows)
+    }
+    refusing = {f"m{place}": how for place, (_, _, how) in enumerate(rows) if how != "ok"}
+    world = World(models, Settings(max_instances=100))
+    bound = least * len(models) * (MAX_BACKOFF + 3 * interval)
+    began, tries = world.now, 0
+    while world.now - began <= bound:
+        world.now += interval
+        world.observe(world.visible())
+        decision = world.decide()
+        tries += sum(isinstance(action, Submit) for action in decision.actions)
+        world.act(decision, refusing=refusing)
+    for name in models.keys() - refusing.keys():
+        assert len(world.alive(name)) >= least, f"{name} was starved"
+    # Kind to the controller: what is refused is asked for seldom, by each model and by each account.
+    assert tries <= len(models) * (3 * least + 8 + bound / MAX_BACKOFF * (2 + least))
 
 
 def serve_or_wait(

@@ -34,10 +34,16 @@ PLUGIN = f"exit status 1: sbatch: error: no jobs on Mondays {FAILED[15:]}Unspeci
 @pytest.mark.parametrize(
     ("message", "cause"),
     [
-        (SUBMIT_LIMIT, Cause.SITE),
-        (f"sbatch: error: AssocMaxSubmitJobLimit\n{FAILED}{POLICY}", Cause.SITE),
-        (f"sbatch: error: AssocGrpSubmitJobsLimit\n{FAILED}{POLICY}", Cause.SITE),
-        (f"{FAILED}{POLICY}", Cause.SITE),
+        (SUBMIT_LIMIT, Cause.LIMIT),
+        (f"sbatch: error: AssocMaxSubmitJobLimit\n{FAILED}{POLICY}", Cause.LIMIT),
+        (f"sbatch: error: AssocGrpSubmitJobsLimit\n{FAILED}{POLICY}", Cause.LIMIT),
+        (f"sbatch: error: QOSGrpSubmitJobsLimit\n{FAILED}{POLICY}", Cause.LIMIT),
+        (f"sbatch: error: MaxSubmitJobsPerAccount\n{FAILED}{POLICY}", Cause.LIMIT),
+        (f"sbatch: error: AssocMaxJobsLimit\n{FAILED}{POLICY}", Cause.LIMIT),
+        (f"{FAILED}{POLICY}", Cause.LIMIT),
+        (f"{FAILED}Requested account has breached requested QOS usage threshold", Cause.LIMIT),
+        ("sbatch: error: MaxJobCount limit from slurm.conf reached", Cause.SITE),
+        (f"{FAILED}Rate limit exceeded, please retry later", Cause.TRANSIENT),
         ("sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying", Cause.SITE),
         (f"{FAILED}Resource temporarily unavailable", Cause.SITE),
         (MODEL_LIMIT, Cause.MODEL),
@@ -69,7 +75,10 @@ def test_the_reason_is_one_short_line() -> None:
 
 SITE = Settings(max_instances=20)
 ASKED = {"m": Demand(0, 8, NOW), "n": Demand(0, 1, NOW)}
-MODELS = {"m": MODEL, "n": replace(MODEL, name="n")}
+HERE = "account=chat partition=gpu qos=(default)"
+MODELS = {"m": replace(MODEL, charge=HERE), "n": replace(MODEL, name="n", charge=HERE)}
+ELSEWHERE = {**MODELS, "n": replace(MODEL, name="n", charge=HERE.replace("chat", "lab"))}
+FULL = "sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying"
 
 
 def refusal(message: str, created: float = NOW - 1, **changes: object) -> Instance:
@@ -86,34 +95,81 @@ def both(
     limits: Optional[Backoff] = None,
     memory: Optional[dict[str, Memory]] = None,
     models: Optional[dict] = None,
+    charges: Optional[dict] = None,
 ) -> Decision:
     """Decide for two models for which requests wait."""
     kept = memory or {"m": Memory(digest="d1"), "n": Memory(digest="d1")}
-    situation = Situation(models or MODELS, instances, ASKED, kept, limits=limits or Backoff())
+    situation = Situation(
+        models or MODELS, instances, ASKED, kept, limits=limits or Backoff(), charges=charges or {}
+    )
     return decide(situation, SITE, now)
 
 
-def test_a_submit_limit_fails_no_model_and_all_wait() -> None:
+def test_a_submit_limit_fails_no_model_and_all_of_its_account_wait() -> None:
     decision = both(refusal(SUBMIT_LIMIT))
     assert decision.actions == ()
-    assert decision.limits.count == 1
-    assert decision.limits.until == NOW + 10
+    assert decision.limits == Backoff()
+    assert (decision.charges[HERE].count, decision.charges[HERE].until) == (1, NOW + 10)
     assert decision.memory["m"].failures == 0
     assert "QOSMaxSubmitJobPerUserLimit" in decision.memory["n"].obstacle
 
 
+def test_a_submit_limit_of_one_account_holds_up_no_other() -> None:
+    decision = both(refusal(SUBMIT_LIMIT), models=ELSEWHERE)
+    assert decision.actions == (Submit("n"),)
+    assert decision.memory["n"].obstacle == ""
+    assert list(decision.charges) == [HERE]
+
+
+def test_a_refused_job_is_its_accounts_whatever_its_model_names_by_now() -> None:
+    old = refusal(SUBMIT_LIMIT, charge="account=old partition=gpu qos=(default)")
+    decision = both(old, models=ELSEWHERE)
+    assert {action.model for action in decision.actions if isinstance(action, Submit)} == {"m", "n"}
+    assert list(decision.charges) == [old.charge]
+
+
+def test_models_of_one_account_take_turns_while_it_is_refused() -> None:
+    models = {**MODELS, "m": replace(MODELS["m"], priority=9)}
+    charges = {HERE: Backoff(count=2, at=NOW - 50, until=NOW - 1, reason="full")}
+    memory = {"m": Memory(digest="d1", refused_at=NOW - 50), "n": Memory(digest="d1")}
+    tried = both(models=models, charges=charges, memory=memory)
+    assert tried.actions == (Submit("n"),)
+    assert tried.memory["m"].obstacle == "full"
+    unproven = instance(5, job_id="", created=NOW - 0.5, model="n", charge=HERE)
+    assert both(unproven, models=models, charges=charges, memory=memory).actions == ()
+    # One that finds no room for itself keeps nobody else from trying.
+    models["n"] = replace(models["n"], gpus=99)
+    site = replace(SITE, max_gpus=8)
+    situation = Situation(models, (), ASKED, memory, charges=charges)
+    assert decide(situation, site, NOW).actions == (Submit("m"),)
+
+
+def test_models_take_turns_while_slurm_refuses_everybody() -> None:
+    models = {**ELSEWHERE, "m": replace(MODELS["m"], priority=9)}
+    limits = Backoff(count=2, at=NOW - 50, until=NOW - 1, reason="full")
+    memory = {"m": Memory(digest="d1", refused_at=NOW - 50), "n": Memory(digest="d1")}
+    assert both(models=models, limits=limits, memory=memory).actions == (Submit("n"),)
+
+
+def test_what_slurm_has_no_place_for_makes_all_models_wait() -> None:
+    decision = both(refusal(FULL), models=ELSEWHERE)
+    assert decision.actions == ()
+    assert (decision.limits.count, decision.limits.until) == (1, NOW + 10)
+    assert "unable to accept" in decision.memory["n"].obstacle
+
+
 def test_the_same_refusal_counts_once() -> None:
     first = both(refusal(SUBMIT_LIMIT))
-    again = both(refusal(SUBMIT_LIMIT), limits=first.limits, memory=first.memory, now=NOW + 5)
-    assert again.limits == first.limits
+    again = both(refusal(SUBMIT_LIMIT), charges=first.charges, memory=first.memory, now=NOW + 5)
+    assert again.charges == first.charges
 
 
-def test_a_forgotten_refusal_of_the_site_is_no_failure() -> None:
-    lost = refusal(SUBMIT_LIMIT, absent=2)
+@pytest.mark.parametrize("words", [SUBMIT_LIMIT, FULL])
+def test_a_forgotten_refusal_of_a_limit_is_no_failure(words: str) -> None:
+    lost = refusal(words, absent=2)
     decision = both(lost)
     assert decision.actions == (Forget(lost.id),)
     assert decision.memory["m"].failures == 0
-    assert decision.limits.count == 1
 
 
 def test_after_the_back_off_a_single_submission_tries_again() -> None:
@@ -124,10 +180,14 @@ def test_after_the_back_off_a_single_submission_tries_again() -> None:
 
 def test_each_further_refusal_waits_twice_as_long_up_to_ten_minutes() -> None:
     limits, waits, now = Backoff(), [], NOW
+    charges, waited = {}, []
     for _ in range(9):
-        limits = both(refusal(SUBMIT_LIMIT, created=now - 1), now=now, limits=limits).limits
+        limits = both(refusal(FULL, created=now - 1), now=now, limits=limits).limits
+        charges = both(refusal(SUBMIT_LIMIT, created=now - 1), now=now, charges=charges).charges
         waits.append(limits.until - now)
+        waited.append(charges[HERE].until - now)
         now = limits.until + 1
+    assert waited == waits
     assert waits == [10, 20, 40, 80, 160, 320, 600, 600, 600]
 
 
@@ -141,7 +201,7 @@ def test_a_submission_that_slurm_took_ends_the_waiting() -> None:
 
 def test_an_old_refusal_is_not_counted_again_after_another_was_taken() -> None:
     limits = Backoff(count=1, at=NOW - 50, until=NOW - 40, reason="full")
-    some = [refusal(SUBMIT_LIMIT, created=NOW - 50), instance(5, created=NOW - 30)]
+    some = [refusal(FULL, created=NOW - 50), instance(5, created=NOW - 30)]
     after = both(*some, limits=limits)
     assert both(*some, limits=after.limits, memory=after.memory).limits.count == 0
 

@@ -93,7 +93,9 @@ class Site:
         """Register a model."""
         entry = json.loads((GOLDEN / "model-entry.json").read_text())
         entry.update({"name": name, "min": 1, "max": 1, "burst": None, **changes})
-        (self.root / f"models.d/{name}.sbatch").write_text("#!/bin/bash\ntrue\n")
+        account = entry["slurm"].get("account")
+        asked = f"#SBATCH --account={account}\n" if account else ""
+        (self.root / f"models.d/{name}.sbatch").write_text(f"#!/bin/bash\n{asked}true\n")
         (self.root / f"models.d/{name}.json").write_text(json.dumps(entry))
 
     def tick(self, seconds: float = 5.0, times: int = 1) -> None:
@@ -388,6 +390,43 @@ def test_a_refusal_by_a_limit_or_a_plugin_is_no_failure_of_the_model(site: Site,
     site.cluster.configure(refusal="")
     site.tick(300, times=4)
     assert site.submitted() == 1
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [
+        "AssocMaxSubmitJobLimit",
+        "AssocGrpSubmitJobsLimit",
+        "QOSMaxSubmitJobPerUserLimit",
+        "QOSGrpSubmitJobsLimit",
+        "MaxSubmitJobsPerAccount",
+    ],
+)
+def test_one_accounts_submit_limit_holds_up_no_model_of_another(site: Site, limit: str) -> None:
+    asked = json.loads((GOLDEN / "model-entry.json").read_text())["slurm"]
+    site.cluster.configure(submit_limits={"chat-a": 1}, submit_limit=limit)
+    site.apply("m", min=2, max=2, priority=10, slurm={**asked, "account": "chat-a"})
+    site.apply("n", min=1, max=1, priority=0, slurm={**asked, "account": "chat-b"})
+    site.apply("o", min=1, max=1, priority=-1, slurm={**asked, "account": "chat-a"})
+    site.tick(times=4)
+    accounts = [job["account"] for job in site.cluster.alive()]
+    assert sorted(accounts) == ["chat-a", "chat-b"]
+    assert limit in site.scheduler.state.memory["m"].obstacle
+    assert site.scheduler.state.memory["n"].obstacle == ""
+    calls = site.cluster.calls("sbatch")
+    site.tick(30, times=120)
+    assert site.cluster.calls("sbatch") - calls <= 16
+    # Kept over a restart of the scheduler.
+    site.start()
+    (charge,) = site.scheduler.state.charges
+    assert "account=chat-a" in charge
+    # With a place for one more the two take turns, whatever their priorities.
+    site.cluster.configure(submit_limits={"chat-a": 2})
+    site.tick(30, times=80)
+    site.cluster.configure(submit_limits={"chat-a": 3})
+    site.tick(30, times=80)
+    models = sorted(str(job["name"]).partition(":")[2][0] for job in site.cluster.alive())
+    assert models == ["m", "m", "n", "o"]
 
 
 def test_foreign_jobs_and_arrays_under_our_prefix_are_left_alone(site: Site) -> None:

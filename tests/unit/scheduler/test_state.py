@@ -38,7 +38,8 @@ FULL = State(
     failed_starts={"m": FailedStart("m-00000002", "7", "d", ("a line",))},
     lease=Lease("login", "boot", NOW),
     generation=7,
-    limits=Backoff(2, NOW, NOW + 20, "QOSMaxSubmitJobPerUserLimit"),
+    limits=Backoff(2, NOW, NOW + 20, "Slurm temporarily unable to accept job"),
+    charges={"account=chat partition=gpu qos=(default)": Backoff(1, NOW, NOW + 10, "AssocMaxSubmitJobLimit")},
     ledger=Ledger(20_775, 3600.0, NOW, (NOW - 5,)),
     nodes={"c1": Node(NOW, ("d", "d"), NOW)},
 )
@@ -69,9 +70,9 @@ def test_a_state_of_an_earlier_or_later_version_is_read(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     StateFile(str(path)).save(FULL)
     document = json.loads(path.read_text())
-    for name in ("ledger", "nodes", "limits"):
+    for name in ("ledger", "nodes", "limits", "charges"):
         del document[name]
-    for name in ("kind", "gpus", "asked_nodes", "leaving", "hindered_since"):
+    for name in ("kind", "gpus", "asked_nodes", "leaving", "hindered_since", "charge"):
         del document["instances"]["m-00000001"][name]
     document["memory"]["m"] = {"digest": "d", "level": 2, "load_time": 12.0, "failures": 1}
     document["of_tomorrow"] = [1]

@@ -94,16 +94,23 @@ def test_what_the_service_takes_is_told_beside_what_it_may() -> None:
 
 def test_people_read_limits_nodes_bounds_kinds_and_obstacles(capsys: pytest.CaptureFixture[str]) -> None:
     state = {
-        "limits": Backoff(3, NOW - 5, NOW + 60, "sbatch: error: QOSMaxSubmitJobPerUserLimit"),
+        "limits": Backoff(3, NOW - 5, NOW + 60, "Slurm temporarily unable to accept job"),
+        "charges": {
+            "account=chat partition=gpu qos=low": Backoff(2, NOW - 5, NOW + 20, "AssocMaxSubmitJobLimit"),
+            "account=lab partition=gpu qos=low": Backoff(0, NOW - 500, 0.0),
+        },
         "nodes": {"c7": Node(NOW, ("d1", "d2"), NOW - 10), "c8": Node(NOW)},
         "memory": {"m": Memory(obstacle="max_gpus is reached", message="job 3 ended (FAILED)")},
     }
     print_overview(overview(instance(1, gpus=1), instance(2, kind=BURST), **state).document())
     text = capsys.readouterr().out
+    assert "account=lab" not in text
     for words in (
         "Taken: 2 of 8 instances, 1 of 4 GPUs, 2 nodes, 0 of 10 GPU-hours today",
         "Slurm takes no jobs, tried again at",
-        "QOSMaxSubmitJobPerUserLimit",
+        "temporarily unable to accept",
+        "Slurm takes no jobs of account=chat partition=gpu qos=low, tried again at",
+        "AssocMaxSubmitJobLimit",
         "Nodes left out, where starts kept failing: c7 (until",
         "m: job 3 ended (FAILED)",
         "m: max_gpus is reached",

@@ -72,7 +72,7 @@ def test_a_front_that_leaves_is_remembered_drained_and_replaced(site: Site) -> N
     assert site.slurm.submissions == 2
 
 
-def test_after_a_limit_of_everybodys_nothing_more_is_submitted_in_the_tick(
+def test_after_a_limit_nothing_more_of_its_account_is_submitted_in_the_tick(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
@@ -87,7 +87,8 @@ def test_after_a_limit_of_everybodys_nothing_more_is_submitted_in_the_tick(
     assert len(asked) == 1
     site.tick()
     assert site.scheduler.state.instances == {} and site.scheduler.state.memory["m"].failures == 0
-    assert "QOSMaxSubmitJobPerUserLimit" in site.scheduler.state.limits.reason
+    (held_up,) = site.scheduler.state.charges.values()
+    assert "QOSMaxSubmitJobPerUserLimit" in held_up.reason
 
 
 def test_a_scheduler_whose_state_another_one_wrote_does_nothing_more(site: Site) -> None:

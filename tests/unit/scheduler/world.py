@@ -12,6 +12,7 @@ from sluice.scheduler.act import marked
 from sluice.scheduler.following import own_job
 from sluice.scheduler.instance import (
     ABSENT_ANSWERS,
+    BURST,
     STILL,
     TERMINAL,
     Instance,
@@ -55,6 +56,8 @@ HOLDS = {
 REFUSALS = {
     "invalid": "exit status 1: Invalid partition name specified",
     "limit": "exit status 1: QOSMaxSubmitJobPerUserLimit",
+    "site": "exit status 1: Slurm temporarily unable to accept job, sleeping and retrying",
+    "away": "exit status 1: Unable to contact slurm controller (connect failure)",
     "plugin": "exit status 1: Unspecified error",
 }
 
@@ -75,6 +78,7 @@ class World:
     instances: dict[str, Instance] = field(default_factory=dict)
     memory: dict[str, Memory] = field(default_factory=dict)
     limits: Backoff = field(default_factory=Backoff)
+    charges: dict[str, Backoff] = field(default_factory=dict)
     orders: dict[str, Orders] = field(default_factory=dict)
     account: ledger.Ledger = field(default_factory=ledger.Ledger)
     arrives: dict[str, float] = field(default_factory=dict)
@@ -157,15 +161,22 @@ class World:
             known=known,
             orders=self.orders,
             limits=self.limits,
+            charges=self.charges,
             spent=ledger.spent(self.account, self.now),
         )
         return decide(situation, self.settings, self.now)
 
-    def act(self, decision: Decision, sbatch: str = "ok") -> None:
-        """Carry out a decision; `sbatch` says how its answers come back."""
+    def act(self, decision: Decision, sbatch: str = "ok", refusing: Optional[dict[str, str]] = None) -> None:
+        """Carry out a decision; `sbatch` says how its answers come back, `refusing` those for some models."""
+        closed: set[str] = set()
         for action in decision.actions:
             if isinstance(action, Submit):
-                self.submit(self.models[action.model], action.kind, sbatch)
+                model, how = self.models[action.model], (refusing or {}).get(action.model, sbatch)
+                # As the scheduler does: the next one of the tick would meet the same.
+                if closed.isdisjoint({"everybody", model.charge, model.name}):
+                    self.submit(model, action.kind, how)
+                    charge = model.charge if action.kind != BURST else model.name
+                    closed.add({"limit": charge, "site": "everybody", "away": "everybody"}.get(how, how))
             elif isinstance(action, Forget):
                 del self.instances[action.instance]
             else:
@@ -173,7 +184,7 @@ class World:
                 self.instances[instance.id] = instance
                 if isinstance(action, Cancel) and instance.name in self.jobs:
                     self.end(instance.name, "CANCELLED")
-        self.memory, self.limits = decision.memory, decision.limits
+        self.memory, self.limits, self.charges = decision.memory, decision.limits, decision.charges
 
     def submit(self, model: Model, kind: str, sbatch: str) -> None:
         """Submit one job: `ok`, `lost` (Slurm has it, the answer is lost) or one of REFUSALS."""
@@ -190,6 +201,7 @@ class World:
             kind=kind,
             gpus=model.gpus,
             asked_nodes=model.nodes,
+            charge=model.charge if kind != BURST else "",
         )
         if sbatch in REFUSALS:
             made = replace(made, submit_error=REFUSALS[sbatch])

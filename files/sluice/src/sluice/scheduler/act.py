@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 from sluice.records import ModelEntry
 from sluice.scheduler import ledger, policy, refusal, submission, suspects
 from sluice.scheduler.catalogue import Listed, gpus
 from sluice.scheduler.config import SchedulerConfig
-from sluice.scheduler.instance import ABSENT_ANSWERS, Instance, gone, job_name
+from sluice.scheduler.instance import ABSENT_ANSWERS, BASE, Instance, gone, job_name
 from sluice.scheduler.jobs import JobDirectories
 from sluice.scheduler.observe import Observation
 from sluice.scheduler.programs import Unknown
@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 EVERYBODYS = (refusal.Cause.SITE, refusal.Cause.TRANSIENT)
 # The state of a federation's job that another cluster took.
 REVOKED = "REVOKED"
+Way = tuple[str, str]
+EVERYBODY: Way = ("everybody", "")
 # What sbatch says where the nodes that are left out are the only ones, or are no longer there.
 NO_OTHER_NODES = ("Requested node configuration is not available", "Invalid node name specified")
 
@@ -82,23 +84,28 @@ class Actor:
                 failed_starts={name: one for name, one in failed_starts.items() if name in memory},
                 nodes=nodes,
                 limits=decision.limits,
+                charges=decision.charges,
             )
         )
 
     def carry_out(self, state: State, decision: policy.Decision, seen: Observation) -> State:
-        """Cancel and submit, in the decision's order; stop submitting when Slurm takes nobody's jobs."""
+        """Cancel and submit, in the decision's order, but nothing more for those whom Slurm refuses."""
         while self._revoked:
             # The controllers of a federation end it wherever it is.
             self._cancel(self._revoked.pop())
         for instance in state.instances.values():
             if instance.astray:
                 state = self._call_back(state, instance)
-        takes = True
+        closed: set[Way] = set()
         for action in decision.actions:
             if isinstance(action, policy.Cancel):
                 self._cancel(state.instances[action.instance])
-            elif isinstance(action, policy.Submit) and takes:
-                state, takes = self._submit(state, seen.catalogue.listed[action.model], action.kind)
+            elif isinstance(action, policy.Submit):
+                listed = seen.catalogue.listed[action.model]
+                ways = _ways(listed, action.kind)
+                if EVERYBODY not in closed and closed.isdisjoint(ways):
+                    state, cause = self._submit(state, listed, action.kind)
+                    closed.update(_closed(cause, ways))
         return state
 
     def _entries(
@@ -157,17 +164,17 @@ class Actor:
 
     # --- submissions ---------------------------------------------------------------------------------
 
-    def _submit(self, state: State, listed: Listed, kind: str) -> tuple[State, bool]:
+    def _submit(self, state: State, listed: Listed, kind: str) -> tuple[State, Optional[refusal.Cause]]:
         """Submit one job: directory, intent in the state, sbatch, job id in the state.
 
-        Return also whether Slurm would take another one.
+        Return also why Slurm refused it, None if it was not refused.
         """
         now = self.clock()
         instance = _new(listed, kind, now)
         try:
             directory = self.directories.create(instance.id)
         except OSError as error:
-            return self._not_submitted(state, listed, f"{self.config.jobs_dir}: {error.strerror}"), True
+            return self._not_submitted(state, listed, f"{self.config.jobs_dir}: {error.strerror}"), None
         account = state.ledger
         if not any(one.model == instance.model and not gone(one) for one in state.instances.values()):
             account = ledger.started(account, now)
@@ -179,15 +186,15 @@ class Actor:
             fields = {**fields, "job": f"{result.job_id};{result.cluster}"}
             log.error("the job landed on another cluster; it is cancelled there", extra=fields)
             instance = replace(instance, astray=fields["job"], submit_error=_astray(result))
-            return self._call_back(self._remember(state, instance), instance), True
+            return self._call_back(self._remember(state, instance), instance), refusal.Cause.INVALID
         if not isinstance(result, Unknown):
             log.info("submitted", extra={**fields, "job_id": result.value})
-            return self._remember(state, replace(instance, job_id=result.value)), True
+            return self._remember(state, replace(instance, job_id=result.value)), None
         log.warning("sbatch in doubt", extra={**fields, "problem": result.reason})
         if any(words in result.reason for words in NO_OTHER_NODES):
             state = replace(state, nodes=suspects.cleared(state.nodes))
         state = self._remember(state, replace(instance, submit_error=result.reason))
-        return state, refusal.refused(result.reason).cause not in EVERYBODYS
+        return state, refusal.refused(result.reason).cause
 
     def _call_back(self, state: State, instance: Instance) -> State:
         """Cancel a job on the cluster where it landed; tried again each time until it is done."""
@@ -253,6 +260,7 @@ def _new(listed: Listed, kind: str, now: float) -> Instance:
         kind=kind,
         gpus=gpus(entry.slurm),
         asked_nodes=entry.slurm.nodes,
+        charge=submission.charge(entry.slurm) if kind == BASE else "",
     )
 
 
@@ -261,6 +269,21 @@ def _astray(found: Astray) -> str:
         f"the job landed on cluster {found.cluster} (as {found.job_id}) and is cancelled there: "
         "a plugin, a wrapper of sbatch or the script names other clusters"
     )
+
+
+def _ways(listed: Listed, kind: str) -> list[Way]:
+    """Return whom a submission stands for: its model, and for a base instance all of the same account."""
+    own = [("model", f"{listed.entry.name} {kind}")]
+    return [*own, ("charge", submission.charge(listed.entry.slurm))] if kind == BASE else own
+
+
+def _closed(cause: Optional[refusal.Cause], ways: Sequence[Way]) -> Sequence[Way]:
+    """Return for whom nothing more is submitted in this tick: the next one would meet the same refusal."""
+    if cause is None:
+        return ()
+    if cause in EVERYBODYS:
+        return (EVERYBODY,)
+    return ways if cause is refusal.Cause.LIMIT else ways[:1]
 
 
 def settings(config: SchedulerConfig) -> policy.Settings:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Optional
 
@@ -96,7 +96,8 @@ class Ask:
 
     `have` of the `wanted` instances exist. `waiting`: somebody waits for it now, or its `min` is not met.
     `cold`: it has no instance at all, and only demand wakes it. `short_since`: since when it has none for
-    want of room (0: it has one, or there was room).
+    want of room (0: it has one, or there was room). `charge` names the account, partition and QOS of its base
+    instances, `refused_at` is when Slurm last refused one of its submissions.
     """
 
     model: str
@@ -110,6 +111,8 @@ class Ask:
     waiting: bool = False
     cold: bool = False
     short_since: float = 0.0
+    charge: str = ""
+    refused_at: float = 0.0
 
     def starved(self, now: float) -> bool:
         """Whether it is next, whatever the priorities."""
@@ -128,6 +131,14 @@ class Ask:
         return (1, -self.priority, not waking, not self.base, share, self.have, self.model)
 
 
+@dataclass(frozen=True)
+class Turn:
+    """What may be tried while Slurm refuses jobs of an account, partition and QOS, and why it does."""
+
+    left: int
+    reason: str
+
+
 @dataclass
 class Shares:
     """Who got what: `granted` kinds of instances in order, and for the others the bound in their way."""
@@ -138,6 +149,11 @@ class Shares:
     starved: Optional[Ask] = None
 
 
+# An ask's rank, its model, and itself.
+Place = tuple[tuple[object, ...], str, Ask]
+NO_TURNS: Mapping[str, Turn] = {}
+
+
 def share(
     asks: Iterable[Ask],
     left: Room,
@@ -145,14 +161,26 @@ def share(
     spent: Spent,
     now: float,
     most: int = MOST_AT_ONCE,
+    turns: Mapping[str, Turn] = NO_TURNS,
+    single: bool = False,
 ) -> Shares:
-    """Return which of the asked instances may be submitted now, at most `most` of them."""
+    """Return which of the asked instances may be submitted now, at most `most` of them.
+
+    `turns` says what may be tried of charges that Slurm refuses; `single` that it refuses everybody, so that
+    models try one after the other.
+    """
     shares = Shares()
-    queue = [(ask.rank(now), ask) for ask in asks]
-    heapq.heapify(queue)
+    queue = _queue(asks, turns, single, now)
+    tries = {charge: turn.left for charge, turn in turns.items()}
     colds = settings.cold_starts_per_hour - spent.cold_starts if settings.cold_starts_per_hour else math.inf
     while queue and len(shares.granted) < most:
-        _, ask = heapq.heappop(queue)
+        _, _, ask = heapq.heappop(queue)
+        if ask.base and tries.get(ask.charge, 1) < 1:
+            shares.obstacles[ask.model] = turns[ask.charge].reason
+            # Its burst instances are another account's.
+            ask = replace(ask, base=0)
+            if not ask.burst:
+                continue
         lacks = left.lacks(ask.gpus, ask.nodes)
         if ask.cold and colds < 1:
             shares.obstacles[ask.model] = "this hour's cold starts are used up (cold_starts_per_hour)"
@@ -162,10 +190,33 @@ def share(
             shares.granted.append((ask.model, BASE if ask.base else BURST))
             left = left.less(ask.gpus, ask.nodes)
             colds -= ask.cold
+            if ask.base and ask.charge in tries:
+                tries[ask.charge] -= 1
             rest = _less(ask)
             if rest.base + rest.burst:
-                heapq.heappush(queue, (rest.rank(now), rest))
+                heapq.heappush(queue, (rest.rank(now), rest.model, rest))
     return shares
+
+
+def _queue(asks: Iterable[Ask], turns: Mapping[str, Turn], single: bool, now: float) -> list[Place]:
+    """Return the asks by rank, as a heap.
+
+    Models that Slurm refuses together take turns: of their places the first is that of the one that it has
+    not refused for the longest. Without that the first of them would be refused for ever, and no other tried.
+    """
+    together: dict[str, list[Ask]] = {}
+    queue: list[Place] = []
+    for ask in asks:
+        if single or (ask.base and ask.charge in turns):
+            together.setdefault("" if single else ask.charge, []).append(ask)
+        else:
+            queue.append((ask.rank(now), ask.model, ask))
+    for group in together.values():
+        ranks = sorted(ask.rank(now) for ask in group)
+        ordered = sorted(group, key=lambda ask: (ask.refused_at, ask.rank(now)))
+        queue += [(rank, ask.model, ask) for rank, ask in zip(ranks, ordered)]
+    heapq.heapify(queue)
+    return queue
 
 
 def _less(ask: Ask) -> Ask:

@@ -12,6 +12,7 @@ from sluice.records import MODEL_NAME, ModelEntry, ModelOrders, SlurmRequest, de
 from sluice.scheduler import orders
 from sluice.scheduler.config import SchedulerConfig
 from sluice.scheduler.policy import Model
+from sluice.scheduler.submission import charge
 
 # Entry and script are two files: a pair of which one was renamed into place this recently may be half new.
 UNSETTLED = 1.0
@@ -97,6 +98,7 @@ class Listed:
             gpus=gpus(asked),
             nodes=asked.nodes,
             warn=asked.warn,
+            charge=charge(asked),
         )
 
 

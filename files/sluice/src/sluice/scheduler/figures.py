@@ -56,7 +56,7 @@ def _of_service(state: State, now: float) -> list[Sample]:
     """Return what the whole service has taken, and whether Slurm takes its jobs."""
     present = [one for one in state.instances.values() if not gone(one)]
     spent = ledger.spent(state.ledger, now)
-    limited = bool(state.limits.reason and state.limits.until > now)
+    limited = any(one.reason and one.until > now for one in (state.limits, *state.charges.values()))
     return [
         Sample("sluice_scheduler_gpus", "gauge", "GPUs of all jobs", float(sum(one.gpus for one in present))),
         Sample(

@@ -100,6 +100,7 @@ class Instance:
     it must end soon ("" while it has not): it takes no new requests. `hindered_since`: since when its job
     waits for what may never come. `renamed`: whether somebody gave its job another name.
     `astray`: the job of this submission on another cluster, as `id;cluster`, until it is cancelled there.
+    `charge` is the account, partition and QOS that it was submitted to.
     """
 
     id: str
@@ -137,6 +138,7 @@ class Instance:
     hindered_since: Optional[float] = None
     renamed: bool = False
     astray: str = ""
+    charge: str = ""
 
     @property
     def name(self) -> str:

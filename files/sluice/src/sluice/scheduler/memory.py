@@ -39,6 +39,7 @@ class Memory:
     `load_times` (from the job's start to ready) and `queue_times` (from its submission to its start) are the
     last measured ones in seconds, oldest first. `refused` and `burst_refused` say how long Slurm takes no
     base or burst instance of this model, `short_since` since when it has none for want of room (0: it has).
+    `refused_at` is when the last submission was made that Slurm refused, for whatever reason.
     `obstacle` tells people why it has fewer instances than it wants, "" where nothing stands in the way.
     """
 
@@ -56,6 +57,7 @@ class Memory:
     burst_refused: Backoff = field(default_factory=Backoff)
     short_since: float = 0.0
     obstacle: str = ""
+    refused_at: float = 0.0
 
     @property
     def load_time(self) -> Optional[float]:

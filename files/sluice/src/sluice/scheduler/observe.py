@@ -60,7 +60,7 @@ NEAR = 300.0
 MOST_STRAYS = 20
 PREEMPTED = "preempted"
 # Refusals that sbatch's words leave no doubt about: Slurm does not have the job.
-CERTAIN = (refusal.Cause.SITE, refusal.Cause.MODEL)
+CERTAIN = (refusal.Cause.SITE, refusal.Cause.LIMIT, refusal.Cause.MODEL)
 
 Probe = Callable[[JobRecord, float], Health]
 Stamp = tuple[tuple[str, int, int], ...]

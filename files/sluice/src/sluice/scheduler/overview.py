@@ -48,6 +48,7 @@ class Overview:
             "squeue_failing": self.state.queue_failing,
             "bounds": self.bounds(),
             "limits": self.limits(),
+            "charges": self.charges(),
             "excluded_nodes": self.excluded_nodes(),
             "models": {name: self.model(name) for name in names},
         }
@@ -80,6 +81,14 @@ class Overview:
         if not found.reason or found.until <= self.now:
             return None
         return {"reason": found.reason, "until": found.until}
+
+    def charges(self) -> dict[str, dict[str, Any]]:
+        """Return which accounts, partitions and QOS Slurm takes no jobs of now, why, and until when."""
+        return {
+            charge: {"reason": found.reason, "until": found.until}
+            for charge, found in sorted(self.state.charges.items())
+            if found.reason and found.until > self.now
+        }
 
     def excluded_nodes(self) -> dict[str, float]:
         """Return the nodes that submissions leave out, with the time until when."""

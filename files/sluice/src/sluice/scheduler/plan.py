@@ -61,6 +61,8 @@ MOST_AT_ONCE = 8
 PUT_BACK = "BeginTime"
 COMING = (Phase.SUBMITTING, Phase.PENDING, Phase.STARTING)
 USABLE = (*COMING, Phase.READY)
+# Refusals that make a model's burst instances wait, and nothing else.
+BURSTS_OWN = (Cause.MODEL, Cause.LIMIT, Cause.SITE, Cause.TRANSIENT)
 RESUMABLE = frozenset((IDLE, ORDERED, BUDGET))
 
 
@@ -134,6 +136,7 @@ class Plan:
             refused=replace(known.refused, count=0, until=0.0, reason=""),
             burst_refused=replace(known.burst_refused, count=0, until=0.0, reason=""),
             short_since=known.short_since,
+            refused_at=known.refused_at,
         )
 
     def heed_refusals(self) -> None:
@@ -143,9 +146,10 @@ class Plan:
         burst = [one for one in mine if one.kind == BURST]
         first, memory = self.settings.retry_backoff, self.memory
         ours = heeded(memory.refused, base, (Cause.MODEL,), first, self.now)
-        bursts = heeded(memory.burst_refused, burst, (Cause.MODEL, Cause.SITE), first, self.now)
-        if ours is not memory.refused or bursts is not memory.burst_refused:
-            self.memory = replace(memory, refused=ours, burst_refused=bursts)
+        bursts = heeded(memory.burst_refused, burst, BURSTS_OWN, first, self.now)
+        last = max([memory.refused_at, *(one.created for one in mine if one.submit_error)])
+        if ours is not memory.refused or bursts is not memory.burst_refused or last > memory.refused_at:
+            self.memory = replace(memory, refused=ours, burst_refused=bursts, refused_at=last)
 
     def steady(self, instance: Instance) -> bool:
         """Whether the instance has been ready for long enough to prove the model good again."""
@@ -441,6 +445,8 @@ class Plan:
             waiting=unmet or self.demand.asked > 0,
             cold=not self.present and not unmet,
             short_since=self.memory.short_since,
+            charge=model.charge,
+            refused_at=self.memory.refused_at,
         )
 
     def free(self, kind: str, most: int, old: Sequence[Instance]) -> int:

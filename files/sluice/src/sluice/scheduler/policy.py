@@ -8,7 +8,8 @@ It knows no sockets, clocks or processes. In short, for each model:
 - An instance that ended is replaced; one that failed to start is replaced after a back-off that doubles.
   After `max_failures` in a row the model counts as failed and is tried at the longest back-off; a new digest
   starts afresh. Slurm's limits are no failures: who is refused for them waits, all models for a limit of the
-  site, one model for its own (`refusal`).
+  cluster, those of one account, partition and QOS for a limit of these, one model for its own (`refusal`).
+  While Slurm refuses several models together, they try one after the other, whatever their priorities.
 - A new digest, or a wall time about to end, brings a successor first; the old instance is drained when the
   new one is ready. While something is being replaced, drained or ended, one instance beyond `max` may exist.
   If the cluster has no room for it, it waits in Slurm's queue and the old instance goes on.
@@ -24,7 +25,7 @@ It knows no sockets, clocks or processes. In short, for each model:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Optional
 
 from sluice.scheduler import bounds
@@ -103,6 +104,9 @@ __all__ = [
 ]
 
 
+NEVER_REFUSED = Backoff()
+
+
 def decide(situation: Situation, settings: Settings, now: float) -> Decision:
     """Return what to do at the time `now`."""
     plans = _plans(situation, settings, now)
@@ -112,10 +116,11 @@ def decide(situation: Situation, settings: Settings, now: float) -> Decision:
         plan.want()
         if situation.known:
             plan.act()
-    limits, submissions = situation.limits, []
+    limits, charges, submissions = situation.limits, dict(situation.charges), []
     if situation.known:
         limits = _limits(situation, settings, now)
-        submissions = _share(plans, situation, settings, limits, now)
+        charges = _charges(situation, settings, now)
+        submissions = _share(plans, situation, settings, limits, charges, now)
     memory = dict(situation.memory)
     memory.update({plan.name: plan.memory for plan in plans})
     return Decision(
@@ -127,6 +132,7 @@ def decide(situation: Situation, settings: Settings, now: float) -> Decision:
         memory=memory,
         wanted={plan.name: plan.wanted for plan in plans},
         limits=limits,
+        charges=charges,
     )
 
 
@@ -144,14 +150,59 @@ def _limits(situation: Situation, settings: Settings, now: float) -> Backoff:
     return heeded(situation.limits, base, causes, settings.retry_backoff, now)
 
 
+def _charge(instance: Instance, situation: Situation) -> str:
+    """Return the account, partition and QOS of a base instance; an adopted job does not say it."""
+    model = situation.models.get(instance.model)
+    return instance.charge or ("" if model is None else model.charge)
+
+
+def _charges(situation: Situation, settings: Settings, now: float) -> dict[str, Backoff]:
+    """Return how long Slurm takes no submission of each account, partition and QOS."""
+    by_charge: dict[str, list[Instance]] = {model.charge: [] for model in situation.models.values()}
+    for one in situation.instances:
+        if one.kind != BURST:
+            by_charge.setdefault(_charge(one, situation), []).append(one)
+    found = {}
+    for charge, mine in by_charge.items():
+        before = situation.charges.get(charge, NEVER_REFUSED)
+        after = heeded(before, mine, (Cause.LIMIT,), settings.retry_backoff, now)
+        if after != NEVER_REFUSED:
+            found[charge] = after
+    return found
+
+
+def _turns(charges: Mapping[str, Backoff], situation: Situation, now: float) -> dict[str, bounds.Turn]:
+    """Return what may be tried of the accounts, partitions and QOS that Slurm refuses."""
+    refusing = {charge: backoff for charge, backoff in charges.items() if backoff.count}
+    if not refusing:
+        return {}
+    unproven = {
+        _charge(one, situation)
+        for one in situation.instances
+        if not one.job_id and not one.submit_error and one.kind != BURST
+    }
+    return {
+        charge: bounds.Turn(0 if now < backoff.until or charge in unproven else 1, backoff.reason)
+        for charge, backoff in refusing.items()
+    }
+
+
 def _share(
-    plans: Sequence[Plan], situation: Situation, settings: Settings, limits: Backoff, now: float
+    plans: Sequence[Plan],
+    situation: Situation,
+    settings: Settings,
+    limits: Backoff,
+    charges: Mapping[str, Backoff],
+    now: float,
 ) -> list[Action]:
     """Return the submissions, and what makes room for them; each plan learns what stood in its way."""
     asks = [plan.ask for plan in plans if plan.ask is not None]
     left = bounds.room(settings, _present(plans))
     most = _at_once(limits, situation.instances, now)
-    shares = bounds.share(asks, left, settings, situation.spent, now, most)
+    turns = _turns(charges, situation, now)
+    shares = bounds.share(
+        asks, left, settings, situation.spent, now, most, turns=turns, single=bool(limits.count)
+    )
     served = Counter(model for model, _ in shares.granted)
     refused_all = "" if most else limits.reason
     for plan in plans:

@@ -17,12 +17,15 @@ from sluice.scheduler.memory import Backoff, doubled
 class Cause(enum.Enum):
     """Why sbatch took no job.
 
-    SITE: a limit on how many jobs there may be, whoever's the next is. TRANSIENT: the controller could not be
-    asked, or cannot take jobs now. MODEL: Slurm takes none like this one now (a plugin, a limit of its QOS, a
-    partition that is down). INVALID: it never will, until the model's definition or the site changes.
+    SITE: a limit of the whole cluster on how many jobs there may be, whoever's the next is. LIMIT: one of an
+    account, a partition or a QOS on how many jobs it may have. TRANSIENT: the controller could not be asked,
+    or cannot take jobs now. MODEL: Slurm takes none like this one now (a plugin, a limit of its QOS on a
+    job's size, a partition that is down). INVALID: it never will, until the model's definition or the site
+    changes.
     """
 
     SITE = "site limit"
+    LIMIT = "limit of an account, partition or QOS"
     TRANSIENT = "transient"
     MODEL = "this model"
     INVALID = "invalid"
@@ -41,13 +44,18 @@ WORDS: tuple[tuple[Cause, tuple[str, ...]], ...] = (
     (
         Cause.SITE,
         (
-            "maxsubmitjob",
-            "maxsubmitjobs",
-            "grpsubmitjob",
             "maxjobcount",
             "temporarily unable to accept job",
             "resource temporarily unavailable",
+        ),
+    ),
+    (
+        Cause.LIMIT,
+        (
+            "maxsubmitjob",
+            "grpsubmitjob",
             "job submit limit",
+            "usage threshold",
         ),
     ),
     (
@@ -55,6 +63,8 @@ WORDS: tuple[tuple[Cause, tuple[str, ...]], ...] = (
         (
             "timed out",
             "no answer within",
+            "rate limit exceeded",
+            "unable to create job record",
             "unable to contact slurm controller",
             "connection refused",
             "connection reset",
@@ -96,7 +106,7 @@ def refused(message: str) -> Refusal:
     text = " ".join(message.split())[:300]
     low = text.lower()
     cause = next((cause for cause, words in WORDS if any(word in low for word in words)), Cause.INVALID)
-    return Refusal(Cause.MODEL if cause is Cause.SITE and _of_size(low) else cause, text)
+    return Refusal(Cause.MODEL if cause is Cause.LIMIT and _of_size(low) else cause, text)
 
 
 def _of_size(low: str) -> bool:

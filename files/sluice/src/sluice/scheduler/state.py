@@ -76,7 +76,8 @@ class State:
     `entries` holds each model's last good entry, for models whose entry is gone or cannot be read while
     instances remain. `adopting` is true until the first squeue answer after the state was lost.
     `queue_failures`, `submissions` count since the state began; `queue_failing` those in a row.
-    `limits` says how long Slurm takes no submission of anybody's; `ledger` is the account of what is bounded
+    `limits` says how long Slurm takes no submission of anybody's, `charges` none of an account,
+    partition and QOS; `ledger` is the account of what is bounded
     over time; `nodes` what is held against the cluster's nodes.
     """
 
@@ -94,6 +95,7 @@ class State:
     limits: Backoff = field(default_factory=Backoff)
     ledger: Ledger = field(default_factory=Ledger)
     nodes: dict[str, Node] = field(default_factory=dict)
+    charges: dict[str, Backoff] = field(default_factory=dict)
 
 
 class StateFile:

@@ -127,6 +127,9 @@ def _service(document: Mapping[str, Any]) -> list[str]:
     if document["limits"] is not None:
         until = _moment(document["limits"]["until"])
         lines.append(f"Slurm takes no jobs, tried again at {until}: {document['limits']['reason']}")
+    for charge, found in document["charges"].items():
+        until = _moment(found["until"])
+        lines.append(f"Slurm takes no jobs of {charge}, tried again at {until}: {found['reason']}")
     excluded = [f"{name} (until {_moment(until)})" for name, until in document["excluded_nodes"].items()]
     if excluded:
         lines.append(f"Nodes left out, where starts kept failing: {', '.join(excluded)}")

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from sluice.records import ModelEntry
+from sluice.records import ModelEntry, SlurmRequest
 from sluice.scheduler.instance import BASE, BURST
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -47,6 +47,19 @@ def read_comment(text: str) -> tuple[str, str]:
         return text, BASE
     found = COMMENT.fullmatch(text)
     return ("", BASE) if found is None else (found[1], found[2] or BASE)
+
+
+def charge(asked: SlurmRequest) -> str:
+    """Return the account, partition and QOS of a base instance in words: what Slurm's limits are about.
+
+    What none is named of is Slurm's default one, the same for all models that name none.
+    """
+    named = {"account": asked.account, "partition": asked.partition, "qos": asked.qos}
+    for option in asked.extra:
+        key, _, value = option[2:].partition("=")
+        if option.startswith("--") and key in named:
+            named[key] = value
+    return " ".join(f"{key}={value or '(default)'}" for key, value in named.items())
 
 
 def options(entry: ModelEntry, kind: str, exclude: Iterable[str] = ()) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ class Model:
     """What the policy needs of a model entry; `idle_stop`, `start_timeout` and `warn` in seconds.
 
     `max` bounds base instances, `burst` those beyond them that Slurm may take back. `gpus` and `nodes` are
-    what one instance takes.
+    what one instance takes. `charge` names the account, partition and QOS of its base instances.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Model:
     gpus: int = 0
     nodes: int = 1
     warn: float = 0.0
+    charge: str = ""
 
     @property
     def most(self) -> int:
@@ -133,7 +134,8 @@ class Situation:
 
     `held` names models whose entry exists but cannot be used now: they keep what they have. `orders` are the
     administrators'. `known` says whether squeue answered in this tick. `spent`: what the service has taken so
-    far of what is bounded over time. `limits`: how long Slurm takes no submission of anybody's.
+    far of what is bounded over time. `limits`: how long Slurm takes no submission of anybody's;
+    `charges`: how long none of an account, partition and QOS.
     """
 
     models: Mapping[str, Model]
@@ -145,16 +147,19 @@ class Situation:
     orders: Mapping[str, Orders] = field(default_factory=dict)
     spent: Spent = field(default_factory=Spent)
     limits: Backoff = field(default_factory=Backoff)
+    charges: Mapping[str, Backoff] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Decision:
     """Actions in the order in which they are to be carried out, and what to remember.
 
-    `wanted` is the number of instances each model should have; `limits` the new value of the situation's.
+    `wanted` is the number of instances each model should have; `limits` and `charges` the new values of the
+    situation's.
     """
 
     actions: tuple[Action, ...]
     memory: dict[str, Memory]
     wanted: dict[str, int]
     limits: Backoff = field(default_factory=Backoff)
+    charges: dict[str, Backoff] = field(default_factory=dict)

@@ -99,6 +99,7 @@ class Scheduler:
             orders={name: orders.for_policy(one) for name, one in seen.catalogue.orders.items()},
             spent=ledger.spent(self.state.ledger, now),
             limits=self.state.limits,
+            charges=self.state.charges,
         )
         return policy.decide(situation, settings(self.config), now)
 
