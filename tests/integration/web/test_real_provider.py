@@ -7,6 +7,7 @@ import re
 import stat
 import subprocess
 import sys
+from urllib.parse import quote
 
 import pytest
 import requests
@@ -156,3 +157,23 @@ def test_a_session_that_the_provider_no_longer_knows_ends_here_too(site: Site, a
     sessions.set(name, kept, timeout=600)
     assert 'id="sign-in"' in alice.get("/").text
     assert "never-given" not in (site.folder / "web.log").read_text()
+
+
+@pytest.mark.parametrize("length", [4_000, 7_900])
+def test_an_answer_with_a_long_code_is_read(site: Site, visitor: Visitor, length: int) -> None:
+    asked = visitor.begin()
+    query = f"state={asked['state']}&iss={quote(site.issuer)}&code="
+    answer = visitor.get(f"/auth/authorize?{query}{'c' * (length - len(query))}")
+    # The provider did not give that code, and says so: it got to read it.
+    assert answer.status_code == 401
+    assert "Sign-in did not succeed" in answer.text
+    assert "Request-URI" not in answer.text
+
+
+def test_two_tabs_sign_in_at_once(site: Site, visitor: Visitor) -> None:
+    first = visitor.until_the_answer("alice", site.accounts["alice"])
+    begun = visitor.http.get(f"{site.url}/auth/login?next=/usage", allow_redirects=False, timeout=20)
+    assert visitor.http.get(first, timeout=20).status_code == 200
+    done = visitor.http.get(begun.headers["Location"], timeout=20)
+    assert (done.status_code, done.url) == (200, f"{site.url}/usage")
+    assert visitor.is_signed_in()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 from pathlib import Path
 from types import SimpleNamespace
@@ -61,6 +62,14 @@ def test_the_authoritys_socket_gets_the_mode_of_the_settings(path: Path) -> None
         arbiter.LISTENERS = [unix, tcp]
         gunicorn.when_ready(arbiter)
     assert path.stat().st_mode & 0o777 == 0o660
+
+
+def test_a_line_may_be_as_long_as_nginx_takes_it() -> None:
+    template = Path(__file__).parents[3] / "roles" / "nginx" / "templates" / "nginx.conf.j2"
+    found = re.search(r"large_client_header_buffers \d+ (\d+)k;", template.read_text())
+    assert found
+    # nginx's number has the line's end in it.
+    assert gunicorn.limit_request_line == gunicorn.limit_request_field_size == int(found[1]) * 1024 - 2
 
 
 def test_one_worker_no_control_socket_no_access_log() -> None:

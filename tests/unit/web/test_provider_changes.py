@@ -6,7 +6,7 @@ import base64
 import dataclasses
 import time
 from typing import Any
-from urllib.parse import quote, unquote_plus, urlsplit
+from urllib.parse import parse_qs, quote, unquote_plus, urlsplit
 
 import pytest
 from flask import Flask
@@ -18,7 +18,7 @@ from sluice.web.config import WebConfig
 from sluice.web.database import Database
 from tests.unit.web.issuer import CLIENT, Issuer
 from tests.unit.web.test_provider import due, nothing_was_kept, people, sign_ins
-from tests.unit.web.visitor import ISSUER, PUBLIC_URL, get
+from tests.unit.web.visitor import ISSUER, PUBLIC_URL, get, post
 
 # How long a provider may say that its access token lives.
 LIVES: list[Any] = [0, 1, 30, 60, 61, "30", -5, None, "soon", 1.5, [], 1e300]
@@ -309,3 +309,35 @@ def test_an_answer_by_another_method_signs_nobody_in(
     answer = client.open(f"/auth/authorize?{query}", method=method, base_url=PUBLIC_URL)
     assert answer.status_code in (200, 400, 403, 405)
     assert nothing_was_kept(client, database)
+
+
+# --- large ID tokens -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("groups", [1, 20, 40, 199, 5_000])
+def test_signing_out_leads_on_to_the_provider_however_large_its_id_token_was(
+    client: FlaskClient, issuer: Issuer, groups: int
+) -> None:
+    """nginx takes 8 KiB of an answer's head; a provider takes as much of an address, or less."""
+    issuer.id_token = {"groups": [f"00000000-0000-4000-8000-{number:012}" for number in range(groups)]}
+    issuer.sign_in(client)
+    with client.session_transaction(base_url=PUBLIC_URL) as session:
+        csrf = session["csrf"]
+    answer = post(client, "/auth/sign-out", csrf)
+    assert answer.status_code == 302
+    assert len(str(answer.headers)) < 5_500
+    target = urlsplit(answer.location)
+    query = parse_qs(target.query)
+    assert target.path == "/session/end"
+    # With either the provider knows who asks, and leads back.
+    assert query["client_id"] == [CLIENT]
+    assert query["post_logout_redirect_uri"] == [f"{PUBLIC_URL}/auth/signed-out"]
+    assert ("id_token_hint" in query) == (groups <= 40)
+    assert get(client, "/auth/account").status_code == 302
+
+
+def test_a_token_may_bring_its_certificates_which_nobody_looks_at(
+    client: FlaskClient, issuer: Issuer
+) -> None:
+    issuer.header = {"x5c": ["MII" + "A" * 2_000] * 3, "x5t": "a" * 43}
+    assert issuer.sign_in(client).status_code == 302

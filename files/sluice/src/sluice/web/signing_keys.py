@@ -40,6 +40,15 @@ _MEMBERS = ("kty", "kid", "alg", "n", "e", "crv", "x", "y")
 MOST_KEYS = 100
 MOST_TRIED = 10
 
+
+class _Registry(JWSRegistry):
+    """Takes headers with a chain of certificates, hundreds of groups, and signatures of the longest keys."""
+
+    max_header_length = 32 << 10
+    max_payload_length = 1 << 20
+    max_signature_length = 4 << 10
+
+
 _UNREADABLE = (
     JoseError,
     UnsupportedAlgorithm,
@@ -98,9 +107,9 @@ def decode(text: str, keys: Sequence[Key], announced: object) -> jwt.Token:
     """
     allowed = [name for name in ALGORITHMS if not isinstance(announced, list) or name in announced]
     # An empty list would stand for joserfc's own choice.
-    registry = JWSRegistry(algorithms=allowed or ["RS256"], strict_check_header=False)
+    registry = _Registry(algorithms=allowed or ["RS256"], strict_check_header=False)
     try:
-        header: Mapping[str, Any] = jws.extract_compact(text.encode()).headers()
+        header: Mapping[str, Any] = jws.extract_compact(text.encode(), registry=registry).headers()
         fitting = list(_fitting(keys, header.get("kid"), header.get("alg")))
         return _decode(text, fitting[:MOST_TRIED], registry)
     except (ValueError, TypeError, RecursionError) as error:
