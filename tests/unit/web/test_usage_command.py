@@ -115,6 +115,14 @@ def test_a_limit_keeps_the_largest(used: Commands) -> None:
     assert row["user"] == ALICE
 
 
+def test_csv_begins_as_excel_wants_it_where_that_is_asked_for(used: Commands) -> None:
+    """Without the mark Excel takes another alphabet, and Äquator becomes Ã„quator; programs want none."""
+    for command in (("report", "--csv"), ("export",)):
+        plain = used(*command)
+        assert not plain.startswith("\ufeff")
+        assert used(*command, "--bom") == "\ufeff" + plain
+
+
 # --- Exports ------------------------------------------------------------------------------------------
 
 

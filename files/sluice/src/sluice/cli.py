@@ -75,6 +75,12 @@ def _main(arguments: list[str]) -> int:
     except RecordError as error:
         print(f"sluice: {error}", file=sys.stderr)
         return EXIT_CONFIG
+    except UnicodeEncodeError:
+        print(
+            "sluice: an argument, or what this terminal takes, is not UTF-8: set LANG=C.UTF-8",
+            file=sys.stderr,
+        )
+        return EXIT_CONFIG
     except KeyboardInterrupt:
         return 130
 

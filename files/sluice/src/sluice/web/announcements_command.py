@@ -19,7 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the actions."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     listing = actions.add_parser("list", help="list announcements, the latest first")
-    listing.add_argument("--most", type=int, default=100, help="how many (default: %(default)s)")
+    listing.add_argument(
+        "--most",
+        type=terminal.whole(1, terminal.MOST_ROWS),
+        default=100,
+        help="how many (default: %(default)s)",
+    )
     add = actions.add_parser(
         "add",
         help="announce something above every page",
@@ -31,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add.add_argument("--starts", default="", help=f"from when on, {_TIME} (default: now)")
     add.add_argument("--ends", default="", help=f"until when, {_TIME} (default: until it is removed)")
     remove = actions.add_parser("remove", help="end an announcement now; it stays in the list")
-    remove.add_argument("id", type=int, help="as `list` shows it")
+    remove.add_argument("id", type=terminal.whole(1, terminal.LARGEST_ID), help="as `list` shows it")
     for action in (listing, add, remove):
         terminal.add_common(action)
 

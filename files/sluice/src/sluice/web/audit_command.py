@@ -23,7 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listing.add_argument("--object", default="", help="to what: a pseudonym, a key's id, a model, …")
     listing.add_argument("--since", default="", help=f"from when on, {_TIME}")
     listing.add_argument("--until", default="", help=f"before when, {_TIME}")
-    listing.add_argument("--most", type=int, default=100, help="how many (default: %(default)s)")
+    listing.add_argument(
+        "--most",
+        type=terminal.whole(1, terminal.MOST_ROWS),
+        default=100,
+        help="how many (default: %(default)s)",
+    )
     terminal.add_common(listing)
 
 

@@ -31,7 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     look.add_argument("--dir", type=Path, default=Path(BACKUPS), help="the backups (default: %(default)s)")
     save = actions.add_parser("backup", help="write a backup while the services go on, and print its path")
     save.add_argument("--dir", type=Path, default=Path(BACKUPS), help="where to (default: %(default)s)")
-    save.add_argument("--keep", type=_at_least_one, default=KEEP, help="how many stay (default: %(default)s)")
+    save.add_argument(
+        "--keep", type=terminal.whole(1, 10_000), default=KEEP, help="how many stay (default: %(default)s)"
+    )
     put_back = actions.add_parser(
         "restore",
         help="put a backup in the place of the database, which is kept; the services must be stopped",
@@ -111,10 +113,3 @@ def _as_owner(args: argparse.Namespace) -> WebConfig:
     settings = load(args.config)
     terminal.become_owner(settings.session_dir)
     return settings
-
-
-def _at_least_one(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return number

@@ -21,7 +21,7 @@ graceful_timeout = 10
 keepalive = 5
 # The control socket is on by default and nothing here uses it.
 control_socket_disable = True
-# As long as nginx takes them: the code that a sign-in's answer brings has thousands of bytes at some providers.
+# As long as nginx takes them: the code that a sign-in's answer brings may have thousands of bytes.
 limit_request_line = 8190
 limit_request_field_size = 8190
 # The unix sockets: never open to everybody, not even between bind and chmod (gunicorn's own default is 0777).

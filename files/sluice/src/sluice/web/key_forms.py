@@ -97,7 +97,7 @@ def _models(text: str) -> tuple[str, ...] | None:
     names = tuple(dict.fromkeys(name for name in _BETWEEN.split(text) if name))
     for name in names:
         if not MODEL_NAME.fullmatch(name):
-            raise Fault("model_name", model=name)
+            raise Fault("model_name", model=name[:100])
     if len(names) > MAX_MODELS:
         raise Fault("key_models", most=MAX_MODELS)
     return names or None
@@ -107,7 +107,7 @@ def _number(text: str, most: int) -> int | None:
     if not text:
         return None
     if not _NUMBER.fullmatch(text):
-        raise Fault("number", value=text)
+        raise Fault("number", value=text[:40])
     if int(text) > most:
         raise Fault("number_most", most=most)
     return int(text)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from sluice.authority import LIMITED
+from sluice.authority import LARGEST, LIMITED
 from sluice.web import limit_rows, terminal
 from sluice.web.audit import OPERATOR
 from sluice.web.config import LimitRule
@@ -36,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action.add_argument("scope", help=_SCOPE)
         action.add_argument("--model", default="", help="of this model alone (default: of all together)")
     for name in LIMITED:
-        put.add_argument(f"--{name.replace('_', '-')}", type=int, default=None, metavar="N")
+        # What is too small or too large for this number, the limit itself says.
+        number = terminal.whole(-LARGEST, LARGEST)
+        put.add_argument(f"--{name.replace('_', '-')}", type=number, default=None, metavar="N")
     for action in (listing, put, remove):
         terminal.add_common(action)
 

@@ -12,6 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sqlalchemy.exc import SQLAlchemyError
+
+from sluice.errors import ConfigError
 from sluice.web import times
 from sluice.web.config import DEFAULT_PATH, WebConfig, load
 from sluice.web.database import Database
@@ -20,6 +23,10 @@ from sluice.web.texts import Texts
 
 WRONG_ARGUMENT = 2
 NOT_THERE = 1
+
+# The most rows that a list is asked for, and the largest id that a table has.
+MOST_ROWS = 1_000_000
+LARGEST_ID = (1 << 31) - 1
 
 
 class Site(NamedTuple):
@@ -39,6 +46,12 @@ def add_common(parser: argparse.ArgumentParser, *, as_json: bool = True) -> None
         parser.add_argument("--json", action="store_true", help="print a JSON document, for programs")
 
 
+def add_most(parser: argparse.ArgumentParser) -> None:
+    """Add `--most`, how many rows a list has at most."""
+    help_ = "how many (default: %(default)s)"
+    parser.add_argument("--most", type=whole(1, MOST_ROWS), default=100, help=help_)
+
+
 @contextmanager
 def site(config: str) -> Iterator[Site]:
     """Open settings and database, as the account that owns them if root asks. Raises ConfigError."""
@@ -48,8 +61,30 @@ def site(config: str) -> Iterator[Site]:
     try:
         database.prepare()
         yield Site(settings, database)
+    except SQLAlchemyError as error:
+        # The text of such an error quotes the statement with its values.
+        fault = type(getattr(error, "orig", None) or error).__name__
+        raise ConfigError(
+            f"the database did not take the command ({fault}): it is locked, full, read-only or away, or a "
+            "value is none that it holds; nothing was changed"
+        ) from None
     finally:
         database.close()
+
+
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """Return what reads a whole number from `least` to `most` from the command line, for argparse."""
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text[:40]!r} is no whole number") from None
+        if not least <= number <= most:
+            raise argparse.ArgumentTypeError(f"{text[:40]} is not from {least} to {most}")
+        return number
+
+    return read
 
 
 def carry_out(args: argparse.Namespace, actions: Mapping[str, Action]) -> int:

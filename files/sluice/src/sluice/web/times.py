@@ -18,9 +18,12 @@ def read(text: str) -> float | None:
         moment = datetime.datetime.fromisoformat(text)
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=datetime.timezone.utc)
-        return moment.timestamp()
+        found = moment.timestamp()
+        # Rounded up, or by its offset, it may lie after the last day that there is.
+        datetime.datetime.fromtimestamp(found, datetime.timezone.utc)
     except (ValueError, OverflowError):
         raise Fault("time", time=text[:40]) from None
+    return found
 
 
 def written(time: float) -> str:

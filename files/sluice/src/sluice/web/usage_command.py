@@ -37,9 +37,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LIST",
         help=f"what to sum by, as in month,project; of {', '.join(reports.DIMENSIONS)} (default: user)",
     )
-    report.add_argument("--limit", type=int, default=None, help="no more rows than this")
+    report.add_argument(
+        "--limit", type=terminal.whole(1, terminal.MOST_ROWS), default=None, help="no more rows than this"
+    )
     report.add_argument("--csv", action="store_true", help="print CSV, with a header")
+    csv_only = "begin CSV with a byte order mark, by which Excel knows that it is UTF-8"
+    report.add_argument("--bom", action="store_true", help=csv_only)
     export = actions.add_parser("export", help="the records, each request by itself: CSV, or --json")
+    export.add_argument("--bom", action="store_true", help=csv_only)
     for action in (report, export):
         _add_choice(action)
         terminal.add_common(action)
@@ -49,7 +54,8 @@ def run(args: argparse.Namespace) -> int:
     """Carry out one action."""
     choice = reports.Choice(
         since=args.since,
-        until=args.until + datetime.timedelta(1) if args.until else None,
+        # After the last day there is no further one, and nothing to leave out.
+        until=args.until + datetime.timedelta(1) if args.until not in (None, datetime.date.max) else None,
         user=args.user,
         project=args.project,
         model=args.model,
@@ -114,7 +120,7 @@ def _report(
     if args.json:
         _print_json("rows", table.rows)
     elif args.csv:
-        _print_csv(table)
+        _print_csv(table, args.bom)
     else:
         cells = [[_short(row[name]) for name in table.header] for row in table.rows]
         terminal.print_table([name.upper() for name in table.header], cells)
@@ -147,7 +153,7 @@ def _export(
     if args.json:
         _print_json("records", rows)
     else:
-        _print_csv(_Table(exports.header(renamed=rename is not None), rows))
+        _print_csv(_Table(exports.header(renamed=rename is not None), rows), args.bom)
 
 
 # --- Printing -----------------------------------------------------------------------------------------
@@ -164,7 +170,9 @@ def _print_json(name: str, rows: Iterable[dict[str, Any]]) -> None:
     out.write("\n]}\n")
 
 
-def _print_csv(table: _Table) -> None:
+def _print_csv(table: _Table, bom: bool) -> None:
+    if bom:
+        sys.stdout.write("\ufeff")
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(table.header)
     for row in table.rows:
