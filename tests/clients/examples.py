@@ -97,6 +97,15 @@ def _ranking(answer: Any) -> None:
     assert {one["index"] for one in answer["results"]} == {0, 1}
 
 
+def _counted(answer: Any) -> None:
+    assert answer["input_tokens"] > 0
+
+
+def _tokens(answer: Any) -> None:
+    assert answer["count"] == len(answer["tokens"]) > 0
+    assert answer["max_model_len"] > 0
+
+
 def _models(answer: Any) -> None:
     assert all(model["context_length"] > 0 and model["capabilities"] for model in answer["data"])
 
@@ -146,6 +155,9 @@ EXPECTED = {
     "Embeddings": Expected("embeddings", _parsed(_embeddings)),
     "Rerank": Expected("rerank", _parsed(_ranking)),
     "Messages": Expected("messages", _parsed(_anthropic)),
+    "Counting the tokens of messages": Expected("count_tokens", _parsed(_counted)),
+    "Counting the tokens of a response's input": Expected("input_tokens", _parsed(_counted)),
+    "The tokens of a text": Expected("tokenize", _parsed(_tokens)),
     "Errors": Expected("", _parsed(_not_found)),
     "The description for programs": Expected("", _parsed(_described)),
 }

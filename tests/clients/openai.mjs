@@ -1,11 +1,11 @@
-// What a program on Node.js does with the public client: `node openai.mjs MODEL CAPABILITY…`, told by one line of JSON.
-import OpenAI from "openai";
-
-const [model, ...capabilities] = process.argv.slice(2);
-const client = new OpenAI({
+// What a program on Node.js does with the public client: `node openai.mjs PACKAGE MODEL CAPABILITY…`, told by one line of JSON.
+const [name, model, ...capabilities] = process.argv.slice(2);
+const { default: OpenAI } = await import(name);
+const options = {
   baseURL: `${process.env.SLUICE_URL}/v1`,
   apiKey: process.env.SLUICE_API_KEY,
-});
+};
+const client = new OpenAI(options);
 const question = { model, messages: [{ role: "user", content: "What is the capital of France?" }] };
 const found = {};
 
@@ -59,12 +59,17 @@ if (capabilities.includes("embeddings")) {
   found.embeddings = answer.data.map((one) => one.embedding.length);
 }
 
+if (capabilities.includes("input_tokens") && client.responses.inputTokens) {
+  const asked = { model, input: "What is the capital of France?" };
+  found.inputTokens = (await client.responses.inputTokens.count(asked)).input_tokens;
+}
+
 async function refusal(call) {
   try {
     await call();
   } catch (error) {
     if (!(error instanceof OpenAI.APIError)) throw error;
-    return [error.constructor.name, error.status, error.code, error.requestID];
+    return [error.constructor.name, error.status, error.code, error.requestID ?? error.request_id];
   }
   return null;
 }
@@ -72,8 +77,20 @@ found.missing = await refusal(() =>
   client.chat.completions.create({ ...question, model: "no-such-model" }),
 );
 found.unknown = await refusal(() =>
-  client.withOptions({ apiKey: "sk-nonsense" }).models.list(),
+  new OpenAI({ ...options, apiKey: "sk-nonsense" }).models.list(),
 );
 found.wrong = await refusal(() => client.chat.completions.create({ ...question, messages: "hi" }));
+// Every model is unknown whose name has a slash; the client escapes it, or does not.
+found.slash = await refusal(() => client.models.retrieve("org/model"));
+found.noVersion = await refusal(() =>
+  new OpenAI({ ...options, baseURL: process.env.SLUICE_URL }).chat.completions.create(question),
+);
+// A limit that is used up for the day: the client gives up at once.
+if (process.env.SLUICE_SPENT_KEY) {
+  const spent = new OpenAI({ ...options, apiKey: process.env.SLUICE_SPENT_KEY });
+  const began = Date.now();
+  found.spent = await refusal(() => spent.chat.completions.create({ ...question, max_tokens: 40 }));
+  found.spentSeconds = (Date.now() - began) / 1000;
+}
 
 console.log(JSON.stringify(found));

@@ -34,6 +34,9 @@ def whole(path: str, asked: Asked) -> dict[str, Any] | None:
         "/v1/embeddings": _embeddings,
         "/v1/rerank": _ranking,
         "/v1/messages": _message,
+        "/v1/messages/count_tokens": _counted,
+        "/v1/responses/input_tokens": _counted_input,
+        "/tokenize": _tokens,
     }.get(path)
     return None if made is None else made(asked)
 
@@ -80,6 +83,23 @@ def _ranking(asked: Asked) -> dict[str, Any]:
         "usage": {"prompt_tokens": INPUT_TOKENS, "total_tokens": INPUT_TOKENS},
         "results": results,
     }
+
+
+# --- counting -----------------------------------------------------------------------------------------------
+
+
+def _counted(asked: Asked) -> dict[str, Any]:
+    return {"input_tokens": INPUT_TOKENS}
+
+
+def _counted_input(asked: Asked) -> dict[str, Any]:
+    """Answer as OpenAI's own API does: vLLM 0.32 has no such path."""
+    return {"object": "response.input_tokens", "input_tokens": INPUT_TOKENS}
+
+
+def _tokens(asked: Asked) -> dict[str, Any]:
+    told = {"count": INPUT_TOKENS, "max_model_len": 2048, "tokens": list(range(INPUT_TOKENS))}
+    return {**told, "token_strs": None}
 
 
 # --- responses ----------------------------------------------------------------------------------------------

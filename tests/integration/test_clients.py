@@ -112,8 +112,28 @@ def ask(client: openai.OpenAI) -> str:
 
 
 def test_the_anthropic_client_is_served(stand: Stand) -> None:
-    programs.ask_for_messages(stand.environment, MODEL)
+    programs.ask_for_messages(stand.environment, MODEL, counts=True)
 
 
-def test_the_openai_client_for_node_is_served(stand: Stand) -> None:
-    programs.run_on_node(stand.environment, MODEL, CAPABILITIES)
+def test_the_clients_for_node_are_served(stand: Stand) -> None:
+    environment = {**stand.environment, "SLUICE_SPENT_KEY": spent_key(stand)}
+    programs.run_on_node(environment, MODEL, CAPABILITIES)
+
+
+def test_the_anthropic_client_gives_up_at_once_when_the_day_is_used_up(stand: Stand) -> None:
+    environment = {**stand.environment, "SLUICE_API_KEY": spent_key(stand)}
+    programs.meet_the_days_end(environment, MODEL)
+
+
+def spent_key(stand: Stand) -> str:
+    """Return a key whose tokens of the day are used up, but for less than a request needs."""
+    key = stand.authority.make_key("spender", "--tokens-per-day", "300")
+    limited = {**stand.environment, "SLUICE_API_KEY": key}
+    with programs.openai_client(limited, max_retries=0) as client:
+        for _ in range(100):
+            try:
+                client.chat.completions.create(model=MODEL, messages=programs.MESSAGES, max_tokens=40)
+            except openai.RateLimitError as refused:
+                assert refused.code == "day_limited"
+                return key
+    raise AssertionError("a hundred answers cost less than 300 tokens")

@@ -19,7 +19,7 @@ from tests.system.service import LIGHT, MODEL, QUESTION, Service
 
 CHAT = "/v1/chat/completions"
 # What the demo's inventory says that its first model serves.
-SERVED = ("chat", "completions", "responses", "messages")
+SERVED = ("chat", "completions", "responses", "messages", "count_tokens", "tokenize")
 MESSAGES = [{"role": "user", "content": "hi"}]
 MEDIA = [
     {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://192.0.2.1/cat.png"}}]}
@@ -79,7 +79,7 @@ def test_the_public_client_for_node_is_served(service: Service) -> None:
 
 
 def test_the_public_client_for_messages_is_served(service: Service) -> None:
-    programs.ask_for_messages(environment(service), MODEL)
+    programs.ask_for_messages(environment(service), MODEL, counts=True)
 
 
 @pytest.mark.parametrize("example", examples.examples(), ids=lambda one: one.heading)

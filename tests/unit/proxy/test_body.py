@@ -10,10 +10,11 @@ import pytest
 from sluice.costs import Bounds
 from sluice.errors import SluiceError
 from sluice.proxy.body import INLINE_PARSE, Asked, scanned, understand
-from sluice.records import PATHS
+from sluice.records import COUNTING, PATHS
 from sluice.scan import BodyScanner
 
 RESPONSES, EMBEDDINGS, RERANK, MESSAGES = "/v1/responses", "/v1/embeddings", "/v1/rerank", "/v1/messages"
+COUNT_TOKENS, INPUT_TOKENS, TOKENIZE = "/v1/messages/count_tokens", "/v1/responses/input_tokens", "/tokenize"
 USER = [{"role": "user", "content": "Hello?"}]
 BODIES: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"model": "smol", "messages": USER},
@@ -22,7 +23,12 @@ BODIES: dict[str, dict[str, Any]] = {
     EMBEDDINGS: {"model": "smol", "input": ["Hello?", "Good day!"]},
     RERANK: {"model": "smol", "query": "greeting", "documents": ["Hello?", "Stop!"]},
     MESSAGES: {"model": "smol", "messages": USER, "max_tokens": 5},
+    COUNT_TOKENS: {"model": "smol", "messages": USER},
+    INPUT_TOKENS: {"model": "smol", "input": "Hello?"},
+    TOKENIZE: {"model": "smol", "prompt": "Hello?"},
 }
+# What these answer comes whole, and nothing is written for it.
+WHOLE = {"embeddings", "rerank"} | COUNTING
 LONE = b'{"model": "smol", "messages": [{"role": "user", "content": "\\ud83d"}], "max_tokens": 5}'
 
 
@@ -76,6 +82,20 @@ WRONG = [
     (MESSAGES, {"system": 5}, "system"),
     (MESSAGES, {"mcp_servers": [{"url": "http://x"}]}, "mcp_servers"),
     (MESSAGES, {"stream": "yes"}, "stream"),
+    (COUNT_TOKENS, {"messages": []}, "messages"),
+    (COUNT_TOKENS, {"messages": [{"role": "user", "content": {}}]}, "messages[].content"),
+    (COUNT_TOKENS, {"system": 5}, "system"),
+    (COUNT_TOKENS, {"mcp_servers": [{"url": "http://x"}]}, "mcp_servers"),
+    (COUNT_TOKENS, {"stream": True}, "stream"),
+    (INPUT_TOKENS, {"input": []}, "input"),
+    (INPUT_TOKENS, {"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[].type"),
+    (INPUT_TOKENS, {"previous_response_id": "resp_1"}, "previous_response_id"),
+    (INPUT_TOKENS, {"conversation": {"id": "conv_1"}}, "conversation"),
+    (INPUT_TOKENS, {"stream": True}, "stream"),
+    (TOKENIZE, {"prompt": ["Hello?"]}, "prompt"),
+    (TOKENIZE, {"prompt": [1, 2]}, "prompt"),
+    (TOKENIZE, {"prompt": None, "messages": []}, "messages"),
+    (TOKENIZE, {"stream": True}, "stream"),
     ("/v1/chat/completions", {"n": 0}, "n"),
     ("/v1/chat/completions", {"n": 129}, "n"),
     ("/v1/chat/completions", {"temperature": "hot"}, "temperature"),
@@ -108,7 +128,7 @@ def test_what_a_path_needs_must_be_there(path: str, reader: Any) -> None:
 
 @pytest.mark.parametrize("path", sorted(PATHS))
 def test_small_and_large_bodies_ask_for_the_same(path: str) -> None:
-    said = {**BODIES[path], "stream": PATHS[path] not in ("embeddings", "rerank"), "n": 3}
+    said = {**BODIES[path], "stream": PATHS[path] not in WHOLE, "n": 3}
     said |= dict.fromkeys(("max_tokens", "max_output_tokens"), 9)
     said |= {"stream_options": {"include_usage": True}} if said["stream"] else {}
     one, other = small(path, said), large(path, said)
@@ -116,7 +136,7 @@ def test_small_and_large_bodies_ask_for_the_same(path: str) -> None:
         "smol",
         other.stream,
         other.n,
-        0 if PATHS[path] in ("embeddings", "rerank") else 9,
+        0 if PATHS[path] in WHOLE else 9,
     )
     assert (one.capability, one.has_options) == (other.capability, other.has_options)
     assert one.most_output == other.most_output

@@ -13,13 +13,14 @@ import pytest
 import pytest_asyncio
 
 from sluice.proxy.visit import CLIENT_LEFT
+from sluice.records import CAPABILITIES
 from tests.fakes.wire_relay import EVENTS, Call, FakeRelay, model
 
 from .conftest import CHAT, COMPLETIONS, Bed, chat, config, open_bed
 
 PROMPT = 7
 DONE = b"data: [DONE]\n\n"
-EVERY_PATH = ("chat", "completions", "responses", "embeddings", "rerank", "messages")
+EVERY_PATH = CAPABILITIES
 
 
 def compact(document: dict[str, Any]) -> bytes:

@@ -28,6 +28,9 @@ BODIES: dict[str, dict[str, Any]] = {
     "embeddings": {"input": ["Hello?"]},
     "rerank": {"query": "Hello?", "documents": ["Hello!"]},
     "messages": {"messages": [{"role": "user", "content": "Hello?"}], "max_tokens": 5},
+    "count_tokens": {"messages": [{"role": "user", "content": "Hello?"}]},
+    "input_tokens": {"input": "Hello?"},
+    "tokenize": {"prompt": "Hello?"},
 }
 PATH_OF = {capability: path for path, capability in PATHS.items() if capability in BODIES}
 

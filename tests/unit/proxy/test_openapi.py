@@ -14,7 +14,7 @@ from sluice.bodies import KINDS
 from sluice.errors import CODES
 from sluice.proxy import openapi
 from sluice.proxy.causes import CAUSES
-from sluice.proxy.fields import MOST_COPIES
+from sluice.proxy.fields import ALL_OUTPUT_NAMES, MOST_COPIES
 from sluice.proxy.schemas import ANSWERS, REQUESTS
 from sluice.records import CAPABILITIES, PATHS
 
@@ -67,7 +67,7 @@ def test_what_is_checked_on_every_path_is_described_on_every_path(capability: st
     assert described.keys() >= KINDS.keys()
     for name, least in (("n", 1), ("best_of", 0)):
         assert (described[name]["minimum"], described[name]["maximum"]) == (least, MOST_COPIES)
-    assert {described[name]["minimum"] for name in described if name.endswith("_tokens")} == {0}
+    assert {described[name]["minimum"] for name in ALL_OUTPUT_NAMES} == {0}
 
 
 def test_every_code_is_explained_and_described_with_its_status() -> None:

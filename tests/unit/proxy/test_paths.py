@@ -24,6 +24,7 @@ from .test_bad_input import post as request
 
 RESPONSES, EMBEDDINGS, RERANK, MESSAGES = "/v1/responses", "/v1/embeddings", "/v1/rerank", "/v1/messages"
 CHUNKED_BODIES = [request(b"Transfer-Encoding: chunked\r\n", chunks) for chunks in ODD_CHUNKS.values()]
+COUNT_TOKENS, INPUT_TOKENS, TOKENIZE = "/v1/messages/count_tokens", "/v1/responses/input_tokens", "/tokenize"
 USER = [{"role": "user", "content": "Hello?"}]
 BODIES: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": chat(),
@@ -32,8 +33,11 @@ BODIES: dict[str, dict[str, Any]] = {
     EMBEDDINGS: {"model": "smol", "input": ["Hello?", "Good day!"]},
     RERANK: {"model": "smol", "query": "greeting", "documents": ["Hello?", "Stop!"]},
     MESSAGES: {"model": "smol", "messages": USER, "max_tokens": 5},
+    COUNT_TOKENS: {"model": "smol", "messages": USER},
+    INPUT_TOKENS: {"model": "smol", "input": "Hello?"},
+    TOKENIZE: {"model": "smol", "prompt": "Hello?"},
 }
-NEW = (RESPONSES, EMBEDDINGS, RERANK, MESSAGES)
+NEW = (RESPONSES, EMBEDDINGS, RERANK, MESSAGES, COUNT_TOKENS, INPUT_TOKENS, TOKENIZE)
 
 
 async def answer_as_an_engine(call: Call) -> None:
@@ -326,7 +330,7 @@ async def test_refusals_before_and_behind_the_relay_are_in_anthropics_shape(ever
     asked = BODIES[MESSAGES]
     unknown = await every.post({**asked, "model": "other"}, MESSAGES)
     check_anthropics_shape(unknown[2], "not_found_error", "model_not_found")
-    nowhere = await every.post(asked, f"{MESSAGES}/count_tokens")
+    nowhere = await every.post(asked, f"{MESSAGES}/batches")
     check_anthropics_shape(nowhere[2], "not_found_error", "path_not_found")
     keyless = await every.post(asked, MESSAGES, Authorization="Bearer sk-sluice-wrong")
     assert keyless[0] == 401

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import time
 from collections.abc import AsyncIterator
@@ -28,6 +29,7 @@ from tests.fakes.wire_relay import EVENTS, Call, FakeRelay, model
 
 from .conftest import CHAT, Bed, answer_well, chat, config, event, eventually, open_bed
 from .test_bad_input import ask, error_of, post
+from .test_limiter import limited
 from .test_paths import BODIES, RESPONSES, known
 
 MESSAGES: list[Any] = [{"role": "user", "content": "Hello?"}]
@@ -128,7 +130,7 @@ def test_an_error_ends_what_broke_off_before_it_with_one_blank_line(before: byte
 # --- base URLs ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", [path.removeprefix("/v1") for path in PATHS])
+@pytest.mark.parametrize("path", [path.removeprefix("/v1") for path in PATHS if path.startswith("/v1/")])
 async def test_a_base_url_without_v1_is_told_to_add_it(bed: Bed, path: str) -> None:
     status, _, answer = await bed.post(BODIES[f"/v1{path}"], path)
     assert (status, answer["error"]["code"]) == (404, "path_not_found")
@@ -143,7 +145,7 @@ async def test_a_base_url_without_v1_is_told_so_when_it_asks_for_models(bed: Bed
     assert "Add /v1" in answer["error"]["message"]
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("path", [path for path in PATHS if path.startswith("/v1/")])
 async def test_v1_twice_is_told_to_leave_it_out(bed: Bed, path: str) -> None:
     status, _, answer = await bed.post(BODIES[path], f"/v1{path}")
     assert (status, answer["error"]["code"]) == (404, "path_not_found")
@@ -304,6 +306,69 @@ async def test_a_stream_that_waited_tells_a_prompt_that_is_too_long_by_the_same_
             got = begun + await response.read()
     assert b'"code":"context_length_exceeded"' in got
     assert response.content_type == EVENTS
+
+
+# --- counting -------------------------------------------------------------------------------------------
+
+ANSWERS: dict[str, dict[str, Any]] = {
+    "/v1/messages/count_tokens": {"input_tokens": 9},
+    "/v1/responses/input_tokens": {"object": "response.input_tokens", "input_tokens": 9},
+    "/tokenize": {"count": 2, "max_model_len": 2048, "tokens": [1, 2], "token_strs": None},
+}
+
+
+@asynccontextmanager
+async def counting(tmp_path: Path, context_length: int = 2048) -> AsyncIterator[Bed]:
+    """A proxy before a model that counts."""
+
+    async def count(call: Call) -> None:
+        await call.answer(ANSWERS[call.head.path])
+
+    relay = FakeRelay(count)
+    relay.models = [model("smol", capabilities=CAPABILITIES, context_length=context_length)]
+    async with open_bed(replace(config(tmp_path), max_body=4 << 20), relay) as bed:
+        yield bed
+
+
+async def test_the_public_clients_count_tokens(tmp_path: Path) -> None:
+    async with counting(tmp_path) as bed, clients(bed) as (gpt, claude):
+        told = await claude.messages.count_tokens(model="smol", messages=MESSAGES)
+        assert told.input_tokens == 9
+        counted = await gpt.responses.input_tokens.count(model="smol", input="Hello?")
+        assert counted.input_tokens == 9
+        for path in ("/tokenize", "/v1/tokenize"):
+            status, _, answer = await bed.post({"model": "smol", "messages": MESSAGES}, path)
+            assert (status, answer) == (200, ANSWERS["/tokenize"])
+        assert [call.head.path for call in bed.relay.calls] == [*ANSWERS, "/tokenize"]
+
+
+async def test_what_is_counted_is_not_charged_and_counts_as_a_request(tmp_path: Path) -> None:
+    async with counting(tmp_path) as bed:
+        limited(bed, tokens_per_minute=1, requests_per_minute=len(ANSWERS))
+        for path in ANSWERS:
+            assert (await bed.post(BODIES[path], path))[0] == 200
+        status, _, answer = await bed.post(BODIES["/tokenize"], "/tokenize")
+        assert (status, answer["error"]["code"]) == (429, "requests_limited")
+        records = await bed.settled()
+        assert [(one.path, one.input_tokens, one.output_tokens) for one in records] == [
+            (path, 0, 0) for path in ANSWERS
+        ]
+
+
+@pytest.mark.parametrize("path", ANSWERS)
+@pytest.mark.parametrize(("context_length", "most"), [(2048, 1 << 20), (200_000, 1_600_000)])
+async def test_what_is_counted_is_bounded(tmp_path: Path, path: str, context_length: int, most: int) -> None:
+    async with counting(tmp_path, context_length) as bed:
+        empty = json.dumps({**BODIES[path], "metadata": {"x": ""}}).encode()
+        for size, status in ((most, 200), (most + 1, 413)):
+            body = empty.replace(b'"x": ""', b'"x": "' + b"y" * (size - len(empty)) + b'"')
+            assert len(body) == size
+            async with bed.http.post(
+                f"http://proxy{path}", data=io.BytesIO(body), headers=bed.headers()
+            ) as response:
+                answer = await response.json()
+                assert response.status == status, answer
+        assert answer["error"]["code"] == "body_too_large"
 
 
 # --- models ---------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sluice.front.identity import Identity
-from sluice.records import CAPABILITIES, PATHS
+from sluice.records import CAPABILITIES, COUNTING, MOST_COUNTED, PATHS
 from sluice.relay import session
 from sluice.relay.limits import STALE_SECONDS
 from sluice.wire.frames import FrameType, encode
@@ -133,6 +133,18 @@ async def test_trying_a_path_that_the_model_does_not_serve(
     assert [one.head.path for one in running.received()] == [path]
 
 
+@pytest.mark.parametrize("path", sorted(path for path in PATHS if PATHS[path] in COUNTING))
+async def test_trying_to_have_the_tokens_of_a_text_counted_that_fits_no_prompt(
+    tmp_path: Path, identity: Identity, path: str
+) -> None:
+    async with bed(tmp_path, identity, Behaviour()) as running:
+        running.publish(capabilities=CAPABILITIES)
+        refused = await running.client.request(MODEL, chat(padding="x" * MOST_COUNTED), path=path)
+        served = await running.client.request(MODEL, chat(padding="x" * (MOST_COUNTED - 200)), path=path)
+    assert (refused.code, served.code) == ("body_too_large", "")
+    assert len(running.received()) == 1
+
+
 async def test_trying_media_by_address_on_the_other_paths(tmp_path: Path, identity: Identity) -> None:
     part = {"type": "input_image", "image_url": "http://169.254.169.254/"}
     bodies = {
@@ -140,6 +152,9 @@ async def test_trying_media_by_address_on_the_other_paths(tmp_path: Path, identi
         "/v1/embeddings": {"input": [part]},
         "/v1/rerank": {"query": "x", "documents": [part]},
         "/v1/messages": {"messages": [{"content": [{"source": {"type": "url", "url": "http://x/"}}]}]},
+        "/v1/messages/count_tokens": {"messages": [{"content": [{"source": {"url": "http://x/"}}]}]},
+        "/v1/responses/input_tokens": {"input": [{"role": "user", "content": [part]}]},
+        "/tokenize": {"messages": [{"role": "user", "content": [part]}]},
     }
     async with bed(tmp_path, identity, Behaviour()) as running:
         running.publish(capabilities=CAPABILITIES)

@@ -70,9 +70,12 @@ _REQUIRED: dict[str, dict[str, Kind]] = {
         "documents": (_LIST | _OBJECT, "a list with at least one document"),
     },
     "messages": {"messages": _MESSAGES},
+    "count_tokens": {"messages": _MESSAGES},
+    "input_tokens": {"input": (_TEXT | _LIST, "a text, or a list with at least one item")},
+    "tokenize": {"prompt": (_TEXT, "a text"), "messages": _MESSAGES},
 }
-# An empty text is an input like others to the Responses API.
-_MAY_BE_EMPTY = frozenset(("responses",))
+# An empty text is an input like others to the Responses API, and has its tokens.
+_MAY_BE_EMPTY = frozenset(("responses", "input_tokens", "tokenize"))
 # Each of these is answered by itself.
 LISTS = {"completions": "prompt", "embeddings": "input", "rerank": "documents"}
 
@@ -277,7 +280,7 @@ class Field:
         self.full = required is not None
         self.may_be_empty = capability in _MAY_BE_EMPTY
         self.empty = _NO_SERVERS if name == "mcp_servers" else ""
-        self.objects = self.full and (name == "messages" or capability == "responses")
+        self.objects = self.full and (name == "messages" or capability in ("responses", "input_tokens"))
         self.counts = LISTS.get(capability) == name
 
 
@@ -292,12 +295,16 @@ _EVERYWHERE: dict[str, Optional[Place]] = {
     "model": None,
     "stream_options": _OPTIONS,
 }
+_ANTHROPIC_MESSAGES = _conversation(_ANTHROPIC_PARTS)
 _OWN: dict[str, dict[str, Place]] = {
     # What a template may quote beside a conversation is text.
     "chat": {"messages": _CHAT_MESSAGES, "documents": FREE},
     "responses": {"input": _ITEMS},
+    "input_tokens": {"input": _ITEMS},
     "embeddings": {"messages": _CHAT_MESSAGES},
-    "messages": {"messages": _conversation(_ANTHROPIC_PARTS), "system": _below(_NOTES)},
+    "tokenize": {"messages": _CHAT_MESSAGES},
+    "messages": {"messages": _ANTHROPIC_MESSAGES, "system": _below(_NOTES)},
+    "count_tokens": {"messages": _ANTHROPIC_MESSAGES, "system": _below(_NOTES)},
 }
 # A schema that comes as a text is read as the member `schema` of a body of its own.
 IN_TEXT = "schema"

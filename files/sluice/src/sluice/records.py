@@ -52,7 +52,17 @@ HEX64 = re.compile(r"[0-9a-f]{64}")
 ADMIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}")
 PORTS = re.compile(r"([0-9]{4,5})-([0-9]{4,5})")
 
-CAPABILITIES = ("chat", "completions", "responses", "embeddings", "rerank", "messages")
+CAPABILITIES = (
+    "chat",
+    "completions",
+    "responses",
+    "embeddings",
+    "rerank",
+    "messages",
+    "count_tokens",
+    "input_tokens",
+    "tokenize",
+)
 # What every engine that Sluice brings can serve; the other paths are the model's to claim.
 DEFAULT_CAPABILITIES = ("chat", "completions")
 CLASSES = ("interactive", "api", "batch")
@@ -75,7 +85,16 @@ PATHS = {
     "/v1/embeddings": "embeddings",
     "/v1/rerank": "rerank",
     "/v1/messages": "messages",
+    "/v1/messages/count_tokens": "count_tokens",
+    "/v1/responses/input_tokens": "input_tokens",
+    # vLLM's own, where its users look for it.
+    "/tokenize": "tokenize",
 }
+# What these answer is a count: nothing is generated.
+COUNTING = frozenset(("count_tokens", "input_tokens", "tokenize"))
+# No engine bounds what it counts, as it bounds a prompt: one text of 32 MiB keeps all others waiting.
+MOST_COUNTED = 1 << 20
+_COUNTED_A_TOKEN = 8
 INSTANCE_PATHS = ("/health", "/metrics", *PATHS)
 
 MAX_JOB_RECORD_BYTES = 16 * 1024
@@ -95,6 +114,11 @@ _INSTANCE_OR_NONE = re.compile(f"(?:{INSTANCE_ID.pattern})?")
 def _any_of(words: Iterable[str]) -> str:
     """Return the pattern of a closed list."""
     return "|".join(map(re.escape, words))
+
+
+def most_counted(context_length: int) -> int:
+    """Return how many bytes a body may have of which the tokens are to be counted: more fits no prompt."""
+    return max(MOST_COUNTED, _COUNTED_A_TOKEN * context_length)
 
 
 def port_range(text: str) -> range:

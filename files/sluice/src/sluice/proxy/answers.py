@@ -35,6 +35,9 @@ TEXT_FIELDS = {
     "embeddings": "input",
     "rerank": "documents",
     "messages": "messages",
+    "count_tokens": "messages",
+    "input_tokens": "input",
+    "tokenize": "prompt",
 }
 # A program that waits for longer looks as if it hung (seconds): its person is to decide.
 LONGEST_RETRY = 60

@@ -23,7 +23,7 @@ from sluice.proxy.fields import (
     own_copies,
     wrong,
 )
-from sluice.records import decode_json
+from sluice.records import COUNTING, decode_json
 from sluice.scan import BodyScanner
 
 # Larger bodies are never parsed whole: a scanner reads what matters as they come.
@@ -34,7 +34,7 @@ PREFIX_TOKENS = 64
 # By these a body says whose prompts an engine's cache may find for it.
 CACHE_FIELDS = frozenset(("cache_salt", "cache_prompt"))
 # Their answers are no event streams.
-_WHOLE_ANSWERS = frozenset(("embeddings", "rerank"))
+_WHOLE_ANSWERS = frozenset(("embeddings", "rerank")) | COUNTING
 # What must be there: of each group one.
 _NEEDED = {
     "chat": (("messages",),),
@@ -43,6 +43,9 @@ _NEEDED = {
     "embeddings": (("input", "messages"),),
     "rerank": (("query",), ("documents",)),
     "messages": (("messages",), ("max_tokens",)),
+    "count_tokens": (("messages",),),
+    "input_tokens": (("input",),),
+    "tokenize": (("prompt", "messages"),),
 }
 
 
@@ -113,7 +116,7 @@ def scanned(scanner: BodyScanner, capability: str) -> Asked:
         if there.isdisjoint(names):
             raise wrong(names[0], "must be given")
     check_copies(given)
-    if capability == "responses":
+    if capability in ("responses", "input_tokens"):
         check_nothing_kept(given, there)
     if scanner.stream and capability in _WHOLE_ANSWERS:
         raise wrong("stream", "cannot be true: this path's answers come whole")

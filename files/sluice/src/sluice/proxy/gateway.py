@@ -35,7 +35,16 @@ from sluice.proxy.tokens import TokenMeter
 from sluice.proxy.usage import UsageQueue
 from sluice.proxy.visit import CLIENT_LEFT, Visit
 from sluice.proxy.waiting import WaitingRoom
-from sluice.records import MODEL_NAME, PATHS, REQUEST_ID, ModelStatus, RequestHead, ResponseHead
+from sluice.records import (
+    COUNTING,
+    MODEL_NAME,
+    PATHS,
+    REQUEST_ID,
+    ModelStatus,
+    RequestHead,
+    ResponseHead,
+    most_counted,
+)
 
 log = logging.getLogger("sluice.proxy.gateway")
 
@@ -236,6 +245,8 @@ class Gateway:
             if capability not in model.capabilities:
                 raise _not_served(visit.route, model)
             self._isolate(body, asked, model, principal)
+            if capability in COUNTING:
+                _check_counted(body.size, model)
             await self._limiter.hold(visit, principal.limits, model, asked, body.size)
             passage = self._passage(body, asked, model)
             exchange = self._exchange(visit, principal, asked, body)
@@ -252,7 +263,8 @@ class Gateway:
 
     def _passage(self, body: Body, asked: Asked, model: ModelStatus) -> Passage:
         """Return the way for an answer; have its engine tell tokens, if it can and its client did not ask."""
-        guess = min(body.size // BYTES_A_TOKEN, model.context_length)
+        counts = asked.capability in COUNTING
+        guess = 0 if counts else min(body.size // BYTES_A_TOKEN, model.context_length)
         meter = TokenMeter(asked.capability, guess, asked.n)
         asks = None
         if body.size + MOST_ADDED <= self._intake.max_body:
@@ -465,6 +477,13 @@ def _credential(request: web.BaseRequest) -> str | None:
         key = request.headers.get("x-api-key")
         return None if key is None else f"Bearer {key}"
     return shown
+
+
+def _check_counted(size: int, model: ModelStatus) -> None:
+    """Raise SluiceError for a body that is too large for its tokens to be counted."""
+    most = most_counted(model.context_length)
+    if size > most:
+        raise SluiceError("body_too_large", f"What is to be counted has at most {most} bytes for this model.")
 
 
 def _not_served(path: str, model: ModelStatus) -> SluiceError:

@@ -29,7 +29,7 @@ from sluice.proxy.limits import (
 from sluice.proxy.tokens import TokenCount
 from sluice.proxy.usage import UsageQueue
 from sluice.proxy.visit import Visit
-from sluice.records import ModelStatus
+from sluice.records import COUNTING, ModelStatus
 
 # Whoever waits for buckets to be filled is told after so many seconds that it cannot be done now.
 FILL_SECONDS = 10.0
@@ -82,6 +82,8 @@ class Limiter:
         if not binding:
             return
         tokens = need(size, asked.most_output, asked.copies, model.context_length, self._reserve_output)
+        if asked.capability in COUNTING:
+            tokens = Need(0, 0)
         try:
             self._reserve(visit, binding, tokens)
         except NotFilled:

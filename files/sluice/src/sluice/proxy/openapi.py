@@ -23,7 +23,7 @@ OPENAPI_PATH = "/v1/openapi.json"
 # It changes with the program alone.
 CACHED_SECONDS = 3600
 
-_ANTHROPIC = "messages"
+_ANTHROPIC = ("messages", "count_tokens")
 _LIMITED = ("requests", "tokens")
 
 _SUMMARIES = {
@@ -33,6 +33,9 @@ _SUMMARIES = {
     "embeddings": ("createEmbedding", "Turn texts into vectors"),
     "rerank": ("rerank", "Sort documents by how well they fit a query"),
     "messages": ("createMessage", "Continue a conversation, in the shape of Anthropic's messages"),
+    "count_tokens": ("countMessageTokens", "Count the tokens of messages, in Anthropic's shape"),
+    "input_tokens": ("countResponseTokens", "Count the tokens of a response's input"),
+    "tokenize": ("tokenize", "Turn a text, or messages, into tokens, in vLLM's shape"),
 }
 
 _ABOUT = """\
@@ -66,7 +69,7 @@ def document() -> dict[str, Any]:
         "info": {"title": "Sluice", "version": RELEASE, "description": _ABOUT},
         # Relative to where the description was fetched: whatever name the site has.
         "servers": [{"url": "/"}],
-        "security": [{"key": []}],
+        "security": [{"key": []}, {"xApiKey": []}],
         "paths": {
             "/v1/models": {"get": _list_models()},
             "/v1/models/{model}": {"get": _show_model()},
@@ -84,7 +87,7 @@ def document() -> dict[str, Any]:
                     "type": "apiKey",
                     "in": "header",
                     "name": "x-api-key",
-                    "description": "The same key, as Anthropic's clients send it; on /v1/messages alone.",
+                    "description": "The same key, as Anthropic's clients send it.",
                 },
             },
             "headers": _HEADERS,
@@ -141,8 +144,8 @@ def _post(capability: str) -> dict[str, Any]:
     found["headers"] = {**found["headers"], **_limit_headers()}
     if capability in STREAMS:
         found["content"]["text/event-stream"] = {"schema": _events(STREAMS[capability])}
-    anthropic = capability == _ANTHROPIC
-    made: dict[str, Any] = {
+    anthropic = capability in _ANTHROPIC
+    return {
         "operationId": operation,
         "summary": summary,
         "description": f"For models with the capability `{capability}`.",
@@ -156,9 +159,6 @@ def _post(capability: str) -> dict[str, Any]:
             "4XX": _engine_refusal(anthropic=anthropic),
         },
     }
-    if anthropic:
-        made["security"] = [{"key": []}, {"xApiKey": []}]
-    return made
 
 
 def _events(description: str) -> Schema:

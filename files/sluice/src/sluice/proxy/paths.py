@@ -14,6 +14,8 @@ MODELS_PATH = "/v1/models"
 MODEL_ROUTE = "/v1/models/{model}"
 # Elsewhere models have names with slashes. Here none has, and is looked for all the same.
 _MODEL_PATH = re.compile(r"/v1/models/(.+)")
+# vLLM's users look for it at the site's root, users of OpenAI's clients below their base URL.
+_ALIASES = {"/v1/tokenize": "/tokenize"}
 _VERSIONS = ((1, 1), (1, 0))
 
 
@@ -33,7 +35,7 @@ def read(request: web.BaseRequest) -> str:
         return path  # a name follows, whatever its signs: it is decoded once, and only looked for
     if "%" in path or "\\" in path or "//" in path or "/." in path:
         raise SluiceError("invalid_request", "The path must have no escapes, dots or empty parts.")
-    return path
+    return _ALIASES.get(path, path)
 
 
 def model_name(path: str) -> str:
@@ -45,7 +47,7 @@ def model_name(path: str) -> str:
 def meant(path: str) -> str | None:
     """Return the path that a client wants whose base URL lacks /v1, or has it where it should not."""
     whole = path.removeprefix("/v1") if path.startswith("/v1/v1/") else f"/v1{path}"
-    return whole if whole in PATHS or whole == MODELS_PATH or model_name(whole) else None
+    return whole if whole in PATHS or whole in _ALIASES or whole == MODELS_PATH or model_name(whole) else None
 
 
 def not_found(path: str) -> SluiceError:

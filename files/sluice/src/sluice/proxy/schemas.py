@@ -100,6 +100,12 @@ _OWN_TOOLS = (
 _MAX_TOKENS = _field("max_tokens", "The longest answer, in tokens.")
 _MESSAGES = ("messages", _list(ref("ChatMessage"), 1))
 _PARTS: Schema = {"anyOf": [{"type": "string", "minLength": 1}, {"type": "array", "minItems": 1}]}
+_ITEMS: Schema = {"anyOf": [{"type": "string", "minLength": 1}, _list(ref("ResponseItem"), 1)]}
+_KEPT = (
+    _never("store", "Nothing is stored here; that is also meant where it is left out."),
+    _never("background", "An answer goes to who waits for it."),
+    *map(_nothing, ("previous_response_id", "conversation", "prompt")),
+)
 _FULL: Schema = {"type": "object", "minProperties": 1}
 
 
@@ -139,15 +145,13 @@ REQUESTS: dict[str, Schema] = {
     "responses": _request(
         ("input",),
         _STREAM,
-        ("input", {"anyOf": [{"type": "string", "minLength": 1}, _list(ref("ResponseItem"), 1)]}),
+        ("input", _ITEMS),
         _field("instructions", "A system prompt."),
         _field("max_output_tokens", "The longest answer, in tokens."),
         *_SAMPLING,
         *_OWN_TOOLS,
         _field("text", "The form of the answer, a JSON schema for example."),
-        _never("store", "Nothing is stored here; that is also meant where it is left out."),
-        _never("background", "An answer goes to who waits for it."),
-        *map(_nothing, ("previous_response_id", "conversation", "prompt")),
+        *_KEPT,
     ),
     "embeddings": _request(
         ("input",),
@@ -174,6 +178,38 @@ REQUESTS: dict[str, Schema] = {
         _field("top_k", "Sample from so many tokens only."),
         *_OWN_TOOLS,
     ),
+    "count_tokens": _request(
+        ("messages",),
+        _WHOLE,
+        _MESSAGES,
+        _field("system", "A system prompt: a text, or a list of text blocks."),
+        *_OWN_TOOLS,
+    ),
+    "input_tokens": _request(
+        ("input",),
+        _WHOLE,
+        ("input", _ITEMS),
+        _field("instructions", "A system prompt."),
+        *_OWN_TOOLS,
+        _field("text", "The form of the answer, a JSON schema for example."),
+        *_KEPT,
+    ),
+    "tokenize": {
+        **_request(
+            (),
+            _WHOLE,
+            ("prompt", {"type": ["string", "null"], "description": "A text, in place of `messages`."}),
+            ("messages", {"anyOf": [_MESSAGES[1], {"type": "null"}], "description": "A conversation."}),
+            _field("add_special_tokens", "Whether the tokens that begin a text are among them."),
+            _field("add_generation_prompt", "Whether what begins an answer is counted with the messages."),
+            _field("return_token_strs", "Whether to return the tokens as texts too."),
+            *_TOOLS,
+        ),
+        "anyOf": [
+            {"required": ["prompt"], "properties": {"prompt": TEXT}},
+            {"required": ["messages"], "properties": {"messages": _MESSAGES[1], "prompt": {"type": "null"}}},
+        ],
+    },
 }
 
 _CHOICES: Schema = {"type": "array", "items": {"type": "object"}}
@@ -239,6 +275,17 @@ ANSWERS: dict[str, Schema] = {
         stop_reason=_either("string", "null"),
         usage=_either("object", "null"),
     ),
+    "count_tokens": _object(("input_tokens",), input_tokens=COUNT),
+    "input_tokens": _object(
+        ("object", "input_tokens"), object={"const": "response.input_tokens"}, input_tokens=COUNT
+    ),
+    "tokenize": _object(
+        ("count", "max_model_len", "tokens"),
+        count=COUNT,
+        max_model_len=COUNT,
+        tokens=_list(COUNT),
+        token_strs={"type": ["array", "null"], "items": TEXT},
+    ),
 }
 
 # How a stream of each path ends, and what its events are; a path that is not here has no streams.
@@ -277,7 +324,7 @@ COMPONENTS: dict[str, Schema] = {
     "Model": _object(
         (
             *("id", "object", "created", "owned_by", "status", "ready", "starting", "expected_ready"),
-            *("context_length", "capabilities", "description"),
+            *("context_length", "max_model_len", "capabilities", "description"),
         ),
         id=ref("ModelName"),
         object={"const": "model"},
@@ -297,6 +344,7 @@ COMPONENTS: dict[str, Schema] = {
             "description": "When the next instance should be ready: seconds since 1970, null if unknown.",
         },
         context_length={**COUNT, "description": "Tokens of input and output together."},
+        max_model_len={**COUNT, "description": "The same, by vLLM's name."},
         capabilities=_list({"type": "string", "enum": list(CAPABILITIES)}),
         description=TEXT,
     ),

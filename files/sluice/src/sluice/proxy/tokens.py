@@ -10,6 +10,8 @@ import json
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
+from sluice.records import COUNTING
+
 NAME = b'"usage":'
 # What each paid piece of an answer has, where its engine tells no tokens: about one a token in a stream.
 CHUNK = {
@@ -19,6 +21,8 @@ CHUNK = {
     "messages": b'"content_block_delta"',
     "embeddings": b'"embedding":',
     "rerank": b'"relevance_score":',
+    # Counting is not charged: no answer has this.
+    **dict.fromkeys(COUNTING, b"\0"),
 }
 # An engine's figures are never longer than this.
 FIGURES = 1024

@@ -15,6 +15,7 @@ from typing import Any, Callable, Optional
 from sluice.endpoint import Endpoint
 from sluice.errors import CODES, SluiceError
 from sluice.records import (
+    COUNTING,
     EVENT_STREAM,
     MOST_BREAKS,
     PATHS,
@@ -23,6 +24,7 @@ from sluice.records import (
     RequestHead,
     ResponseHead,
     RoutedModel,
+    most_counted,
 )
 from sluice.relay import routing
 from sluice.relay.audit import Audit
@@ -155,6 +157,8 @@ class Exchange:
         self._known = True
         if PATHS[self._head.path] not in model.capabilities:
             raise SluiceError("capability_missing", "the model does not serve this path", param="model")
+        if PATHS[self._head.path] in COUNTING and self._head.length > most_counted(model.context_length):
+            raise SluiceError("body_too_large", "what is to be counted has fewer bytes")
         size = min(self._head.length, COLLECTED)
         if not self._services.budget.reserve(size):
             raise SluiceError(
