@@ -253,6 +253,9 @@ class Cluster:
         return int(started.stdout)
 
     def _look(self, job: dict[str, Any], settings: dict[str, Any]) -> None:
+        if job.get("epilog"):
+            # Its node does not answer, or an epilog hangs.
+            return
         if job["pid"] is None:
             if job["state"] == "COMPLETING":
                 self._close(job, job["final"])

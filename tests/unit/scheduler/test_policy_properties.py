@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sluice.scheduler import ledger
-from sluice.scheduler.instance import BURST, Instance, Phase, phase
+from sluice.scheduler.instance import BURST, Instance, Phase, given_up, phase
 from sluice.scheduler.plan import HELP_AFTER, put_back
 from sluice.scheduler.policy import (
     DRAIN_GRACE,
@@ -29,7 +29,7 @@ COMING = (Phase.SUBMITTING, Phase.PENDING, Phase.STARTING)
 changes = st.sampled_from(
     [
         *("go on",) * 24,
-        *("", "sick", "requeue", "vanish", "warn"),
+        *("", "sick", "requeue", "vanish", "warn", "complete"),
         *("suspend", "hold", "release", "stuck", "maintenance", "no account", *ENDS),
     ]
 )
@@ -124,7 +124,11 @@ def check_model(world: World, one: Model, decision: Decision, before: list[Insta
     need = wanted + min(late, one.burst) - sum(usable(world, kept) for kept in before)
     assert submitted <= max(0, need), "two submissions for one need"
     alive = {job.name for job in world.alive(one.name)}
-    mine = [kept for kept in world.instances.values() if kept.model == one.name and kept.name in alive]
+    mine = [
+        kept
+        for kept in world.instances.values()
+        if kept.model == one.name and kept.name in alive and not given_up(kept)
+    ]
     assert sum(kept.kind != BURST for kept in mine) <= one.max + 1
     assert len(mine) <= one.max + one.burst + 1
 

@@ -19,7 +19,7 @@ from typing import Any, Optional, Union
 import pytest
 
 from sluice.records import RoutingTable, read_json
-from sluice.scheduler import orders, suspects
+from sluice.scheduler import bounds, orders, policy, suspects
 from sluice.scheduler.instance import Instance
 from sluice.scheduler.jobs import JobDirectories
 from sluice.scheduler.probe import Health
@@ -64,6 +64,7 @@ class Site:
     root: Path
     now: float = START
     healthy: bool = True
+    silent: set[str] = field(default_factory=set)
     settings: dict[str, Any] = field(default_factory=dict)
     record: dict[str, Any] = field(default_factory=dict)
 
@@ -84,7 +85,9 @@ class Site:
             slurm=self.slurm,
             states=StateFile(config.state_file),
             directories=JobDirectories(config.jobs_dir, config.port_range()),
-            probe=lambda record, timeout: Health("" if self.healthy else "refused"),
+            probe=lambda record, timeout: Health(
+                "" if self.healthy and record.instance not in self.silent else "refused"
+            ),
             clock=lambda: self.now,
         )
         self.scheduler.load()
@@ -353,11 +356,48 @@ def test_a_job_whose_nodes_boot_has_not_begun_to_run(site: Site) -> None:
 def test_a_completing_job_takes_no_requests_and_is_replaced(site: Site) -> None:
     job_id = site.up()
     site.now += 600
-    site.cluster.alter(job_id, "COMPLETING", pid=1 << 22)
+    site.cluster.alter(job_id, "COMPLETING", epilog=True)
     site.scheduler.tick()
     assert site.routed() == {}
     site.tick(times=3)
     assert site.submitted() == 2 and list(site.routed().values()) == ["ready"]
+
+
+@pytest.mark.parametrize("state", ["COMPLETING", "STAGE_OUT"])
+def test_jobs_stuck_in_completing_take_gpus_but_not_their_models_places(site: Site, state: str) -> None:
+    entry = json.loads((GOLDEN / "model-entry.json").read_text())["slurm"]
+    site.apply(min=2, max=2, slurm={**entry, "gpus": 1, "gres": "", "nodes": 1})
+    site.tick(times=5)
+    assert list(site.routed().values()) == ["ready", "ready"]
+    site.now += 600
+    for job in site.cluster.alive():
+        site.cluster.alter(job["id"], state, epilog=True)
+    site.tick(times=2)
+    # Their fronts still answer: one beyond max at most.
+    assert site.submitted() == 3
+    site.silent = {str(job["name"]).partition(":")[2] for job in site.cluster.alive()[:2]}
+    site.tick(times=30)
+    assert list(site.routed().values()) == ["ready", "ready"]
+    assert (site.submitted(), site.failures()) == (4, 0)
+    assert [job["state"] for job in site.cluster.alive()].count(state) == 2
+    present = bounds.room(
+        policy.Settings(max_instances=9, max_gpus=9), site.scheduler.state.instances.values()
+    )
+    assert present.gpus == 9 - 4
+    # A bound on GPUs holds: what is stuck still has them.
+    site.settings = {"max_gpus": 4}
+    site.start()
+    site.cluster.end(site.cluster.alive()[-1]["id"], "NODE_FAIL")
+    site.tick(times=20)
+    assert [job["state"] for job in site.cluster.alive()].count("RUNNING") == 2
+    site.cluster.alter(site.cluster.alive()[-1]["id"], state, epilog=True)
+    site.silent = {
+        str(job["name"]).partition(":")[2] for job in site.cluster.alive() if job["state"] == state
+    }
+    jobs = site.submitted()
+    site.tick(times=30)
+    assert site.submitted() == jobs
+    assert "max_gpus" in site.scheduler.state.memory["m"].obstacle
 
 
 def test_a_job_that_vanishes_after_min_job_age_is_replaced_once(site: Site) -> None:

@@ -235,6 +235,9 @@ class World:
         if job.state in TERMINAL:
             if change == "vanish":
                 del self.jobs[name]
+        elif job.state == "COMPLETING":
+            if change == "go on":
+                self.end(name, "COMPLETED")
         elif change == "go on":
             self.progress(name, "start" if job.state in ("PENDING", *STILL) else "ready")
         elif change in ENDS:
@@ -263,6 +266,9 @@ class World:
             self.healthy.add(instance_id)
         elif change == "sick":
             self.healthy.discard(instance_id)
+        elif change == "complete":
+            self.jobs[name] = replace(job, state="COMPLETING")
+            self.stop(name)
         elif change == "suspend":
             self.jobs[name] = replace(job, state="SUSPENDED")
         elif change == "warn":

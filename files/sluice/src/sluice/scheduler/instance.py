@@ -190,6 +190,14 @@ def gone(instance: Instance) -> bool:
     return instance.invalid and silent
 
 
+def given_up(instance: Instance) -> bool:
+    """Whether the job's work is over for good while Slurm has yet to clear up: COMPLETING, its front silent.
+
+    It may stay so for as long as a node does not answer. Its nodes are still taken, its model's place is not.
+    """
+    return instance.job_state in COMPLETING and (instance.ready_at is None or instance.sick)
+
+
 def routable(instance: Instance) -> bool:
     """Whether relays may use it: ready and answering, draining or not."""
     return phase(instance) is Phase.READY and instance.record is not None

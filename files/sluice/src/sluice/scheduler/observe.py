@@ -272,7 +272,7 @@ class Observer:
 
     def _due(self, instances: Iterable[Instance]) -> list[Instance]:
         """Return the instances to probe in this tick."""
-        known = [one for one in instances if one.record is not None and one.running]
+        known = [one for one in instances if one.record is not None and (one.running or _ends(one))]
         steady = [one for one in known if one.ready_at is not None and not one.failures]
         others = [one for one in known if one.ready_at is None or one.failures]
         turn, self._turn = self._turn, self._turn + MOST_PROBES
@@ -301,7 +301,7 @@ class Observer:
     def _probed(self, state: State, instance: Instance, health: Health) -> State:
         now = self._clock()
         if health.problem:
-            if instance.ready_at is not None:
+            if instance.ready_at is not None and instance.running:
                 fields = {"instance": instance.id, "problem": health.problem}
                 log.warning("front does not answer", extra=fields)
             followed = unanswered(instance, now)
@@ -357,6 +357,11 @@ def _brought_forward(before: Instance, after: Instance, now: float) -> bool:
     if before.ends is None or after.ends is None or before.started != after.started:
         return False
     return before.ends - after.ends > FORWARD and after.ends - now < NEAR
+
+
+def _ends(instance: Instance) -> bool:
+    """Whether the job is being ended while its front may still answer: until then it keeps its place."""
+    return instance.job_state in COMPLETING and instance.ready_at is not None and not instance.sick
 
 
 def _in_turn(found: Sequence[Instance], turn: int) -> list[Instance]:

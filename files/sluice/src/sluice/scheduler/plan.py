@@ -18,6 +18,7 @@ from sluice.scheduler.instance import (
     STILL,
     Instance,
     Phase,
+    given_up,
     phase,
     stuck,
     treated,
@@ -427,7 +428,7 @@ class Plan:
         most = self.at_once(old, fresh, missing)
         base = min(base, most, self.free(BASE, model.max, old) if base else 0)
         # Base and burst together have one successor too many at most, as each of them has.
-        beyond = model.most + 1 - len(self.present) - base
+        beyond = model.most + 1 - sum(not given_up(one) for one in self.present) - base
         burst = min(burst, most - base, beyond, self.free(BURST, model.burst, old) if burst else 0)
         if base + burst <= 0:
             return None
@@ -455,7 +456,7 @@ class Plan:
         if not most or self.now < backoff.until:
             self.obstacle = self.obstacle or backoff.reason
             return 0
-        mine = [one for one in self.present if one.kind == kind]
+        mine = [one for one in self.present if one.kind == kind and not given_up(one)]
         for one in mine:
             if self.phase[one.id] is Phase.PENDING and "maintenance" in one.reason.lower():
                 self.obstacle = self.obstacle or f"job {one.job_id} waits for a maintenance: {one.reason}"
