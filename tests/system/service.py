@@ -16,6 +16,8 @@ from demo.deployment import Deployment
 
 MODEL = "smollm2-135m"
 LIGHT = "smollm2-135m-light"
+# Seconds that a busy machine may take beyond a bound.
+MARGIN = 60.0
 QUESTION = "What is the capital of France?"
 ALIVE = ("PENDING", "RUNNING", "CONFIGURING", "COMPLETING")
 
@@ -91,15 +93,21 @@ class Service:
         finally:
             connection.close()
 
-    def chat(self, content: str, model: str = MODEL, **options: Any) -> Answer:
-        """Ask one question, not streaming."""
+    @property
+    def bound(self) -> float:
+        """The seconds that a request may take in all, as the gateway is set."""
+        settings = json.loads(self.shell("gw", "cat /etc/sluice/proxy.json"))
+        return float(settings["request_timeout"])
+
+    def chat(self, content: str, model: str = MODEL, *, within: float = 60, **options: Any) -> Answer:
+        """Ask one question, not streaming. Raises TimeoutError when nothing comes for `within` seconds."""
         body = {
             "model": model,
             "messages": [{"role": "user", "content": content}],
             "max_tokens": 8,
             **options,
         }
-        return self.request("POST", "/v1/chat/completions", body)
+        return self.request("POST", "/v1/chat/completions", body, timeout=within)
 
     def answers(self) -> bool:
         """Whether the first model answers right now."""

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.system.canary import TOKENS, Words, packed
-from tests.system.service import LIGHT, MODEL, Answer, Service
+from tests.system.service import LIGHT, MARGIN, MODEL, Answer, Service
 
 HOSTS = ("gw", "login", "c1", "c2", "idp")
 SIZES = {"50 B": 50, "200 KB": 200_000, "5 MB": 5_000_000}
@@ -132,17 +132,23 @@ def test_an_engine_that_is_killed_while_it_answers(service: Service, words: Word
     canary = words.new()
     words.learn_tokens(service, canary)
     results: list[Answer] = []
+    # Put back, it waits for the successor, which may answer in time or not: this machine decides. That it
+    # ends within its bound does not depend on it.
+    bound = service.bound + MARGIN
 
     def ask() -> None:
-        results.append(service.chat(f"Write a long story about {canary}.", max_tokens=900, ignore_eos=True))
+        story = f"Write a long story about {canary}."
+        results.append(service.chat(story, within=bound, max_tokens=900, ignore_eos=True))
 
     thread = threading.Thread(target=ask)
     thread.start()
     node = service.node_of_job(service.live_jobs()[0])
     service.shell(node, f"sleep 2; kill -{signal} $(pgrep -f '[v]llm serve' | head -1)")
-    thread.join(120)
-    assert results, "the request hangs"
-    assert results[0].status in (200, 502, 503), results[0].body[:300]
+    thread.join(bound + MARGIN)
+    assert results, "the request has not ended within its bound"
+    assert results[0].status in (200, 502, 503, 504), results[0].body[:300]
+    # No message that contradicts itself.
+    assert b"now: ready" not in results[0].body
     service.wait_answering(240)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.system.service import Answer, Service
+from tests.system.service import MARGIN, Answer, Service
 
 Wait = Callable[[Callable[[], object], float, str], None]
 
@@ -63,13 +63,14 @@ def test_web_down_leaves_known_keys_working(steady: Service) -> None:
 def test_scancel_under_load_loses_nothing(steady: Service, eventually: Wait) -> None:
     """A request each second; every one ends in an answer or in a 503 that says when to come back."""
     (job,) = steady.live_jobs()
+    bound = steady.bound + MARGIN
     results: list[Answer | Exception] = []
     stop = threading.Event()
     threads: list[threading.Thread] = []
 
     def ask() -> None:
         try:
-            results.append(steady.chat("hi", max_tokens=4))
+            results.append(steady.chat("hi", within=bound, max_tokens=4))
         except OSError as error:
             results.append(error)
 
@@ -88,7 +89,7 @@ def test_scancel_under_load_loses_nothing(steady: Service, eventually: Wait) -> 
         stop.set()
         loader.join()
     for thread in threads:
-        thread.join(120)
+        thread.join(bound + MARGIN)
     assert not any(thread.is_alive() for thread in threads), "a request hangs"
     assert len(results) == len(threads)
     outcomes = Counter(answer.status if isinstance(answer, Answer) else repr(answer) for answer in results)

@@ -5,9 +5,16 @@ from __future__ import annotations
 import pytest
 
 from sluice.front.identity import Identity, make
+from sluice.proxy import exchange
 
 
 @pytest.fixture(scope="session")
 def identity(tmp_path_factory: pytest.TempPathFactory) -> Identity:
     """Return one job's certificate and key."""
     return make(tmp_path_factory.mktemp("identity") / "private")
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try what broke again sooner."""
+    monkeypatch.setattr(exchange, "BREAK_PAUSE", 0.05)

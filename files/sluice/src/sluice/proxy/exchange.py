@@ -5,6 +5,7 @@ It is tried again only while not a byte of an answer has come: nothing is repeat
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +21,8 @@ from sluice.records import MOST_BREAKS, RequestHead, ResponseHead
 
 # The relay's own limit is shorter; this one holds if it should not keep it (seconds).
 IDLE_TIMEOUT = 180.0
+# So long after an attempt broke its request goes again: an engine that is dying answers for a moment still.
+BREAK_PAUSE = 0.5
 # So long after an instance has accepted a stream its client gets the head (seconds).
 HEAD_PAUSE = 0.1
 # How long the process that has just started lets requests wait for the models to be known (seconds).
@@ -98,6 +101,7 @@ class Exchange:
             except SluiceError as fault:
                 self._count_breaks(fault)
                 if fault.code == "instance_failed" and self._head.breaks < MOST_BREAKS:
+                    await asyncio.sleep(BREAK_PAUSE)
                     self._again(turn, fault)
                 elif fault.code in ELSEWHERE:
                     self._room.put_back(turn, fault)

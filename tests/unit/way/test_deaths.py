@@ -1,0 +1,138 @@
+"""Whatever dies under a request, and wherever it stands: it ends in its answer or in an error, in time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sluice.front.identity import Identity
+from sluice.front.listener import TERMINATED
+from sluice.relay import instances
+from tests.fakes.engine import Behaviour
+from tests.unit.way.bed import Reply, Way, chat, until, way
+
+# Where the request stands when it happens, as its engine leaves it there; and whether a stream is asked for.
+PHASES: dict[str, tuple[str, bool]] = {
+    "before a head": ("hang", True),
+    "before a whole answer": ("hang", False),
+    "behind a head": ("accept", True),
+    "within a stream": ("stall", True),
+}
+# Seconds: a request's whole time in these tests, and what a busy machine may take beyond it.
+BOUND, MARGIN = 3.0, 40.0
+
+
+def front_dies(running: Way) -> None:
+    """The front ends; its engine goes on."""
+    running.jobs[0].kill_front()
+
+
+def node_goes_dark(running: Way) -> None:
+    """Nothing more comes from the node, not even the end of a connection."""
+    running.jobs[0].cable.dark = True
+
+
+def session_goes_dark(running: Way) -> None:
+    """Nothing more comes over the session."""
+    running.pipes[-1].dark = True
+
+
+def is_replaced(running: Way) -> None:
+    """The scheduler takes the instance out and ends its job."""
+    job = running.jobs[0]
+    job.state = "draining"
+    running.publish(*running.jobs)
+    job.listener.depart(TERMINATED)
+    asyncio.get_running_loop().call_later(0.5, job.kill)
+
+
+DEATHS: dict[str, Callable[[Way], None]] = {
+    "the engine": lambda running: running.jobs[0].engine.kill(),
+    "the front": front_dies,
+    "the job": lambda running: running.jobs[0].kill(),
+    "the relay": lambda running: running.pipes[-1].kill(),
+    "the session, without a word": session_goes_dark,
+    "the node, without a word": node_goes_dark,
+    "replaced": is_replaced,
+}
+# After these the instance is there still.
+SURVIVED = ("the relay", "the session, without a word")
+
+
+@pytest.fixture(autouse=True)
+def quick_pings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Notice a dark node within seconds."""
+    monkeypatch.setattr(instances, "PING_INTERVAL", 0.5)
+
+
+async def die_under(running: Way, phase: str, death: str, *, successor: bool) -> Reply:
+    """Ask, let it happen where the request stands, and return what came of it."""
+    fault, stream = PHASES[phase]
+    first = running.jobs[0].engine
+    first.behaviour = Behaviour(fault=fault)
+    asked = asyncio.create_task(running.ask(chat(stream=stream), timeout=BOUND + MARGIN))
+    await until(first.requests)
+    # The head, or the first token, is on its way to the client.
+    await asyncio.sleep(0.3)
+    if death in SURVIVED:
+        first.behaviour = replace(first.behaviour, fault="none" if successor else fault)
+    elif successor:
+        await running.add(Behaviour())
+    DEATHS[death](running)
+    if successor and death not in SURVIVED:
+        # As the scheduler does, which notices.
+        await asyncio.sleep(0.2)
+        running.publish(running.jobs[1])
+    return await asked
+
+
+async def each_death(
+    directory: Path, identity: Identity, phase: str, *, successor: bool, **settings: Any
+) -> dict[str, Reply]:
+    """Let every death happen, each in a world of its own, and return what came of the request."""
+
+    async def one(number: int, death: str) -> Reply:
+        own = directory / str(number)
+        own.mkdir()
+        async with way(own, identity, Behaviour(), **settings) as running:
+            return await die_under(running, phase, death, successor=successor)
+
+    replies = await asyncio.gather(*(one(number, death) for number, death in enumerate(DEATHS)))
+    return dict(zip(DEATHS, replies, strict=True))
+
+
+@pytest.mark.parametrize("phase", PHASES)
+async def test_what_nobody_has_seen_is_answered_by_the_next_whatever_dies(
+    tmp_path: Path, identity: Identity, phase: str
+) -> None:
+    replies = await each_death(tmp_path, identity, phase, successor=True, request_timeout=BOUND + MARGIN)
+    for death, reply in replies.items():
+        if phase == "within a stream":
+            assert reply.status == 200, death
+            assert reply.code in ("instance_failed", "cluster_unreachable"), death
+        else:
+            assert reply.whole, (death, reply.status, reply.body)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+async def test_a_request_ends_within_its_bound_whatever_dies(
+    tmp_path: Path, identity: Identity, phase: str
+) -> None:
+    replies = await each_death(
+        tmp_path, identity, phase, successor=False, request_timeout=BOUND, queue_wait=300.0
+    )
+    for death, reply in replies.items():
+        assert reply.code in (
+            "instance_failed",
+            "cluster_unreachable",
+            "no_instance",
+            "instance_timeout",
+        ), (death, reply.status, reply.body)
+        assert reply.took < BOUND + MARGIN, death
+        # Nothing that contradicts itself.
+        assert b"ready" not in reply.body or b"No instance of the model is ready" in reply.body, death
