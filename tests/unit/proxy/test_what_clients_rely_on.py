@@ -21,6 +21,7 @@ from sluice.errors import SluiceError
 from sluice.proxy.answers import error, error_event
 from sluice.proxy.http import MOST_FIELDS
 from sluice.proxy.keys import presented_key
+from sluice.proxy.outlet import without_gaps
 from sluice.proxy.visit import Visit
 from sluice.records import CAPABILITIES, PATHS
 from tests.clients import go_events
@@ -116,6 +117,46 @@ async def test_a_client_for_which_each_blank_line_is_an_event_reads_a_stream_tha
 def test_the_rebuilt_client_breaks_on_a_comment_with_a_blank_line_behind_it() -> None:
     with pytest.raises(go_events.BrokenStream):
         list(go_events.chunks(b": queued position=1\n\n" + event("Good ")))
+
+
+# As llama.cpp and vLLM write them, alone and between events.
+PINGS = (b":\n\n", b": keep-alive\n\n", b":\n:\n\n")
+
+
+@pytest.mark.parametrize("ping", PINGS)
+async def test_an_engines_own_comments_end_no_event(bed: Bed, ping: bytes) -> None:
+    async def answer(call: Call) -> None:
+        call.start(content_type=EVENTS)
+        for part in (ping, event("Good "), ping, ping, event("day") + ping + event("!"), b"data: [DONE]\n\n"):
+            await call.send(part)
+            await asyncio.sleep(0)
+        call.end()
+
+    bed.relay.answer = answer
+    async with bed.http.post(
+        f"http://proxy{CHAT}", json=chat(stream=True), headers=bed.headers()
+    ) as response:
+        got = await response.read()
+    words = [chunk["choices"][0]["delta"]["content"] for chunk in go_events.chunks(got)]
+    assert words == ["Good ", "day", "!"]
+    assert got.count(b":\n") + got.count(b": keep-alive\n") >= 4, "they still say that the engine is alive"
+
+
+@pytest.mark.parametrize(
+    ("data", "before", "told"),
+    [
+        (b":\n\ndata: {}\n\n", b"\n\n", b":\ndata: {}\n\n"),
+        (b"data: {}\n\n: a\n: b\n\ndata: {}\n\n", b"\n\n", b"data: {}\n\n: a\n: b\ndata: {}\n\n"),
+        # A line that a chunk has cut, and a comment within an event: its blank line ends that event.
+        (b':"x"}\n\n', b'{"a"', b':"x"}\n\n'),
+        (b":\n\n", b"data: {}\n", b":\n\n"),
+        (b"data: {}\n:\n\n", b"\n\n", b"data: {}\n:\n\n"),
+    ],
+)
+def test_only_the_blank_line_behind_a_comment_of_its_own_is_left_out(
+    data: bytes, before: bytes, told: bytes
+) -> None:
+    assert without_gaps(data, before) == told
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from sluice.proxy.authority import Authenticator
 from sluice.proxy.body import Asked, scanned, understand
 from sluice.proxy.cluster import Fleet
 from sluice.proxy.cors import Cors
+from sluice.proxy.dialect import BOUNDARY
 from sluice.proxy.exchange import RECONNECT_WAIT, Exchange, next_bytes
 from sluice.proxy.intake import Body, Intake
 from sluice.proxy.isolation import Isolation, check_room
@@ -28,7 +29,7 @@ from sluice.proxy.metering import MOST_ADDED, Passage, Sieve, asking, spliced
 from sluice.proxy.metrics import Metrics
 from sluice.proxy.notice import Notice
 from sluice.proxy.openapi import OPENAPI_PATH, describe
-from sluice.proxy.outlet import Outlet, Pump, pass_on
+from sluice.proxy.outlet import Outlet, Pump, pass_on, without_gaps
 from sluice.proxy.session import Stream
 from sluice.proxy.stops import Stops
 from sluice.proxy.tokens import TokenMeter
@@ -384,7 +385,7 @@ async def _pass_first(
         await response.prepare(request)
     seen = passage.feed(data)
     if seen:
-        await pass_on(request, visit, response, seen)
+        await pass_on(request, visit, response, without_gaps(seen, BOUNDARY))
     stream.consume(len(data))
     return response, seen[-visit.dialect.remembered :]
 

@@ -7,6 +7,7 @@ No task wakes for it and no timer is set; only a client who reads too slowly wak
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 
 from aiohttp import HttpVersion11, web
@@ -23,6 +24,8 @@ STALLED = 300.0
 # own limit is shorter; this one holds if it should not keep it.
 SILENT = 180.0
 SWEEP_SECONDS = 1.0
+_COMMENT = re.compile(rb"\A((?::[^\n]*\n)+)\n")
+_COMMENT_BETWEEN = re.compile(rb"(?<=\n\n)((?::[^\n]*\n)+)\n")
 
 
 class Outlet:
@@ -171,12 +174,14 @@ class Pump:
             self._stream.consume(size)
 
     def _write(self, data: bytes) -> None:
-        size = len(data)
-        if not size:
+        if not data:
             return  # as a chunk, nothing would say that the answer is over
-        self._transport.write(b"%x\r\n%b\r\n" % (size, data) if self._chunked else data)
+        told = without_gaps(data, self.last)
+        size = len(told)
+        self._transport.write(b"%x\r\n%b\r\n" % (size, told) if self._chunked else told)
         self._visit.sending(size)
-        self.last = (data if size >= self._remembered else self.last + data)[-self._remembered :]
+        # As the engine sent it: a comment without its blank line leaves the stream between two events.
+        self.last = (data if len(data) >= self._remembered else self.last + data)[-self._remembered :]
 
     async def run(self) -> None:
         """Come back when the stream has ended and all of it is written; the answer's head must be out.
@@ -230,6 +235,20 @@ class Pump:
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+def without_gaps(data: bytes, before: bytes) -> bytes:
+    """Return a part of a stream without blank lines behind comments; `before` is how what came before ends.
+
+    Engines say so that they are alive: to some clients a blank line is the end of an event, here one without
+    data.
+    """
+    starts = data[:1] == b":" and before.endswith(BOUNDARY)
+    if not starts and b"\n\n:" not in data:
+        return data
+    if starts:
+        data = _COMMENT.sub(rb"\1", data, count=1)
+    return _COMMENT_BETWEEN.sub(rb"\1", data)
 
 
 async def pass_on(request: web.BaseRequest, visit: Visit, response: web.StreamResponse, data: bytes) -> None:
