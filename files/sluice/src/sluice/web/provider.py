@@ -450,7 +450,10 @@ def _bad_id_token(error: JoseError) -> PageError:
         isinstance(error, InvalidClaimError) and claim in ("iat", "nbf", "exp")
     )
     if late:
-        logger.error("the provider's ID token is not valid at this time: compare the clocks of both machines")
+        logger.error(
+            "the provider's ID token is not valid at this time: compare the clocks of both machines",
+            extra={"claim": claim},
+        )
         return PageError(401, "clock", outcome="refused")
     logger.error("the provider's ID token does not hold", extra={"fault": error.error, "claim": claim})
     return PageError(401, "401", outcome="refused")
