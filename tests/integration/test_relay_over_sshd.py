@@ -8,6 +8,7 @@ import os
 import signal
 import ssl
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,6 +55,29 @@ async def test_audits_every_request_to_syslog(login: LoginNode, zipapp: Path, tm
     assert served["instance"] == running.record.instance
     assert served["bytes_in"] == len(chat())
     assert refused["outcome"] == "model_not_found"
+
+
+async def test_a_flood_of_heads_leaves_few_lines_in_the_sites_log(login: LoginNode, tmp_path: Path) -> None:
+    """Every one is counted; none but the first few has a line of its own."""
+    heads, user = 3_000, "u-flood"
+    publish(login)
+    before = len(login.log.entries())
+
+    def lines(message: str) -> list[dict[str, Any]]:
+        return [line for line in login.log.entries()[before:] if line["message"] == message]
+
+    def told() -> int:
+        # The catcher shares this process: it may be too slow for a line, which the relay then tells as lost.
+        lost = sum(line["lost"] for line in login.log.entries()[before:] if "lost" in line)
+        counted = sum(line["count"] for line in lines("requests without a line each"))
+        return len(lines("request")) + counted + lost
+
+    async with session(login) as client:
+        for _ in range(heads // 500):
+            await asyncio.gather(*(client.request("nobody", chat(), user=user) for _ in range(500)))
+        await until(lambda: told() == heads)
+    # A second's worth at once and as many each second; the flood takes a few of them.
+    assert len(login.log.entries()) - before < heads / 5
 
 
 async def test_a_cancel_reaches_the_engine_within_a_second(

@@ -107,3 +107,64 @@ def test_a_daemon_that_was_restarted_is_found_again(
     with listening(tmp_path / "log") as second:
         audit.request(class_="api", **FIELDS)
         assert b'"outcome": "ok"' in second.recv(65536)
+
+
+def read_all(daemon: socket.socket) -> list[dict[str, Any]]:
+    """Return every line that has come, as JSON."""
+    daemon.settimeout(0)
+    found = []
+    while True:
+        try:
+            found.append(json.loads(daemon.recv(65536).decode().partition("sluice-relay: ")[2]))
+        except BlockingIOError:
+            return found
+
+
+def test_a_flood_of_refused_requests_is_told_in_few_lines_and_none_is_lost(
+    daemon: socket.socket, audit: Audit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """32,000 heads in 3 s made 26,405 lines."""
+    lines: list[dict[str, Any]] = []
+    clock = [100.0]
+    monkeypatch.setattr(audit_module.time, "monotonic", lambda: clock[0])
+    flooded = Audit(str(daemon.getsockname()))
+    for _ in range(3):
+        for number in range(10_000):
+            outcome = "rate_limited" if number % 4 else "model_not_found"
+            flooded.request(class_="api", **{**FIELDS, "instance": "", "status": 429, "outcome": outcome})
+            lines += read_all(daemon)
+        clock[0] += 1.0
+        flooded.tick()
+        lines += read_all(daemon)
+    flooded.close()
+    own = [line for line in lines if line["message"] == "request"]
+    summaries = [line for line in lines if line["message"] == "requests without a line each"]
+    assert len(own) == 3 * audit_module.UNSERVED_LINES and len(summaries) == 3
+    assert len(own) + sum(line["count"] for line in summaries) == 30_000
+    assert summaries[0]["outcomes"].keys() == {"rate_limited", "model_not_found"}
+    assert sum(summaries[0]["outcomes"].values()) == summaries[0]["count"]
+
+
+def test_requests_that_an_instance_answered_have_a_line_each_in_a_flood_too(
+    daemon: socket.socket, audit: Audit
+) -> None:
+    for _ in range(500):
+        audit.request(class_="api", **{**FIELDS, "instance": "", "outcome": "model_not_found"})
+    read_all(daemon)
+    found = []
+    for _ in range(500):
+        audit.request(class_="api", **FIELDS)
+        found += read_all(daemon)
+    assert len(found) == 500
+
+
+def test_what_the_daemon_does_not_take_of_a_flood_is_told_later(tmp_path: Path) -> None:
+    audit = Audit(str(tmp_path / "log"))
+    for _ in range(100):
+        audit.request(class_="api", **{**FIELDS, "instance": "", "outcome": "closed"})
+    audit.tick()
+    with listening(tmp_path / "log") as daemon:
+        audit._opened = float("-inf")
+        audit.close()
+        (line,) = read_all(daemon)
+    assert line["outcomes"]["closed"] == line["count"] == 100 - audit_module.UNSERVED_LINES

@@ -1,5 +1,9 @@
 """One line per request for the site's log, written straight to the syslog socket, never waiting for it.
 
+A request that reached an instance has a line of its own, whatever comes. Of those that were refused or given
+up before that, each has one too while they are few; of a flood a line each second tells how many there were,
+by outcome: a gateway in an attacker's hands must not fill the site's log, nor push others' lines out of it.
+
 The same lines as `sluice.logs` would write, at a tenth of its cost: their fields are known, and each has
 been matched in full against a form without quotes, backslashes and control characters. Never content.
 """
@@ -13,18 +17,21 @@ from logging.handlers import SysLogHandler
 from typing import Optional
 
 from sluice import logs
+from sluice.relay.limits import Rate
 
 logger = logging.getLogger(__name__)
 
 _HEAD = f"<{SysLogHandler.LOG_DAEMON << 3 | SysLogHandler.LOG_INFO}>sluice-relay: "
 # A daemon that was restarted is looked for this often, in seconds.
 REOPEN_SECONDS = 1.0
+# Lines of requests that reached no instance: so many a second, and as many at once.
+UNSERVED_LINES = 20.0
 
 
 class Audit:
     """The way of audit lines out of this process. Lines that the daemon does not take at once are lost.
 
-    They are counted, and the count is told as soon as it takes lines again.
+    They are counted, and the count is told as soon as it takes lines again. Call `tick` each second.
     """
 
     def __init__(self, path: str) -> None:
@@ -33,6 +40,8 @@ class Audit:
         self._opened = float("-inf")
         self._clock = logs.LineClock()
         self._lost = 0
+        self._unserved = Rate(UNSERVED_LINES, time.monotonic())
+        self._untold: dict[str, int] = {}
 
     def request(
         self,
@@ -49,7 +58,13 @@ class Audit:
         bytes_out: int,
         duration: float,
     ) -> None:
-        """Write the line of one request that is over. `duration` in seconds."""
+        """Write the line of one request that is over; `instance` is "" when none was asked.
+
+        `duration` in seconds.
+        """
+        if not instance and not self._unserved.take(time.monotonic()):
+            self._untold[outcome] = self._untold.get(outcome, 0) + 1
+            return
         line = (
             f'{_HEAD}{{"time": "{self._clock.now()}", "level": "info", "component": "relay", '
             f'"message": "request", "request_id": "{request_id}", "user": "{user}", "class": "{class_}", '
@@ -63,8 +78,24 @@ class Audit:
             lost, self._lost = self._lost, 0
             logger.warning("audit lines were lost: the syslog daemon took none", extra={"lost": lost})
 
+    def tick(self) -> None:
+        """Tell of the requests that have had no line of their own since the last time, and of lost lines."""
+        if not self._untold and not self._lost:
+            return
+        outcomes = ", ".join(f'"{name}": {count}' for name, count in sorted(self._untold.items()))
+        line = (
+            f'{_HEAD}{{"time": "{self._clock.now()}", "level": "info", "component": "relay", '
+            f'"message": "requests without a line each", "count": {sum(self._untold.values())}, '
+            f'"outcomes": {{{outcomes}}}, "lost": {self._lost}}}'
+        )
+        # What the daemon does not take now is told with what comes next.
+        if self._send(line.encode("ascii")):
+            self._untold.clear()
+            self._lost = 0
+
     def close(self) -> None:
-        """Close the socket."""
+        """Tell of the last, and close the socket."""
+        self.tick()
         if self._socket is not None:
             self._socket.close()
             self._socket = None

@@ -276,6 +276,7 @@ class Session:
         now = time.monotonic()
         self._break_circuit()
         self._tell_refusals()
+        self._services.audit.tick()
         self._services.lines.tick(now, self._instances())
         for exchange in tuple(self._exchanges.values()):
             exchange.run(exchange.tick, now)
