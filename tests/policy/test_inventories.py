@@ -24,7 +24,7 @@ def test_a_group_is_named_after_the_role_that_it_switches_on() -> None:
     assert groups - PLACES == set(roles()) - SHARED_ROLES
 
 
-@pytest.mark.parametrize("role", sorted(set(roles()) - {"packages"}))
+@pytest.mark.parametrize("role", sorted(set(roles()) - {"packages", "service"}))
 def test_shared_defaults_set_inputs_of_their_role_alone(role: str) -> None:
     path = COMMON / "group_vars" / "all" / f"{role}.yml"
     names = set(read_yaml(path)) if path.exists() else set()

@@ -42,3 +42,11 @@ def test_a_role_that_carries_a_build_out_asks_whether_this_checkout_made_it(role
     assert len(verify) == 1 and tasks.index(verify[0]) < min(map(tasks.index, copies))
     shared = read_yaml(COMMON / "group_vars" / "all" / f"{role}.yml")
     assert shared[f"{role}_source"] == "{{ sluice_source }}"
+
+
+def test_no_service_hangs_on_a_handler() -> None:
+    """A handler is lost with a run that fails: the next one finds its files in place and restarts nothing."""
+    assert "force_handlers = false" in (ROOT / "ansible.cfg").read_text()
+    handlers = [task for path in ROLES.glob("*/handlers/main.yml") for task in read_yaml(path)]
+    units = [task for task in handlers if task.get("ansible.builtin.systemd_service", {}).get("name")]
+    assert units == []

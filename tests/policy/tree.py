@@ -10,7 +10,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 ROLES = ROOT / "roles"
 COMMON = ROOT / "inventories" / "common"
-SHARED_ROLES = frozenset({"packages", "gateway_base", "login_base"})
+SHARED_ROLES = frozenset({"packages", "service", "gateway_base", "login_base"})
 """Roles that others need; no group switches them on."""
 PLACES = frozenset({"gateway", "login_node"})
 """Groups that are places, for a site's convenience, and no roles."""
