@@ -8,6 +8,7 @@ import shlex
 
 import pytest
 
+from demo.deployment import Deployment
 from sluice.wire.frames import Decoder, FrameType
 from tests.system.service import MODEL, Service
 
@@ -143,3 +144,26 @@ def test_the_circuit_breaker_needs_no_vm(service: Service) -> None:
     finally:
         service.shell("login", "rm /etc/sluice/closed")
     assert service.chat("hi", MODEL).status == 200
+
+
+def test_what_locks_the_gateway_out_is_told_by_check_with_all_that_is_wrong(
+    service: Service, deployment: Deployment
+) -> None:
+    """sshd is not told to read it: nobody is locked out, and `sshd -T` sees what the next start would do."""
+    site = "/etc/ssh/sshd_config.d/05-site.conf"
+    service.shell("login", f"printf 'AllowGroups root\\nPermitUserEnvironment yes\\n' >{site}")
+    try:
+        done = deployment.play("playbooks/check.yml", "--limit", "login", check=False)
+    finally:
+        service.shell("login", f"rm {site}")
+    said = " ".join(done.stdout.split())
+    assert done.returncode != 0
+    assert "allowgroups (root) keeps sluice-relay out" in said
+    assert "permituserenvironment is yes" in said
+    # The other checks ran all the same.
+    assert "Wait until the scheduler ticks" in said and "Wait until each model answers" in said
+
+
+def test_the_gateways_own_command_tries_a_new_session(service: Service) -> None:
+    said = service.shell("gw", "runuser -u sluice-proxy -- /opt/sluice/venv/bin/sluice proxy --try")
+    assert "login (cluster demo): " in said

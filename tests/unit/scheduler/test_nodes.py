@@ -30,3 +30,8 @@ def test_lists_expand(text: str, names: tuple[str, ...]) -> None:
 def test_what_is_not_understood_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="node"):
         expand(text)
+
+
+def test_a_node_name_with_an_underscore_is_one() -> None:
+    """Slurm lets NodeName have it, and some sites do."""
+    assert expand("gpu_a[1-2],login_3") == ("gpu_a1", "gpu_a2", "login_3")
