@@ -29,6 +29,7 @@ STANDING = {
     "model-entry.json": records.ModelEntry,
     "job-record.json": records.JobRecord,
     "model-orders.json": records.ModelOrders,
+    "node-orders.json": records.NodeOrders,
     "routing-table.json": records.RoutingTable,
     "demand-file.json": records.DemandFile,
     "usage-record.json": authority.UsageRecord,
@@ -84,6 +85,7 @@ def test_contracts_name_every_golden_example() -> None:
         ("wire-request.json", records.RequestHead),
         ("model-entry.json", records.ModelEntry),
         ("model-orders.json", records.ModelOrders),
+        ("node-orders.json", records.NodeOrders),
     ],
 )
 def test_what_comes_from_outside_may_not_carry_unknown_fields(name: str, record: Any) -> None:

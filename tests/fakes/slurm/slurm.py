@@ -47,6 +47,8 @@ DEFAULTS: dict[str, Any] = {
     "qos": "",
     # Nodes on which every job fails at once, and what sbatch refuses every job with.
     "broken_nodes": [],
+    # What the names of jobs begin with that fail at once wherever they run.
+    "broken_names": [],
     "refusal": "",
     # What a site's own wrapper of squeue says before the jobs.
     "banner": "",
@@ -225,7 +227,8 @@ class Cluster:
             return
         node = min(free, key=busy.count)
         job.update(state="RUNNING", reason="None", started=float(int(self.clock())), nodes=[node])
-        if node in settings["broken_nodes"]:
+        broken = any(str(job["name"]).startswith(name) for name in settings["broken_names"])
+        if broken or node in settings["broken_nodes"]:
             self._close(job, "FAILED")
             return
         if settings["run"]:

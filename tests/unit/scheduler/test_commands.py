@@ -13,6 +13,7 @@ import pytest
 
 import sluice
 from sluice.cli import main
+from sluice.scheduler.suspects import Node
 from tests.unit.scheduler.site import GOLDEN, Site
 
 
@@ -73,6 +74,95 @@ def test_a_model_is_applied_served_waited_for_and_removed(desk: Desk) -> None:
     assert desk.ask("models", "remove", "m")["changed"] is False
     desk.site.tick()
     assert desk.ask("status")["models"]["m"]["instances"][0]["state"] == "draining"
+
+
+def blame(desk: Desk, *names: str, digest: str = "") -> None:
+    """Hold two failed starts against nodes, of definitions that are ready on another one, or of one."""
+    nodes = {"c9": Node(desk.site.now, ready=names)}
+    nodes.update({name: Node(desk.site.now, (digest or name,) * 2, desk.site.now) for name in names})
+    desk.site.scheduler._save(dataclasses.replace(desk.site.scheduler.state, nodes=nodes))
+
+
+def test_nodes_are_listed_and_let_in_again_at_the_next_tick(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sluice.scheduler.overview.time.time", lambda: desk.site.now)
+    desk.say("models", "apply", *files(desk))
+    desk.site.tick()
+    blame(desk, "c1", "c2", "c3", "c4")
+    listed = desk.ask("nodes", "list")["nodes"]
+    assert [name for name, node in listed.items() if node["left_out"]] == ["c3", "c4"]
+    assert listed["c4"]["until"] == desk.site.now + 3600 and listed["c9"]["until"] is None
+    text = desk.say("nodes", "list")
+    assert "LEFT OUT UNTIL" in text and "all models" in text
+    assert "sluice nodes readmit" in desk.say("status")
+    assert desk.ask("nodes", "readmit", "c3", "c9")["readmitted"] == ["c3"]
+    desk.site.tick()
+    assert desk.ask("nodes", "list")["nodes"]["c3"]["failures"] == 0
+    assert desk.ask("nodes", "list")["nodes"]["c4"]["failures"] == 2
+    assert "c3: nothing is held against it" in desk.say("nodes", "readmit", "c3")
+    assert desk.say("nodes", "readmit", "--all").splitlines()[-1] == "c4: let in again"
+    desk.site.tick()
+    assert desk.say("nodes", "readmit", "--all") == "nothing is held against any node\n"
+    file = desk.site.root / "models.d/nodes.readmitted"
+    assert file.stat().st_mode & 0o777 == 0o640
+    # The order outlives the scheduler; what fails later counts.
+    desk.site.start()
+    desk.site.tick()
+    blame(desk, "c1", "c2")
+    desk.site.tick()
+    assert desk.ask("nodes", "list")["nodes"]["c2"]["left_out"] is True
+
+
+def test_a_node_that_is_left_out_for_one_model_alone_is_told_so(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sluice.scheduler.overview.time.time", lambda: desk.site.now)
+    desk.say("models", "apply", *files(desk))
+    desk.site.tick()
+    blame(desk, "c1", digest=desk.ask("models", "show", "m")["models"]["m"]["digest"])
+    node = desk.ask("nodes", "list")["nodes"]["c1"]
+    assert (node["left_out"], node["left_out_for"], node["until"]) == (False, ["m"], desk.site.now + 3600)
+    assert "Nodes left out for m alone, which became ready nowhere yet: c1" in desk.say("status")
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["gpu0x"], "no job of the service ran on a node 'gpu0x'; did you mean gpu02 or gpu01?; nothing was"),
+        (["gpu01", "typo"], "no job of the service ran on a node 'typo'; nothing was changed"),
+        ([], "say which nodes, or --all"),
+        (["gpu01", "--all"], "not both"),
+        (["../gpu01"], "no job of the service ran"),
+    ],
+)
+def test_nodes_that_nobody_knows_are_refused_and_nothing_is_changed(
+    desk: Desk, words: list[str], problem: str
+) -> None:
+    blame(desk, "gpu01", "gpu02")
+    assert problem in desk.say("nodes", "readmit", *words, status=1)
+    assert not (desk.site.root / "models.d/nodes.readmitted").exists()
+
+
+def test_an_order_for_nodes_that_others_may_have_written_lets_none_in(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sluice.scheduler.overview.time.time", lambda: desk.site.now)
+    blame(desk, "c1", "c2")
+    desk.say("nodes", "readmit", "--all")
+    file = desk.site.root / "models.d/nodes.readmitted"
+    file.chmod(0o666)
+    desk.site.tick()
+    assert desk.ask("nodes", "list")["nodes"]["c2"]["failures"] == 2
+    for text in ("[]", "{", '{"version": 1, "nodes": {"c1": "now"}}', '{"version": 1, "all": true}'):
+        file.write_text(text)
+        file.chmod(0o640)
+        desk.site.tick()
+    assert desk.ask("nodes", "list")["nodes"]["c2"]["failures"] == 2
+    # A new order mends it.
+    desk.say("nodes", "readmit", "c2")
+    desk.site.tick()
+    assert desk.ask("nodes", "list")["nodes"]["c2"]["failures"] == 0
 
 
 def test_waiting_after_a_change_waits_for_the_new_digest(desk: Desk) -> None:

@@ -96,7 +96,7 @@ def test_a_lock_that_is_never_let_go_ends_in_an_error(
     descriptor = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     try:
-        with pytest.raises(SluiceError, match="another sluice models command"):
+        with pytest.raises(SluiceError, match="another sluice command"):
             drain(tmp_path)
     finally:
         os.close(descriptor)

@@ -125,9 +125,13 @@ class Site:
         assert list(self.routed().values()) == ["ready"]
         return str(self.cluster.alive()[-1]["id"])
 
+    def table(self) -> RoutingTable:
+        """Return the published routing table."""
+        return RoutingTable.parse(read_json(self.root / "routing.json"))
+
     def routed(self) -> dict[str, str]:
         """Return the routed instances with their states."""
-        table = RoutingTable.parse(read_json(self.root / "routing.json"))
+        table = self.table()
         return {one.id: one.state for model in table.models.values() for one in model.instances}
 
     def instance(self, job_id: str) -> Instance:
@@ -294,7 +298,9 @@ def test_a_record_refused_for_a_moment_is_nobodys_failure(site: Site) -> None:
 def excluded(site: Site) -> dict[str, float]:
     """Return the nodes that are left out, with the time until when."""
     limits = suspects.Limits(site.scheduler.config.node_failures, site.scheduler.config.node_exclude)
-    return suspects.excluded(site.scheduler.state.nodes, limits, site.now)
+    memory = site.scheduler.state.memory
+    digest = memory["m"].digest if "m" in memory else ""
+    return suspects.excluded(site.scheduler.state.nodes, limits, site.now, digest)
 
 
 def test_a_node_that_kills_every_job_at_once_is_left_out_for_a_while(site: Site) -> None:
@@ -310,6 +316,23 @@ def test_a_node_that_kills_every_job_at_once_is_left_out_for_a_while(site: Site)
     assert list(excluded(site)) == ["c1"]
     site.now += 3600
     assert excluded(site) == {}
+
+
+def test_a_wrong_definition_shuts_no_node_out_for_other_models(site: Site) -> None:
+    wrong = json.loads((GOLDEN / "model-entry.json").read_text())["environment"]
+    site.up()
+    site.apply("wrong", environment={**wrong, "MODE": "wrong"})
+    site.cluster.configure(broken_names=["sluice:wrong-"], nodes=["c1", "c2"])
+    for _ in range(40):
+        site.tick(90)
+        assert not any(
+            job["options"].get("exclude") for job in site.cluster.jobs() if "m-" in job["name"][:9]
+        )
+        assert suspects.excluded(site.scheduler.state.nodes, suspects.Limits(2, 3600.0), site.now) == {}
+    assert site.scheduler.state.memory["wrong"].failures >= 5
+    site.apply("o")
+    site.tick(times=4)
+    assert "ready" in [one.state for one in site.table().models["o"].instances]
 
 
 def test_a_model_that_is_broken_on_every_node_shuts_none_out(site: Site) -> None:

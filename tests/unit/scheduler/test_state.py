@@ -13,7 +13,7 @@ from sluice.scheduler.instance import BURST, Instance
 from sluice.scheduler.ledger import Ledger
 from sluice.scheduler.policy import Backoff, Memory
 from sluice.scheduler.state import Ended, FailedStart, Lease, Overwritten, State, StateFile
-from sluice.scheduler.suspects import Node
+from sluice.scheduler.suspects import Limits, Node, excluded
 
 NOW = 1_795_000_000.0
 GOLDEN = Path(__file__).parents[2] / "golden" / "contracts"
@@ -137,3 +137,19 @@ def test_a_state_that_was_removed_is_written_again(tmp_path: Path) -> None:
     states.path.unlink()
     states.save(FULL)
     assert states.load(NOW) == FULL
+
+
+def test_what_an_earlier_version_held_against_nodes_is_read_and_shuts_none_out_for_all(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "state.json"
+    StateFile(str(path)).save(FULL)
+    document = json.loads(path.read_text())
+    document["nodes"] = {"c1": {"seen": NOW, "failures": ["d1", "d1"], "failed_at": NOW}, "c2": {"seen": NOW}}
+    del document["memory"]["m"]["refused_at"]
+    path.write_text(json.dumps(document))
+    found = StateFile(str(path)).load(NOW)
+    assert found.nodes["c1"] == Node(NOW, ("d1", "d1"), NOW)
+    assert excluded(found.nodes, Limits(2, 3600.0), NOW) == {}
+    assert list(excluded(found.nodes, Limits(2, 3600.0), NOW, "d1")) == ["c1"]
+    assert found.memory["m"].refused_at == 0.0

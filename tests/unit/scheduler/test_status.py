@@ -99,7 +99,7 @@ def test_people_read_limits_nodes_bounds_kinds_and_obstacles(capsys: pytest.Capt
             "account=chat partition=gpu qos=low": Backoff(2, NOW - 5, NOW + 20, "AssocMaxSubmitJobLimit"),
             "account=lab partition=gpu qos=low": Backoff(0, NOW - 500, 0.0),
         },
-        "nodes": {"c7": Node(NOW, ("d1", "d2"), NOW - 10), "c8": Node(NOW)},
+        "nodes": {"c7": Node(NOW, ("d1", "d2"), NOW - 10), "c8": Node(NOW, ready=("d1", "d2"))},
         "memory": {"m": Memory(obstacle="max_gpus is reached", message="job 3 ended (FAILED)")},
     }
     print_overview(overview(instance(1, gpus=1), instance(2, kind=BURST), **state).document())

@@ -14,16 +14,19 @@ from sluice.scheduler.suspects import (
     EARLY,
     Limits,
     Node,
-    cleared,
+    allowed,
     excluded,
     failed,
     failed_early,
+    readmitted,
     served,
 )
 
 NOW = 1_795_000_000.0
 LIMITS = Limits(failures=2, exclude=3600.0)
-SEEN = {f"n{number}": Node(NOW - 1) for number in range(8)}
+# d1, d2 and bad became ready on n0.
+SEEN = {f"n{number}": Node(NOW - 1) for number in range(1, 8)}
+SEEN["n0"] = Node(NOW - 1, ready=("d1", "d2", "bad", "good"))
 
 
 def job(node: str, digest: str = "d1", **changes: Any) -> Instance:
@@ -66,9 +69,47 @@ def test_no_bound_means_no_node_is_left_out() -> None:
     assert excluded(nodes, Limits(0, 3600.0), NOW) == {}
 
 
-def test_clearing_forgets_failures_and_keeps_the_nodes() -> None:
-    nodes = cleared(failed(failed(SEEN, job("n1"), NOW), job("n1"), NOW))
-    assert (excluded(nodes, LIMITS, NOW), set(nodes)) == ({}, set(SEEN))
+def test_a_definition_that_was_ready_nowhere_else_leaves_a_node_out_for_itself_alone() -> None:
+    nodes = failed(failed(SEEN, job("n1", "wrong"), NOW), job("n1", "wrong"), NOW)
+    nodes = failed(failed(nodes, job("n2", "wrong"), NOW), job("n2", "wrong"), NOW)
+    assert excluded(nodes, LIMITS, NOW) == {}
+    assert excluded(nodes, LIMITS, NOW, "d1") == {}
+    assert list(excluded(nodes, LIMITS, NOW, "wrong")) == ["n1", "n2"]
+    # Ready on the very node says nothing of it; ready on another one does.
+    here = served(failed(failed(SEEN, job("n1", "d9"), NOW), job("n1", "d9"), NOW), job("n1", "d9"), NOW)
+    here = failed(failed(here, job("n1", "d9"), NOW), job("n1", "d9"), NOW)
+    assert excluded(here, LIMITS, NOW) == {}
+    proven = served(nodes, job("n3", "wrong"), NOW)
+    assert list(excluded(proven, LIMITS, NOW)) == ["n1", "n2"]
+
+
+def test_a_wrong_definition_renews_no_nodes_hour_for_others() -> None:
+    nodes = failed(failed(SEEN, job("n1", "d1"), NOW), job("n1", "d2"), NOW)
+    assert excluded(nodes, LIMITS, NOW) == {"n1": NOW + 3600}
+    nodes = failed(failed(SEEN, job("n1", "wrong"), NOW), job("n1", "wrong"), NOW)
+    for hour in range(5):
+        nodes = failed(nodes, job("n1", "wrong"), NOW + 3600 * hour)
+        assert excluded(nodes, LIMITS, NOW + 3600 * hour) == {}
+
+
+def test_a_definition_that_slurm_has_no_other_nodes_for_may_use_them_and_no_other_may() -> None:
+    nodes = failed(failed(SEEN, job("n1"), NOW), job("n1"), NOW)
+    opened = allowed(nodes, ["n1", "unknown"], "d1")
+    assert excluded(opened, LIMITS, NOW, "d1") == {}
+    assert list(excluded(opened, LIMITS, NOW, "d2")) == list(excluded(opened, LIMITS, NOW)) == ["n1"]
+    assert set(opened) == set(SEEN)
+
+
+def test_an_administrator_lets_nodes_in_again_and_later_failures_count_anew() -> None:
+    nodes = failed(failed(SEEN, job("n1"), NOW), job("n1"), NOW)
+    nodes = failed(failed(nodes, job("n2"), NOW + 5), job("n2"), NOW + 5)
+    assert list(excluded(readmitted(nodes, None, {"n1": NOW + 9}), LIMITS, NOW + 9)) == ["n2"]
+    assert excluded(readmitted(nodes, NOW + 9, {}), LIMITS, NOW + 9) == {}
+    assert readmitted(nodes, NOW - 1, {"n1": NOW - 1}) is nodes
+    let_in = readmitted(nodes, NOW + 9, {})
+    assert readmitted(let_in, NOW + 9, {}) is let_in
+    later = failed(failed(let_in, job("n1"), NOW + 10), job("n1"), NOW + 11)
+    assert list(excluded(readmitted(later, NOW + 9, {}), LIMITS, NOW + 11)) == ["n1"]
 
 
 @pytest.mark.parametrize(

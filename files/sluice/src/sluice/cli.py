@@ -44,6 +44,9 @@ COMMANDS = {
     "models": Command(
         "sluice.scheduler.models_command", "list, show, apply, drain, resume, restart and remove models"
     ),
+    "nodes": Command(
+        "sluice.scheduler.nodes_command", "nodes where starts kept failing: list them, let them in again"
+    ),
     "weights": Command(
         "sluice.scheduler.weights_command", "write and check the manifest of a model's weights"
     ),

@@ -559,6 +559,40 @@ class ModelOrders:
         return dump_record(self, version=True)
 
 
+@dataclass(frozen=True)
+class NodeOrders:
+    """Which nodes the cluster's administrators let in again, by `sluice nodes readmit`.
+
+    Times in seconds since the epoch: what failed on a node before its time in `nodes`, or before `all` on any
+    node, is held against it no more. `by` is who gave the last order, for people.
+    """
+
+    all: Optional[float] = None
+    nodes: dict[str, float] = dataclasses.field(default_factory=dict)
+    by: str = ""
+
+    @classmethod
+    def parse(cls, obj: object) -> NodeOrders:
+        """Read the file; unknown fields are refused."""
+        fields = Fields(obj)
+        fields.version()
+        given = fields.mapping("nodes", HOST, {})
+        each = Fields(given, "nodes")
+        orders = cls(
+            all=fields.optional_number("all", 0, MAX_TIME),
+            nodes={name: each.number(name, 0, MAX_TIME) for name in given},
+            by=fields.text("by", _ADMIN_OR_NONE, ""),
+        )
+        fields.done()
+        if len(orders.nodes) > MAX_ORDERED:
+            raise fields.fail("nodes", f"has more than {MAX_ORDERED} items")
+        return orders
+
+    def dump(self) -> dict[str, Any]:
+        """Return the document."""
+        return dump_record(self, version=True)
+
+
 # --- Job record and routing table ----------------------------------------------------------------------
 
 

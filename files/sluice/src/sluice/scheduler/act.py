@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable, Optional
@@ -147,9 +147,12 @@ class Actor:
     def _blame(self, nodes: suspects.Nodes, instance: Instance, now: float) -> dict[str, suspects.Node]:
         """Hold a job that failed at once against its nodes."""
         limits = self._node_limits()
-        before, blamed = suspects.excluded(nodes, limits, now), suspects.failed(nodes, instance, now)
-        for name in suspects.excluded(blamed, limits, now).keys() - before.keys():
-            fields = {"node": name, "instance": instance.id, "seconds": limits.exclude}
+        digest, blamed = instance.digest, suspects.failed(nodes, instance, now)
+        everybodys = suspects.excluded(blamed, limits, now)
+        before = suspects.excluded(nodes, limits, now, digest)
+        for name in suspects.excluded(blamed, limits, now, digest).keys() - before.keys():
+            whose = "all models" if name in everybodys else f"{instance.model}, never ready elsewhere"
+            fields = {"node": name, "instance": instance.id, "seconds": limits.exclude, "for": whose}
             log.warning("jobs fail at once on a node: it is left out", extra=fields)
         return blamed
 
@@ -180,7 +183,8 @@ class Actor:
             account = ledger.started(account, now)
         state = replace(state, submissions=state.submissions + 1, ledger=account)
         state = self._remember(state, instance)
-        result = self.slurm.submit(self._submission(state, listed, instance, directory, now))
+        out = suspects.excluded(state.nodes, self._node_limits(), now, listed.digest)
+        result = self.slurm.submit(self._submission(listed, instance, directory, out))
         fields = {"instance": instance.id, "model": instance.model, "kind": kind}
         if isinstance(result, Astray):
             fields = {**fields, "job": f"{result.job_id};{result.cluster}"}
@@ -192,7 +196,7 @@ class Actor:
             return self._remember(state, replace(instance, job_id=result.value)), None
         log.warning("sbatch in doubt", extra={**fields, "problem": result.reason})
         if any(words in result.reason for words in NO_OTHER_NODES):
-            state = replace(state, nodes=suspects.cleared(state.nodes))
+            state = replace(state, nodes=suspects.allowed(state.nodes, out, listed.digest))
         state = self._remember(state, replace(instance, submit_error=result.reason))
         return state, refusal.refused(result.reason).cause
 
@@ -207,9 +211,8 @@ class Actor:
         return self._remember(state, replace(instance, astray="", absent=ABSENT_ANSWERS))
 
     def _submission(
-        self, state: State, listed: Listed, instance: Instance, directory: Path, now: float
+        self, listed: Listed, instance: Instance, directory: Path, out: Iterable[str]
     ) -> submission.Submission:
-        out = suspects.excluded(state.nodes, self._node_limits(), now)
         return submission.Submission(
             name=job_name(instance.id),
             script=listed.script,

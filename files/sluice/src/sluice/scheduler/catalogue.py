@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
 from sluice.errors import RecordError
-from sluice.records import MODEL_NAME, ModelEntry, ModelOrders, SlurmRequest, decode_json
+from sluice.records import MODEL_NAME, ModelEntry, ModelOrders, NodeOrders, SlurmRequest, decode_json
 from sluice.scheduler import orders
 from sluice.scheduler.config import SchedulerConfig
 from sluice.scheduler.policy import Model
 from sluice.scheduler.submission import charge
+
+log = logging.getLogger(__name__)
 
 # Entry and script are two files: a pair of which one was renamed into place this recently may be half new.
 UNSETTLED = 1.0
@@ -117,13 +120,15 @@ def gpus(request: SlurmRequest) -> int:
 class Catalogue:
     """`listed` by name; `held` names those that exist but cannot be used now, with the reason.
 
-    `orders` holds what administrators ordered of either. Orders that cannot be read hold their model: they
+    `orders` holds what administrators ordered of either, `nodes` which nodes they let in again. Orders that
+    cannot be read hold their model: they
     may say that it must not run.
     """
 
     listed: dict[str, Listed] = field(default_factory=dict)
     held: dict[str, str] = field(default_factory=dict)
     orders: dict[str, ModelOrders] = field(default_factory=dict)
+    nodes: NodeOrders = field(default_factory=NodeOrders)
 
 
 def read_catalogue(directory: str, now: float, allowed: Allowed = ANYTHING) -> Catalogue:
@@ -131,7 +136,7 @@ def read_catalogue(directory: str, now: float, allowed: Allowed = ANYTHING) -> C
 
     Raises OSError if the directory cannot be listed: that is not "no models".
     """
-    catalogue = Catalogue()
+    catalogue = Catalogue(nodes=_node_orders(directory))
     for path in sorted(Path(directory).iterdir()):
         name = path.stem
         if path.suffix != ".json" or not MODEL_NAME.fullmatch(name):
@@ -150,6 +155,14 @@ def read_catalogue(directory: str, now: float, allowed: Allowed = ANYTHING) -> C
                 catalogue.listed[name] = listed
         _add_orders(catalogue, directory, name)
     return catalogue
+
+
+def _node_orders(directory: str) -> NodeOrders:
+    try:
+        return orders.read_nodes(directory)
+    except (OSError, RecordError) as error:
+        log.warning("which nodes are let in again cannot be read", extra={"problem": str(error)})
+        return NodeOrders()
 
 
 def _add_orders(catalogue: Catalogue, directory: str, name: str) -> None:

@@ -1,8 +1,9 @@
 """What administrators order of a model: `<models_dir>/<name>.orders`, beside the model's entry and script.
 
-The commands `sluice models drain | resume | restart` are the only writers, one at a time (a lock on the
-folder); the scheduler only reads. The folder belongs to root, so that neither the VM, nor a relay, nor a job
-can give an order. An absent file means that nothing was ordered.
+Which nodes they let in again lies in the same folder. The commands `sluice models drain | resume | restart`
+and `sluice nodes readmit` are the only writers, one at a time (a lock on the folder); the scheduler only
+reads. The folder belongs to root, so that neither the VM, nor a relay, nor a job can give an order. An absent
+file means that nothing was ordered.
 """
 
 from __future__ import annotations
@@ -14,15 +15,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Callable, Optional, TypeVar
 
 from sluice.errors import RecordError, SluiceError
-from sluice.records import ModelOrders, decode_json, write_json
+from sluice.records import ModelOrders, NodeOrders, decode_json, write_json
 from sluice.scheduler import policy
 
 MAX_ORDERS_BYTES = 1 << 17
 FILE_MODE = 0o640
 LOCK_WAIT = 5.0
+# No model's file: those end in .json, .sbatch and .orders.
+NODES = "nodes.readmitted"
+
+Ordered = TypeVar("Ordered", ModelOrders, NodeOrders)
 
 
 def path(directory: str, name: str) -> Path:
@@ -36,24 +41,36 @@ def read(directory: str, name: str) -> Optional[ModelOrders]:
     Raises OSError, and RecordError for a file that is not one of ours: links, files of other owners, files
     that others may write, and whatever does not parse.
     """
+    document = _document(path(directory, name))
+    if document is None:
+        return None
+    orders = ModelOrders.parse(document)
+    if orders.model != name:
+        raise RecordError("model", f"is {orders.model}, in the file of {name}")
+    return orders
+
+
+def read_nodes(directory: str) -> NodeOrders:
+    """Return which nodes are let in again. Raises as `read` does."""
+    document = _document(Path(directory, NODES))
+    return NodeOrders() if document is None else NodeOrders.parse(document)
+
+
+def _document(file: Path) -> Optional[object]:
+    """Return what a file of orders holds, None where there is none."""
     try:
-        descriptor = os.open(
-            path(directory, name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        )
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     try:
         # Before it becomes a stream: that fails on a folder, and would leave the descriptor open.
-        check_owner(os.fstat(descriptor), Path(directory).stat().st_uid)
+        check_owner(os.fstat(descriptor), file.parent.stat().st_uid)
         raw = os.read(descriptor, MAX_ORDERS_BYTES + 1)
     finally:
         os.close(descriptor)
     if len(raw) > MAX_ORDERS_BYTES:
         raise RecordError("", f"larger than {MAX_ORDERS_BYTES} bytes")
-    orders = ModelOrders.parse(decode_json(raw))
-    if orders.model != name:
-        raise RecordError("model", f"is {orders.model}, in the file of {name}")
-    return orders
+    return decode_json(raw)
 
 
 def check_owner(found: os.stat_result, owner: int) -> None:
@@ -72,20 +89,31 @@ def change(directory: str, name: str, alter: Callable[[ModelOrders], ModelOrders
     A file that cannot be read is replaced: an administrator's new order is how it is mended.
     Raises SluiceError when it cannot be written.
     """
+    empty = ModelOrders(name)
+    return _changed(path(directory, name), lambda: read(directory, name) or empty, empty, alter)
+
+
+def change_nodes(directory: str, alter: Callable[[NodeOrders], NodeOrders]) -> NodeOrders:
+    """Alter which nodes are let in again, as `change` does."""
+    return _changed(Path(directory, NODES), lambda: read_nodes(directory), NodeOrders(), alter)
+
+
+def _changed(
+    file: Path, read_it: Callable[[], Ordered], empty: Ordered, alter: Callable[[Ordered], Ordered]
+) -> Ordered:
     try:
-        with _locked(directory):
+        with _locked(str(file.parent)):
             try:
-                before = read(directory, name) or ModelOrders(name)
+                before = read_it()
             except RecordError:
-                before, damaged = ModelOrders(name), True
+                before, damaged = empty, True
             else:
                 damaged = False
             after = alter(before)
             if after != before or damaged:
-                group = Path(directory).stat().st_gid
-                write_json(path(directory, name), after.dump(), FILE_MODE, group)
+                write_json(file, after.dump(), FILE_MODE, file.parent.stat().st_gid)
     except OSError as error:
-        raise SluiceError("internal_error", f"{directory}: {error.strerror}; run this as root") from None
+        raise SluiceError("internal_error", f"{file.parent}: {error.strerror}; run this as root") from None
     return after
 
 
@@ -101,7 +129,7 @@ def _locked(directory: str) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() >= deadline:
                     raise SluiceError(
-                        "internal_error", f"{directory}: another sluice models command is at work; try again"
+                        "internal_error", f"{directory}: another sluice command is at work; try again"
                     ) from None
                 time.sleep(0.05)
             else:

@@ -50,6 +50,7 @@ class Overview:
             "limits": self.limits(),
             "charges": self.charges(),
             "excluded_nodes": self.excluded_nodes(),
+            "excluded_for": self.excluded_for(),
             "models": {name: self.model(name) for name in names},
         }
         return cast(dict[str, Any], terminal.tidy(document))
@@ -92,8 +93,41 @@ class Overview:
 
     def excluded_nodes(self) -> dict[str, float]:
         """Return the nodes that submissions leave out, with the time until when."""
-        limits = suspects.Limits(self.settings.node_failures, self.settings.node_exclude)
-        return suspects.excluded(self.state.nodes, limits, self.now)
+        return suspects.excluded(self.state.nodes, self._node_limits(), self.now)
+
+    def excluded_for(self) -> dict[str, dict[str, float]]:
+        """Return, by model, the nodes that its submissions alone leave out, with the time until when."""
+        everybodys, limits = self.excluded_nodes(), self._node_limits()
+        found = {}
+        for name, listed in self.catalogue.listed.items():
+            mine = suspects.excluded(self.state.nodes, limits, self.now, listed.digest)
+            own = {node: until for node, until in mine.items() if node not in everybodys}
+            if own:
+                found[name] = own
+        return found
+
+    def nodes(self) -> dict[str, dict[str, Any]]:
+        """Return every node that ran a job of ours: when last, what failed there, and whether it is left out.
+
+        `left_out`: for all models; `left_out_for`: for these alone, which became ready nowhere else.
+        """
+        everybodys, single = self.excluded_nodes(), self.excluded_for()
+        found = {}
+        for name, node in sorted(self.state.nodes.items()):
+            models = sorted(model for model, nodes in single.items() if name in nodes)
+            times = [nodes[name] for nodes in (everybodys, *single.values()) if name in nodes]
+            found[name] = {
+                "seen": node.seen,
+                "failures": len(node.failures),
+                "failed_at": node.failed_at or None,
+                "left_out": name in everybodys,
+                "left_out_for": models,
+                "until": max(times, default=None),
+            }
+        return found
+
+    def _node_limits(self) -> suspects.Limits:
+        return suspects.Limits(self.settings.node_failures, self.settings.node_exclude)
 
     def model(self, name: str) -> dict[str, Any]:
         """Return one model: its entry's numbers, its status, its demand and its instances."""

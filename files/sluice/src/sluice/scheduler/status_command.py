@@ -125,14 +125,19 @@ def _service(document: Mapping[str, Any]) -> list[str]:
     ]
     lines = [f"Taken: {', '.join(used)}"]
     if document["limits"] is not None:
-        until = _moment(document["limits"]["until"])
+        until = moment(document["limits"]["until"])
         lines.append(f"Slurm takes no jobs, tried again at {until}: {document['limits']['reason']}")
     for charge, found in document["charges"].items():
-        until = _moment(found["until"])
+        until = moment(found["until"])
         lines.append(f"Slurm takes no jobs of {charge}, tried again at {until}: {found['reason']}")
-    excluded = [f"{name} (until {_moment(until)})" for name, until in document["excluded_nodes"].items()]
+    excluded = [f"{name} (until {moment(until)})" for name, until in document["excluded_nodes"].items()]
     if excluded:
         lines.append(f"Nodes left out, where starts kept failing: {', '.join(excluded)}")
+    for model, nodes in document["excluded_for"].items():
+        single = [f"{name} (until {moment(until)})" for name, until in nodes.items()]
+        lines.append(f"Nodes left out for {model} alone, which became ready nowhere yet: {', '.join(single)}")
+    if excluded or document["excluded_for"]:
+        lines.append("See: sluice nodes list; let in again by: sluice nodes readmit")
     return lines
 
 
@@ -191,7 +196,7 @@ def _model_row(name: str, model: Mapping[str, Any]) -> tuple[str, ...]:
         *(_number(model[key]) for key in ("wanted", "min")),
         _number(model["max"]) + (f"+{model['burst']}" if model["burst"] else ""),
         *(_number(model[key]) for key in ("running", "waiting")),
-        _moment(model["expected_ready"]),
+        moment(model["expected_ready"]),
     )
 
 
@@ -203,8 +208,8 @@ def _instance_row(instance: Mapping[str, Any]) -> tuple[str, ...]:
         f"{instance['state']} (by admin)" if _ordered(instance) else instance["state"],
         instance["job_state"] or "-",
         instance["address"] or "-",
-        _moment(instance["submitted"]),
-        _moment(instance["ends"]),
+        moment(instance["submitted"]),
+        moment(instance["ends"]),
         instance["reason"] if instance["reason"] not in ("", "None") else "-",
     )
 
@@ -217,5 +222,6 @@ def _number(value: Optional[int]) -> str:
     return "-" if value is None else str(value)
 
 
-def _moment(value: Optional[float]) -> str:
+def moment(value: Optional[float]) -> str:
+    """Return a time as people read it, "-" where there is none."""
     return "-" if value is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(value))

@@ -1,14 +1,17 @@
 """Nodes on which jobs fail as soon as they start, left out of submissions for a while. Pure.
 
 Such a node empties a queue: it is always free, so Slurm sends the next job there too. What must not happen is
-that a broken model shuts healthy nodes out: failures of one definition on three different nodes are its own.
+that a wrong definition shuts healthy nodes out. So only a definition that became ready on another node is
+believed when it fails on one. What never became ready elsewhere leaves the node out for itself alone, to try
+others; and a definition that fails on three different nodes is broken itself.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Optional
 
 from sluice.scheduler.instance import TERMINAL, Instance
 
@@ -27,12 +30,15 @@ MOST_EXCLUDED = 64
 class Node:
     """What is remembered of a node: digests of the starts that failed there in a row, the last one's time.
 
-    `seen` is when it last ran a job of ours.
+    `seen` is when it last ran a job of ours, `ready` the last digests that became ready there. The digests in
+    `allowed` go there though it is left out: Slurm has no other node for them.
     """
 
     seen: float
     failures: tuple[str, ...] = ()
     failed_at: float = 0.0
+    ready: tuple[str, ...] = ()
+    allowed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,38 +68,85 @@ def failed(nodes: Nodes, instance: Instance, now: float) -> dict[str, Node]:
     for name in instance.nodes:
         before = changed.get(name, Node(now))
         failures = (*before.failures, instance.digest)[-MOST_FAILURES:]
-        changed[name] = Node(now, failures, now)
+        changed[name] = replace(before, seen=now, failures=failures, failed_at=now)
     return _bounded(changed)
 
 
 def served(nodes: Nodes, instance: Instance, now: float) -> dict[str, Node]:
     """Return the nodes after `instance` became ready on its own: nothing is held against them."""
-    return _bounded({**nodes, **{name: Node(now) for name in instance.nodes}})
+    changed = dict(nodes)
+    for name in instance.nodes:
+        before = changed.get(name, Node(now))
+        ready = tuple(digest for digest in before.ready if digest != instance.digest)
+        changed[name] = Node(now, ready=(*ready, instance.digest)[-MOST_FAILURES:])
+    return _bounded(changed)
 
 
-def cleared(nodes: Nodes) -> dict[str, Node]:
-    """Return the nodes with nothing held against any: Slurm has no others for a job."""
-    return {name: replace(node, failures=(), failed_at=0.0) for name, node in nodes.items()}
+def allowed(nodes: Nodes, names: Iterable[str], digest: str) -> dict[str, Node]:
+    """Return the nodes with those of these names open to a definition: Slurm has no others for it."""
+    changed = dict(nodes)
+    for name in set(names) & nodes.keys():
+        node = nodes[name]
+        kept = tuple(one for one in node.allowed if one != digest)
+        changed[name] = replace(node, allowed=(*kept, digest)[-MOST_FAILURES:])
+    return changed
 
 
-def excluded(nodes: Nodes, limits: Limits, now: float) -> dict[str, float]:
-    """Return the nodes to leave out now, with the time until when.
+def readmitted(
+    nodes: dict[str, Node], everywhere: Optional[float], times: Mapping[str, float]
+) -> dict[str, Node]:
+    """Return the nodes without what failed there before an administrator let them in again.
+
+    `times` are those of single nodes, `everywhere` that of all; the very same nodes where that is no news.
+    """
+    changed = {
+        name: replace(node, failures=(), failed_at=0.0, allowed=())
+        for name, node in nodes.items()
+        if node.failures and node.failed_at <= max(everywhere or 0.0, times.get(name, 0.0))
+    }
+    return {**nodes, **changed} if changed else nodes
+
+
+def excluded(nodes: Nodes, limits: Limits, now: float, digest: str = "") -> dict[str, float]:
+    """Return the nodes to leave out now, with the time until when: for a definition, or for all ("").
 
     At most half of the nodes ever seen, those that failed last; of a single one itself, because a node that
     kills its jobs is where the next one goes. Slurm refuses a job that no other node can take.
     """
     if not limits.failures:
         return {}
-    widely = _widely(nodes)
+    fresh = {
+        name: one for name, one in nodes.items() if one.failures and now - one.failed_at < limits.exclude
+    }
+    if not fresh:
+        return {}
+    widely, ready = _widely(nodes), _ready(nodes)
     found = [
         (node.failed_at, name)
-        for name, node in nodes.items()
-        if now - node.failed_at < limits.exclude
-        and sum(digest not in widely for digest in node.failures) >= limits.failures
+        for name, node in fresh.items()
+        if not (digest and digest in node.allowed)
+        and sum(
+            one not in widely and (one == digest or _elsewhere(ready, one, name)) for one in node.failures
+        )
+        >= limits.failures
     ]
     most = min(max(1, len(nodes) // 2), MOST_EXCLUDED)
     last = sorted(found, reverse=True)[:most]
     return {name: failed_at + limits.exclude for failed_at, name in sorted(last, key=lambda one: one[1])}
+
+
+def _ready(nodes: Nodes) -> dict[str, set[str]]:
+    """Return on which nodes each digest became ready."""
+    found: dict[str, set[str]] = {}
+    for name, node in nodes.items():
+        for digest in node.ready:
+            found.setdefault(digest, set()).add(name)
+    return found
+
+
+def _elsewhere(ready: Mapping[str, set[str]], digest: str, name: str) -> bool:
+    """Whether a definition became ready on another node than this one."""
+    return bool(ready.get(digest, set()) - {name})
 
 
 def _widely(nodes: Nodes) -> set[str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Callable, Optional
 
 from sluice.records import ModelEntry, RoutedModel
-from sluice.scheduler import figures, lease, ledger, orders, policy, routing
+from sluice.scheduler import figures, lease, ledger, orders, policy, routing, suspects
 from sluice.scheduler.act import Actor, settings
 from sluice.scheduler.catalogue import WRITING
 from sluice.scheduler.config import SchedulerConfig
@@ -74,7 +74,9 @@ class Scheduler:
         before = self.state.instances
         self.state, seen = self._observer.observe(replace(self.state, lease=lease.mine(began)), began)
         account = ledger.advance(self.state.ledger, ledger.runs(before, self.state.instances), began)
-        self.state = replace(self.state, ledger=account)
+        ordered = seen.catalogue.nodes
+        nodes = suspects.readmitted(self.state.nodes, ordered.all, ordered.nodes)
+        self.state = replace(self.state, ledger=account, nodes=nodes)
         decision = self._decide(seen)
         self.state = self._actor.write_down(self.state, decision, seen)
         table = self._publish(decision, seen, self.clock())
