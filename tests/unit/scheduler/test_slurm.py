@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,15 +10,19 @@ from typing import Any
 
 import pytest
 
+from sluice.records import ModelEntry
 from sluice.scheduler import programs
 from sluice.scheduler.programs import Known, Unknown
+from sluice.scheduler.site_facts import Clinic
 from sluice.scheduler.slurm import Astray, Slurm, cancel_command, queue_command, submit_command
 from sluice.scheduler.submission import Submission
 from tests.fakes.slurm.slurm import Cluster
+from tests.unit.scheduler.site import GOLDEN, configuration
 
 DIGEST = "ab" * 32
 NAME = "sluice:m-00000001"
 COMMENT = f"sluice model=m digest={DIGEST}"
+ENTRY = ModelEntry.parse(json.loads((GOLDEN / "model-entry.json").read_text()))
 SCRIPT = "#!/bin/bash\n#SBATCH --time=30\ntrue\n"
 
 
@@ -301,3 +306,32 @@ def test_a_value_with_a_comma_stays_one_variable(cluster: Cluster, slurm: Slurm,
     (job,) = cluster.jobs()
     assert job["environment"]["SLUICE_JOB_DIR"] == value
     assert "LD_PRELOAD" not in job["environment"]
+
+
+@pytest.mark.parametrize("landed", ["", "other"])
+def test_the_doctors_trial_job_is_ended_where_it_landed_and_no_other_with_it(
+    cluster: Cluster, tmp_path: Path, landed: str
+) -> None:
+    (tmp_path / "jobs").mkdir()
+    other = Slurm(str(cluster.bin), "", 10.0)
+    assert isinstance(other.submit(submission(tmp_path)), Known)
+    cluster.configure(lands_on=landed, start_delay=60.0)
+    clinic = Clinic(configuration(tmp_path, slurm_bin=str(cluster.bin)))
+    probed = clinic.probe(ENTRY, 0.1)
+    assert probed.answer.status == 1 and "nothing was seen of it" in probed.answer.errors
+    assert cluster.elsewhere() == []
+    assert (cluster.jobs()[0]["name"], cluster.jobs()[0]["state"]) == (NAME, "RUNNING")
+    assert [job["state"] for job in cluster.jobs()[1:]] == ([] if landed else ["CANCELLED"])
+    assert list((tmp_path / "jobs").iterdir()) == []
+
+
+def test_a_doctor_whose_account_cannot_be_looked_up_says_so(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(_: int) -> Any:
+        raise KeyError
+
+    monkeypatch.setattr("pwd.getpwuid", away)
+    programs._home.cache_clear()
+    answer = Clinic(configuration(tmp_path, slurm_bin=str(cluster.bin))).ask(["squeue"])
+    assert (answer.status, "cannot be looked up" in answer.errors) == (None, True)
