@@ -185,7 +185,7 @@ class Attacks:
 
     def learn_from_the_environment(self) -> str:
         """Look for what the job, the scheduler or a login profile left."""
-        starts = ("SLUICE_", "SLURM", "BASH_", "PYTHON", "LD_", "http", "SSH_", "MUNGE")
+        starts = ("SLUICE_", "SLURM", "BASH_", "PYTHONPATH", "LD_", "http", "SSH_", "MUNGE", "VLLM_EVIL")
         return " ".join(name for name in os.environ if name.startswith(starts))
 
     def write_where_it_only_reads(self) -> str:

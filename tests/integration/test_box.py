@@ -271,6 +271,31 @@ def test_a_killed_engine_leaves_no_process_and_no_prompt_on_the_node(node: Node)
     assert not [path for path in kept if b"a secret prompt" in path.read_bytes()]
 
 
+def test_what_a_killed_job_left_goes_with_the_next_one_and_a_living_ones_stays(node: Node) -> None:
+    with job(node, "bubblewrap") as killed:
+        killed.answer()
+        (left,) = directories()
+        for pid in killed.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    assert left.is_dir()
+    with job(node, "bubblewrap") as living:
+        living.answer()
+        assert not left.exists()
+        (own,) = directories()
+        with job(node, "bubblewrap") as another:
+            another.answer()
+            assert own in directories() and len(directories()) == 2
+        assert living.answer() == {}
+    assert node.neighbour.is_dir()
+    assert directories() == set()
+
+
+def directories() -> set[Path]:
+    """Return the directories of jobs on this node that a script made."""
+    return {path.parent for path in Path("/tmp").glob("sluice.*/alive") if path.stat().st_uid == ACCOUNT}
+
+
 def test_slurms_term_to_every_process_of_the_job_lets_the_engine_end_by_itself(node: Node) -> None:
     with job(node, "bubblewrap") as running:
         running.answer()

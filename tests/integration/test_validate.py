@@ -107,6 +107,10 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"model_engine_commands": {"sglang": {"command": ["serve"], "ready": "up"}}},
         ["model_engine_commands.sglang", "@socket@"],
     ),
+    "engines without a box, unsaid": (
+        {"sluice_engine_box": "none"},
+        ["model_entries[0]", "box: none", "sluice_engine_unboxed", "THREATS"],
+    ),
     "an engine without its environment": (
         {"engine_locks": {}},
         ["vllm", "engine_locks", "model_engine_paths"],

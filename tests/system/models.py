@@ -49,13 +49,13 @@ def registered(
         service.shell("login", f"printf %s {shlex.quote(text)} >/root/{name}.{kind}")
     service.shell("login", f"{COMMAND} apply --entry /root/{name}.entry --script /root/{name}.script")
     try:
-        _wait_listed(service, name)
+        wait_listed(service, name)
         yield name
     finally:
         service.shell("login", f"{COMMAND} remove {name}; rm -f /root/{name}.entry /root/{name}.script")
 
 
-def _wait_listed(service: Service, name: str) -> None:
+def wait_listed(service: Service, name: str) -> None:
     """Wait until the gateway has heard of a model."""
     deadline = time.monotonic() + LISTED_SECONDS
     while name not in {one["id"] for one in service.request("GET", "/v1/models").json()["data"]}:

@@ -221,6 +221,32 @@ def test_what_an_engine_leaves_behind_ends_with_the_job(start: Start) -> None:
     until(lambda: not Path(f"/proc/{child}").exists())
 
 
+def test_what_a_killed_job_left_goes_with_the_next_one_and_a_living_ones_stays(tmp_path: Path) -> None:
+    killed = Job(tmp_path / "killed", "exec sleep 60", FRONT_STAYS)
+    left = killed.private()
+    for pid in (killed.process.pid, *descendants(killed.process.pid)):
+        os.kill(pid, signal.SIGKILL)
+    killed.ended()
+    assert left.is_dir()
+    living = Job(tmp_path / "living", "exec sleep 60", FRONT_STAYS)
+    try:
+        own = living.private()
+        assert not left.exists()
+        another = Job(tmp_path / "another", "exit 1", FRONT_STAYS)
+        assert another.ended() == 1
+        assert own.is_dir()
+    finally:
+        living.process.terminate()
+        living.ended()
+    assert not own.exists()
+
+
+def descendants(pid: int) -> list[int]:
+    """Return a process's children and theirs."""
+    found = [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return found + [one for child in found for one in descendants(child)]
+
+
 def test_the_engine_lives_in_the_private_directory_without_core_dumps(start: Start) -> None:
     job = start('echo "$HOME $TMPDIR $(ulimit -c) $(umask)"; exec sleep 60', FRONT_STAYS)
     private = job.private()
