@@ -12,7 +12,7 @@ import pytest
 
 from sluice.proxy.exchange import MOST_LOST
 from sluice.records import MOST_BREAKS
-from tests.fakes.wire_relay import EVENTS, Call, FakeRelay
+from tests.fakes.wire_relay import EVENTS, Call, FakeRelay, model
 
 from .conftest import Bed, answer_well, chat, config, event, open_bed
 
@@ -180,3 +180,20 @@ async def test_a_session_that_is_lost_late_is_replaced_as_well(tmp_path: Path) -
     # It was worked on for longer than a request may wait.
     async with open_bed(replace(config(tmp_path), queue_wait=0.6), relay) as bed:
         assert (await bed.post(chat()))[0] == 200
+
+
+async def test_a_wait_that_ends_says_what_is_and_not_what_was(tmp_path: Path) -> None:
+    """A relay said once that it had nothing; since then an instance has begun to start."""
+
+    async def gone(call: Call) -> None:
+        relay.models = [
+            model("smol", status="starting", ready=0, starting=1, expected_ready=time.time() + 500)
+        ]
+        call.fail("no_instance", retry_after=0.1)
+
+    relay = FakeRelay(gone)
+    async with open_bed(replace(config(tmp_path), queue_wait=10.0), relay) as bed:
+        status, headers, answer = await bed.post(chat())
+    assert (status, answer["error"]["code"]) == (503, "no_instance")
+    assert answer["error"]["message"] == "No instance of the model is ready; one is being asked for."
+    assert int(headers["Retry-After"]) > 400

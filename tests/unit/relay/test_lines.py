@@ -354,6 +354,8 @@ async def test_a_model_whose_last_instance_leaves_is_not_called_ready(
     assert refused.error is not None
     assert (refused.code, served.code) == ("no_instance", "")
     assert refused.error.retry_after
+    # The table calls the model ready still; the message must not.
+    assert refused.error.message == "the model's instances have ended, others are starting"
 
 
 async def test_requests_are_counted_by_instance(tmp_path: Path, identity: Identity) -> None:
