@@ -183,7 +183,9 @@ def test_a_page_of_a_site_that_is_let_in_may_read_nginxs_own_refusals(stand: Sta
         assert headers["vary"] == "Origin"
 
 
-@pytest.mark.parametrize("path", [*PATHS, "/v1/models", "/v1/models/smol", "/v1/files"])
+@pytest.mark.parametrize(
+    "path", [*(one for one in PATHS if one.startswith("/v1/")), "/v1/models", "/v1/models/smol", "/v1/files"]
+)
 def test_a_base_url_without_v1_is_told_to_add_it(stand: Stand, path: str) -> None:
     raw = post(path.removeprefix("/v1"), f"Authorization: Bearer {stand.key}", "Content-Length: 0")
     for method in (b"POST", b"GET"):

@@ -418,3 +418,12 @@ async def test_what_is_counted_is_bounded(tmp_path: Path, path: str, context_len
 async def test_a_model_tells_its_longest_context_by_vllms_name_too(bed: Bed) -> None:
     _, _, one = await bed.get("/v1/models/smol")
     assert one["max_model_len"] == one["context_length"] > 0
+
+
+async def test_a_model_tells_when_its_cluster_first_had_it(tmp_path: Path) -> None:
+    relay = FakeRelay(answer_well)
+    relay.models = [model("smol", created=1_794_000_000)]
+    async with open_bed(config(tmp_path), relay) as bed:
+        _, _, one = await bed.get("/v1/models/smol")
+        _, _, listed = await bed.get("/v1/models")
+    assert one["created"] == listed["data"][0]["created"] == 1_794_000_000

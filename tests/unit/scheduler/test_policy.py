@@ -128,11 +128,18 @@ def test_after_max_failures_the_model_is_failed_and_tried_seldom() -> None:
     assert "job 1 ended (FAILED)" in decision.memory["m"].message
 
 
+def test_when_a_model_was_first_seen_stays_whatever_its_entry_says_later() -> None:
+    first = decided(model=replace(MODEL, min=1), memory=Memory()).memory["m"]
+    assert first.since == NOW
+    later = decided(model=replace(MODEL, min=1, digest="d2"), memory=replace(first, since=5.0)).memory["m"]
+    assert (later.digest, later.since) == ("d2", 5.0)
+
+
 def test_a_new_digest_makes_a_failed_model_start_afresh() -> None:
     memory = Memory(digest="d0", failures=9, retry_at=NOW + 500, message="broken")
     decision = decided(model=replace(MODEL, min=1), memory=memory)
     assert decision.actions == (Submit("m"),)
-    assert decision.memory["m"] == Memory(digest="d1", trend=observe(Trend(), 0, NOW))
+    assert decision.memory["m"] == Memory(digest="d1", trend=observe(Trend(), 0, NOW), since=NOW)
 
 
 def test_while_starts_fail_only_one_is_tried_at_a_time() -> None:

@@ -661,7 +661,7 @@ class Instance:
 
 @dataclass(frozen=True)
 class RoutedModel:
-    """One model of the routing table."""
+    """One model of the routing table; `created` is when its cluster first had it, 0 if nobody knows."""
 
     status: str
     expected_ready: Optional[float]
@@ -674,6 +674,7 @@ class RoutedModel:
     instances: tuple[Instance, ...]
     usage: str = "none"
     cache_isolation: str = "none"
+    created: int = 0
 
     @classmethod
     def parse(cls, obj: object, where: str = "") -> RoutedModel:
@@ -692,6 +693,7 @@ class RoutedModel:
             # Absent in what an older scheduler wrote.
             usage=fields.choice("usage", USAGES, "none"),
             cache_isolation=fields.choice("cache_isolation", CACHE_ISOLATIONS, "none"),
+            created=fields.integer("created", 0, int(MAX_TIME), 0),
         )
 
 
@@ -1076,7 +1078,7 @@ class DemandHead:
 
 @dataclass(frozen=True)
 class ModelStatus:
-    """One model as the relay describes it to the proxy.
+    """One model as the relay describes it to the proxy; `created` as in the routing table.
 
     `running` counts the relay's requests on instances that take further ones, `draining` those on others.
     """
@@ -1095,6 +1097,7 @@ class ModelStatus:
     draining: int = 0
     usage: str = "none"
     cache_isolation: str = "none"
+    created: int = 0
 
     @classmethod
     def parse(cls, obj: object, where: str = "") -> ModelStatus:
@@ -1115,6 +1118,7 @@ class ModelStatus:
             draining=fields.integer("draining", 0, MAX_COUNT, 0),
             usage=fields.choice("usage", USAGES, "none"),
             cache_isolation=fields.choice("cache_isolation", CACHE_ISOLATIONS, "none"),
+            created=fields.integer("created", 0, int(MAX_TIME), 0),
         )
 
 

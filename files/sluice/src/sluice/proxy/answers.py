@@ -208,7 +208,7 @@ def model(status: ModelStatus, *, stopped: bool = False) -> dict[str, Any]:
     return {
         "id": status.name,
         "object": "model",
-        "created": 0,
+        "created": status.created,
         "owned_by": "sluice",
         "status": STOPPED if stopped else status.status,
         "ready": status.ready,

@@ -328,7 +328,7 @@ COMPONENTS: dict[str, Schema] = {
         ),
         id=ref("ModelName"),
         object={"const": "model"},
-        created={"type": "integer"},
+        created={**COUNT, "description": "When its cluster first had it: seconds since 1970, 0 if unknown."},
         owned_by=TEXT,
         status={
             "type": "string",

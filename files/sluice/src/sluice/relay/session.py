@@ -378,4 +378,5 @@ def _status(name: str, model: RoutedModel, serving: int, running: int) -> ModelS
         description=model.description,
         usage=model.usage,
         cache_isolation=model.cache_isolation,
+        created=model.created,
     )

@@ -40,6 +40,7 @@ class Memory:
     last measured ones in seconds, oldest first. `refused` and `burst_refused` say how long Slurm takes no
     base or burst instance of this model, `short_since` since when it has none for want of room (0: it has).
     `refused_at` is when the last submission was made that Slurm refused, for whatever reason.
+    `since` is when the model was first seen here, whatever its entry said then.
     `obstacle` tells people why it has fewer instances than it wants, "" where nothing stands in the way.
     """
 
@@ -58,6 +59,7 @@ class Memory:
     short_since: float = 0.0
     obstacle: str = ""
     refused_at: float = 0.0
+    since: float = 0.0
 
     @property
     def load_time(self) -> Optional[float]:

@@ -104,6 +104,8 @@ class Plan:
         """Forget what is gone, and count failures, refusals and successes."""
         if self.model is not None and self.model.digest != self.memory.digest:
             self.start_afresh()
+        if self.model is not None and not self.memory.since:
+            self.memory = replace(self.memory, since=self.now)
         if self.orders.given > self.memory.ordered:
             self.start_afresh()
             self.memory = replace(self.memory, ordered=self.orders.given)
@@ -138,6 +140,7 @@ class Plan:
             burst_refused=replace(known.burst_refused, count=0, until=0.0, reason=""),
             short_since=known.short_since,
             refused_at=known.refused_at,
+            since=known.since,
         )
 
     def heed_refusals(self) -> None:

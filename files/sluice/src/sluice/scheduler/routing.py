@@ -64,6 +64,7 @@ def _routed(
         instances=routed,
         usage=entry.usage,
         cache_isolation=entry.cache_isolation,
+        created=int(outlook.memory.since),
     )
 
 
