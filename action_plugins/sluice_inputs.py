@@ -3,7 +3,8 @@
 Ansible's own check converts a copy of each value and hands the role what the inventory has: a text passes for
 a list there, and its letters become the list's elements here. This one looks at what the role will use, and
 takes only what needs no conversion; numbers may be text of digits, as `-e` on the command line gives them,
-since roles convert numbers themselves. Runs on the controller, opens no connection.
+since roles convert numbers themselves. A name that is nearly an input's is refused too.
+Runs on the controller, opens no connection.
 
     sluice_inputs:
       networks: [relay_from]   # lists whose elements are addresses or networks, or only the word any
@@ -11,9 +12,10 @@ since roles convert numbers themselves. Runs on the controller, opens no connect
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
 ANY = "any"
+# How alike two names are that somebody may have meant to be the same.
+NEAR = 0.85
 _WHOLE = re.compile(r"-?[0-9]+")
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
 REMEDY = "Mend it in the inventory (or after -e)."
@@ -115,6 +119,15 @@ def _named(value: object) -> str:
     return "a list" if isinstance(value, Sequence) else "a dictionary"
 
 
+def misspelt(role: str, options: Mapping[str, Any], names: Iterable[str]) -> Iterator[str]:
+    """Yield the names that are no input of the role but look like one: they would silently do nothing."""
+    for name in sorted(names):
+        if name.startswith(f"{role}_") and name not in options:
+            near = difflib.get_close_matches(name, options, 1, NEAR)
+            if near:
+                yield f"{name} is no input of the role {role}: write {near[0]}, or name yours otherwise"
+
+
 def network_problems(name: str, value: object) -> Iterator[str]:
     """Yield what is wrong with a list of addresses and networks; everywhere must be said with the word."""
     words = [word for word in value if isinstance(word, str)] if isinstance(value, Sequence) else []
@@ -155,7 +168,7 @@ class ActionModule(ActionBase):
         specs = yaml.safe_load((folder / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))
         options: dict[str, Any] = specs["argument_specs"]["main"].get("options", {})
         values = {name: self._value(name, known[name]) for name in options if name in known}
-        found = list(type_problems(options, values))
+        found = [*misspelt(folder.name, options, known), *type_problems(options, values)]
         for name in self._task.args.get("networks", []):
             if not any(problem.startswith(name) for problem in found):
                 found += network_problems(name, values.get(name, []))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,6 +19,8 @@ from tests.policy.test_configurations import rendered
 from tests.policy.tree import ROLES, ROOT, options, read_yaml, roles
 
 CHECKED = sorted(path.parents[1].name for path in ROLES.glob("*/tasks/validate.yml"))
+# Of what looks like a variable in roles and inventories, this is a key of a configuration file.
+INNER = frozenset({"authority_socket_mode"})
 CONFIGURED = ("proxy", "relay", "scheduler", "web")
 # Of each type, what only looks like it.
 WRONG: dict[str, list[object]] = {
@@ -149,3 +152,31 @@ def test_what_webs_loader_refuses_is_told_before_web_json_is_written(
 ) -> None:
     found = plugin("sluice_config").problem("web", json.dumps(rendered("web", **changes)))
     assert problem in found and "mend that in the inventory" in found
+
+
+@pytest.mark.parametrize(
+    ("role", "name", "meant"),
+    [
+        ("relay", "relay_form", "relay_from"),
+        ("relay", "relay_max_session", "relay_max_sessions"),
+        ("web", "web_oidc_scope", "web_oidc_scopes"),
+        ("scheduler", "scheduler_max_gpu", "scheduler_max_gpus"),
+        ("web", "web_proxy_for_downloads", ""),
+        ("web", "relay_form", ""),
+    ],
+)
+def test_a_name_that_is_nearly_an_inputs_is_refused(
+    role: str, name: str, meant: str, checks: ModuleType
+) -> None:
+    found = list(checks.misspelt(role, options(role), [name, *options(role)]))
+    said = f"{name} is no input of the role {role}: write {meant}, or name yours otherwise"
+    assert found == ([said] if meant else [])
+
+
+def test_what_the_roles_and_inventories_name_themselves_is_not_taken_for_a_slip(checks: ModuleType) -> None:
+    texts = [path.read_text() for path in ROLES.rglob("*") if path.suffix in (".yml", ".j2")]
+    texts += [path.read_text() for path in (ROOT / "inventories").rglob("*.yml") if path.is_file()]
+    names = set(re.findall(r"\b[a-z]+(?:_[a-z0-9]+)+\b", "\n".join(texts)))
+    for role in CHECKED:
+        mine = {name for name in names if name.startswith(f"{role}_")} - INNER
+        assert list(checks.misspelt(role, options(role), mine)) == []

@@ -50,3 +50,16 @@ def test_no_service_hangs_on_a_handler() -> None:
     handlers = [task for path in ROLES.glob("*/handlers/main.yml") for task in read_yaml(path)]
     units = [task for task in handlers if task.get("ansible.builtin.systemd_service", {}).get("name")]
     assert units == []
+
+
+def test_check_runs_every_check_and_then_says_all_that_was_wrong() -> None:
+    """The first failure hid the others, which may be why it failed."""
+    plays = read_yaml(ROOT / "playbooks" / "check.yml")
+    checks = [task for play in plays[:-1] for task in play["tasks"]]
+    assert len(checks) >= 5
+    assert [task["name"] for task in checks if task.get("ignore_errors") is not True] == []
+    (said,) = plays[-1]["tasks"]
+    for task in checks:
+        assert task["register"] in said["vars"]["_check_done"], task["name"]
+    hosts = {group for play in plays[:-1] for group in play["hosts"].split(":")}
+    assert set(plays[-1]["hosts"].split(":")) == hosts
