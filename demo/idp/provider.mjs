@@ -1,5 +1,6 @@
 // The demo's OpenID provider: a real one (oidc-provider) with test accounts and a password form.
 // node provider.mjs CONFIG; CONFIG is JSON: issuer, address, port, certificate and key (PEM), cookie_secret,
+// access_token_seconds (3600) and rotate_refresh_tokens (as oidc-provider decides), either of which may be left out;
 // clients [{id, secret, auth, redirect_uris, post_logout_redirect_uris, backchannel_logout_uri}] (the last and auth may
 // be left out), accounts {login: {password, name, email, groups}}. On SIGHUP it signs with a new key.
 import { createHash, createHmac, generateKeyPairSync, timingSafeEqual } from 'node:crypto';
@@ -42,6 +43,7 @@ const newProvider = () => new Provider(config.issuer, {
     };
   },
   pkce: { required: () => true },
+  ...(config.rotate_refresh_tokens !== undefined && { rotateRefreshToken: config.rotate_refresh_tokens }),
   issueRefreshToken: async (_ctx, client) => client.grantTypeAllowed('refresh_token'),
   // What a user may see is the site's own decision here: there is nobody to ask for consent.
   async loadExistingGrant(ctx) {
@@ -55,7 +57,7 @@ const newProvider = () => new Provider(config.issuer, {
   jwks: { keys: [{ ...generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey.export({ format: 'jwk' }), use: 'sig', alg: 'RS256' }] },
   cookies: { keys: [config.cookie_secret] },
   interactions: { url: (_ctx, interaction) => `/interaction/${interaction.uid}` },
-  ttl: { Session: 43200, Interaction: 600, AccessToken: 3600, IdToken: 43200, Grant: 43200, RefreshToken: 43200 },
+  ttl: { Session: 43200, Interaction: 600, AccessToken: config.access_token_seconds ?? 3600, IdToken: 43200, Grant: 43200, RefreshToken: 43200 },
   features: {
     devInteractions: { enabled: false },
     backchannelLogout: { enabled: true },

@@ -113,7 +113,8 @@ def _lay_out(folder: Path) -> Site:
         web_metrics=free_port(WEB_ADDRESS),
         authority_metrics=free_port(WEB_ADDRESS),
     )
-    secret = secrets.token_urlsafe(32)
+    # With characters that mean something on the way to the provider.
+    secret = secrets.token_urlsafe(32) + "+/=%&: %41"
     documents = {
         "idp": _idp_config(site, secret),
         "web": _web_config(site, secret),
@@ -142,6 +143,9 @@ def _idp_config(site: Site, client_secret: str) -> dict[str, Any]:
         "certificate": (site.folder / "idp.pem").read_text(),
         "key": (site.folder / "idp.key").read_text(),
         "cookie_secret": secrets.token_urlsafe(32),
+        # As strict providers are: a token for moments, a refresh token for one use.
+        "access_token_seconds": 20,
+        "rotate_refresh_tokens": True,
         "clients": [
             {"id": "sluice", **client},
             {"id": "sluice-post", "auth": "client_secret_post", **client},

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import re
 import stat
 import subprocess
 import sys
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 import pytest
 import requests
@@ -177,3 +179,34 @@ def test_two_tabs_sign_in_at_once(site: Site, visitor: Visitor) -> None:
     done = visitor.http.get(begun.headers["Location"], timeout=20)
     assert (done.status_code, done.url) == (200, f"{site.url}/usage")
     assert visitor.is_signed_in()
+
+
+def test_a_refresh_token_that_serves_once_is_kept_for_the_next_time(site: Site, alice: Visitor) -> None:
+    """This provider's access tokens live 20 s, and a refresh token shown twice ends all of them."""
+    sessions = FileSystemCache(str(site.folder / "sessions"), threshold=0, mode=0o600)
+    name = f"session:{alice.session_id()}"
+    kept = sessions.get(name)
+    before = kept["person"]["refresh_token"]
+    assert before
+    kept["person"]["checked"] = 0.0
+    sessions.set(name, kept, timeout=600)
+    assert alice.is_signed_in()
+    after = sessions.get(name)["person"]
+    assert after["checked"] > 0
+    assert after["refresh_token"] not in ("", before)
+    # The provider takes the new one: it was not redeemed on the way.
+    document = json.loads((site.folder / "idp.json").read_text())
+    answer = requests.post(
+        f"{site.issuer}/token",
+        data={"grant_type": "refresh_token", "refresh_token": after["refresh_token"]},
+        headers={"Authorization": basic("sluice", document["clients"][0]["secret"])},
+        verify=str(site.ca_file),
+        timeout=20,
+    )
+    assert answer.status_code == 200, answer.text
+
+
+def basic(name: str, secret: str) -> str:
+    """Return credentials as RFC 6749 (2.3.1) writes them."""
+    pair = f"{quote_plus(name)}:{quote_plus(secret)}"
+    return f"Basic {base64.b64encode(pair.encode()).decode()}"

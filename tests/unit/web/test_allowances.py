@@ -91,7 +91,8 @@ def test_a_person_sees_each_limit_once_and_what_is_left(store: Database, setting
         limit_rows.put(session, settings, "operator", rule("user:*", 5_000), now)
         usage.settle(session, store.dialect, [used("u-ann", 900)])
         book = RuleBook([rule("project:*", 1_000), rule("user:*", 8_000)])
-        found = allowances.of_person(session, book, ANN, ("genomics", "moon"), [key], now)
+        # Not before the second in which the record was settled.
+        found = allowances.of_person(session, book, ANN, ("genomics", "moon"), [key], time.time())
         assert [(one.limit.scope, one.limit.tokens_per_day, one.tokens_per_day) for one in found] == [
             ("user:u-ann", 5_000, 900),
             ("project:genomics", 1_000, 900),

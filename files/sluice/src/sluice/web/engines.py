@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sqlite3
 import threading
@@ -100,7 +101,11 @@ def _sqlite(url: URL) -> Engine:
         # if another has written in between: take the lock first.
         writes = connection.get_execution_options().get(WRITE)
         with patience.current().waiting() as seconds:
-            connection.exec_driver_sql(_busy(seconds))
+            # Told again only where it changes, in steps: most requests never wait.
+            wanted = math.ceil(seconds * 10) / 10
+            if connection.info.get("busy") != wanted:
+                connection.exec_driver_sql(_busy(wanted))
+                connection.info["busy"] = wanted
             connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
