@@ -54,7 +54,7 @@ bench-peers: venv ## The same load against other gateways, from their packages (
 simulate: venv ## Our policy beside others over a simulated week; build/simulate/ holds table, plot, results.json
 	@PYTHONPATH=files/sluice/src $(PY) -m tests.simulate
 
-soak: venv ## The long proofs: a million bad inputs, 50 kills of proxy, web, authority and database under load, five minutes without an authority, long trials on real Slurm (needs root; about an hour on 2 quiet cores)
+soak: venv ## The long proofs: two million bad inputs, 50 kills of proxy, web, authority and database under load, five minutes without an authority, long trials on real Slurm (needs root; about an hour on 2 quiet cores)
 	@PYTHONPATH=files/sluice/src $(PY) -m tests.soak
 	@SLUICE_SOAK_KILLS=50 $(PY) -m pytest -q -s tests/integration/test_accounting.py
 	@SLUICE_SOAK_AWAY=300 $(PY) -m pytest -q -s tests/integration/test_limits.py -k away

@@ -1,4 +1,4 @@
-"""`python -m tests.soak [--cases 1000000] [--seed N] [--target NAME]`: bad input by the million.
+"""`python -m tests.soak [--cases 2000000] [--seed N] [--target NAME]`: bad input by the million.
 
 Two processes at a time. Ends with 1 if an input crashed, hung or leaked; its seed and number repeat it.
 """
@@ -16,7 +16,8 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from tests.soak.run import Outcome, run
 from tests.soak.targets import TARGETS
 
-CASES = 1_000_000
+# A million for the data plane, a million for what the scheduler reads.
+CASES = 2_000_000
 # Cases of one process: a leak shows within so many, and both processes end at about the same time.
 BATCH = 25_000
 

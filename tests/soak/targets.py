@@ -340,7 +340,7 @@ def _table() -> RoutingTable:
     return RoutingTable("soak", 1, time.time(), {mutate.MODEL: model})
 
 
-# Of a thousand inputs, how many each gets: the quick ones more.
+# Of two thousand inputs, how many each gets: the quick ones more.
 TARGETS: dict[str, tuple[int, Callable[[], Target]]] = {
     "wire: relay hears proxy": (150, lambda: Wire(PROXY_RELAY, Role.SERVER)),
     "wire: proxy hears relay": (150, lambda: Wire(PROXY_RELAY, Role.CLIENT)),
@@ -351,7 +351,7 @@ TARGETS: dict[str, tuple[int, Callable[[], Target]]] = {
     "front: bad engine": (50, lambda: Front(bad_engine=True)),
     "relay: bad proxy": (25, lambda: RelaySession(bad_front=False)),
     "relay: bad front": (25, lambda: RelaySession(bad_front=True)),
-    "squeue and scontrol": (200, Queue),
-    "job folders": (100, Folders),
-    "demand files": (100, Demand),
+    "squeue and scontrol": (500, Queue),
+    "job folders": (250, Folders),
+    "demand files": (250, Demand),
 }

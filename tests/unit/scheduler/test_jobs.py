@@ -200,6 +200,17 @@ def test_a_directory_that_cannot_be_seen_keeps_no_other_from_being_cleaned(
     assert refused.is_dir()
 
 
+def test_a_root_with_more_entries_than_can_be_looked_at_takes_a_bounded_time(
+    directories: JobDirectories, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(20):
+        (tmp_path / f"m-{number:08x}").mkdir()
+    looks = iter(range(100))
+    monkeypatch.setattr("sluice.scheduler.jobs.time.monotonic", lambda: float(next(looks)))
+    assert directories.clean({INSTANCE.id}, 0.0) == 0
+    assert next(looks) < 20
+
+
 def test_a_directory_is_cleaned_after_a_day_of_stillness(directories: JobDirectories, tmp_path: Path) -> None:
     old = directories.create("m-0000000a")
     (old / "output").write_text("x")

@@ -12,6 +12,7 @@ import binascii
 import os
 import ssl
 import stat
+import time
 from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Optional
@@ -111,8 +112,11 @@ class JobDirectories:
 
     def _still(self, root: int, keep: Container[str], now: float) -> Iterator[str]:
         """Yield the names of the directories that may go."""
+        deadline = time.monotonic() + MOST_SECONDS
         with os.scandir(root) as entries:
             for entry in entries:
+                if time.monotonic() >= deadline:
+                    return
                 if not INSTANCE_ID.fullmatch(entry.name) or entry.name in keep:
                     continue
                 try:
