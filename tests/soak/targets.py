@@ -289,6 +289,8 @@ class RelaySession:
             demand_dir=str(place / "demand"),
             figures=str(place / "figures.json"),
             closed_file=str(place / "closed"),
+            # Every bad input shall meet the parsers, none the bound before them.
+            requests_per_second=0,
         )
         write_json(place / "routing.json", _table().dump())
 
