@@ -349,6 +349,32 @@ async def test_a_stream_that_waited_tells_a_prompt_that_is_too_long_by_the_same_
     assert response.content_type == EVENTS
 
 
+@pytest.mark.parametrize(
+    ("path", "prompt", "longest"),
+    [
+        ("/v1/completions", [1] * 3000, 3000),
+        ("/v1/completions", [[1], [1] * 2049], 2049),
+        ("/v1/embeddings", [[1] * 2049], 2049),
+        ("/v1/completions", [1] * 2048, 0),
+        ("/v1/completions", ["x"] * 100, 0),
+    ],
+)
+async def test_a_prompt_of_too_many_tokens_goes_nowhere(
+    bed: Bed, path: str, prompt: list[Any], longest: int
+) -> None:
+    bed.relay.models = [model("smol", capabilities=CAPABILITIES, context_length=2048, concurrency=3000)]
+    await eventually(lambda: bed.service.fleet.clusters[0].models["smol"].concurrency == 3000)
+    name = "prompt" if path.endswith("completions") else "input"
+    status, _, answer = await bed.post({"model": "smol", name: prompt}, path)
+    if longest:
+        told = answer["error"]
+        assert (status, told["code"], told["param"]) == (400, "context_length_exceeded", name)
+        assert f"has {longest}." in told["message"]
+    assert len(bed.relay.calls) == (0 if longest else 1)
+    cut = {"model": "smol", name: prompt, "truncate_prompt_tokens": 100}
+    assert (await bed.post(cut, path))[0] == 200, "what the engine is to cut may be longer"
+
+
 # --- counting -------------------------------------------------------------------------------------------
 
 ANSWERS: dict[str, dict[str, Any]] = {

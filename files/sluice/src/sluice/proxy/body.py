@@ -33,6 +33,8 @@ PREFIX_TOKENS = 64
 
 # By these a body says whose prompts an engine's cache may find for it.
 CACHE_FIELDS = frozenset(("cache_salt", "cache_prompt"))
+# By this one, how many tokens of a prompt count.
+CUT = "truncate_prompt_tokens"
 # Their answers are no event streams.
 _WHOLE_ANSWERS = frozenset(("embeddings", "rerank")) | COUNTING
 # What must be there: of each group one.
@@ -56,7 +58,8 @@ class Asked(NamedTuple):
     helps nobody. `most_output`: tokens that one answer may have, None where the body does not say; `n`: its
     own n; `copies`: answers in all, one or n for each prompt, input or document; `places`: how many of a
     model's places they take. `options`: its own `stream_options`, if it was parsed; `has_options`: whether
-    that member is there, be it null. `cache_fields`: those of CACHE_FIELDS that it has.
+    that member is there, be it null. `cache_fields`: those of CACHE_FIELDS that it has. `token_ids`: how long
+    the longest of its prompts is that come as tokens, if it was parsed.
     """
 
     model: str
@@ -70,6 +73,7 @@ class Asked(NamedTuple):
     options: dict[str, Any] | None = None
     has_options: bool = False
     cache_fields: frozenset[str] = frozenset()
+    token_ids: int = 0
 
 
 def understand(raw: bytes, capability: str, bounds: Bounds) -> Asked:
@@ -89,8 +93,18 @@ def understand(raw: bytes, capability: str, bounds: Bounds) -> Asked:
     asked = scanned(scanner, capability)
     _check_roles(document.get("messages"))
     return asked._replace(
-        prefix=asked.prefix or _tokens(document, capability), options=document.get("stream_options")
+        prefix=asked.prefix or _tokens(document, capability),
+        options=document.get("stream_options"),
+        # An engine that is to cut a prompt takes a longer one.
+        token_ids=0 if CUT in document else _longest(document.get(LISTS.get(capability, ""))),
     )
+
+
+def _longest(prompts: object) -> int:
+    """Return how many tokens the longest prompt has of those that come as tokens."""
+    nested = isinstance(prompts, list) and prompts and isinstance(prompts[0], list)
+    each: Any = prompts if nested else [prompts]
+    return max((len(one) for one in each if isinstance(one, list) and one and type(one[0]) is int), default=0)
 
 
 def _check_roles(messages: object) -> None:

@@ -246,8 +246,7 @@ class Gateway:
             if capability not in model.capabilities:
                 raise _not_served(visit.route, model)
             self._isolate(body, asked, model, principal)
-            if capability in COUNTING:
-                _check_counted(body.size, model)
+            _check_length(body.size, asked, model)
             await self._limiter.hold(visit, principal.limits, model, asked, body.size)
             passage = self._passage(body, asked, model)
             exchange = self._exchange(visit, principal, asked, body)
@@ -480,11 +479,17 @@ def _credential(request: web.BaseRequest) -> str | None:
     return shown
 
 
-def _check_counted(size: int, model: ModelStatus) -> None:
-    """Raise SluiceError for a body that is too large for its tokens to be counted."""
-    most = most_counted(model.context_length)
-    if size > most:
-        raise SluiceError("body_too_large", f"What is to be counted has at most {most} bytes for this model.")
+def _check_length(size: int, asked: Asked, model: ModelStatus) -> None:
+    """Raise SluiceError for a body too large for counting its tokens, or with more than fit the model."""
+    context, most = model.context_length, most_counted(model.context_length)
+    if asked.capability in COUNTING and size > most:
+        raise SluiceError("body_too_large", f"What is counted has at most {most} bytes for this model.")
+    if asked.token_ids > context:
+        raise SluiceError(
+            "context_length_exceeded",
+            f"This model's maximum context length is {context} tokens; the prompt has {asked.token_ids}.",
+            param=answers.TEXT_FIELDS[asked.capability],
+        )
 
 
 def _not_served(path: str, model: ModelStatus) -> SluiceError:
