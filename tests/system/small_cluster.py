@@ -188,4 +188,5 @@ def _script(entry: dict[str, Any]) -> str:
     environment.filters["quote"] = shlex.quote
     source = environment.get_template("engines/command.sbatch.j2")
     command = {**COMMAND, "ready": "stub engine: ready"}
-    return source.render(model=entry, engine_command=command, ansible_managed="By a test")
+    given = {"engine_path": "", "model_box_read": [STUB], "model_box_devices": []}
+    return source.render(model=entry, engine_command=command, ansible_managed="By a test", **given)
