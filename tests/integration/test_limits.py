@@ -243,7 +243,7 @@ async def test_a_stopped_model_refuses_what_is_new_and_lets_run_what_runs(gatewa
 
         async with client.post(max_tokens=400, stream=True, bench_interval=0.02) as running:
             assert running.status == 200
-            gateway.command("admission", "stop", "--message", "Back at noon.", MODEL)
+            gateway.command("admission", "stop", "--new", "--message", "Back at noon.", MODEL)
             await becomes(503, "model_stopped")
             async with client.post() as refused:
                 assert "Back at noon." in (await refused.json())["error"]["message"]

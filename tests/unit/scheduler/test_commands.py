@@ -76,6 +76,21 @@ def test_a_model_is_applied_served_waited_for_and_removed(desk: Desk) -> None:
     assert desk.ask("status")["models"]["m"]["instances"][0]["state"] == "draining"
 
 
+@pytest.mark.parametrize(
+    "words", [["show"], ["drain"], ["resume"], ["restart"], ["wait", "--timeout", "0"], ["ask"], ["remove"]]
+)
+def test_a_mistyped_model_fails_every_command_and_changes_nothing(desk: Desk, words: list[str]) -> None:
+    desk.say("models", "apply", *files(desk))
+    desk.site.up()
+    before = sorted(path.name for path in (desk.site.root / "models.d").iterdir())
+    routed = " is routed" if words == ["ask"] else ""
+    said = desk.say("models", words[0], "mm", *words[1:], status=1)
+    assert f"no model mm{routed}; did you mean m?" in said
+    said = desk.say("models", words[0], "other", *words[1:], status=1)
+    assert f"no model other{routed}; see: sluice models list" in said
+    assert sorted(path.name for path in (desk.site.root / "models.d").iterdir()) == before
+
+
 def blame(desk: Desk, *names: str, digest: str = "") -> None:
     """Hold two failed starts against nodes, of definitions that are ready on another one, or of one."""
     nodes = {"c9": Node(desk.site.now, ready=names)}

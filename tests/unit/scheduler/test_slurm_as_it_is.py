@@ -6,6 +6,7 @@ The fake's commands run in this process: argv and output are the real ones, only
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import json
 import re
@@ -18,6 +19,7 @@ from typing import Any, Optional, Union
 
 import pytest
 
+from sluice.cli import main
 from sluice.records import RoutingTable, read_json
 from sluice.scheduler import bounds, orders, policy, suspects
 from sluice.scheduler.instance import Instance
@@ -490,6 +492,41 @@ def test_one_accounts_submit_limit_holds_up_no_model_of_another(site: Site, limi
     site.tick(30, times=80)
     models = sorted(str(job["name"]).partition(":")[2][0] for job in site.cluster.alive())
     assert models == ["m", "m", "n", "o"]
+
+
+TOO_LARGE = (
+    "sbatch: error: CPU count per node can not be satisfied\n"
+    "sbatch: error: Batch job submission failed: Requested node configuration is not available\n"
+)
+RUDE = "sbatch: error: \x1b[2Jgo \u202eaway\nsbatch: error: Batch job submission failed: Unspecified error\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (TOO_LARGE, "Requested node configuration is not available"),
+        (LIMIT, "QOSMaxSubmitJobPerUserLimit"),
+        (RUDE, "?[2Jgo ?away"),
+        (
+            "sbatch: error: Batch job submission failed: Invalid qos specification\n",
+            "Invalid qos specification",
+        ),
+        ("sbatch: error: what no version says\n", "what no version says"),
+    ],
+)
+def test_sbatchs_own_refusal_stands_in_status_and_models_show_from_the_next_tick_on(
+    site: Site, capsys: pytest.CaptureFixture[str], words: str, said: str
+) -> None:
+    config = site.root / "scheduler.json"
+    config.write_text(json.dumps({"version": 1, **dataclasses.asdict(site.scheduler.config)}))
+    site.cluster.configure(refusal=words)
+    site.tick()
+    for seconds in (5, 5, 60, 60, 600):
+        site.tick(seconds)
+        for command in (["status"], ["models", "show", "m"], ["models", "list"]):
+            place = ["--config", str(config)]
+            assert main([command[0], *place, *command[1:]]) == 0
+            assert said in capsys.readouterr().out
 
 
 def test_foreign_jobs_and_arrays_under_our_prefix_are_left_alone(site: Site) -> None:

@@ -71,7 +71,7 @@ def test_a_limit_that_cannot_be_is_refused_with_the_reason(vm: Vm) -> None:
 
 
 def test_a_model_is_stopped_and_let_go_on(vm: Vm) -> None:
-    assert vm.run("admission", "stop", "big", "--message", "Back at noon.") == 0
+    assert vm.run("admission", "stop", "big", "--new", "--message", "Back at noon.") == 0
     assert vm.json("admission", "list")["stopped"][0]["message"] == "Back at noon."
     assert vm.run("admission", "list") == 0
     assert "Back at noon." in vm.out
@@ -80,6 +80,19 @@ def test_a_model_is_stopped_and_let_go_on(vm: Vm) -> None:
     assert "big is not stopped" in vm.error
     assert vm.run("admission", "stop", "a b") == 2
     assert "not the name of a model" in vm.error
+
+
+def test_a_mistyped_model_is_not_stopped_and_the_command_fails(vm: Vm) -> None:
+    assert vm.run("limits", "set", "site", "--model", "llama", "--concurrent", "3") == 0
+    assert vm.run("admission", "stop", "lama", "--message", "Back at noon.") == 1
+    assert "did you mean llama?" in vm.error and "nothing was stopped" in vm.error
+    assert vm.run("admission", "stop", "elsewhere") == 1
+    assert "--new" in vm.error
+    assert vm.json("admission", "list")["stopped"] == []
+    assert vm.run("admission", "stop", "llama") == 0
+    # Once it is stopped its message can be changed.
+    assert vm.run("admission", "stop", "new", "--new") == 0
+    assert vm.run("admission", "stop", "new", "--message", "Later.") == 0
 
 
 def test_an_announcement_is_made_listed_and_ended(vm: Vm) -> None:
@@ -99,7 +112,7 @@ def test_an_announcement_is_made_listed_and_ended(vm: Vm) -> None:
 def test_what_operators_did_is_in_the_log(vm: Vm) -> None:
     vm.run("limits", "set", "site", "--concurrent", "3")
     vm.run("limits", "set", "site", "--concurrent", "4")
-    vm.run("admission", "stop", "big")
+    vm.run("admission", "stop", "big", "--new")
     entries = vm.json("audit", "list")["entries"]
     assert [(one["actor"], one["action"]) for one in entries] == [
         ("operator", "admission.stop"),

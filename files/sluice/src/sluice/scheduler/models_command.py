@@ -20,7 +20,7 @@ from sluice.scheduler import orders_command, registration
 from sluice.scheduler.catalogue import Allowed
 from sluice.scheduler.command import CONFIG
 from sluice.scheduler.config import SchedulerConfig
-from sluice.scheduler.overview import look
+from sluice.scheduler.overview import did_you_mean, look
 from sluice.scheduler.probe import answers
 from sluice.scheduler.registration import Change
 from sluice.scheduler.status_command import print_failed_start, print_models, print_overview
@@ -80,7 +80,7 @@ def _show(settings: SchedulerConfig, arguments: argparse.Namespace) -> int:
     overview = look(settings)
     document = overview.document()
     if arguments.name not in document["models"]:
-        raise SluiceError("model_not_found", f"no model {arguments.name}; see: sluice models list")
+        overview.must_know(arguments.name)
     document["models"] = {arguments.name: document["models"][arguments.name]}
     listed = overview.catalogue.listed.get(arguments.name)
     document["entry"] = None if listed is None else listed.entry.dump()
@@ -101,7 +101,12 @@ def _apply(settings: SchedulerConfig, arguments: argparse.Namespace) -> int:
 
 
 def _remove(settings: SchedulerConfig, arguments: argparse.Namespace) -> int:
-    return _change(settings, arguments, registration.removal(settings.models_dir, arguments.name))
+    change = registration.removal(settings.models_dir, arguments.name)
+    overview = look(settings)
+    if not change.changed and not arguments.json and arguments.name not in overview.document()["models"]:
+        # For a program that wants it away it is away; a person has mistyped the name.
+        overview.must_know(arguments.name)
+    return _change(settings, arguments, change)
 
 
 def _change(settings: SchedulerConfig, arguments: argparse.Namespace, change: Change) -> int:
@@ -133,8 +138,7 @@ def _wait(settings: SchedulerConfig, arguments: argparse.Namespace) -> int:
     while True:
         overview = look(settings)
         name = arguments.name
-        if name not in overview.catalogue.listed and name not in overview.catalogue.held:
-            raise SluiceError("model_not_found", f"no model {name}; see: sluice models list")
+        overview.must_know(name)
         done = overview.serves(name) or overview.asleep(name) or overview.drained(name)
         waited = time.monotonic() - began
         if done or overview.failed(name) or waited >= arguments.timeout:
@@ -148,7 +152,8 @@ def _wait(settings: SchedulerConfig, arguments: argparse.Namespace) -> int:
         print(f"{name}: {model['status']} after {waited:.0f} s")
     if done:
         return 0
-    problem = f" ({model['problem']})" if model["problem"] else ""
+    why = model["problem"] or model["obstacle"]
+    problem = f" ({why})" if why else ""
     print(
         f"sluice: {name} is {model['status']} after {waited:.0f} s{problem}; see: sluice status",
         file=sys.stderr,
@@ -165,7 +170,8 @@ def _ask(settings: SchedulerConfig, arguments: argparse.Namespace) -> int:
         raise SluiceError("internal_error", f"{settings.routing_table}: {error.strerror}") from None
     name = arguments.name
     if name not in table.models:
-        raise SluiceError("model_not_found", f"no model {name} is routed; see: sluice models list")
+        meant = did_you_mean(name, table.models)
+        raise SluiceError("model_not_found", f"no model {name} is routed{meant}; see: sluice models list")
     model = table.models[name]
     ready = [one for one in model.instances if one.state == "ready"]
     found = [(one.id, terminal.line(answers(name, model, one, arguments.timeout))) for one in ready]

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
 from dataclasses import replace
 from typing import Any, Callable
@@ -18,7 +17,7 @@ from sluice.scheduler import orders
 from sluice.scheduler.command import CONFIG
 from sluice.scheduler.config import SchedulerConfig
 from sluice.scheduler.orders_command import admin
-from sluice.scheduler.overview import Overview, look
+from sluice.scheduler.overview import Overview, did_you_mean, look
 from sluice.scheduler.status_command import moment, print_table
 
 COLUMNS = ("NODE", "LAST JOB", "FAILED STARTS", "LEFT OUT UNTIL", "FOR")
@@ -92,13 +91,8 @@ def _named(known: dict[str, dict[str, Any]], arguments: argparse.Namespace) -> l
     names = list(dict.fromkeys(arguments.nodes))
     for name in names:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=3)
-            meant = f"; did you mean {' or '.join(close)}?" if close else ""
-            raise SluiceError(
-                "invalid_request",
-                f"no job of the service ran on a node {name!r}{meant}; nothing was changed; "
-                "see: sluice nodes list",
-            )
+            words = f"no job of the service ran on a node {name!r}{did_you_mean(name, known)}"
+            raise SluiceError("invalid_request", f"{words}; nothing was changed; see: sluice nodes list")
     if len(names) > MAX_ORDERED:
         raise SluiceError("invalid_request", f"more than {MAX_ORDERED} nodes at once: use --all")
     return names

@@ -61,8 +61,7 @@ def run(settings: SchedulerConfig, arguments: argparse.Namespace) -> int:
     """Give one order and, if asked to, wait until it was followed; return the exit status."""
     overview = look(settings)
     name = arguments.name
-    if name not in overview.catalogue.listed and name not in overview.catalogue.held:
-        raise SluiceError("model_not_found", f"no model {name}; see: sluice models list")
+    overview.must_know(name)
     before = overview.catalogue.orders.get(name, ModelOrders(name))
     given = _given(overview, arguments)
     after = orders.change(settings.models_dir, name, given)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Optional, cast
@@ -54,6 +56,14 @@ class Overview:
             "models": {name: self.model(name) for name in names},
         }
         return cast(dict[str, Any], terminal.tidy(document))
+
+    def must_know(self, name: str) -> None:
+        """Raise SluiceError for a name that is no model's here, with those that look like it."""
+        listed = {*self.catalogue.listed, *self.catalogue.held}
+        if name in listed:
+            return
+        meant = did_you_mean(name, listed)
+        raise SluiceError("model_not_found", f"no model {name}{meant}; see: sluice models list")
 
     def bounds(self) -> dict[str, dict[str, Optional[float]]]:
         """Return what the service has used of what it may take, and what is left (None: no bound)."""
@@ -273,6 +283,12 @@ def _replaced(instance: Instance, digest: str, ordered: policy.Orders) -> bool:
     """Whether the instance is one of an earlier definition, or one that a restart is to replace."""
     restarted = instance.created < ordered.restart
     return instance.digest not in ("", digest) or instance.id in ordered.replace or restarted
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the question that helps somebody who mistyped a name, "" where nothing looks like it."""
+    close = difflib.get_close_matches(name, list(known), n=3)
+    return f"; did you mean {' or '.join(close)}?" if close else ""
 
 
 def look(settings: SchedulerConfig) -> Overview:

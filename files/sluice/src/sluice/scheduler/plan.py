@@ -320,6 +320,9 @@ class Plan:
         self.ask = self.asks(model, old, fresh, missing)
         self.back_out(old, fresh)
         self.retire(old, fresh)
+        for instance in self.present:
+            if instance.submit_error and not instance.job_id:
+                self.obstacle = self.obstacle or f"sbatch took no job: {instance.submit_error}"
         active = [instance for instance in fresh if not held(instance)]
         for instance in fresh:
             if self.phase[instance.id] is Phase.PENDING:
@@ -456,8 +459,8 @@ class Plan:
     def free(self, kind: str, most: int, old: Sequence[Instance]) -> int:
         """Return how many more of this kind may be submitted: one beyond `most` to replace another."""
         backoff = self.memory.burst_refused if kind == BURST else self.memory.refused
+        self.obstacle = self.obstacle or backoff.reason
         if not most or self.now < backoff.until:
-            self.obstacle = self.obstacle or backoff.reason
             return 0
         mine = [one for one in self.present if one.kind == kind and not given_up(one)]
         for one in mine:

@@ -204,9 +204,12 @@ def _share(
         asks, left, settings, situation.spent, now, most, turns=turns, single=bool(limits.count)
     )
     served = Counter(model for model, _ in shares.granted)
-    refused_all = "" if most else limits.reason
     for plan in plans:
-        reason = shares.obstacles.get(plan.name, refused_all if plan.ask else "")
+        reason = shares.obstacles.get(plan.name, "")
+        if plan.ask is not None and not reason:
+            # Also while one tries: the last word of Slurm's stands until it takes a job.
+            turn = turns.get(plan.ask.charge) if plan.ask.base else None
+            reason = limits.reason or ("" if turn is None else turn.reason)
         plan.conclude(served[plan.name], plan.name in shares.no_room, reason)
     room_made = _make_room(plans, shares.starved, left, now)
     return [*(Submit(model, kind) for model, kind in shares.granted), *room_made]

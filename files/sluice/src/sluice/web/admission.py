@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 
 from sqlalchemy import select
@@ -10,7 +11,7 @@ from sqlalchemy.orm import Session
 from sluice.authority import Stop
 from sluice.records import MODEL_NAME
 from sluice.web import audit
-from sluice.web.database import StoppedModel
+from sluice.web.database import LimitRow, StoppedModel, UsageDay
 from sluice.web.faults import Fault, check_label
 
 # What users are told fits on a few lines of a chat.
@@ -45,6 +46,22 @@ def stop(session: Session, actor: str, model: str, message: str, now: float) -> 
     row.message = message
     if _shown(row) != before:
         audit.note(session, actor, "admission.stop", model, before, _shown(row), now)
+
+
+def unknown(session: Session, model: str) -> str:
+    """Return what to say of a model that was never used, stopped or limited at this gateway, "" otherwise.
+
+    Which models the clusters offer is the proxy's to know: a new one nobody used is unknown here.
+    """
+    known = {row.model for row in stopped(session)}
+    for column in (UsageDay.model, LimitRow.model):
+        known.update(session.scalars(select(column).distinct()))
+    known -= {"", "*"}
+    if model in known:
+        return ""
+    close = difflib.get_close_matches(model, known, n=3)
+    meant = f"; did you mean {' or '.join(close)}?" if close else ""
+    return f"nobody used a model {model} at this gateway yet{meant}"
 
 
 def resume(session: Session, actor: str, model: str, now: float) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 
+from sluice.records import MODEL_NAME
 from sluice.web import admission, terminal, times
 from sluice.web.audit import OPERATOR
 from sluice.web.faults import Fault
@@ -22,15 +23,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the cluster are not touched: see `sluice models drain` on the login node.",
     )
     stop.add_argument("--message", default="", help="what its users are told, in one line")
+    stop.add_argument("--new", action="store_true", help="also a model that nobody used at this gateway yet")
     resume = actions.add_parser("resume", help="take requests for a model again")
     for action in (stop, resume):
-        action.add_argument("model", help="its name, also of one that no cluster has (yet)")
+        action.add_argument("model", help="its name")
     for action in (listing, stop, resume):
         terminal.add_common(action)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Carry out one action; 0 when done, 2 for a wrong argument, 1 for a model that is not stopped."""
+    """Carry out one action; 0 when done, 2 for a wrong argument, 1 for a model that is not there."""
     return terminal.carry_out(args, {"list": _list, "stop": _stop, "resume": _resume})
 
 
@@ -49,9 +51,15 @@ def _list(args: argparse.Namespace, site: Site) -> int:
 def _stop(args: argparse.Namespace, site: Site) -> int:
     try:
         with site.database.write() as session:
-            admission.stop(session, OPERATOR, args.model, args.message, time.time())
+            problem = "" if args.new else admission.unknown(session, args.model)
+            # Said first of a name that is none: what is wrong with it.
+            if not problem or not MODEL_NAME.fullmatch(args.model):
+                admission.stop(session, OPERATOR, args.model, args.message, time.time())
     except Fault as fault:
         return refuse("admission stop", fault)
+    if problem:
+        words = f"{problem}; nothing was stopped. To stop it all the same, say --new"
+        return refuse("admission stop", words, NOT_THERE)
     if args.json:
         terminal.print_json({"stopped": {"model": args.model, "message": args.message}})
     return 0
