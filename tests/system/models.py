@@ -39,7 +39,8 @@ def registered(
     script = service.shell("login", f"cat {FOLDER}/{base}.sbatch")
     # The name under which the engine serves.
     script = re.sub(rf"(?<![\w.-]){re.escape(base)}(?![\w.-])", name, script)
-    for key, value in slurm.items():
+    # What is not in the script the scheduler says on sbatch's command line.
+    for key, value in ((key, value) for key, value in slurm.items() if key in OPTIONS):
         option = f"B:USR1@{value}" if key == "warn" else value
         line = f"#SBATCH --{OPTIONS[key]}={option}"
         script, found = re.subn(rf"^#SBATCH --{OPTIONS[key]}=.*$", line, script, flags=re.MULTILINE)
