@@ -155,7 +155,7 @@ def test_code_of_the_first_revision_goes_on_writing_to_the_new_tables(url: str) 
     assert (row.project, row.cached_tokens) == ("", 0)
 
 
-@pytest.mark.parametrize("found", ["0003", "ae1027a6acf"])
+@pytest.mark.parametrize("found", ["0004", "ae1027a6acf"])
 def test_a_revision_that_nobody_knows_is_refused(url: str, found: str) -> None:
     make(url)
     with schemas.connect(url) as connection:

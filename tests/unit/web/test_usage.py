@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import select, text
 
 from sluice.authority import Spent, UsageRecord
-from sluice.web import usage
+from sluice.web import health, usage
 from sluice.web.database import ApiKey, Database, Usage, UsageDay, User
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "contracts" / "usage-record.json"
@@ -188,3 +188,14 @@ def test_no_bucket_makes_the_database_read_every_record(database: Database, scop
         ]
     assert len(plans) >= 6
     assert [plan for plan in plans if plan.startswith("SCAN")] == []
+
+
+@pytest.mark.parametrize("short", [0.000_001, 0.000_4, 0.000_6, 0.4, 0.6])
+def test_the_last_moment_of_a_day_counts_to_that_day(database: Database, short: float) -> None:
+    """SQLite rounds to milliseconds, PostgreSQL to microseconds: either made it the next day."""
+    midnight = NOON + DAY / 2
+    settle(database, record(1, settled=midnight - short), record(2, settled=midnight))
+    assert [day.requests for day in days(database)] == [1, 1]
+    assert spent(database, "site", now=midnight - short).tokens_today == 20
+    (sums,) = [one for one in health.check(database, None, None, midnight) if one.name == "sums"]
+    assert sums.remedy == ""

@@ -269,8 +269,9 @@ ON CONFLICT (day, "user", project, key_id, model, class) DO UPDATE SET
     seconds = usage_day.seconds + excluded.seconds;
 """
 _DAYS = {
-    "sqlite": "date(NEW.time + NEW.duration, 'unixepoch')",
-    "postgresql": "(to_timestamp(NEW.time + NEW.duration) AT TIME ZONE 'UTC')::date",
+    # Of the whole second: either would round the last moment of a day to the next.
+    "sqlite": "date(CAST(NEW.time + NEW.duration AS INTEGER), 'unixepoch')",
+    "postgresql": "(to_timestamp(floor(NEW.time + NEW.duration)) AT TIME ZONE 'UTC')::date",
 }
 # What adds a new row of usage to its day, by dialect.
 COUNTING = {

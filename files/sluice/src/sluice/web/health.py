@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Date, Select, cast, func, select, text
+from sqlalchemy import BigInteger, ColumnElement, Date, Select, cast, func, select, text
 from sqlalchemy.orm import Session
 
 from sluice.web import backup
@@ -89,7 +89,7 @@ def _sums(session: Session, now: float) -> Finding:
     for back in range(_DAYS):
         day = today - datetime.timedelta(back)
         start = datetime.datetime.combine(day, datetime.time(), datetime.timezone.utc).timestamp()
-        # The index first; the day then as the trigger has it, which rounds.
+        # The index first; the day then as the trigger has it, of the whole second.
         near = (settled() >= start - 1) & (settled() < start + 86_401) & _settled_on(session, day)
         records = _counts(func.count(), Usage.input_tokens + Usage.output_tokens).where(near)
         tokens = UsageDay.input_tokens + UsageDay.output_tokens
@@ -104,8 +104,8 @@ def _sums(session: Session, now: float) -> Finding:
 
 def _settled_on(session: Session, day: datetime.date) -> ColumnElement[bool]:
     if session.get_bind().dialect.name == "postgresql":
-        return cast(func.timezone("UTC", func.to_timestamp(settled())), Date) == day
-    return func.date(settled(), "unixepoch") == day.isoformat()
+        return cast(func.timezone("UTC", func.to_timestamp(func.floor(settled()))), Date) == day
+    return func.date(cast(settled(), BigInteger), "unixepoch") == day.isoformat()
 
 
 def _counts(requests: ColumnElement[Any], tokens: ColumnElement[Any]) -> Select[Any, Any]:

@@ -8,8 +8,8 @@ from sqlalchemy.engine import Connection
 from sluice.errors import ConfigError
 
 # The newest of `migrations/versions`, and those that `sluice db upgrade` brings up to it.
-REVISION = "0002"
-OLDER = ("0001",)
+REVISION = "0003"
+OLDER = ("0001", "0002")
 # Tables of the time before revisions were noted: those of the first.
 UNMARKED = OLDER[0]
 
