@@ -6,9 +6,11 @@ import base64
 import json
 import os
 import re
+import sqlite3
 import stat
 import subprocess
 import sys
+import time
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -210,3 +212,22 @@ def basic(name: str, secret: str) -> str:
     """Return credentials as RFC 6749 (2.3.1) writes them."""
     pair = f"{quote_plus(name)}:{quote_plus(secret)}"
     return f"Basic {base64.b64encode(pair.encode()).decode()}"
+
+
+def test_while_another_program_holds_the_database_pages_go_on_and_forms_say_so(
+    site: Site, alice: Visitor
+) -> None:
+    """What gunicorn sends: once it was its own bare page, after three waits of five seconds."""
+    other = sqlite3.connect(site.folder / "sluice.db", isolation_level=None, timeout=20)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        began = time.monotonic()
+        answer = alice.post("/keys", name="locked out")
+        assert time.monotonic() - began < 10
+        assert answer.status_code == 503
+        assert "cannot reach what it has stored" in answer.text
+        assert alice.get("/usage").status_code == 200
+        assert ask_authority(site, "sk-sluice-unknown") == (404, None)
+    finally:
+        other.close()
+    assert alice.post("/keys", name="let in").status_code == 201
