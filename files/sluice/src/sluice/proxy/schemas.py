@@ -100,7 +100,7 @@ _OWN_TOOLS = (
 _MAX_TOKENS = _field("max_tokens", "The longest answer, in tokens.")
 _MESSAGES = ("messages", _list(ref("ChatMessage"), 1))
 _PARTS: Schema = {"anyOf": [{"type": "string", "minLength": 1}, {"type": "array", "minItems": 1}]}
-_ITEMS: Schema = {"anyOf": [{"type": "string", "minLength": 1}, _list(ref("ResponseItem"), 1)]}
+_ITEMS: Schema = {"anyOf": [TEXT, _list(ref("ResponseItem"), 1)]}
 _KEPT = (
     _never("store", "Nothing is stored here; that is also meant where it is left out."),
     _never("background", "An answer goes to who waits for it."),
