@@ -38,6 +38,8 @@ from tests.integration.login import UID
 
 # Of the words that it says, a test knows the number.
 WORDS, WORD = 5, "Paris "
+# Every stream has comments before its first token (seconds): no client may stumble over them.
+READING, COMMENTS = 0.4, 0.1
 # It serves completions alone, and sleeps.
 PLAIN = "plain"
 # It is nobody's: of a group in which no key is.
@@ -58,7 +60,8 @@ class StubEngine(Running):
         argv = [sys.executable, "-m", "tests.fakes.engine", "--socket", str(self.socket)]
         paths = os.pathsep.join([str(ROOT), str(ROOT / "files/sluice/src")])
         environment = {**os.environ, "PYTHONPATH": paths}
-        self.run([*argv, "--tokens", str(WORDS), "--token", WORD], env=environment, cwd=ROOT)
+        argv += ["--tokens", str(WORDS), "--token", WORD, "--reading", str(READING)]
+        self.run(argv, env=environment, cwd=ROOT)
         self.wait_until(self.socket)
 
 
@@ -86,7 +89,9 @@ class Stand(Together):
         self.authority.start(build.site)
         self.key = self.authority.make_key("stand")
         self.proxy = self._ended(Proxy(self.directory / "proxy"))
-        options = Options(sessions=1, proxy={"proxy_cors_origins": [SITE]})
+        options = Options(
+            sessions=1, proxy={"proxy_cors_origins": [SITE], "proxy_comment_interval": COMMENTS}
+        )
         self.proxy.start(build.site, login, self.authority.socket, options)
         nginx = self._ended(Nginx(self.directory / "nginx"))
         nginx.start(
