@@ -142,13 +142,13 @@ class Floor:
         self.leaving = ""
         self.lost = 0
 
-    def enter(self) -> None:
+    def enter(self, places: int) -> None:
         """Count, within a bound."""
         if self.running >= MOST_RUNNING:
             raise SluiceError("overloaded", "full", retry_after=1)
         self.running += 1
 
-    def leave(self) -> None:
+    def leave(self, places: int) -> None:
         """Count down."""
         self.running -= 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -34,10 +35,15 @@ def queue(capacity: int = 0, length: int = 1000, per_user: int = 200) -> Queue[T
 
 
 def enter(
-    into: Queue[Ticket], user: str, now: float = 0.0, class_: str = "api", wait: float = WAIT
+    into: Queue[Ticket],
+    user: str,
+    now: float = 0.0,
+    class_: str = "api",
+    wait: float = WAIT,
+    places: int = 1,
 ) -> Ticket:
     """Let one request in."""
-    ticket = Ticket(user, class_, now, now + wait)
+    ticket = Ticket(user, class_, now, now + wait, places)
     into.enter(ticket, now)
     return ticket
 
@@ -64,6 +70,46 @@ def test_with_room_a_request_goes_at_once() -> None:
     assert enter(line, "a").state is State.ADMITTED
     assert enter(line, "a").state is State.ADMITTED
     assert enter(line, "a").state is State.WAITING
+
+
+def test_a_request_for_many_answers_takes_as_many_places() -> None:
+    line = queue(capacity=8)
+    many = enter(line, "greedy", places=8)
+    other = enter(line, "other")
+    assert (many.state, other.state, line.running) == (State.ADMITTED, State.WAITING, 8)
+    assert line.leave(many, 1.0) == [other]
+    assert (line.running, line.length) == (1, 0)
+
+
+def test_places_gather_for_whom_it_is_the_turn_and_nobody_goes_before() -> None:
+    line = queue(capacity=4)
+    running = [enter(line, f"user{number}") for number in range(4)]
+    many = enter(line, "many", 1.0, places=3)
+    late = enter(line, "late", 2.0)
+    for number, ticket in enumerate(running[:2]):
+        assert line.leave(ticket, 3.0 + number) == []
+    assert line.leave(running[2], 5.0) == [many]
+    assert line.leave(running[3], 6.0) == [late]
+
+
+def test_many_answers_at_once_are_as_many_turns() -> None:
+    """Who took four places by one request stands behind whoever took fewer, as by four requests."""
+    line = queue(capacity=5)
+    enter(line, "many", places=4)
+    last = enter(line, "other")
+    again = enter(line, "many", 1.0)
+    others = [enter(line, "other", 2.0) for _ in range(2)]
+    assert line.leave(last, 3.0) == [others[0]]
+    assert line.leave(others[0], 4.0) == [others[1]]
+    assert line.leave(others[1], 5.0) == [again]
+
+
+def test_who_needs_more_places_than_a_queue_may_have_still_waits_alone() -> None:
+    line = queue(capacity=1, length=4, per_user=2)
+    enter(line, "a")
+    waiting = enter(line, "b", places=8)
+    assert waiting.state is State.WAITING
+    assert refusal(line, "c").reason == "queue_full"
 
 
 def test_the_next_free_slot_goes_to_the_user_who_has_none() -> None:
@@ -331,6 +377,11 @@ USERS = st.sampled_from(["a", "b", "c", "d"])
 ENDED = (State.DONE, State.EXPIRED, State.REFUSED, State.WITHDRAWN)
 
 
+def taken(tickets: Iterable[Ticket]) -> int:
+    """Return the places that these take together."""
+    return sum(ticket.places for ticket in tickets)
+
+
 class Life(RuleBasedStateMachine):
     """Any order of events: nothing is lost, nothing counted twice, and no bound is passed."""
 
@@ -357,11 +408,16 @@ class Life(RuleBasedStateMachine):
             else:
                 self.ends[id(ticket)] += 1
 
-    @rule(user=USERS, class_=st.sampled_from(CLASSES), wait=st.floats(0.1, 200.0))
-    def enter(self, user: str, class_: str, wait: float) -> None:
+    @rule(
+        user=USERS,
+        class_=st.sampled_from(CLASSES),
+        wait=st.floats(0.1, 200.0),
+        places=st.sampled_from((1, 1, 1, 2, 4)),
+    )
+    def enter(self, user: str, class_: str, wait: float, places: int) -> None:
         """A request comes."""
         waiting = self.in_state(State.WAITING)
-        ticket = Ticket(user, class_, self.now, self.now + wait)
+        ticket = Ticket(user, class_, self.now, self.now + wait, places)
         self.tickets.append(ticket)
         try:
             self.line.enter(ticket, self.now)
@@ -369,12 +425,16 @@ class Life(RuleBasedStateMachine):
             self.ends[id(ticket)] += 1
             assert ticket.state is State.REFUSED
             own = [other for other in waiting if other.user == user]
-            full = {"queue_full": len(waiting) >= self.length, "user_full": len(own) >= self.per_user}
+            full = {
+                "queue_full": taken(waiting) + (places if waiting else 1) > self.length,
+                "user_full": taken(own) + (places if own else 1) > self.per_user,
+            }
             assert full.get(refused.reason, refused.expected is not None and refused.expected > wait)
         else:
-            assert len(self.in_state(State.WAITING)) <= self.length
+            assert taken(waiting) + (1 if ticket.state is State.WAITING else 0) <= self.length
             if ticket.state is State.ADMITTED:
-                assert not waiting, "nobody overtakes those who wait by just coming"
+                gathers = any(one.places > 1 for one in waiting)
+                assert gathers or not waiting, "nobody overtakes those who wait by just coming"
 
     @rule(seconds=st.floats(0.0, 40.0))
     def tick(self, seconds: float) -> None:
@@ -391,7 +451,8 @@ class Life(RuleBasedStateMachine):
         before = {name: self.running(name) for name in self.places}
         self.learn(self.line.offer(list(self.places.items()), self.now, ready_at, 2))
         for name, size in self.places.items():
-            assert self.running(name) <= max(size, before[name])
+            alone = sum(ticket.place == name for ticket in self.in_state(State.ADMITTED)) == 1
+            assert self.running(name) <= max(size, before[name]) or alone
 
     @precondition(lambda self: self.in_state(State.ADMITTED))
     @rule(data=st.data(), full=st.booleans())
@@ -422,15 +483,15 @@ class Life(RuleBasedStateMachine):
         assert self.line.length == 0
 
     def running(self, place: str) -> int:
-        """Return what runs on one cluster."""
-        return sum(ticket.place == place for ticket in self.in_state(State.ADMITTED))
+        """Return the places that are taken on one cluster."""
+        return taken(ticket for ticket in self.in_state(State.ADMITTED) if ticket.place == place)
 
     @invariant()
     def every_ticket_is_somewhere_once(self) -> None:
         waiting = self.in_state(State.WAITING)
         assert sorted(map(id, self.line.tickets())) == sorted(map(id, waiting))
-        assert self.line.length == len(waiting) == sum(self.line.waiting)
-        assert self.line.running == len(self.in_state(State.ADMITTED))
+        assert self.line.length == taken(waiting) == sum(self.line.waiting)
+        assert self.line.running == taken(self.in_state(State.ADMITTED))
         assert all(self.ends[id(ticket)] == (1 if ticket.state in ENDED else 0) for ticket in self.tickets)
         users = {ticket.user for ticket in self.tickets if ticket.state not in ENDED}
         assert set(self.line._users) == users, "the memory of users who have nothing here stays"
@@ -446,8 +507,11 @@ class Life(RuleBasedStateMachine):
     def nobody_waits_beside_a_free_slot(self) -> None:
         if self.in_state(State.WAITING):
             # Time may just have passed for a place after a setback: that is what a tick is for.
+            needed = self.line._first(self.line._class(self.now)).places
             assert not any(
-                place.base is None and place.running < place.capacity for place in self.line._places.values()
+                place.base is None and place.running + min(needed, place.capacity) <= place.capacity
+                for place in self.line._places.values()
+                if place.capacity
             )
 
 

@@ -396,3 +396,23 @@ def test_headers_are_of_the_tightest_limit() -> None:
 
 def test_times_are_written_as_people_read_them() -> None:
     assert [span(12), span(90), span(25_205)] == ["12s", "1m30s", "7h0m5s"]
+
+
+def test_a_request_that_takes_many_places_counts_as_many_in_each_limit() -> None:
+    limit = Limit("user:u", "", requests_per_minute=10, concurrent=4)
+    buckets = buckets_for(limit)
+    held = buckets.reserve([limit], SMALL, START, 3)
+    with pytest.raises(Excess) as refused:
+        buckets.reserve([limit], SMALL, START, 2)
+    assert (refused.value.what, refused.value.retry_after) == ("concurrent", 2.0)
+    buckets.settle(held, 5, START)
+    second = buckets.reserve([limit], SMALL, START, 4)
+    buckets.settle(second, 5, START)
+    with pytest.raises(Excess) as refused:
+        buckets.reserve([limit], SMALL, START, 4)
+    assert refused.value.what == "requests_per_minute"
+    buckets.give_back(buckets.reserve([limit], SMALL, START, 3))
+    assert buckets.reserve([limit], SMALL, START, 3).places == 3
+    with pytest.raises(Excess) as alone:
+        buckets.reserve([limit], SMALL, START + 100, 5)
+    assert (alone.value.what, alone.value.retry_after) == ("concurrent", None)

@@ -5,12 +5,14 @@ Each is what a connection sends, and what the other side understands.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from sluice.costs import Bounds
 from sluice.records import DemandHead, ErrorHead, ResponseHead
 from sluice.wire.connection import Connection, Role
 from sluice.wire.frames import HEADER_BYTES, LAST, Decoder, FrameType
@@ -56,10 +58,17 @@ def sent_request(connection: Connection) -> int:
 
 FRAMES: dict[str, Callable[[], bytes]] = {
     "hello": lambda: Connection(Role.SERVER, HELLO).data_to_send(),
+    "hello-schemas": lambda: Connection(
+        Role.SERVER, dataclasses.replace(HELLO, schemas=Bounds())
+    ).data_to_send(),
     "hello-key": lambda: Connection(Role.CLIENT, HELLO, RELAY_FRONT, key=KEY).data_to_send(),
     "request": lambda: client(lambda c: c.open_request(HEAD)),
     "request-last": lambda: client(lambda c: c.send_end(c.open_request(HEAD))),
     "request-again": lambda: client(lambda c: c.open_request(HEAD._replace(breaks=1))),
+    "request-places": lambda: client(lambda c: c.open_request(HEAD._replace(places=8))),
+    "request-instance-places": lambda: client(
+        lambda c: c.open_request(INSTANCE_HEAD._replace(places=8)), RELAY_FRONT
+    ),
     "request-instance": lambda: client(lambda c: c.open_request(INSTANCE_HEAD), RELAY_FRONT),
     "models": lambda: client(lambda c: c.open_models()),
     "demand": lambda: client(lambda c: c.open_demand(DemandHead({"smollm2": 3}))),
@@ -79,9 +88,12 @@ FRAMES: dict[str, Callable[[], bytes]] = {
 JSON = {
     "hello": "wire-hello",
     "hello-key": "wire-hello-key",
+    "hello-schemas": "wire-hello-schemas",
     "request": "wire-request",
     "request-last": "wire-request",
     "request-again": "wire-request-again",
+    "request-places": "wire-request-places",
+    "request-instance-places": "wire-instance-request-places",
     "request-instance": "wire-instance-request",
     "error": "wire-error",
     "go-away": "wire-goaway",

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from typing import Optional
 
 from sluice.costs import Role
-from sluice.records import CAPABILITIES
+from sluice.records import CAPABILITIES, COUNTING
 
 _WHOLE = frozenset((int,))
 _NUMBER = frozenset((int, float))
@@ -353,4 +353,6 @@ def places(capability: str, given: Mapping[str, object], items: int) -> int:
 
     An item that an engine reads, and writes nothing for, is a part of a place.
     """
+    if capability in COUNTING:
+        return 1
     return most_copies(given) * max(1, -(-items // ITEMS_A_PLACE.get(capability, 1)))

@@ -17,6 +17,7 @@ from sluice.errors import SluiceError
 LONGEST_UNROLLED = 128
 # Lengths up to this one need no automaton of their own.
 FREE_LENGTH = 1
+MAX_BOUND = 1 << 30
 
 
 class Role(enum.Enum):
@@ -62,11 +63,20 @@ class Bounds:
 
     def problem(self) -> str:
         """Return what is wrong with these numbers, "" if nothing is."""
-        low = [one.name for one in fields(self) if getattr(self, one.name) < 1]
-        return f"{low[0]} must be at least 1" if low else ""
+        low = [one.name for one in fields(self) if not 1 <= getattr(self, one.name) <= MAX_BOUND]
+        return f"{low[0]}: must be from 1 to {MAX_BOUND}" if low else ""
 
 
 DEFAULTS = Bounds()
+
+
+def loosest(*several: Bounds) -> Bounds:
+    """Return bounds that let through what any of these does."""
+    return Bounds(
+        **{one.name: max(getattr(bounds, one.name) for bounds in several) for one in fields(Bounds)}
+    )
+
+
 WORDS = {
     "bytes": "bytes of schemas and lists",
     "depth": "levels of a schema",

@@ -858,6 +858,7 @@ class RequestHead(NamedTuple):
     """A request as the VM asks for it; `length` is the number of bytes of the body to come.
 
     `breaks`: how many attempts of this request broke an instance before; sent to minor 1 and newer alone.
+    `places`: how many places of the model it takes; sent to minor 2 and newer alone.
     """
 
     id: str
@@ -869,6 +870,7 @@ class RequestHead(NamedTuple):
     length: int
     affinity: str = ""
     breaks: int = 0
+    places: int = 1
 
     @classmethod
     def parse(cls, obj: object) -> RequestHead:
@@ -884,6 +886,7 @@ class RequestHead(NamedTuple):
             length=fields.integer("length", 1, 1 << 40),
             affinity=fields.text("affinity", AFFINITY, ""),
             breaks=fields.integer("breaks", 0, MAX_COUNT, 0),
+            places=fields.integer("places", 1, MAX_COUNT, 1),
         )
         fields.done()
         return head
@@ -899,11 +902,11 @@ class RequestHead(NamedTuple):
 
     def encode(self) -> bytes:
         """Return the head's compact JSON; its fields must be of the forms that `parse` takes."""
-        name, model, method, path, user, class_, length, affinity, breaks = self
-        broke = f',"breaks":{breaks}' if breaks else ""
+        name, model, method, path, user, class_, length, affinity, breaks, places = self
+        more = (f',"breaks":{breaks}' if breaks else "") + (f',"places":{places}' if places > 1 else "")
         return (
             f'{{"id":"{name}","model":"{model}","method":"{method}","path":"{path}","user":"{user}",'
-            f'"class":"{class_}","length":{length},"affinity":"{affinity}"{broke}}}'
+            f'"class":"{class_}","length":{length},"affinity":"{affinity}"{more}}}'
         ).encode("ascii")
 
     def dump(self) -> dict[str, Any]:
@@ -918,6 +921,7 @@ class RequestHead(NamedTuple):
             "length": self.length,
             "affinity": self.affinity,
             **({"breaks": self.breaks} if self.breaks else {}),
+            **({"places": self.places} if self.places > 1 else {}),
         }
 
 
@@ -939,12 +943,16 @@ _RESPONSE_SPELLING = re.compile(
 
 
 class InstanceRequest(NamedTuple):
-    """A request as a relay asks a front for it; `length` is that of the body to come, in bytes."""
+    """A request as a relay asks a front for it; `length` is that of the body to come, in bytes.
+
+    `places`: how many places of the instance it takes; sent to minor 2 and newer alone.
+    """
 
     id: str
     method: str
     path: str
     length: int
+    places: int = 1
 
     @classmethod
     def parse(cls, obj: object) -> InstanceRequest:
@@ -955,6 +963,7 @@ class InstanceRequest(NamedTuple):
             method=fields.choice("method", ("GET", "POST")),
             path=fields.choice("path", INSTANCE_PATHS),
             length=fields.integer("length", 0, 1 << 40),
+            places=fields.integer("places", 1, MAX_COUNT, 1),
         )
         fields.done()
         return head
@@ -970,12 +979,16 @@ class InstanceRequest(NamedTuple):
 
     def encode(self) -> bytes:
         """Return the head's compact JSON; its fields must be of the forms that `parse` takes."""
-        name, method, path, length = self
-        return f'{{"id":"{name}","method":"{method}","path":"{path}","length":{length}}}'.encode("ascii")
+        name, method, path, length, places = self
+        more = f',"places":{places}' if places > 1 else ""
+        return f'{{"id":"{name}","method":"{method}","path":"{path}","length":{length}{more}}}'.encode(
+            "ascii"
+        )
 
     def dump(self) -> dict[str, Any]:
         """Return the head as JSON has it."""
-        return {"id": self.id, "method": self.method, "path": self.path, "length": self.length}
+        more = {"places": self.places} if self.places > 1 else {}
+        return {"id": self.id, "method": self.method, "path": self.path, "length": self.length, **more}
 
 
 class ResponseHead(NamedTuple):

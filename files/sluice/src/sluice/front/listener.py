@@ -114,18 +114,18 @@ class Listener:
 
     # --- what relays share -------------------------------------------------------------------------------
 
-    def enter(self) -> None:
-        """Count a request that begins. Raises SluiceError `no_instance` or `overloaded`."""
+    def enter(self, places: int) -> None:
+        """Count a request that begins, by its places. Raises SluiceError `no_instance` or `overloaded`."""
         if self.leaving:
             raise SluiceError("no_instance", "this instance is about to end", retry_after=1)
-        if self.running >= 2 * self.config.concurrency:
+        if self.running + places > 2 * self.config.concurrency:
             raise SluiceError("overloaded", "this instance is full", retry_after=1)
-        self.running += 1
+        self.running += places
         self._load_changed()
 
-    def leave(self) -> None:
+    def leave(self, places: int) -> None:
         """Count a request that is over."""
-        self.running -= 1
+        self.running -= places
         self._load_changed()
 
     def greeted(self, relay: Relay) -> None:

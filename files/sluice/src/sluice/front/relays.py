@@ -47,10 +47,10 @@ class Floor(Protocol):
     running: int
     leaving: str
 
-    def enter(self) -> None:
-        """Count a request that begins. Raises SluiceError `no_instance` or `overloaded`."""
+    def enter(self, places: int) -> None:
+        """Count a request that begins, by its places. Raises SluiceError `no_instance` or `overloaded`."""
 
-    def leave(self) -> None:
+    def leave(self, places: int) -> None:
         """Count a request that is over."""
 
     def greeted(self, relay: Relay) -> None:
@@ -90,7 +90,7 @@ class Relay:
         return self.connection.peer is not None
 
     def tell_load(self, running: int) -> None:
-        """Report the requests that run on this instance."""
+        """Report the places that are taken on this instance."""
         self.connection.send_load(running)
         self.endpoint.wake()
 
@@ -193,9 +193,10 @@ class Exchange:
         self._heard: Optional[float] = None
         # Health is answered even by an instance that is full.
         self._counted = head.method == "POST"
+        self._places = head.places
         floor = relay.floor
         if self._counted:
-            floor.enter()
+            floor.enter(self._places)
         path = floor.health_path if head.path == HEALTH else head.path
         written = request_head(head.method, path, head.length, head.id)
         self._call = Call(floor.engine, self, written, head.length)
@@ -323,7 +324,7 @@ class Exchange:
         self._over = True
         self._relay.forget(self)
         if self._counted:
-            self._relay.floor.leave()
+            self._relay.floor.leave(self._places)
 
 
 class HealthCheck(Exchange):

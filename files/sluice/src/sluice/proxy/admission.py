@@ -1,14 +1,17 @@
 """Which requests go to a model's instances now, and which wait: decisions only, times are handed in.
 
-A model's `Queue` knows how many requests its instances take at once, by cluster. Whoever comes while there is
-room and nobody waits goes at once. Of those who wait the next one is chosen by, in this order:
+A model's `Queue` knows how many places its instances have, by cluster; a request takes one, or as many as it
+asks for answers. Whoever comes while there is room and nobody waits goes at once.
+Of those who wait the next one is chosen by, in this order:
 
 1. class: interactive before api before batch. A class that waits and got nothing for AGEING seconds gets the
    next slot, so that batch goes on, slowly, however busy the others are.
-2. fairness: the user with the fewest requests running; of equals, the one whose turn it is. Each user's n-th
-   request stands with the others' n-th, so one who has 500 on their way, running or waiting, delays the first
+2. fairness: the user with the fewest places taken; of equals, the one whose turn it is. Each user's n-th
+   place stands with the others' n-th, so one who has 500 on their way, running or waiting, delays the first
    of another by one service time at most.
 3. age: who came first.
+
+Who is next and needs more places than are free lets them gather: nobody behind goes before.
 
 A ticket that is put back (its cluster had no room after all) keeps its age and stands before its user's
 others.
@@ -61,24 +64,28 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Bounds:
-    """How many tickets may wait: `length` in all, `per_user` of one user."""
+    """How many places tickets may wait for: `length` in all, `per_user` of one user."""
 
     length: int
     per_user: int
 
 
 class Ticket:
-    """One request. `deadline`: until when it may wait. `place`: the cluster that it is admitted to."""
+    """One request. `deadline`: until when it may wait. `place`: the cluster that it is admitted to.
 
-    __slots__ = ("admitted", "deadline", "entered", "place", "rank", "returns", "state", "user")
+    `places`: how many places it takes there.
+    """
 
-    def __init__(self, user: str, class_: str, now: float, deadline: float) -> None:
+    __slots__ = ("admitted", "deadline", "entered", "place", "places", "rank", "returns", "state", "user")
+
+    def __init__(self, user: str, class_: str, now: float, deadline: float, places: int = 1) -> None:
         self.user = user
         self.rank = CLASSES.index(class_)
         self.entered = now
         self.deadline = deadline
         self.admitted = 0.0
         self.place = ""
+        self.places = places
         self.returns = 0
         self.state = State.WAITING
 
@@ -87,7 +94,7 @@ T = TypeVar("T", bound=Ticket)
 
 
 class _User(Generic[T]):
-    """What one user has running and waiting; a lane for each class, oldest first.
+    """The places that one user has, and waits for; a lane of tickets for each class, oldest first.
 
     `turn`: the round in which the user may go next. Whoever is new takes part in the present round, and who
     has gone in it waits for the next, even after going away for a moment: else some who come and go could
@@ -119,16 +126,17 @@ class _Place:
         self.since = 0.0
         self.step = SETBACK
 
-    def has_room(self, now: float) -> bool:
-        """Whether one more request may go there."""
-        if self.running >= self.capacity:
+    def has_room(self, now: float, places: int) -> bool:
+        """Whether so many more places are free there; who needs more than all of them takes all."""
+        needed = max(1, min(places, self.capacity))
+        if self.running + needed > self.capacity:
             return False
         if self.base is None:
             return True
         allowed = self.base + int((now - self.since) / self.step)
         if allowed >= self.capacity:
             self.base, self.step = None, SETBACK
-        return self.running < allowed
+        return self.running + needed <= allowed
 
     def set_back(self, admitted: float, now: float) -> None:
         """Learn that a request admitted at `admitted` found no room."""
@@ -162,12 +170,12 @@ class Queue(Generic[T]):
 
     @property
     def capacity(self) -> int:
-        """How many requests the clusters take at once."""
+        """How many places the clusters have."""
         return sum(place.capacity for place in self._places.values())
 
     @property
     def running(self) -> int:
-        """How many are admitted and not over."""
+        """How many places are taken."""
         return sum(place.running for place in self._places.values())
 
     def offer(
@@ -194,7 +202,7 @@ class Queue(Generic[T]):
     def enter(self, ticket: T, now: float) -> None:
         """Admit a new ticket, or let it wait. Raises Refused."""
         if not self.length:
-            place = self._room(now)
+            place = self._room(now, ticket.places)
             if place is not None:
                 self._admit(ticket, self._user(ticket.user), place, now)
                 return
@@ -206,12 +214,21 @@ class Queue(Generic[T]):
             ticket.state = State.REFUSED
             raise Refused(reason, expected)
         self._hold(ticket, user, now)
+        self._pass(ticket, now)
+
+    def _pass(self, ticket: T, now: float) -> None:
+        """Admit a ticket that has just come if it is its turn, and only the one before it lacks places."""
+        place = self._room(now, ticket.places)
+        if place is not None and ticket is self._first(self._class(now)):
+            self._admit(ticket, self._remove(ticket, State.ADMITTED), place, now)
+            self._since[ticket.rank] = now
 
     def leave(self, ticket: T, now: float) -> list[T]:
         """End a ticket: one that waits is withdrawn, one that runs is done, any other has ended before."""
         if ticket.state is State.WAITING:
             self._remove(ticket, State.WITHDRAWN)
-            return []
+            # Places may have gathered for it.
+            return self._fill(now) if self.length else []
         if ticket.state is not State.ADMITTED:
             return []
         self._vacate(ticket)
@@ -348,33 +365,34 @@ class Queue(Generic[T]):
             self._gone[name] = user.turn
 
     def _reason_against(self, ticket: T, user: _User[T], now: float) -> str:
-        if self.length >= self._bounds.length:
+        # Whoever finds nobody before it is a queue by itself, however many places it needs.
+        if self.length + (ticket.places if self.length else 1) > self._bounds.length:
             return "queue_full"
-        if user.waiting >= self._bounds.per_user:
+        if user.waiting + (ticket.places if user.waiting else 1) > self._bounds.per_user:
             return "user_full"
         if now + (self.newcomer(now) or 0.0) <= ticket.deadline:
             return ""  # in time even behind all others: no need to look where it would stand
         expected = self._expected(self._position(ticket, user), now)
         return "too_late" if now + (expected or 0.0) > ticket.deadline else ""
 
-    def _room(self, now: float) -> str | None:
-        """Return the first place with room."""
+    def _room(self, now: float, places: int) -> str | None:
+        """Return the first cluster with so many places free."""
         for name, place in self._places.items():
-            if place.has_room(now):
+            if place.has_room(now, places):
                 return name
         return None
 
     def _admit(self, ticket: T, user: _User[T], place: str, now: float) -> None:
-        self._places[place].running += 1
-        user.running += 1
+        self._places[place].running += ticket.places
+        user.running += ticket.places
         self._round = max(self._round, user.turn)
-        user.turn = self._round + 1
+        user.turn = self._round + ticket.places
         ticket.state, ticket.place, ticket.admitted = State.ADMITTED, place, now
 
     def _vacate(self, ticket: T) -> _Place:
         place = self._places[ticket.place]
-        place.running -= 1
-        self._users[ticket.user].running -= 1
+        place.running -= ticket.places
+        self._users[ticket.user].running -= ticket.places
         return place
 
     def _hold(self, ticket: T, user: _User[T], now: float, *, first: bool = False) -> None:
@@ -386,18 +404,18 @@ class Queue(Generic[T]):
         ticket.state = State.WAITING
         if not self.waiting[ticket.rank]:
             self._since[ticket.rank] = now
-        user.waiting += 1
-        self.waiting[ticket.rank] += 1
-        self.length += 1
+        user.waiting += ticket.places
+        self.waiting[ticket.rank] += ticket.places
+        self.length += ticket.places
 
     def _remove(self, ticket: T, state: State) -> _User[T]:
         """Take a waiting ticket out."""
         user = self._users[ticket.user]
         user.lanes[ticket.rank].remove(ticket)
         ticket.state = state
-        user.waiting -= 1
-        self.waiting[ticket.rank] -= 1
-        self.length -= 1
+        user.waiting -= ticket.places
+        self.waiting[ticket.rank] -= ticket.places
+        self.length -= ticket.places
         if state is not State.ADMITTED:
             self._forget(ticket.user, user)
         return user
@@ -405,11 +423,14 @@ class Queue(Generic[T]):
     def _fill(self, now: float) -> list[T]:
         """Admit while there is room and somebody waits."""
         changed = []
-        while self.length and (place := self._room(now)) is not None:
+        while self.length and self._room(now, 1) is not None:
             rank = self._class(now)
             ticket = self._first(rank)
+            place = self._room(now, ticket.places)
+            if place is None and ticket.deadline > now:
+                break
             user = self._remove(ticket, State.ADMITTED)
-            if ticket.deadline <= now:
+            if place is None or ticket.deadline <= now:
                 ticket.state = State.EXPIRED
                 self._forget(ticket.user, user)
             else:

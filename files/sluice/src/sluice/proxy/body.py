@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from sluice.bodies import LISTS, most_copies
+from sluice.bodies import ITEMS_A_PLACE, LISTS, most_copies
 from sluice.costs import Bounds
 from sluice.errors import RecordError, SluiceError
 from sluice.jsonorder import MAX_DEPTH
@@ -147,6 +147,20 @@ def scanned(scanner: BodyScanner, capability: str) -> Asked:
         places=scanner.places,
         has_options="stream_options" in given,
         cache_fields=CACHE_FIELDS & scanner.seen,
+    )
+
+
+def check_places(asked: Asked, most: int) -> None:
+    """Refuse what needs more places than an instance has. Raises SluiceError `invalid_request`."""
+    if asked.places <= most:
+        return
+    if asked.copies == asked.places and asked.capability not in LISTS:
+        raise wrong("n", f"asks for {asked.places} answers at once; this model gives at most {most}")
+    at_once = most * ITEMS_A_PLACE.get(asked.capability, 1)
+    raise wrong(
+        LISTS.get(asked.capability, "n"),
+        f"asks, with `n` and `best_of`, for {asked.copies} at once; this model takes at most {at_once} in a "
+        "request. Send several requests",
     )
 
 

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
+from sluice.costs import DEFAULTS, Bounds, loosest
 from sluice.errors import RecordError, SluiceError
 from sluice.proxy.demand import Demand
 from sluice.proxy.keeper import SessionKeeper
@@ -39,6 +40,7 @@ class Cluster:
         for keeper in self.keepers:
             keeper.on_change = self._tell_change
         self.models: dict[str, ModelStatus] = {}
+        self.schemas = DEFAULTS
         self.told = asyncio.Event()
         self.demand = Demand()
         self._demand_changed = asyncio.Event()
@@ -136,6 +138,7 @@ class Cluster:
         answers = []
         for keeper in self.keepers:
             if keeper.live and keeper.session is not None:
+                self.schemas = keeper.session.schemas
                 answer = await self._models_of(keeper.session)
                 if answer is not None:
                     answers.append(answer)
@@ -180,14 +183,14 @@ class Cluster:
 
     # --- demand ---------------------------------------------------------------------------------------------
 
-    def hold(self, model: str) -> None:
-        """Note that a request waits here for an instance."""
-        self.demand.hold(model)
+    def hold(self, model: str, places: int) -> None:
+        """Note that a request waits here for so many places of an instance."""
+        self.demand.hold(model, places)
         self._demand_changed.set()
 
-    def release(self, model: str) -> None:
+    def release(self, model: str, places: int) -> None:
         """Note that a request waits no more."""
-        self.demand.release(model)
+        self.demand.release(model, places)
         self._demand_changed.set()
 
     def sent_away(self, model: str, seconds: float) -> None:
@@ -240,6 +243,12 @@ class Fleet:
     def keepers(self) -> list[SessionKeeper]:
         """Every session of every cluster."""
         return [keeper for cluster in self.clusters for keeper in cluster.keepers]
+
+    @property
+    def schemas(self) -> Bounds:
+        """What a body may have an engine compile: of several clusters, what any takes."""
+        first, *others = [cluster.schemas for cluster in self.clusters]
+        return loosest(first, *others) if any(one != first for one in others) else first
 
     async def wait_models(self, seconds: float) -> None:
         """Wait until a cluster has told its models; at most `seconds`, and only where that may be soon.

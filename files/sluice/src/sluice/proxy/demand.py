@@ -15,13 +15,13 @@ class Demand:
         self._held: collections.Counter[str] = collections.Counter()
         self._away: dict[str, collections.deque[float]] = {}
 
-    def hold(self, model: str) -> None:
-        """Note that a request is held."""
-        self._held[model] += 1
+    def hold(self, model: str, places: int = 1) -> None:
+        """Note that a request is held, which counts as so many."""
+        self._held[model] += places
 
-    def release(self, model: str) -> None:
+    def release(self, model: str, places: int = 1) -> None:
         """Note that a held request is not held any more."""
-        self._held[model] -= 1
+        self._held[model] -= places
         if self._held[model] <= 0:
             del self._held[model]
 

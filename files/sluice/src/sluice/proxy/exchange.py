@@ -87,7 +87,12 @@ class Exchange:
         """
         head = self._head
         turn = self._turn = self._room.enter(
-            head.model, head.user, head.class_, stream=client is not None, ends_by=self._ends_by
+            head.model,
+            head.user,
+            head.class_,
+            stream=client is not None,
+            ends_by=self._ends_by,
+            places=head.places,
         )
         while True:
             if not turn.admitted_now:

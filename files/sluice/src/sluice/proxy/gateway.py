@@ -12,12 +12,12 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from sluice.authority import Principal
-from sluice.costs import DEFAULTS, Bounds
+from sluice.costs import Bounds
 from sluice.errors import SluiceError
 from sluice.logs import LineWriter
 from sluice.proxy import answers, dialect, paths
 from sluice.proxy.authority import Authenticator
-from sluice.proxy.body import Asked, scanned, understand
+from sluice.proxy.body import Asked, check_places, scanned, understand
 from sluice.proxy.cluster import Fleet
 from sluice.proxy.cors import Cors
 from sluice.proxy.dialect import BOUNDARY
@@ -28,7 +28,7 @@ from sluice.proxy.limiter import Limiter
 from sluice.proxy.metering import MOST_ADDED, Passage, Sieve, asking, spliced
 from sluice.proxy.metrics import Metrics
 from sluice.proxy.notice import Notice
-from sluice.proxy.openapi import OPENAPI_PATH, describe
+from sluice.proxy.openapi import OPENAPI_PATH, Description, describe
 from sluice.proxy.outlet import Outlet, Pump, pass_on, without_gaps
 from sluice.proxy.session import Stream
 from sluice.proxy.stops import Stops
@@ -87,7 +87,7 @@ class Gateway:
         self._cors = cors
         self._isolation = isolation
         self._outlet = Outlet()
-        self._description = describe()
+        self._described: tuple[Bounds, Description] | None = None
         # Once known they stay known, if not up to date.
         self._models_known = False
         # Instances are chosen by it, so it need not outlive the process; nobody outside can compute it.
@@ -180,7 +180,10 @@ class Gateway:
         raise paths.not_found(path)
 
     async def _describe(self, request: web.BaseRequest, visit: Visit) -> web.StreamResponse:
-        return answers.description(visit, self._description, request.headers.get("If-None-Match"))
+        bounds = self._fleet.schemas
+        if self._described is None or self._described[0] != bounds:
+            self._described = (bounds, describe(bounds))
+        return answers.description(visit, self._described[1], request.headers.get("If-None-Match"))
 
     # --- models ---------------------------------------------------------------------------------------------
 
@@ -236,7 +239,7 @@ class Gateway:
         capability = PATHS[visit.route]
         length = self._intake.announce(request)
         principal = await self._authenticate(request, visit)
-        bounds = DEFAULTS
+        bounds = self._fleet.schemas
         body = await self._intake.read(request, length, principal.user, capability, bounds)
         try:
             visit.bytes_in = body.size
@@ -245,6 +248,7 @@ class Gateway:
             self._stops.check(model.name)
             if capability not in model.capabilities:
                 raise _not_served(visit.route, model)
+            check_places(asked, model.concurrency)
             self._isolate(body, asked, model, principal)
             _check_length(body.size, asked, model)
             await self._limiter.hold(visit, principal.limits, model, asked, body.size)
@@ -285,6 +289,7 @@ class Gateway:
             class_=principal.class_,
             length=body.size,
             affinity=self._affinity(self._isolation.subject(principal), asked) if asked.prefix else "",
+            places=asked.places,
         )
         return Exchange(
             self._room,

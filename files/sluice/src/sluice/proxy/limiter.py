@@ -85,19 +85,19 @@ class Limiter:
         if asked.capability in COUNTING:
             tokens = Need(0, 0)
         try:
-            self._reserve(visit, binding, tokens)
+            self._reserve(visit, binding, tokens, asked.places)
         except NotFilled:
             await self._fill(binding)
-            self._reserve(visit, binding, tokens)
+            self._reserve(visit, binding, tokens, asked.places)
 
-    def _reserve(self, visit: Visit, limits: Sequence[Limit], tokens: Need) -> None:
+    def _reserve(self, visit: Visit, limits: Sequence[Limit], tokens: Need, places: int) -> None:
         """Reserve, and say what is left. Raises SluiceError, NotFilled."""
         now = time.time()
         try:
-            visit.held = self._buckets.reserve(limits, tokens, now)
+            visit.held = self._buckets.reserve(limits, tokens, now, places)
         except Excess as excess:
             visit.headers.update(headers(self._buckets.figures(limits, now)))
-            raise _refusal(excess) from None
+            raise _refusal(excess, places) from None
         visit.headers.update(headers(self._buckets.figures(limits, now)))
 
     def settle(self, held: Reservation, cluster: str, tokens: TokenCount) -> None:
@@ -163,7 +163,7 @@ class Limiter:
             self._buckets.learn(spent, now)
 
 
-def _refusal(excess: Excess) -> SluiceError:
+def _refusal(excess: Excess, places: int) -> SluiceError:
     """Return what a user is told: whose limit it is, of what, how much, and when to come again."""
     limit, what = excess.limit, excess.what
     kind, _, name = limit.scope.partition(":")
@@ -173,6 +173,8 @@ def _refusal(excess: Excess) -> SluiceError:
         advice = f"Try again in {span(excess.retry_after)}."
     elif what in (TOKENS, DAY_TOKENS) and getattr(limit, what):
         advice = "This request alone may need more: shorten it, or ask for less with `max_tokens`."
+    elif places > 1 and getattr(limit, what):
+        advice = f"This request alone counts as {places}: ask for fewer answers or inputs at once."
     else:
         advice = "Waiting does not help."
     number = getattr(limit, what)

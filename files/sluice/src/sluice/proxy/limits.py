@@ -103,12 +103,13 @@ class Minute:
             self._counts.append([second, count])
         self.total += count
 
-    def take_back(self, second: int) -> None:
-        """Uncount one of `second`, unless it is forgotten already."""
+    def take_back(self, second: int, count: int) -> None:
+        """Uncount what was counted in `second`, unless it is forgotten already."""
         for entry in reversed(self._counts):
-            if entry[0] == second and entry[1]:
-                entry[1] -= 1
-                self.total -= 1
+            if entry[0] == second:
+                count = min(count, entry[1])
+                entry[1] -= count
+                self.total -= count
                 return
 
     def wait(self, second: int, excess: int) -> float | None:
@@ -165,15 +166,16 @@ class Bucket:
             left = of_day if left is None or of_day < left else left
         return left
 
-    def room(self, limit: Limit, need: Need) -> int:
+    def room(self, limit: Limit, need: Need, places: int) -> int:
         """Return how many tokens are reserved for the request, -1 if it has no room in the limit.
 
         Where nothing is held, one whose estimate fits may reserve all that is left: a request by itself is
         not refused for a bound that it is not going to reach.
         """
-        if limit.concurrent is not None and self.open >= limit.concurrent:
+        if limit.concurrent is not None and self.open + places > limit.concurrent:
             return -1
-        if limit.requests_per_minute is not None and self.requests.total >= limit.requests_per_minute:
+        most = limit.requests_per_minute
+        if most is not None and self.requests.total + places > most:
             return -1
         left = self.left(limit)
         if left is None or need.most <= left:
@@ -182,14 +184,14 @@ class Bucket:
             return left
         return -1
 
-    def excesses(self, limit: Limit, need: Need, second: int) -> list[Excess]:
+    def excesses(self, limit: Limit, need: Need, places: int, second: int) -> list[Excess]:
         """Return every number of the limit that has no room for the request."""
         found = []
-        if limit.concurrent is not None and self.open >= limit.concurrent:
-            found.append(Excess(limit, CONCURRENT, RETRY_OPEN if limit.concurrent else None))
+        if limit.concurrent is not None and self.open + places > limit.concurrent:
+            found.append(Excess(limit, CONCURRENT, RETRY_OPEN if places <= limit.concurrent else None))
         most = limit.requests_per_minute
-        if most is not None and self.requests.total >= most:
-            wait = self.requests.wait(second, self.requests.total - most + 1) if most else None
+        if most is not None and self.requests.total + places > most:
+            wait = self.requests.wait(second, self.requests.total - most + places) if places <= most else None
             found.append(Excess(limit, REQUESTS, wait))
         if limit.tokens_per_minute is not None:
             wait = self._token_wait(limit.tokens_per_minute, need, second)
@@ -244,13 +246,14 @@ def _reset(minute: Minute, second: int) -> float:
 
 
 class Reservation:
-    """What one request holds: in each of its buckets one place and so many tokens, since `second`."""
+    """What one request holds: in each of its buckets its places and so many tokens, since `second`."""
 
-    __slots__ = ("second", "taken")
+    __slots__ = ("places", "second", "taken")
 
-    def __init__(self, second: int, taken: list[tuple[Bucket, int]]) -> None:
+    def __init__(self, second: int, taken: list[tuple[Bucket, int]], places: int = 1) -> None:
         self.second = second
         self.taken = taken
+        self.places = places
 
 
 class Buckets:
@@ -302,8 +305,8 @@ class Buckets:
                 if not bucket.counts:
                     del self._buckets[key]
 
-    def reserve(self, limits: Sequence[Limit], need: Need, now: float) -> Reservation:
-        """Hold a request to all `limits`, of which no two have one bucket.
+    def reserve(self, limits: Sequence[Limit], need: Need, now: float, places: int = 1) -> Reservation:
+        """Hold a request that counts as so many to all `limits`, of which no two have one bucket.
 
         Raises Excess, and changes nothing, where one has no room: the one that takes longest to have it.
         Raises NotFilled where a bucket is `missing`.
@@ -317,30 +320,30 @@ class Buckets:
                 raise NotFilled
             if bucket.second != second:
                 bucket.advance(second)
-            amount = bucket.room(limit, need)
+            amount = bucket.room(limit, need, places)
             if amount < 0:
-                raise self._excess(limits, need, second)
+                raise self._excess(limits, need, places, second)
             taken.append((bucket, amount))
             self._buckets.move_to_end(key)
         for bucket, amount in taken:
-            bucket.open += 1
+            bucket.open += places
             bucket.held += amount
-            bucket.requests.add(second, 1)
-        return Reservation(second, taken)
+            bucket.requests.add(second, places)
+        return Reservation(second, taken, places)
 
-    def _excess(self, limits: Sequence[Limit], need: Need, second: int) -> Excess:
+    def _excess(self, limits: Sequence[Limit], need: Need, places: int, second: int) -> Excess:
         found = []
         for limit in limits:
             bucket = self._buckets[limit.bucket]
             bucket.advance(second)
-            found += bucket.excesses(limit, need, second)
+            found += bucket.excesses(limit, need, places, second)
         return max(found, key=lambda one: float("inf") if one.retry_after is None else one.retry_after)
 
     def settle(self, held: Reservation, tokens: int, now: float) -> None:
         """Put what a request has used in place of what it held."""
         second = int(now)
         for bucket, amount in held.taken:
-            bucket.open -= 1
+            bucket.open -= held.places
             bucket.held -= amount
             if tokens:
                 if bucket.second != second:
@@ -352,9 +355,9 @@ class Buckets:
     def give_back(self, held: Reservation) -> None:
         """Undo a reservation: the request was never sent to a cluster."""
         for bucket, amount in held.taken:
-            bucket.open -= 1
+            bucket.open -= held.places
             bucket.held -= amount
-            bucket.requests.take_back(held.second)
+            bucket.requests.take_back(held.second, held.places)
         held.taken = []
 
     def figures(self, limits: Sequence[Limit], now: float) -> Figures:

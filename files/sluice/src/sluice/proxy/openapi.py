@@ -1,4 +1,4 @@
-"""The API's description for programs, `GET /v1/openapi.json`: OpenAPI 3.1, put together once at the start.
+"""The API's description for programs, `GET /v1/openapi.json`: OpenAPI 3.1, put together once.
 
 It says what this service promises; what an engine makes of the fields that only it checks is left open.
 Paths, codes and statuses come from the tables that the program itself works by.
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
+from sluice.costs import DEFAULTS, WORDS, Bounds
 from sluice.errors import CODES
 from sluice.proxy.causes import CAUSES
 from sluice.proxy.schemas import ANSWERS, COMPONENTS, REQUESTS, STREAMS, Schema, ref
@@ -20,7 +21,7 @@ from sluice.records import MODEL_NAME, PATHS
 from sluice.version import RELEASE
 
 OPENAPI_PATH = "/v1/openapi.json"
-# It changes with the program alone.
+# It changes with the program, and with the clusters' bounds.
 CACHED_SECONDS = 3600
 
 _ANTHROPIC = ("messages", "count_tokens")
@@ -48,6 +49,13 @@ Fields that are not described go to the engine as they came.
 """
 
 
+def _bounds(bounds: Bounds) -> str:
+    lines = "\n".join(f"- {getattr(bounds, name)} {words}" for name, words in WORDS.items())
+    return (
+        f"\nSchemas, grammars, regular expressions, lists and tools of one request have at most:\n\n{lines}\n"
+    )
+
+
 @dataclass(frozen=True)
 class Description:
     """The document as it is sent, and the tag by which a client asks whether it has changed."""
@@ -56,17 +64,17 @@ class Description:
     tag: str
 
 
-def describe() -> Description:
-    """Return the API's description."""
-    body = json.dumps(document(), separators=(",", ":")).encode()
+def describe(bounds: Bounds) -> Description:
+    """Return the API's description, where clusters have these bounds for what an engine compiles."""
+    body = json.dumps(document(bounds), separators=(",", ":")).encode()
     return Description(body, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
 
 
-def document() -> dict[str, Any]:
+def document(bounds: Bounds = DEFAULTS) -> dict[str, Any]:
     """Return the description as JSON has it."""
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Sluice", "version": RELEASE, "description": _ABOUT},
+        "info": {"title": "Sluice", "version": RELEASE, "description": _ABOUT + _bounds(bounds)},
         # Relative to where the description was fetched: whatever name the site has.
         "servers": [{"url": "/"}],
         "security": [{"key": []}, {"xApiKey": []}],

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
+from sluice.costs import DEFAULTS, Bounds
 from sluice.errors import RecordError, SluiceError
 from sluice.proxy.transport import Transport, TransportError
 from sluice.records import (
@@ -28,7 +29,7 @@ from sluice.version import version
 from sluice.wire import events
 from sluice.wire.connection import Connection, Role
 from sluice.wire.frames import MAX_PAYLOAD, ProtocolError
-from sluice.wire.hello import Hello, Limits
+from sluice.wire.hello import PLACES_SINCE, Hello, Limits
 
 log = logging.getLogger("sluice.proxy.session")
 
@@ -397,6 +398,12 @@ class Session:
         """The largest body that the relay takes, in bytes."""
         return self._wire.peer.limits.max_body if self._wire.peer is not None else 0
 
+    @property
+    def schemas(self) -> Bounds:
+        """What the relay lets bodies have an engine compile; of an older release, as in this one."""
+        told = self._wire.peer.schemas if self._wire.peer is not None else None
+        return DEFAULTS if told is None else told
+
     def request(
         self,
         head: RequestHead,
@@ -409,6 +416,8 @@ class Session:
         (monotonic clock): when the stream fails with `instance_timeout`, wherever it stands. Raises
         SluiceError when no stream is to be had, SessionLost.
         """
+        if head.places > 1 and self._minor < PLACES_SINCE:
+            head = head._replace(places=1)
         if head.breaks and self._minor < 1:
             head = head._replace(breaks=0)
         stream = self._track(self._wire.open_request(head), ends_by)

@@ -56,9 +56,16 @@ class Turn(Ticket):
     __slots__ = ("ends_by", "fault", "line", "tell_at", "waiter")
 
     def __init__(
-        self, line: Line, user: str, class_: str, now: float, deadline: float, ends_by: float
+        self,
+        line: Line,
+        user: str,
+        class_: str,
+        now: float,
+        deadline: float,
+        ends_by: float,
+        places: int = 1,
     ) -> None:
-        super().__init__(user, class_, now, min(deadline, ends_by))
+        super().__init__(user, class_, now, min(deadline, ends_by), places)
         self.line = line
         self.ends_by = ends_by
         self.fault: SluiceError | None = None
@@ -101,9 +108,19 @@ class WaitingRoom:
 
     # --- a request's way ------------------------------------------------------------------------------------
 
-    def enter(self, model: str, user: str, class_: str, *, stream: bool, ends_by: float = math.inf) -> Turn:
+    def enter(
+        self,
+        model: str,
+        user: str,
+        class_: str,
+        *,
+        stream: bool,
+        ends_by: float = math.inf,
+        places: int = 1,
+    ) -> Turn:
         """Take a request in: it may go at once, or waits, no longer than until `ends_by` (monotonic clock).
 
+        `places`: how many of an instance's it takes.
         Raises SluiceError when waiting is of no use.
         """
         now = time.monotonic()
@@ -113,7 +130,7 @@ class WaitingRoom:
         if now - line.looked > LOOK_EVERY:
             self._look(line, now)
         wait = self._patience.wait if stream else min(self._patience.wait, SILENT_WAIT)
-        turn = Turn(line, user, class_, now, now + wait, ends_by)
+        turn = Turn(line, user, class_, now, now + wait, ends_by, places)
         try:
             line.queue.enter(turn, now)
         except Refused as refused:
@@ -132,7 +149,7 @@ class WaitingRoom:
         routes = self._fleet.routes(turn.line.model)
         began = time.monotonic()
         for cluster in routes[:1]:
-            cluster.hold(turn.line.model)
+            cluster.hold(turn.line.model, turn.places)
         try:
             while turn.state is State.WAITING:
                 await self._sleep(turn, tell is not None)
@@ -142,7 +159,7 @@ class WaitingRoom:
                     await tell(*turn.line.queue.outlook(turn, now))
         finally:
             for cluster in routes[:1]:
-                cluster.release(turn.line.model)
+                cluster.release(turn.line.model, turn.places)
             self._metrics.waited(turn.line.model, time.monotonic() - began)
         if turn.state is not State.ADMITTED:
             fault = turn.fault

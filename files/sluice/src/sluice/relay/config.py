@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sluice.config import load
+from sluice.costs import DEFAULTS, Bounds
 from sluice.errors import ConfigError
 from sluice.logs import LEVELS
 from sluice.records import ABSOLUTE_PATH, GROUP
@@ -40,6 +41,7 @@ class RelayConfig:
     total_timeout: float = 3_600
     ping_interval: float = 15
     max_session_age: float = 86_400
+    schemas: Bounds = DEFAULTS
     log_level: str = "info"
 
 
@@ -78,6 +80,9 @@ def check(config: RelayConfig, path: str) -> RelayConfig:
     # Bodies that wait for an instance may fill the buffers: that must not use up the session's credit.
     _at_least(path, "session_credit", config.session_credit, max(65_536, config.max_buffered))
     _at_least(path, "max_buffered", config.max_buffered, COLLECTED)
+    problem = config.schemas.problem()
+    if problem:
+        raise ConfigError(f"{path}: schemas.{problem}")
     if config.log_level not in LEVELS:
         raise ConfigError(f"{path}: log_level: must be one of {', '.join(LEVELS)}")
     return config

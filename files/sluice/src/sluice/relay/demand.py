@@ -40,15 +40,15 @@ class Demand:
         """A request came in, answered or not."""
         self._last[model] = now
 
-    def began(self, model: str, instance: str) -> None:
-        """A request went to an instance."""
-        _count(self.running, model, 1)
-        _count(self.instances.setdefault(model, {}), instance, 1)
+    def began(self, model: str, instance: str, places: int = 1) -> None:
+        """A request went to an instance, where it takes so many places."""
+        _count(self.running, model, places)
+        _count(self.instances.setdefault(model, {}), instance, places)
 
-    def ended(self, model: str, instance: str) -> None:
+    def ended(self, model: str, instance: str, places: int = 1) -> None:
         """That request is over."""
-        _count(self.running, model, -1)
-        _count(self.instances.get(model, {}), instance, -1)
+        _count(self.running, model, -places)
+        _count(self.instances.get(model, {}), instance, -places)
 
     def answered(self, model: str, instance: str, now: float) -> None:
         """An instance answered a request: it is healthy, even where the scheduler's probe is kept out."""

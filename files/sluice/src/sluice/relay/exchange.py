@@ -37,6 +37,7 @@ from sluice.relay.instances import Line, Lines
 from sluice.relay.limits import Budget
 from sluice.relay.routing import RoutingFile
 from sluice.scan import BodyScanner
+from sluice.wire.hello import PLACES_SINCE
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +100,7 @@ class Exchange:
         "_tried",
         "_upload",
         "_wire_stream",
+        "places",
     )
 
     def __init__(
@@ -109,7 +111,7 @@ class Exchange:
         self._head = head
         self._on_over = on_over
         self._began = self._heard = time.monotonic()
-        self._scanner = BodyScanner(PATHS[head.path])
+        self._scanner = BodyScanner(PATHS[head.path], services.config.schemas)
         self._streams = head.length > COLLECTED
         # One buffer, not pieces: many tiny frames must not cost many times their bytes.
         self._body = bytearray()
@@ -130,6 +132,7 @@ class Exchange:
         self._renewed: set[str] = set()
         # Those that the proxy saw elsewhere count: another session must not begin anew.
         self._breaks = head.breaks
+        self.places = head.places
         self._failure: Optional[tuple[str, str]] = None
         # The answer, from its first byte on.
         self._answer: Optional[Flow] = None
@@ -159,6 +162,7 @@ class Exchange:
             raise SluiceError("capability_missing", "the model does not serve this path", param="model")
         if PATHS[self._head.path] in COUNTING and self._head.length > most_counted(model.context_length):
             raise SluiceError("body_too_large", "what is to be counted has fewer bytes")
+        self._check_room(model)
         size = min(self._head.length, COLLECTED)
         if not self._services.budget.reserve(size):
             raise SluiceError(
@@ -181,6 +185,7 @@ class Exchange:
             return
         if self._scanner.model is not None:
             self._check_model(self._scanner.model)
+        self._check_places()
         if self._wire_stream:
             self._push()
         elif self._line is None:
@@ -191,6 +196,7 @@ class Exchange:
         if self._bytes_in != self._head.length:
             raise SluiceError("invalid_request", "the body is shorter than announced")
         self._check_model(self._scanner.finish())
+        self._check_places()
         self._complete = True
         if self._wire_stream:
             self._push()
@@ -262,12 +268,35 @@ class Exchange:
         if given != self._head.model:
             raise SluiceError("model_mismatch", "the body's model is not the routed one", param="model")
 
+    def _check_places(self) -> None:
+        """Refuse a body that takes more places than its head says: they were not counted for its user.
+
+        A proxy of an older release says nothing of them: what it sends is counted before it goes on.
+        """
+        needed = self._scanner.places
+        if needed <= self.places:
+            return
+        peer = self._services.endpoint.connection.peer
+        if self._streams or peer is None or peer.minor >= PLACES_SINCE:
+            raise SluiceError(
+                "invalid_request", f"the body takes {needed} places, its head says {self.places}"
+            )
+        self.places = needed
+        self._check_room(self._model(time.monotonic()))
+
+    def _check_room(self, model: RoutedModel) -> None:
+        if self.places > model.concurrency:
+            raise SluiceError(
+                "invalid_request",
+                f"the request takes {self.places} places; an instance of this model has {model.concurrency}",
+            )
+
     def _next_instance(self) -> None:
         now = time.monotonic()
         line = self._choose(self._model(now), now)
         self._line = line
         self._instance = line.instance.id
-        self._services.demand.began(self._head.model, self._instance)
+        self._services.demand.began(self._head.model, self._instance, self.places)
         self._trial = line.breaker.begin(self._head.user)
         line.ask(self)
 
@@ -278,8 +307,14 @@ class Exchange:
         lines = [line for line in known if not line.left]
         user = self._head.user
         sound = [line for line in lines if line.breaker.allows(now, user)]
-        room = routing.room(model.concurrency)
-        line = routing.choose(sound, _load, room, least=not affinity)
+        line = routing.choose(
+            sound,
+            _load,
+            routing.room(model.concurrency),
+            least=not affinity,
+            places=self.places,
+            most=2 * model.concurrency,
+        )
         if line is not None:
             return line
         if self._failure is not None:
@@ -359,7 +394,7 @@ class Exchange:
         self._fresh = fresh
         try:
             self._wire_stream = line.request(
-                self, InstanceRequest(head.id, head.method, head.path, head.length)
+                self, InstanceRequest(head.id, head.method, head.path, head.length, self.places)
             )
         except SluiceError as error:
             code = _UNTOUCHED.get(error.code, "no_instance")
@@ -527,7 +562,7 @@ class Exchange:
         if line is None:
             return
         self._line = None
-        self._services.demand.ended(self._head.model, line.instance.id)
+        self._services.demand.ended(self._head.model, line.instance.id, self.places)
         self._settle_trial()
         line.leave(self, self._wire_stream)
         self._wire_stream = 0

@@ -23,7 +23,7 @@ from sluice.relay.flow import Outflow
 from sluice.version import version
 from sluice.wire import events
 from sluice.wire.connection import Connection, Role
-from sluice.wire.hello import Hello, Limits
+from sluice.wire.hello import PLACES_SINCE, Hello, Limits
 from sluice.wire.links import RELAY_FRONT
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,9 @@ SERVER_NAME = "sluice"
 
 
 class Asker(Protocol):
-    """A request, as a line calls it."""
+    """A request, as a line calls it; `places`: how many of the instance's it takes."""
+
+    places: int
 
     def line_open(self, *, fresh: bool) -> None:
         """The line stands; `fresh`: it was made for those who waited for it."""
@@ -96,6 +98,7 @@ class Line:
         self._counters = counters
         self._open = False
         self._others = 0
+        self._own = 0
         self._waiting: dict[Asker, None] = {}
         self._asked: dict[int, Asker] = {}
         self._connecting: Optional[asyncio.Task[None]] = None
@@ -130,13 +133,13 @@ class Line:
 
     @property
     def load(self) -> int:
-        """The requests that the instance has now, of all relays, as far as this one can know.
+        """The places that are taken at the instance now, by all relays, as far as this one can know.
 
         Its own it counts itself, those included that have not got there yet. What other relays have is what
         the front reported beyond this relay's own at that moment. A report errs by what was on its way
         then, mostly to the low side; the next one mends it, and the front refuses what is really too much.
         """
-        return len(self._asked) + len(self._waiting) + self._others
+        return self._own + self._others
 
     def ask(self, asker: Asker) -> None:
         """Call the asker's `line_open` as soon as the line stands, at once if it does."""
@@ -144,14 +147,18 @@ class Line:
             asker.line_open(fresh=False)
             return
         self._waiting[asker] = None
+        self._own += asker.places
         self.connect()
 
     def request(self, asker: Asker, head: InstanceRequest) -> int:
         """Open a stream for the asker and return its number. Raises SluiceError when none can be opened."""
         if self.endpoint is None:
             raise SluiceError("no_instance", "the line is down")
+        if head.places > 1 and not self._counts_places:
+            head = head._replace(places=1)
         stream = self.endpoint.connection.open_request(head)
         self._asked[stream] = asker
+        self._own += asker.places
         return stream
 
     def send(self, stream: int, body: bytes) -> None:
@@ -163,9 +170,12 @@ class Line:
 
     def leave(self, asker: Asker, stream: int) -> None:
         """The asker wants nothing more; `stream` is 0 where none was opened. The front hears it at once."""
-        self._waiting.pop(asker, None)
+        if asker in self._waiting:
+            del self._waiting[asker]
+            self._own -= asker.places
         if self._asked.pop(stream, None) is None:
             return
+        self._own -= asker.places
         self._used = time.monotonic()
         if self.endpoint is not None and self.outflow is not None:
             self.endpoint.connection.cancel(stream)
@@ -174,7 +184,9 @@ class Line:
 
     def finished(self, stream: int) -> None:
         """The answer was complete. What of it has not left yet keeps the stream, not the asker."""
-        self._asked.pop(stream, None)
+        asker = self._asked.pop(stream, None)
+        if asker is not None:
+            self._own -= asker.places
         self._used = self._answered = time.monotonic()
         self.breaker.succeed()
         if self.outflow is not None:
@@ -216,6 +228,7 @@ class Line:
         """Close at once; whoever still asks hears nothing more."""
         self._waiting.clear()
         self._asked.clear()
+        self._own = 0
         self._give_up_connecting()
         self._drop_endpoint()
 
@@ -294,6 +307,7 @@ class Line:
             )
             self.failed()
         waiting, self._waiting = self._waiting, {}
+        self._own -= _places(waiting)
         for asker in waiting:
             asker.line_unreachable(reason)
 
@@ -325,6 +339,7 @@ class Line:
         self._open = True
         self._used = time.monotonic()
         waiting, self._waiting = self._waiting, {}
+        self._own -= _places(waiting)
         for asker in waiting:
             asker.line_open(fresh=True)
 
@@ -358,7 +373,14 @@ class Line:
         logger.info("the front takes no more", extra={"instance": self.instance.id, "code": event.code})
 
     def _on_load(self, event: events.LoadReported) -> None:
-        self._others = max(0, event.running - len(self._asked))
+        # A front of an older release counts requests.
+        own = self._own if self._counts_places else len(self._asked)
+        self._others = max(0, event.running - own)
+
+    @property
+    def _counts_places(self) -> bool:
+        peer = self.endpoint.connection.peer if self.endpoint is not None else None
+        return peer is not None and peer.minor >= PLACES_SINCE
 
     def _on_lost(self, why: str) -> None:
         endpoint = self.endpoint
@@ -370,6 +392,7 @@ class Line:
             return
         self._drop_endpoint()
         asked, self._asked = self._asked, {}
+        self._own -= _places(asked.values())
         if not self._left or nonsense:
             self._counters.lost(PROTOCOL if nonsense else BROKEN)
         if asked:
@@ -537,6 +560,10 @@ def _pinned(transport: asyncio.BaseTransport, instance: Instance) -> bool:
     except ValueError:
         return False
     return bool(shown == pinned)
+
+
+def _places(askers: Iterable[Asker]) -> int:
+    return sum(asker.places for asker in askers)
 
 
 def _address(instance: Instance) -> tuple[str, int, str, str]:

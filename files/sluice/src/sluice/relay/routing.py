@@ -91,10 +91,29 @@ def room(concurrency: int) -> int:
     return math.ceil(concurrency * LOAD_FACTOR)
 
 
-def choose(ranked: Iterable[T], load: Callable[[T], int], room: int, *, least: bool = False) -> Optional[T]:
-    """Return the first that has room, None if there is none; with `least` the one with the lowest load."""
-    free = (one for one in ranked if load(one) < room)
-    return min(free, key=load, default=None) if least else next(free, None)
+def choose(
+    ranked: Iterable[T],
+    load: Callable[[T], int],
+    room: int,
+    *,
+    least: bool = False,
+    places: int = 1,
+    most: int = 0,
+) -> Optional[T]:
+    """Return the first that has room, None if there is none; with `least` the one with the lowest load.
+
+    `places`: how many are asked for. Where several are and no instance has them all, the least loaded that
+    has some takes them, up to `most`: the engine queues the surplus, and nobody else is sent there meanwhile.
+    """
+    if places == 1:
+        free = (one for one in ranked if load(one) < room)
+        return min(free, key=load, default=None) if least else next(free, None)
+    lines = list(ranked)
+    whole = [one for one in lines if load(one) + places <= room]
+    if whole:
+        return min(whole, key=load) if least else whole[0]
+    some = (one for one in lines if load(one) < room and load(one) + places <= most)
+    return min(some, key=load, default=None)
 
 
 def ready(model: RoutedModel) -> list[Instance]:

@@ -337,6 +337,7 @@ def _hello(config: RelayConfig) -> Hello:
     return Hello(
         version(),
         Limits(config.stream_credit, config.session_credit, config.max_streams, config.max_body),
+        schemas=config.schemas,
     )
 
 

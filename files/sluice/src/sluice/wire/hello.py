@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import fields as dataclass_fields
+from typing import Any, Optional
 
+from sluice.costs import DEFAULTS, MAX_BOUND, Bounds
 from sluice.records import MAX_COUNT, Fields
 from sluice.wire.frames import MAX_PAYLOAD
 
 MAJOR = 2
-MINOR = 1
+MINOR = 2
+# From this minor on the heads of requests say how many places they take.
+PLACES_SINCE = 2
 
 _SOFTWARE = re.compile(r"[0-9A-Za-z.+_-]{1,64}")
 
@@ -32,12 +36,16 @@ class Limits:
 
 @dataclass(frozen=True)
 class Hello:
-    """Who speaks, in which version of the protocol, and its limits."""
+    """Who speaks, in which version of the protocol, and its limits.
+
+    `schemas`: what bodies may have an engine compile, None where that is not said.
+    """
 
     software: str
     limits: Limits
     major: int = MAJOR
     minor: int = MINOR
+    schemas: Optional[Bounds] = None
 
     @classmethod
     def parse(cls, obj: object) -> Hello:
@@ -57,6 +65,7 @@ class Hello:
             ),
             major=protocol[0],
             minor=protocol[1],
+            schemas=_bounds(fields),
         )
 
     def dump(self) -> dict[str, Any]:
@@ -65,4 +74,14 @@ class Hello:
             "protocol": [self.major, self.minor],
             "software": self.software,
             "limits": asdict(self.limits),
+            **({"schemas": asdict(self.schemas)} if self.schemas is not None else {}),
         }
+
+
+def _bounds(hello: Fields) -> Optional[Bounds]:
+    """Read the bounds of schemas; what is not said of them is as in this release."""
+    if hello.get("schemas", None) is None:
+        return None
+    found = Fields(hello.get("schemas"), "schemas")
+    names = [one.name for one in dataclass_fields(Bounds)]
+    return Bounds(**{name: found.integer(name, 1, MAX_BOUND, getattr(DEFAULTS, name)) for name in names})
