@@ -219,6 +219,7 @@ _SCHEMA.inside.update(
                 _in_schema(Role.ITEMS),
             ),
             **_same("maxLength", _in_schema(Role.LENGTH)),
+            **_same("minimum maximum exclusiveMinimum exclusiveMaximum multipleOf", _in_schema(Role.RANGE)),
             **_same("pattern regex", _in_schema(Role.PATTERN)),
             **_same("patternProperties", _in_schema(Role.PATTERN_NAMES)),
             **_same("grammar ebnf lark definition", _in_schema(Role.GRAMMAR)),

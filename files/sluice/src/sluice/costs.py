@@ -30,6 +30,7 @@ class Role(enum.Enum):
     LENGTH = "longest text"
     LEAST = "shortest text"
     ITEMS = "how many items"
+    RANGE = "least or largest number"
     PATTERN = "regular expression"
     PATTERN_NAMES = "object whose names are regular expressions"
     GRAMMAR = "grammar"
@@ -43,18 +44,19 @@ class Bounds:
     """What one request's schemas, grammars, lists and tools may have, all of them together.
 
     `bytes`: of names and texts that are compiled; `values`: names and items; `alternatives`: of `anyOf` and
-    choices; `properties`: of one object; `lengths`: the sum of the different lengths that texts may have and
-    of the repetitions in regular expressions, each counted up to LONGEST_UNROLLED; `repeats`: repetitions
-    without an end in one regular expression, and in all grammars; `repetition`: the largest number of items,
-    characters or repetitions.
+    choices; `properties`: of one object; `ranges`: bounds of numbers; `lengths`: the sum of the different
+    lengths that texts may have and of the repetitions in regular expressions, each counted up to
+    LONGEST_UNROLLED; `repeats`: what may be there or not, or again and again, in one regular expression, and
+    in all grammars; `repetition`: the largest number of items, characters or repetitions.
     """
 
     bytes: int = 65_536
     depth: int = 32
-    values: int = 8_192
+    values: int = 4_096
     alternatives: int = 512
-    properties: int = 256
-    lengths: int = 256
+    properties: int = 128
+    ranges: int = 64
+    lengths: int = 128
     pattern_bytes: int = 4_096
     repeats: int = 32
     repetition: int = 100_000
@@ -83,9 +85,11 @@ WORDS = {
     "values": "names and items of schemas and lists",
     "alternatives": "alternatives",
     "properties": "properties of one object",
+    "ranges": "bounds of numbers (`minimum`, `maximum`)",
     "lengths": f"repetitions (lengths of texts and in regular expressions, each up to {LONGEST_UNROLLED})",
     "pattern_bytes": "bytes of regular expressions",
-    "repeats": "repetitions without an end (`*`, `+`, `{1,}`) in a regular expression or grammar",
+    "repeats": "signs that repeat or leave out (`*`, `+`, `?`, `{0,9}`, `{1,}`, empty alternatives) in a "
+    "regular expression or grammar",
     "repetition": "items, characters or repetitions at one place",
     "grammar_bytes": "bytes of grammars",
     "tools": "tools",
@@ -179,12 +183,14 @@ class Costs:
         return endless
 
 
-# A class in brackets, an escape, or a quantifier.
-_QUANTIFIER = re.compile(r"\\.|[*+]|\{([0-9]*)(,?)([0-9]*)\}", re.DOTALL)
+# An escape, a quantifier, or an alternative that is empty; in grammars, an empty text.
+_QUANTIFIER = re.compile(r"\\.|[*+?]|\(\||\|(?=[|)])|\"\"|''|\{([0-9]*)(,?)([0-9]*)\}", re.DOTALL)
 
 
 def repetitions(text: str) -> tuple[int, list[int]]:
-    """Return how many repetitions a regular expression or grammar has that have no end, and all numbers.
+    """Return how many signs a regular expression or grammar has that repeat or leave out, and all numbers.
+
+    Those are what an engine must hold open at each step: together they cost more than their sum.
 
     Signs within character classes count too: what is inside brackets differs between engines.
     """
@@ -192,12 +198,12 @@ def repetitions(text: str) -> tuple[int, list[int]]:
     numbers = []
     for found in _QUANTIFIER.finditer(text):
         word = found[0]
-        if word[0] in "*+":
-            endless += 1
-        elif word[0] == "{":
+        if word[0] == "{":
             least, comma, most = found.groups()
-            endless += bool(comma and not most)
+            endless += bool(comma and not most) or not _number(least)
             numbers.append(max(_number(least), _number(most)))
+        elif word[0] != "\\":
+            endless += 1
     return endless, numbers
 
 

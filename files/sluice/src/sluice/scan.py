@@ -371,6 +371,8 @@ class BodyScanner:
             costs.add("alternatives", 1)
         if place.role is Role.TOOL:
             costs.add("tools", 1)
+        elif place.role is Role.RANGE:
+            costs.add("ranges", 1)
         self._opened = False
 
     def _on_top_key(self, key: bytes) -> None:
@@ -438,6 +440,7 @@ class BodyScanner:
                 try:
                     self._costs.number(place.role, value)
                 except Excess as excess:
+                    self.excess = excess
                     raise excess.told(self._where(self._awaits_at)) from None
 
     def _on_field_kind(self, word: bytes) -> None:

@@ -1,0 +1,261 @@
+"""What an engine compiles is bounded, wherever it stands: at every field, size and cut."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sluice.costs import DEFAULTS, WORDS, Bounds, loosest, repetitions
+from sluice.errors import SluiceError
+from sluice.proxy import openapi
+from sluice.scan import BodyScanner
+
+USER = [{"role": "user", "content": "Hello?"}]
+# Wherever engines take a schema: each puts one into a body.
+SCHEMA_PLACES: dict[str, Any] = {
+    "response_format": lambda s: {"response_format": {"type": "json_schema", "json_schema": {"schema": s}}},
+    "structured_outputs": lambda s: {"structured_outputs": {"json": s}},
+    "structured_outputs as text": lambda s: {"structured_outputs": {"json": json.dumps(s)}},
+    "guided_json": lambda s: {"guided_json": s},
+    "guided_json as text": lambda s: {"guided_json": " " + json.dumps(s)},
+    "json_schema": lambda s: {"json_schema": s},
+    "chat's tools": lambda s: {"tools": [{"type": "function", "function": {"name": "f", "parameters": s}}]},
+    "responses' tools": lambda s: {"tools": [{"type": "function", "name": "f", "parameters": s}]},
+    "messages' tools": lambda s: {"tools": [{"name": "f", "input_schema": s}]},
+    "functions": lambda s: {"functions": [{"name": "f", "parameters": s}]},
+    "text.format": lambda s: {"text": {"format": {"type": "json_schema", "schema": s}}},
+    "output_config": lambda s: {"output_config": {"format": {"type": "json_schema", "schema": s}}},
+    "structural_tag": lambda s: {
+        "response_format": {"type": "structural_tag", "structures": [{"begin": "<", "schema": s, "end": ">"}]}
+    },
+    "structural_tag as text": lambda s: {
+        "structured_outputs": {"structural_tag": json.dumps({"structures": [{"begin": "<", "schema": s}]})}
+    },
+}
+PATTERN_PLACES: dict[str, Any] = {
+    "pattern": lambda p: {"response_format": {"json_schema": {"schema": {"pattern": p}}}},
+    "patternProperties": lambda p: {"guided_json": {"patternProperties": {p: {}}}},
+    "structured_outputs": lambda p: {"structured_outputs": {"regex": p}},
+    "guided_regex": lambda p: {"guided_regex": p},
+    "a tool's": lambda p: {"tools": [{"name": "f", "input_schema": {"properties": {"a": {"pattern": p}}}}]},
+    "in a text": lambda p: {"guided_json": json.dumps({"pattern": p})},
+}
+
+
+def nested(depth: int) -> Any:
+    schema: Any = {"type": "string"}
+    for _ in range(depth):
+        schema = {"anyOf": [schema]}
+    return schema
+
+
+def lengths(*numbers: int) -> Any:
+    return {"properties": {f"p{n}": {"type": "string", "maxLength": n} for n in numbers}}
+
+
+# Beyond each bound, and just within it.
+SCHEMAS: dict[str, tuple[Any, Any]] = {
+    "bytes": ({"const": "x" * 65_600}, {"const": "x" * 60_000}),
+    "depth": (nested(60), nested(10)),
+    "values": ({"enum": list(range(5_000))}, {"enum": list(range(4_000))}),
+    "alternatives": ({"anyOf": [{"type": "string"}] * 600}, {"anyOf": [{"type": "string"}] * 500}),
+    "properties": (
+        {"properties": {f"p{n}": {} for n in range(130)}},
+        {"properties": {f"p{n}": {} for n in range(120)}},
+    ),
+    "lengths": (lengths(100, 101, 102), lengths(100, 20)),
+    "ranges": (
+        {"prefixItems": [{"minimum": n, "maximum": 2 * n} for n in range(33)]},
+        {"prefixItems": [{"minimum": n, "maximum": 2 * n} for n in range(32)]},
+    ),
+    "repetition": ({"type": "array", "maxItems": 1_000_000}, {"type": "array", "maxItems": 10_000}),
+}
+PATTERNS: dict[str, tuple[str, str]] = {
+    "repeats": ("(a?b*c*)?" * 10, "(a?b*c*)?" * 8),
+    "pattern_bytes": ("é" * 4_100, "é" * 4_000),
+    "lengths": ("[a-z]{1,100}" * 2, "[a-z]{1,100}"),
+    "repetition": ("a{200000}", "a{1000}"),
+}
+
+
+def verdict(more: dict[str, Any], step: int, bounds: Bounds = DEFAULTS, pad: int = 0) -> str:
+    """Return the message that refuses the body, "" for none."""
+    raw = json.dumps({"pad": "x" * pad, "model": "m", "messages": USER, **more, "end": 1}).encode()
+    scanner = BodyScanner("chat", bounds)
+    try:
+        for start in range(0, len(raw), step):
+            scanner.feed(raw[start : start + step])
+        scanner.finish()
+    except SluiceError as error:
+        assert error.code == "invalid_request"
+        assert error.param
+        assert f"`{error.param}`" in error.message
+        return error.message
+    return ""
+
+
+@pytest.mark.parametrize("what", SCHEMAS)
+@pytest.mark.parametrize("place", SCHEMA_PLACES)
+def test_a_schema_is_bounded_wherever_engines_take_one(place: str, what: str) -> None:
+    beyond, within = (SCHEMA_PLACES[place](schema) for schema in SCHEMAS[what])
+    for step, pad in ((65_536, 0), (1_021, 0), (16_384, 70_000)):
+        told = verdict(beyond, step, pad=pad)
+        assert f"at most {getattr(DEFAULTS, what)} {WORDS[what]}" in told
+        assert verdict(within, step, pad=pad) == ""
+
+
+@pytest.mark.parametrize("what", PATTERNS)
+@pytest.mark.parametrize("place", PATTERN_PLACES)
+def test_a_regular_expression_is_bounded_wherever_engines_take_one(place: str, what: str) -> None:
+    if (place, what) == ("patternProperties", "pattern_bytes"):
+        return  # no name may be as long
+    beyond, within = (PATTERN_PLACES[place](pattern) for pattern in PATTERNS[what])
+    for step in (65_536, 7):
+        assert f"at most {getattr(DEFAULTS, what)} {WORDS[what]}" in verdict(beyond, step)
+        assert verdict(within, step) == ""
+
+
+@pytest.mark.parametrize("name", ["guided_grammar", "grammar"])
+def test_a_grammar_is_bounded(name: str) -> None:
+    assert "bytes of grammars" in verdict({name: 'root ::= "a"\n' * 200}, 65_536)
+    assert "signs that repeat" in verdict({name: "root ::= " + "[a-z]+ " * 40}, 65_536)
+    assert verdict({name: 'root ::= [a-z]+ "=" [0-9]{1,20}'}, 65_536) == ""
+    assert "bytes of grammars" in verdict({"structured_outputs": {"grammar": "r" * 2_100}}, 100)
+    tool = {"type": "custom", "format": {"type": "grammar", "definition": "start: " + "x" * 2_100}}
+    assert "bytes of grammars" in verdict({"tools": [tool]}, 65_536)
+
+
+def test_choices_and_lists_are_bounded() -> None:
+    assert "alternatives" in verdict({"structured_outputs": {"choice": ["x"] * 600}}, 65_536)
+    assert "alternatives" in verdict({"guided_choice": ["x"] * 600}, 65_536)
+    assert verdict({"guided_choice": ["x"] * 500}, 65_536) == ""
+    for name in ("stop", "stop_sequences", "bad_words", "stop_token_ids", "allowed_token_ids"):
+        assert "names and items" in verdict({name: ["x"] * 5_000}, 65_536)
+        assert verdict({name: ["x"] * 100}, 65_536) == ""
+    assert "names and items" in verdict({"logit_bias": {str(n): 1 for n in range(5_000)}}, 65_536)
+
+
+def test_tools_are_bounded_by_number_and_their_words_are_free() -> None:
+    tools = [
+        {"type": "function", "function": {"name": f"f{n}", "description": "word " * 500, "parameters": {}}}
+        for n in range(129)
+    ]
+    assert "at most 128 tools" in verdict({"tools": tools}, 65_536)
+    assert verdict({"tools": tools[:128]}, 65_536) == ""
+
+
+def test_a_bound_is_of_the_whole_request_not_of_each_schema() -> None:
+    tools = [{"name": f"f{n}", "input_schema": {"anyOf": [{"type": "string"}] * 200}} for n in range(3)]
+    assert verdict({"tools": tools[:2]}, 65_536) == ""
+    assert "alternatives" in verdict({"tools": tools}, 65_536)
+    assert "alternatives" in verdict(
+        {"tools": tools[:2], "response_format": {"anyOf": [{"type": "string"}] * 200}}, 65_536
+    )
+
+
+def test_many_pairs_of_lengths_cannot_hide_behind_few_numbers() -> None:
+    """Each pair of a shortest and a longest text is compiled by itself."""
+    pairs = {f"p{n}": {"minLength": n, "maxLength": 100} for n in range(2, 20)}
+    assert "repetitions" in verdict({"guided_json": {"properties": pairs}}, 65_536)
+    same = {f"p{n}": {"minLength": 1, "maxLength": 200} for n in range(100)}
+    assert verdict({"guided_json": {"properties": same}}, 65_536) == ""
+
+
+def test_a_name_that_is_a_persons_own_is_no_keyword() -> None:
+    words = ("pattern", "maxLength", "grammar", "regex", "enum", "schema", "minimum")
+    names = {name: {"type": "string"} for name in words}
+    assert verdict({"guided_json": {"type": "object", "properties": names}}, 65_536) == ""
+
+
+def test_names_may_be_written_with_escapes_and_count_all_the_same() -> None:
+    raw = b'{"model":"m","guided_json":{"max\\u004cength":100,"a":{"m\\u0061xLength":101}}}'
+    scanner = BodyScanner("chat")
+    with pytest.raises(SluiceError, match="repetitions"):
+        scanner.feed(raw)
+
+
+def test_what_is_in_a_text_is_json_or_no_schema() -> None:
+    assert "must be JSON" in verdict({"guided_json": '{"a": NaN}'}, 65_536)
+    assert "must be JSON" in verdict({"guided_json": '{"a": '}, 65_536)
+    assert verdict({"guided_json": "none"}, 65_536) == ""
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("a*b+c?", (3, [])),
+        ("(a|b|)(|c)d||e", (3, [])),
+        ('"a" | "" | b', (1, [])),
+        (r"\*\+\{5}", (0, [])),
+        ("a{5}b{2,7}c{3,}", (1, [5, 7, 3])),
+        ("a{,9}b{0,3}", (2, [9, 3])),
+        ("a{" + "9" * 500 + "}", (0, [1 << 60])),
+        ("a{x}", (0, [])),
+        ("", (0, [])),
+    ],
+)
+def test_repetitions_are_counted(pattern: str, found: tuple[int, list[int]]) -> None:
+    assert repetitions(pattern) == found
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(0, 200) | st.sampled_from(["a*", "(x{3})+", '{"a": 1}', ""]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["anyOf", "properties", "pattern", "maxLength", "minLength", "enum", "json", "x"]
+            ),
+            inner,
+            max_size=3,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(JSON_VALUES, st.sampled_from(sorted(SCHEMA_PLACES)), st.integers(1, 50))
+def test_a_verdict_does_not_depend_on_how_the_body_is_cut(schema: Any, place: str, step: int) -> None:
+    tight = Bounds(bytes=40, depth=8, values=20, alternatives=2, properties=2, lengths=150, repeats=1)
+    more = SCHEMA_PLACES[place](schema)
+    whole = verdict(more, 1 << 20, tight)
+    assert bool(verdict(more, step, tight)) == bool(whole)
+    assert bool(verdict(more, 1, tight)) == bool(whole)
+
+
+def test_a_long_text_that_counts_costs_no_more_than_its_bytes() -> None:
+    """It is kept whole while it comes: single bytes must not make that a square."""
+    raw = json.dumps({"model": "m", "guided_grammar": "x" * 60_000}).encode()
+    scanner = BodyScanner("chat", Bounds(grammar_bytes=100_000))
+    began = time.process_time()
+    for index in range(len(raw)):
+        scanner.feed(raw[index : index + 1])
+    assert time.process_time() - began < 10
+    assert len(scanner._whole) == 0
+
+
+def test_of_several_clusters_bounds_the_loosest_of_each_lets_through() -> None:
+    one, other = Bounds(depth=5, tools=200), Bounds(depth=50, tools=2)
+    assert loosest(one, other) == replace(DEFAULTS, depth=50, tools=200)
+    assert loosest(one) == one
+
+
+def test_the_description_tells_each_bound() -> None:
+    told = openapi.document(Bounds(tools=77))["info"]["description"]
+    assert "- 77 tools" in told
+    others = [one.name for one in fields(Bounds) if one.name != "tools"]
+    assert all(f"{getattr(DEFAULTS, name)} {WORDS[name]}" in told for name in others)
+    assert WORDS.keys() == {one.name for one in fields(Bounds)}
+
+
+@pytest.mark.parametrize("name", [one.name for one in fields(Bounds)])
+def test_a_bound_of_nothing_is_no_bound(name: str) -> None:
+    assert name in Bounds(**{name: 0}).problem()
+    assert Bounds().problem() == ""
