@@ -239,7 +239,7 @@ async def test_its_hello_has_room_for_twice_the_concurrency(tmp_path: Path, iden
         ("POST", "/v1/completions?a=b", 0, "invalid_request"),
         ("POST", "http://front/v1/completions", 0, "invalid_request"),
         ("POST", "/v1/completions\r\nX: y", 0, "invalid_request"),
-        ("POST", "/tokenize", 0, "invalid_request"),
+        ("POST", "/detokenize", 0, "invalid_request"),
         ("GET", "/v1/completions", 0, "method_not_allowed"),
         ("POST", "/health", 0, "method_not_allowed"),
         ("PUT", "/v1/completions", 0, "invalid_request"),

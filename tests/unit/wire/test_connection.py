@@ -245,7 +245,7 @@ def test_a_newer_major_is_refused_with_a_message() -> None:
     "changes",
     [
         {"path": "/v1/../admin"}, {"path": "/metrics"},
-        {"path": "/v1/responses/resp_1"}, {"path": "/v1/messages/count_tokens"}, {"path": "/v1/score"},
+        {"path": "/v1/responses/resp_1"}, {"path": "/v1/messages/batches"}, {"path": "/v1/score"},
         {"method": "DELETE"}, {"model": "a/b"},
         {"user": "alice@example.org"}, {"id": "1"}, {"length": -1}, {"host": "c1"}, {"class": "root"},
         {"affinity": "x"}, {"length": 10_000_000},
