@@ -122,13 +122,18 @@ def test_a_regular_expression_is_bounded_wherever_engines_take_one(place: str, w
 
 
 @pytest.mark.parametrize("name", ["guided_grammar", "grammar"])
-def test_a_grammar_is_bounded(name: str) -> None:
-    assert "bytes of grammars" in verdict({name: 'root ::= "a"\n' * 200}, 65_536)
-    assert "signs that repeat" in verdict({name: "root ::= " + "[a-z]+ " * 40}, 65_536)
-    assert verdict({name: 'root ::= [a-z]+ "=" [0-9]{1,20}'}, 65_536) == ""
-    assert "bytes of grammars" in verdict({"structured_outputs": {"grammar": "r" * 2_100}}, 100)
-    tool = {"type": "custom", "format": {"type": "grammar", "definition": "start: " + "x" * 2_100}}
-    assert "bytes of grammars" in verdict({"tools": [tool]}, 65_536)
+def test_a_grammar_is_refused_unless_the_cluster_allows_it_and_then_bounded(name: str) -> None:
+    some = Bounds(grammar_bytes=2_048)
+    assert "at most 0 bytes of grammars" in verdict({name: 'root ::= "a"'}, 65_536)
+    assert "at most 2048 bytes of grammars" in verdict({name: 'root ::= "a"\n' * 200}, 65_536, some)
+    assert "signs that repeat" in verdict({name: "root ::= " + "[a-z]+ " * 40}, 65_536, some)
+    assert verdict({name: 'root ::= [a-z]+ "=" [0-9]{1,20}'}, 65_536, some) == ""
+    for more in (
+        {"structured_outputs": {"grammar": "r ::= e"}},
+        {"tools": [{"type": "custom", "format": {"type": "grammar", "definition": "start: e"}}]},
+    ):
+        assert "bytes of grammars" in verdict(more, 3)
+        assert verdict(more, 3, some) == ""
 
 
 def test_choices_and_lists_are_bounded() -> None:
@@ -256,6 +261,6 @@ def test_the_description_tells_each_bound() -> None:
 
 
 @pytest.mark.parametrize("name", [one.name for one in fields(Bounds)])
-def test_a_bound_of_nothing_is_no_bound(name: str) -> None:
-    assert name in Bounds(**{name: 0}).problem()
+def test_a_bound_below_nothing_is_no_bound(name: str) -> None:
+    assert name in Bounds(**{name: -1}).problem()
     assert Bounds().problem() == ""

@@ -47,7 +47,8 @@ class Bounds:
     choices; `properties`: of one object; `ranges`: bounds of numbers; `lengths`: the sum of the different
     lengths that texts may have and of the repetitions in regular expressions, each counted up to
     LONGEST_UNROLLED; `repeats`: what may be there or not, or again and again, in one regular expression, and
-    in all grammars; `repetition`: the largest number of items, characters or repetitions.
+    in all grammars; `repetition`: the largest number of items, characters or repetitions. By default there
+    are no grammars: what an ambiguous one costs grows with each token, however short it is.
     """
 
     bytes: int = 65_536
@@ -60,13 +61,13 @@ class Bounds:
     pattern_bytes: int = 4_096
     repeats: int = 32
     repetition: int = 100_000
-    grammar_bytes: int = 2_048
+    grammar_bytes: int = 0
     tools: int = 128
 
     def problem(self) -> str:
         """Return what is wrong with these numbers, "" if nothing is."""
-        low = [one.name for one in fields(self) if not 1 <= getattr(self, one.name) <= MAX_BOUND]
-        return f"{low[0]}: must be from 1 to {MAX_BOUND}" if low else ""
+        low = [one.name for one in fields(self) if not 0 <= getattr(self, one.name) <= MAX_BOUND]
+        return f"{low[0]}: must be from 0 to {MAX_BOUND}" if low else ""
 
 
 DEFAULTS = Bounds()

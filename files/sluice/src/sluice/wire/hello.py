@@ -84,4 +84,4 @@ def _bounds(hello: Fields) -> Optional[Bounds]:
         return None
     found = Fields(hello.get("schemas"), "schemas")
     names = [one.name for one in dataclass_fields(Bounds)]
-    return Bounds(**{name: found.integer(name, 1, MAX_BOUND, getattr(DEFAULTS, name)) for name in names})
+    return Bounds(**{name: found.integer(name, 0, MAX_BOUND, getattr(DEFAULTS, name)) for name in names})
