@@ -40,6 +40,9 @@ def _either(*types: str) -> Schema:
 _BOUNDS: dict[str, Schema] = {
     **{name: {"minimum": least, "maximum": MOST_COPIES} for name, least in LEAST_COPIES.items()},
     **{name: {"minimum": 0} for name in ALL_OUTPUT_NAMES},
+    # On whatever path: nothing here connects to other servers.
+    "mcp_servers": {"maxItems": 0},
+    "tools": {"items": {"not": {"type": "object", "required": ["server_url"]}}},
 }
 _TYPES = {int: "integer", float: "number", bool: "boolean", str: "string", list: "array", dict: "object"}
 
@@ -89,13 +92,9 @@ _TOOL_CHOICE = _field("tool_choice", "Whether, and which, tool is to be called."
 _TOOLS = (_field("tools", "The tools that the model may call."), _TOOL_CHOICE)
 # Where an API knows tools of other servers: nothing here connects to any.
 _OWN_TOOLS = (
-    _field(
-        "tools",
-        "The tools that the model may call, none of them on a server.",
-        items={"not": {"type": "object", "required": ["server_url"]}},
-    ),
+    _field("tools", "The tools that the model may call, none of them on a server."),
     _TOOL_CHOICE,
-    _field("mcp_servers", "Nothing here connects to other servers.", maxItems=0),
+    _field("mcp_servers", "Nothing here connects to other servers."),
 )
 _MAX_TOKENS = _field("max_tokens", "The longest answer, in tokens.")
 _MESSAGES = ("messages", _list(ref("ChatMessage"), 1))
@@ -358,11 +357,13 @@ COMPONENTS: dict[str, Schema] = {
         },
     ),
     "ResponseItem": {
+        **_object(
+            (),
+            type={"not": {"const": "item_reference"}},
+            role=_either("string", "null"),
+            content=_either("string", "array", "null"),
+        ),
         "description": "A message, or an item of another `type`: what a tool or the model said before.",
-        "anyOf": [
-            ref("ChatMessage"),
-            _object(("type",), type={"not": {"enum": ["message", "item_reference", None]}}),
-        ],
     },
     "Usage": {
         "type": ["object", "null"],
