@@ -263,6 +263,24 @@ def test_users_are_listed_and_shown(
     assert (shown["groups"], shown["live_keys"], shown["sign_ins"]) == (["physics"], 1, 1)
 
 
+def test_no_name_of_a_person_or_key_reaches_the_terminal_with_control_characters(
+    config: Path, settings: WebConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evil = "Eve\x1b[2J\u202egnp\nroot"
+    database = Database(settings.database)
+    with database.write() as session:
+        user = accounts.remember_service(session, name="demo", groups=[], now=time.time())
+        user.name = evil
+        wanted = credentials.KeySettings(name=evil, days=1)
+        credentials.make_key(session, settings.key_secret, user, wanted, time.time())
+    database.close()
+    for command in (("users", "list"), ("users", "show", "demo"), ("keys", "list"), ("audit", "list")):
+        main([*command, "--config", str(config)])
+        shown = capsys.readouterr().out
+        assert not set("\x1b\u202e") & set(shown), command
+        assert "root" not in shown.splitlines(), command
+
+
 @pytest.mark.parametrize("command", [("users", "list"), ("users", "show", "demo"), ("keys", "list")])
 def test_people_get_tables(
     config: Path, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from sluice import terminal
 from sluice.errors import ConfigError
 from sluice.web import times
 from sluice.web.config import DEFAULT_PATH, WebConfig, load
@@ -126,8 +127,11 @@ def print_json(document: dict[str, Any]) -> None:
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print rows under a header, each column as wide as its widest cell."""
-    cells = [[str(cell) for cell in row] for row in (header, *rows)]
+    """Print rows under a header, each column as wide as its widest cell.
+
+    Names come from the provider, and from users: what is unfit for a terminal is shown as `?`.
+    """
+    cells = [[terminal.line(str(cell)) for cell in row] for row in (header, *rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
     for row in cells:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
