@@ -13,9 +13,10 @@ import pytest
 
 from tests.policy.tree import ROOT
 
-pytestmark = pytest.mark.integration
+# A busy machine takes its time: the bounds are for what hangs.
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
-SECONDS = 100
+SECONDS = 400
 # What a reader writes into the vault, by the name of the variable.
 SECRETS = {
     "vault_web_secret_key": "s" * 40,
@@ -103,7 +104,7 @@ def test_the_readmes_commands_run_as_written_until_they_need_the_hosts(checkout:
     assert [name.split("-")[0] for name in built] == ["sluice", "sluice.pyz"]
 
 
-@pytest.mark.parametrize("limit", ["login_node", "gateway", "login1.cluster.example.org"])
+@pytest.mark.parametrize("limit", ["login_node", "gateway"])
 def test_whichever_hosts_a_run_is_limited_to_the_build_is_made_first(limit: str, checkout: Path) -> None:
     """With --limit an old build went out without a word."""
     playbook = next(command for command in commands() if " playbooks/site.yml" in command)
