@@ -62,6 +62,20 @@ def test_on_messages_errors_have_anthropics_shape(stand: Stand) -> None:
     assert told["request_id"].startswith("req-")
 
 
+def test_every_stream_here_has_comments_before_its_first_token(stand: Stand) -> None:
+    """So each of these clients meets them."""
+    host = stand.url.removeprefix("https://")
+    connection = http.client.HTTPSConnection(host, context=stand.context, timeout=60)
+    body = json.dumps({"model": MODEL, "messages": programs.MESSAGES, "stream": True})
+    try:
+        connection.request("POST", "/v1/chat/completions", body, {"Authorization": f"Bearer {stand.key}"})
+        told = connection.getresponse().read()
+    finally:
+        connection.close()
+    assert told.startswith(b": working\n")
+    assert told.endswith(b"data: [DONE]\n\n")
+
+
 def test_the_openai_client_gets_responses(client: openai.OpenAI) -> None:
     programs.ask_for_responses(client, MODEL)
 
