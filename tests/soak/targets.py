@@ -184,13 +184,13 @@ class Front:
         self._corpus = mutate.sessions(Random(2), RELAY_FRONT, Role.CLIENT, CORPUS)
         self.engine: Engine
 
-    def enter(self) -> None:
+    def enter(self, places: int) -> None:
         if self.running >= 8:
             raise SluiceError("overloaded", "full", retry_after=1)
-        self.running += 1
+        self.running += places
 
-    def leave(self) -> None:
-        self.running -= 1
+    def leave(self, places: int) -> None:
+        self.running -= places
 
     def greeted(self, relay: Relay) -> None:
         """Nothing is counted here."""

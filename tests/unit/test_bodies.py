@@ -32,6 +32,9 @@ BASES: dict[str, dict[str, Any]] = {
     EMBEDDINGS: {"input": "Hello?"},
     RERANK: {"query": "greeting", "documents": ["Hello?"]},
     MESSAGES: {"messages": [{"role": "user", "content": "Hello?"}], "max_tokens": 5},
+    "/v1/messages/count_tokens": {"messages": [{"role": "user", "content": "Hello?"}]},
+    "/v1/responses/input_tokens": {"input": "Hello?"},
+    "/tokenize": {"messages": [{"role": "user", "content": "Hello?"}]},
 }
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sluice.errors import ConfigError
-from sluice.records import DemandFile, ModelDemand, Sample, read_json
+from sluice.records import DemandFile, ModelDemand, Sample, read_json, write_json
 from sluice.relay import config, figures
 from sluice.relay.demand import Demand, DemandWriter
 from sluice.relay.figures import Counters, LineFigures
@@ -44,6 +44,20 @@ def test_who_answered_lately_is_told_in_steps_of_five_seconds() -> None:
     demand.answered("m", "m-2", 61.0)
     assert demand.snapshot(62.0)["m"].answered == {"m-1": 10, "m-2": 60}
     assert demand.snapshot(71.0)["m"].answered == {"m-2": 60}
+
+
+def test_a_write_that_ends_after_its_relay_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = DemandWriter(str(tmp_path))
+
+    def slow(*args: Any, **options: Any) -> None:
+        writer.remove()
+        write_json(*args, **options)
+
+    monkeypatch.setattr("sluice.relay.demand.write_json", slow)
+    writer.write({"m": ModelDemand(1, 2, 3.0)}, 100.0)
+    assert not list(tmp_path.iterdir())
 
 
 def test_waiting_is_clamped_known_and_forgotten_when_the_proxy_is_silent() -> None:

@@ -101,6 +101,7 @@ class DemandWriter:
         self._path = Path(directory) / f"{self.relay}.json"
         self._written: Optional[dict[str, ModelDemand]] = None
         self._at = 0.0
+        self._over = False
 
     def sweep(self, now: float) -> None:
         """Remove what relays that were killed have left behind."""
@@ -123,9 +124,16 @@ class DemandWriter:
         except OSError as error:
             logger.warning("the demand file cannot be written", extra={"errno": error.errno})
         self._written, self._at = models, now
+        if self._over:
+            # The relay has ended meanwhile, and found nothing to remove.
+            self._unlink()
 
     def remove(self) -> None:
-        """Remove the file: this relay has no demand any more."""
+        """Remove the file, for good: this relay has no demand any more."""
+        self._over = True
+        self._unlink()
+
+    def _unlink(self) -> None:
         try:
             self._path.unlink()
         except OSError:
