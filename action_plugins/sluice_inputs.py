@@ -109,11 +109,11 @@ _KINDS = {
 
 
 def _named(value: object) -> str:
-    """Return what a value is, for a message: secrets are text, which is not shown."""
+    """Return what a value is, for a message, and never the value itself: it may be a secret without quotes."""
     if isinstance(value, bool):
         return f"the yes-or-no value {str(value).lower()}"
     if isinstance(value, (int, float)):
-        return f"the number {value}"
+        return "a number"
     if isinstance(value, str):
         return "a text"
     return "a list" if isinstance(value, Sequence) else "a dictionary"

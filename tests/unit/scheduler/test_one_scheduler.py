@@ -110,3 +110,17 @@ def test_only_a_scheduler_that_may_move_gives_its_lease_back(
     monkeypatch.setattr("sluice.logs.configure", lambda *_, **__: None)
     assert main(["scheduler", "--config", str(path)]) == 0
     assert StateFile(settings.state_file).load(START).lease.host == host
+
+
+def test_another_account_than_the_states_own_ticks_not_and_is_told_so(
+    site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What root wrote once, the scheduler's account could not read: nothing ticked any more."""
+    path = site.root / "scheduler.json"
+    path.write_text(json.dumps(dataclasses.asdict(site.config)))
+    before = snapshot(site)
+    monkeypatch.setattr("os.geteuid", lambda: 4_000_000_000)
+    for more in ([], ["--once"]):
+        assert main(["scheduler", "--config", str(path), *more]) == 1
+        assert "its launcher does" in capsys.readouterr().err
+    assert snapshot(site) == before

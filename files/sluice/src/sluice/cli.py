@@ -7,7 +7,10 @@ never sees one.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
 import importlib
+import os
 import sys
 from dataclasses import dataclass
 from typing import Optional
@@ -15,6 +18,11 @@ from typing import Optional
 from sluice import terminal
 from sluice.errors import EXIT_CONFIG, RecordError, SluiceError
 from sluice.version import version
+
+# As a shell tells of a program that SIGPIPE ended.
+EXIT_PIPE = 141
+# Standard output goes to a disk that is full or broken.
+OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,30 @@ COMMANDS = {
 def main(argv: Optional[list[str]] = None) -> int:
     """Run one command and return its exit status; errors are one line on standard error."""
     arguments = sys.argv[1:] if argv is None else argv
+    try:
+        try:
+            return _shown(arguments)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read it has seen enough, as behind `| head`.
+        _close_output()
+        return EXIT_PIPE
+    except OSError as error:
+        if error.errno not in OUTPUT_ERRORS:
+            raise
+        _close_output()
+        print(f"sluice: {error.strerror}: what was to be written is not whole", file=sys.stderr)
+        return SluiceError.exit_code
+
+
+def _close_output() -> None:
+    """Send what is still buffered nowhere: Python would try to write it once more as it ends."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _shown(arguments: list[str]) -> int:
     command = COMMANDS.get(next((one for one in arguments if not one.startswith("-")), ""))
     # What these print was written by Slurm, by jobs and by other people.
     if command is not None and command.module.startswith("sluice.scheduler."):

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
+import pwd
 import signal
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 from sluice import config, logs
@@ -42,6 +45,10 @@ def run(arguments: argparse.Namespace) -> int:
     began = time.monotonic()
     settings = config.load(SchedulerConfig, arguments.config)
     logs.configure("scheduler", settings.log_level, syslog=not arguments.once)
+    problem = wrong_account(settings.state_file)
+    if problem:
+        sys.stderr.write(f"sluice scheduler: {problem}\n")
+        return SluiceError.exit_code
     stop = Stop()
     try:
         with lease.held(settings.lock_file, 0.0 if arguments.once else settings.run_for, stop.is_set):
@@ -61,6 +68,23 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stderr.write(f"sluice scheduler: {error}\n")
         return SluiceError.exit_code
     return 0
+
+
+def wrong_account(state_file: str) -> str:
+    """Return why this account must not tick, or "": what it writes, the scheduler's own could not read."""
+    folder = Path(state_file).parent
+    try:
+        owner = folder.stat().st_uid
+    except OSError:
+        # Whoever reads the state says so.
+        return ""
+    if owner == os.geteuid():
+        return ""
+    try:
+        account = pwd.getpwuid(owner).pw_name
+    except KeyError:
+        account = f"user {owner}"
+    return f"{folder} is {account}'s: run this as {account} (runuser -u {account} -- …); its launcher does"
 
 
 def _busy(once: bool, error: lease.Busy) -> int:

@@ -1,0 +1,47 @@
+"""What becomes of a command whose output nobody takes, or that the disk has no room for."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[2] / "files/sluice/src"
+COMMANDS = (["--help"], ["models", "--help"], ["usage", "--help"])
+
+
+def sluice(arguments: list[str], output: int) -> subprocess.CompletedProcess[str]:
+    """Run a command as a person does."""
+    program = "import sys; from sluice import cli; sys.exit(cli.main(sys.argv[1:]))"
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(SOURCE)},
+        stdout=output,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+def test_a_reader_that_has_seen_enough_is_no_fault(arguments: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = sluice(arguments, writer)
+    finally:
+        os.close(writer)
+    assert done.stderr == ""
+    assert done.returncode == 141
+
+
+@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+def test_a_full_disk_is_told_in_words(arguments: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = sluice(arguments, full.fileno())
+    assert done.stderr == "sluice: No space left on device: what was to be written is not whole\n"
+    assert done.returncode == 1
