@@ -109,7 +109,7 @@ _KINDS = {
 
 
 def _named(value: object) -> str:
-    """Return what a value is, for a message, and never the value itself: it may be a secret without quotes."""
+    """Return what a value is, for a message; never itself, for it may be a secret without quotes."""
     if isinstance(value, bool):
         return f"the yes-or-no value {str(value).lower()}"
     if isinstance(value, (int, float)):

@@ -20,7 +20,7 @@ class Cause(NamedTuple):
 CAUSES: dict[str, Cause] = {
     "malformed_json": Cause(
         "The body is not one JSON object, names a member twice, names one that counts in another case "
-        "(`Model`), or holds NaN or half a surrogate pair.",
+        "(`Model`), holds NaN, or is nested deeper than 64.",
         "Send what a JSON library writes; look for a body that was cut off, or put together by hand.",
         "body",
     ),
@@ -30,7 +30,8 @@ CAUSES: dict[str, Cause] = {
         "any",
     ),
     "context_length_exceeded": Cause(
-        "The prompt, or the prompt together with `max_tokens`, is longer than the model's context.",
+        "The prompt, or the prompt together with the answer that it asks for, is longer than the model's "
+        "context, and the engine says so; some engines give a shorter answer instead.",
         "Shorten the conversation, or lower `max_tokens`; `max_model_len` (GET /v1/models) is what fits.",
         "body",
     ),

@@ -271,7 +271,9 @@ def _routing_table(facts: Facts) -> list[Finding]:
     findings = []
     if found.owner != facts.account_id or found.mode & (GROUP_WRITES | OTHERS_WRITE | OTHERS_READ):
         problem = f"{path} holds the jobs' keys: {facts.account} writes it, its group reads it, nobody else"
-        remedy = f"chown {facts.account} {path}; if others could read it: chmod 0640, and sluice models restart"
+        remedy = (
+            f"chown {facts.account} {path}; if others could read it: chmod 0640, and sluice models restart"
+        )
         findings.append(Finding("permissions", WRONG, problem, remedy))
     return findings + _shared(facts, path, found, "keep it on this host's own disk")
 
