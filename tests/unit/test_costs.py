@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sluice.costs import DEFAULTS, WORDS, Bounds, loosest, repetitions
+from sluice.costs import DEFAULTS, WORDS, Bounds, Costs, Excess, ambiguity, loosest, repetitions
 from sluice.errors import SluiceError
 from sluice.proxy import openapi
 from sluice.scan import BodyScanner
@@ -77,7 +77,8 @@ SCHEMAS: dict[str, tuple[Any, Any]] = {
     "repetition": ({"type": "array", "maxItems": 1_000_000}, {"type": "array", "maxItems": 10_000}),
 }
 PATTERNS: dict[str, tuple[str, str]] = {
-    "repeats": ("(a?b*c*)?" * 10, "(a?b*c*)?" * 8),
+    "repeats": ("(a*b*c*)*" * 9, "(a*b*c*)*" * 8),
+    "ways": ("(a?){9}", "(a?){8}"),
     "pattern_bytes": ("é" * 4_100, "é" * 4_000),
     "lengths": ("[a-z]{1,100}" * 2, "[a-z]{1,100}"),
     "repetition": ("a{200000}", "a{1000}"),
@@ -264,3 +265,52 @@ def test_the_description_tells_each_bound() -> None:
 def test_a_bound_below_nothing_is_no_bound(name: str) -> None:
     assert name in Bounds(**{name: -1}).problem()
     assert Bounds().problem() == ""
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "(.{0,9}){0,9}x",
+        "(.{0,50}){0,50}x",
+        "(.{0,9})*x",
+        "(.{0,9})+",
+        "(.{0,9}){3,}",
+        ".{0,9}" * 3 + "x",
+        "(.?)" * 10 + "x",
+        "(.?){16}x",
+        "(((a?){4}){4}){4}",
+        "(?:.{0,9}){0,9}",
+        "[](.{0,9}){0,9}]",
+        "[^](.{0,9}){0,9}x]",
+        r"\((.{0,9}){0,9}\)",
+    ],
+)
+def test_a_pattern_that_takes_a_text_apart_in_many_ways_is_refused(pattern: str) -> None:
+    """One such request of sixteen characters stopped a model for everybody, until its job was ended."""
+    with pytest.raises(Excess) as caught:
+        Costs(Bounds()).pattern(pattern)
+    assert caught.value.what == "ways"
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"(\d{1,3}\.){3}\d{1,3}",
+        r"\d{1,3}(,\d{3})*(\.\d{1,2})?",
+        r"^[a-z0-9._%+-]+@[a-z0-9.-]+\.[a-z]{2,}$",
+        r"(,\s*[a-z]+)*",
+        r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?",
+        r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2})?(Z|[+-]\d{2}:\d{2})",
+        r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}",
+        ".{0,128}",
+    ],
+)
+def test_patterns_as_people_write_them_pass(pattern: str) -> None:
+    Costs(Bounds()).pattern(pattern)
+
+
+@given(st.text("(){},?*+|[]\\a.019^", max_size=200))
+def test_whatever_a_pattern_is_its_ways_are_counted(pattern: str) -> None:
+    ways = ambiguity(pattern)
+    assert 0 <= ways < float("inf")
+    assert ambiguity(f"({pattern}){{0,9}}") >= 0

@@ -8,6 +8,7 @@ body's bytes. docs/decisions/bodies-are-scanned.md has the measured costs behind
 from __future__ import annotations
 
 import enum
+import math
 import re
 from dataclasses import dataclass, fields
 
@@ -47,7 +48,8 @@ class Bounds:
     choices; `properties`: of one object; `ranges`: bounds of numbers; `lengths`: the sum of the different
     lengths that texts may have and of the repetitions in regular expressions, each counted up to
     LONGEST_UNROLLED; `repeats`: what may be there or not, or again and again, in one regular expression, and
-    in all grammars; `repetition`: the largest number of items, characters or repetitions. By default there
+    in all grammars; `ways`: in how many ways one regular expression can take a text apart, as a power of two
+    (`ambiguity`); `repetition`: the largest number of items, characters or repetitions. By default there
     are no grammars: what an ambiguous one costs grows with each token, however short it is.
     """
 
@@ -60,6 +62,7 @@ class Bounds:
     lengths: int = 128
     pattern_bytes: int = 4_096
     repeats: int = 32
+    ways: int = 8
     repetition: int = 100_000
     grammar_bytes: int = 0
     tools: int = 128
@@ -91,6 +94,8 @@ WORDS = {
     "pattern_bytes": "bytes of regular expressions",
     "repeats": "signs that repeat or leave out (`*`, `+`, `?`, `{0,9}`, `{1,}`, empty alternatives) in a "
     "regular expression or grammar",
+    "ways": "doublings of the ways in which a regular expression can take a text apart (optional parts and "
+    "ranges such as `{0,9}`, the more so in repeated groups)",
     "repetition": "items, characters or repetitions at one place",
     "grammar_bytes": "bytes of grammars",
     "tools": "tools",
@@ -168,6 +173,7 @@ class Costs:
         """Count a regular expression."""
         self.add("pattern_bytes", len(text))
         self._check("repeats", self._repetitions(text))
+        self._check("ways", math.ceil(ambiguity(text)))
 
     def grammar(self, text: str) -> None:
         """Count a grammar."""
@@ -211,3 +217,56 @@ def repetitions(text: str) -> tuple[int, list[int]]:
 def _number(digits: str) -> int:
     """Return what digits say; of very many, a number beyond all bounds."""
     return int(digits or 0) if len(digits) < 16 else 1 << 60
+
+
+# What is repeated without an end counts as often: engines join such repetitions, but not the ranges in them.
+_ENDLESS = 8
+_MOST_WAYS = float(1 << 40)
+_PIECES = re.compile(r"\\.|\(|\)|[*+?]|\{([0-9]*)(,?)([0-9]*)\}|[^\\()*+?{]+|.", re.DOTALL)
+# Engines differ in what ends a class of characters; each reading is counted.
+_CLASSES = (
+    re.compile(r"\[(?:\\.|[^\]\\])*\]", re.DOTALL),
+    re.compile(r"\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL),
+)
+
+
+def ambiguity(pattern: str) -> float:
+    """Return in how many ways a regular expression can take a text apart, as a power of two, or more.
+
+    An optional part doubles them, a range `{m,n}` takes them times its width, a repeated group as often as it
+    may come. Engines that hold each way open by itself hang on a few dozen: `(.{0,9}){0,9}` stopped one.
+    """
+    readings = [pattern, *(one.sub("c", pattern) for one in _CLASSES)]
+    return max(map(_ways, readings))
+
+
+def _ways(pattern: str) -> float:
+    # Of each open group its ways so far, and those of its last part, which a quantifier may still multiply.
+    groups = [[0.0, 0.0]]
+    for piece in _PIECES.finditer(pattern):
+        word = piece[0]
+        group = groups[-1]
+        if word == "(":
+            groups.append([0.0, 0.0])
+        elif word == ")" and len(groups) > 1:
+            done = sum(groups.pop())
+            groups[-1] = [sum(groups[-1]), done]
+        elif word == "?":
+            group[1] += 1
+        elif word in "*+":
+            group[1] *= _ENDLESS
+        elif word[0] == "{" and len(word) > 1:
+            group[1] = _in_a_range(group[1], *piece.groups())
+        else:
+            groups[-1] = [sum(group), 0.0]
+        groups[-1][1] = min(groups[-1][1], _MOST_WAYS)
+    return min(sum(map(sum, groups)), _MOST_WAYS)
+
+
+def _in_a_range(ways: float, least: str, comma: str, most: str) -> float:
+    low, high = _number(least), _number(most)
+    if comma and not most:
+        return ways * max(low, _ENDLESS)
+    if not comma:
+        return ways * low
+    return ways * max(1, high) + math.log2(max(1, high - low + 1))
