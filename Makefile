@@ -31,7 +31,7 @@ demo-down: venv ## End the demo; caches stay
 demo-clean: venv ## End the demo and remove what it left in the checkout
 	@$(PY) -m demo clean
 
-check: venv ## Lint, types, unit tests (under 3 minutes)
+check: venv ## Lint, types, unit tests (about 4 minutes)
 	@$(PY) -m tests.run check
 
 test: ## Everything once: check, integration, system, browser (needs root)

@@ -420,9 +420,17 @@ async def test_one_of_two_sessions_killed_under_many_streams_costs_its_own_alone
 
 
 async def open_streams(bed: Bed, count: int) -> list[aiohttp.ClientResponse]:
-    """Begin so many streamed answers at once."""
+    """Begin so many streamed answers at once; come back when each has its first token."""
     asked = {"model": MODEL, "messages": QUESTION, "stream": True}
-    return await asyncio.gather(*(bed.http.post(CHAT, json=asked, headers=bed.headers) for _ in range(count)))
+
+    async def begin() -> aiohttp.ClientResponse:
+        response = await bed.http.post(CHAT, json=asked, headers=bed.headers)
+        # The head comes before it, and comments may: until then another relay could take over.
+        while not (line := await response.content.readline()).startswith(b"data:"):
+            assert line, "the stream ended before it began"
+        return response
+
+    return await asyncio.gather(*(begin() for _ in range(count)))
 
 
 @contextlib.asynccontextmanager
