@@ -58,15 +58,14 @@ def flood(service: Service, host: str, seconds: float, most: int = 1000) -> int:
 @contextlib.contextmanager
 def jobs_with_hostile_names(service: Service) -> Iterator[None]:
     """Have the colleague's jobs, whose names and comments are no plain words, wait in the queue."""
-    ids = []
-    for name in NAMES:
-        argv = ["runuser", "-u", COLLEAGUE, "--", "sbatch", "--parsable", "--chdir=/", "--output=/dev/null"]
-        argv += ["--hold", f"--job-name={name}", f"--comment={name * 8}", "--wrap=true"]
-        ids.append(service.bed.run("login", argv, check=True).stdout.strip())
     try:
+        for name in NAMES:
+            argv = ["runuser", "-u", COLLEAGUE, "--", "sbatch", "--parsable", "--chdir=/"]
+            argv += ["--output=/dev/null", "--hold", f"--job-name={name}", f"--comment={name}", "--wrap=true"]
+            service.bed.run("login", argv, check=True)
         yield
     finally:
-        service.shell("login", f"scancel {' '.join(ids)}")
+        service.shell("login", f"scancel --user={COLLEAGUE}")
 
 
 def nested(width: int) -> dict[str, object]:

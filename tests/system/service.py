@@ -130,9 +130,9 @@ class Service:
 
     def jobs(self) -> list[tuple[str, str, str]]:
         """Return Sluice's jobs as (id, name, state)."""
-        done = self.bed.run("login", ["squeue", "-h", "-o", "%i|%j|%T"], check=True)
+        done = self.bed.run("login", ["squeue", "-h", "--user=sluice", "-o", "%i|%j|%T"], check=True)
         rows = [line.split("|") for line in done.stdout.splitlines()]
-        return [(row[0], row[1], row[2]) for row in rows if row[1].startswith("sluice:")]
+        return [(row[0], row[1], row[2]) for row in rows if len(row) == 3 and row[1].startswith("sluice:")]
 
     def live_jobs(self, model: str = MODEL) -> list[str]:
         """Return the ids of a model's jobs that are not ending."""

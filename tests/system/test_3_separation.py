@@ -16,7 +16,7 @@ def new_key(service: Service) -> str:
     """Return a key of a user of its own."""
     name = f"other-{secrets.token_hex(3)}"
     made = f"sluice keys create --user {name} --groups users --name test"
-    return service.shell("gateway", made).strip()
+    return service.shell("gw", made).strip()
 
 
 def cached(service: Service, path: str, model: str, text: str, key: str) -> int:
@@ -46,6 +46,9 @@ def test_a_user_does_not_learn_whether_another_asked_a_text(service: Service, pa
 def test_an_engine_without_salts_remembers_nothing(service: Service) -> None:
     text = " ".join(f"{secrets.token_hex(2)} harbour" for _ in range(WORDS))
     key = new_key(service)
+    with service.openai(max_retries=30) as client:
+        # It sleeps while nobody asks.
+        client.completions.create(model=LIGHT, prompt="hi", max_tokens=1)
     for one in (service.key, key, service.key):
         assert cached(service, "/v1/chat/completions", LIGHT, text, one) == 0
 
