@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import secrets
 import threading
 from collections.abc import Callable, Iterator
 
@@ -12,8 +13,10 @@ from tests.system.service import MODEL, Service
 COLLEAGUE = "alice-hpc"
 # Holds so many connections open at once: silent ones, half-way through TLS, or in another language.
 FLOOD = r"""
-import json, select, socket, sys, time
+import json, resource, socket, sys, time
 given = json.load(sys.stdin)
+_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 ends = time.monotonic() + given["seconds"]
 held, opened = [], 0
 while time.monotonic() < ends:
@@ -78,8 +81,14 @@ def nested(width: int) -> dict[str, object]:
     return schema
 
 
-def costly(service: Service) -> list[int]:
-    """Send what costs much or breaks an engine; return the statuses."""
+def key_of_another(service: Service) -> str:
+    """Return a key of a user of its own."""
+    name = f"other-{secrets.token_hex(3)}"
+    return service.shell("gw", f"sluice keys create --user {name} --groups users --name test").strip()
+
+
+def costly(service: Service, key: str) -> list[int]:
+    """Send what costs much or breaks an engine, with somebody's key; return the statuses."""
     turn = [{"role": "user", "content": "hi"}]
     chat = {"model": MODEL, "messages": turn, "max_tokens": 4}
     response = {"model": MODEL, "input": "hi", "max_output_tokens": 4, "stream": True}
@@ -97,7 +106,7 @@ def costly(service: Service) -> list[int]:
             )
         )
         asked.append(("/v1/chat/completions", {**chat, "structured_outputs": {"json": nested(width)}}))
-    return [service.request("POST", path, body, timeout=180).status for path, body in asked]
+    return [service.request("POST", path, body, key=key, timeout=180).status for path, body in asked]
 
 
 class Meanwhile:

@@ -6,17 +6,11 @@ import secrets
 
 import pytest
 
+from tests.system.neighbours import key_of_another
 from tests.system.service import LIGHT, MODEL, Service
 
 # Some blocks of the engine's cache, of 16 tokens each or more.
 WORDS = 120
-
-
-def new_key(service: Service) -> str:
-    """Return a key of a user of its own."""
-    name = f"other-{secrets.token_hex(3)}"
-    made = f"sluice keys create --user {name} --groups users --name test"
-    return service.shell("gw", made).strip()
 
 
 def cached(service: Service, path: str, model: str, text: str, key: str) -> int:
@@ -36,7 +30,7 @@ def cached(service: Service, path: str, model: str, text: str, key: str) -> int:
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"])
 def test_a_user_does_not_learn_whether_another_asked_a_text(service: Service, path: str) -> None:
     text = " ".join(f"{secrets.token_hex(2)} harbour" for _ in range(WORDS))
-    key = new_key(service)
+    key = key_of_another(service)
     assert cached(service, path, MODEL, text, service.key) == 0
     assert cached(service, path, MODEL, text, key) == 0, "another's prompt is not in this user's cache"
     assert cached(service, path, MODEL, text, service.key) > 0, "one's own is"
@@ -45,7 +39,7 @@ def test_a_user_does_not_learn_whether_another_asked_a_text(service: Service, pa
 
 def test_an_engine_without_salts_remembers_nothing(service: Service) -> None:
     text = " ".join(f"{secrets.token_hex(2)} harbour" for _ in range(WORDS))
-    key = new_key(service)
+    key = key_of_another(service)
     with service.openai(max_retries=30) as client:
         # It sleeps while nobody asks.
         client.completions.create(model=LIGHT, prompt="hi", max_tokens=1)

@@ -12,7 +12,7 @@ import pytest
 from tests.system.hostile import hostile_model
 from tests.system.load import Load
 from tests.system.models import registered
-from tests.system.neighbours import Meanwhile, costly, flood, jobs_with_hostile_names
+from tests.system.neighbours import Meanwhile, costly, flood, jobs_with_hostile_names, key_of_another
 from tests.system.service import LIGHT, MODEL, Service
 
 STREAMS = 50
@@ -57,10 +57,11 @@ def test_no_neighbour_costs_another_a_request(service: Service, eventually: Wait
         eventually(lambda: service.ready(steady), 120, "the model of the streams serves")
         before = set(service.live_jobs() + service.live_jobs(steady))
         quiet, calm = under_load(service, steady)
+        key = key_of_another(service)
         attackers = (
             lambda: flood(service, "login", 10),
             lambda: flood(service, "c1", 10),
-            lambda: costly(service),
+            lambda: costly(service, key),
         )
         with (
             hostile_model(service) as hostile,
