@@ -416,7 +416,8 @@ async def test_one_of_two_sessions_killed_under_many_streams_costs_its_own_alone
             os.kill(before[1], signal.SIGKILL)
             ends = [await response.read() for response in streams]
             assert all(b'"code":"cluster_unreachable"' in end.rpartition(b"data: ")[2] for end in ends)
-            assert bed.service.fleet.keepers[0].open_streams == 0
+            # A small question whose asker left may be on its way out still.
+            await until(lambda: bed.service.fleet.keepers[0].open_streams == 0)
 
 
 async def open_streams(bed: Bed, count: int) -> list[aiohttp.ClientResponse]:
