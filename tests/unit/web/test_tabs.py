@@ -164,6 +164,8 @@ def test_a_sign_in_begun_in_one_tab_outlives_the_end_of_the_one_before(
     issuer.sign_in(client)
     asked = issuer.begin(client, "/usage")
     post(client, end, kept(client)["csrf"])
+    # Where the provider sends the browser that has left.
+    get(client, "/auth/signed-out")
     assert issuer.come_back(client, asked).location == "/usage"
 
 

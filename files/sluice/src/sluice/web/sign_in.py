@@ -387,13 +387,15 @@ def _connect(app: Flask, settings: WebConfig) -> OpenIDConnect:
 
 
 def _renew_session() -> None:
-    """Empty the session and give it another id; what an earlier id named is gone.
-
-    Sign-ins that other tabs have begun go on: each has a state and a nonce of its own.
-    """
+    """Empty the session and give it another id; what an earlier id named is gone."""
     g.person = None
-    begun = {name: value for name, value in session.items() if name.startswith(provider.STATES)}
     interface: Any = current_app.session_interface
     interface.regenerate(session)
+    empty_session()
+
+
+def empty_session() -> None:
+    """Forget all but the sign-ins that other tabs have begun: each has a state and a nonce of its own."""
+    begun = {name: value for name, value in session.items() if name.startswith(provider.STATES)}
     session.clear()
     session.update(begun)

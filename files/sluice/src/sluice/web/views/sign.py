@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
-from flask import Blueprint, Response, jsonify, render_template, request, session
+from flask import Blueprint, Response, jsonify, render_template, request
 from requests.exceptions import RequestException
 from werkzeug.wrappers import Response as AnyResponse
 
@@ -13,7 +13,7 @@ from sluice.web import back_channel as logout_tokens
 from sluice.web import browsers
 from sluice.web.refusal import PageError
 from sluice.web.shared import signed_in, web
-from sluice.web.sign_in import PREFIX, SignedIn
+from sluice.web.sign_in import PREFIX, SignedIn, empty_session
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ def out_everywhere() -> AnyResponse:
 def signed_out() -> Response:
     """Say that it is done; the provider sends the browser here."""
     if web().sign_in.person() is None:
-        session.clear()
+        empty_session()
     return Response(render_template("signed_out.html"))
 
 
