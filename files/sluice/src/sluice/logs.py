@@ -189,7 +189,8 @@ class _SyslogHandler(logging.handlers.SysLogHandler):
         super().__init__(SYSLOG_SOCKET, facility=self.LOG_DAEMON)
 
     def _connect_unixsocket(self, address: str) -> None:
-        # The base class connects anew by this method after each failure.
+        # The base class connects anew by this method after each failure; the types of the library know
+        # neither it nor the socket.
         super()._connect_unixsocket(address)  # type: ignore[misc]
         self.socket.settimeout(SYSLOG_WAIT)  # type: ignore[attr-defined]
 

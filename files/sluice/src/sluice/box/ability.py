@@ -58,6 +58,7 @@ def obstacle() -> str:
         "--dev",
         "/dev",
     ]
+    # The box's own /tmp, not the node's.
     argv += ["--tmpfs", "/tmp", "--as-pid-1", "--cap-drop", "ALL", "--", "/usr/bin/env", "true"]  # noqa: S108
     try:
         tried = subprocess.run(argv, capture_output=True, timeout=SECONDS, check=False, env={}, cwd="/")

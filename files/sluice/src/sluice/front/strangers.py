@@ -9,17 +9,16 @@ oldest for long. Pure: nothing here knows sockets or the clock.
 from __future__ import annotations
 
 import collections
-import ipaddress
 from collections.abc import Iterator
 from typing import Generic, Optional, TypeVar
+
+from sluice.sources import source
 
 # All together, and of one source. A process has 1,024 descriptors or more.
 MOST_STRANGERS = 512
 MOST_OF_A_SOURCE = 256
 # Sources that have shown the key; the one that showed it least lately is forgotten.
 MOST_FAMILIAR = 64
-# Whoever has one IPv6 address has all of its network.
-NETWORK_BITS = 64
 
 Stranger = TypeVar("Stranger")
 
@@ -84,16 +83,8 @@ class Strangers(Generic[Stranger]):
 
 
 def source_of(address: str) -> str:
-    """Return what stands for the source of a connection: an IPv4 address, or an IPv6 network of 64 bits.
-
-    `address` is what the socket tells of its peer; on a dual-stack socket IPv4 comes as `::ffff:192.0.2.7`.
-    """
+    """Return the source of a connection; `address` is as the socket tells it, maybe with a zone."""
     try:
-        found = ipaddress.ip_address(address.partition("%")[0])
+        return source(address.partition("%")[0])
     except ValueError:
         return address
-    if isinstance(found, ipaddress.IPv4Address):
-        return str(found)
-    if found.ipv4_mapped is not None:
-        return str(found.ipv4_mapped)
-    return str(ipaddress.ip_network((int(found), NETWORK_BITS), strict=False))

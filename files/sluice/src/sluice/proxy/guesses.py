@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import collections
-import ipaddress
 from dataclasses import dataclass
+
+from sluice.sources import source
 
 MINUTE = 60.0
 # Addresses remembered; beyond it the one that has guessed least lately is forgotten.
 MOST_ADDRESSES = 20_000
-# Whoever has one IPv6 address has all of its network.
-NETWORK_BITS = 64
 
 
 @dataclass(slots=True)
@@ -67,11 +66,6 @@ def client_address(forwarded: str | None) -> str:
     if not forwarded:
         return ""
     try:
-        address = ipaddress.ip_address(forwarded.strip())
+        return source(forwarded.strip())
     except ValueError:
         return ""
-    if address.version == 4:
-        return str(address)
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.ip_network((address, NETWORK_BITS), strict=False))

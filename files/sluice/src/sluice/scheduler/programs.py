@@ -121,6 +121,7 @@ def _talk(process: subprocess.Popen[bytes], text: bytes, deadline: float) -> tup
                     over = not piece
                 if over:
                     ready.unregister(key.fileobj)
+                    # A stream, as registered above; the selector's type allows a bare number too.
                     key.fileobj.close()  # type: ignore[union-attr]
             if sum(map(len, said.values())) > MAX_OUTPUT:
                 raise OverflowError
