@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from sluice.errors import SluiceError
 from sluice.records import DemandHead, ErrorHead, ResponseHead
 from sluice.wire import events
-from sluice.wire.connection import MAX_CONTROL, Connection, Role
+from sluice.wire.connection import Connection, Role
 from sluice.wire.frames import FrameType, ProtocolError, encode
 from sluice.wire.hello import MAJOR, Hello, Limits
 from sluice.wire.links import RELAY_FRONT
+from sluice.wire.sender import MAX_CONTROL
 from tests.unit.wire.ends import HEAD, OK, SMALL, Pair, hello, raw_server, request, sent, typed
 
 

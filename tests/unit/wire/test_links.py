@@ -7,8 +7,9 @@ import json
 import pytest
 
 from sluice.wire import events
-from sluice.wire.connection import MAX_STRANGER, Connection, Role
+from sluice.wire.connection import Connection, Role
 from sluice.wire.frames import HEADER, FrameType, ProtocolError, encode
+from sluice.wire.guard import MAX_STRANGER
 from sluice.wire.hello import MAJOR, Hello, Limits
 from sluice.wire.links import RELAY_FRONT
 from tests.unit.wire.ends import INSTANCE_HEAD, KEY, SMALL, Pair, hello, request, sent, typed

@@ -8,14 +8,11 @@ hellos: a peer that sends more than it was granted breaks the protocol.
 from __future__ import annotations
 
 import enum
-import hmac
-from collections import deque
 from typing import Any, Callable, Optional, Union
 
 from sluice.errors import RecordError, SluiceError
 from sluice.records import (
     GO_AWAY_CODES,
-    JOB_KEY,
     PRINTABLE,
     DemandHead,
     ErrorHead,
@@ -27,19 +24,15 @@ from sluice.records import (
     encode_json,
 )
 from sluice.wire import events
-from sluice.wire.frames import MAX_PAYLOAD, MAX_STREAM, Decoder, Frame, FrameType, ProtocolError, encode
+from sluice.wire.frames import MAX_STREAM, Decoder, Frame, FrameType, ProtocolError
+from sluice.wire.guard import Guard
 from sluice.wire.hello import MAJOR, Hello
+from sluice.wire.ledger import NUMBER_BYTES, Ledger
 from sluice.wire.links import PROXY_RELAY, Link
-from sluice.wire.streams import Payload, Stream
+from sluice.wire.sender import SEND_LIMIT, Sender
+from sluice.wire.streams import Stream
 
-SEND_LIMIT = 262_144
 PING_BYTES = 8
-NUMBER_BYTES = 4
-MAX_CREDIT = 1 << 31
-# A peer that pings and does not read would make the queue of pongs grow.
-MAX_CONTROL = 1024
-# What a stranger may make a server hold before it has shown the key, in bytes.
-MAX_STRANGER = 4096
 MAX_STREAM_CREDIT = 262_144
 
 _KNOWN = frozenset(int(known) for known in FrameType)
@@ -82,31 +75,17 @@ class Connection:
         self.peer: Optional[Hello] = None
         self.going_away = False
         self.peer_going_away = False
-        self._key = key
-        stranger = link.keyed and self._serves
-        self._decoder = Decoder(MAX_STRANGER if stranger else MAX_PAYLOAD)
-        self._control: deque[bytes] = deque()
-        self._grants: dict[int, int] = {}
+        self._guard = Guard(key, keyed=link.keyed, serves=self._serves)
+        self._ledger = Ledger(hello.limits, max_stream_credit)
+        self._sender = Sender(self._ledger)
+        self._decoder = Decoder(self._guard.most)
         self._streams: dict[int, Stream] = {}
-        self._turn: deque[Stream] = deque()
-        # A set that keeps its order. Neither it nor the turn holds a stream twice, or one that is over: a
-        # peer that grants, or opens and cancels, without end would make them grow.
-        self._starved: dict[int, None] = {}
         self._newest = -1
-        self._send_credit = 0
-        self._window = hello.limits.session_credit
-        self._session_grant = 0
         self._broken = False
-        # What all windows together may grow by: streams that stand still must not use up the session's
-        # credit and stop the others.
-        limits = hello.limits
-        self._max_stream_credit = max_stream_credit
-        self._growth = max(0, limits.session_credit - limits.max_streams * limits.stream_credit)
-        self._load: Optional[int] = None
         self._handlers = self._server_handlers() if self._serves else self._client_handlers()
         # A server that refuses the key says go-away without a hello.
         self._first = {FrameType.HELLO} if self._serves else {FrameType.HELLO, FrameType.GO_AWAY}
-        if not stranger:
+        if not self._guard.stranger:
             self._say_hello()
 
     # --- what the owner asks -----------------------------------------------------------------------------
@@ -140,21 +119,21 @@ class Connection:
         known = self._streams.get(stream)
         if known is not None and not known.local_ended:
             known.queue(FrameType.RESPONSE, head.encode())
-            self._schedule(known)
+            self._sender.schedule(known)
 
     def accept(self, stream: int) -> None:
         """Server of a link that tells it: say that an instance has accepted the stream asked for."""
         known = self._streams.get(stream)
         if known is not None and not known.local_ended:
             known.queue(FrameType.ACCEPTED, b"")
-            self._schedule(known)
+            self._sender.schedule(known)
 
     def send_data(self, stream: int, data: bytes) -> None:
         """Queue bytes of a body; the owner keeps `pending` small by waiting for CreditGranted."""
         known = self._streams.get(stream)
         if data and known is not None and not known.local_ended:
             known.queue_data(data)
-            self._schedule(known)
+            self._sender.schedule(known)
 
     def send_end(self, stream: int) -> None:
         """Say that this direction is complete."""
@@ -162,7 +141,7 @@ class Connection:
         if known is not None and not known.local_ended:
             known.queue_end()
             known.local_ended = True
-            self._schedule(known)
+            self._sender.schedule(known)
 
     def send_error(self, stream: int, error: ErrorHead) -> None:
         """Server: end the stream with an error, behind the data that is queued already."""
@@ -172,7 +151,7 @@ class Connection:
         if not known.local_ended:
             known.queue(FrameType.ERROR, encode_json(error.dump()))
             known.local_ended = True
-            self._schedule(known)
+            self._sender.schedule(known)
         self._stop_receiving(known)
         self._close_if_finished(known)
 
@@ -183,7 +162,7 @@ class Connection:
             return
         # Where the request has not left yet, the server must not hear of the stream at all.
         if known.begun and not (known.remote_ended and known.all_sent):
-            self._queue_control(FrameType.CANCEL, stream, b"")
+            self._sender.control(FrameType.CANCEL, stream, b"")
         self._forget(known)
 
     def consume(self, stream: int, size: int) -> None:
@@ -191,26 +170,22 @@ class Connection:
         known = self._streams.get(stream)
         if known is None or size <= 0:
             return
-        size = min(size, known.unconsumed)
-        known.unconsumed -= size
-        self._grant_session(size)
-        if not known.remote_ended:
-            self._grant_stream(known, size)
+        self._ledger.consumed(known, size)
         self._close_if_finished(known)
 
     def ping(self, payload: bytes) -> None:
         """Send a ping of 8 bytes; PongReceived brings them back."""
-        self._queue_control(FrameType.PING, 0, payload[:PING_BYTES].ljust(PING_BYTES, b"\0"))
+        self._sender.control(FrameType.PING, 0, payload[:PING_BYTES].ljust(PING_BYTES, b"\0"))
 
     def go_away(self, code: str, message: str) -> None:
         """Say that no new streams are taken; open ones go on."""
         if not self.going_away:
             self.going_away = True
-            self._queue_control(FrameType.GO_AWAY, 0, encode_json({"code": code, "message": message[:500]}))
+            self._sender.control(FrameType.GO_AWAY, 0, encode_json({"code": code, "message": message[:500]}))
 
     def send_load(self, running: int) -> None:
         """Server of a link that tells load: say how many requests run on the instance; the newest counts."""
-        self._load = running
+        self._sender.load(running)
 
     def pending(self, stream: int) -> int:
         """Return the bytes of data queued on the stream and not yet given out by `data_to_send`."""
@@ -221,45 +196,14 @@ class Connection:
 
     def has_data(self) -> bool:
         """Whether `data_to_send` may have something."""
-        return bool(self._control or self._grants or self._turn) or self._load is not None
+        return bool(self._sender)
 
     def data_to_send(self, limit: int = SEND_LIMIT) -> bytes:
         """Return the next bytes to write, about `limit` at most: control first, then each stream in turn."""
-        parts: list[Payload] = list(self._control)
-        self._control.clear()
-        parts += [
-            encode(FrameType.CREDIT, stream, grant.to_bytes(NUMBER_BYTES, "big"))
-            for stream, grant in self._grants.items()
-        ]
-        self._grants.clear()
-        if self._load is not None:
-            parts.append(encode(FrameType.LOAD, 0, self._load.to_bytes(NUMBER_BYTES, "big")))
-            self._load = None
-        size = sum(map(len, parts))
-        while self._turn and size < limit:
-            first = len(parts)
-            self._take_turn(self._turn.popleft(), parts)
-            size += sum(map(len, parts[first:]))
-        return b"".join(parts)
-
-    def _take_turn(self, stream: Stream, parts: list[Payload]) -> None:
-        stream.scheduled = False
-        taken, short = stream.take_turn(parts, self._send_credit)
-        self._send_credit -= taken
-        if not stream.outbox:
+        data, emptied = self._sender.take(limit)
+        for stream in emptied:
             self._close_if_finished(stream)
-        elif not short:
-            self._schedule(stream)
-        elif stream.send_credit:
-            self._starved[stream.number] = None
-
-    def _schedule(self, stream: Stream) -> None:
-        if stream.outbox and not stream.scheduled:
-            stream.scheduled = True
-            self._turn.append(stream)
-
-    def _queue_control(self, frame_type: FrameType, stream: int, payload: bytes) -> None:
-        self._control.append(encode(frame_type, stream, payload))
+        return data
 
     # --- streams -------------------------------------------------------------------------------------------
 
@@ -275,7 +219,7 @@ class Connection:
         stream = self._add(self._newest, peer)
         stream.queue(opener, payload)
         stream.local_ended = not body
-        self._schedule(stream)
+        self._sender.schedule(stream)
         return stream.number
 
     def _add(self, number: int, peer: Hello) -> Stream:
@@ -291,53 +235,12 @@ class Connection:
 
     def _forget(self, stream: Stream) -> None:
         if self._streams.pop(stream.number, None) is not None:
-            self._grants.pop(stream.number, None)
-            self._starved.pop(stream.number, None)
-            if stream.scheduled:
-                self._turn.remove(stream)
-            self._growth += stream.allowance - self.hello.limits.stream_credit
-            self._grant_session(stream.unconsumed)
-            stream.unconsumed = 0
-            stream.drop_queued()
+            self._sender.forget(stream)
+            self._ledger.close(stream)
 
     def _stop_receiving(self, stream: Stream) -> None:
         stream.remote_ended = True
-        self._grants.pop(stream.number, None)
-        self._grant_session(stream.unconsumed)
-        stream.unconsumed = 0
-
-    # Credit goes back in lumps of half a window, so that small reads do not cost a frame each.
-
-    def _grant_session(self, size: int) -> None:
-        """Owe the peer `size` bytes more; pay once it is at least what the peer has left.
-
-        Not half of the whole: readers that stand still may hold the other half for ever.
-        """
-        self._session_grant += size
-        if self._session_grant >= self._window and self._session_grant:
-            self._grants[0] = self._grants.get(0, 0) + self._session_grant
-            self._window += self._session_grant
-            self._session_grant = 0
-
-    def _grant_stream(self, stream: Stream, size: int) -> None:
-        stream.owed += size
-        stream.drained += size
-        if stream.owed * 2 < stream.allowance:
-            return
-        grant = stream.owed + self._more_for(stream)
-        self._grants[stream.number] = self._grants.get(stream.number, 0) + grant
-        stream.window += grant
-        stream.owed = 0
-
-    def _more_for(self, stream: Stream) -> int:
-        """Return by how much the window grows now: it doubles for a reader that has drained all of it."""
-        if stream.unconsumed or stream.drained < stream.allowance:
-            return 0
-        stream.drained = 0
-        more = max(0, min(stream.allowance, self._max_stream_credit - stream.allowance, self._growth))
-        stream.allowance += more
-        self._growth -= more
-        return more
+        self._ledger.stop(stream)
 
     # --- bytes in ------------------------------------------------------------------------------------------
 
@@ -402,18 +305,17 @@ class Connection:
 
     def _say_hello(self) -> None:
         document = self.hello.dump()
-        if self.link.keyed and not self._serves:
-            document["key"] = self._key
-        self._queue_control(FrameType.HELLO, 0, encode_json(document))
+        self._guard.show(document)
+        self._sender.control(FrameType.HELLO, 0, encode_json(document))
 
     def _on_hello(self, frame: Frame) -> events.Event:
         if self.peer is not None or frame.stream != 0:
             raise ProtocolError("a second hello")
         document = _read(decode_json, frame)
-        if self._decoder.limit != MAX_PAYLOAD:
+        if self._guard.stranger:
             # The key before anything else: a stranger learns not even the version.
-            self._check_key(document)
-            self._decoder.limit = MAX_PAYLOAD
+            self._guard.admit(document)
+            self._decoder.limit = self._guard.most
             self._say_hello()
         hello = _read(lambda _: Hello.parse(document), frame)
         if hello.major != MAJOR:
@@ -422,16 +324,8 @@ class Connection:
                 f"{MAJOR} of {self.hello.software}: install the same release on both sides"
             )
         self.peer = hello
-        self._send_credit = hello.limits.session_credit
+        self._sender.start(hello.limits.session_credit)
         return events.HelloReceived(hello)
-
-    def _check_key(self, document: object) -> None:
-        try:
-            shown = Fields(document).text("key", JOB_KEY)
-        except RecordError:
-            shown = ""
-        if not self._key or not hmac.compare_digest(shown, self._key):
-            raise ProtocolError("not authorised")
 
     def _on_opened(self, frame: Frame) -> events.Event:
         if frame.stream % 2 == 0 or frame.stream <= self._newest:
@@ -481,21 +375,14 @@ class Connection:
 
     def _on_data(self, frame: Frame) -> Optional[events.Event]:
         size = len(frame.payload)
-        self._window -= size
-        if self._window < 0:
-            raise ProtocolError("more data than the session's credit")
-        if self._window <= self._session_grant:
-            self._grant_session(0)
+        self._ledger.received(size)
         stream = self._receiving(frame)
         if stream is None:
-            self._grant_session(size)
+            self._ledger.owe_session(size)
             return None
         if not self._serves and not stream.responded:
             raise ProtocolError(f"data before the response on stream {frame.stream}")
-        stream.window -= size
-        if stream.window < 0:
-            raise ProtocolError(f"more data than the credit of stream {frame.stream}")
-        stream.unconsumed += size
+        self._ledger.received_on(stream, size)
         return events.DataReceived(frame.stream, frame.payload) if size else None
 
     def _on_last(self, number: int, found: list[events.Event]) -> None:
@@ -506,7 +393,7 @@ class Connection:
         stream.remote_ended = True
         if not self._serves and not stream.all_sent:
             # The answer is complete before the body was: the rest of the body has no reader.
-            self._queue_control(FrameType.CANCEL, number, b"")
+            self._sender.control(FrameType.CANCEL, number, b"")
             stream.drop_queued()
             stream.local_ended = True
         self._close_if_finished(stream)
@@ -537,33 +424,18 @@ class Connection:
             raise ProtocolError("a credit frame of the wrong length")
         grant = int.from_bytes(frame.payload, "big")
         if frame.stream == 0:
-            self._send_credit += grant
-            if self._send_credit > MAX_CREDIT:
-                raise ProtocolError("more credit than a session can hold")
-            starved, self._starved = self._starved, {}
-            for number in starved:
-                self._reschedule(number)
+            self._sender.granted(grant)
             return events.CreditGranted(0)
         stream = self._streams.get(frame.stream)
         if stream is None:
             return None
-        stream.send_credit += grant
-        if stream.send_credit > MAX_CREDIT:
-            raise ProtocolError(f"more credit than stream {frame.stream} can hold")
-        self._reschedule(frame.stream)
+        self._sender.granted_to(stream, grant)
         return events.CreditGranted(frame.stream)
-
-    def _reschedule(self, number: int) -> None:
-        stream = self._streams.get(number)
-        if stream is not None:
-            self._schedule(stream)
 
     def _on_ping(self, frame: Frame) -> None:
         if len(frame.payload) != PING_BYTES:
             raise ProtocolError("a ping of the wrong length")
-        if len(self._control) >= MAX_CONTROL:
-            raise ProtocolError("the peer pings without reading")
-        self._queue_control(FrameType.PONG, 0, frame.payload)
+        self._sender.pong(frame.payload)
 
     def _on_pong(self, frame: Frame) -> events.Event:
         if len(frame.payload) != PING_BYTES:

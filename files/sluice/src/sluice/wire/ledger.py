@@ -1,0 +1,104 @@
+"""What the peer may still send us: the windows of the session and of its streams, and the credit we owe."""
+
+from __future__ import annotations
+
+from sluice.wire.frames import FrameType, ProtocolError, encode
+from sluice.wire.hello import Limits
+from sluice.wire.streams import Stream
+
+NUMBER_BYTES = 4
+
+
+class Ledger:
+    """The receiving side's credit. Its rules are in docs/protocol.md, "Flow control".
+
+    `limits`: this side's own, as its hello says them. `max_stream_credit`: how far, in bytes, the window of
+    a stream grows whose reader drains it.
+    """
+
+    def __init__(self, limits: Limits, max_stream_credit: int) -> None:
+        self._stream_credit = limits.stream_credit
+        self._max_stream_credit = max_stream_credit
+        self._window = limits.session_credit
+        self._owed = 0
+        # What all windows together may grow by: streams that stand still must not use up the session's
+        # credit and stop the others.
+        self._growth = max(0, limits.session_credit - limits.max_streams * limits.stream_credit)
+        self.grants: dict[int, int] = {}
+        """The credit to send, by stream; 0 is the session."""
+
+    def take_frames(self) -> list[bytes]:
+        """Return the credit frames to send now."""
+        frames = [
+            encode(FrameType.CREDIT, stream, grant.to_bytes(NUMBER_BYTES, "big"))
+            for stream, grant in self.grants.items()
+        ]
+        self.grants.clear()
+        return frames
+
+    def received(self, size: int) -> None:
+        """Note that `size` bytes of data came. Raises ProtocolError beyond the credit of the session."""
+        self._window -= size
+        if self._window < 0:
+            raise ProtocolError("more data than the session's credit")
+        if self._window <= self._owed:
+            self.owe_session(0)
+
+    def received_on(self, stream: Stream, size: int) -> None:
+        """Note that `size` of them are the stream's. Raises ProtocolError beyond its credit."""
+        stream.window -= size
+        if stream.window < 0:
+            raise ProtocolError(f"more data than the credit of stream {stream.number}")
+        stream.unconsumed += size
+
+    # Credit goes back in lumps of half a window, so that small reads do not cost a frame each.
+
+    def owe_session(self, size: int) -> None:
+        """Owe the peer `size` bytes more; pay once it is at least what the peer has left.
+
+        Not half of the whole: readers that stand still may hold the other half for ever.
+        """
+        self._owed += size
+        if self._owed >= self._window and self._owed:
+            self.grants[0] = self.grants.get(0, 0) + self._owed
+            self._window += self._owed
+            self._owed = 0
+
+    def consumed(self, stream: Stream, size: int) -> None:
+        """Note that the owner took `size` bytes of what the stream brought."""
+        size = min(size, stream.unconsumed)
+        stream.unconsumed -= size
+        self.owe_session(size)
+        if not stream.remote_ended:
+            self._owe_stream(stream, size)
+
+    def stop(self, stream: Stream) -> None:
+        """Take nothing more on the stream: what was not consumed is the session's again."""
+        self.grants.pop(stream.number, None)
+        self.owe_session(stream.unconsumed)
+        stream.unconsumed = 0
+
+    def close(self, stream: Stream) -> None:
+        """Forget a stream that is over; what its window grew by, others may have."""
+        self._growth += stream.allowance - self._stream_credit
+        self.stop(stream)
+
+    def _owe_stream(self, stream: Stream, size: int) -> None:
+        stream.owed += size
+        stream.drained += size
+        if stream.owed * 2 < stream.allowance:
+            return
+        grant = stream.owed + self._more_for(stream)
+        self.grants[stream.number] = self.grants.get(stream.number, 0) + grant
+        stream.window += grant
+        stream.owed = 0
+
+    def _more_for(self, stream: Stream) -> int:
+        """Return by how much the window grows now: it doubles for a reader that has drained all of it."""
+        if stream.unconsumed or stream.drained < stream.allowance:
+            return 0
+        stream.drained = 0
+        more = max(0, min(stream.allowance, self._max_stream_credit - stream.allowance, self._growth))
+        stream.allowance += more
+        self._growth -= more
+        return more
