@@ -163,7 +163,7 @@ EXPECTED = {
 }
 OF_A_REAL_ENGINE = {
     "Tools": Expected("chat", _parsed(_tool)),
-    "An answer that keeps a schema": Expected("chat", _parsed(_schema)),
+    "Structured output": Expected("chat", _parsed(_schema)),
     "Log probabilities": Expected("chat", _parsed(_logprobs)),
     "Images": Expected("chat", lambda text: None),
 }

@@ -180,7 +180,7 @@ BROKEN: list[tuple[dict[str, Any], str, str, str]] = [
     (with_path(GOOD.routing_table, file_system="nfs"), "permissions", WRONG, "on nfs"),
     (without_path(GOOD.demand_dir), "permissions", WRONG, "does not exist"),
     (with_path(GOOD.demand_dir, mode=0o777), "permissions", WRONG, "anybody"),
-    ({"closed": True}, "closed", WARNING, "refuse everything"),
+    ({"closed": True}, "closed", WARNING, "the gate is closed"),
     ({"sshd": Answer(None)}, "sshd", WARNING, "cannot be seen"),
     ({"sshd": Answer(0, "maxstartups 10:30:100\n")}, "sshd", WARNING, "(MaxStartups 10:30:100)"),
     (

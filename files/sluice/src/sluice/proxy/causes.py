@@ -1,7 +1,7 @@
-"""What each error means to the one who gets it, and what to do: for the API's description and docs/errors.md.
+"""What each error means to the client, and what to do: for the API's description and docs/errors.md.
 
-`on` says which answers an error can be: `any` request of the API, one that names a `model`, one with a
-`body`, or `none` of a described path's (an unknown path, a wrong method).
+`on` says which requests can get an error: `any` request of the API, one that names a `model`, one with a
+`body`, or `none` of the described paths (an unknown path, a wrong method).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class Cause(NamedTuple):
-    """Why a code is given, what to do about it, and on which requests."""
+    """Why a client gets a code, what to do about it, and which requests can get it."""
 
     cause: str
     remedy: str
@@ -19,40 +19,40 @@ class Cause(NamedTuple):
 
 CAUSES: dict[str, Cause] = {
     "malformed_json": Cause(
-        "The body is not one JSON object, names a member twice, names one that counts in another case "
-        "(`Model`), holds NaN, or is nested deeper than 64.",
-        "Send what a JSON library writes; look for a body that was cut off, or put together by hand.",
+        "The body is not one JSON object, has a member twice, has a known member in another case "
+        "(`Model`), contains NaN, or is more than 64 levels deep.",
+        "Let a JSON library write the body. Check that the body was not cut off.",
         "body",
     ),
     "invalid_request": Cause(
-        "A field is missing or has the wrong type; `param` is its path. Or the engine refuses the request.",
-        "Mend the field that `param` and `message` name.",
+        "A field is missing or has the wrong type; `param` is its path. Or the engine refused the request.",
+        "Correct the field that `param` and `message` name.",
         "any",
     ),
     "context_length_exceeded": Cause(
-        "The prompt, or the prompt together with the answer that it asks for, is longer than the model's "
-        "context, and the engine says so; some engines give a shorter answer instead.",
-        "Shorten the conversation, or lower `max_tokens`; `max_model_len` (GET /v1/models) is what fits.",
+        "The engine refused the request: the prompt, or the prompt plus the requested answer, is longer "
+        "than the model's context. Some engines give a shorter answer instead.",
+        "Shorten the conversation, or lower `max_tokens`. `max_model_len` (GET /v1/models) is the bound.",
         "body",
     ),
     "media_url_refused": Cause(
-        "Media by an address: nothing here fetches from the network.",
+        "The request has media as a URL. Sluice fetches nothing from the network.",
         "Send the image or sound itself, as a `data:` URL.",
         "body",
     ),
     "model_mismatch": Cause(
-        "The cluster found another `model` in the body than the gateway did.",
-        "Report it with the request id: no client can cause it by itself.",
+        "The cluster found a different `model` in the body than the gateway did.",
+        "Report it with the request id. A client cannot cause it.",
         "body",
     ),
     "capability_missing": Cause(
         "The model does not serve this path; the message names what it serves.",
-        "Choose a model whose `capabilities` (GET /v1/models) include the path's, or another path.",
+        "Use a model that has this capability (GET /v1/models lists `capabilities`), or use another path.",
         "body",
     ),
     "invalid_api_key": Cause(
-        "No key, or one that is malformed, unknown, revoked or expired.",
-        "Send `Authorization: Bearer sk-sluice-…`; make a new key on the keys page.",
+        "The key is missing, malformed, unknown, revoked or expired.",
+        "Send `Authorization: Bearer sk-sluice-…`. If you have no valid key, create one on the keys page.",
         "any",
     ),
     "model_not_allowed": Cause(
@@ -61,119 +61,120 @@ CAUSES: dict[str, Cause] = {
         "model",
     ),
     "key_not_allowed": Cause(
-        "The key's own list of models does not include this one.",
-        "Use another key, or make one that may use the model.",
+        "The key's list of models does not include this model.",
+        "Use another key, or create one that may use the model.",
         "model",
     ),
     "model_not_found": Cause(
         "No cluster has a model of this name.",
-        "Use a name that GET /v1/models lists; capitals count.",
+        "Use a name that GET /v1/models lists. Upper and lower case matter.",
         "model",
     ),
     "path_not_found": Cause(
-        "There is no such path.",
-        "Compare the base URL: it ends in /v1, once; without /v1 for Anthropic's clients, which add it.",
+        "The path does not exist.",
+        "Check the base URL. It must end in one /v1; for Anthropic's clients, which add /v1, without it.",
         "none",
     ),
     "method_not_allowed": Cause(
-        "The path takes another method; `Allow` names it.",
-        "Use that method.",
+        "The path does not take this method.",
+        "Use the method that the header `Allow` names.",
         "none",
     ),
     "length_required": Cause(
-        "A body without `Content-Length` and not in chunks.",
+        "The body has no `Content-Length` and is not sent in chunks.",
         "Let the HTTP library set the length.",
         "body",
     ),
     "body_too_large": Cause(
-        "The body is larger than the gateway or the cluster takes; it was not read.",
-        "Send less: smaller images, a shorter conversation.",
+        "The body is larger than the gateway or the cluster accepts. It was not read.",
+        "Send smaller images or a shorter conversation.",
         "body",
     ),
     "address_too_long": Cause(
-        "The address, query included, is longer than 8 kB.",
-        "Send what is long in the body.",
+        "The URL, with its query, is longer than 8 kB.",
+        "Send long values in the body.",
         "none",
     ),
     "rate_limited": Cause(
-        "Too many requests from your address, or a limit of the cluster.",
+        "Your address sent too many requests, or the request met a limit of the cluster.",
         "Wait as long as `Retry-After` says.",
         "any",
     ),
     "requests_limited": Cause(
-        "More requests in a minute than a limit allows; the message names the limit.",
-        "Wait as long as `Retry-After` says; send fewer requests at once.",
+        "A limit on requests per minute is used up; the message names the limit.",
+        "Wait as long as `Retry-After` says. Send requests more slowly.",
         "body",
     ),
     "tokens_limited": Cause(
-        "More tokens in a minute than a limit allows, or one request that is larger than the limit.",
-        "Wait as long as `Retry-After` says; without it, shorten the request or lower `max_tokens`.",
+        "A limit on tokens per minute is used up, or this request alone is larger than the limit.",
+        "Wait as long as `Retry-After` says. Without it, shorten the request or lower `max_tokens`.",
         "body",
     ),
     "day_limited": Cause(
-        "More tokens today (UTC) than a limit allows.",
-        "Wait for midnight UTC (`Retry-After`), or ask your administrators for more.",
+        "A limit on tokens per day (UTC) is used up.",
+        "Wait until midnight UTC (`Retry-After`), or ask your administrators for a higher limit.",
         "body",
     ),
     "concurrency_limited": Cause(
-        "More requests at once than a limit allows.",
-        "Let one end before you send the next.",
+        "More requests run at the same time than a limit allows.",
+        "Wait until a request has ended before you send the next.",
         "body",
     ),
     "headers_too_large": Cause(
-        "More than 100 header fields, one of more than 8 kB, or more than 32 kB of them together.",
-        "Send fewer and shorter headers; a tool or a proxy of yours may add some.",
+        "The request has more than 100 header fields, one of more than 8 kB, or more than 32 kB in all.",
+        "Send fewer and shorter headers. A tool or a proxy between you and the service may add some.",
         "any",
     ),
     "internal_error": Cause(
-        "A fault of the service; it was logged. With status 502, the gateway is being restarted.",
-        "Try again; report it with the request id if it comes back.",
+        "The service has a fault, which it logged. With status 502, the gateway is restarting.",
+        "Try again. If it happens again, report it with the request id.",
         "any",
     ),
     "instance_failed": Cause(
-        "The model's instances broke off or answered nonsense, twice on this request.",
-        "Try again later; if it comes back at once, it is this request on which they break: change it.",
+        "Two attempts at this request failed: an instance broke off or gave an invalid answer.",
+        "Try again later. If it fails again at once, the request itself may be the cause: change it.",
         "body",
     ),
     "answer_too_large": Cause(
-        "The answer is larger than the cluster lets through.",
-        "Ask for less at once: fewer inputs, a smaller `n`, fewer `logprobs`.",
+        "The answer is larger than the cluster allows.",
+        "Ask for less: fewer inputs, a smaller `n`, fewer `logprobs`.",
         "body",
     ),
     "no_instance": Cause(
-        "No instance of the model is ready, and none came while the request could wait; one was asked for.",
-        "Wait as long as `Retry-After` says, or stream: a stream waits longer and says how it stands.",
+        "No instance of the model is ready, and none became ready while the request waited. The cluster was "
+        "asked for one.",
+        "Wait as long as `Retry-After` says, or use a stream. A stream waits longer and tells its position.",
         "body",
     ),
     "overloaded": Cause(
-        "All instances, the queue or the room for bodies are full, or the service is being restarted.",
+        "All instances, the queue or the memory for bodies are full, or the service is restarting.",
         "Wait as long as `Retry-After` says.",
         "any",
     ),
     "cluster_unreachable": Cause(
-        "The gateway has no connection with the cluster.",
-        "Wait as long as `Retry-After` says; administrators see why in the gateway's state.",
+        "The gateway has no connection to the cluster.",
+        "Wait as long as `Retry-After` says. Administrators see the reason in the gateway's state.",
         "any",
     ),
     "closed": Cause(
-        "The cluster's administrators have closed it to this service.",
-        "Nothing helps but to wait until they open it.",
+        "The cluster's administrators have closed the gate: the cluster takes no requests.",
+        "Wait until they open the gate again.",
         "any",
     ),
     "model_stopped": Cause(
         "An administrator has stopped the model at this gateway; the message says why.",
-        "Use another model meanwhile.",
+        "Use another model until then.",
         "body",
     ),
     "authority_unreachable": Cause(
-        "The key cannot be checked at the moment: the gateway's control plane does not answer.",
-        "Wait as long as `Retry-After` says. The key is not refused: keep it.",
+        "The gateway cannot check the key at the moment, because its control plane does not answer.",
+        "Wait as long as `Retry-After` says. Keep the key: it was not refused.",
         "any",
     ),
     "instance_timeout": Cause(
-        "The instance did not answer in time or fell silent in the middle of its answer, or the request took "
-        "longer than a request may take in all (an hour, unless the site has another bound).",
-        "Try again; stream, or ask for a shorter answer.",
+        "The instance did not answer in time or stopped in the middle of its answer, or the request took "
+        "longer than a request may take (an hour, unless the site has another bound).",
+        "Try again. Use a stream, or ask for a shorter answer.",
         "body",
     ),
 }

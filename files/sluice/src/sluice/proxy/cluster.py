@@ -99,7 +99,9 @@ class Cluster:
             )
         if any(keeper.state == "closed" for keeper in self.keepers):
             return SluiceError(
-                "closed", "The cluster's administrators have closed it for now.", retry_after=60.0
+                "closed",
+                "The cluster takes no requests for now: its administrators closed the gate.",
+                retry_after=60.0,
             )
         return SluiceError(
             "cluster_unreachable",

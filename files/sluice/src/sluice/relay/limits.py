@@ -48,7 +48,7 @@ class Budget:
 
 
 class Switch:
-    """The file by which a site closes its cluster, looked for every STALE_SECONDS; `now` is monotonic."""
+    """The gate: closed while the file is there. Looked for every STALE_SECONDS; `now` is monotonic."""
 
     def __init__(self, path: str) -> None:
         self._path = Path(path)
@@ -56,7 +56,7 @@ class Switch:
         self._seen = float("-inf")
 
     def closed(self, now: float) -> bool:
-        """Whether the site has closed the cluster: the file exists, or nobody can tell."""
+        """Whether the gate is closed: the file exists, or the relay cannot tell."""
         if now - self._seen >= STALE_SECONDS:
             self._seen = now
             self._closed = self._look()

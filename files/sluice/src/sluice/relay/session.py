@@ -342,7 +342,7 @@ def _hello(config: RelayConfig) -> Hello:
 
 
 def _closed() -> SluiceError:
-    return SluiceError("closed", "this cluster is closed for the time being", retry_after=60)
+    return SluiceError("closed", "the cluster's administrators have closed the gate", retry_after=60)
 
 
 def _statuses(table: RoutingTable, demand: Demand, lines: Lines) -> tuple[ModelStatus, ...]:

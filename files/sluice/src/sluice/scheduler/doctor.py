@@ -348,12 +348,17 @@ def check_account(facts: Facts) -> list[Finding]:
 
 
 def check_closed(facts: Facts) -> list[Finding]:
-    """The circuit is not broken."""
+    """The gate is open."""
     if facts.closed:
         return [
-            Finding("closed", WARNING, "/etc/sluice/closed exists: relays refuse everything", "remove it")
+            Finding(
+                "closed",
+                WARNING,
+                "the gate is closed: relays refuse all requests",
+                "remove /etc/sluice/closed to open it",
+            )
         ]
-    return [Finding("closed", OK, "relays are open")]
+    return [Finding("closed", OK, "the gate is open")]
 
 
 CHECKS: tuple[Callable[[Facts], list[Finding]], ...] = (
