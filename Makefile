@@ -6,13 +6,15 @@ SHELL := /bin/bash
 VENV := .venv
 PY := $(VENV)/bin/python
 
-help: ## List the commands
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+# A line `##@ Heading` begins a group of what `make help` lists.
+help:
+	@awk -F':.*## ' '/^##@ / {printf "\n%s\n", substr($$0, 5)} \
+	    /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/.complete: requirements-dev.txt demo/prepare.sh
 	@demo/prepare.sh venv $(VENV)
 
-venv: $(VENV)/.complete ## The Python environment of controller, checks and tests
+##@ Try it
 
 demo: ## Sluice on this machine: hosts, Slurm, vLLM, a first answer (needs root)
 	@demo/prepare.sh preflight
@@ -31,6 +33,8 @@ demo-down: venv ## End the demo; caches stay
 demo-clean: venv ## End the demo and remove what it left in the checkout
 	@$(PY) -m demo clean
 
+##@ Check it
+
 check: venv ## Lint, types, unit tests (about 4 minutes)
 	@$(PY) -m tests.run check
 
@@ -45,6 +49,15 @@ integration: venv ## Real sshd, fake Slurm, stub engine
 system: venv ## The test bed: real hosts, real Slurm, real vLLM, the browser (needs root)
 	@$(PY) -m tests.run system
 
+soak: venv ## The long proofs: two million bad inputs, 50 kills of proxy, web, authority and database under load, five minutes without an authority, long trials on real Slurm (needs root; about an hour on 2 quiet cores)
+	@PYTHONPATH=files/sluice/src $(PY) -m tests.soak
+	@SLUICE_SOAK_KILLS=50 $(PY) -m pytest -q -s tests/integration/test_accounting.py
+	@SLUICE_SOAK_AWAY=300 $(PY) -m pytest -q -s tests/integration/test_limits.py -k away
+	@SLUICE_SOAK_CONTRACT=300 $(PY) -m pytest -q -s tests/integration/test_contract.py
+	@$(PY) -m tests.run soak
+
+##@ Measure it
+
 bench: venv ## Measure the data plane beside other designs; build/bench/ holds table, plots, results.json (needs root)
 	@$(PY) -m tests.bench
 
@@ -54,15 +67,15 @@ bench-peers: venv ## The same load against other gateways, from their packages (
 simulate: venv ## Our policy beside others over a simulated week; build/simulate/ holds table, plot, results.json
 	@PYTHONPATH=files/sluice/src $(PY) -m tests.simulate
 
-soak: venv ## The long proofs: two million bad inputs, 50 kills of proxy, web, authority and database under load, five minutes without an authority, long trials on real Slurm (needs root; about an hour on 2 quiet cores)
-	@PYTHONPATH=files/sluice/src $(PY) -m tests.soak
-	@SLUICE_SOAK_KILLS=50 $(PY) -m pytest -q -s tests/integration/test_accounting.py
-	@SLUICE_SOAK_AWAY=300 $(PY) -m pytest -q -s tests/integration/test_limits.py -k away
-	@SLUICE_SOAK_CONTRACT=300 $(PY) -m pytest -q -s tests/integration/test_contract.py
-	@$(PY) -m tests.run soak
+##@ Write it
+
+venv: $(VENV)/.complete ## The Python environment of controller, checks and tests
+
+hooks: venv ## Have git check each commit by what .pre-commit-config.yaml names
+	@$(VENV)/bin/pre-commit install
 
 format: venv ## Format the Python code
 	@$(VENV)/bin/ruff format .
 	@$(VENV)/bin/ruff check --fix .
 
-.PHONY: help venv demo chat demo-status demo-down demo-clean check test integration system bench bench-peers simulate soak format
+.PHONY: help demo chat demo-status demo-down demo-clean check test integration system soak bench bench-peers simulate venv hooks format
