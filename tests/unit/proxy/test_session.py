@@ -15,12 +15,11 @@ from sluice.proxy.session import (
     MAX_STREAM_CREDIT,
     MAX_STREAMS,
     STREAM_CREDIT,
-    UPLOAD_QUEUE,
     Session,
-    SessionLost,
-    Stream,
 )
+from sluice.proxy.stream import SessionLost, Stream
 from sluice.proxy.transport import TransportError
+from sluice.proxy.uploads import UPLOAD_QUEUE
 from sluice.records import RequestHead
 from sluice.wire.hello import Limits
 from tests.fakes.wire_relay import Answer, Call, FakeRelay, FakeTransport

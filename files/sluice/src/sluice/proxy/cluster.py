@@ -14,7 +14,8 @@ from sluice.costs import DEFAULTS, Bounds, loosest
 from sluice.errors import RecordError, SluiceError
 from sluice.proxy.demand import Demand
 from sluice.proxy.keeper import SessionKeeper
-from sluice.proxy.session import Session, SessionLost
+from sluice.proxy.session import Session
+from sluice.proxy.stream import SessionLost
 from sluice.records import ModelsAnswer, ModelStatus
 
 log = logging.getLogger("sluice.proxy.cluster")

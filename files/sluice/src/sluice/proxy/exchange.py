@@ -15,7 +15,8 @@ from sluice.errors import SluiceError
 from sluice.proxy.cluster import Cluster
 from sluice.proxy.metrics import Metrics
 from sluice.proxy.outlet import broken_off
-from sluice.proxy.session import RelayError, Session, SessionLost, Stream
+from sluice.proxy.session import Session
+from sluice.proxy.stream import RelayError, SessionLost, Stream
 from sluice.proxy.waiting import Turn, WaitingRoom
 from sluice.records import MOST_BREAKS, RequestHead, ResponseHead
 

@@ -30,8 +30,8 @@ from sluice.proxy.metrics import Metrics
 from sluice.proxy.notice import Notice
 from sluice.proxy.openapi import OPENAPI_PATH, Description, describe
 from sluice.proxy.outlet import Outlet, Pump, pass_on, without_gaps
-from sluice.proxy.session import Stream
 from sluice.proxy.stops import Stops
+from sluice.proxy.stream import Stream
 from sluice.proxy.tokens import TokenMeter
 from sluice.proxy.usage import UsageQueue
 from sluice.proxy.visit import CLIENT_LEFT, Visit

@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 from sluice.errors import RecordError, SluiceError
 from sluice.proxy.config import ClusterConfig
-from sluice.proxy.session import Session, SessionLost
+from sluice.proxy.session import Session
+from sluice.proxy.stream import SessionLost
 from sluice.proxy.transport import TransportError, TransportFactory
 from sluice.records import Sample
 

@@ -15,7 +15,7 @@ from aiohttp import HttpVersion11, web
 from sluice.errors import SluiceError
 from sluice.proxy.dialect import BOUNDARY
 from sluice.proxy.metering import Passage
-from sluice.proxy.session import SessionLost, Stream
+from sluice.proxy.stream import SessionLost, Stream
 from sluice.proxy.visit import Visit
 
 # A client that reads nothing for this long is gone (seconds).

@@ -6,23 +6,22 @@ Everything here runs on the event loop's thread.
 from __future__ import annotations
 
 import asyncio
-import collections
 import logging
 import math
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any
 
 from sluice.costs import DEFAULTS, Bounds
-from sluice.errors import RecordError, SluiceError
+from sluice.errors import RecordError
+from sluice.proxy.stream import SessionLost, Stream, failure
 from sluice.proxy.transport import Transport, TransportError
+from sluice.proxy.uploads import UPLOAD_PIECE, Uploads
 from sluice.records import (
     DemandHead,
-    ErrorHead,
     Figures,
     ModelsAnswer,
     RequestHead,
-    ResponseHead,
     decode_json,
 )
 from sluice.version import version
@@ -46,9 +45,6 @@ LIMITS = Limits(
     max_streams=MAX_STREAMS,
     max_body=1,
 )
-# Of a body, this much waits in the wire's queue at most; what remains stays with the request.
-UPLOAD_QUEUE = 192 * 1024
-UPLOAD_PIECE = 64 * 1024
 # How often waits that took too long are looked for: a timer for each would cost more than a token's way.
 SWEEP_SECONDS = 0.5
 # Of the relay's streams, this many stay free for the proxy's own questions.
@@ -58,211 +54,6 @@ ANSWER_TIMEOUT = 10.0
 # Of what comes before the hello, so many bytes are kept: they say what speaks there in the relay's place.
 FIRST_BYTES = 200
 MAX_ANSWER = 4 * 1024 * 1024
-
-
-TOO_LONG = "The request took longer than this service allows."
-
-
-class SessionLost(Exception):
-    """The session ended under a stream; the text names the cause."""
-
-
-class RelayError(SluiceError):
-    """What a relay says of a request; `breaks`: its attempts that broke an instance so far."""
-
-    def __init__(self, error: ErrorHead) -> None:
-        super().__init__(error.code, error.message, retry_after=error.retry_after)
-        self.breaks = error.breaks
-
-
-class Sink(Protocol):
-    """Takes an answer as it comes, in place of a task that reads it."""
-
-    def received(self, data: bytes) -> None:
-        """Take bytes; whoever has passed them on says so by the stream's `consume`."""
-
-    def ended(self) -> None:
-        """Learn that the answer is whole."""
-
-    def failed(self, failure: SluiceError | SessionLost) -> None:
-        """Learn that nothing more will come."""
-
-
-class Upload:
-    """A body on its way: what has not been queued yet, cut into pieces."""
-
-    def __init__(self, chunks: Iterable[bytes | bytearray]) -> None:
-        self._chunks = iter(chunks)
-        self._chunk = memoryview(b"")
-
-    def piece(self) -> bytes:
-        """Return the next bytes, UPLOAD_PIECE at most, or b"" at the end."""
-        while not self._chunk:
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                return b""
-            self._chunk = memoryview(chunk)
-        piece, self._chunk = bytes(self._chunk[:UPLOAD_PIECE]), self._chunk[UPLOAD_PIECE:]
-        return piece
-
-
-class Stream:
-    """One request on a session, as its handler sees it."""
-
-    __slots__ = (
-        "_chunks",
-        "_complete",
-        "_failure",
-        "_head",
-        "_session",
-        "_sink",
-        "_waiter",
-        "accepted",
-        "deadline",
-        "ends_by",
-        "number",
-    )
-
-    def __init__(self, session: Session, number: int, ends_by: float = math.inf) -> None:
-        self._session = session
-        self.number = number
-        self._head: ResponseHead | None = None
-        self._chunks: collections.deque[bytes] = collections.deque()
-        self._complete = False
-        self._failure: SluiceError | SessionLost | None = None
-        self._waiter: asyncio.Future[None] | None = None
-        self._sink: Sink | None = None
-        self.accepted = False
-        self.deadline = 0.0
-        self.ends_by = ends_by
-
-    async def response(self, timeout: float) -> ResponseHead:
-        """Wait for the head of the answer. Raises SluiceError (the relay's), SessionLost, TimeoutError."""
-        while self._head is None:
-            if self._failure is not None:
-                raise self._failure
-            await self._wait(timeout)
-        return self._head
-
-    async def begun(self, timeout: float) -> None:
-        """Wait until bytes of the answer have come, or its end. Raises as `response` does."""
-        while not self._chunks and not self._complete:
-            if self._failure is not None:
-                raise self._failure
-            await self._wait(timeout)
-
-    def has_begun(self) -> bool:
-        """Whether bytes of the answer have come, or its end. Raises as `response` does."""
-        if not self._chunks and not self._complete and self._failure is not None:
-            raise self._failure
-        return bool(self._chunks) or self._complete
-
-    async def stirred(self, until: float) -> None:
-        """Wait until something comes, the instance's acceptance included, or until `until` (monotonic)."""
-        timer = None
-        if until < math.inf:
-            loop = asyncio.get_running_loop()
-            timer = loop.call_later(max(0.0, until - time.monotonic()), self._wake)
-        try:
-            await self._wait(math.inf)
-        finally:
-            if timer is not None:
-                timer.cancel()
-
-    async def read(self, timeout: float) -> bytes:
-        """Return the bytes that have come, or b"" at the end. Raises as `response` does, behind the data.
-
-        Whoever has passed them on says so by `consume`; until then the relay sends only so much more.
-        """
-        while not self._chunks:
-            if self._failure is not None:
-                raise self._failure
-            if self._complete:
-                return b""
-            await self._wait(timeout)
-        if len(self._chunks) == 1:
-            return self._chunks.popleft()
-        data = b"".join(self._chunks)
-        self._chunks.clear()
-        return data
-
-    def pass_to(self, sink: Sink) -> None:
-        """Hand what has come, and all that comes, to `sink`; nothing is read any more."""
-        self._sink = sink
-        while self._chunks:
-            sink.received(self._chunks.popleft())
-        if self._failure is not None:
-            sink.failed(self._failure)
-        elif self._complete:
-            sink.ended()
-
-    @property
-    def complete(self) -> bool:
-        """Whether the answer has come whole, read or not."""
-        return self._complete
-
-    def consume(self, size: int) -> None:
-        """Say that `size` bytes have been passed on."""
-        self._session.consume(self.number, size)
-
-    def close(self) -> None:
-        """End the stream, wherever it stands: the relay is told at once if it still works on it."""
-        self._session.forget(self.number)
-
-    async def _wait(self, timeout: float) -> None:
-        """Wait until something comes. Raises TimeoutError after `timeout` seconds, or a little more."""
-        self.deadline = time.monotonic() + timeout
-        self._waiter = self._session.waiter()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-
-    # --- from the session ---------------------------------------------------------------------------------
-
-    def started(self, head: ResponseHead) -> None:
-        """Take the head of the answer."""
-        self._head = head
-        self._wake()
-
-    def accept(self) -> None:
-        """Learn that an instance has accepted the request."""
-        self.accepted = True
-        self._wake()
-
-    def received(self, data: bytes) -> None:
-        """Take bytes of the answer."""
-        if self._sink is not None:
-            self._sink.received(data)
-            return
-        self._chunks.append(data)
-        self._wake()
-
-    def ended(self) -> None:
-        """Learn that the answer is whole."""
-        self._complete = True
-        if self._sink is not None:
-            self._sink.ended()
-        self._wake()
-
-    def failed(self, failure: SluiceError | SessionLost) -> None:
-        """Learn that nothing more will come."""
-        if not self._complete and self._failure is None:
-            self._failure = failure
-            if self._sink is not None:
-                self._sink.failed(failure)
-            self._wake()
-
-    def expire(self, now: float) -> None:
-        """Give up a wait, or all of the stream, whose time is over at `now`, on the monotonic clock."""
-        if now > self.ends_by:
-            self.failed(SluiceError("instance_timeout", TOO_LONG))
-        if self._waiter is not None and now > self.deadline and not self._waiter.done():
-            self._waiter.set_exception(TimeoutError())
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
 
 
 class Session:
@@ -277,7 +68,7 @@ class Session:
         self._name = name
         self._wire = Connection(Role.CLIENT, Hello(_software(), LIMITS), max_stream_credit=MAX_STREAM_CREDIT)
         self._streams: dict[int, Stream] = {}
-        self._uploads: dict[int, Upload] = {}
+        self._uploads = Uploads(self._wire)
         self._loop = asyncio.get_running_loop()
         self.waiter = self._loop.create_future
         self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)
@@ -427,27 +218,9 @@ class Session:
             self._wire.send_data(number, b"".join(chunks))
             self._wire.send_end(number)
         else:
-            upload = Upload(chunks)
-            if not self._fill(number, upload):
-                self._uploads[number] = upload
+            self._uploads.add(number, chunks)
         self._flush_soon()
         return stream
-
-    def _fill(self, number: int, upload: Upload) -> bool:
-        """Queue as much of a body as may wait; return whether that was all of it."""
-        wire = self._wire
-        while wire.pending(number) <= UPLOAD_QUEUE - UPLOAD_PIECE:
-            piece = upload.piece()
-            if not piece:
-                wire.send_end(number)
-                return True
-            wire.send_data(number, piece)
-        return False
-
-    def _fill_all(self) -> None:
-        """Refill the queues of all bodies on their way."""
-        for number in [number for number, upload in self._uploads.items() if self._fill(number, upload)]:
-            del self._uploads[number]
 
     async def models(self) -> ModelsAnswer:
         """Ask for the models. Raises SluiceError, SessionLost, RecordError, TimeoutError."""
@@ -493,7 +266,7 @@ class Session:
 
     def forget(self, number: int) -> None:
         """Cancel a stream if it is not over; its handler wants nothing more of it."""
-        self._uploads.pop(number, None)
+        self._uploads.drop(number)
         if self._streams.pop(number, None) is not None:
             self._wire.cancel(number)
             self._flush_soon()
@@ -518,7 +291,7 @@ class Session:
             if data:
                 transport.write(data)
             if self._uploads:
-                self._fill_all()
+                self._uploads.fill()
 
     # --- bytes in: the transport's receiver -----------------------------------------------------------------
 
@@ -583,16 +356,16 @@ class Session:
 
     def _on_ended(self, event: events.StreamEnded) -> None:
         # An answer that is complete before the body: the wire has cancelled what remains.
-        self._uploads.pop(event.stream, None)
+        self._uploads.drop(event.stream)
         stream = self._streams.get(event.stream)
         if stream is not None:
             stream.ended()
 
     def _on_failed(self, event: events.StreamFailed) -> None:
-        self._uploads.pop(event.stream, None)
+        self._uploads.drop(event.stream)
         stream = self._streams.get(event.stream)
         if stream is not None:
-            stream.failed(_relay_error(event.error))
+            stream.failed(failure(event.error))
 
     def _sweep(self) -> None:
         """Give up waits that took too long."""
@@ -612,13 +385,6 @@ class Session:
         )
         if not self.leaving.done():
             self.leaving.set_result(event.code)
-
-
-def _relay_error(error: ErrorHead) -> SluiceError | SessionLost:
-    if error.code == "cluster_unreachable":
-        # It crossed the relay's go-away: nothing of it was done, and another session may take it.
-        return SessionLost("the relay takes no new requests on this session")
-    return RelayError(error)
 
 
 def printable(text: bytes) -> str:
