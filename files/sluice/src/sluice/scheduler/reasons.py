@@ -23,10 +23,10 @@ class Treatment(enum.Enum):
     BY_REASON = "by its reason"
     FOLLOWS = "followed"
     WAITS = "waits"
-    TELLS = "waits, told as the obstacle"
-    GIVES_UP = "waits, told as the obstacle, ended after pending_patience"
-    ENDS = "ended at once, told, a failed start"
-    LEFT = "left alone, told as the obstacle"
+    TELLS = "waits, shown as the obstacle"
+    GIVES_UP = "waits, shown as the obstacle, ended after pending_patience"
+    ENDS = "ended at once, shown, counts as a failed start"
+    LEFT = "left alone, shown as the obstacle"
 
 
 def _table(rows: Mapping[Treatment, str]) -> dict[str, Treatment]:
