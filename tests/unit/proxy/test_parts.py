@@ -13,13 +13,11 @@ from hypothesis import strategies as st
 from sluice.config import load
 from sluice.costs import Bounds
 from sluice.errors import ConfigError, SluiceError
-from sluice.proxy.answers import error_event
 from sluice.proxy.body import Asked, parse, understand
 from sluice.proxy.config import ClusterConfig, ProxyConfig
 from sluice.proxy.config import check as check_config
 from sluice.proxy.demand import Demand
 from sluice.proxy.tokens import TokenCount, TokenMeter
-from sluice.proxy.visit import Visit
 
 from .conftest import event
 
@@ -112,15 +110,6 @@ def test_any_bytes_are_parsed_or_refused(raw: bytes) -> None:
 
 def test_a_prompt_of_tokens_is_taken() -> None:
     assert check({"model": "smol", "prompt": [1, 2, 3], "stream": None}, "completions").stream is False
-
-
-@pytest.mark.parametrize(
-    ("before", "gap"), [(b"data: x\n\n", b""), (b'data: {"cut', b"\n\n"), (b"x\n", b"\n")]
-)
-def test_the_event_that_ends_a_broken_stream_starts_on_its_own(before: bytes, gap: bytes) -> None:
-    told = error_event(Visit("req-" + "0" * 32), SluiceError("instance_failed", "It broke."), before)
-    assert told.startswith(gap + b"data: {")
-    assert told.endswith(b"}}\n\n")
 
 
 def prefix(content: object) -> bytes:

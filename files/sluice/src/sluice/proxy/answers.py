@@ -13,7 +13,7 @@ from typing import Any
 from aiohttp import HttpVersion11, web
 
 from sluice.errors import SluiceError, error_type
-from sluice.proxy.dialect import BOUNDARY, dump
+from sluice.proxy.dialect import dump
 from sluice.proxy.openapi import CACHED_SECONDS, Description
 from sluice.proxy.stops import STOPPED
 from sluice.proxy.visit import Visit
@@ -144,10 +144,8 @@ def _when_again(fault: SluiceError) -> dict[str, str]:
 
 
 def error_event(visit: Visit, fault: SluiceError, before: bytes) -> bytes:
-    """Return the event that ends a broken stream; `before` is what was sent last."""
-    # One blank line and no more: some clients take each for the end of an event.
-    gap = b"" if before.endswith(BOUNDARY) else b"\n" if before.endswith(b"\n") else BOUNDARY
-    return gap + visit.dialect.event(fault.to_openai(visit.request_id), fault.status, before)
+    """Return the event that ends a broken stream; `before` is what was sent last, of whole events."""
+    return visit.dialect.event(fault.to_openai(visit.request_id), fault.status, before)
 
 
 class _Events(web.StreamResponse):

@@ -9,7 +9,8 @@ import json
 import re
 from typing import Any
 
-BOUNDARY = b"\n\n"
+from sluice.proxy.events import BOUNDARY
+
 MESSAGES_PATH = "/v1/messages"
 RESPONSES_PATH = "/v1/responses"
 

@@ -8,6 +8,7 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from typing import NoReturn
 
 from aiohttp import web
 
@@ -20,7 +21,7 @@ from sluice.proxy.authority import Authenticator
 from sluice.proxy.body import Asked, check_places, scanned, understand
 from sluice.proxy.cluster import Fleet
 from sluice.proxy.cors import Cors
-from sluice.proxy.dialect import BOUNDARY
+from sluice.proxy.events import BOUNDARY
 from sluice.proxy.exchange import RECONNECT_WAIT, Exchange, next_bytes
 from sluice.proxy.intake import Body, Intake
 from sluice.proxy.isolation import Isolation, check_room
@@ -130,8 +131,7 @@ class Gateway:
             log.exception("fault in a request", extra={"request_id": visit.request_id})
             if request.writer.output_size > 0:
                 # An answer has begun: what came behind it would be read as the next request's.
-                _cut(request)
-                raise ConnectionResetError from None
+                _break_off(request)
             return _refused(
                 visit, SluiceError("internal_error", "A fault of the service; it was logged."), request
             )
@@ -368,6 +368,8 @@ class Gateway:
             await pump.run()
         except SluiceError as fault:
             visit.code = fault.code
+            if passage.torn:
+                _break_off(request)
             await pass_on(request, visit, response, answers.error_event(visit, fault, pump.last))
         return response
 
@@ -383,14 +385,17 @@ async def _pass_first(
 
     A function of its own: the locals of one that waits for the stream's end would keep them until then.
     """
-    data = await next_bytes(stream)  # before a byte has gone out, an error still has a status of its own
+    seen = b""
+    # Before an event has gone out, an error still has a status of its own.
+    while not seen and (data := await next_bytes(stream)):
+        seen = passage.feed(data)
+        stream.consume(len(data))
+    seen = seen or passage.rest()
     if response is None:
         response = answers.stream(visit)
         await response.prepare(request)
-    seen = passage.feed(data)
     if seen:
         await pass_on(request, visit, response, without_gaps(seen, BOUNDARY))
-    stream.consume(len(data))
     return response, seen[-visit.dialect.remembered :]
 
 
@@ -438,10 +443,8 @@ async def _pass_chunks(
             meter.feed(data)
             stream.consume(len(data))
     except SluiceError as fault:
-        # Half a document has no place for an error: the missing last chunk tells the client.
         visit.code = fault.code
-        _cut(request)
-        raise ConnectionResetError from None
+        _break_off(request)
     return response
 
 
@@ -521,9 +524,14 @@ def _refused(visit: Visit, fault: SluiceError, request: web.BaseRequest) -> web.
     return response
 
 
-def _cut(request: web.BaseRequest) -> None:
+def _break_off(request: web.BaseRequest) -> NoReturn:
+    """End an answer within a document or an event: that has no place for an error, its missing end tells it.
+
+    Raises ConnectionResetError.
+    """
     if request.transport is not None:
         request.transport.close()
+    raise ConnectionResetError
 
 
 def _request_id(request: web.BaseRequest) -> str:

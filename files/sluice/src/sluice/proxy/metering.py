@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sluice.proxy.body import Asked
+from sluice.proxy.events import Events
 from sluice.proxy.tokens import ALL, FIGURES, TokenMeter
 
 # The paths whose streams tell tokens only if they are asked to.
@@ -137,28 +138,34 @@ def _found_options(chunks: Chunks) -> tuple[int, slice, bytes] | None:
 
 
 class Passage:
-    """The way of one answer to its client: what it passes on, and the meter that has seen it all."""
+    """The way of one event stream to its client, by whole events, and the meter that has seen it all."""
 
-    __slots__ = ("meter",)
+    __slots__ = ("_events", "meter")
 
     def __init__(self, meter: TokenMeter) -> None:
         self.meter = meter
+        self._events = Events()
+
+    @property
+    def torn(self) -> bool:
+        """Whether the client has a part of an event, one too long to be held back, but not its end."""
+        return self._events.torn
 
     def feed(self, data: bytes) -> bytes:
         """Take what came, and return what the client is to see of it; that may be nothing."""
         self.meter.feed(data)
-        return data
+        return self._events.feed(data)
 
     def rest(self) -> bytes:
-        """Return what is held back, at the end of the answer."""
-        return b""
+        """Return what is held back, at the end of a whole answer."""
+        return self._events.rest()
 
 
 class Sieve(Passage):
     """Takes the figures out of one event stream, for the meter, and leaves in it what was wanted.
 
-    It works by lines, which may be cut anywhere. What it holds back is the start of a line of which the end
-    has not come: at most LONGEST_LINE bytes.
+    It works by lines, which may be cut anywhere. What it holds back beside unfinished events is the start of
+    a line of which the end has not come: at most LONGEST_LINE bytes.
     """
 
     __slots__ = ("_busy", "_each", "_held", "_last", "_passing", "_swallowing")
@@ -175,10 +182,13 @@ class Sieve(Passage):
 
     def feed(self, data: bytes) -> bytes:
         """Take what came, and return what the client is to see of it; that may be nothing."""
+        return self._events.feed(self._sift(data))
+
+    def _sift(self, data: bytes) -> bytes:
         if not self._busy and data.startswith(_START) and data.endswith(_END):
             at = data.rfind(_MEMBER)
             if data.find(b"\n\n", 0, at) >= 0:
-                return b"".join([self.feed(one + b"\n\n") for one in data[:-2].split(b"\n\n")])
+                return b"".join([self._sift(one + b"\n\n") for one in data[:-2].split(b"\n\n")])
             # One event, as engines send them.
             if 0 < at < LONGEST_LINE - FIGURES and data.find(b"\n", 0, at) < 0:
                 found = _LAST_MEMBER.match(data, at)
@@ -187,9 +197,9 @@ class Sieve(Passage):
         return self._by_lines(data)
 
     def rest(self) -> bytes:
-        """Return what is held back, at the end of the answer."""
+        """Return what is held back, at the end of a whole answer."""
         held, self._held = self._held, b""
-        return held
+        return super().rest() + held
 
     def _by_lines(self, data: bytes) -> bytes:
         if not self._busy and _NAME not in data and data.endswith(b"\n"):

@@ -13,7 +13,7 @@ import time
 from aiohttp import HttpVersion11, web
 
 from sluice.errors import SluiceError
-from sluice.proxy.dialect import BOUNDARY
+from sluice.proxy.events import BOUNDARY
 from sluice.proxy.metering import Passage
 from sluice.proxy.stream import SessionLost, Stream
 from sluice.proxy.visit import Visit
