@@ -49,8 +49,10 @@ integration: venv ## Real sshd, fake Slurm, stub engine
 system: venv ## The test bed: real hosts, real Slurm, real vLLM, the browser (needs root)
 	@$(PY) -m tests.run system
 
-soak: venv ## The long proofs: two million bad inputs, 50 kills of proxy, web, authority and database under load, five minutes without an authority, long trials on real Slurm (needs root; about an hour on 2 quiet cores)
+soak: venv ## The long proofs: two million bad inputs, a hundred times the check's examples of each property, 50 kills of proxy, web, authority and database under load, five minutes without an authority, long trials on real Slurm (needs root; about an hour on 2 quiet cores)
 	@PYTHONPATH=files/sluice/src $(PY) -m tests.soak
+	@SLUICE_TRIALS=soak $(PY) -m pytest -q -n 2 --timeout 3600 -m hypothesis
+	@SLUICE_TRIALS=soak $(PY) -m pytest -q --timeout 3600 tests/unit/relay/test_fuzz.py
 	@SLUICE_SOAK_KILLS=50 $(PY) -m pytest -q -s tests/integration/test_accounting.py
 	@SLUICE_SOAK_AWAY=300 $(PY) -m pytest -q -s tests/integration/test_limits.py -k away
 	@SLUICE_SOAK_CONTRACT=300 $(PY) -m pytest -q -s tests/integration/test_contract.py

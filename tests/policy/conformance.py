@@ -6,6 +6,7 @@ the proxy checks them: nothing is described that was not tried.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Iterable
@@ -62,6 +63,7 @@ ANY = "any other name"
 REFUSED = "nothing: refused"
 
 
+@functools.cache
 def tables() -> str:
     """Return the page's tables."""
     found = {name: {capability: cell(capability, name) for capability in BODIES} for name in _names()}

@@ -6,7 +6,7 @@ import json
 from typing import Any, Optional
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice.bodies import KINDS
@@ -16,6 +16,7 @@ from sluice.proxy.body import INLINE_PARSE, scanned, understand
 from sluice.records import PATHS
 from sluice.relay.config import COLLECTED
 from sluice.scan import BodyScanner
+from tests.trials import examples
 
 URL = "http://169.254.169.254/"
 DATA = "data:image/png;base64,iVBORw0KGgo="
@@ -217,7 +218,7 @@ TREES = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.sampled_from(sorted(PATHS)), TREES, st.integers(1, 40))
 def test_whatever_parts_there_are_proxy_and_relay_agree(path: str, tree: Any, step: int) -> None:
     name = next(iter(BASES[path]))

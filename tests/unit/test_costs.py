@@ -8,13 +8,14 @@ from dataclasses import fields, replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice.costs import DEFAULTS, WORDS, Bounds, Costs, Excess, ambiguity, loosest, repetitions
 from sluice.errors import SluiceError
 from sluice.proxy import openapi
 from sluice.scan import BodyScanner
+from tests.trials import examples
 
 USER = [{"role": "user", "content": "Hello?"}]
 # Wherever engines take a schema: each puts one into a body.
@@ -226,7 +227,7 @@ JSON_VALUES = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(JSON_VALUES, st.sampled_from(sorted(SCHEMA_PLACES)), st.integers(1, 50))
 def test_a_verdict_does_not_depend_on_how_the_body_is_cut(schema: Any, place: str, step: int) -> None:
     tight = Bounds(bytes=40, depth=8, values=20, alternatives=2, properties=2, lengths=150, repeats=1)

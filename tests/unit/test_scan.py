@@ -11,7 +11,7 @@ import tracemalloc
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice.bodies import KINDS, TEXTS
@@ -27,6 +27,7 @@ from sluice.scan import (
     BodyScanner,
     other_spellings,
 )
+from tests.trials import examples
 
 DATA = "data:image/png;base64,iVBORw0KGgo="
 
@@ -136,7 +137,7 @@ def _of_wrong_kind(name: str, value: Any) -> bool:
     return not (int in kinds and isinstance(value, float) and value.is_integer())
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(BODIES, st.randoms(use_true_random=False), st.lists(st.integers(0, 400), max_size=6))
 def test_reads_what_a_parser_reads(body: dict[str, Any], chance: random.Random, cuts: list[int]) -> None:
     raw = write(body, chance).encode()
@@ -169,7 +170,7 @@ def test_reads_what_a_parser_reads(body: dict[str, Any], chance: random.Random, 
     assert lone or len(set(found)) == 1
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(BODIES, st.randoms(use_true_random=False), st.data())
 def test_what_is_no_json_outside_strings_is_refused(
     body: dict[str, Any], chance: random.Random, data: st.DataObject

@@ -11,7 +11,7 @@ import random
 import time
 from typing import Any, Callable, Optional
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice.errors import SluiceError
@@ -24,6 +24,7 @@ from sluice.wire import events
 from sluice.wire.connection import Connection, Role
 from sluice.wire.hello import Hello, Limits
 from sluice.wire.links import RELAY_FRONT
+from tests.trials import examples
 
 KEY = "k" * 43
 REQUEST_ID = "req-" + "0" * 32
@@ -327,7 +328,7 @@ async def run(seed: int, steps: int = STEPS) -> None:
     history.end()
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.integers(0, 1 << 32))
 def test_whatever_happens_counts_hold_and_nobody_works_for_nobody(seed: int) -> None:
     asyncio.run(run(seed))

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -23,6 +23,7 @@ from sluice.proxy.admission import (
     Ticket,
 )
 from sluice.records import CLASSES
+from tests.trials import examples
 
 WAIT = 300.0
 
@@ -516,7 +517,7 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = Life.TestCase
-TestLife.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestLife.settings = examples(150, stateful_step_count=40)
 
 
 @given(
@@ -525,7 +526,7 @@ TestLife.settings = settings(max_examples=150, stateful_step_count=40, deadline=
     others=st.integers(1, 5),
     data=st.data(),
 )
-@settings(max_examples=100, deadline=None)
+@examples(100)
 def test_a_crowd_delays_another_users_first_request_by_one_service_time_at_most(
     capacity: int, crowd: int, others: int, data: st.DataObject
 ) -> None:
@@ -546,7 +547,7 @@ def test_a_crowd_delays_another_users_first_request_by_one_service_time_at_most(
     tickets=st.lists(st.tuples(USERS, st.sampled_from(CLASSES), st.floats(0.0, 50.0)), max_size=30),
     running=st.lists(USERS, min_size=1, max_size=4),
 )
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_whoever_is_chosen_is_first_by_class_then_by_what_runs_then_by_own_age(
     tickets: list[tuple[str, str, float]], running: list[str]
 ) -> None:
@@ -570,7 +571,7 @@ def test_whoever_is_chosen_is_first_by_class_then_by_what_runs_then_by_own_age(
 
 
 @given(st.lists(st.tuples(USERS, st.sampled_from(CLASSES)), min_size=1, max_size=25))
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_the_position_told_is_the_order_in_which_slots_come(tickets: list[tuple[str, str]]) -> None:
     """With slots that come free and stay taken, as by long answers; exact for the first class that waits."""
     line = queue(0)

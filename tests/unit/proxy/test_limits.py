@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice.authority import Limit, Spent
 from sluice.proxy.limiter import headers, span
 from sluice.proxy.limits import DAY, Buckets, Excess, Need, Reservation, merged, need
+from tests.trials import examples
 
 START = 1_795_000_030.25
 MIDNIGHT = (int(START) // DAY + 1) * DAY
@@ -177,7 +178,7 @@ class Life:
         )
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(st.lists(numbers, min_size=1, max_size=3), steps)
 def test_no_limit_is_ever_exceeded_and_none_refuses_without_a_reason(
     rules: list[dict[str, int | None]], life: list[tuple[Any, ...]]
@@ -187,7 +188,7 @@ def test_no_limit_is_ever_exceeded_and_none_refuses_without_a_reason(
         lived.step(*step)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(numbers, st.lists(st.tuples(st.integers(0, 60), st.integers(0, 40)), min_size=1, max_size=30))
 def test_what_is_given_back_is_given_back_whole(
     rule: dict[str, int | None], asked: list[tuple[int, int]]
@@ -203,7 +204,7 @@ def test_what_is_given_back_is_given_back_whole(
     assert [room and room.remaining for room in after] == [room and room.remaining for room in before]
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(
     numbers.filter(lambda rule: rule["concurrent"] != 0),
     st.lists(st.tuples(st.floats(0, 20), st.integers(0, 60)), min_size=1, max_size=25),
@@ -229,7 +230,7 @@ def test_who_comes_again_when_told_to_is_admitted(
         buckets.settle(held, tokens, now)
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(st.lists(numbers, min_size=1, max_size=3), steps)
 def test_nothing_is_remembered_once_it_counts_no_more(
     rules: list[dict[str, int | None]], life: list[tuple[Any, ...]]

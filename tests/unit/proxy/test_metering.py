@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice.costs import Bounds
@@ -14,6 +14,7 @@ from sluice.proxy.body import Asked, scanned, understand
 from sluice.proxy.metering import LONGEST_LINE, MOST_ADDED, Sieve, Wanted, asking
 from sluice.proxy.tokens import TokenCount, TokenMeter
 from sluice.scan import BodyScanner
+from tests.trials import examples
 
 NOTHING = Wanted(each=False, last=False)
 LAST = Wanted(each=False, last=True)
@@ -164,7 +165,7 @@ EVENTS = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(
     st.lists(EVENTS, max_size=8).map(b"".join),
     st.lists(st.integers(1, 90), max_size=40),
@@ -178,7 +179,7 @@ def test_where_a_stream_is_cut_makes_no_difference(data: bytes, sizes: list[int]
         assert whole[0] == data
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(st.lists(st.one_of(st.sampled_from(TRAPS), st.text(max_size=20)), max_size=6))
 def test_what_a_model_writes_is_never_touched(texts: list[str]) -> None:
     engine = b"".join(compact(chunk(text, figures(n + 1))) for n, text in enumerate(texts))

@@ -1,6 +1,6 @@
 """Bytes of every kind at a running session: it ends or goes on, and nothing unchecked reaches an engine.
 
-Bounded: a fixed number of sessions from fixed seeds.
+A fixed number of sessions from fixed seeds; `make soak` makes more.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from sluice.records import RequestHead, ResponseHead
 from sluice.wire.connection import Connection, Role
 from sluice.wire.frames import FrameType, encode
 from sluice.wire.hello import Hello, Limits
+from tests.trials import scaled
 from tests.unit.relay.bed import MODEL, Bed, Behaviour, bed, chat, routed, until
 
-SEEDS = range(40)
+SEEDS = range(scaled(40))
 FRAMES = 30
 
 

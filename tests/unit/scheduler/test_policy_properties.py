@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice.scheduler import ledger
@@ -21,6 +21,7 @@ from sluice.scheduler.policy import (
     Settings,
     Submit,
 )
+from tests.trials import examples
 from tests.unit.scheduler.world import ENDS, World
 
 NAMES = ("a", "b", "c")
@@ -180,7 +181,7 @@ def tick(world: World, step: dict) -> Decision:
     return decision
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(several(3), sites, st.lists(steps, min_size=1, max_size=30))
 def test_no_history_breaks_a_bound_or_brings_duplicates_or_orphans(
     models: dict[str, Model], site: Settings, history: list[dict]
@@ -196,7 +197,7 @@ def test_no_history_breaks_a_bound_or_brings_duplicates_or_orphans(
         tick(world, step)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(several(3), sites, st.lists(steps, min_size=5, max_size=30), st.integers(1, 3), st.integers(1, 6))
 def test_what_is_bounded_over_time_is_kept_whatever_is_asked(
     models: dict[str, Model], site: Settings, history: list[dict], colds: int, hours: int
@@ -214,7 +215,7 @@ def test_what_is_bounded_over_time_is_kept_whatever_is_asked(
         assert ledger.spent(world.account, world.now).cold_starts <= colds
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(several(3), sites, st.lists(steps, min_size=1, max_size=15))
 def test_every_history_comes_to_rest(models: dict[str, Model], site: Settings, history: list[dict]) -> None:
     """Deciding again at the same moment, with what was decided done, soon decides nothing: no flapping."""
@@ -233,7 +234,7 @@ def test_every_history_comes_to_rest(models: dict[str, Model], site: Settings, h
     assert world.decide().actions == ()
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(several(2), st.lists(st.sampled_from([1.0, 60.0, 3600.0, 86_400.0]), min_size=1, max_size=20))
 def test_an_outage_of_any_length_cancels_forgets_and_duplicates_nothing(
     models: dict[str, Model], outage: list[float]
@@ -265,7 +266,7 @@ def test_an_outage_of_any_length_cancels_forgets_and_duplicates_nothing(
         assert isinstance(action, Submit)
 
 
-@settings(max_examples=16, deadline=None)
+@examples(16)
 @given(
     model("a"),
     st.lists(st.sampled_from([0.0, 3.0, 40.0]), min_size=1, max_size=4),
@@ -300,7 +301,7 @@ def fail(world: World, how: str, life: float) -> None:
             world.progress(job.name, how)
 
 
-@settings(max_examples=10, deadline=None)
+@examples(10)
 @given(
     st.lists(st.integers(-2, 2), min_size=2, max_size=4),
     st.integers(1, 2),
@@ -331,7 +332,7 @@ def test_no_model_is_starved_whatever_the_priorities(
     assert max(waits.values()) <= bound
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(
     st.lists(
         st.tuples(
@@ -387,7 +388,7 @@ def serve_or_wait(
         done[name], since[name] = world.now + service, 0.0
 
 
-@settings(max_examples=12, deadline=None)
+@examples(12)
 @given(st.integers(1, 3), st.lists(st.integers(1, 4), min_size=1, max_size=6), st.sampled_from([7.0, 30.0]))
 def test_handovers_at_the_wall_time_leave_no_moment_without_an_instance_and_cut_nothing(
     most: int, asked: list[int], interval: float

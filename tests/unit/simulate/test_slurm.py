@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.simulate.load import Failure, RegularJob
 from tests.simulate.parameters import Cluster
 from tests.simulate.slurm import Job, Slurm
+from tests.trials import examples
 
 SMALL = replace(Cluster(), nodes=3, gpus_per_node=4, service_gpus=8, repair=500.0, reserve_after=100.0)
 
@@ -28,7 +29,7 @@ def conserved(slurm: Slurm) -> None:
     assert {job.id for job in slurm.pending} == set(slurm.jobs) - {job.id for job in running}
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(
     st.lists(
         st.tuples(

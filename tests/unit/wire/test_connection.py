@@ -7,7 +7,7 @@ import tracemalloc
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice.errors import SluiceError
@@ -18,6 +18,7 @@ from sluice.wire.frames import FrameType, ProtocolError, encode
 from sluice.wire.hello import MAJOR, Hello, Limits
 from sluice.wire.links import RELAY_FRONT
 from sluice.wire.sender import MAX_CONTROL
+from tests.trials import examples
 from tests.unit.wire.ends import HEAD, OK, SMALL, Pair, hello, raw_server, request, sent, typed
 
 
@@ -54,7 +55,7 @@ def test_the_verbs_without_a_body() -> None:
     ]
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.data())
 def test_every_byte_arrives_in_order_whatever_the_readers_do(data: st.DataObject) -> None:
     pair = Pair(step=data.draw(st.sampled_from([1, 13, 1000, 1 << 20])))
@@ -368,7 +369,7 @@ def test_a_peer_that_grants_a_stream_again_and_again_costs_no_memory() -> None:
     assert held < 50_000
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.binary(max_size=400))
 def test_fuzz_any_bytes_give_events_or_a_protocol_error(noise: bytes) -> None:
     server = raw_server(request(1))
@@ -378,7 +379,7 @@ def test_fuzz_any_bytes_give_events_or_a_protocol_error(noise: bytes) -> None:
         assert sent(server)[-1].type == FrameType.GO_AWAY
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(
     st.lists(
         st.tuples(st.integers(0, 16), st.integers(0, 9), st.binary(max_size=40) | st.just(b"\0\0\1\0")),

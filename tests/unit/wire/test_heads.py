@@ -7,12 +7,13 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice.errors import RecordError
 from sluice.records import InstanceRequest, RequestHead, ResponseHead, decode_json, encode_json
 from tests.soak.mutate import fields, noise
+from tests.trials import examples
 from tests.unit.wire.ends import HEAD, INSTANCE_HEAD
 
 HEADS = [
@@ -43,7 +44,7 @@ def test_our_own_spelling_and_others_are_read_alike(head: Any) -> None:
         assert type(head).read(raw) == head
 
 
-@settings(max_examples=500, deadline=None)
+@examples(500)
 @given(st.sampled_from(HEADS), st.integers(0, 1 << 32), st.booleans())
 def test_whatever_comes_both_ways_agree(head: RequestHead | InstanceRequest, seed: int, blind: bool) -> None:
     chance = Random(seed)

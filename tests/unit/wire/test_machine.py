@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Optional
 
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -19,6 +18,7 @@ from sluice.wire.connection import Connection, Role
 from sluice.wire.frames import LAST, Decoder, FrameType
 from sluice.wire.hello import Hello, Limits
 from sluice.wire.links import PROXY_RELAY, RELAY_FRONT
+from tests.trials import examples
 from tests.unit.wire.ends import HEAD, INSTANCE_HEAD, KEY, OK
 
 ERROR = ErrorHead("instance_failed", "it died")
@@ -323,5 +323,5 @@ class TwoEnds(RuleBasedStateMachine):
         )
 
 
-TwoEnds.TestCase.settings = settings(max_examples=120, stateful_step_count=60, deadline=None)
+TwoEnds.TestCase.settings = examples(120, stateful_step_count=60)
 TestTwoEnds = TwoEnds.TestCase
