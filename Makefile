@@ -76,8 +76,11 @@ venv: $(VENV)/.complete ## The Python environment of controller, checks and test
 hooks: venv ## Have git check each commit by what .pre-commit-config.yaml names
 	@$(VENV)/bin/pre-commit install
 
+docs: venv ## The documentation as a site that works offline: build/docs/site/index.html
+	@$(PY) -m docs.site.build
+
 format: venv ## Format the Python code
 	@$(VENV)/bin/ruff format .
 	@$(VENV)/bin/ruff check --fix .
 
-.PHONY: help demo chat demo-status demo-down demo-clean check test integration system soak bench bench-peers simulate venv hooks format
+.PHONY: help demo chat demo-status demo-down demo-clean check test integration system soak bench bench-peers simulate venv hooks docs format
