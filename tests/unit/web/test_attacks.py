@@ -107,7 +107,9 @@ def test_replayed_code(app: Flask, client: FlaskClient, issuer: Issuer) -> None:
     asked = issuer.begin(client)
     code = issuer.grant(asked)
     assert issuer.come_back(client, asked, code=code).status_code == 302
-    assert issuer.come_back(client, asked, code=code).status_code == 401
+    assert issuer.come_back(client, asked, code=code).location == "/"
+    stranger = app.test_client()
+    assert issuer.come_back(stranger, asked, code=code).status_code == 401
     assert issuer.asked.count("/token") == 1
     other = app.test_client()
     assert issuer.come_back(other, issuer.begin(other), code=code).status_code == 401

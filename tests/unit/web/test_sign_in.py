@@ -60,7 +60,7 @@ def test_trying_to_sign_somebody_in_with_a_forged_state(client: FlaskClient) -> 
     get(client, "/auth/login")
     answer = get(client, "/auth/authorize?code=stolen&state=made-up")
     assert answer.status_code == 401
-    assert b"Sign-in did not succeed" in answer.data
+    assert b"This sign-in is not known here" in answer.data
     assert get(client, "/keys").status_code == 302
 
 

@@ -192,6 +192,81 @@ def test_states_and_nonces_are_each_tabs_own_and_bounded(client: FlaskClient, is
     assert answers == [401] * 3 + [302] * MOST_STATES
 
 
+def test_a_tab_whose_sign_in_was_forgotten_gets_the_page_once_another_is_signed_in(
+    client: FlaskClient, database: Database, issuer: Issuer
+) -> None:
+    asked = [issuer.begin(client, "/usage") for _ in range(MOST_STATES + 3)]
+    for each in reversed(asked):
+        assert issuer.come_back(client, each).status_code == 302
+    before, session = sign_ins(database), kept(client)
+    answer = issuer.come_back(client, asked[0])
+    assert (answer.status_code, answer.location) == (302, "/")
+    assert get(client, "/auth/account").status_code == 200
+    assert [row.tag for row in sign_ins(database)] == [row.tag for row in before]
+    assert kept(client) == session
+
+
+def test_a_tab_whose_sign_in_was_forgotten_is_told_so_and_offered_another(
+    client: FlaskClient, database: Database, issuer: Issuer
+) -> None:
+    asked = [issuer.begin(client) for _ in range(MOST_STATES + 1)]
+    answer = issuer.come_back(client, asked[0])
+    assert answer.status_code == 401
+    assert "This sign-in is not known here" in answer.text
+    assert "/auth/login?next=/" in answer.text
+    assert not sign_ins(database)
+    # The others have lost nothing by it.
+    assert all(issuer.come_back(client, each).status_code == 302 for each in asked[1:])
+
+
+def test_an_answer_that_comes_twice_leads_to_the_page(client: FlaskClient, issuer: Issuer) -> None:
+    asked = issuer.begin(client, "/usage")
+    assert issuer.come_back(client, asked).location == "/usage"
+    assert issuer.come_back(client, asked).location == "/"
+
+
+@pytest.mark.parametrize("signed_in", [True, False])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"state": ""},
+        {"state": "x" * 5000},
+        {"code": "", "error": "access_denied"},
+        {"iss": "https://evil.example.org"},
+        {"next": "https://evil.example.org"},
+    ],
+)
+def test_trying_to_sign_somebody_in_as_another_by_an_answer_they_never_asked_for(
+    app: Flask,
+    client: FlaskClient,
+    database: Database,
+    issuer: Issuer,
+    changes: dict[str, str],
+    signed_in: bool,
+) -> None:
+    """Login CSRF: the code in the address is another person's, and is never redeemed."""
+    if signed_in:
+        issuer.sign_in(client)
+    before, asked_before = [row.tag for row in sign_ins(database)], list(issuer.asked)
+    theirs = issuer.begin(app.test_client())
+    issuer.claims = {"sub": "mallory", "name": "Mallory", "groups": ["users"]}
+    answer = issuer.come_back(client, theirs, **changes)
+    assert (answer.status_code, answer.location) == ((302, "/") if signed_in else (401, None))
+    assert "/token" not in issuer.asked[len(asked_before) :]
+    assert [row.tag for row in sign_ins(database)] == before
+    assert get(client, "/auth/account").status_code == (200 if signed_in else 302)
+
+
+def test_a_browser_whose_sign_in_has_ended_is_not_signed_in(client: FlaskClient, issuer: Issuer) -> None:
+    issuer.sign_in(client)
+    forgotten = issuer.begin(client)
+    for _ in range(MOST_STATES):
+        issuer.begin(client)
+    post(client, "/auth/sign-out-everywhere", kept(client)["csrf"])
+    assert issuer.come_back(client, forgotten).status_code == 401
+
+
 def test_where_sessions_cannot_be_written_nobody_is_sent_to_sign_in_for_nothing(
     app: Flask, client: FlaskClient, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,7 +32,9 @@ def page(status: int, texts: str) -> Response:
         message = web().texts.get(f"error.{texts}.text")
         answer = jsonify({"error": {"message": message, "code": texts}})
     else:
-        answer = make_response(render_template("error.html", texts=f"error.{texts}"))
+        answer = make_response(
+            render_template("error.html", texts=f"error.{texts}", may_sign_in=status == 401)
+        )
     answer.status_code = status
     return answer
 

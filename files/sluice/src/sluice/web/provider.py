@@ -254,12 +254,11 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types.
 
     def _check_answer(self) -> None:
         """Refuse what is no answer of this provider to a sign-in that this browser began."""
-        if request.method != "GET" or any(len(request.args.getlist(name)) > 1 for name in _ANSWER):
+        if not _has_form():
             raise PageError(400, "bad_answer", outcome="refused")
-        state = request.args.get("state", "")
-        begun = self.framework.get_state_data(session, state) if state else None
+        state, begun = self._begun()
         if not begun:
-            raise PageError(401, "401", outcome="refused")
+            raise PageError(401, "unknown_sign_in", outcome="refused")
         # Where flask-oidc looks for it.
         session["next"] = begun.get("next", "/")
         required = self.load_server_metadata().get("authorization_response_iss_parameter_supported")
@@ -275,6 +274,15 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types.
             self.framework.clear_state_data(session, state)
             logger.error("a sign-in's answer has no code and no error")
             raise PageError(400, "bad_answer", outcome="refused")
+
+    def answers_nothing(self) -> bool:
+        """Tell whether this request answers a sign-in that the session does not know (any longer)."""
+        return _has_form() and not self._begun()[1]
+
+    def _begun(self) -> tuple[str, dict[str, Any] | None]:
+        """Return the state in the address, and what the session keeps of the sign-in begun with it."""
+        state = request.args.get("state", "")
+        return state, self.framework.get_state_data(session, state) if state else None
 
     def parse_id_token(self, token: Mapping[str, Any], nonce: str, **_options: Any) -> UserInfo:
         """Return the ID token's claims. Authlib calls this; raises PageError."""
@@ -412,6 +420,11 @@ def _unusable(why: str, error: Exception | None = None, claim: str = "") -> Page
 def _unreadable(why: str, error: Exception) -> UnreadableAnswer:
     logger.error(why, extra={"fault": _name(error)})
     return UnreadableAnswer(502, "502", outcome="unusable")
+
+
+def _has_form() -> bool:
+    """Tell whether this request has the form of a provider's answer."""
+    return request.method == "GET" and all(len(request.args.getlist(name)) <= 1 for name in _ANSWER)
 
 
 def _refused(told: str) -> PageError:

@@ -212,9 +212,22 @@ class SignIn:
                 abort(400)
             # A sign-in that is over empties its session: before the next one's state is put there, not after.
             self.person()
+        elif request.endpoint == "oidc_auth.authorize":
+            return self._past_unknown_answer()
         elif request.endpoint not in _NO_SESSION:
             self._refresh()
         return None
+
+    def _past_unknown_answer(self) -> Response | None:
+        """Send who is signed in past an answer to a sign-in that is not known here (any more).
+
+        One of many tabs comes back so, or the same one twice. Nothing that stands in the address counts: it
+        may be somebody else's.
+        """
+        if not self.client.answers_nothing() or self.person() is None:
+            return None
+        self.count("unknown")
+        return redirect(url_for("chat.index"))
 
     def _refresh(self) -> None:
         """Ask the provider again who this is, once in a while; end the session if it no longer says."""
