@@ -1,18 +1,16 @@
 """One request, from its head to its outcome: a state machine that the two connections and the clock drive.
 
-A body of at most COLLECTED bytes is collected and kept until an answer begins: so another instance can be
-asked. A larger one streams through as it is scanned. Either way its last byte leaves only when the whole
-has been found good, and nothing is passed back before an answer's first byte.
+What comes is a Body, what goes back an Answer, and each instance that is asked an Attempt; here is decided
+what becomes of them. Nothing is passed back before an answer's first byte, so that another attempt can be
+made until then.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
 from typing import Any, Callable, Optional
 
-from sluice.endpoint import Endpoint
 from sluice.errors import CODES, SluiceError
 from sluice.records import (
     COUNTING,
@@ -20,23 +18,18 @@ from sluice.records import (
     MOST_BREAKS,
     PATHS,
     ErrorHead,
-    InstanceRequest,
     RequestHead,
     ResponseHead,
     RoutedModel,
     most_counted,
 )
 from sluice.relay import routing
-from sluice.relay.audit import Audit
-from sluice.relay.breaker import Record
-from sluice.relay.config import COLLECTED, RelayConfig
-from sluice.relay.demand import Demand
-from sluice.relay.figures import Counters
-from sluice.relay.flow import Flow, Outflow
-from sluice.relay.instances import Line, Lines
-from sluice.relay.limits import Budget
-from sluice.relay.routing import RoutingFile
-from sluice.scan import BodyScanner
+from sluice.relay.answer import Answer
+from sluice.relay.attempt import Attempt
+from sluice.relay.body import Body
+from sluice.relay.config import COLLECTED
+from sluice.relay.instances import Line
+from sluice.relay.services import Services
 from sluice.wire.hello import PLACES_SINCE
 
 logger = logging.getLogger(__name__)
@@ -52,54 +45,27 @@ OK, CANCELLED = "ok", "cancelled"
 _UNTOUCHED = {"overloaded": "overloaded", "no_instance": "no_instance", "cluster_unreachable": "no_instance"}
 
 
-@dataclass(frozen=True)
-class Services:
-    """What the exchanges of one session share."""
-
-    config: RelayConfig
-    endpoint: Endpoint
-    outflow: Outflow
-    routing: RoutingFile
-    lines: Lines
-    demand: Demand
-    counters: Counters
-    budget: Budget
-    audit: Audit
-
-
 class Exchange:
     """A request of the proxy. `on_over` is called once, with the stream."""
 
     __slots__ = (
         "_answer",
-        "_asked_at",
+        "_attempt",
         "_began",
         "_body",
         "_breaks",
-        "_bytes_in",
-        "_bytes_out",
-        "_complete",
         "_failure",
-        "_fresh",
         "_head",
         "_heard",
         "_instance",
         "_known",
-        "_line",
         "_on_over",
         "_over",
-        "_pledge",
         "_renewed",
         "_reserved",
-        "_scanner",
         "_services",
-        "_status",
         "_stream",
-        "_streams",
-        "_trial",
         "_tried",
-        "_upload",
-        "_wire_stream",
         "places",
     )
 
@@ -111,34 +77,19 @@ class Exchange:
         self._head = head
         self._on_over = on_over
         self._began = self._heard = time.monotonic()
-        self._scanner = BodyScanner(PATHS[head.path], services.config.schemas)
-        self._streams = head.length > COLLECTED
-        # One buffer, not pieces: many tiny frames must not cost many times their bytes.
-        self._body = bytearray()
-        self._bytes_in = 0
-        self._complete = False
+        self._body = Body(head, services.config.schemas)
+        self._answer = Answer(services.endpoint, services.outflow, stream)
         self._reserved = 0
         self._known = False
-        # The attempt under way: the line to the instance, the stream on it, and when it was asked.
-        self._line: Optional[Line] = None
-        self._wire_stream = 0
-        self._trial: Optional[Record] = None
-        self._fresh = False
-        self._asked_at = 0.0
-        self._upload: Optional[Flow] = None
-        self._pledge: Optional[ResponseHead] = None
-        # What came of earlier ones.
+        self._attempt: Optional[Attempt] = None
+        self._instance = ""
+        # What came of earlier attempts.
         self._tried: set[str] = set()
         self._renewed: set[str] = set()
         # Those that the proxy saw elsewhere count: another session must not begin anew.
         self._breaks = head.breaks
         self.places = head.places
         self._failure: Optional[tuple[str, str]] = None
-        # The answer, from its first byte on.
-        self._answer: Optional[Flow] = None
-        self._instance = ""
-        self._status = 0
-        self._bytes_out = 0
         self._over = False
 
     # --- from the proxy ----------------------------------------------------------------------------------
@@ -174,34 +125,29 @@ class Exchange:
         """Take a part of the body. Raises SluiceError when it is not good."""
         self._heard = time.monotonic()
         size = len(data)
-        self._bytes_in += size
         self._services.counters.bytes_in += size
-        if self._bytes_in > self._head.length:
-            raise SluiceError("invalid_request", "the body is longer than announced")
-        self._scanner.feed(data)
-        self._body += data
-        if not self._streams:
-            self._services.endpoint.connection.consume(self._stream, size)
+        self._body.receive(data)
+        if not self._body.streams:
+            self._answer.consumed(size)
             return
-        if self._scanner.model is not None:
-            self._check_model(self._scanner.model)
+        if self._body.model is not None:
+            self._check_model(self._body.model)
         self._check_places()
-        if self._wire_stream:
-            self._push()
-        elif self._line is None:
-            self._next_instance()
+        self._go_on()
 
     def body_ended(self) -> None:
         """The body is complete: ask an instance, or let one have the last byte. Raises SluiceError."""
-        if self._bytes_in != self._head.length:
-            raise SluiceError("invalid_request", "the body is shorter than announced")
-        self._check_model(self._scanner.finish())
+        self._check_model(self._body.finish())
         self._check_places()
-        self._complete = True
-        if self._wire_stream:
-            self._push()
-        elif self._line is None:
+        self._body.complete = True
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Let an instance have what has come, or ask one."""
+        if self._attempt is None:
             self._next_instance()
+        elif self._attempt.stream:
+            self._attempt.push(self._body)
 
     def cancel(self) -> None:
         """End because the proxy wants nothing more, or is gone."""
@@ -211,10 +157,7 @@ class Exchange:
         """End with an error."""
         if self._over:
             return
-        endpoint = self._services.endpoint
-        told = ErrorHead(error.code, error.message, error.retry_after, self._breaks)
-        endpoint.connection.send_error(self._stream, told)
-        endpoint.wake()
+        self._answer.fail(ErrorHead(error.code, error.message, error.retry_after, self._breaks))
         self._finish(error.code)
 
     def tick(self, now: float) -> None:
@@ -222,23 +165,24 @@ class Exchange:
         config = self._services.config
         if now - self._began > config.total_timeout:
             raise SluiceError("instance_timeout", "the request took longer than this cluster allows")
-        if self._answer is not None:
-            self._tick_answer(now, self._answer)
-        elif not self._complete:
+        if self._answer.begun:
+            self._tick_answer(now)
+        elif not self._body.complete:
             self._tick_body(now)
-        elif self._wire_stream and now - self._asked_at > self._patience():
-            self._broke()
+        elif self._attempt is not None and self._attempt.stream:
+            self._tick_attempt(now, self._attempt)
+
+    def _tick_attempt(self, now: float, attempt: Attempt) -> None:
+        config = self._services.config
+        # It reads the prompt, and says so by a head; a long one is read for minutes.
+        patience = config.first_byte_timeout if attempt.pledge is None else config.first_token_timeout
+        if now - attempt.asked_at > patience:
+            attempt.broke()
             # Whoever waited this long is not helped by waiting again elsewhere.
             self._failed("instance_timeout", "the instance did not answer in time", sent=True, final=True)
 
-    def _patience(self) -> float:
-        """Return for how long an instance may let its first byte be waited for, in seconds."""
-        config = self._services.config
-        # It reads the prompt, and says so; a long one is read for minutes.
-        return config.first_byte_timeout if self._pledge is None else config.first_token_timeout
-
-    def _tick_answer(self, now: float, answer: Flow) -> None:
-        if self._services.endpoint.connection.pending(answer.stream):
+    def _tick_answer(self, now: float) -> None:
+        if self._answer.waits_for_reader:
             # The reader is slow, not the instance: its credit is used up.
             self._heard = now
         elif now - self._heard > self._services.config.idle_timeout:
@@ -248,7 +192,7 @@ class Exchange:
     def _tick_body(self, now: float) -> None:
         if now - self._heard <= self._services.config.idle_timeout:
             return
-        if self._wire_stream and self._line is not None and self._line.pending(self._wire_stream):
+        if self._attempt is not None and self._attempt.stuck:
             self._broke()
             raise SluiceError("instance_timeout", "the instance does not take the body")
         raise SluiceError("invalid_request", "the body did not come in time")
@@ -273,11 +217,11 @@ class Exchange:
 
         A proxy of an older release says nothing of them: what it sends is counted before it goes on.
         """
-        needed = self._scanner.places
+        needed = self._body.places
         if needed <= self.places:
             return
         peer = self._services.endpoint.connection.peer
-        if self._streams or peer is None or peer.minor >= PLACES_SINCE:
+        if self._body.streams or peer is None or peer.minor >= PLACES_SINCE:
             raise SluiceError(
                 "invalid_request", f"the body takes {needed} places, its head says {self.places}"
             )
@@ -294,11 +238,10 @@ class Exchange:
     def _next_instance(self) -> None:
         now = time.monotonic()
         line = self._choose(self._model(now), now)
-        self._line = line
         self._instance = line.instance.id
         self._services.demand.began(self._head.model, self._instance, self.places)
-        self._trial = line.breaker.begin(self._head.user)
-        line.ask(self)
+        self._attempt = Attempt(self, line, self._head.user)
+        self._attempt.ask()
 
     def _choose(self, model: RoutedModel, now: float) -> Line:
         affinity = self._head.affinity
@@ -323,7 +266,7 @@ class Exchange:
             raise SluiceError("overloaded", "all instances are full", retry_after=OVERLOADED_RETRY_AFTER)
         if lines:
             raise self._left_alone(lines, now)
-        raise _without_instance(model)
+        raise routing.without_instance(model, time.time())
 
     def _left_alone(self, lines: list[Line], now: float) -> SluiceError:
         """Return the error where every instance is left alone: for this user, or for everybody."""
@@ -363,11 +306,10 @@ class Exchange:
     def answer_begins(self, head: ResponseHead) -> None:
         """Keep the head until a first byte stands behind it: an engine may break on the prompt after it."""
         if 200 <= head.status < 300 or (400 <= head.status < 500 and head.status not in WITHHELD_STATUSES):
-            self._pledge = head
+            if self._attempt is not None:
+                self._attempt.pledge = head
             if head.status == 200 and head.content_type == EVENT_STREAM:
-                endpoint = self._services.endpoint
-                endpoint.connection.accept(self._stream)
-                endpoint.wake()
+                self._answer.accepted()
         else:
             self.run(self._withhold, head.status)
 
@@ -385,63 +327,37 @@ class Exchange:
 
     def answered_since(self, when: float) -> bool:
         """Whether bytes of its answer came after `when`."""
-        return self._answer is not None and self._heard > when
+        return self._answer.begun and self._heard > when
 
     def _send(self, fresh: bool) -> None:
-        line, head = self._line, self._head
-        if line is None:
+        attempt = self._attempt
+        if attempt is None:
             return
-        self._fresh = fresh
+        attempt.fresh = fresh
         try:
-            self._wire_stream = line.request(
-                self, InstanceRequest(head.id, head.method, head.path, head.length, self.places)
-            )
+            attempt.send(self._head, self.places, self._body, self._answer)
         except SluiceError as error:
             code = _UNTOUCHED.get(error.code, "no_instance")
             self._failed(code, "the instance takes no request now")
-            return
-        self._asked_at = time.monotonic()
-        if self._streams:
-            self._upload = Flow(self._wire_stream, self._services.endpoint, self._stream)
-            self._push()
-            return
-        line.send(self._wire_stream, bytes(self._body))
-
-    def _push(self) -> None:
-        """Pass on what there is of a large body; of a whole one the last byte waits for the verdict."""
-        line, upload = self._line, self._upload
-        if line is None or line.endpoint is None or line.outflow is None or upload is None:
-            return
-        keep = 1 if self._bytes_in == self._head.length and not self._complete else 0
-        data = bytes(self._body[: len(self._body) - keep])
-        del self._body[: len(data)]
-        self._asked_at = time.monotonic()
-        line.endpoint.connection.send_data(self._wire_stream, data)
-        line.outflow.passed(upload, len(data))
-        if self._complete:
-            line.endpoint.connection.send_end(self._wire_stream)
-            line.outflow.finish(upload)
-        line.endpoint.wake()
 
     def _lost(self, nonsense: bool) -> None:
-        if self._answer is not None:
+        if self._answer.begun:
             raise SluiceError("instance_failed", "the instance broke off within its answer")
-        line = self._line
-        if line is None:
+        attempt = self._attempt
+        if attempt is None:
             return
+        line = attempt.line
         if line.left and not nonsense:
             # It ended as it had announced: that says nothing about the request.
             self._failed("no_instance", "the instance ended before it answered")
             return
-        again = not (nonsense or self._streams or self._fresh or line.retired)
-        if again and self._breaks + 1 < MOST_BREAKS and line.instance.id not in self._renewed:
+        again = not (nonsense or self._body.streams or attempt.fresh or line.retired)
+        if again and self._breaks + 1 < MOST_BREAKS and attempt.instance not in self._renewed:
             # The connection was older than the request: its end says nothing about the instance.
-            self._renewed.add(line.instance.id)
+            self._renewed.add(attempt.instance)
             self._breaks += 1
             self._services.counters.retries += 1
-            self._pledge = None
-            self._wire_stream = 0
-            line.ask(self)
+            attempt.ask()
         else:
             self._failed("instance_failed", "the instance broke off before it answered", sent=True)
 
@@ -452,16 +368,16 @@ class Exchange:
         self._failed("instance_failed", reason, sent=True)
 
     def _refused(self, code: str) -> None:
-        if self._answer is not None:
+        if self._answer.begun:
             self._broke()
             if code == "instance_timeout":
                 raise SluiceError(code, "the instance fell silent within its answer")
             raise SluiceError("instance_failed", "the instance broke off within its answer")
         if code in _UNTOUCHED:
-            line = self._line
-            if code == "no_instance" and line is not None and not line.left:
+            attempt = self._attempt
+            if code == "no_instance" and attempt is not None and not attempt.line.left:
                 # Its engine has seen nothing of the request, so nothing of this is the request's fault.
-                line.failed()
+                attempt.line.failed()
             self._failed(_UNTOUCHED[code], "the instance takes no request now")
         elif code == "instance_failed":
             self._broke()
@@ -483,8 +399,8 @@ class Exchange:
         `sent`: the instance may have worked on the request. `final`: another would not help.
         """
         instance = self._instance
-        begun = self._wire_stream != 0
-        self._leave_line()
+        begun = self._attempt is not None and self._attempt.stream != 0
+        self._leave()
         logger.warning(
             "attempt failed",
             extra={
@@ -499,7 +415,7 @@ class Exchange:
         self._breaks += sent
         if sent and not final and self._breaks >= MOST_BREAKS:
             raise SluiceError("instance_failed", "the instances broke off before they answered")
-        if final or (begun and self._streams) or len(self._tried) >= MAX_ATTEMPTS:
+        if final or (begun and self._body.streams) or len(self._tried) >= MAX_ATTEMPTS:
             raise self._translated(code, reason)
         self._services.counters.retries += 1
         self._failure = (code, reason)
@@ -507,70 +423,45 @@ class Exchange:
 
     def _pass_on(self, data: bytes) -> None:
         self._heard = time.monotonic()
-        answer = self._answer or self._begin_answer()
-        size = len(data)
-        self._bytes_out += size
+        if not self._answer.begun:
+            self._begin_answer()
         services = self._services
-        services.counters.bytes_out += size
-        if self._bytes_out > services.config.max_answer:
+        services.counters.bytes_out += len(data)
+        if self._answer.sent + len(data) > services.config.max_answer:
             raise SluiceError("answer_too_large", "the answer is longer than this cluster allows")
-        services.endpoint.connection.send_data(self._stream, data)
-        services.outflow.passed(answer, size)
-        services.endpoint.wake()
+        self._answer.data(data)
 
-    def _begin_answer(self) -> Flow:
+    def _begin_answer(self) -> None:
         """Pass the head on: from now on no other instance can take over, and the body is not needed."""
-        head, line = self._pledge, self._line
-        if head is None or line is None or line.endpoint is None:
+        if self._attempt is None:
             raise SluiceError("instance_failed", "the instance's answer has no head")
-        self._settle_trial()
+        self._attempt.begin(self._answer)
         self._let_body_go()
-        self._status = head.status
-        services = self._services
-        services.endpoint.connection.respond(
-            self._stream, ResponseHead(head.status, head.content_type, self._instance)
-        )
-        self._answer = Flow(self._stream, line.endpoint, self._wire_stream)
-        return self._answer
 
     def _pass_end(self) -> None:
-        answer = self._answer or self._begin_answer()
-        services = self._services
-        services.endpoint.connection.send_end(self._stream)
-        services.outflow.finish(answer)
-        services.endpoint.wake()
-        services.demand.answered(self._head.model, self._instance, time.time())
-        if self._line is not None:
-            self._line.finished(self._wire_stream)
-            self._wire_stream = 0
+        if not self._answer.begun:
+            self._begin_answer()
+        self._answer.end()
+        self._services.demand.answered(self._head.model, self._instance, time.time())
+        if self._attempt is not None:
+            self._attempt.finish()
         self._finish(OK)
 
     # --- ends --------------------------------------------------------------------------------------------
 
     def _broke(self) -> None:
-        """Tell the line that this attempt broke; it weighs whose fault that is."""
-        if self._line is not None:
-            self._line.broke(self, self._head.user, self._asked_at)
+        """Say that the attempt broke; its line weighs whose fault that is."""
+        if self._attempt is not None:
+            self._attempt.broke()
 
-    def _settle_trial(self) -> None:
-        if self._trial is not None:
-            self._trial.settle()
-            self._trial = None
-
-    def _leave_line(self) -> None:
-        line = self._line
-        if line is None:
-            return
-        self._line = None
-        self._services.demand.ended(self._head.model, line.instance.id, self.places)
-        self._settle_trial()
-        line.leave(self, self._wire_stream)
-        self._wire_stream = 0
-        self._upload = None
-        self._pledge = None
+    def _leave(self) -> None:
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None:
+            self._services.demand.ended(self._head.model, attempt.instance, self.places)
+            attempt.leave()
 
     def _let_body_go(self) -> None:
-        self._body = bytearray()
+        self._body.let_go()
         self._services.budget.release(self._reserved)
         self._reserved = 0
 
@@ -579,7 +470,7 @@ class Exchange:
             return
         self._over = True
         self._on_over(self._stream)
-        self._leave_line()
+        self._leave()
         self._let_body_go()
         services, head = self._services, self._head
         # Names that the table does not know would let the other side fill the counters at will.
@@ -591,25 +482,13 @@ class Exchange:
             model=head.model,
             path=head.path,
             instance=self._instance,
-            status=self._status or CODES.get(outcome, 0),
+            status=self._answer.status or CODES.get(outcome, 0),
             outcome=outcome,
-            bytes_in=self._bytes_in,
-            bytes_out=self._bytes_out,
+            bytes_in=self._body.received,
+            bytes_out=self._answer.sent,
             duration=time.monotonic() - self._began,
         )
 
 
 def _load(line: Line) -> int:
     return line.load
-
-
-def _without_instance(model: RoutedModel) -> SluiceError:
-    """Return the error for a model of which nothing takes requests, saying what there is instead."""
-    after = routing.retry_after(model, time.time())
-    if model.status != "ready":
-        reason = f"the model has no instance now, it is {model.status}"
-    elif model.starting:
-        reason = "the model's instances have ended, others are starting"
-    else:
-        reason = "the model's instances have ended, and no other is ready yet"
-    return SluiceError("no_instance", reason, retry_after=after)

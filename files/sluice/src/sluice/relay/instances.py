@@ -19,7 +19,7 @@ from sluice.records import ErrorHead, Instance, InstanceRequest, ResponseHead
 from sluice.relay.breaker import Breaker
 from sluice.relay.config import RelayConfig
 from sluice.relay.figures import Counters
-from sluice.relay.flow import Outflow
+from sluice.relay.flow import Flow, Outflow
 from sluice.version import version
 from sluice.wire import events
 from sluice.wire.connection import Connection, Role
@@ -167,6 +167,17 @@ class Line:
             self.endpoint.connection.send_data(stream, body)
             self.endpoint.connection.send_end(stream)
             self.endpoint.wake()
+
+    def pass_on(self, flow: Flow, data: bytes, *, last: bool) -> None:
+        """Send a part of a body on the flow's stream; `last`: nothing follows."""
+        if self.endpoint is None or self.outflow is None:
+            return
+        self.endpoint.connection.send_data(flow.stream, data)
+        self.outflow.passed(flow, len(data))
+        if last:
+            self.endpoint.connection.send_end(flow.stream)
+            self.outflow.finish(flow)
+        self.endpoint.wake()
 
     def leave(self, asker: Asker, stream: int) -> None:
         """The asker wants nothing more; `stream` is 0 where none was opened. The front hears it at once."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Callable, Optional, TypeVar
 
-from sluice.errors import RecordError
+from sluice.errors import RecordError, SluiceError
 from sluice.records import Instance, RoutedModel, RoutingTable, read_json
 from sluice.relay.limits import STALE_SECONDS
 
@@ -129,3 +129,18 @@ def retry_after(model: RoutedModel, now: float) -> float:
     if model.status != "ready" and model.expected_ready is not None and model.expected_ready > now:
         return min(LONGEST_RETRY_AFTER, math.ceil(model.expected_ready - now))
     return RETRY_AFTER[model.status]
+
+
+def without_instance(model: RoutedModel, now: float) -> SluiceError:
+    """Return the error for a model of which nothing takes requests, saying what there is instead.
+
+    `now` is Unix time.
+    """
+    after = retry_after(model, now)
+    if model.status != "ready":
+        reason = f"the model has no instance now, it is {model.status}"
+    elif model.starting:
+        reason = "the model's instances have ended, others are starting"
+    else:
+        reason = "the model's instances have ended, and no other is ready yet"
+    return SluiceError("no_instance", reason, retry_after=after)

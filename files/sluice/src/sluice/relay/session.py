@@ -29,12 +29,13 @@ from sluice.relay import limits
 from sluice.relay.audit import open_audit
 from sluice.relay.config import RelayConfig
 from sluice.relay.demand import Demand, DemandWriter
-from sluice.relay.exchange import Exchange, Services
+from sluice.relay.exchange import Exchange
 from sluice.relay.figures import Counters, LineFigures, scheduler_samples
 from sluice.relay.flow import Outflow
 from sluice.relay.instances import Lines
 from sluice.relay.program import Program
 from sluice.relay.routing import RoutingFile, ready
+from sluice.relay.services import Services
 from sluice.version import version
 from sluice.wire import events
 from sluice.wire.connection import Connection, Role

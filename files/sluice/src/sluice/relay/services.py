@@ -1,0 +1,30 @@
+"""What the requests of one session share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sluice.endpoint import Endpoint
+from sluice.relay.audit import Audit
+from sluice.relay.config import RelayConfig
+from sluice.relay.demand import Demand
+from sluice.relay.figures import Counters
+from sluice.relay.flow import Outflow
+from sluice.relay.instances import Lines
+from sluice.relay.limits import Budget
+from sluice.relay.routing import RoutingFile
+
+
+@dataclass(frozen=True)
+class Services:
+    """The session's own connection, and what its requests ask of the relay."""
+
+    config: RelayConfig
+    endpoint: Endpoint
+    outflow: Outflow
+    routing: RoutingFile
+    lines: Lines
+    demand: Demand
+    counters: Counters
+    budget: Budget
+    audit: Audit
