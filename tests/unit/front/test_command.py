@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from sluice.front.command import add_arguments
 from sluice.records import JobRecord, read_json
 from sluice.scheduler.probe import Health, healthy
 from sluice.wire.hello import Limits
@@ -94,3 +96,14 @@ async def test_a_front_without_requests_ends_at_once(tmp_path: Path, number: sig
         await until(lambda: relay.why is not None, SECONDS)
     assert relay.connection.peer_going_away
     assert front.returncode == 0
+
+
+def test_how_long_an_engine_may_give_nothing_is_a_number_of_seconds() -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    needed = ["--engine-socket", "/e", "--private-dir", "/p"]
+    assert parser.parse_args(needed).trial_after == 60
+    assert parser.parse_args([*needed, "--trial-after", "5"]).trial_after == 5
+    for wrong in ("0", "-1", "nan", "1e9", "100000", "soon"):
+        with pytest.raises(SystemExit):
+            parser.parse_args([*needed, "--trial-after", wrong])

@@ -18,6 +18,7 @@ from sluice.errors import SluiceError
 from sluice.front import relays
 from sluice.front.config import EngineAddress
 from sluice.front.engine import Call, Engine, EngineConnection
+from sluice.front.pulse import Pulse
 from sluice.front.relays import Relay
 from sluice.records import InstanceRequest
 from sluice.wire import events
@@ -137,6 +138,7 @@ class Floor:
 
     def __init__(self) -> None:
         self.engine: Engine = ScriptedEngine()
+        self.pulse = Pulse()
         self.health_path = "/health"
         self.max_body = LIMITS.max_body
         self.running = 0
@@ -199,6 +201,7 @@ class History:
             self.exchange()
         counted = [one for one in self.relay._exchanges.values() if one._counted]
         assert self.floor.running == len(counted) <= MOST_RUNNING
+        assert self.floor.pulse._open == len(counted)
         for exchange in self.relay._exchanges.values():
             assert not exchange._over
             assert self.relay.connection.pending(exchange.stream) <= relays.HIGH_WATER + 0x10000
@@ -292,7 +295,7 @@ class History:
     def end(self) -> None:
         """Lose the relay: nothing runs on, and no engine works for nobody."""
         self.relay.endpoint.connection_lost(None)
-        assert self.floor.running == 0
+        assert self.floor.running == self.floor.pulse._open == 0
         assert not self.relay._exchanges
         assert self.floor.lost == 1
         for connection in self.engine.connections:

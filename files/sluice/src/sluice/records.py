@@ -384,6 +384,7 @@ SERVICE_FIELDS = frozenset(
         "max",
         "min",
         "priority",
+        "stall_timeout",
         "start_timeout",
         "usage",
     )
@@ -392,7 +393,7 @@ SERVICE_FIELDS = frozenset(
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """One model as the inventory describes it. `idle_stop` and `start_timeout` in seconds.
+    """One model as the inventory describes it. `idle_stop`, `start_timeout` and `stall_timeout` in seconds.
 
     `priority`: where the service may not take all that is wanted, models of a higher one come first.
     `manifest`: the SHA-256 (hex) of the weights' SHA256SUMS, "" where they are not checked. `image` and
@@ -425,6 +426,7 @@ class ModelEntry:
     usage: str = "none"
     cache_isolation: str = "none"
     box: str = "bubblewrap"
+    stall_timeout: int = 900
 
     @classmethod
     def parse(cls, obj: object, where: str = "") -> ModelEntry:
@@ -456,6 +458,7 @@ class ModelEntry:
             usage=fields.choice("usage", USAGES, _usage_by(engine)),
             cache_isolation=fields.choice("cache_isolation", CACHE_ISOLATIONS, _isolation_by(engine)),
             box=fields.choice("box", BOXES, box_by(engine)),
+            stall_timeout=fields.integer("stall_timeout", 0, 86_400, 900),
         )
         fields.done()
         if entry.min > entry.max:
@@ -634,7 +637,7 @@ class JobRecord:
 
 @dataclass(frozen=True)
 class Instance:
-    """One routable instance, with the secrets to reach it."""
+    """One routable instance, with the secrets to reach it; `stalled`: its engine gives nothing now."""
 
     id: str
     job_id: str
@@ -643,6 +646,7 @@ class Instance:
     certificate: str
     key: str
     state: str
+    stalled: bool = False
 
     @classmethod
     def parse(cls, obj: object, where: str = "") -> Instance:
@@ -656,6 +660,7 @@ class Instance:
             certificate=fields.text("certificate", CERTIFICATE),
             key=fields.text("key", JOB_KEY),
             state=fields.choice("state", INSTANCE_STATES),
+            stalled=fields.flag("stalled", False),
         )
 
 

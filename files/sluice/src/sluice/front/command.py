@@ -6,13 +6,14 @@ import argparse
 import asyncio
 import logging
 import os
+import re
 import resource
 import signal
 import time
 
 from sluice import heap, logs
 from sluice.errors import EXIT_FAILURE, ConfigError
-from sluice.front.config import FrontConfig
+from sluice.front.config import TRIAL_AFTER, FrontConfig
 from sluice.front.identity import make
 from sluice.front.listener import TERMINATED, WARNED, Listener
 from sluice.records import JobRecord, write_json
@@ -20,6 +21,7 @@ from sluice.records import JobRecord, write_json
 logger = logging.getLogger(__name__)
 
 PR_SET_DUMPABLE = 4
+SECONDS = re.compile(r"[1-9][0-9]{0,4}")
 # Descriptors beyond one per request: relays, strangers, health checks, and those of the process itself.
 SPARE_DESCRIPTORS = 1024
 # How long requests may go on after SIGTERM, in seconds: Slurm kills 30 s after it (KillWait), and the engine
@@ -35,7 +37,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engine-health", default="/health", help="the engine's own health path (default: %(default)s)"
     )
+    parser.add_argument(
+        "--trial-after",
+        type=_seconds,
+        default=TRIAL_AFTER,
+        metavar="SECONDS",
+        help="how long the engine may give nothing until it is asked for a token (default: %(default)g)",
+    )
     parser.add_argument("--private-dir", required=True, help="a directory of this job's own on the node")
+
+
+def _seconds(text: str) -> float:
+    """Read a number of seconds. Raises ArgumentTypeError."""
+    if not SECONDS.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of seconds from 1 to 99999")
+    return float(text)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -48,7 +64,9 @@ def run(args: argparse.Namespace) -> int:
     logs.configure("front")
     _close_to_others()
     try:
-        config = FrontConfig.read(args.engine_socket, args.engine_health, args.private_dir, os.environ)
+        config = FrontConfig.read(
+            args.engine_socket, args.engine_health, args.private_dir, os.environ, args.trial_after
+        )
         _allow_connections(config.concurrency)
         return asyncio.run(_serve(config))
     except ConfigError as error:

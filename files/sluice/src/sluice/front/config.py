@@ -12,6 +12,8 @@ from sluice.records import HOST, INSTANCE_ID, JOB_ID, NONCE, PORTS, port_range
 
 COUNT = re.compile(r"[1-9][0-9]{0,11}")
 TCP_ENGINE = re.compile(r"tcp:127\.0\.0\.1:([0-9]{1,5})(?:@(/.+))?")
+# Seconds without a byte for anybody until the front asks by itself.
+TRIAL_AFTER = 60.0
 HEALTH_PATH = re.compile(r"(?:/[A-Za-z0-9._-]+)+")
 
 
@@ -40,7 +42,10 @@ class EngineAddress:
 
 @dataclass(frozen=True)
 class FrontConfig:
-    """One front. `max_body` in bytes; `ports` is the site's range, both ends included."""
+    """One front. `max_body` in bytes; `ports` is the site's range, both ends included.
+
+    `trial_after`: after so many seconds in which the engine gives nothing the front asks by itself.
+    """
 
     engine: EngineAddress
     health_path: str
@@ -53,10 +58,21 @@ class FrontConfig:
     ports: range
     concurrency: int
     max_body: int
+    trial_after: float = TRIAL_AFTER
+
+    @property
+    def model(self) -> str:
+        """The model that users name: what the instance is called, less the nonce."""
+        return self.instance[: -len(self.nonce) - 1]
 
     @classmethod
     def read(
-        cls, engine: str, health_path: str, private_dir: str, environment: Mapping[str, str]
+        cls,
+        engine: str,
+        health_path: str,
+        private_dir: str,
+        environment: Mapping[str, str],
+        trial_after: float = TRIAL_AFTER,
     ) -> FrontConfig:
         """Build from arguments and environment. Raises ConfigError, naming the argument or variable."""
         if not HEALTH_PATH.fullmatch(health_path):
@@ -73,6 +89,7 @@ class FrontConfig:
             ports=_ports(_variable(environment, "SLUICE_PORTS", PORTS)),
             concurrency=int(_variable(environment, "SLUICE_CONCURRENCY", COUNT)),
             max_body=int(_variable(environment, "SLUICE_MAX_BODY", COUNT)),
+            trial_after=trial_after,
         )
 
 

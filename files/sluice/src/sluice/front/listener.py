@@ -15,6 +15,7 @@ from sluice.errors import SluiceError
 from sluice.front.config import FrontConfig
 from sluice.front.engine import Engine
 from sluice.front.identity import Identity
+from sluice.front.pulse import Pulse, Trial
 from sluice.front.relays import Relay
 from sluice.front.strangers import Strangers, source_of
 from sluice.front.tally import Tally
@@ -55,6 +56,8 @@ class Listener:
         self.health_path = config.health_path
         self.max_body = config.max_body
         self.engine = Engine(config.engine, config.concurrency)
+        self.pulse = Pulse(config.trial_after)
+        self._trial = Trial(self.engine, self.pulse, config.model)
         self._context = identity.context
         self._hello = _hello(config)
         self._socket: Optional[socket.socket] = None
@@ -86,8 +89,13 @@ class Listener:
         """
         if self.leaving != TERMINATED:
             self.leaving = why
+        stalled = self.pulse.trying is not None
+        self._trial.stop()
         for relay in self._relays:
             relay.send_away()
+            if why == TERMINATED and stalled:
+                # They are told now, as broken, so that one on which engines hang does not go on from here.
+                relay.give_up()
 
     async def quiet(self, grace: float) -> None:
         """Return when nothing runs and every answer has left, after `grace` seconds at the latest."""
@@ -110,6 +118,7 @@ class Listener:
             task.cancel()
         for relay in (*self._strangers, *self._relays):
             relay.close("shutdown", "the job ends")
+        self._trial.stop()
         self.engine.close()
 
     # --- what relays share -------------------------------------------------------------------------------
@@ -229,6 +238,8 @@ class Listener:
             # Not as soon as they connect: a probe asks only then.
             for relay in self._relays:
                 relay.send_away()
+        else:
+            self._trial.tick(now)
         self.engine.sweep(now)
 
 

@@ -7,14 +7,24 @@ in the same turn of the event loop.
 from __future__ import annotations
 
 import json
+import time
 from typing import Optional, Protocol, cast
 
 from sluice.endpoint import Endpoint
 from sluice.errors import SluiceError
 from sluice.front.engine import INSTANCE_FAILED, NO_INSTANCE, Call, Engine
 from sluice.front.http import AnswerHead, request_head
+from sluice.front.pulse import Pulse
 from sluice.front.screening import HEALTH, screen
-from sluice.records import CONTENT_TYPES, EVENT_STREAM, ErrorHead, InstanceRequest, ResponseHead
+from sluice.records import (
+    CONTENT_TYPES,
+    COUNTING,
+    EVENT_STREAM,
+    PATHS,
+    ErrorHead,
+    InstanceRequest,
+    ResponseHead,
+)
 from sluice.wire import events
 from sluice.wire.connection import Connection, Role
 from sluice.wire.hello import Hello
@@ -29,12 +39,16 @@ BODY_TIMEOUT = 60.0
 HEALTH_TIMEOUT = 10.0
 PING_INTERVAL = 10.0
 RETRY_AFTER = 5.0
+# Events of a stream that say only that it was taken, by path: an engine writes them before it generates.
+PRELUDE = {"/v1/responses": 2}
 
 
-def _health(leaving: str) -> bytes:
+def _health(leaving: str, stalled: int) -> bytes:
     document: dict[str, object] = {"version": 1, "status": "ok"}
     if leaving:
         document = {"version": 1, "status": "leaving", "why": leaving}
+    if stalled:
+        document["stalled"] = stalled
     return json.dumps(document, separators=(",", ":")).encode()
 
 
@@ -42,6 +56,7 @@ class Floor(Protocol):
     """What all relays of a front share; `leaving` says why the instance is about to end, "" if it is not."""
 
     engine: Engine
+    pulse: Pulse
     health_path: str
     max_body: int
     running: int
@@ -99,6 +114,11 @@ class Relay:
         if not self.connection.going_away:
             self.connection.go_away("shutdown", "the job is about to end")
             self.endpoint.wake(urgent=True)
+
+    def give_up(self) -> None:
+        """End every request with the engine's failure: it hangs on them, and is about to be ended for it."""
+        for exchange in tuple(self._exchanges.values()):
+            exchange.give_up()
 
     def tick(self, now: float) -> None:
         """Look at deadlines; `now` is the monotonic clock."""
@@ -194,9 +214,15 @@ class Exchange:
         # Health is answered even by an instance that is full.
         self._counted = head.method == "POST"
         self._places = head.places
+        # What is only counted is answered without that which generates.
+        self._generates = self._counted and PATHS[head.path] not in COUNTING
+        self._prelude = PRELUDE.get(head.path, 0)
+        self._served = False
         floor = relay.floor
         if self._counted:
             floor.enter(self._places)
+        if self._generates:
+            floor.pulse.asked(time.monotonic())
         path = floor.health_path if head.path == HEALTH else head.path
         written = request_head(head.method, path, head.length, head.id)
         self._call = Call(floor.engine, self, written, head.length)
@@ -260,6 +286,8 @@ class Exchange:
         """Pass on a part of the answer."""
         if not self._began and not self._begin(data):
             return
+        if self._generates:
+            self._note(data)
         connection, endpoint = self._relay.connection, self._relay.endpoint
         connection.send_data(self.stream, data)
         if self._call.complete:
@@ -269,6 +297,20 @@ class Exchange:
             self._relay.hold(self)
         endpoint.wake(urgent=not self._began)
         self._began = True
+
+    def _note(self, data: bytes) -> None:
+        """Note that the engine gave something: of an error and of a stream's first events it did not."""
+        head, whole = self._call.head, self._call.complete
+        if head is None or head.status != 200:
+            self._served = self._served or (whole and head is not None and head.status < 500)
+            return
+        if self._prelude and head.media_type == EVENT_STREAM and not whole:
+            left = self._prelude - data.count(b"\n\n")
+            self._prelude = max(0, left)
+            if left >= 0:
+                return
+        self._served = True
+        self._relay.floor.pulse.moved(time.monotonic())
 
     def _begin(self, data: bytes) -> bool:
         """Begin the answer with its first bytes; return whether it can be one."""
@@ -291,6 +333,11 @@ class Exchange:
     def broken(self, code: str, reason: str) -> None:
         """End with the engine's failure."""
         self._fail(code, reason)
+
+    def give_up(self) -> None:
+        """End because the engine gives nothing any more, whatever it was asked to generate."""
+        if self._generates:
+            self._fail(INSTANCE_FAILED, "the engine does not answer any more")
 
     def room(self) -> None:
         """Give the relay credit for what the engine has taken."""
@@ -325,6 +372,8 @@ class Exchange:
         self._relay.forget(self)
         if self._counted:
             self._relay.floor.leave(self._places)
+        if self._generates:
+            self._relay.floor.pulse.left(served=self._served)
 
 
 class HealthCheck(Exchange):
@@ -344,7 +393,9 @@ class HealthCheck(Exchange):
         if not self._began:
             self._began = True
             self._relay.connection.respond(self.stream, ResponseHead(200, "application/json"))
-            self._relay.connection.send_data(self.stream, _health(self._relay.floor.leaving))
+            floor = self._relay.floor
+            stalled = int(floor.pulse.stalled(time.monotonic()))
+            self._relay.connection.send_data(self.stream, _health(floor.leaving, stalled))
             self._answered_whole()
             self._relay.endpoint.wake(urgent=True)
 

@@ -1,0 +1,242 @@
+"""When an engine counts as stalled: it answers its health check, and gives nothing to anybody."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sluice.front import listener, pulse
+from sluice.front.identity import Identity, make
+from sluice.front.pulse import TRIAL_ID, Pulse
+from tests.fakes.engine import Behaviour, StubEngine
+from tests.unit.front.bed import CHAT, Bed, bed, chat, front, scripted, until
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "contracts" / "front-health-stalled.json"
+POISON = b'{"model": "m", "messages": [], "poison": true}'
+SOON: dict[str, Any] = {"trial_after": 0.1}
+
+
+@pytest.fixture(scope="module")
+def identity(tmp_path_factory: pytest.TempPathFactory) -> Identity:
+    return make(tmp_path_factory.mktemp("private") / "front")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a front look at its engine often, so that no test waits for its clock."""
+    monkeypatch.setattr(listener, "TICK", 0.02)
+    monkeypatch.setattr(pulse, "TRIAL_PAUSE", 0.02)
+
+
+def trials(engine: StubEngine) -> list[bytes]:
+    """Return the front's own questions."""
+    return [one.body for one in engine.requests() if one.headers["x-request-id"] == TRIAL_ID]
+
+
+async def health(running: Bed) -> dict[str, Any]:
+    """Return what the front says of itself, asked on a connection of its own."""
+    relay = await running.connect()
+    answer = await relay.ask("GET", "/health")
+    relay.endpoint.abort()
+    found: dict[str, Any] = json.loads(answer.body)
+    return found
+
+
+def stalled(running: Bed) -> bool:
+    """Whether a trial waits."""
+    return running.listener.pulse.trying is not None
+
+
+# --- the account --------------------------------------------------------------------------------------------
+
+
+def test_a_trial_is_due_once_nothing_came_for_long_enough() -> None:
+    account = Pulse(60)
+    assert not account.due(1e9)
+    account.asked(100)
+    account.asked(150)
+    assert [account.due(now) for now in (159, 160)] == [False, True]
+    account.moved(170)
+    assert [account.due(now) for now in (229, 230)] == [False, True]
+
+
+def test_who_left_unserved_leaves_the_doubt_and_who_was_served_does_not() -> None:
+    account = Pulse(60)
+    account.asked(100)
+    account.left(served=False)
+    assert account.due(160)
+    account.moved(161)
+    assert not account.due(1e9)
+    account.asked(200)
+    account.moved(201)
+    account.left(served=True)
+    assert not account.due(1e9)
+
+
+def test_what_is_open_beside_one_that_is_served_stays_in_the_account() -> None:
+    account = Pulse(60)
+    account.asked(100)
+    account.asked(100)
+    account.moved(130)
+    account.left(served=True)
+    assert [account.due(now) for now in (189, 190)] == [False, True]
+
+
+def test_a_stall_is_counted_from_its_trial_until_something_comes() -> None:
+    account = Pulse(60)
+    account.asked(100)
+    account.trying = 160.0
+    account.left(served=True)
+    assert account.stalled(580) == 420
+    account.asked(590)
+    account.moved(600)
+    assert account.stalled(601) == 0
+
+
+# --- the front ----------------------------------------------------------------------------------------------
+
+
+async def test_an_engine_that_answers_health_alone_is_stalled(tmp_path: Path, identity: Identity) -> None:
+    async with bed(tmp_path, identity, Behaviour(fault="hang"), **SOON) as (running, relay, engine):
+        answer = relay.start("POST", CHAT, chat())
+        await until(lambda: trials(engine), 5)
+        # Its own question is the witness: it goes on when the user's request is given up.
+        relay.cancel(answer)
+        running.listener.pulse.trying = (running.listener.pulse.trying or 0.0) - 420
+        assert await health(running) == json.loads(GOLDEN.read_text())
+        assert len(trials(engine)) == 1
+    (asked,) = (json.loads(body) for body in trials(engine))
+    assert (asked["model"], asked["max_tokens"]) == ("model", 1)
+
+
+@pytest.mark.parametrize("fault", ["drop", "error", "empty", "nonsense"])
+async def test_breaks_and_errors_are_no_sign_of_life(tmp_path: Path, identity: Identity, fault: str) -> None:
+    async with bed(tmp_path, identity, Behaviour(fault=fault), **SOON) as (running, relay, engine):
+        await relay.ask("POST", CHAT, chat())
+        await until(lambda: len(trials(engine)) >= 3, 5)
+        assert stalled(running)
+
+
+async def test_the_head_of_a_stream_is_no_sign_of_life(tmp_path: Path, identity: Identity) -> None:
+    async with bed(tmp_path, identity, Behaviour(fault="accept"), trial_after=0.5) as (
+        running,
+        relay,
+        engine,
+    ):
+        answer = relay.start("POST", CHAT, chat(True))
+        await until(lambda: answer.head is not None)
+        engine.behaviour = Behaviour(fault="hang")
+        await until(lambda: stalled(running), 5)
+
+
+async def test_one_users_request_that_hangs_alone_stalls_nothing(tmp_path: Path, identity: Identity) -> None:
+    behaviour = Behaviour(fault="hang", only="poison")
+    async with bed(tmp_path, identity, behaviour, **SOON) as (running, relay, engine):
+        slow = relay.start("POST", CHAT, POISON)
+        await until(lambda: len(trials(engine)) >= 3, 10)
+        await until(lambda: not stalled(running))
+        assert "stalled" not in await health(running)
+        assert not slow.over
+
+
+async def test_a_long_prompt_is_no_stall_once_anybody_is_served(tmp_path: Path, identity: Identity) -> None:
+    async with bed(tmp_path, identity, Behaviour(fault="hang"), **SOON) as (running, relay, engine):
+        relay.start("POST", CHAT, POISON)
+        await until(lambda: stalled(running), 5)
+        engine.behaviour = Behaviour()
+        assert (await relay.ask("POST", CHAT, chat())).outcome == 200
+        assert not stalled(running)
+        # The trial that waited is broken off: an engine works for nobody.
+        await until(lambda: any(one.left for one in engine.requests()), 5)
+
+
+async def test_a_stream_that_goes_on_is_never_asked_about(tmp_path: Path, identity: Identity) -> None:
+    behaviour = Behaviour(tokens=20, delay=0.02)
+    async with bed(tmp_path, identity, behaviour, trial_after=30.0) as (running, relay, _engine):
+        began = time.monotonic()
+        answer = relay.start("POST", CHAT, chat(True))
+        await until(lambda: answer.body)
+        assert not running.listener.pulse.due(began + 30.0)
+        assert running.listener.pulse.due(time.monotonic() + 30.0)
+        await until(lambda: answer.over)
+        assert not running.listener.pulse.due(time.monotonic() + 1e6)
+
+
+async def test_what_is_counted_without_generating_proves_nothing(tmp_path: Path, identity: Identity) -> None:
+    behaviour = Behaviour(fault="hang", only="messages")
+    async with bed(tmp_path, identity, behaviour, **SOON) as (running, relay, _engine):
+        relay.start("POST", CHAT, chat())
+        await until(lambda: stalled(running), 5)
+        await relay.ask("POST", "/tokenize", b'{"model": "m", "prompt": "x"}')
+        assert stalled(running)
+
+
+async def test_the_first_events_of_a_response_prove_nothing(tmp_path: Path, identity: Identity) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    begun = b"event: response.created\ndata: {}\n\nevent: response.in_progress\ndata: {}\n\n"
+    more = b"event: response.output_item.added\ndata: {}\n\n"
+    go_on = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = await reader.readuntil(b"\r\n\r\n")
+        if b"/v1/responses" in asked:
+            writer.write(head + b"%x\r\n%s\r\n" % (len(begun), begun))
+            await go_on.wait()
+            writer.write(b"%x\r\n%s\r\n" % (len(more), more))
+        await asyncio.sleep(60)
+
+    async with scripted(tmp_path, serve), front(tmp_path, identity, **SOON) as running:
+        relay = await running.connect()
+        answer = relay.start("POST", "/v1/responses", b"{}")
+        await until(lambda: answer.body and stalled(running), 5)
+        go_on.set()
+        await until(lambda: not stalled(running), 5)
+        relay.endpoint.abort()
+
+
+async def test_the_trial_is_of_a_kind_that_the_engine_serves(tmp_path: Path, identity: Identity) -> None:
+    behaviour = Behaviour(fault="refuse", only="messages")
+    async with bed(tmp_path, identity, behaviour, **SOON) as (running, relay, engine):
+        waiting = relay.open("POST", "/v1/completions", 100)
+        await until(lambda: len(trials(engine)) >= 2, 5)
+        await until(lambda: not stalled(running))
+        relay.cancel(waiting)
+    kinds = ["messages" in json.loads(body) for body in trials(engine)]
+    assert kinds[0]
+    assert not any(kinds[1:])
+
+
+async def test_an_engine_that_refuses_every_trial_is_never_called_stalled(
+    tmp_path: Path, identity: Identity
+) -> None:
+    async with bed(tmp_path, identity, Behaviour(fault="refuse"), **SOON) as (running, relay, engine):
+        waiting = relay.open("POST", CHAT, 100)
+        await until(lambda: len(trials(engine)) == len(pulse.KINDS), 5)
+        await asyncio.sleep(0.2)
+        assert not stalled(running)
+        assert len(trials(engine)) == len(pulse.KINDS)
+        relay.cancel(waiting)
+
+
+async def test_requests_on_a_stalled_engine_that_is_ended_have_broken(
+    tmp_path: Path, identity: Identity
+) -> None:
+    async with bed(tmp_path, identity, Behaviour(fault="hang"), **SOON) as (running, relay, _engine):
+        answer = relay.start("POST", CHAT, chat())
+        await until(lambda: stalled(running), 5)
+        running.listener.depart("terminated")
+        await until(lambda: answer.over)
+    assert answer.outcome == "instance_failed"
+
+
+async def test_a_front_that_leaves_asks_nothing(tmp_path: Path, identity: Identity) -> None:
+    async with bed(tmp_path, identity, Behaviour(fault="hang"), **SOON) as (running, relay, engine):
+        relay.start("POST", CHAT, chat())
+        running.listener.depart("warned")
+        await asyncio.sleep(0.3)
+        assert not trials(engine)
