@@ -366,7 +366,9 @@ def _came(reading: asyncio.Future[bytes]) -> bytes:
 
 
 async def _run(args: argparse.Namespace) -> None:
-    behaviour = Behaviour(args.tokens, args.delay, args.token, args.fault, args.warm_up, args.reading)
+    behaviour = Behaviour(
+        args.tokens, args.delay, args.token, args.fault, args.warm_up, args.reading, args.only
+    )
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
@@ -399,6 +401,7 @@ def main() -> None:
     parser.add_argument("--delay", type=float, default=0.0)
     parser.add_argument("--token", default="ab ")
     parser.add_argument("--fault", choices=FAULTS, default="none")
+    parser.add_argument("--only", default="", help="the text of bodies that meet the fault")
     parser.add_argument("--warm-up", type=float, default=0.0)
     parser.add_argument("--reading", type=float, default=0.0)
     asyncio.run(_run(parser.parse_args()))

@@ -19,7 +19,8 @@ from typing import Any, Callable
 
 import pytest
 
-from sluice.records import RoutingTable, read_json, write_json
+from sluice.records import Instance, RoutingTable, read_json, write_json
+from sluice.scheduler.asking import Unanswered, ask
 from tests.fakes.slurm.slurm import Cluster
 from tests.integration.jobs import ENTRY, MODEL, scheduler_files
 from tests.integration.login import PYTHON, ROOT
@@ -32,9 +33,9 @@ SCRIPT = """\
 set -eu
 private=$(mktemp -d {root}/nodes/XXXXXX)
 cd {tree}
-timeout --foreground -k 1 200 {python} -m tests.fakes.engine --socket "$private/e.sock" --tokens 4 &
+timeout --foreground -k 1 200 {python} -m tests.fakes.engine --socket "$private/e.sock" --tokens 4 {engine} &
 timeout --foreground -k 1 200 "$SLUICE_PYTHON" -I -S "$SLUICE_ZIPAPP" front \\
-  --engine-socket "$private/e.sock" --private-dir "$private" &
+  --engine-socket "$private/e.sock" --private-dir "$private" --trial-after 1 &
 wait -n
 """
 
@@ -73,10 +74,10 @@ class Site:
         self.processes.append(process)
         return process
 
-    def apply(self, **changes: Any) -> None:
-        """Register the model by the command line."""
+    def apply(self, engine: str = "", **changes: Any) -> None:
+        """Register the model by the command line; `engine`: further arguments of its engine."""
         write_json(self.root / "entry.json", {**ENTRY, **changes})
-        script = SCRIPT.format(root=self.root, tree=ROOT, python=sys.executable)
+        script = SCRIPT.format(root=self.root, tree=ROOT, python=sys.executable, engine=engine)
         (self.root / "script").write_text(script)
         files = ["--entry", str(self.root / "entry.json"), "--script", str(self.root / "script")]
         applied = self.say("models", "apply", *files, "--json")
@@ -102,6 +103,17 @@ class Site:
         model = table.models.get(MODEL)
         return {} if model is None else {one.id: one.state for one in model.instances}
 
+    def ask(self, word: str) -> bool:
+        """Ask each routed instance, for a second; return whether all answered."""
+        table = RoutingTable.parse(read_json(self.root / "routing.json"))
+        found = [_answers(one, word) for one in table.models[MODEL].instances]
+        return bool(found) and all(found)
+
+    def shown(self) -> dict[str, Any]:
+        """Return what an administrator is shown of the model."""
+        found: dict[str, Any] = json.loads(self.say("status", "--json").stdout)["models"][MODEL]
+        return found
+
     def ready(self) -> list[str]:
         """Return the instances that take requests."""
         return [name for name, state in self.routed().items() if state == "ready"]
@@ -110,6 +122,14 @@ class Site:
         """Return one of the scheduler's figures."""
         samples = json.loads((self.root / "figures.json").read_text())["samples"]
         return float(next(one["value"] for one in samples if one["name"] == name))
+
+
+def _answers(instance: Instance, word: str) -> bool:
+    body = json.dumps({"model": MODEL, "messages": [{"role": "user", "content": word}]}).encode()
+    try:
+        return ask(instance, "POST", "/v1/chat/completions", body, 1.0).status == 200
+    except Unanswered:
+        return False
 
 
 def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
@@ -332,3 +352,30 @@ def test_misleading_settings_of_the_caller_reach_neither_slurm_nor_the_job(site:
         "SLUICE_MAX_BODY",
     }
     assert site.figure("sluice_scheduler_squeue_failures_total") == 0
+
+
+def test_an_engine_that_answers_health_alone_is_ended_and_replaced(site: Site) -> None:
+    site.apply("--fault hang", stall_timeout=2)
+    site.start()
+    site.wait()
+    (first,) = site.ready()
+    assert not site.ask("hello")
+    until(lambda: site.ready() not in ([], [first]))
+    until(lambda: len(site.slurm.alive()) == 1)
+    shown = site.shown()
+    assert (shown["stalls"], shown["failures"]) == (1, 1)
+    assert "gave nothing for" in shown["problem"]
+    assert site.figure("sluice_scheduler_model_stalls") == 1
+
+
+def test_one_users_request_that_never_ends_gets_no_instance_ended(site: Site) -> None:
+    site.apply("--fault hang --only poison", stall_timeout=2)
+    site.start()
+    site.wait()
+    before = site.ready()
+    deadline = time.monotonic() + 6
+    while time.monotonic() < deadline:
+        assert not site.ask("poison")
+    assert site.ask("hello")
+    assert site.ready() == before
+    assert (site.shown()["stalls"], len(site.slurm.jobs())) == (0, 1)

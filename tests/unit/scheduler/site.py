@@ -107,6 +107,7 @@ class Site:
     now: float = START
     healthy: set[str] = field(default_factory=set)
     leaving: str = ""
+    stalled: int = 0
     slurm: MemorySlurm = field(init=False)
     scheduler: Scheduler = field(init=False)
 
@@ -128,16 +129,16 @@ class Site:
             slurm=self.slurm,
             states=StateFile(self.config.state_file),
             directories=JobDirectories(self.config.jobs_dir, self.config.port_range()),
-            probe=lambda record, _: (
-                Health("", self.leaving) if record.instance in self.healthy else Health("refused")
-            ),
+            probe=self.probe,
             clock=lambda: self.now,
         )
         self.scheduler.load()
 
     def probe(self, record: JobRecord, timeout: float) -> Health:
         """Answer as the instance's front does."""
-        return Health("", self.leaving) if record.instance in self.healthy else Health("refused")
+        if record.instance not in self.healthy:
+            return Health("refused")
+        return Health("", self.leaving, self.stalled)
 
     def tick(self, seconds: float = 2.0) -> None:
         """Let time pass, then tick."""

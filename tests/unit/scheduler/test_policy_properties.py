@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice.scheduler import ledger
-from sluice.scheduler.instance import BURST, Instance, Phase, given_up, phase
+from sluice.scheduler.instance import BURST, Instance, Phase, given_up, hung, phase
 from sluice.scheduler.plan import HELP_AFTER, put_back
 from sluice.scheduler.policy import (
     DRAIN_GRACE,
@@ -30,7 +30,7 @@ COMING = (Phase.SUBMITTING, Phase.PENDING, Phase.STARTING)
 changes = st.sampled_from(
     [
         *("go on",) * 24,
-        *("", "sick", "requeue", "vanish", "warn", "complete"),
+        *("", "sick", "hang", "requeue", "vanish", "warn", "complete"),
         *("suspend", "hold", "release", "stuck", "maintenance", "no account", *ENDS),
     ]
 )
@@ -68,6 +68,7 @@ def model(name: str) -> Any:
         nodes=st.integers(1, 2),
         warn=st.sampled_from([0.0, 120.0]),
         charge=st.sampled_from(["x", "y"]),
+        stall_timeout=st.sampled_from([0.0, 60.0, 900.0]),
     )
 
 
@@ -96,6 +97,7 @@ def usable(world: World, instance: Instance) -> bool:
         and one.created >= orders.restart
         and (one.ends is None or one.ends - world.now > 1000.0)
         and not put_back(one)
+        and not hung(one, world.models[one.model].stall_timeout)
         and phase(one) in (*COMING, Phase.READY)
     )
 
@@ -137,6 +139,9 @@ def check_model(world: World, one: Model, decision: Decision, before: list[Insta
 def check_cancelled(world: World, instance: Instance) -> None:
     """Assert that no instance ends while it has requests, but at a hard limit."""
     if not world.open_before.get(instance.id) or phase(instance) is not Phase.READY:
+        return
+    if hung(instance, world.models[instance.model].stall_timeout):
+        # What runs on it gets nothing.
         return
     since = instance.draining_since
     assert since is not None

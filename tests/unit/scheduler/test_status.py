@@ -65,6 +65,12 @@ def overview(*instances: Instance, catalogue: Catalogue | None = None, **state: 
         ({"job_state": "SUSPENDED"}, "suspended", "its job is SUSPENDED"),
         ({"sick": True}, "sick", ""),
         (
+            {"stalled": 420},
+            "stalled",
+            "its engine has given nothing for 420 s, nor to its front's own question",
+        ),
+        ({"stalled": 420, "draining_since": NOW, "drain_reason": "idle"}, "draining", "idle"),
+        (
             {"job_state": "PENDING", "reason": "launch failed requeued held"},
             "held",
             "held by Slurm: launch failed requeued held",

@@ -73,6 +73,7 @@ class World:
     jobs: dict[str, QueueJob] = field(default_factory=dict)
     healthy: set[str] = field(default_factory=set)
     warned: set[str] = field(default_factory=set)
+    hanging: dict[str, float] = field(default_factory=dict)
     open: dict[str, int] = field(default_factory=dict)
     waiting: dict[str, int] = field(default_factory=dict)
     instances: dict[str, Instance] = field(default_factory=dict)
@@ -128,7 +129,8 @@ class World:
         if instance.id not in self.healthy or self.jobs[instance.name].state in STILL:
             return unanswered(instance, self.now)
         leaving = "warned" if instance.id in self.warned else instance.leaving
-        return replace(answered(instance, self.now), leaving=leaving)
+        stalled = int(self.now - self.hanging.get(instance.id, self.now))
+        return replace(answered(instance, self.now, stalled), leaving=leaving)
 
     def follow(self, instance: Instance, by_name: dict[str, QueueJob], scontrol_works: bool) -> Instance:
         """Fold in what one successful squeue answer says of one instance."""
@@ -227,6 +229,7 @@ class World:
         instance_id = name.split(":", 1)[1]
         self.healthy.discard(instance_id)
         self.warned.discard(instance_id)
+        self.hanging.pop(instance_id, None)
         self.open.pop(instance_id, None)
 
     def progress(self, name: str, change: str) -> None:
@@ -256,7 +259,7 @@ class World:
             self.run(name, change)
 
     def run(self, name: str, change: str) -> None:
-        """Let a running job's engine come up or fall silent, or the job be stopped, or warned."""
+        """Let a running job's engine come up, hang or fall silent, or the job be stopped, or warned."""
         job, instance_id = self.jobs[name], name.split(":", 1)[1]
         if job.state in STILL and change == "start":
             self.jobs[name] = replace(job, state="RUNNING")
@@ -264,6 +267,8 @@ class World:
             return
         elif change == "ready":
             self.healthy.add(instance_id)
+        elif change == "hang":
+            self.hanging.setdefault(instance_id, self.now)
         elif change == "sick":
             self.healthy.discard(instance_id)
         elif change == "complete":

@@ -117,8 +117,9 @@ def choose(
 
 
 def ready(model: RoutedModel) -> list[Instance]:
-    """Return the instances that take new requests."""
-    return [instance for instance in model.instances if instance.state == "ready"]
+    """Return the instances that take new requests: those with stalled engines only where all are."""
+    serving = [instance for instance in model.instances if instance.state == "ready"]
+    return [instance for instance in serving if not instance.stalled] or serving
 
 
 def retry_after(model: RoutedModel, now: float) -> float:

@@ -102,6 +102,7 @@ class Listed:
             nodes=asked.nodes,
             warn=asked.warn,
             charge=charge(asked),
+            stall_timeout=entry.stall_timeout,
         )
 
 

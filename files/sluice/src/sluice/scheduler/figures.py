@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from sluice.records import Figures, RoutedModel, Sample
 from sluice.scheduler import ledger
 from sluice.scheduler.instance import STILL, Instance, Phase, gone, phase, treated
+from sluice.scheduler.memory import Memory, stalls
 from sluice.scheduler.reasons import Treatment
 from sluice.scheduler.state import State
 
@@ -17,6 +18,7 @@ STATES = (
     "held",
     "starting",
     "ready",
+    "stalled",
     "sick",
     "suspended",
     "leaving",
@@ -48,6 +50,7 @@ def build(
             by_model[one.model].append(one)
     for name in sorted(models):
         samples += _of_model(name, models[name], wanted.get(name, 0), by_model[name])
+        samples.append(_stalls(name, stalls(state.memory.get(name, Memory()), ended)))
     samples += _of_service(state, ended)
     return Figures(ended, tuple(samples))
 
@@ -102,6 +105,16 @@ def _of_model(name: str, model: RoutedModel, wanted: int, instances: Iterable[In
     ]
 
 
+def _stalls(name: str, count: int) -> Sample:
+    return Sample(
+        "sluice_scheduler_model_stalls",
+        "gauge",
+        "How often in a row instances were ended because their engine gave nothing any more",
+        float(count),
+        {"model": name},
+    )
+
+
 def describe(instance: Instance) -> str:
     """Return an instance's state as one word for people and figures."""
     found = phase(instance)
@@ -113,4 +126,6 @@ def describe(instance: Instance) -> str:
         return "draining"
     if found is Phase.PENDING and treated(instance) in (Treatment.ENDS, Treatment.LEFT):
         return "held"
+    if found is Phase.READY and instance.stalled:
+        return "stalled"
     return found.value

@@ -98,7 +98,9 @@ class Instance:
     adopted job does not say it. `kind` is how it was asked for: `base`, or `burst` where Slurm may take it
     back. `gpus` and `asked_nodes` are what the whole job takes. `leaving` says why its front announced that
     it must end soon ("" while it has not): it takes no new requests. `hindered_since`: since when its job
-    waits for what may never come. `renamed`: whether somebody gave its job another name.
+    waits for what may never come. `stalled`: for how many seconds its engine has given nothing to anybody,
+    nor to its front's own question, as the front said last. `renamed`: whether somebody gave its job another
+    name.
     `astray`: the job of this submission on another cluster, as `id;cluster`, until it is cancelled there.
     `charge` is the account, partition and QOS that it was submitted to.
     """
@@ -139,6 +141,7 @@ class Instance:
     renamed: bool = False
     astray: str = ""
     charge: str = ""
+    stalled: int = 0
 
     @property
     def name(self) -> str:
@@ -196,6 +199,11 @@ def given_up(instance: Instance) -> bool:
     It may stay so for as long as a node does not answer. Its nodes are still taken, its model's place is not.
     """
     return instance.job_state in COMPLETING and (instance.ready_at is None or instance.sick)
+
+
+def hung(instance: Instance, stall_timeout: float) -> bool:
+    """Whether a ready instance has given nothing for so long that it is replaced (0: never)."""
+    return bool(stall_timeout) and instance.stalled >= stall_timeout and phase(instance) is Phase.READY
 
 
 def routable(instance: Instance) -> bool:
@@ -295,6 +303,7 @@ def without_run(instance: Instance) -> Instance:
         leaving="",
         refused="",
         refused_since=None,
+        stalled=0,
     )
 
 
@@ -335,12 +344,13 @@ def missing(instance: Instance, asked_at: float, settle: float) -> Instance:
     return replace(instance, absent=instance.absent + 1, invalid=False)
 
 
-def answered(instance: Instance, now: float) -> Instance:
+def answered(instance: Instance, now: float, stalled: int = 0) -> Instance:
     """Fold in a probe that the front answered with 200; the very same instance where that is no news."""
-    if instance.ready_at is not None and not instance.failures and not instance.sick:
+    well = instance.ready_at is not None and not instance.failures and not instance.sick
+    if well and instance.stalled == stalled:
         return instance
     ready_at = now if instance.ready_at is None else instance.ready_at
-    return replace(instance, ready_at=ready_at, failures=0, failing_since=None, sick=False)
+    return replace(instance, ready_at=ready_at, failures=0, failing_since=None, sick=False, stalled=stalled)
 
 
 def unanswered(instance: Instance, now: float) -> Instance:

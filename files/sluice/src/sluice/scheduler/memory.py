@@ -15,6 +15,8 @@ MAX_BACKOFF = 600.0
 KEPT = 16
 # What is planned with is not the typical start but one that few exceed.
 CAUTIOUS = 0.9
+# Stalls further apart than this have nothing to do with each other.
+STALL_MEMORY = 21_600.0
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Memory:
     base or burst instance of this model, `short_since` since when it has none for want of room (0: it has).
     `refused_at` is when the last submission was made that Slurm refused, for whatever reason.
     `since` is when the model was first seen here, whatever its entry said then.
+    `stalls`: how often in a row, the last at `stalled_at`, instances were ended that gave nothing any more.
     `obstacle` tells people why it has fewer instances than it wants, "" where nothing stands in the way.
     """
 
@@ -60,6 +63,8 @@ class Memory:
     obstacle: str = ""
     refused_at: float = 0.0
     since: float = 0.0
+    stalls: int = 0
+    stalled_at: float = 0.0
 
     @property
     def load_time(self) -> Optional[float]:
@@ -96,6 +101,25 @@ def count_failure(memory: Memory, settings: Settings, now: float, message: str) 
     if failures >= settings.max_failures:
         wait = MAX_BACKOFF
     return replace(memory, failures=failures, failed_at=now, retry_at=now + wait, message=message)
+
+
+def stalls(memory: Memory, now: float) -> int:
+    """Return how many stalls in a row count at the time `now`."""
+    return memory.stalls if now - memory.stalled_at < STALL_MEMORY else 0
+
+
+def count_stall(memory: Memory, now: float) -> Memory:
+    """Return the memory with one more stall, to be counted as a failed start besides.
+
+    An instance is steady long before it can stall, which clears its failures: so stalls are counted by
+    themselves, and the failures follow. Else what makes engines hang, sent again and again, would have
+    instance after instance ended at the shortest back-off.
+    """
+    if memory.stalled_at == now and memory.stalls:
+        return memory
+    before = stalls(memory, now)
+    failures = max(memory.failures, before)
+    return replace(memory, stalls=before + 1, stalled_at=now, failures=failures)
 
 
 def doubled(first: float, times: int, most: float = MAX_BACKOFF) -> float:

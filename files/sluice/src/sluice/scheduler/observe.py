@@ -251,7 +251,8 @@ class Observer:
         asked = self._due(instances.values())
         for instance, health in zip(asked, self._answers(asked)):
             serves = health.problem and _serves(instance, demand, now)
-            state = self._probed(state, instance, Health("") if serves else health)
+            # How long its engine has given nothing only the front can say.
+            state = self._probed(state, instance, Health("", stalled=instance.stalled) if serves else health)
         return state
 
     def _answers(self, asked: Sequence[Instance]) -> list[Health]:
@@ -273,8 +274,8 @@ class Observer:
     def _due(self, instances: Iterable[Instance]) -> list[Instance]:
         """Return the instances to probe in this tick."""
         known = [one for one in instances if one.record is not None and (one.running or _ends(one))]
-        steady = [one for one in known if one.ready_at is not None and not one.failures]
-        others = [one for one in known if one.ready_at is None or one.failures]
+        steady = [one for one in known if one.ready_at is not None and not one.failures and not one.stalled]
+        others = [one for one in known if one.ready_at is None or one.failures or one.stalled]
         turn, self._turn = self._turn, self._turn + MOST_PROBES
         return _in_turn(steady, turn) + _in_turn(others, turn)
 
@@ -308,7 +309,10 @@ class Observer:
         else:
             if instance.ready_at is None:
                 state = _first_answer(state, instance, now)
-            followed = answered(instance, now)
+            followed = answered(instance, now, health.stalled)
+            if bool(health.stalled) != bool(instance.stalled):
+                said = "engine gives nothing" if health.stalled else "engine gives something again"
+                log.warning(said, extra={"instance": instance.id, "seconds": health.stalled})
             if health.leaving and health.leaving != instance.leaving:
                 log.info("front leaves", extra={"instance": instance.id, "why": health.leaving})
                 followed = replace(followed, leaving=health.leaving)

@@ -19,6 +19,7 @@ from sluice.scheduler.config import SchedulerConfig
 from sluice.scheduler.demand import read_demand
 from sluice.scheduler.figures import describe
 from sluice.scheduler.instance import STILL, Instance, gone, routable, stuck
+from sluice.scheduler.memory import stalls
 from sluice.scheduler.policy import Demand, Memory
 from sluice.scheduler.state import State, StateFile
 
@@ -159,6 +160,7 @@ class Overview:
             "running": demand.running,
             "waiting": demand.waiting,
             "failures": memory.failures,
+            "stalls": stalls(memory, self.now),
             "held": self.catalogue.held.get(name),
             "problem": self.catalogue.held.get(name) or memory.message,
             "obstacle": memory.obstacle,
@@ -274,6 +276,8 @@ def _reason(instance: Instance) -> str:
         return f"leaving: {instance.leaving}"
     if instance.job_state in STILL:
         return f"its job is {instance.job_state}"
+    if instance.stalled and routable(instance) and not instance.drain_reason:
+        return f"its engine has given nothing for {instance.stalled} s, nor to its front's own question"
     if stuck(instance):
         return f"held by Slurm: {instance.reason}"
     return instance.drain_reason or instance.cancel_reason or instance.submit_error or instance.reason

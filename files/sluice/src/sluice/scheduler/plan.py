@@ -19,11 +19,12 @@ from sluice.scheduler.instance import (
     Instance,
     Phase,
     given_up,
+    hung,
     phase,
     stuck,
     treated,
 )
-from sluice.scheduler.memory import Memory, count_failure
+from sluice.scheduler.memory import Memory, count_failure, count_stall
 from sluice.scheduler.reasons import Treatment
 from sluice.scheduler.refusal import Cause, heeded, refused
 from sluice.scheduler.terms import (
@@ -92,11 +93,16 @@ class Plan:
         self.ask: Optional[Ask] = None
         self.wanted = 0
         self.obstacle = ""
-        self.phase = {instance.id: phase(instance) for instance in instances}
+        self.phase = {instance.id: self.phase_of(instance) for instance in instances}
         self.lost = [one for one in instances if self.phase[one.id] is Phase.GONE]
         self.present = [one for one in instances if self.phase[one.id] is not Phase.GONE]
         self.settled: set[str] = set()
         self.expiring: frozenset[str] = frozenset()
+
+    def phase_of(self, instance: Instance) -> Phase:
+        """Return the instance's phase; an engine that hangs is as bad as a front that does not answer."""
+        hangs = self.model is not None and hung(instance, self.model.stall_timeout)
+        return Phase.SICK if hangs else phase(instance)
 
     # --- memory --------------------------------------------------------------------------------------
 
@@ -269,11 +275,17 @@ class Plan:
             elif instance.refused_since is not None and self.now - instance.refused_since > REFUSED_PATIENCE:
                 self.cancel_failed(instance, f"its record was refused: {instance.refused}")
         for instance in self.phases(Phase.SICK):
-            since = instance.failing_since
-            if instance.job_state in STILL:
-                self.replace_suspended(instance)
-            elif since is not None and self.now - since > SICK_PATIENCE:
-                self.cancel_failed(instance, f"did not answer its health check for {SICK_PATIENCE:g} s")
+            self.give_up_sick(instance)
+
+    def give_up_sick(self, instance: Instance) -> None:
+        """End an instance that stopped answering: at all, or all but its health check."""
+        since = instance.failing_since
+        if instance.job_state in STILL:
+            self.replace_suspended(instance)
+        elif phase(instance) is Phase.READY:
+            self.end_stalled(instance)
+        elif since is not None and self.now - since > SICK_PATIENCE:
+            self.cancel_failed(instance, f"did not answer its health check for {SICK_PATIENCE:g} s")
 
     def hopeless(self, instance: Instance) -> str:
         """Return why nobody may wait for a pending job any longer, or ""."""
@@ -295,6 +307,14 @@ class Plan:
         if instance.job_id:
             self.cancel(instance, problem, self.first)
             self.fail(f"job {instance.job_id}: {problem}")
+
+    def end_stalled(self, instance: Instance) -> None:
+        """Cancel an instance whose engine hangs; what runs on it gets nothing anyway."""
+        if instance.job_id:
+            self.memory = count_stall(self.memory, self.now)
+            self.cancel_failed(
+                instance, f"its engine gave nothing for {instance.stalled} s, nor to its front's own question"
+            )
 
     def let_leave(self) -> None:
         """Send nothing more to instances whose front says that they must end soon."""

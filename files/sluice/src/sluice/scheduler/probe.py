@@ -11,13 +11,18 @@ from sluice.scheduler.asking import Unanswered, ask
 
 # Why a front takes no new requests: Slurm warned its job, or asked it to end.
 LEAVING = ("warned", "terminated")
+LONGEST_STALL = 1 << 32
 
 
 class Health(NamedTuple):
-    """What a front says of itself: `problem` is "" when its engine answers; `leaving` is "" or of LEAVING."""
+    """What a front says of itself: `problem` is "" when its engine answers; `leaving` is "" or of LEAVING.
+
+    `stalled`: for how many seconds its own question of one token has waited, while nobody got anything.
+    """
 
     problem: str
     leaving: str = ""
+    stalled: int = 0
 
 
 def healthy(record: JobRecord, timeout: float) -> Health:
@@ -28,7 +33,7 @@ def healthy(record: JobRecord, timeout: float) -> Health:
         return Health(str(problem))
     if answer.status != 200:
         return Health(f"health answers {answer.status or answer.code}")
-    return Health("", _leaving(answer.body))
+    return Health("", _leaving(answer.body), _stalled(answer.body))
 
 
 def _leaving(body: bytes) -> str:
@@ -40,6 +45,14 @@ def _leaving(body: bytes) -> str:
         return said.choice("why", LEAVING)
     except RecordError:
         return ""
+
+
+def _stalled(body: bytes) -> int:
+    """Return for how many seconds the engine has given nothing, 0 where that is not said."""
+    try:
+        return Fields(decode_json(body)).integer("stalled", 0, LONGEST_STALL, 0)
+    except RecordError:
+        return 0
 
 
 def answers(name: str, model: RoutedModel, instance: Instance, timeout: float) -> str:

@@ -9,7 +9,7 @@ from typing import Optional
 from sluice import records
 from sluice.records import ModelEntry, RoutedModel
 from sluice.scheduler import estimates
-from sluice.scheduler.instance import Instance, Phase, phase, routable
+from sluice.scheduler.instance import Instance, Phase, hung, phase, routable
 from sluice.scheduler.memory import Memory
 
 COMING = (Phase.SUBMITTING, Phase.PENDING, Phase.STARTING)
@@ -49,12 +49,12 @@ def routed_models(
 def _routed(
     entry: ModelEntry, instances: Sequence[Instance], outlook: Outlook, known: bool, now: float
 ) -> RoutedModel:
-    routed = tuple(_instance(instance) for instance in instances if routable(instance))
+    routed = tuple(_instance(one, entry.stall_timeout) for one in instances if routable(one))
     due = coming(instances)
     status = _status(any(one.state == "ready" for one in routed), bool(due), outlook, known)
     return RoutedModel(
         status=status,
-        expected_ready=expected_ready(instances, status, outlook, now),
+        expected_ready=expected_ready(instances, status, outlook, now, entry.stall_timeout),
         context_length=entry.context_length,
         capabilities=entry.capabilities,
         groups=entry.groups,
@@ -91,7 +91,7 @@ def _status(ready: bool, coming: bool, outlook: Outlook, known: bool) -> str:
 
 
 def expected_ready(
-    instances: Sequence[Instance], status: str, outlook: Outlook, now: float
+    instances: Sequence[Instance], status: str, outlook: Outlook, now: float, stall_timeout: float = 0.0
 ) -> Optional[float]:
     """Return when the model's next instance should be ready, None where that is not known or none is due.
 
@@ -102,7 +102,7 @@ def expected_ready(
         return None
     due = coming(instances)
     if status == "ready":
-        ready = sum(serving(one) for one in instances)
+        ready = sum(serving(one) and not hung(one, stall_timeout) for one in instances)
         return estimates.coming(due, outlook.memory, now) if outlook.wanted > ready else None
     if status == "sleeping":
         return estimates.asleep(outlook.memory, now)
@@ -119,7 +119,7 @@ def serving(instance: Instance) -> bool:
     return routable(instance) and instance.draining_since is None and not instance.leaving
 
 
-def _instance(instance: Instance) -> records.Instance:
+def _instance(instance: Instance, stall_timeout: float) -> records.Instance:
     record = instance.record
     if record is None:
         raise ValueError(f"{instance.id} has no record")
@@ -130,5 +130,6 @@ def _instance(instance: Instance) -> records.Instance:
         port=record.port,
         certificate=record.certificate,
         key=record.key,
-        state="ready" if serving(instance) else "draining",
+        state="ready" if serving(instance) and not hung(instance, stall_timeout) else "draining",
+        stalled=bool(instance.stalled),
     )

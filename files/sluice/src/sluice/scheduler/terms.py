@@ -22,7 +22,7 @@ BUDGET = "the day's GPU-hours are spent"
 
 @dataclass(frozen=True)
 class Model:
-    """What the policy needs of a model entry; `idle_stop`, `start_timeout` and `warn` in seconds.
+    """What the policy needs of a model entry; times are in seconds.
 
     `max` bounds base instances, `burst` those beyond them that Slurm may take back. `gpus` and `nodes` are
     what one instance takes. `charge` names the account, partition and QOS of its base instances.
@@ -41,6 +41,7 @@ class Model:
     nodes: int = 1
     warn: float = 0.0
     charge: str = ""
+    stall_timeout: float = 900.0
 
     @property
     def most(self) -> int:
