@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from flask.testing import FlaskClient
 
+import sluice.web
 from sluice.web.database import Database
 from tests.unit.web.visitor import PUBLIC_URL, TOKEN, get, sign_in
 
+TEMPLATES = Path(sluice.web.__file__).parent / "templates"
 FORMS = ["/keys", "/keys/key-000000000000/revoke", "/auth/sign-out", "/page-bearer"]
 OURS = {"Sec-Fetch-Site": "same-origin", "Origin": PUBLIC_URL}
 
@@ -102,3 +107,11 @@ def test_pages_hold_no_inline_script_and_no_style(client: FlaskClient, database:
         assert page.count("<script") == page.count("<script src=") + page.count(
             '<script type="application/json"'
         ) + page.count('<script type="module" src=')
+
+
+@pytest.mark.parametrize("template", sorted(TEMPLATES.rglob("*.html")), ids=lambda path: path.stem)
+def test_no_template_holds_an_inline_script_or_a_style(template: Path) -> None:
+    """The content policy would keep the browser from taking either."""
+    text = template.read_text(encoding="utf-8")
+    assert re.findall(r"<style|\bstyle=|\bon[a-z]+=", text) == []
+    assert re.findall(r"<script(?![^>]*(?: src=| type=\"application/json\"))[^>]*", text) == []
