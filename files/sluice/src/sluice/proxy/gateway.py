@@ -8,7 +8,6 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from typing import NoReturn
 
 from aiohttp import web
 
@@ -16,13 +15,12 @@ from sluice.authority import Principal
 from sluice.costs import Bounds
 from sluice.errors import SluiceError
 from sluice.logs import LineWriter
-from sluice.proxy import answers, dialect, paths
+from sluice.proxy import answers, dialect, paths, replies
 from sluice.proxy.authority import Authenticator
 from sluice.proxy.body import Asked, check_places, scanned, understand
 from sluice.proxy.cluster import Fleet
 from sluice.proxy.cors import Cors
-from sluice.proxy.events import BOUNDARY
-from sluice.proxy.exchange import RECONNECT_WAIT, Exchange, next_bytes
+from sluice.proxy.exchange import RECONNECT_WAIT, Exchange
 from sluice.proxy.intake import Body, Intake
 from sluice.proxy.isolation import Isolation, check_room
 from sluice.proxy.limiter import Limiter
@@ -30,7 +28,7 @@ from sluice.proxy.metering import MOST_ADDED, Passage, Sieve, asking, spliced
 from sluice.proxy.metrics import Metrics
 from sluice.proxy.notice import Notice
 from sluice.proxy.openapi import OPENAPI_PATH, Description, describe
-from sluice.proxy.outlet import Outlet, Pump, pass_on, without_gaps
+from sluice.proxy.outlet import Outlet
 from sluice.proxy.stops import Stops
 from sluice.proxy.stream import Stream
 from sluice.proxy.tokens import TokenMeter
@@ -50,8 +48,6 @@ from sluice.records import (
 
 log = logging.getLogger("sluice.proxy.gateway")
 
-# An answer up to this size goes out with its length; a larger one in chunks, as it comes.
-WHOLE = 256 * 1024
 # Of a request whose engine tells no tokens, so many bytes are taken for one.
 BYTES_A_TOKEN = 4
 EVERYBODY = "all"
@@ -131,7 +127,7 @@ class Gateway:
             log.exception("fault in a request", extra={"request_id": visit.request_id})
             if request.writer.output_size > 0:
                 # An answer has begun: what came behind it would be read as the next request's.
-                _break_off(request)
+                replies.break_off(request)
             return _refused(
                 visit, SluiceError("internal_error", "A fault of the service; it was logged."), request
             )
@@ -313,7 +309,7 @@ class Gateway:
         try:
             stream, head = await _send(visit, exchange, notice)
             body.release()  # no one needs it any more: the answer has begun
-            return await self._return(request, visit, stream, head, passage, notice)
+            return await replies.give(self._outlet, request, visit, stream, head, passage, notice)
         except SluiceError as fault:
             if notice is None or notice.response is None:
                 raise
@@ -326,126 +322,12 @@ class Gateway:
         text = f"{subject}\0{asked.model}\0".encode() + asked.prefix
         return hashlib.blake2b(text, key=self._affinity_key, digest_size=32).hexdigest()
 
-    # --- answers --------------------------------------------------------------------------------------------
-
-    async def _return(
-        self,
-        request: web.BaseRequest,
-        visit: Visit,
-        stream: Stream,
-        head: ResponseHead,
-        passage: Passage,
-        notice: Notice | None,
-    ) -> web.StreamResponse:
-        begun = notice.response if notice is not None else None
-        if head.status >= 400:
-            return await _engine_refusal(visit, stream, head, notice)
-        if head.status != 200:
-            raise SluiceError(
-                "instance_failed", "The instance answered with a status that makes no sense here."
-            )
-        try:
-            if head.content_type == "text/event-stream":
-                return await self._pass_events(request, visit, stream, passage, begun)
-            if begun is not None:
-                raise SluiceError("instance_failed", "The instance did not answer with a stream.")
-            return await _pass_whole(request, visit, stream, head, passage.meter)
-        finally:
-            visit.tokens = passage.meter.count()
-
-    async def _pass_events(
-        self,
-        request: web.BaseRequest,
-        visit: Visit,
-        stream: Stream,
-        passage: Passage,
-        begun: web.StreamResponse | None,
-    ) -> web.StreamResponse:
-        """Pass an event stream on, as fast as its reader reads; one that breaks ends with an event."""
-        response, last = await _pass_first(request, visit, stream, passage, begun)
-        pump = Pump(self._outlet, request, visit, stream, passage, last)
-        try:
-            await pump.run()
-        except SluiceError as fault:
-            visit.code = fault.code
-            if passage.torn:
-                _break_off(request)
-            await pass_on(request, visit, response, answers.error_event(visit, fault, pump.last))
-        return response
-
-
-async def _pass_first(
-    request: web.BaseRequest,
-    visit: Visit,
-    stream: Stream,
-    passage: Passage,
-    response: web.StreamResponse | None,
-) -> tuple[web.StreamResponse, bytes]:
-    """Pass the first events on, in `response` if it has begun; return the response and how they end.
-
-    A function of its own: the locals of one that waits for the stream's end would keep them until then.
-    """
-    seen = b""
-    # Before an event has gone out, an error still has a status of its own.
-    while not seen and (data := await next_bytes(stream)):
-        seen = passage.feed(data)
-        stream.consume(len(data))
-    seen = seen or passage.rest()
-    if response is None:
-        response = answers.stream(visit)
-        await response.prepare(request)
-    if seen:
-        await pass_on(request, visit, response, without_gaps(seen, BOUNDARY))
-    return response, seen[-visit.dialect.remembered :]
-
 
 def _understand(body: Body, capability: str, bounds: Bounds) -> Asked:
     """Return what a body asks for: a small one is read now, a large one has been as it came."""
     if body.scanner is not None:
         return scanned(body.scanner, capability)
     return understand(body.bytes(), capability, bounds)
-
-
-async def _pass_whole(
-    request: web.BaseRequest, visit: Visit, stream: Stream, head: ResponseHead, meter: TokenMeter
-) -> web.StreamResponse:
-    """Return an answer that is no stream: with its length if it is small, in chunks if not."""
-    parts: list[bytes] = []
-    size = 0
-    while size <= WHOLE:
-        data = await next_bytes(stream)
-        if not data:
-            visit.sending(size)
-            return answers.Whole(visit, b"".join(parts), head.content_type)
-        meter.feed(data)
-        stream.consume(len(data))
-        parts.append(data)
-        size += len(data)
-    return await _pass_chunks(request, visit, stream, head, meter, b"".join(parts))
-
-
-async def _pass_chunks(
-    request: web.BaseRequest,
-    visit: Visit,
-    stream: Stream,
-    head: ResponseHead,
-    meter: TokenMeter,
-    first: bytes,
-) -> web.StreamResponse:
-    response = web.StreamResponse(
-        status=200, headers={**answers.headers(visit), "Content-Type": head.content_type}
-    )
-    await response.prepare(request)
-    await pass_on(request, visit, response, first)
-    try:
-        while data := await next_bytes(stream):
-            await pass_on(request, visit, response, data)
-            meter.feed(data)
-            stream.consume(len(data))
-    except SluiceError as fault:
-        visit.code = fault.code
-        _break_off(request)
-    return response
 
 
 async def _send(visit: Visit, exchange: Exchange, notice: Notice | None) -> tuple[Stream, ResponseHead]:
@@ -459,19 +341,6 @@ async def _send(visit: Visit, exchange: Exchange, notice: Notice | None) -> tupl
         else:
             visit.cluster, visit.instance = exchange.cluster, exchange.instance
         visit.sent_on = at - visit.started
-
-
-async def _engine_refusal(
-    visit: Visit, stream: Stream, head: ResponseHead, notice: Notice | None
-) -> web.StreamResponse:
-    raw = bytearray()
-    while len(raw) <= WHOLE and (data := await next_bytes(stream)):
-        stream.consume(len(data))
-        raw += data
-    error, status, visit.code = answers.refusal(visit.request_id, head.status, bytes(raw), PATHS[visit.route])
-    if notice is not None and notice.response is not None:
-        return await notice.end(error, status)
-    return answers.document(visit, visit.dialect.document(error, status), status)
 
 
 def _may_use(principal: Principal, model: ModelStatus) -> bool:
@@ -522,16 +391,6 @@ def _refused(visit: Visit, fault: SluiceError, request: web.BaseRequest) -> web.
     if not request.content.is_eof():
         response.force_close()  # what is left of its body is no request
     return response
-
-
-def _break_off(request: web.BaseRequest) -> NoReturn:
-    """End an answer within a document or an event: that has no place for an error, its missing end tells it.
-
-    Raises ConnectionResetError.
-    """
-    if request.transport is not None:
-        request.transport.close()
-    raise ConnectionResetError
 
 
 def _request_id(request: web.BaseRequest) -> str:
