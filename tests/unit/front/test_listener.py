@@ -61,7 +61,7 @@ async def test_trying_to_ask_before_the_key_is_shown(tmp_path: Path, identity: I
         writer.write(encode(FrameType.REQUEST, 1, head, last=True))
         said = await asyncio.wait_for(reader.read(), SECONDS)
         writer.transport.abort()
-    assert b"sluice" not in said
+    assert said == b""
     assert engine.received == []
 
 
@@ -86,9 +86,29 @@ async def test_trying_another_language(tmp_path: Path, identity: Identity, said:
         writer.write(said)
         answer = await asyncio.wait_for(reader.read(), SECONDS)
         writer.transport.abort()
-    assert b"HTTP" not in answer
-    assert running.key.encode() not in answer
+    assert answer == b"", "a stranger learns nothing, not even why it is hung up on"
     assert engine.received == []
+
+
+@pytest.mark.parametrize("why", ["it stops", "it is crowded", "it waits in vain"])
+async def test_a_stranger_who_waits_hears_nothing_whyever_the_front_ends_it(
+    tmp_path: Path, identity: Identity, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    async with front(tmp_path, identity) as running:
+        reader, writer = await running.raw()
+        await until(lambda: not running.listener._handshakes)
+        if why == "it stops":
+            running.listener.stop()
+        elif why == "it is crowded":
+            for stranger in running.listener._strangers:
+                running.listener._send_away(stranger)
+        else:
+            monkeypatch.setattr("sluice.endpoint.HELLO_TIMEOUT", 0.0)
+        said = b""
+        with contextlib.suppress(ConnectionResetError):
+            said = await asyncio.wait_for(reader.read(), SECONDS)
+        writer.transport.abort()
+    assert said == b""
 
 
 async def test_a_stranger_who_says_nothing_is_hung_up_on(

@@ -334,6 +334,27 @@ async def test_what_a_leaving_instance_refuses_or_drops_goes_elsewhere(
     assert (len(old.received), old.accepted, len(new.received)) == (had, 1, 8)
 
 
+@pytest.mark.parametrize("key", ["", "x" * 43])
+async def test_an_instance_with_another_key_is_left_alone_and_the_log_says_what_it_may_be(
+    tmp_path: Path, identity: Identity, caplog: pytest.LogCaptureFixture, key: str
+) -> None:
+    """The front says nothing to strangers; by the close alone its line fails, and the breaker opens."""
+    async with bed(tmp_path, identity, Behaviour(), Behaviour()) as running:
+        await until(lambda: line(running, 0).open and line(running, 1).open)
+        running.fronts[0].identity = replace(identity, key=key)
+        running.fronts[0].cut()
+        await until(lambda: not line(running, 0).open)
+        answers = [await running.client.request(MODEL, chat()) for _ in range(6)]
+        await until(lambda: line(running, 0).breaker.open)
+        assert await running.sample("sluice_relay_instance_losses_total", reason="no hello") >= 1
+        assert not running.fronts[0].received
+        assert not line(running, 0).left, "it would be tried again"
+    assert {answer.code for answer in answers} == {""}
+    told = [record for record in caplog.records if "another key" in record.getMessage()]
+    assert {vars(record)["instance"] for record in told} == {running.instances[0].id}
+    assert identity.key not in caplog.text
+
+
 async def test_a_model_whose_last_instance_leaves_is_not_called_ready(
     tmp_path: Path, identity: Identity
 ) -> None:

@@ -66,11 +66,7 @@ def test_trying_to_enter_without_the_key(knock: bytes) -> None:
     server = front()
     with pytest.raises(ProtocolError):
         server.receive(knock)
-    (frame,) = sent(server)
-    assert frame.type == FrameType.GO_AWAY
-    document = json.loads(frame.payload)
-    assert document["code"] == "protocol"
-    assert KEY not in document["message"]
+    assert server.data_to_send() == b"", "a stranger learns nothing, not even why"
     assert server.peer is None
     with pytest.raises(ProtocolError):
         server.receive(hello(key=KEY))
@@ -101,14 +97,27 @@ def test_after_the_key_frames_may_be_large() -> None:
     assert sum(len(event.data) for event in pair.heard_by_server(events.DataReceived)) == 20_000
 
 
-def test_a_client_refused_before_the_hello_hears_why() -> None:
-    client = Connection(Role.CLIENT, Hello("test", SMALL), RELAY_FRONT, key="A" * 43)
+@pytest.mark.parametrize(("code", "message"), [("shutdown", "the job ends"), ("closed", "no room")])
+def test_a_server_that_ends_tells_strangers_nothing_and_relays_why(code: str, message: str) -> None:
+    stranger, pair = front(), Pair(link=RELAY_FRONT)
+    for server in (stranger, pair.server):
+        server.go_away(code, message)
+    assert stranger.data_to_send() == b""
+    pair.pump()
+    assert pair.heard_by_client(events.GoAwayReceived) == [events.GoAwayReceived(code, message)]
+
+
+def test_a_right_key_with_a_broken_hello_hears_why() -> None:
     server = front()
     with pytest.raises(ProtocolError):
-        server.receive(client.data_to_send())
-    assert typed(client.receive(server.data_to_send())) == [
-        ("GoAwayReceived", ("protocol", "not authorised"))
-    ]
+        server.receive(hello(key=KEY, software=None))
+    assert [frame.type for frame in sent(server)] == [FrameType.HELLO, FrameType.GO_AWAY]
+
+
+def test_a_client_still_takes_a_go_away_first_as_older_fronts_send_it() -> None:
+    client = Connection(Role.CLIENT, Hello("test", SMALL), RELAY_FRONT, key="A" * 43)
+    told = encode(FrameType.GO_AWAY, 0, b'{"code": "protocol", "message": "not authorised"}')
+    assert typed(client.receive(told)) == [("GoAwayReceived", ("protocol", "not authorised"))]
 
 
 def test_the_key_is_not_asked_for_nor_shown_over_ssh() -> None:

@@ -91,7 +91,7 @@ class Endpoint(asyncio.Protocol):
             self._loop.call_soon(self._flush)
 
     def close(self, code: str, message: str) -> None:
-        """Say go-away, then close behind what is written; `on_lost` follows with `message`."""
+        """Say go-away, unless to a stranger, and close behind what is written; `on_lost` has `message`."""
         if self.lost or self._closing:
             return
         self._why = self._why or message

@@ -45,10 +45,12 @@ AT_ONCE = 16
 # An instance that gave somebody a whole answer within so many seconds works: it is the request that broke.
 RECENT = 5.0
 
-PROTOCOL, BROKEN = "protocol", "broken off"
+# NO_HELLO: it has the right certificate, was shown the key, and closed without a word, as fronts do for a
+# wrong key.
+PROTOCOL, BROKEN, NO_HELLO = "protocol", "broken off", "no hello"
 # Why a connection can be lost or not come about, for the figures; all the system's own reasons are
 # "unreachable".
-LOSSES = frozenset((PROTOCOL, BROKEN, "timeout", "certificate"))
+LOSSES = frozenset((PROTOCOL, BROKEN, NO_HELLO, "timeout", "certificate"))
 
 # A fixed name: it is sent in clear, and which name it is says nothing. Trust comes from the pin alone.
 SERVER_NAME = "sluice"
@@ -314,7 +316,10 @@ class Line:
         if not self._left:
             self._counters.lost(reason if reason in LOSSES else "unreachable")
             logger.warning(
-                "the instance cannot be reached", extra={"instance": self.instance.id, "reason": reason}
+                "the instance closed without a word: it takes another key than its record's, or has no room"
+                if reason == NO_HELLO
+                else "the instance cannot be reached",
+                extra={"instance": self.instance.id, "reason": reason},
             )
             self.failed()
         waiting, self._waiting = self._waiting, {}
@@ -399,7 +404,7 @@ class Line:
             return
         nonsense = isinstance(endpoint, _LineEndpoint) and endpoint.broke_protocol
         if not self._open:
-            self._unreachable(PROTOCOL if nonsense else BROKEN)
+            self._unreachable(PROTOCOL if nonsense else NO_HELLO)
             return
         self._drop_endpoint()
         asked, self._asked = self._asked, {}

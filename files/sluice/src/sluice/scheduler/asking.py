@@ -5,6 +5,7 @@ Nothing is sent before the peer has shown that very certificate: who merely took
 
 from __future__ import annotations
 
+import errno
 import secrets
 import socket
 import ssl
@@ -80,6 +81,8 @@ class _Exchange:
             self._secure.sendall(self._wire.data_to_send())
             self._secure.settimeout(_left(self._deadline))
             piece = self._secure.recv(READ_SIZE)
+            if not piece and self._wire.peer is None:
+                raise ConnectionResetError(errno.ECONNRESET, "it closed without a word, as for a wrong key")
             if not piece:
                 break
             read += len(piece)

@@ -53,7 +53,8 @@ class Connection:
     """One session as one side sees it.
 
     `receive` raises ProtocolError when the peer broke the protocol; a go-away with the reason is then
-    queued: send what `data_to_send` gives and close. After that the connection takes nothing more.
+    queued, unless the peer is a stranger still: send what `data_to_send` gives and close. After that the
+    connection takes nothing more.
 
     `key`: on a keyed link, what the client shows and the server expects. `max_stream_credit`: how far, in
     bytes, the window of a stream grows whose reader drains it.
@@ -83,7 +84,7 @@ class Connection:
         self._newest = -1
         self._broken = False
         self._handlers = self._server_handlers() if self._serves else self._client_handlers()
-        # A server that refuses the key says go-away without a hello.
+        # A server that refuses the key closes without a word; older ones said go-away first.
         self._first = {FrameType.HELLO} if self._serves else {FrameType.HELLO, FrameType.GO_AWAY}
         if not self._guard.stranger:
             self._say_hello()
@@ -178,9 +179,11 @@ class Connection:
         self._sender.control(FrameType.PING, 0, payload[:PING_BYTES].ljust(PING_BYTES, b"\0"))
 
     def go_away(self, code: str, message: str) -> None:
-        """Say that no new streams are taken; open ones go on."""
-        if not self.going_away:
-            self.going_away = True
+        """Say that no new streams are taken; open ones go on. Who has not shown the key hears nothing."""
+        if self.going_away:
+            return
+        self.going_away = True
+        if not self._guard.stranger:
             self._sender.control(FrameType.GO_AWAY, 0, encode_json({"code": code, "message": message[:500]}))
 
     def send_load(self, running: int) -> None:
