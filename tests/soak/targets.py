@@ -18,6 +18,7 @@ from sluice.front.config import EngineAddress
 from sluice.front.engine import Call, Engine, EngineConnection
 from sluice.front.http import AnswerParser, Nonsense
 from sluice.front.relays import Relay
+from sluice.kinds import OTHER
 from sluice.records import (
     CAPABILITIES,
     Instance,
@@ -30,7 +31,7 @@ from sluice.records import (
 from sluice.relay.config import RelayConfig
 from sluice.relay.instances import Line
 from sluice.relay.session import Session
-from sluice.scan import OTHER, BodyScanner
+from sluice.scan import BodyScanner
 from sluice.wire import events
 from sluice.wire.connection import Connection, Role
 from sluice.wire.frames import Decoder, FrameType, ProtocolError

@@ -157,6 +157,12 @@ def test_tools_are_bounded_by_number_and_their_words_are_free() -> None:
     assert verdict({"tools": tools[:128]}, 65_536) == ""
 
 
+@pytest.mark.parametrize("step", [1 << 20, 65_536, 1_021])
+def test_words_for_people_are_free_however_long_and_cut(step: int) -> None:
+    tools = [{"name": "f", "description": "word " * 30_000, "input_schema": {"title": "x" * 70_000}}]
+    assert verdict({"tools": tools}, step) == ""
+
+
 def test_a_bound_is_of_the_whole_request_not_of_each_schema() -> None:
     tools = [{"name": f"f{n}", "input_schema": {"anyOf": [{"type": "string"}] * 200}} for n in range(3)]
     assert verdict({"tools": tools[:2]}, 65_536) == ""
@@ -245,7 +251,7 @@ def test_a_long_text_that_counts_costs_no_more_than_its_bytes() -> None:
     for index in range(len(raw)):
         scanner.feed(raw[index : index + 1])
     assert time.process_time() - began < 10
-    assert len(scanner._whole) == 0
+    assert len(scanner._string) == 0
 
 
 def test_of_several_clusters_bounds_the_loosest_of_each_lets_through() -> None:

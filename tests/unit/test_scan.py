@@ -14,19 +14,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice.bodies import KINDS, TEXTS
+from sluice import jsonorder
+from sluice.bodies import KINDS, NAMES, SCALARS, TEXTS
 from sluice.errors import SluiceError
 from sluice.jsonorder import MAX_DEPTH
-from sluice.scan import (
-    MAX_KEY,
-    MAX_PREFIX,
-    MAX_TOKENS,
-    NAMES,
-    OTHER,
-    SCALARS,
-    BodyScanner,
-    other_spellings,
-)
+from sluice.kinds import OTHER
+from sluice.prefix import MAX_PREFIX
+from sluice.proxy.spellings import other_spellings
+from sluice.scan import MAX_KEY, MAX_TOKENS, BodyScanner
 from tests.trials import examples
 
 DATA = "data:image/png;base64,iVBORw0KGgo="
@@ -510,3 +505,28 @@ def test_a_name_is_refused_just_where_the_description_says_so(name: str, chance:
 def test_another_name_is_no_other_spelling(name: str) -> None:
     assert not re.search(other_spellings(), name)
     assert scan(json.dumps({"model": "a", "messages": [], name: None}).encode()).model == "a"
+
+
+def test_gaps_that_nobody_writes_twice_are_not_remembered_for_ever() -> None:
+    """What each gap does is remembered; a peer that never repeats itself must not fill the memory."""
+    for number in range(3 * jsonorder._MOST_KNOWN):
+        spaces = format(number, "b").replace("0", " ").replace("1", "\t").encode()
+        scan(b'{"model":' + spaces + b'"m"' + spaces + b"}")
+    known = sum(len(point) + len(point.ends) for point in jsonorder._POINTS.values())
+    assert known <= jsonorder._MOST_KNOWN
+    assert len(jsonorder._POINTS) <= 2 * jsonorder._MOST_KNOWN
+
+
+def test_a_long_name_is_refused_before_it_ends() -> None:
+    for start in (b'{"model":"m","tools":[{"', b'{"', b'{"messages":[{"'):
+        scanner = BodyScanner("chat")
+        scanner.feed(start)
+        with pytest.raises(SluiceError, match="key longer than 1024 bytes"):
+            scanner.feed(b"x" * 1025)
+
+
+def test_a_string_where_none_may_be_is_refused_before_it_ends() -> None:
+    scanner = BodyScanner("chat")
+    scanner.feed(b'{"model":"m"')
+    with pytest.raises(SluiceError, match="a string where none may be"):
+        scanner.feed(b'"x')

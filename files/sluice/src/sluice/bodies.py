@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from typing import Optional
 
 from sluice.costs import Role
+from sluice.jsontext import decode
 from sluice.records import CAPABILITIES, COUNTING
 
 _WHOLE = frozenset((int,))
@@ -102,13 +103,39 @@ SCALARS = (
 TEXTS = ("messages", "prompt", "input", "documents", "query", "system", "instructions")
 
 
+class Names(dict[bytes, "Place"]):
+    """The places below one, by their names as they are masked; `other` is what a name not described leads to.
+
+    If it is `strict`, what is named like an address is one.
+    """
+
+    __slots__ = ("other", "strict")
+
+    def __init__(self, described: Mapping[str, Place], other: Place, *, strict: bool) -> None:
+        super().__init__((name.encode(), place) for name, place in described.items())
+        self.other = other
+        self.strict = strict
+
+    def __missing__(self, key: bytes) -> Place:
+        """Raises SluiceError where the name is no string of JSON's."""
+        if b"\\" in key:
+            key = decode(key).encode("utf-8", "surrogatepass")
+            if key in self:
+                return self[key]
+        if self.strict:
+            lower = key.lower()
+            if lower.endswith((b"_url", b"_uri")) or lower in (b"url", b"uri"):
+                return ADDRESS
+        return self.other
+
+
 class Place:
     """What is known of the values at one place, and below it.
 
-    `inside` are the places below that are described, by their names; `other` is what any other name there
-    leads to; a `strict` place takes what is named like an address for one. `address`: a text here must be a
-    `data:` URL. `forbidden`: why nothing may stand here. `watches`: texts here must be looked at; `awaited`:
-    what begins here must be, unless it `takes_text` and that is one.
+    `inside` are the places below. `address`: a text here must be a `data:` URL. `forbidden`: why nothing may
+    stand here. `watches`: texts here must be looked at; `awaited`: what begins here must be, unless it
+    `takes_text` and that is one. Where names are counted, this one may be `notable` for more than its bytes,
+    as are those below if it is `notable_within`; it may be a list of names; texts here may be `literal`.
     """
 
     __slots__ = (
@@ -117,9 +144,11 @@ class Place:
         "forbidden",
         "inside",
         "kind",
-        "other",
+        "lists_names",
+        "literal",
+        "notable",
+        "notable_within",
         "role",
-        "strict",
         "takes_text",
         "watches",
     )
@@ -135,16 +164,18 @@ class Place:
         address: bool = False,
         forbidden: str = "",
     ) -> None:
-        self.inside = {name.encode(): place for name, place in (inside or {}).items()}
-        self.other = self if other is None else other
+        self.inside = Names(inside or {}, other or self, strict=strict)
         self.kind = kind
         self.role = role
-        self.strict = strict
         self.address = address
         self.forbidden = forbidden
         self.watches = address or role is not Role.NONE
         self.awaited = kind is not None or role in (Role.LENGTH, Role.LEAST, Role.ITEMS)
         self.takes_text = kind is not None and str in kind[0]
+        self.notable = self.awaited or bool(forbidden) or role in (Role.TOOL, Role.RANGE)
+        self.notable_within = role in (Role.PATTERN_NAMES, Role.CHOICES)
+        self.lists_names = role is Role.NAMES
+        self.literal = role is Role.PART
 
 
 # Wherever nobody has described anything, and where something names an address.
@@ -259,6 +290,8 @@ COMPILED: dict[str, Place] = {
     **_same("stop stop_sequences bad_words stop_token_ids allowed_token_ids", _LITERAL),
     **_same("logit_bias logprob_token_ids dry_sequence_breakers", _LITERAL),
 }
+# Of these none may come twice, nor in another case: parsers differ in which they take.
+NAMES = frozenset(("model", "stream", *TEXTS, *SCALARS, *COMPILED, "mcp_servers"))
 
 # --- the top of the body ---------------------------------------------------------------------------------
 
@@ -267,22 +300,37 @@ class Field:
     """A name at the top of the body. `place`: what is below it, None where nothing is looked at.
 
     `kind`: what it must be. `full`: it may not be empty; an empty text is none, unless it `may_be_empty`.
-    `empty`: why it must be. `objects`: its items are. `counts`: its items are answered one by one.
+    `empty`: why it must be. `objects`: its items are. `counts`: its items are answered one by one. `single`:
+    it must not come twice, nor in another case. `costly`: what is below it is counted.
     """
 
-    __slots__ = ("counts", "empty", "full", "kind", "may_be_empty", "name", "objects", "place")
-    takes_text = False
+    __slots__ = (
+        "costly",
+        "counts",
+        "empty",
+        "full",
+        "kind",
+        "may_be_empty",
+        "name",
+        "objects",
+        "place",
+        "single",
+        "takes_text",
+    )
 
     def __init__(self, capability: str, name: str, place: Optional[Place]) -> None:
         required = _REQUIRED.get(capability, {}).get(name)
         self.name = name
         self.place = place
         self.kind = required or (_NAME if name == "model" else KINDS.get(name))
+        self.takes_text = self.kind is not None and str in self.kind[0] and name not in SCALARS
         self.full = required is not None
         self.may_be_empty = capability in _MAY_BE_EMPTY
         self.empty = _NO_SERVERS if name == "mcp_servers" else ""
         self.objects = self.full and (name == "messages" or capability in ("responses", "input_tokens"))
         self.counts = LISTS.get(capability) == name
+        self.single = name in NAMES
+        self.costly = place is not None and place.role is not Role.NONE
 
 
 _NAME: Kind = (_TEXT, "a string")
@@ -316,6 +364,7 @@ def _fields(capability: str) -> dict[str, Field]:
     return {name: Field(capability, name, place) for name, place in found.items()}
 
 
+# By capability and name.
 FIELDS: dict[str, dict[str, Field]] = {
     **{capability: _fields(capability) for capability in CAPABILITIES},
     IN_TEXT: {name: Field(IN_TEXT, name, place) for name, place in (("model", None), ("schema", _SCHEMA))},
@@ -328,7 +377,7 @@ def _names(place: Place, seen: set[int]) -> set[str]:
         return set()
     seen.add(id(place))
     found = {name.decode() for name in place.inside}
-    for below in (*place.inside.values(), place.other):
+    for below in (*place.inside.values(), place.inside.other):
         found |= _names(below, seen)
     return found
 
@@ -345,8 +394,8 @@ SAYABLE = frozenset(_MEDIA.split()).union(
 
 def most_copies(given: Mapping[str, object]) -> int:
     """Return how many answers a body asks for at once, by its own `n` and `best_of`."""
-    counts = (given.get(name) for name in COPY_NAMES)
-    return max(1, *(int(count) if isinstance(count, (int, float)) else 1 for count in counts))
+    counts = [given[name] for name in COPY_NAMES if name in given]
+    return max([1, *(int(count) for count in counts if isinstance(count, (int, float)))])
 
 
 def places(capability: str, given: Mapping[str, object], items: int) -> int:

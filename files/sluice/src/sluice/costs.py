@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass, fields
 
 from sluice.errors import SluiceError
+from sluice.jsonorder import MAX_DEPTH
 
 # Beyond so many repetitions of a character engines take another way, which costs no more.
 LONGEST_UNROLLED = 128
@@ -125,20 +126,33 @@ class Costs:
 
     def __init__(self, bounds: Bounds) -> None:
         self.bounds = bounds
+        # How many there are of what is only added up.
         self._counts = dict.fromkeys(WORDS, 0)
+        self.bytes = 0
+        self.values = 0
         self._least: set[int] = set()
         self._longest: set[int] = set()
         self._unrolled = 0
         # By depth: how many names the object that is open there has had.
-        self._properties: dict[int, int] = {}
+        self.properties = [0] * (MAX_DEPTH + 2)
 
     def add(self, what: str, count: int) -> None:
         """Count more of something."""
         self._counts[what] += count
         self._check(what, self._counts[what])
 
+    def text(self, size: int) -> None:
+        """Count the bytes of a text."""
+        self.bytes += size
+        self.check()
+
+    def check(self) -> None:
+        """Check what is counted from outside."""
+        self._check("values", self.values)
+        self._check("bytes", self.bytes)
+
     def _check(self, what: str, count: float) -> None:
-        most = getattr(self.bounds, what)
+        most: int = vars(self.bounds)[what]
         if count > most:
             raise Excess(what, most)
 
@@ -146,14 +160,6 @@ class Costs:
     def longest(self) -> int:
         """The longest text that may count."""
         return max(self.bounds.bytes, self.bounds.pattern_bytes, self.bounds.grammar_bytes)
-
-    def name(self, role: Role, size: int, depth: int, *, first: bool) -> None:
-        """Count a name of `size` bytes in an object of this role at `depth`; `first`: it is its first."""
-        self._check("depth", depth)
-        self.add("bytes", size)
-        if role is Role.NAMES:
-            self._properties[depth] = 1 if first else self._properties.get(depth, 0) + 1
-            self._check("properties", self._properties[depth])
 
     def number(self, role: Role, value: float) -> None:
         """Count a number: what a length costs depends on its fellows, as each pair is compiled by itself."""

@@ -1,25 +1,17 @@
-"""JSON outside strings: what may follow what, from one gap between two strings to the next.
+"""JSON between strings: what may follow what, from one gap to the next.
 
 No message quotes the body: errors go to logs and users.
 """
 
 from __future__ import annotations
 
-import functools
 import re
 
-from sluice.errors import SluiceError
+from sluice.jsontext import malformed
 
 MAX_DEPTH = 64
 MAX_SCALAR = 1024
 
-# A state is the open brackets, outermost first, and a letter for what may come next:
-#   ^ the object    o key or }    k key    c colon    v a member's value    a item or ]    w item
-#   e comma or the end of what is open    $ nothing more    ! nothing: the body was refused
-
-START = "^"
-END = "$"
-REFUSED = "!"
 _ALLOWED = frozenset(
     ("^{", "o}", "c:", "v0", "v{", "v[", "a0", "a{", "a[", "a]", "w0", "w{", "w[", "e,", "e}", "e]")
 )
@@ -28,27 +20,111 @@ _NUMBER = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
 _TOKEN = re.compile(r"[ \t\r\n]*([{}\[\],:]|true|false|null|" + _NUMBER + ")")
 # Prompts may be lists of a hundred thousand token ids.
 _ITEMS = re.compile(r"(?: ?[1-9][0-9]{0,19},)+")
+# Bodies are made of a few short gaps (`:`, `,`, `},{`): what so many of them do is worked out once.
+LONGEST_KNOWN = 64
+_MOST_KNOWN = 2048
+
+# What a string behind a gap is.
+TEXT, NAME, FIRST_NAME = 0, 1, 2
 
 
-def advance(state: str, gap: bytes) -> tuple[str, int]:
-    """Return the state behind a gap of whole tokens, and how many it has. Raises SluiceError."""
-    stack, expected = state[:-1], state[-1]
-    text = gap.decode("latin-1").rstrip(" \t\r\n")
-    position = tokens = 0
-    while position < len(text):
-        items = _ITEMS.match(text, position) if expected in "aw" else None
-        if items is not None:
-            tokens += 2 * items[0].count(",")
-            position = items.end()
-            expected = "w"
-            continue
-        found = _TOKEN.match(text, position)
-        if found is None or len(found[1]) > MAX_SCALAR:
-            raise malformed("it has something that is no JSON token")
-        stack, expected = _after(stack, expected, found[1])
-        position = found.end()
-        tokens += 1
-    return stack + expected, tokens
+class Point(dict[bytes, "Step"]):
+    """A point between two strings: the open brackets, outermost first, and a letter for what may come next.
+
+        ^ the object    o key or }    k key    c colon    v a member's value    a item or ]    w item
+        e comma or the end of what is open    $ nothing more    ! nothing: the body was refused
+
+    It maps the gap that begins here to the step over it and the string behind it.
+    """
+
+    __slots__ = ("ends", "expected", "stack")
+
+    def __init__(self, stack: str, expected: str) -> None:
+        super().__init__()
+        self.stack = stack
+        self.expected = expected
+        # Of gaps without what is behind them: the point, and tokens.
+        self.ends: dict[bytes, tuple[Point, int]] = {}
+
+    def __missing__(self, gap: bytes) -> Step:
+        """Raises SluiceError."""
+        stack, expected, tokens = self._over(gap)
+        depth = len(stack)
+        if expected in "ok":
+            kind = FIRST_NAME if expected == "o" else NAME
+            after, holder = _POINTS[stack, "c"], stack.rfind("{", 0, depth - 1) + 1
+        elif expected in "vaw":
+            kind, after, holder = TEXT, _POINTS[stack, "e"], stack.rfind("{") + 1
+        else:
+            raise malformed("it has a string where none may be")
+        step = (kind, after, tokens + 1, depth, holder, values(gap))
+        if len(gap) <= LONGEST_KNOWN:
+            _POINTS.make_room()
+            self[gap] = step
+        return step
+
+    def over(self, gap: bytes) -> tuple[Point, int]:
+        """Return the point behind a gap of whole tokens, and how many it has. Raises SluiceError."""
+        known = self.ends.get(gap) if len(gap) <= LONGEST_KNOWN else None
+        if known is None:
+            stack, expected, tokens = self._over(gap)
+            known = _POINTS[stack, expected], tokens
+            if len(gap) <= LONGEST_KNOWN:
+                _POINTS.make_room()
+                self.ends[gap] = known
+        return known
+
+    def _over(self, gap: bytes) -> tuple[str, str, int]:
+        stack, expected = self.stack, self.expected
+        text = gap.decode("latin-1").rstrip(" \t\r\n")
+        position = tokens = 0
+        while position < len(text):
+            items = _ITEMS.match(text, position) if expected in "aw" else None
+            if items is not None:
+                tokens += 2 * items[0].count(",")
+                position = items.end()
+                expected = "w"
+                continue
+            found = _TOKEN.match(text, position)
+            if found is None or len(found[1]) > MAX_SCALAR:
+                raise malformed("it has something that is no JSON token")
+            stack, expected = _after(stack, expected, found[1])
+            position = found.end()
+            tokens += 1
+        return stack, expected, tokens
+
+
+# TEXT, NAME or FIRST_NAME; the point behind the string; tokens; how deep it is; the depth of the object whose
+# member holds the string, or the object of the name (lists between them are looked through); and names and
+# items begun in the gap.
+Step = tuple[int, Point, int, int, int, int]
+
+
+class _Points(dict[tuple[str, str], Point]):
+    """All points, by their brackets and letter. They are forgotten together when they know too many gaps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._known = 0
+
+    def __missing__(self, key: tuple[str, str]) -> Point:
+        self[key] = point = Point(*key)
+        return point
+
+    def make_room(self) -> None:
+        """Make room for one more gap."""
+        self._known += 1
+        if self._known > _MOST_KNOWN:
+            for point in self.values():
+                point.clear()
+                point.ends.clear()
+            self.clear()
+            self._known = 1
+
+
+_POINTS = _Points()
+START = _POINTS["", "^"]
+REFUSED = _POINTS["", "!"]
 
 
 def _after(stack: str, expected: str, word: str) -> tuple[str, str]:
@@ -62,32 +138,12 @@ def _after(stack: str, expected: str, word: str) -> tuple[str, str]:
     if sign in "}]":
         if stack[-1] != _OPENER[sign]:
             raise malformed("its brackets do not match")
-        return stack[:-1], "e" if stack[:-1] else END
+        return stack[:-1], "e" if stack[:-1] else "$"
     if sign == ",":
         return stack, "k" if stack[-1] == "{" else "w"
     return stack, "v" if sign == ":" else "e"
 
 
-def enter(state: str, gap: bytes) -> tuple[bool, str, int, int]:
-    """Return whether the string behind the gap is a key, the state behind the string, tokens, and a depth.
-
-    That is the depth of the object whose member holds the string, or the object of the key; lists between
-    them are looked through.
-    """
-    state, tokens = advance(state, gap)
-    stack, expected = state[:-1], state[-1]
-    if expected in "ok":
-        return True, stack + "c", tokens + 1, stack.rfind("{", 0, len(stack) - 1) + 1
-    if expected in "vaw":
-        return False, stack + "e", tokens + 1, stack.rfind("{") + 1
-    raise malformed("it has a string where none may be")
-
-
-# Bodies are made of a few short gaps (`:`, `,`, `},{`): what each does is worked out once.
-enter_known = functools.lru_cache(maxsize=1024)(enter)
-advance_known = functools.lru_cache(maxsize=1024)(advance)
-
-
-def malformed(problem: str) -> SluiceError:
-    """Return the error for what is not one JSON object; its problem goes on behind these words."""
-    return SluiceError("malformed_json", f"The body must be one JSON object; {problem}.")
+def values(gap: bytes) -> int:
+    """Return how many names and items begin in a gap, or about so many."""
+    return gap.count(b",") + gap.count(b"{") + gap.count(b"[")

@@ -7,16 +7,15 @@ is told what the body asks for.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from sluice.bodies import ITEMS_A_PLACE, LISTS, most_copies
 from sluice.costs import Bounds
 from sluice.errors import RecordError, SluiceError
-from sluice.jsonorder import MAX_DEPTH
 from sluice.proxy.fields import (
     check_copies,
-    check_depth,
     check_nothing_kept,
     lone_surrogate,
     most_output,
@@ -81,15 +80,14 @@ def understand(raw: bytes, capability: str, bounds: Bounds) -> Asked:
 
     A parser is stricter than the scanner in what is JSON, and tells it better; all else is the scanner's.
     """
-    document = parse(raw)
-    if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH:
-        check_depth(document)
-    if b"\\ud" in raw or b"\\uD" in raw:
-        where = lone_surrogate(document)
-        if where is not None:
-            raise wrong(where, "has half of a surrogate pair, which is no character")
     scanner = BodyScanner(capability, bounds)
-    scanner.feed(raw)
+    try:
+        scanner.feed(raw)
+    except SluiceError as error:
+        if error.code == "malformed_json":
+            _check_surrogates(parse(raw))
+        raise
+    document = parse(raw)
     asked = scanned(scanner, capability)
     _check_roles(document.get("messages"))
     return asked._replace(
@@ -98,6 +96,14 @@ def understand(raw: bytes, capability: str, bounds: Bounds) -> Asked:
         # An engine that is to cut a prompt takes a longer one.
         token_ids=0 if CUT in document else _longest(document.get(LISTS.get(capability, ""))),
     )
+
+
+def _check_surrogates(document: Mapping[str, Any]) -> None:
+    """Say where half of a surrogate pair stands, in a document that may be nested too deep to look."""
+    with contextlib.suppress(RecursionError):
+        where = lone_surrogate(document)
+        if where is not None:
+            raise wrong(where, "has half of a surrogate pair, which is no character")
 
 
 def _longest(prompts: object) -> int:

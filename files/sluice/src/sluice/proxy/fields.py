@@ -11,7 +11,6 @@ from typing import Any
 
 from sluice.bodies import COPY_NAMES
 from sluice.errors import SluiceError
-from sluice.jsonorder import MAX_DEPTH
 
 # More answers at once than OpenAI's own API gives.
 MOST_COPIES = 128
@@ -72,17 +71,6 @@ def check_nothing_kept(fields: Mapping[str, object], others: Collection[str]) ->
         raise wrong(
             "background", "cannot be true: nothing is stored here, an answer goes to who waits for it"
         )
-
-
-def check_depth(document: dict[str, Any]) -> None:
-    """Refuse what is nested deeper than clusters take it: what walks a document here may then recurse."""
-    level: list[Any] = [document]
-    for _ in range(MAX_DEPTH):
-        values = (part.values() if isinstance(part, dict) else part for part in level)
-        level = [value for found in values for value in found if isinstance(value, (dict, list))]
-        if not level:
-            return
-    raise SluiceError("malformed_json", f"The body is nested deeper than {MAX_DEPTH}.")
 
 
 def lone_surrogate(value: object, where: str = "") -> str | None:

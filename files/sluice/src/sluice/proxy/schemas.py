@@ -11,8 +11,8 @@ from typing import Any
 from sluice.bodies import KINDS
 from sluice.errors import CODES
 from sluice.proxy.fields import ALL_OUTPUT_NAMES, LEAST_COPIES, MOST_COPIES
+from sluice.proxy.spellings import other_spellings
 from sluice.records import CAPABILITIES, MODEL_NAME, REQUEST_ID, STATUSES
-from sluice.scan import other_spellings
 
 Schema = dict[str, Any]
 
