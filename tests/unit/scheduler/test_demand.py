@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,6 +60,44 @@ def test_broken_files_and_half_written_ones_are_passed_over(tmp_path: Path) -> N
     (tmp_path / "lies.json").write_text('{"version": 1, "relay": "x", "written": 1, "models": {}}')
     (tmp_path / "folder.json").mkdir()
     assert read_demand(str(tmp_path), NOW) == {"m": Demand(1, 2, NOW - 5)}
+
+
+GOOD = {"version": 1, "relay": "b" * 16, "written": NOW, "models": {}}
+EDITED = {
+    "no JSON": ('{"version": 1,', "JSON"),
+    "an empty file": ("", "JSON"),
+    "another version": (json.dumps({**GOOD, "version": 2}), "version"),
+    "an unknown field": (json.dumps({**GOOD, "comment": "more, please"}), "comment"),
+    "a text for a number": (json.dumps({**GOOD, "written": "now"}), "written"),
+    "a count below nothing": (
+        json.dumps({**GOOD, "models": {"m": {"running": -1, "waiting": 0, "last": NOW}}}),
+        "running",
+    ),
+    "no model's name": (
+        json.dumps({**GOOD, "models": {"../m": {"running": 1, "waiting": 0, "last": NOW}}}),
+        "models",
+    ),
+    "a time to come": (json.dumps({**GOOD, "written": NOW + 60}), "ahead of this host's clock"),
+}
+
+
+@pytest.mark.parametrize(("text", "words"), EDITED.values(), ids=EDITED)
+def test_a_file_edited_by_hand_is_told_once_in_words_and_nothing_of_it_counts(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str, words: str
+) -> None:
+    report(tmp_path, "a")
+    folder, path = DemandFolder(str(tmp_path)), tmp_path / f"{'b' * 16}.json"
+    # Just written, a while ago, and written anew with the same fault.
+    for age in (0, 60, 30):
+        path.write_text(text)
+        os.utime(path, (time.time() - age,) * 2)
+        for _ in range(3):
+            assert folder.read(NOW) == {"m": Demand(1, 2, NOW - 5)}
+    (record,) = [one for one in caplog.records if one.getMessage() == "demand file refused"]
+    assert words in vars(record)["problem"]
+    assert vars(record)["path"] == str(path)
+    report(tmp_path, "b")
+    assert folder.read(NOW) == {"m": Demand(2, 4, NOW - 5)}
 
 
 @pytest.mark.parametrize("lay", KINDS.values(), ids=KINDS)

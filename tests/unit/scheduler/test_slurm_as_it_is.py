@@ -24,6 +24,7 @@ from sluice.records import RoutingTable, read_json
 from sluice.scheduler import bounds, orders, policy, suspects
 from sluice.scheduler.instance import Instance
 from sluice.scheduler.jobs import JobDirectories
+from sluice.scheduler.overview import look
 from sluice.scheduler.probe import Health
 from sluice.scheduler.programs import Finished, Unknown
 from sluice.scheduler.slurm import Slurm
@@ -68,7 +69,8 @@ class Site:
     healthy: bool = True
     silent: set[str] = field(default_factory=set)
     settings: dict[str, Any] = field(default_factory=dict)
-    record: dict[str, Any] = field(default_factory=dict)
+    # What is edited in a record, or what lies in its place.
+    record: Union[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("models.d", "jobs", "demand"):
@@ -119,7 +121,13 @@ class Site:
             if job["state"] == "RUNNING" and folder.parent == self.root / "jobs":
                 said = {"instance": instance, "nonce": instance[-8:], "job_id": job["id"]}
                 started = {"started": job["started"], "host": job["nodes"][0], "port": 20001}
-                path.write_text(json.dumps({**record, **said, **started, **self.record}))
+                changes = self.record
+                whole = (
+                    changes
+                    if isinstance(changes, str)
+                    else json.dumps({**record, **said, **started, **changes})
+                )
+                path.write_text(whole)
 
     def up(self) -> str:
         """Bring the model to ready; return its job's id."""
@@ -287,6 +295,80 @@ def test_a_hostile_job_record_is_refused_and_its_job_fails(site: Site, changes: 
     assert site.cluster.jobs()[0]["state"] == "CANCELLED"
     assert site.failures() >= 1
     assert "record" in site.scheduler.state.memory["m"].message
+
+
+EDITED: dict[str, tuple[Union[str, dict[str, Any]], str]] = {
+    "no JSON": ('{"version": 1, "host":', "JSON"),
+    "an empty file": ("", "JSON"),
+    "a list": ("[]", "object"),
+    "another version": ({"version": 2}, "version"),
+    "no version": ({"version": None}, "version"),
+    "an unknown field": ({"comment": "moved to c9"}, "comment"),
+    "a text for a number": ({"port": "20001"}, "port"),
+    "another instance's name": ({"instance": "m-00000001"}, "instance"),
+    "another submission's nonce": ({"nonce": "00000001"}, "instance"),
+    "another job's id": ({"job_id": "999"}, "job_id"),
+    "a host that is not the job's": ({"host": "c9"}, "c9 is not among the job's nodes"),
+    "a port outside the site's range": ({"port": 8000}, "8000 is not in the site's range"),
+    "a broken certificate": ({"certificate": "x"}, "certificate"),
+    "a megabyte": ("x" * (1 << 20), "larger than"),
+}
+# Nothing tells it from a front's own before that has answered.
+PLAUSIBLE = {"another port of the range": ({"port": 20002}, "not the one that the front published")}
+
+
+def told(site: Site, caplog: pytest.LogCaptureFixture) -> tuple[list[str], str]:
+    """Return what the log says of job records, and what `sluice status` says of the one instance."""
+    logged = [vars(one)["problem"] for one in caplog.records if "job record" in one.getMessage()]
+    (instance,) = look(site.scheduler.config).document()["models"]["m"]["instances"]
+    return logged, instance["reason"]
+
+
+@pytest.mark.parametrize(("edit", "words"), EDITED.values(), ids=EDITED)
+def test_a_record_edited_before_its_instance_is_ready_is_told_once(
+    site: Site, caplog: pytest.LogCaptureFixture, edit: Union[str, dict[str, Any]], words: str
+) -> None:
+    site.record = edit
+    site.tick(times=6)
+    logged, reason = told(site, caplog)
+    assert len(logged) == 1 and words in logged[0]
+    assert reason == f"its record.json is refused: {logged[0]}"
+    site.record = {}
+    site.tick(times=2)
+    assert list(site.routed().values()) == ["ready"]
+    assert "record" not in told(site, caplog)[1]
+
+
+@pytest.mark.parametrize(("edit", "words"), {**EDITED, **PLAUSIBLE}.values(), ids=[*EDITED, *PLAUSIBLE])
+def test_a_record_edited_after_its_instance_is_ready_changes_nothing_and_is_told_once(
+    site: Site, caplog: pytest.LogCaptureFixture, edit: Union[str, dict[str, Any]], words: str
+) -> None:
+    job = site.up()
+    before = site.table().models["m"].instances
+    site.record = edit
+    site.tick(times=4)
+    site.start()
+    site.tick(20, times=5)
+    logged, reason = told(site, caplog)
+    assert len(logged) == 1 and words in logged[0]
+    assert reason == f"its record.json was changed, the one read first counts: {logged[0]}"
+    assert site.table().models["m"].instances == before
+    assert [one["id"] for one in site.cluster.alive()] == [job], "it serves on"
+    site.record = {}
+    site.tick(times=2)
+    assert told(site, caplog) == (logged, "None")
+
+
+def test_a_record_that_cannot_be_seen_for_a_while_is_nobodys_edit(
+    site: Site, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.up()
+    (path,) = site.root.glob("jobs/*/record.json")
+    path.unlink()
+    monkeypatch.setattr(site, "publish", lambda: None)
+    site.tick(times=5)
+    assert told(site, caplog) == ([], "None")
+    assert list(site.routed().values()) == ["ready"]
 
 
 def test_a_record_refused_for_a_moment_is_nobodys_failure(site: Site) -> None:

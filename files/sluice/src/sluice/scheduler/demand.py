@@ -45,7 +45,7 @@ class DemandFolder:
     def __init__(self, directory: str) -> None:
         self._directory = directory
         self._known: dict[str, tuple[Stamp, DemandFile]] = {}
-        self._refused: dict[str, Stamp] = {}
+        self._refused: dict[str, tuple[Stamp, str]] = {}
         self._told = False
 
     def read(self, now: float) -> dict[str, Demand]:
@@ -72,8 +72,9 @@ class DemandFolder:
         left, over = MAX_TOTAL, False
         for name, found in self._files(inside, before, now):
             stamp = _stamp(found)
-            if stamp and refused.get(name) == stamp:
-                self._refused[name] = stamp
+            old_stamp, told = refused.get(name, ((), ""))
+            if stamp and old_stamp == stamp:
+                self._refused[name] = stamp, told
                 continue
             size = min(found.st_size, MAX_BYTES)
             if size > left or len(self._known) >= MAX_FILES:
@@ -84,7 +85,7 @@ class DemandFolder:
             if stamp and old is not None and old[0] == stamp:
                 self._known[name] = old
             else:
-                self._take(inside, name, stamp)
+                self._take(inside, name, stamp, now, told)
         if over and not self._told:
             fields = {"path": self._directory, "read": len(self._known)}
             log.warning("there is more in the demand files than is read: some wait", extra=fields)
@@ -117,20 +118,31 @@ class DemandFolder:
                 if found is not None:
                     yield name, found
 
-    def _take(self, inside: int, name: str, stamp: Stamp) -> None:
+    def _take(self, inside: int, name: str, stamp: Stamp, now: float, told: str) -> None:
+        """Read one file; what is wrong with it is told unless it was `told` already."""
         try:
-            self._known[name] = stamp, DemandFile.parse(decode_json(strangers.read(inside, name, MAX_BYTES)))
+            self._known[name] = stamp, _report(inside, name, now)
         except OSError:
             return
         except RecordError as error:
-            self._refused[name] = stamp
-            fields = {"path": f"{self._directory}/{name}", "problem": str(error)[:MAX_PROBLEM]}
-            log.warning("demand file refused", extra=fields)
+            problem = str(error)[:MAX_PROBLEM]
+            self._refused[name] = stamp, problem
+            if problem != told:
+                fields = {"path": f"{self._directory}/{name}", "problem": problem}
+                log.warning("demand file refused", extra=fields)
 
 
 def read_demand(directory: str, now: float) -> dict[str, Demand]:
     """Return the demand by model name, of a folder that is looked at once."""
     return DemandFolder(directory).read(now)
+
+
+def _report(inside: int, name: str, now: float) -> DemandFile:
+    """Read one file. Raises OSError and RecordError."""
+    reported = DemandFile.parse(decode_json(strangers.read(inside, name, MAX_BYTES)))
+    if reported.written - now > MAX_AGE:
+        raise RecordError("written", f"is ahead of this host's clock by more than {MAX_AGE:g} s")
+    return reported
 
 
 def _stamp(found: os.stat_result) -> Stamp:

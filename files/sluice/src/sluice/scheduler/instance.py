@@ -91,7 +91,8 @@ class Instance:
     `digest` is that of the entry it was started from, "" where an adopted job does not say it.
     `started`, `ends`: of the current run; `expected_start`: Slurm's estimate while pending.
     `record` is the accepted job record of the current run; `stale_record` the fingerprint of the last run's;
-    `refused` says why what lies in the record's place is not believed, `refused_since` since when.
+    `refused` says why what lies in the record's place is not believed, `refused_since` since when (of one
+    that serves, whose accepted record counts all the same, None).
     `failures` counts failed probes in a row since `failing_since`, enough of which make it `sick`;
     `absent` the successful squeue answers in a row that did not name the job; `invalid` says whether
     scontrol called its id invalid this time. `concurrency` is what its front was told to bear, 0 where an
@@ -319,12 +320,17 @@ def published(instance: Instance, record: JobRecord) -> Instance:
     the run's front has answered: a front publishes once, but jobs share an account, and a hostile engine on
     the same node could lay a record of its own here to be sent this instance's requests.
     """
-    if record == instance.record or fingerprint(record) == instance.stale_record:
+    if not another(instance, record):
         return instance
     if instance.record is not None and instance.ready_at is not None:
         return instance
     accepted = replace(instance, record=record, refused="", refused_since=None)
     return replace(accepted, ready_at=None, failures=0, failing_since=None, sick=False)
+
+
+def another(instance: Instance, record: JobRecord) -> bool:
+    """Whether a record is neither the accepted one nor the last run's."""
+    return record != instance.record and fingerprint(record) != instance.stale_record
 
 
 def refused(instance: Instance, problem: str, now: float) -> Instance:

@@ -27,6 +27,7 @@ from sluice.scheduler.instance import (
     TERMINAL,
     Instance,
     QueueJob,
+    another,
     answered,
     hindered,
     missing,
@@ -59,6 +60,7 @@ NEAR = 300.0
 # Of jobs under our prefix that are not ours, so many are told.
 MOST_STRAYS = 20
 PREEMPTED = "preempted"
+ANOTHER = "it is not the one that the front published"
 # Refusals that sbatch's words leave no doubt about: Slurm does not have the job.
 CERTAIN = (refusal.Cause.SITE, refusal.Cause.LIMIT, refusal.Cause.MODEL)
 
@@ -248,7 +250,8 @@ class Observer:
             if instance.job_state in STILL:
                 # Its front cannot answer: asking would only hold up the tick.
                 instances[instance.id] = unanswered(instance, now)
-        asked = self._due(instances.values())
+        asked = [self._compared(instance) for instance in self._due(instances.values())]
+        instances.update((instance.id, instance) for instance in asked)
         for instance, health in zip(asked, self._answers(asked)):
             serves = health.problem and _serves(instance, demand, now)
             # How long its engine has given nothing only the front can say.
@@ -288,11 +291,31 @@ class Observer:
         try:
             record = self._directories.record(instance)
         except RecordError as error:
-            log.warning("job record refused", extra={"instance": instance.id, "problem": str(error)})
+            _tell_refused(instance, str(error))
             return refused(instance, str(error), self._clock())
         if record is not None:
             return published(instance, record)
         return replace(instance, refused="", refused_since=None) if instance.refused else instance
+
+    def _compared(self, instance: Instance) -> Instance:
+        """Look whether an instance that serves still has the record that was taken; tell once if not.
+
+        The one that was taken counts, see `published`: whoever wrote another, by hand say, must learn that.
+        """
+        if instance.ready_at is None or instance.failures:
+            return instance
+        problem = ""
+        try:
+            record = self._directories.record(instance)
+            if record is not None and another(instance, record):
+                problem = ANOTHER
+        except RecordError as error:
+            problem = str(error)
+        if problem == instance.refused:
+            return instance
+        if problem:
+            _tell_refused(instance, problem)
+        return replace(instance, refused=problem, refused_since=None)
 
     def _ask(self, instance: Instance) -> Health:
         if instance.record is None:
@@ -328,6 +351,17 @@ def _serves(instance: Instance, demand: Mapping[str, policy.Demand], now: float)
     if instance.ready_at is None or instance.model not in demand:
         return False
     return now - demand[instance.model].answered.get(instance.id, 0) < ANSWERED_LATELY
+
+
+def _tell_refused(instance: Instance, problem: str) -> None:
+    """Log, once for each problem, why what lies in a record's place is not believed."""
+    if problem == instance.refused:
+        return
+    fields = {"instance": instance.id, "problem": problem}
+    if instance.ready_at is None:
+        log.warning("job record refused", extra=fields)
+    else:
+        log.warning("job record was changed; the one that was read first counts", extra=fields)
 
 
 def _first_answer(state: State, instance: Instance, now: float) -> State:

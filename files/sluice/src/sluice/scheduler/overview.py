@@ -280,7 +280,17 @@ def _reason(instance: Instance) -> str:
         return f"its engine has given nothing for {instance.stalled} s, nor to its front's own question"
     if stuck(instance):
         return f"held by Slurm: {instance.reason}"
-    return instance.drain_reason or instance.cancel_reason or instance.submit_error or instance.reason
+    told = instance.drain_reason or instance.cancel_reason or instance.submit_error
+    return told or _record_problem(instance) or instance.reason
+
+
+def _record_problem(instance: Instance) -> str:
+    """Return what is wrong with the record.json in the folder of an instance that runs, "" if nothing is."""
+    if not instance.refused or not instance.running:
+        return ""
+    if instance.ready_at is None:
+        return f"its record.json is refused: {instance.refused}"
+    return f"its record.json was changed, the one read first counts: {instance.refused}"
 
 
 def _replaced(instance: Instance, digest: str, ordered: policy.Orders) -> bool:
