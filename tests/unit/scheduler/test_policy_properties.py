@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sluice.scheduler import ledger
 from sluice.scheduler.instance import BURST, Instance, Phase, given_up, hung, phase
-from sluice.scheduler.plan import HELP_AFTER, put_back
+from sluice.scheduler.plan import HELP_AFTER
 from sluice.scheduler.policy import (
     DRAIN_GRACE,
     MAX_BACKOFF,
@@ -21,6 +21,7 @@ from sluice.scheduler.policy import (
     Settings,
     Submit,
 )
+from sluice.scheduler.signs import put_back
 from tests.trials import examples
 from tests.unit.scheduler.world import ENDS, World
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from sluice.scheduler.instance import COMPLETING, RUNNING, STILL, TERMINAL, Phase, hindered, phase
-from sluice.scheduler.plan import held
 from sluice.scheduler.policy import Cancel, Decision
 from sluice.scheduler.reasons import REASONS, STATES, Treatment, treatment
+from sluice.scheduler.signs import held
 from tests.unit.scheduler.policy_cases import MODEL, NOW, SETTINGS, decided, instance
 
 ROOT = Path(__file__).parents[3]

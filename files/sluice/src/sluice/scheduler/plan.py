@@ -9,24 +9,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Optional
 
-from sluice.scheduler import renewal, target
-from sluice.scheduler.bounds import Ask, Idle, Settings
+from sluice.scheduler import lessons, renewal, target
+from sluice.scheduler.bounds import Ask, Idle
 from sluice.scheduler.instance import (
     BASE,
     BURST,
-    NOT_THE_MODELS,
     STILL,
     Instance,
     Phase,
     given_up,
-    hung,
     phase,
     stuck,
-    treated,
 )
-from sluice.scheduler.memory import Memory, count_failure, count_stall
-from sluice.scheduler.reasons import Treatment
-from sluice.scheduler.refusal import Cause, heeded, refused
+from sluice.scheduler.memory import count_stall
+from sluice.scheduler.signs import PUT_BACK, failure, held, in_the_way, put_back, taken_back, waiting_for
+from sluice.scheduler.standing import Standing
 from sluice.scheduler.terms import (
     BUDGET,
     IDLE,
@@ -34,19 +31,12 @@ from sluice.scheduler.terms import (
     ORDERED,
     REMOVED,
     REPLACED,
-    Action,
-    Cancel,
-    Demand,
     Drain,
     Forget,
     Model,
-    Orders,
     Resume,
-    Situation,
 )
 
-# A start that stays up this long counts as good, and one that ends sooner as failed.
-STEADY = 60.0
 # Relays look at the routing table for each request and report each second: after this long, no running
 # requests means none on the draining instance.
 DRAIN_GRACE = 5.0
@@ -59,50 +49,13 @@ STILL_PATIENCE = 60.0
 # A base instance that waits in the queue for so long, while requests wait too, is helped by a burst one.
 HELP_AFTER = 120.0
 MOST_AT_ONCE = 8
-# Slurm's reason for a job that it has put back into its queue, with a start that it set itself.
-PUT_BACK = "BeginTime"
 COMING = (Phase.SUBMITTING, Phase.PENDING, Phase.STARTING)
 USABLE = (*COMING, Phase.READY)
-# Refusals that make a model's burst instances wait, and nothing else.
-BURSTS_OWN = (Cause.MODEL, Cause.LIMIT, Cause.SITE, Cause.TRANSIENT)
 RESUMABLE = frozenset((IDLE, ORDERED, BUDGET))
 
 
-class Plan:
-    """Built up step by step; lives for one call of `decide`.
-
-    `first` holds what is done before, `last` what is done after the submissions of this decision; `ask` is
-    what it asks for. `wanted` is the number of instances that it should have.
-    """
-
-    def __init__(
-        self, name: str, instances: Sequence[Instance], situation: Situation, settings: Settings, now: float
-    ) -> None:
-        self.name = name
-        self.model = situation.models.get(name)
-        self.held = name in situation.held
-        self.demand = situation.demand.get(name, Demand())
-        self.orders = situation.orders.get(name, Orders())
-        self.memory = situation.memory.get(name, Memory())
-        self.settings = settings
-        self.now = now
-        spent = situation.spent.gpu_hours
-        self.broke = 0.0 < settings.gpu_hours_per_day <= spent
-        self.first: list[Action] = []
-        self.last: list[Action] = []
-        self.ask: Optional[Ask] = None
-        self.wanted = 0
-        self.obstacle = ""
-        self.phase = {instance.id: self.phase_of(instance) for instance in instances}
-        self.lost = [one for one in instances if self.phase[one.id] is Phase.GONE]
-        self.present = [one for one in instances if self.phase[one.id] is not Phase.GONE]
-        self.settled: set[str] = set()
-        self.expiring: frozenset[str] = frozenset()
-
-    def phase_of(self, instance: Instance) -> Phase:
-        """Return the instance's phase; an engine that hangs is as bad as a front that does not answer."""
-        hangs = self.model is not None and hung(instance, self.model.stall_timeout)
-        return Phase.SICK if hangs else phase(instance)
+class Plan(Standing):
+    """Built up step by step; lives for one call of `decide`."""
 
     # --- memory --------------------------------------------------------------------------------------
 
@@ -115,7 +68,9 @@ class Plan:
         if self.orders.given > self.memory.ordered:
             self.start_afresh()
             self.memory = replace(self.memory, ordered=self.orders.given)
-        self.heed_refusals()
+        self.memory = lessons.refusals(
+            self.memory, [*self.lost, *self.present], self.settings.retry_backoff, self.now
+        )
         problems = []
         for instance in self.lost:
             self.first.append(Forget(instance.id))
@@ -130,47 +85,6 @@ class Plan:
             self.fail(problems[0])
         elif self.memory.failures and any(self.steady(instance) for instance in self.present):
             self.memory = replace(self.memory, failures=0, retry_at=0.0, message="")
-
-    def start_afresh(self) -> None:
-        """Forget earlier failures: the definition changed, or an administrator says so."""
-        known = self.memory
-        digest = known.digest if self.model is None else self.model.digest
-        self.memory = Memory(
-            digest=digest,
-            trend=known.trend,
-            last=known.last,
-            load_times=known.load_times,
-            queue_times=known.queue_times,
-            ordered=known.ordered,
-            refused=replace(known.refused, count=0, until=0.0, reason=""),
-            burst_refused=replace(known.burst_refused, count=0, until=0.0, reason=""),
-            short_since=known.short_since,
-            refused_at=known.refused_at,
-            since=known.since,
-        )
-
-    def heed_refusals(self) -> None:
-        """Wait longer after each submission of this model that Slurm refused for now."""
-        mine = [*self.lost, *self.present]
-        base = [one for one in mine if one.kind != BURST]
-        burst = [one for one in mine if one.kind == BURST]
-        first, memory = self.settings.retry_backoff, self.memory
-        ours = heeded(memory.refused, base, (Cause.MODEL,), first, self.now)
-        bursts = heeded(memory.burst_refused, burst, BURSTS_OWN, first, self.now)
-        last = max([memory.refused_at, *(one.created for one in mine if one.submit_error)])
-        if ours is not memory.refused or bursts is not memory.burst_refused or last > memory.refused_at:
-            self.memory = replace(memory, refused=ours, burst_refused=bursts, refused_at=last)
-
-    def steady(self, instance: Instance) -> bool:
-        """Whether the instance has been ready for long enough to prove the model good again."""
-        if self.phase[instance.id] is not Phase.READY or instance.ready_at is None:
-            return False
-        return instance.ready_at > self.memory.failed_at and self.now - instance.ready_at >= STEADY
-
-    def fail(self, message: str) -> None:
-        """Count one failed start, however many instances failed in this tick."""
-        if self.memory.failed_at != self.now or not self.memory.failures:
-            self.memory = count_failure(self.memory, self.settings, self.now, message)
 
     def want(self) -> None:
         """Work out how many instances demand calls for."""
@@ -223,24 +137,6 @@ class Plan:
             self.let_leave()
             self.scale(self.model)
         self.end_drained()
-
-    def phases(self, *wanted: Phase) -> list[Instance]:
-        """Return the instances that serve or will serve, in the given phases, oldest first."""
-        found = [
-            instance
-            for instance in self.present
-            if instance.draining_since is None
-            and not instance.leaving
-            and instance.id not in self.settled
-            and self.phase[instance.id] in wanted
-        ]
-        return sorted(found, key=lambda instance: (instance.created, instance.id))
-
-    def cancel(self, instance: Instance, reason: str, actions: Optional[list[Action]] = None) -> None:
-        """Cancel the job, or leave it until its id is known."""
-        if instance.job_id:
-            (self.last if actions is None else actions).append(Cancel(instance.id, reason))
-            self.settled.add(instance.id)
 
     def end_again(self) -> None:
         """Repeat a cancellation that Slurm has not carried out."""
@@ -302,12 +198,6 @@ class Plan:
         if len(self.phases(Phase.READY)) >= self.wanted:
             self.cancel(instance, f"{instance.job_state.lower()}, and not needed", self.first)
 
-    def cancel_failed(self, instance: Instance, problem: str) -> None:
-        """Cancel an instance and count it as a failed start."""
-        if instance.job_id:
-            self.cancel(instance, problem, self.first)
-            self.fail(f"job {instance.job_id}: {problem}")
-
     def end_stalled(self, instance: Instance) -> None:
         """Cancel an instance whose engine hangs; what runs on it gets nothing anyway."""
         if instance.job_id:
@@ -367,16 +257,6 @@ class Plan:
         for one in drained:
             found |= renewal.expiring([one], model, self.memory, self.now)
         return found
-
-    def outdated(self, instance: Instance, model: Model) -> bool:
-        """Whether the instance is to be replaced: by another definition, an order, or the end of its time."""
-        return instance.id in self.expiring or self.superseded(instance, model)
-
-    def superseded(self, instance: Instance, model: Model) -> bool:
-        """Whether the instance has another digest than the model, or an order replaces it."""
-        if instance.digest not in ("", model.digest) or instance.id in self.orders.replace:
-            return True
-        return instance.created < self.orders.restart
 
     def helpers(self, model: Model, fresh: Sequence[Instance]) -> int:
         """Return how many burst instances stand in for base ones that wait long in the queue.
@@ -506,15 +386,6 @@ class Plan:
             most = min(most, 1 - len(unproven))
         return max(0, most)
 
-    def goes(self, instance: Instance) -> bool:
-        """Whether an instance that is still present no longer counts as capacity."""
-        return (
-            instance.draining_since is not None
-            or bool(instance.leaving)
-            or instance.id in self.settled
-            or self.phase[instance.id] in (Phase.ENDING, Phase.SICK)
-        )
-
     # --- fewer ---------------------------------------------------------------------------------------
 
     def retire(self, old: Sequence[Instance], fresh: Sequence[Instance]) -> None:
@@ -597,60 +468,3 @@ class Plan:
         if found is Phase.READY:
             return not self.demand.waiting and not self.demand.load(instance.id)
         return found is Phase.PENDING and not held(instance)
-
-
-def held(instance: Instance) -> bool:
-    """Whether a person holds the job in Slurm's queue: it is left alone, and nothing takes its place."""
-    return treated(instance) is Treatment.LEFT
-
-
-def waiting_for(instance: Instance) -> str:
-    """Return what Slurm says of a job that waits: its reason, and its state where that is not PENDING."""
-    words = (instance.job_state if instance.job_state != "PENDING" else "", instance.reason)
-    return " ".join(word for word in words if word not in ("", "None"))
-
-
-def in_the_way(instance: Instance) -> str:
-    """Return what people should know of a job that waits in Slurm's queue, "" where nothing is amiss."""
-    found = treated(instance)
-    if found is Treatment.LEFT:
-        return f"job {instance.job_id} is held ({instance.reason}): scontrol release {instance.job_id}"
-    if found in (Treatment.TELLS, Treatment.GIVES_UP):
-        return f"job {instance.job_id} waits in Slurm's queue: {waiting_for(instance)}"
-    return ""
-
-
-def put_back(instance: Instance) -> bool:
-    """Whether Slurm requeued the job of a base instance that had come up: for minutes it may not start.
-
-    One that never published a record may have been submitted with a start of its own.
-    """
-    return instance.reason == PUT_BACK and bool(instance.stale_record) and instance.kind != BURST
-
-
-def taken_back(instance: Instance) -> bool:
-    """Whether a gone instance's job was ended by others before it was ready."""
-    ours = instance.cancelled_at is not None or instance.draining_since is not None
-    return bool(instance.job_id) and instance.ready_at is None and not ours
-
-
-def failure(instance: Instance, now: float) -> str:
-    """Return why a gone instance counts as a failed start, or "" if it does not.
-
-    An instance that we cancelled was counted when it was cancelled, if at all. A submission whose sbatch was
-    never seen to fail (the scheduler was killed), or that a limit refused, is nobody's fault; nor is a job
-    that Slurm took back, or whose node broke.
-    """
-    if instance.cancelled_at is not None or instance.draining_since is not None:
-        return ""
-    if not instance.job_id:
-        invalid = instance.submit_error and refused(instance.submit_error).cause is Cause.INVALID
-        return f"sbatch: {instance.submit_error}" if invalid else ""
-    state = instance.job_state or "lost"
-    if state in NOT_THE_MODELS or instance.leaving not in ("", "warned"):
-        return ""
-    if instance.ready_at is None:
-        return f"job {instance.job_id} ended ({state}) before it was ready"
-    if now - instance.ready_at < STEADY:
-        return f"job {instance.job_id} ended ({state}) soon after it was ready"
-    return ""

@@ -41,8 +41,9 @@ from sluice.scheduler.memory import (
     measured_queue,
     percentile,
 )
-from sluice.scheduler.plan import CANCEL_AGAIN, DRAIN_GRACE, SICK_PATIENCE, STEADY, Plan
+from sluice.scheduler.plan import CANCEL_AGAIN, DRAIN_GRACE, SICK_PATIENCE, Plan
 from sluice.scheduler.refusal import Cause, Refusal, heeded, refused
+from sluice.scheduler.signs import STEADY
 from sluice.scheduler.terms import (
     BUDGET,
     IDLE,
