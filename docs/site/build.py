@@ -99,12 +99,14 @@ def with_lists(text: str) -> str:
 
 
 def _build(pages: Path, site: Path) -> None:
+    release = runpy.run_path(str(ROOT / "files" / "sluice" / "src" / "sluice" / "version.py"))["RELEASE"]
     fences = {"custom_fences": [{"name": "mermaid", "class": "mermaid", "format": fence_code_format}]}
     config: MkDocsConfig = load_config(
         str(HERE / "mkdocs.yml"),
         docs_dir=str(pages),
         site_dir=str(site),
         strict=True,
+        copyright=f"Sluice {release}",
         markdown_extensions=[
             "tables",
             "attr_list",

@@ -58,6 +58,13 @@ def test_the_contracts_tell_the_codes_versions() -> None:
         assert version == IN_CODE[code], f"docs/contracts.md, Versions: {examples}"
 
 
+def test_the_page_of_the_wire_tells_the_codes_version() -> None:
+    text = (ROOT / "docs" / "protocol.md").read_text()
+    assert re.findall(r"\[major, minor\], [^\[]{0,20}\[(\d+), (\d+)\]", text) == [
+        (str(hello.MAJOR), str(hello.MINOR))
+    ]
+
+
 @pytest.mark.parametrize("example", sorted(GOLDEN.glob("*.json")), ids=lambda path: path.stem)
 def test_an_example_carries_the_version_that_the_contracts_give_it(example: Path) -> None:
     """A document that stands alone has a version; what travels inside another has that one's."""
