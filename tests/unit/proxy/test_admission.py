@@ -332,6 +332,19 @@ def test_position_and_wait_are_those_of_the_fair_order() -> None:
     assert line.newcomer(10.0) == 35.0
 
 
+def test_the_position_counts_requests_and_the_wait_all_their_places() -> None:
+    line = queue(2)
+    for _ in range(2):
+        enter(line, "x")
+    line.service = 10.0
+    wide, own, narrow = enter(line, "a", places=2), enter(line, "a"), enter(line, "b")
+    # b's goes before a's second, whose user has two places by then.
+    assert [line.outlook(ticket, 0.0) for ticket in (wide, narrow, own)] == [(1, 10.0), (2, 15.0), (3, 20.0)]
+    assert (line.newcomer(0.0), line.newcomer(0.0, 2)) == (25.0, 30.0)
+    assert refusal(line, "c", wait=24.0, places=2).expected == 25.0
+    assert enter(line, "c", wait=24.0).state is State.WAITING
+
+
 def test_the_wait_for_a_full_model_counts_on_its_next_instance() -> None:
     line = queue(2)
     for _ in range(2):
@@ -586,3 +599,24 @@ def test_the_position_told_is_the_order_in_which_slots_come(tickets: list[tuple[
     for place, ticket in enumerate(order, start=1):
         same = sum(other.rank == ticket.rank for other in order)
         assert abs(told[id(ticket)] - place) < same
+
+
+@given(
+    st.lists(st.tuples(USERS, st.sampled_from(CLASSES), st.integers(1, 5)), min_size=1, max_size=20),
+)
+@examples(200)
+def test_the_wait_told_is_by_the_places_of_all_who_go_before(tickets: list[tuple[str, str, int]]) -> None:
+    """Of requests of any width, with slots that come free and stay taken; exact for the first class."""
+    line = queue(0)
+    waiting = [
+        enter(line, user, number / 1000, class_, places=places)
+        for number, (user, class_, places) in enumerate(tickets)
+    ]
+    told = {id(ticket): line._ahead(ticket, line._users[ticket.user]) for ticket in waiting}
+    order: list[Ticket] = []
+    for capacity in range(1, taken(waiting) + 1):
+        order += line.offer([("demo", capacity)], 1.0)
+    best = [ticket for ticket in order if ticket.rank == order[0].rank]
+    assert [told[id(ticket)] for ticket in best] == [
+        (number, taken(best[:number])) for number in range(len(best))
+    ]

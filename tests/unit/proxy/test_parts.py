@@ -141,10 +141,22 @@ def test_held_and_sent_away_requests_wait_together() -> None:
     assert demand.waiting(25) == {}
 
 
-def test_the_number_sent_away_is_bounded() -> None:
+def test_a_request_sent_away_counts_as_when_it_is_held_by_its_places() -> None:
+    demand = Demand()
+    demand.hold("a", 8)
+    demand.send_away("a", 10, 8)
+    demand.send_away("a", 20, 3)
+    assert demand.waiting(5) == {"a": 19}
+    assert demand.waiting(15) == {"a": 11}
+    demand.release("a", 8)
+    assert demand.waiting(15) == {"a": 3}
+
+
+@pytest.mark.parametrize("places", [1, 128])
+def test_the_number_sent_away_is_bounded(places: int) -> None:
     demand = Demand()
     for number in range(5000):
-        demand.send_away("a", until=10 + number)
+        demand.send_away("a", 10 + number, places)
     assert demand.waiting(0)["a"] == 1000
 
 

@@ -224,6 +224,29 @@ async def test_a_request_for_a_model_that_sleeps_wakes_it_and_is_answered(
         await eventually(lambda: relay.demand[-1] == {})
 
 
+@pytest.mark.parametrize("why", ["too_late", "queue_full", "user_full"])
+async def test_a_request_sent_away_is_demand_for_all_the_places_it_asked_for(
+    tmp_path: Path, why: str
+) -> None:
+    """It comes back for as many: a model that sleeps is to have instances for them by then."""
+    relay = FakeRelay(answer_well)
+    late = {"status": "starting", "starting": 1, "expected_ready": time.time() + 120.0}
+    relay.models = [asleep(**(late if why == "too_late" else {}))]
+    bounds = {"queue_full": {"queue_length": 8}, "user_full": {"queue_per_user": 8}}.get(why, {})
+    async with open_bed(replace(config(tmp_path), queue_wait=20.0, **bounds), relay) as bed:
+        held, asking = 0, None
+        if why != "too_late":
+            held, asking = 3, asyncio.create_task(bed.post(chat(n=3)))
+            await eventually(lambda: relay.demand and relay.demand[-1] == {"smol": 3})
+        status, headers, _ = await bed.post(chat(n=6))
+        assert status == 503 and "Retry-After" in headers
+        assert bed.metric("sluice_proxy_refused_total", model="smol", reason=why) == 1
+        await eventually(lambda: relay.demand and relay.demand[-1] == {"smol": held + 6})
+        relay.models = [model("smol")]
+        if asking is not None:
+            assert (await asking)[0] == 200
+
+
 async def test_an_instance_that_comes_too_late_is_told_at_once(tmp_path: Path) -> None:
     """Without a stream nothing can be told but by the answer: what takes longer is told when to come back."""
     relay = FakeRelay(answer_well)

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import collections
 import enum
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -108,6 +109,37 @@ class _User(Generic[T]):
         self.turn = 0
         self.waiting = 0
         self.lanes: tuple[collections.deque[T], ...] = tuple(collections.deque() for _ in CLASSES)
+
+    @property
+    def narrow(self) -> bool:
+        """Whether each ticket that waits takes one place, as nearly all do: then nothing need be summed."""
+        return self.waiting == sum(map(len, self.lanes))
+
+    def before(self, rank: int) -> tuple[int, int]:
+        """Return how many tickets wait in better classes than `rank`, and their places."""
+        better = self.lanes[:rank]
+        tickets = sum(map(len, better))
+        if not tickets or self.narrow:
+            return tickets, tickets
+        return tickets, sum(ticket.places for lane in better for ticket in lane)
+
+    def first(self, rank: int, tickets: int) -> int:
+        """Return the places of the first so many tickets of a class."""
+        if self.narrow:
+            return tickets
+        return sum(ticket.places for ticket in itertools.islice(self.lanes[rank], tickets))
+
+    def until(self, rank: int, places: int) -> tuple[int, int]:
+        """Return how many tickets of a class go until they have so many places or more, and how many then."""
+        lane = self.lanes[rank]
+        if self.narrow:
+            tickets = min(max(places, 0), len(lane))
+            return tickets, tickets
+        tickets = taken = 0
+        while taken < places and tickets < len(lane):
+            taken += lane[tickets].places
+            tickets += 1
+        return tickets, taken
 
 
 class _Place:
@@ -209,7 +241,7 @@ class Queue(Generic[T]):
         user = self._user(ticket.user)
         reason = self._reason_against(ticket, user, now)
         if reason:
-            expected = self._expected(self._position(ticket, user), now)
+            expected = self._expected(self._ahead(ticket, user)[1] + ticket.places, now)
             self._forget(ticket.user, user)
             ticket.state = State.REFUSED
             raise Refused(reason, expected)
@@ -282,16 +314,18 @@ class Queue(Generic[T]):
     def outlook(self, ticket: T, now: float) -> tuple[int, float | None]:
         """Return a waiting ticket's position, from 1, and the seconds it may still wait, None if not known.
 
-        Both are estimates: they hold if nobody comes or leaves, and no class is passed over, meanwhile.
+        The position counts tickets, the seconds all their places. Both are estimates: they hold if nobody
+        comes or leaves, and no class is passed over, meanwhile.
         """
-        position = self._position(ticket, self._users[ticket.user])
-        return position, self._expected(position, now)
+        tickets, places = self._ahead(ticket, self._users[ticket.user])
+        return 1 + tickets, self._expected(places + ticket.places, now)
 
-    def newcomer(self, now: float) -> float | None:
+    def newcomer(self, now: float, places: int = 1) -> float | None:
         """Return the seconds that a ticket behind all others would wait, None if not known."""
-        return self._expected(self.length + 1, now)
+        return self._expected(self.length + places, now)
 
     def _expected(self, position: int, now: float) -> float | None:
+        """Return when so many places will have come free, those included that a ticket needs itself."""
         capacity = self.capacity
         until = None if self._ready_at is None else max(0.0, self._ready_at - now)
         if capacity:
@@ -312,37 +346,41 @@ class Queue(Generic[T]):
         left = max(0.0, position - served - self._coming)
         return until + left * self.service / (capacity + self._coming)
 
-    def _position(self, ticket: T, own: _User[T]) -> int:
-        """Return 1 + how many go before `ticket`, if all that run now went on running."""
+    def _ahead(self, ticket: T, own: _User[T]) -> tuple[int, int]:
+        """Return how many tickets go before `ticket`, and their places, if all that run went on running."""
         rank = ticket.rank
         lane = own.lanes[rank]
-        before = lane.index(ticket) if ticket in lane else len(lane)
-        before += sum(len(lane) for lane in own.lanes[:rank])
-        mark = (max(own.turn, self._round) + before, ticket.entered)
-        return 1 + before + self._overtaking(own, rank, own.running + before, mark)
+        index = lane.index(ticket) if ticket in lane else len(lane)
+        better, places = own.before(rank)
+        before, more = better + index, own.first(rank, index)
+        places += more
+        mark = (max(own.turn, self._round) + places, ticket.entered)
+        overtaking = self._overtaking(own, rank, own.running + places, mark)
+        return before + overtaking[0], places + overtaking[1]
 
-    def _overtaking(self, own: _User[T], rank: int, running: int, mark: tuple[int, float]) -> int:
-        """Return how many of the other users' tickets go before one of `own`'s of this rank.
+    def _overtaking(self, own: _User[T], rank: int, running: int, mark: tuple[int, float]) -> tuple[int, int]:
+        """Return how many tickets of others go before one of `own`'s of this rank, and their places.
 
-        That one goes when its user has `running` requests; `mark` (turn, age), and who came first, decide
+        That one goes when its user has `running` places; `mark` (turn, age), and who came first, decide
         where another has as many.
         """
-        ahead = 0
+        ahead = ahead_places = 0
         higher = any(self.waiting[:rank])
         earlier = True
         for user in self._users.values():
             if user is own or not user.waiting:
                 earlier = earlier and user is not own
                 continue
-            better = sum(len(lane) for lane in user.lanes[:rank]) if higher else 0
+            better, places = user.before(rank) if higher else (0, 0)
+            fewer, more = user.until(rank, running - user.running - places)
+            ahead, places = ahead + better + fewer, places + more
             lane = user.lanes[rank]
-            fewer = min(max(running - user.running - better, 0), len(lane))
-            ahead += better + fewer
-            if fewer < len(lane) and user.running + better + fewer == running:
-                turn = max(user.turn, self._round) + better + fewer
-                theirs = (turn, lane[fewer].entered)
-                ahead += theirs < mark or (earlier and theirs == mark)
-        return ahead
+            if fewer < len(lane) and user.running + places == running:
+                theirs = (max(user.turn, self._round) + places, lane[fewer].entered)
+                if theirs < mark or (earlier and theirs == mark):
+                    ahead, places = ahead + 1, places + lane[fewer].places
+            ahead_places += places
+        return ahead, ahead_places
 
     # --- inner workings -------------------------------------------------------------------------------------
 
@@ -370,9 +408,9 @@ class Queue(Generic[T]):
             return "queue_full"
         if user.waiting + (ticket.places if user.waiting else 1) > self._bounds.per_user:
             return "user_full"
-        if now + (self.newcomer(now) or 0.0) <= ticket.deadline:
+        if now + (self.newcomer(now, ticket.places) or 0.0) <= ticket.deadline:
             return ""  # in time even behind all others: no need to look where it would stand
-        expected = self._expected(self._position(ticket, user), now)
+        expected = self._expected(self._ahead(ticket, user)[1] + ticket.places, now)
         return "too_late" if now + (expected or 0.0) > ticket.deadline else ""
 
     def _room(self, now: float, places: int) -> str | None:

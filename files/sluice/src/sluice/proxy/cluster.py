@@ -196,9 +196,9 @@ class Cluster:
         self.demand.release(model, places)
         self._demand_changed.set()
 
-    def sent_away(self, model: str, seconds: float) -> None:
-        """Note that a request was told to come back in `seconds`."""
-        self.demand.send_away(model, time.monotonic() + seconds)
+    def sent_away(self, model: str, seconds: float, places: int) -> None:
+        """Note that a request for so many places was told to come back in `seconds`."""
+        self.demand.send_away(model, time.monotonic() + seconds, places)
         self._demand_changed.set()
 
     async def _report_demand(self) -> None:

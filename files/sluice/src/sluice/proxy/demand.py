@@ -1,10 +1,10 @@
-"""How many requests wait for a model: those held here, and those sent away until they may come back."""
+"""How many places requests wait for, by model: of those held here, and of those sent away for a while."""
 
 from __future__ import annotations
 
 import collections
 
-# Beyond this many a model's queue says "very many"; the relay clamps far below.
+# Of those sent away: beyond this many a model's queue says "very many"; the relay clamps far below.
 MOST_AWAY = 1000
 
 
@@ -13,7 +13,7 @@ class Demand:
 
     def __init__(self) -> None:
         self._held: collections.Counter[str] = collections.Counter()
-        self._away: dict[str, collections.deque[float]] = {}
+        self._away: dict[str, collections.deque[tuple[float, int]]] = {}
 
     def hold(self, model: str, places: int = 1) -> None:
         """Note that a request is held, which counts as so many."""
@@ -25,18 +25,18 @@ class Demand:
         if self._held[model] <= 0:
             del self._held[model]
 
-    def send_away(self, model: str, until: float) -> None:
-        """Note that a request was answered with Retry-After, which passes at `until`."""
-        self._away.setdefault(model, collections.deque(maxlen=MOST_AWAY)).append(until)
+    def send_away(self, model: str, until: float, places: int = 1) -> None:
+        """Note that a request for so many places was answered with Retry-After, which passes at `until`."""
+        self._away.setdefault(model, collections.deque(maxlen=MOST_AWAY)).append((until, places))
 
     def waiting(self, now: float) -> dict[str, int]:
-        """Return how many requests wait, by model; models with none are left out."""
+        """Return how many places requests wait for, by model; models with none are left out."""
         counts = dict(self._held)
         for model in list(self._away):
-            left = [until for until in self._away[model] if until > now]
+            left = [one for one in self._away[model] if one[0] > now]
             if left:
                 self._away[model] = collections.deque(left, maxlen=MOST_AWAY)
-                counts[model] = counts.get(model, 0) + len(left)
+                counts[model] = counts.get(model, 0) + min(MOST_AWAY, sum(places for _, places in left))
             else:
                 del self._away[model]
         return counts

@@ -134,7 +134,7 @@ class WaitingRoom:
         try:
             line.queue.enter(turn, now)
         except Refused as refused:
-            raise self._refusal(line, refused) from None
+            raise self._refusal(turn, refused) from None
         if turn.state is State.WAITING:
             turn.tell_at = now + self._patience.quiet
             self._check_worth(turn)
@@ -166,7 +166,7 @@ class WaitingRoom:
             if turn.state is State.EXPIRED and not turn.line.queue.capacity:
                 # What a cluster said when the request was put back is not what is now.
                 fault = None
-            raise self._sent_away(turn.line, fault or self._too_late(turn.line), "too_late")
+            raise self._sent_away(turn, fault or self._too_late(turn.line), "too_late")
 
     def put_back(self, turn: Turn, fault: SluiceError, *, full: bool = True) -> None:
         """Let a request wait again: its cluster had no room, as `fault` says, or (not `full`) it broke off.
@@ -185,7 +185,7 @@ class WaitingRoom:
             return
         if turn.state is not State.WAITING or (full and not _worth_waiting(turn, fault, now)):
             self.leave(turn)
-            raise self._sent_away(line, fault, "no_room") if full else fault
+            raise self._sent_away(turn, fault, "no_room") if full else fault
         self._check_worth(turn)
         self._keep_looking()
 
@@ -273,7 +273,7 @@ class WaitingRoom:
         vain = self._vain(turn.line.model)
         if vain is not None:
             self.leave(turn)
-            raise self._sent_away(turn.line, vain, "vain")
+            raise self._sent_away(turn, vain, "vain")
 
     # --- waking and telling ---------------------------------------------------------------------------------
 
@@ -299,15 +299,15 @@ class WaitingRoom:
     def _waiting(self) -> dict[str, list[int]]:
         return {line.model: line.queue.waiting for line in self._lines.values()}
 
-    def _refusal(self, line: Line, refused: Refused) -> SluiceError:
+    def _refusal(self, turn: Turn, refused: Refused) -> SluiceError:
         messages = {
             "user_full": "Too many requests of yours wait for this model already.",
             "queue_full": "Too many requests wait for this model already.",
         }
         message = messages.get(refused.reason)
-        fault = SluiceError("overloaded", message) if message else self._too_late(line)
+        fault = SluiceError("overloaded", message) if message else self._too_late(turn.line)
         fault.retry_after = refused.expected
-        return self._sent_away(line, fault, refused.reason)
+        return self._sent_away(turn, fault, refused.reason)
 
     def _too_late(self, line: Line) -> SluiceError:
         if line.queue.capacity:
@@ -316,19 +316,20 @@ class WaitingRoom:
             )
         return SluiceError("no_instance", "No instance of the model is ready; one is being asked for.")
 
-    def _sent_away(self, line: Line, fault: SluiceError, reason: str) -> SluiceError:
-        """Count a request that is told to come back, and tell it when."""
+    def _sent_away(self, turn: Turn, fault: SluiceError, reason: str) -> SluiceError:
+        """Count a request that is told to come back, with all its places, and tell it when."""
+        line = turn.line
         self._metrics.turned_away(line.model, reason)
         routes = self._fleet.routes(line.model)
         if routes and fault.code != "model_not_found":
             expected = fault.retry_after
             if expected is None:
-                expected = line.queue.newcomer(time.monotonic())
+                expected = line.queue.newcomer(time.monotonic(), turn.places)
             if expected is None:
                 expected = routes[0].retry_after(line.model)
             fault.retry_after = min(max(expected, MIN_RETRY), MAX_RETRY)
             if fault.code in WAITING_HELPS:
-                routes[0].sent_away(line.model, fault.retry_after)
+                routes[0].sent_away(line.model, fault.retry_after, turn.places)
         return fault
 
 
