@@ -17,6 +17,7 @@ from sluice.errors import SluiceError
 from sluice.front.config import EngineAddress
 from sluice.front.engine import Call, Engine, EngineConnection
 from sluice.front.http import AnswerParser, Nonsense
+from sluice.front.pulse import Pulse
 from sluice.front.relays import Relay
 from sluice.kinds import OTHER
 from sluice.records import (
@@ -85,7 +86,9 @@ class Wire:
 
     def _check_refused(self, end: Connection) -> None:
         said = Decoder().feed(end.data_to_send())
-        assert said[-1].type == FrameType.GO_AWAY or end.peer_going_away or end.going_away
+        if said or end.peer is not None or not (self._link.keyed and self._role is Role.SERVER):
+            assert said[-1].type == FrameType.GO_AWAY or end.peer_going_away or end.going_away
+        # Else it was a stranger, who is told nothing.
         try:
             end.receive(b"")
         except ProtocolError:
@@ -181,6 +184,8 @@ class Front:
 
     def __init__(self, *, bad_engine: bool) -> None:
         self.running = 0
+        self.leaving = ""
+        self.pulse = Pulse()
         self._bad_engine = bad_engine
         self._corpus = mutate.sessions(Random(2), RELAY_FRONT, Role.CLIENT, CORPUS)
         self.engine: Engine
@@ -313,7 +318,7 @@ class RelaySession:
                 transport = Memory()
                 transport.wrote = FrontInMemory(transport, changed).wrote
                 line._deadline = time.monotonic() + 5
-                line.trusted(transport)
+                line._trusted(transport)
 
         with mock.patch.object(Line, "connect", connect):
             await self._serve(mutate.pieces(chance, raw))

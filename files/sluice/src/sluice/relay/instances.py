@@ -11,13 +11,14 @@ import logging
 import ssl
 import time
 from collections.abc import Iterable
-from typing import Any, Callable, Optional, Protocol, cast
+from typing import Any, Callable, Optional, Protocol
 
 from sluice.endpoint import Endpoint
 from sluice.errors import SluiceError
 from sluice.records import ErrorHead, Instance, InstanceRequest, ResponseHead
 from sluice.relay.breaker import Breaker
 from sluice.relay.config import RelayConfig
+from sluice.relay.door import Door, PacedEndpoint
 from sluice.relay.figures import Counters
 from sluice.relay.flow import Flow, Outflow
 from sluice.version import version
@@ -36,9 +37,6 @@ PING_INTERVAL = 10.0
 # bounds what a stalled reader costs; on a cluster's network it is enough for any engine.
 MAX_WINDOW = 40_960
 MAX_SESSION_CREDIT = 1 << 30
-# What of one instance's bytes is worked on in one turn of the event loop: tiny frames cost far more than
-# their bytes, and the other instances' answers wait meanwhile.
-TURN_BYTES = 16_384
 # Handshakes begun by one tick: a relay that has just started must not spend its first second on them.
 AT_ONCE = 16
 
@@ -104,7 +102,7 @@ class Line:
         self._waiting: dict[Asker, None] = {}
         self._asked: dict[int, Asker] = {}
         self._connecting: Optional[asyncio.Task[None]] = None
-        self._door: Optional[_Door] = None
+        self._door: Optional[Door] = None
         self._left = False
         self._deadline = 0.0
         self._answered = float("-inf")
@@ -269,7 +267,7 @@ class Line:
         return self.retired or (draining and now - self._used > IDLE_SECONDS)
 
     async def _connect(self) -> None:
-        door = _Door(self)
+        door = Door(self.instance, self._trusted)
         self._door = door
         reason = ""
         try:
@@ -288,13 +286,13 @@ class Line:
         if reason and self._door is door:
             self._unreachable(reason)
 
-    def trusted(self, transport: asyncio.Transport) -> None:
-        """The peer is the instance: speak the wire with it. For the door alone."""
+    def _trusted(self, transport: asyncio.Transport) -> None:
+        """The peer is the instance: speak the wire with it."""
         hello = Hello(version(), _limits(self._config))
         connection = Connection(
             Role.CLIENT, hello, RELAY_FRONT, key=self.instance.key, max_stream_credit=MAX_WINDOW
         )
-        endpoint = _LineEndpoint(
+        endpoint = PacedEndpoint(
             connection, self._handlers(), on_lost=self._on_lost, ping_interval=PING_INTERVAL
         )
         self.endpoint = endpoint
@@ -304,7 +302,7 @@ class Line:
 
     def _give_up_connecting(self) -> None:
         if self._door is not None:
-            self._door.line = None
+            self._door.shut()
             self._door = None
         if self._connecting is not None:
             self._connecting.cancel()
@@ -402,7 +400,7 @@ class Line:
         endpoint = self.endpoint
         if endpoint is None:
             return
-        nonsense = isinstance(endpoint, _LineEndpoint) and endpoint.broke_protocol
+        nonsense = isinstance(endpoint, PacedEndpoint) and endpoint.broke_protocol
         if not self._open:
             self._unreachable(PROTOCOL if nonsense else NO_HELLO)
             return
@@ -486,96 +484,10 @@ class Lines:
         self._leaving.append(line)
 
 
-class _LineEndpoint(Endpoint):
-    """Ends at once where it would wait for the peer: nothing that an instance does may hold up a request.
-
-    Nor may many tiny frames: in one turn of the event loop it takes at most TURN_BYTES, and reads no further
-    before those are done.
-    """
-
-    broke_protocol = False
-    _kept = b""
-    _turn: Optional[asyncio.Handle] = None
-
-    def data_received(self, data: bytes) -> None:
-        """Take a turn's share, and the rest in the next turns."""
-        if self._turn is not None:
-            # TLS hands on what it had decrypted already.
-            self._kept += data
-        elif len(data) <= TURN_BYTES:
-            super().data_received(data)
-        else:
-            self._kept = data
-            if self.transport is not None:
-                self.transport.pause_reading()
-            self._take_turn()
-
-    def eof_received(self) -> bool:
-        """Take what came before the end: an answer may be whole with it."""
-        self._take_all()
-        return super().eof_received()
-
-    def connection_lost(self, exc: Optional[Exception]) -> None:
-        """Take what came before the end, then tell."""
-        self._take_all()
-        super().connection_lost(exc)
-
-    def _take_turn(self) -> None:
-        self._turn = None
-        data, self._kept = self._kept[:TURN_BYTES], self._kept[TURN_BYTES:]
-        if self._kept:
-            self._turn = asyncio.get_running_loop().call_soon(self._take_turn)
-        elif self.transport is not None and not self.transport.is_closing():
-            self.transport.resume_reading()
-        super().data_received(data)
-
-    def _take_all(self) -> None:
-        if self._turn is not None:
-            self._turn.cancel()
-            self._turn = None
-            data, self._kept = self._kept, b""
-            super().data_received(data)
-
-    def close(self, code: str, message: str) -> None:
-        self.broke_protocol = code == "protocol"
-        super().close(code, message)
-        self.abort(message)
-
-
-class _Door(asyncio.Protocol):
-    """Lets nothing out, not even the key, before the peer has shown the job's certificate."""
-
-    def __init__(self, line: Line) -> None:
-        self.line: Optional[Line] = line
-        self.reason = ""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        made = cast(asyncio.Transport, transport)
-        line = self.line
-        if line is None:
-            made.abort()
-        elif _pinned(made, line.instance):
-            line.trusted(made)
-        else:
-            made.abort()
-            self.reason = "certificate"
-            logger.warning("whoever answers is not the job", extra={"instance": line.instance.id})
-
-
 def _limits(config: RelayConfig) -> Limits:
     """Return what a front may send: answers that nobody reads must not use up the connection's credit."""
     session = min(MAX_SESSION_CREDIT, config.max_streams * MAX_WINDOW)
     return Limits(min(config.stream_credit, MAX_WINDOW), session, config.max_streams, config.max_body)
-
-
-def _pinned(transport: asyncio.BaseTransport, instance: Instance) -> bool:
-    """Whether the peer proved to hold the key of exactly this certificate (TLS 1.3 has it prove that)."""
-    shown = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
-    try:
-        pinned = ssl.PEM_cert_to_DER_cert(instance.certificate)
-    except ValueError:
-        return False
-    return bool(shown == pinned)
 
 
 def _places(askers: Iterable[Asker]) -> int:
