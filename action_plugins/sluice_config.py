@@ -35,7 +35,9 @@ def problem(part: str, content: str) -> str:
     try:
         check(json.loads(content), source)
     except ConfigError as error:
-        return f"{error.message}. It comes from a variable {part}_…: mend that in the inventory's group_vars."
+        return (
+            f"{error.message}. It comes from a variable {part}_…: correct that in the inventory's group_vars."
+        )
     except ValueError as error:
         return f"{source}: not JSON ({error})"
     return ""

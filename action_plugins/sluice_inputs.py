@@ -28,7 +28,7 @@ ANY = "any"
 NEAR = 0.85
 _WHOLE = re.compile(r"-?[0-9]+")
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
-REMEDY = "Mend it in the inventory (or after -e)."
+REMEDY = "Correct it in the inventory (or after -e)."
 
 
 def type_problems(options: Mapping[str, Any], values: Mapping[str, object], where: str = "") -> Iterator[str]:

@@ -83,7 +83,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 UNBOXED_WORDS = 3
-REMEDY = 'mend it in the inventory; docs/contracts.md, "Model entry", describes the fields'
+REMEDY = 'correct it in the inventory; docs/contracts.md, "Model entry", describes the fields'
 
 
 def problems(

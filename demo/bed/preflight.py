@@ -176,7 +176,7 @@ def _reach(argv: list[str], what: str, try_this: str, env: Mapping[str, str] | N
     if failure:
         raise BedError(
             f"{what} cannot be reached: {failure}",
-            f"mend the network, proxy or configuration until '{try_this}' works",
+            f"correct the network, proxy or configuration until '{try_this}' works",
         )
 
 

@@ -69,7 +69,7 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
     "an address without TLS": ({"web_public_url": "http://chat.example.org"}, ["web_public_url", "https"]),
     "groups and projects of a form that no model names": (
         {"web_admin_groups": ["/Admins"], "web_projects": {"genomics": "bio-lab", "climate": ["Staff"]}},
-        ["/Admins", "Staff", "web_group_names", "these have not: genomics", "docs/sign-in.md"],
+        ["/Admins", "Staff", "web_group_names", "Invalid projects: genomics", "docs/sign-in.md"],
     ),
     "a sign-in that idles for longer than it lives": (
         {"web_session_idle": 90_000},
@@ -126,7 +126,7 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
                 {"scope": "project:lattice", "concurrent": 1},
             ]
         },
-        ["web_limits", "these are none: users:*", "web_projects does not have: lattice"],
+        ["web_limits", "Invalid scopes: users:*", "web_projects does not have: lattice"],
     ),
     "a scheduler that scrontab starts, with its state on one host": (
         {"scheduler_launcher": "scrontab"},
@@ -143,12 +143,12 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
     "a negative bound": ({"scheduler_max_nodes": -1}, ["scheduler_max_nodes", "must not be negative"]),
     "bounds on GPUs that nobody has said": (
         {"scheduler_max_gpus": "", "scheduler_gpu_hours_per_day": 0},
-        ["scheduler_max_gpus (not said)", "scheduler_gpu_hours_per_day (0)", "the word unlimited"],
+        ["scheduler_max_gpus (not set)", "scheduler_gpu_hours_per_day (0)", "the word unlimited"],
     ),
     "sources as a text": ({"relay_from": "10.77.0.10"}, ["relay_from must be a list", "not a text"]),
     "a limit that web refuses": (
         {"web_limits": [{"scope": "user:*", "concurrent": -1}]},
-        ["/etc/sluice/web.json", "limits[0].concurrent", "mend that in"],
+        ["/etc/sluice/web.json", "limits[0].concurrent", "correct that in"],
     ),
     "a body that the proxy refuses": (
         {"proxy_max_body": 1 << 31, "proxy_max_buffered": 1 << 34},
@@ -157,7 +157,7 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
     SECOND: ({}, ["login2.cluster.example.org", "sluice_state_dir", "sluice_state_on: login"]),
     "login nodes that share a folder, with an account of any number": (
         {"sluice_state_dir": "/login-shared/sluice", "sluice_state_on": "login"},
-        ["login_base_relay_uid", "one number everywhere"],
+        ["login_base_relay_uid", "same number everywhere"],
     ),
     "a model in a partition that the site keeps from models": (
         {"scheduler_partitions": ["cpu"], "scheduler_min_nice": 50},

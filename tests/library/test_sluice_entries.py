@@ -77,7 +77,7 @@ def test_a_wrong_field_is_named_with_the_remedy(
     assert result["failed"]
     assert result["msg"].startswith("model_entries[1] (")
     assert field in result["msg"]
-    assert "mend it in the inventory" in result["msg"]
+    assert "correct it in the inventory" in result["msg"]
 
 
 def test_a_name_may_occur_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,7 +151,7 @@ def test_what_webs_loader_refuses_is_told_before_web_json_is_written(
     changes: dict[str, Any], problem: str
 ) -> None:
     found = plugin("sluice_config").problem("web", json.dumps(rendered("web", **changes)))
-    assert problem in found and "mend that in the inventory" in found
+    assert problem in found and "correct that in the inventory" in found
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def test_a_syslog_daemon_that_hangs_holds_nobody_up_and_the_gap_is_told(
     log.info("after")
     syslog.settimeout(5)
     gap, after = (json.loads(syslog.recv(65_536).partition(b"sluice-relay: ")[2]) for _ in range(2))
-    assert gap["message"] == "log lines were lost: the syslog daemon took none"
+    assert gap["message"] == "log lines were lost: the syslog daemon accepted none"
     assert gap["lost"] > 1000
     assert after["message"] == "after"
 

@@ -19,4 +19,4 @@ def test_the_way_to_loopback_is_loopback_and_the_port_is_free(capsys: pytest.Cap
 
 def test_a_peer_that_has_no_address_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["address", "no-such-node.invalid"]) == 1
-    assert "no way to the node no-such-node.invalid" in capsys.readouterr().err
+    assert "the node no-such-node.invalid cannot be reached" in capsys.readouterr().err

@@ -286,7 +286,7 @@ async def test_nonsense_in_the_middle_of_an_answer_ends_it_with_an_error(
     assert answer.error is not None
     assert SECRET.decode() not in answer.error.message
     (line,) = [one for one in caplog.records if one.levelno >= logging.WARNING]
-    assert line.message == "the engine broke HTTP"
+    assert line.message == "the engine violated HTTP"
     assert SECRET.decode() not in str(vars(line))
 
 

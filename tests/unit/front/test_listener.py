@@ -311,7 +311,7 @@ async def test_trying_another_verb(tmp_path: Path, identity: Identity, kind: Fra
         writer.write(hello.data_to_send() + encode(kind, 1, b""))
         said = await asyncio.wait_for(reader.read(), SECONDS)
         writer.transport.abort()
-    assert b"is not for this side" in said
+    assert b"is not allowed for this side" in said
 
 
 async def test_a_relay_is_told_how_many_requests_run(tmp_path: Path, identity: Identity) -> None:

@@ -195,5 +195,5 @@ async def test_a_wait_that_ends_says_what_is_and_not_what_was(tmp_path: Path) ->
     async with open_bed(replace(config(tmp_path), queue_wait=10.0), relay) as bed:
         status, headers, answer = await bed.post(chat())
     assert (status, answer["error"]["code"]) == (503, "no_instance")
-    assert answer["error"]["message"] == "No instance of the model is ready; one is being asked for."
+    assert answer["error"]["message"] == "No instance of the model is ready. The cluster was asked for one."
     assert int(headers["Retry-After"]) > 400

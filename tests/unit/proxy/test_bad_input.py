@@ -353,7 +353,7 @@ async def test_a_body_that_stops_coming_is_given_up(bed: Bed, monkeypatch: pytes
     got = await asyncio.wait_for(reader.readuntil(b"}}"), 5)
     writer.close()
     assert got.startswith(b"HTTP/1.1 400 ")
-    assert "did not come in time" in error_of(got)["message"]
+    assert "did not arrive in time" in error_of(got)["message"]
     await eventually(lambda: bed.metric("sluice_proxy_held_body_bytes") == 0)
 
 

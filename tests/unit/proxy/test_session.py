@@ -254,7 +254,7 @@ async def test_a_lost_session_breaks_all_its_streams() -> None:
         started = list(islice(streams, 10))
         for stream in started:
             await stream.response(WAIT)
-        session.connection_lost(TransportError("the connection was cut"))
+        session.connection_lost(TransportError("the connection was closed"))
         for stream in started:
             assert await stream.read(WAIT) == b"half"
             with pytest.raises(SessionLost):

@@ -72,9 +72,9 @@ sluice-relay@login.example.org: Permission denied (publickey).
         (
             "kex_exchange_identification: Connection closed by remote host\r\n",
             TransportError,
-            ("broke off the SSH handshake", "closed by remote host"),
+            ("ended the SSH handshake", "closed by remote host"),
         ),
-        ("", TransportError, ("without a word",)),
+        ("", TransportError, ("without a message",)),
     ],
 )
 def test_a_refusal_is_named_and_its_remedy_told(
@@ -172,8 +172,8 @@ async def test_what_does_not_go_out_is_not_taken_without_end(
     ("script", "words"),
     [
         (THROUGH + "exit 2", "the relay ended with status 2"),
-        (THROUGH + "exit 255", "the connection was cut"),
-        (THROUGH + "kill -9 $$", "the connection was cut"),
+        (THROUGH + "exit 255", "the connection was closed"),
+        (THROUGH + "kill -9 $$", "the connection was closed"),
     ],
 )
 async def test_the_end_is_told_once_and_named(
@@ -191,8 +191,8 @@ async def test_the_end_is_told_once_and_named(
     ("script", "words"),
     [
         ("echo 'Host key verification failed.' >&2; exit 255", "is not the one pinned"),
-        ("exit 255", "without a word"),
-        ("exec sleep 60", "longer than 0.1 s"),
+        ("exit 255", "without a message"),
+        ("exec sleep 60", "within 0.1 s"),
     ],
 )
 async def test_a_connection_that_does_not_come_is_given_up(

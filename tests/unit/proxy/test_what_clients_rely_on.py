@@ -316,8 +316,8 @@ async def test_a_prompt_that_is_too_long_has_openais_code_and_the_engines_words(
         ({"object": "error", "message": "`top_k` must be 1 or more."}, "`top_k` must be 1 or more."),
         ({"detail": "Not Found"}, "Not Found"),
         ({"error": "no"}, "no"),
-        ({"error": {"message": 5}}, "The engine does not take this request."),
-        ([], "The engine does not take this request."),
+        ({"error": {"message": 5}}, "The engine refused this request."),
+        ([], "The engine refused this request."),
     ],
 )
 async def test_an_engines_other_refusals_keep_their_words(bed: Bed, document: Any, message: str) -> None:

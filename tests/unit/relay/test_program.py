@@ -63,6 +63,6 @@ def test_what_cannot_be_used_moves_nobody_until_it_is_mended(path: Path) -> None
     assert not program.outdated(1e6)
     good[0] = True
     assert not program.outdated(1e6)
-    replace(path, b"mended")
+    replace(path, b"corrected")
     program.outdated(2e6)
     assert program.outdated(2e6 + SPREAD)

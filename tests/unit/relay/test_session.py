@@ -519,7 +519,7 @@ async def test_a_silent_proxy_is_given_up(tmp_path: Path, identity: Identity) ->
     async with bed(tmp_path, identity, ping_interval=0.1) as running:
         running.client._receiving.cancel()
         why = await asyncio.wait_for(asyncio.shield(running.ran), 5)
-    assert why == "the other side fell silent"
+    assert why == "the other side stopped sending"
 
 
 async def test_an_old_session_sends_the_proxy_away_and_ends(tmp_path: Path, identity: Identity) -> None:

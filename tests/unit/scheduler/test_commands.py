@@ -174,7 +174,7 @@ def test_an_order_for_nodes_that_others_may_have_written_lets_none_in(
         file.chmod(0o640)
         desk.site.tick()
     assert desk.ask("nodes", "list")["nodes"]["c2"]["failures"] == 2
-    # A new order mends it.
+    # A new order corrects it.
     desk.say("nodes", "readmit", "c2")
     desk.site.tick()
     assert desk.ask("nodes", "list")["nodes"]["c2"]["failures"] == 0

@@ -128,7 +128,7 @@ def test_the_key_is_not_asked_for_nor_shown_over_ssh() -> None:
 @pytest.mark.parametrize("opener", [FrameType.MODELS, FrameType.DEMAND, FrameType.METRICS])
 def test_a_front_takes_no_verb_but_request(opener: FrameType) -> None:
     pair = Pair(link=RELAY_FRONT)
-    with pytest.raises(ProtocolError, match="not for this side"):
+    with pytest.raises(ProtocolError, match="not allowed for this side"):
         pair.server.receive(encode(opener, 1))
 
 

@@ -189,7 +189,7 @@ _CONTENT: Kind = (_TEXT | _LIST, "a text or a list of parts")
 _NOTES = dict.fromkeys(("annotations", "citations", "metadata"), FREE)
 # Nothing is known of these but that they are no addresses: bodies are full of them.
 _PLAIN = dict.fromkeys(("type", "text", "id", "name"), ANY)
-_SERVERS = "is refused: nothing here connects to other servers"
+_SERVERS = "is refused: Sluice connects to no other servers"
 
 
 def _below(inside: Mapping[str, Place], kind: Optional[Kind] = None) -> Place:
@@ -334,7 +334,7 @@ class Field:
 
 
 _NAME: Kind = (_TEXT, "a string")
-_NO_SERVERS = "must be left out: nothing here connects to other servers"
+_NO_SERVERS = "must be left out: Sluice connects to no other servers"
 _FLAGS = Place(other=FREE, kind=(_FLAG, "true or false"))
 _OPTIONS = Place(_same("include_usage continuous_usage_stats", _FLAGS), other=FREE, strict=False)
 _EVERYWHERE: dict[str, Optional[Place]] = {

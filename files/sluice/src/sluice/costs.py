@@ -93,10 +93,14 @@ WORDS = {
     "ranges": "bounds of numbers (`minimum`, `maximum`)",
     "lengths": f"repetitions (lengths of texts and in regular expressions, each up to {LONGEST_UNROLLED})",
     "pattern_bytes": "bytes of regular expressions",
-    "repeats": "signs that repeat or leave out (`*`, `+`, `?`, `{0,9}`, `{1,}`, empty alternatives) in a "
-    "regular expression or grammar",
-    "ways": "doublings of the ways in which a regular expression can take a text apart (optional parts and "
-    "ranges such as `{0,9}`, the more so in repeated groups)",
+    "repeats": (
+        "repetition signs (`*`, `+`, `?`, `{0,9}`, `{1,}`, empty alternatives) in a regular expression "
+        "or grammar"
+    ),
+    "ways": (
+        "doublings of the ways in which a regular expression can split a text (optional parts and ranges "
+        "such as `{0,9}`, most of all in repeated groups)"
+    ),
     "repetition": "items, characters or repetitions at one place",
     "grammar_bytes": "bytes of grammars",
     "tools": "tools",
@@ -115,8 +119,8 @@ class Excess(Exception):
         """Return the error for the field at path `param`."""
         return SluiceError(
             "invalid_request",
-            f"`{param}` asks for too much work: this cluster takes at most {self.most} {WORDS[self.what]} "
-            "in a request.",
+            f"`{param}` asks for too much work: this cluster allows at most {self.most} "
+            f"{WORDS[self.what]} in a request.",
             param=param,
         )
 

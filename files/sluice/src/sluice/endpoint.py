@@ -119,7 +119,7 @@ class Endpoint(asyncio.Protocol):
             if now - self._closed > CLOSE_TIMEOUT:
                 self.abort()
         elif self.connection.peer is None and now - self._born > HELLO_TIMEOUT:
-            self.abort("no hello came in time")
+            self.abort("no hello arrived in time")
         elif self.connection.peer is not None and now - self._pinged >= self._ping_interval:
             self._pinged = now
             self._ping()
@@ -127,7 +127,7 @@ class Endpoint(asyncio.Protocol):
     def _ping(self) -> None:
         self._unanswered += 1
         if self._unanswered >= SILENT_PINGS:
-            self.abort("the other side fell silent")
+            self.abort("the other side stopped sending")
             return
         self.connection.ping(b"sluice")
         self.wake()
@@ -150,7 +150,7 @@ class Endpoint(asyncio.Protocol):
         except ProtocolError as error:
             if self.connection.peer is not None:
                 # Not of strangers: they would fill the log. The owner hears of it by `on_lost`.
-                logger.warning("the other side broke the protocol", extra={"problem": str(error)[:200]})
+                logger.warning("the other side violated the protocol", extra={"problem": str(error)[:200]})
             self.close("protocol", str(error))
             return
         handlers = self._handlers
@@ -185,7 +185,7 @@ class Endpoint(asyncio.Protocol):
         if self.lost:
             return
         self.lost = True
-        self._on_lost(self._why or "the connection was cut")
+        self._on_lost(self._why or "the connection was closed")
 
     # --- bytes out ---------------------------------------------------------------------------------------
 

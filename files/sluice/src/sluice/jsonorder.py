@@ -56,7 +56,7 @@ class Point(dict[bytes, "Step"]):
         elif expected in "vaw":
             kind, after, holder = TEXT, _POINTS[stack, "e"], stack.rfind("{") + 1
         else:
-            raise malformed("it has a string where none may be")
+            raise malformed("it has a string in a place where JSON allows none")
         step = (kind, after, tokens + 1, depth, holder, values(gap))
         if len(gap) <= LONGEST_KNOWN:
             _POINTS.make_room()
@@ -87,7 +87,7 @@ class Point(dict[bytes, "Step"]):
                 continue
             found = _TOKEN.match(text, position)
             if found is None or len(found[1]) > MAX_SCALAR:
-                raise malformed("it has something that is no JSON token")
+                raise malformed("it has something that is not a JSON token")
             stack, expected = _after(stack, expected, found[1])
             position = found.end()
             tokens += 1
@@ -130,10 +130,10 @@ REFUSED = _POINTS["", "!"]
 def _after(stack: str, expected: str, word: str) -> tuple[str, str]:
     sign = word if word in "{}[],:" else "0"
     if expected + sign not in _ALLOWED:
-        raise malformed("its tokens are not in JSON's order")
+        raise malformed("its tokens are in the wrong order for JSON")
     if sign in "{[":
         if len(stack) == MAX_DEPTH:
-            raise malformed(f"it is nested deeper than {MAX_DEPTH}")
+            raise malformed(f"it is nested more than {MAX_DEPTH} levels deep")
         return stack + sign, "o" if sign == "{" else "a"
     if sign in "}]":
         if stack[-1] != _OPENER[sign]:

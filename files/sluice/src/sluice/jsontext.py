@@ -69,7 +69,7 @@ class Mask:
             cut -= _ESCAPE
         self._half = text[cut:]
         if any(found[1] for found in _SURROGATES.finditer(text[:cut])):
-            raise malformed("it has half of a surrogate pair, which is no character")
+            raise malformed("it has half of a surrogate pair, which is not a character")
 
 
 def decode(raw: bytes) -> str:

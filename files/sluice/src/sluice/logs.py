@@ -154,7 +154,7 @@ class LineWriter:
             self._write(self._next())
         if self._lost:
             lost, self._lost = self._lost, 0
-            logger.warning("log lines were lost: the journal took none", extra={"lost": lost})
+            logger.warning("log lines were lost: the journal accepted none", extra={"lost": lost})
 
     def _next(self) -> bytes:
         """Return the next lines, whole and of LINES_WRITE bytes at most, or one that is longer."""
@@ -200,7 +200,7 @@ class _SyslogHandler(logging.handlers.SysLogHandler):
             return
         lost, self._lost = self._lost, 0
         if lost:
-            text = "log lines were lost: the syslog daemon took none"
+            text = "log lines were lost: the syslog daemon accepted none"
             fields = {"msg": text, "levelname": "WARNING", "levelno": logging.WARNING, "lost": lost}
             super().emit(logging.makeLogRecord(fields))
             if self._lost:

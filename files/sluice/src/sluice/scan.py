@@ -140,7 +140,7 @@ class BodyScanner:
         if self._point.expected != "$" or self._gap.strip() or self._mask.escape:
             raise malformed(f"it ends too early, after {self._size} bytes")
         if self.model is None:
-            raise _invalid("model", "must be given: the name of a model, as GET /v1/models lists them")
+            raise _invalid("model", "is required: the name of a model that GET /v1/models lists")
         return self.model
 
     # --- bytes to strings and gaps --------------------------------------------------------------------
@@ -467,7 +467,7 @@ class BodyScanner:
         if place.address and not value.startswith(_DATA_URL):
             raise SluiceError(
                 "media_url_refused",
-                "Media by address is refused: nothing here fetches it. Send it as a `data:` URL.",
+                "Media must be sent as a `data:` URL: Sluice fetches nothing from the network.",
                 param=self._where(),
             )
         if place.role is not Role.NONE:
@@ -480,7 +480,7 @@ class BodyScanner:
         if role is Role.ITEM_TYPE:
             if value == _LINKS_TO_STORE or (b"\\" in value and decode(value).encode() == _LINKS_TO_STORE):
                 raise _invalid(
-                    self._where(), "refers to a stored item: nothing is stored here, send the item itself"
+                    self._where(), "refers to a stored item, but nothing is stored: send the item itself"
                 )
             return
         costs = self._costs
@@ -510,7 +510,7 @@ class BodyScanner:
                 raise inner.excess.told(self._where()) from None
             if error.code != "malformed_json":
                 raise
-            raise _invalid(self._where(), "must be JSON, or no text") from None
+            raise _invalid(self._where(), "must be JSON, or not a text") from None
 
     def _where(self, point: Optional[Point] = None) -> str:
         """Return the path of the present name, or that at a point; of names, those the descriptions have."""

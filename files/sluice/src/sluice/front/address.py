@@ -37,7 +37,7 @@ def toward(peer: str) -> str:
             probe.connect((peer, DISCARD))
             return str(probe.getsockname()[0])
     except OSError as error:
-        raise SluiceError("no_instance", f"no way to the node {peer}: {error.strerror}") from None
+        raise SluiceError("no_instance", f"the node {peer} cannot be reached: {error.strerror}") from None
 
 
 def interface(address: str) -> str:

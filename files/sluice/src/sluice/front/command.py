@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="how long the engine may give nothing until it is asked for a token (default: %(default)g)",
     )
-    parser.add_argument("--private-dir", required=True, help="a directory of this job's own on the node")
+    parser.add_argument("--private-dir", required=True, help="the job's own directory on the node")
 
 
 def _seconds(text: str) -> float:
@@ -101,7 +101,7 @@ def _allow_connections(concurrency: int) -> None:
     if soft == resource.RLIM_INFINITY or soft >= wanted:
         return
     if hard != resource.RLIM_INFINITY and hard < wanted:
-        logger.warning("too few file descriptors", extra={"allowed": hard, "wanted": wanted})
+        logger.warning("the limit on file descriptors is too low", extra={"allowed": hard, "wanted": wanted})
         wanted = hard
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 

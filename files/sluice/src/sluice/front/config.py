@@ -96,7 +96,7 @@ class FrontConfig:
 def _variable(environment: Mapping[str, str], name: str, pattern: re.Pattern[str]) -> str:
     value = environment.get(name)
     if value is None:
-        raise ConfigError(f"{name}: is not in the environment; the scheduler and Slurm set it for each job")
+        raise ConfigError(f"{name}: is not set; the scheduler and Slurm set it for each job")
     if not pattern.fullmatch(value):
         raise ConfigError(f"{name}: does not match {pattern.pattern}")
     return value

@@ -142,7 +142,7 @@ class Call:
         if connection is None:
             return
         if self.parser.excess:
-            self._engine.nonsense.add(problem="bytes behind a whole answer")
+            self._engine.nonsense.add(problem="bytes after a complete answer")
         self._engine.keep(connection, self.parser.reusable)
 
     # --- from the engine's connection --------------------------------------------------------------------
@@ -169,7 +169,7 @@ class Call:
         self._over = True
         if self._retried:
             # The connection that broke may have carried the request.
-            self._caller.broken(INSTANCE_FAILED, "the engine broke off and does not listen any more")
+            self._caller.broken(INSTANCE_FAILED, "the engine closed the connection and no longer listens")
         else:
             self._caller.broken(NO_INSTANCE, "the engine does not listen")
 
@@ -202,7 +202,7 @@ class Call:
             self._opening = self._engine.open(self)
             return
         self._engine.breaks.add()
-        self._fail("the engine broke off before its answer was whole")
+        self._fail("the engine closed the connection before its answer was complete")
 
     def _fail(self, reason: str) -> None:
         self.abort()
@@ -252,7 +252,7 @@ class EngineConnection(asyncio.BufferedProtocol):
         if self.call is not None:
             self.call.receive(bytes(self._engine.buffer[:nbytes]))
         elif not self.transport.is_closing():
-            self._engine.nonsense.add(problem="bytes that nobody asked for")
+            self._engine.nonsense.add(problem="bytes without a request")
             self.abort()
 
     def eof_received(self) -> bool:
@@ -287,8 +287,8 @@ class Engine:
     def __init__(self, address: EngineAddress, most_kept: int) -> None:
         self.address = address
         self.buffer = memoryview(bytearray(READ_SIZE))
-        self.nonsense = Tally(logger, "the engine broke HTTP")
-        self.breaks = Tally(logger, "the engine broke off an answer")
+        self.nonsense = Tally(logger, "the engine violated HTTP")
+        self.breaks = Tally(logger, "the engine closed the connection during an answer")
         # A dictionary that serves as a set.
         self.standing: dict[EngineConnection, None] = {}
         self._most_kept = most_kept
@@ -410,7 +410,7 @@ async def _handed(door: socket.socket) -> socket.socket:
     # The engine could have put a door of its own in the box's place.
     if sock.family != socket.AF_INET or sock.type != socket.SOCK_STREAM:
         sock.close()
-        raise ConnectionRefusedError("the box handed out something else than a connection")
+        raise ConnectionRefusedError("the box passed on something other than a connection")
     sock.setblocking(False)
     return sock
 

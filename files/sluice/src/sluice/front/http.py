@@ -125,12 +125,12 @@ class AnswerParser:
     def _drop_interim(self, status: int, fields: bytes) -> None:
         self._interim += 1
         if self._interim > MAX_INTERIM:
-            raise Nonsense("too many interim answers")
+            raise Nonsense("too many interim responses")
         if status == 101:
-            raise Nonsense("a change of protocol that nobody asked for")
+            raise Nonsense("a change of protocol without a request for it")
         given = _fields(fields)
         if b"content-length" in given or b"transfer-encoding" in given:
-            raise Nonsense("an interim answer with a body")
+            raise Nonsense("an interim response with a body")
 
     def _take_head(self, status: int, found: re.Match[bytes]) -> None:
         if found[3].count(b"\n") > MAX_FIELDS:
@@ -138,7 +138,7 @@ class AnswerParser:
         given = _fields(found[3])
         length, coding = given.get(b"content-length"), given.get(b"transfer-encoding")
         if status in (204, 304):
-            raise Nonsense("a status that has no body")
+            raise Nonsense("a status that allows no body")
         if coding is not None:
             self._begin_chunks(length, coding, found[1])
         else:
@@ -156,7 +156,7 @@ class AnswerParser:
 
     def _begin_plain(self, length: Optional[bytes]) -> None:
         if length is None:
-            raise Nonsense("a body whose end cannot be told from a break")
+            raise Nonsense("a body without a length, so that its end looks like a failure")
         if not _LENGTH.fullmatch(length):
             raise Nonsense("a length that is not a number")
         self._left = int(length)
@@ -233,7 +233,7 @@ def _fields(block: bytes) -> dict[bytes, bytes]:
     for written, value in _FIELD.findall(block):
         name = written.lower()
         if name in given:
-            raise Nonsense("a field that decides, twice")
+            raise Nonsense("a field that decides the length, twice")
         given[name] = value.strip(b" \t")
     return given
 
@@ -254,7 +254,7 @@ def _check_unfinished(data: bytes) -> None:
     if len(data) >= MAX_HEAD:
         raise Nonsense("a head that is too long")
     if not data.startswith(_VERSION[: len(data)]):
-        raise Nonsense("no HTTP/1 answer")
+        raise Nonsense("not an HTTP/1 answer")
     if b"\r\n\r\n" in data or _BARE.search(data):
         raise Nonsense("a head that is not well-formed")
 

@@ -56,7 +56,9 @@ def make(private_dir: Path) -> Identity:
         context.load_cert_chain(certificate, private_key)
         return Identity(context, certificate.read_text(), secrets.token_urlsafe(32))
     except OSError as error:
-        raise ConfigError(f"{private_dir}: the certificate cannot be made ({type(error).__name__})") from None
+        raise ConfigError(
+            f"{private_dir}: the certificate cannot be created ({type(error).__name__})"
+        ) from None
     finally:
         for path in (settings, private_key, certificate):
             path.unlink(missing_ok=True)
@@ -87,7 +89,7 @@ def _run_openssl(settings: Path, private_key: Path, certificate: Path) -> None:
     except FileNotFoundError:
         raise ConfigError("openssl: not found in PATH; the job needs it on the compute node") from None
     except subprocess.TimeoutExpired:
-        raise ConfigError(f"openssl: no certificate within {OPENSSL_TIMEOUT} s") from None
+        raise ConfigError(f"openssl: created no certificate within {OPENSSL_TIMEOUT} s") from None
     if done.returncode != 0:
         raise ConfigError(
             f"openssl: ended with {done.returncode}; try `openssl req -x509 -newkey ec` by hand"

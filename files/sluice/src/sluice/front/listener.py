@@ -69,7 +69,7 @@ class Listener:
         self._timer: Optional[asyncio.TimerHandle] = None
         self._load_timer: Optional[asyncio.TimerHandle] = None
         self._told = 0
-        self._turned_away = Tally(logger, "strangers were turned away")
+        self._turned_away = Tally(logger, "connections without the key were closed")
 
     async def start(self) -> int:
         """Take a free port of the site's range and listen on it; return the port. Raises OSError."""
@@ -200,16 +200,16 @@ class Listener:
     def _send_away(self, stranger: Relay) -> None:
         """Hang up on a stranger, for whom there is no room any more."""
         if stranger not in self._handshakes:
-            stranger.endpoint.abort("too many strangers")
+            stranger.endpoint.abort("too many connections without the key")
             return
-        self._turned_away.add(reason="too many strangers")
+        self._turned_away.add(reason="too many connections without the key")
         # In its handshake the socket is the transport's: this one only has it see the connection's end.
         with contextlib.suppress(OSError):
             self._handshakes[stranger][0].shutdown(socket.SHUT_RDWR)
 
     def _pause_accepting(self, sock: socket.socket) -> None:
         """Leave the backlog alone for a moment: without a descriptor, the loop would only turn."""
-        logger.error("no connection can be accepted: the process has no descriptors left")
+        logger.error("no connection can be accepted: the process has no file descriptors left")
         loop = asyncio.get_running_loop()
         loop.remove_reader(sock.fileno())
         loop.call_later(ACCEPT_PAUSE, self._listen)

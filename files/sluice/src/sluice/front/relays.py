@@ -271,7 +271,7 @@ class Exchange:
         elif self._heard is None:
             self._heard = now
         elif now - self._heard > BODY_TIMEOUT:
-            self._fail("invalid_request", "the body did not come in time")
+            self._fail("invalid_request", "the body did not arrive in time")
 
     # --- from the engine ---------------------------------------------------------------------------------
 
@@ -316,7 +316,7 @@ class Exchange:
         """Begin the answer with its first bytes; return whether it can be one."""
         head = self._call.head
         if head is None or head.media_type not in CONTENT_TYPES:
-            self._fail(INSTANCE_FAILED, "the engine's answer is of another type than the wire's")
+            self._fail(INSTANCE_FAILED, "the engine's answer has a media type that is not allowed")
             return False
         if head.status == 200 and not data:
             # No client could read it: not an answer, but an engine that broke on the request.

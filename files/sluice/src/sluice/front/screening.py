@@ -13,10 +13,10 @@ def screen(head: InstanceRequest, max_body: int) -> None:
     """Check a head, whose fields are well-formed, against the closed list. Raises SluiceError."""
     method = METHODS.get(head.path)
     if method is None:
-        raise SluiceError("path_not_found", "no such path")
+        raise SluiceError("path_not_found", "the path does not exist")
     if head.method != method:
-        raise SluiceError("method_not_allowed", f"this path takes {method}")
+        raise SluiceError("method_not_allowed", f"this path accepts only {method}")
     if head.length > max_body:
         raise SluiceError("body_too_large", f"a body has at most {max_body} bytes")
     if method == "GET" and head.length:
-        raise SluiceError("invalid_request", "this path takes no body")
+        raise SluiceError("invalid_request", "this path accepts no body")

@@ -169,7 +169,7 @@ def refusal(request_id: str, status: int, raw: bytes, capability: str) -> tuple[
     """
     if status == 429:
         fault = SluiceError(
-            "overloaded", "The instance takes no more requests at the moment.", retry_after=1.0
+            "overloaded", "The instance accepts no more requests at the moment.", retry_after=1.0
         )
     elif 400 <= status < 500:
         message, param = _engine_error(raw)
@@ -194,7 +194,7 @@ def _engine_error(raw: bytes) -> tuple[str, str | None]:
     message = found.get("message", found.get("detail")) if isinstance(found, dict) else found
     param = found.get("param") if isinstance(found, dict) else None
     if not isinstance(message, str) or not message:
-        message = "The engine does not take this request."
+        message = "The engine refused this request."
     return message[:MAX_ENGINE_MESSAGE], param[:200] if isinstance(param, str) else None
 
 

@@ -79,9 +79,9 @@ class AuthorityClient:
             fields = _document(status, answer)
             spent = [Spent.parse(item, where) for where, item in fields.items("spent", most=len(asked))]
         except RecordError as error:
-            raise AuthorityUnreachable(f"its answer does not say what is spent ({error.field})") from None
+            raise AuthorityUnreachable(f"its answer does not say what was used ({error.field})") from None
         if [(one.scope, one.model) for one in spent] != list(buckets):
-            raise AuthorityUnreachable("it answered for other buckets than it was asked for")
+            raise AuthorityUnreachable("it answered for other limits than it was asked for")
         return spent
 
     async def gateway(self) -> Standing:
@@ -186,12 +186,10 @@ class Authenticator:
         key = presented_key(authorization)
         if key is None:
             self._metrics.authority("malformed")
-            raise _invalid(
-                "No API key was given, or none of this service: send `Authorization: Bearer sk-sluice-…`."
-            )
+            raise _invalid("No valid API key was sent: send `Authorization: Bearer sk-sluice-…`.")
         principal = await self._known(key, forwarded)
         if principal is None or (principal.expires is not None and principal.expires <= time.time()):
-            raise _invalid("This API key is unknown, expired or revoked: make a new one on the keys page.")
+            raise _invalid("This API key is unknown, expired or revoked: create a new one on the keys page.")
         return principal
 
     async def _known(self, key: str, forwarded: str | None) -> Principal | None:
@@ -281,7 +279,7 @@ class Authenticator:
             self._metrics.authority("unreachable")
             raise SluiceError(
                 "authority_unreachable",
-                "The key cannot be checked at the moment; try again soon.",
+                "The key cannot be checked at the moment. Try again soon.",
                 retry_after=RETRY_AFTER,
             ) from error
         self._metrics.authority("stale")
@@ -292,7 +290,10 @@ class Authenticator:
             if reachable:
                 log.info("the authority answers")
             else:
-                log.error("the authority cannot be reached; known keys go on for a while", extra={"why": why})
+                log.error(
+                    ("the authority cannot be reached; known keys keep working for a while"),
+                    extra={"why": why},
+                )
         self.reachable = reachable
 
 

@@ -103,7 +103,7 @@ def _check_surrogates(document: Mapping[str, Any]) -> None:
     with contextlib.suppress(RecursionError):
         where = lone_surrogate(document)
         if where is not None:
-            raise wrong(where, "has half of a surrogate pair, which is no character")
+            raise wrong(where, "has half of a surrogate pair, which is not a character")
 
 
 def _longest(prompts: object) -> int:
@@ -130,16 +130,16 @@ def scanned(scanner: BodyScanner, capability: str) -> Asked:
     """Return what a body asks for, once it has passed by. Raises SluiceError."""
     model = scanner.finish()
     if not model:
-        raise wrong("model", "must be given: the name of a model, as GET /v1/models lists them")
+        raise wrong("model", "is required: the name of a model that GET /v1/models lists")
     given, there = scanner.given, (scanner.seen - scanner.nulls)
     for names in _NEEDED[capability]:
         if there.isdisjoint(names):
-            raise wrong(names[0], "must be given")
+            raise wrong(names[0], "is required")
     check_copies(given)
     if capability in ("responses", "input_tokens"):
         check_nothing_kept(given, there)
     if scanner.stream and capability in _WHOLE_ANSWERS:
-        raise wrong("stream", "cannot be true: this path's answers come whole")
+        raise wrong("stream", "cannot be true: this path does not stream")
     most = most_output(given, capability)
     items = scanner.items if capability in LISTS else 1
     return Asked(
@@ -161,12 +161,12 @@ def check_places(asked: Asked, most: int) -> None:
     if asked.places <= most:
         return
     if asked.copies == asked.places and asked.capability not in LISTS:
-        raise wrong("n", f"asks for {asked.places} answers at once; this model gives at most {most}")
+        raise wrong("n", f"asks for {asked.places} answers; this model gives at most {most} at the same time")
     at_once = most * ITEMS_A_PLACE.get(asked.capability, 1)
     raise wrong(
         LISTS.get(asked.capability, "n"),
-        f"asks, with `n` and `best_of`, for {asked.copies} at once; this model takes at most {at_once} in a "
-        "request. Send several requests",
+        f"asks, with `n` and `best_of`, for {asked.copies} places; this model allows at most {at_once} "
+        "in one request. Send several requests",
     )
 
 

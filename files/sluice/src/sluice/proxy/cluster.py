@@ -95,7 +95,7 @@ class Cluster:
         if self.up:
             return SluiceError(
                 "overloaded",
-                "The cluster takes no more requests at the moment; try again soon.",
+                "The cluster accepts no more requests at the moment. Try again soon.",
                 retry_after=1.0,
             )
         if any(keeper.state == "closed" for keeper in self.keepers):
@@ -106,7 +106,7 @@ class Cluster:
             )
         return SluiceError(
             "cluster_unreachable",
-            "The cluster cannot be reached at the moment; try again soon.",
+            "The cluster cannot be reached at the moment. Try again soon.",
             retry_after=min(keeper.retry_after() for keeper in self.keepers),
         )
 
@@ -153,7 +153,7 @@ class Cluster:
             return await session.models()
         except (SluiceError, SessionLost, RecordError, TimeoutError) as error:
             log.warning(
-                "the relay does not tell its models",
+                "the relay does not report its models",
                 extra={
                     "cluster": self.name,
                     "why": type(error).__name__,
@@ -226,7 +226,7 @@ class Cluster:
                     await last.demand({})
         except (SluiceError, SessionLost, RecordError, TimeoutError) as error:
             log.warning(
-                "the demand could not be told", extra={"cluster": self.name, "why": type(error).__name__}
+                "the demand could not be reported", extra={"cluster": self.name, "why": type(error).__name__}
             )
 
 
@@ -284,7 +284,7 @@ class Fleet:
         if not all(cluster.models_known for cluster in self.clusters):
             raise self._unknown_yet()
         raise SluiceError(
-            "model_not_found", "There is no such model; GET /v1/models lists those there are.", param="model"
+            "model_not_found", "The model does not exist. GET /v1/models lists the models.", param="model"
         )
 
     def routes(self, name: str) -> list[Cluster]:
@@ -303,5 +303,7 @@ class Fleet:
             if not cluster.up:
                 return cluster.unreachable()
         return SluiceError(
-            "cluster_unreachable", "The cluster has not told its models yet; try again soon.", retry_after=1.0
+            "cluster_unreachable",
+            ("The cluster has not reported its models yet. Try again soon."),
+            retry_after=1.0,
         )

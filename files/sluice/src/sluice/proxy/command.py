@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--try",
         dest="only_try",
         action="store_true",
-        help="only open a new session with each login node, say what came of it, and end",
+        help="only open a new session with each login node, print the results, and end",
     )
 
 
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise
     except Exception:
         # A part that never should end has ended: systemd starts the process anew.
-        log.exception("the proxy ends in a fault")
+        log.exception("the proxy ends because of a fault")
         return EXIT_FAILURE
     return 0
 
@@ -67,7 +67,7 @@ async def _try_one(cluster: ClusterConfig) -> str:
         return f"no new session with {cluster.host} (cluster {cluster.name}): {error}"
     finally:
         session.say_goodbye()
-        session.close("it was only tried")
+        session.close("it was only a test")
         await session.wait_closed()
     print(f"{cluster.host} (cluster {cluster.name}): {hello.software} answers")
     return ""

@@ -96,7 +96,7 @@ def check(config: ProxyConfig, source: str) -> ProxyConfig:
     Raises ConfigError naming key and file.
     """
     if not config.clusters:
-        raise ConfigError(f"{source}: clusters: names no cluster; give at least one")
+        raise ConfigError(f"{source}: clusters: is empty; name at least one cluster")
     _require(0 < config.status_port < 65536, source, "status_port", "must be from 1 to 65535")
     _require(1024 <= config.max_body <= 1 << 30, source, "max_body", "must be from 1 KiB to 1 GiB")
     _require(

@@ -126,7 +126,7 @@ class Exchange:
     def _session_lost(self, turn: Turn) -> None:
         """Let a request whose session was lost go once more. Raises SluiceError."""
         fault = SluiceError(
-            "cluster_unreachable", "The connection to the cluster broke off again.", retry_after=1.0
+            "cluster_unreachable", "The connection to the cluster was lost again.", retry_after=1.0
         )
         if self._lost >= MOST_LOST:
             raise fault
@@ -147,7 +147,7 @@ class Exchange:
     async def _attempt(self, session: Session, client: Client | None) -> tuple[Stream, ResponseHead]:
         if self._head.length > session.max_body:
             raise SluiceError(
-                "body_too_large", f"The cluster takes bodies of at most {session.max_body} bytes."
+                "body_too_large", f"The cluster accepts bodies of at most {session.max_body} bytes."
             )
         if self.sent_at is None:
             self._on_sent(self.cluster)
@@ -192,7 +192,7 @@ def _session(cluster: Cluster) -> Session:
     if session is None and cluster.up:
         raise cluster.unreachable()
     if session is None:
-        raise SessionLost("no session is up")
+        raise SessionLost("there is no session")
     return session
 
 
@@ -201,8 +201,6 @@ async def next_bytes(stream: Stream) -> bytes:
     try:
         return await stream.read(IDLE_TIMEOUT)
     except TimeoutError:
-        raise SluiceError(
-            "instance_timeout", "The instance went silent in the middle of its answer."
-        ) from None
+        raise SluiceError("instance_timeout", "The instance stopped in the middle of its answer.") from None
     except SessionLost:
         raise broken_off() from None

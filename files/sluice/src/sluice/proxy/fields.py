@@ -24,7 +24,7 @@ _OUTPUT_NAMES = {
 ALL_OUTPUT_NAMES = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 # To engines that know it, none best of is the same as no word of it.
 LEAST_COPIES = {"n": 1, "best_of": 0}
-_NOT_KEPT = "must be left out: nothing is stored here. Send the whole conversation with each request"
+_NOT_KEPT = "must be left out: nothing is stored. Send the whole conversation with each request"
 
 
 def wrong(param: str, problem: str) -> SluiceError:
@@ -66,11 +66,9 @@ def check_nothing_kept(fields: Mapping[str, object], others: Collection[str]) ->
         if fields.get(name) is not None or name in others:
             raise wrong(name, _NOT_KEPT)
     if fields.get("store"):
-        raise wrong("store", "cannot be true: nothing is stored here")
+        raise wrong("store", "cannot be true: nothing is stored")
     if fields.get("background"):
-        raise wrong(
-            "background", "cannot be true: nothing is stored here, an answer goes to who waits for it"
-        )
+        raise wrong("background", "cannot be true: nothing is stored. Wait for the answer, or use a stream")
 
 
 def lone_surrogate(value: object, where: str = "") -> str | None:

@@ -129,7 +129,7 @@ class Gateway:
                 # An answer has begun: what came behind it would be read as the next request's.
                 replies.break_off(request)
             return _refused(
-                visit, SluiceError("internal_error", "A fault of the service; it was logged."), request
+                visit, SluiceError("internal_error", "The service has a fault, which it logged."), request
             )
 
     def _settle(self, visit: Visit) -> None:
@@ -159,7 +159,7 @@ class Gateway:
             return await handler(request, visit)
         let_in = self._cors.preflight(request.headers, allowed) if request.method == "OPTIONS" else None
         if let_in is None:
-            raise SluiceError("method_not_allowed", f"This path takes {allowed} only.")
+            raise SluiceError("method_not_allowed", f"This path accepts only {allowed}.")
         visit.headers.update(let_in)
         return answers.preflight(visit)
 
@@ -216,17 +216,13 @@ class Gateway:
     def _find(self, name: str, principal: Principal, visit: Visit) -> ModelStatus:
         """Return the model if there is one and it is allowed. Raises SluiceError."""
         if not MODEL_NAME.fullmatch(name):
-            raise SluiceError(
-                "model_not_found", "There is no such model; GET /v1/models lists those there are."
-            )
+            raise SluiceError("model_not_found", "The model does not exist. GET /v1/models lists the models.")
         model = self._fleet.model(name)
         visit.model = model.name
         if not _may_use(principal, model):
             raise SluiceError("model_not_allowed", "Your groups may not use this model.", param="model")
         if not _key_may_use(principal, model.name):
-            raise SluiceError(
-                "key_not_allowed", "This API key was made for other models only.", param="model"
-            )
+            raise SluiceError("key_not_allowed", "This API key may not use this model.", param="model")
         return model
 
     # --- completions ----------------------------------------------------------------------------------------
@@ -360,7 +356,7 @@ def _check_length(size: int, asked: Asked, model: ModelStatus) -> None:
     """Raise SluiceError for a body too large for counting its tokens, or with more than fit the model."""
     context, most = model.context_length, most_counted(model.context_length)
     if asked.capability in COUNTING and size > most:
-        raise SluiceError("body_too_large", f"What is counted has at most {most} bytes for this model.")
+        raise SluiceError("body_too_large", f"For this model, at most {most} bytes can be counted.")
     if asked.token_ids > context:
         raise SluiceError(
             "context_length_exceeded",

@@ -114,6 +114,9 @@ def _fault(exc: BaseException | None, message: str | None) -> SluiceError:
     if isinstance(exc, LineTooLong) or (message or "").startswith("Too many headers"):
         return SluiceError(
             "headers_too_large",
-            f"More than {MOST_FIELDS} header fields, or a line of more than {MAX_LINE} bytes.",
+            (
+                f"The request has more than {MOST_FIELDS} header fields, or a line of more than {MAX_LINE} "
+                "bytes."
+            ),
         )
-    return SluiceError("invalid_request", "This is no HTTP request that this service reads.")
+    return SluiceError("invalid_request", "This is not a valid HTTP/1.1 request.")

@@ -59,7 +59,7 @@ class Intake:
         if length is None and coding is None:
             raise SluiceError("length_required", "Send the body with Content-Length or in chunks.")
         if coding is not None and (coding.lower() != "chunked" or request.version < (1, 1)):
-            raise SluiceError("invalid_request", "The only Transfer-Encoding taken is `chunked`.")
+            raise SluiceError("invalid_request", "The only accepted Transfer-Encoding is `chunked`.")
         if length is not None and length > self.max_body:
             raise self.too_large()
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
@@ -86,7 +86,7 @@ class Intake:
                 await self._read_slowly(request, length, body)
         except BrokenBody:
             body.release()
-            raise SluiceError("invalid_request", "The body's chunks cannot be read.") from None
+            raise SluiceError("invalid_request", "The body's chunks are invalid.") from None
         except BaseException:
             body.release()
             raise
@@ -107,7 +107,7 @@ class Intake:
                     await body.add(chunk)
                     limit.reschedule(min(loop.time() + IDLE_SECONDS, end))
         except TimeoutError:
-            raise SluiceError("invalid_request", "The body did not come in time.") from None
+            raise SluiceError("invalid_request", "The body did not arrive in time.") from None
         body.complete()
 
     async def _grow(self, body: Body, size: int) -> None:
@@ -138,7 +138,9 @@ class Intake:
                     return
         except TimeoutError:
             pass
-        raise SluiceError("overloaded", "Too many large requests at once; try again soon.", retry_after=5.0)
+        raise SluiceError(
+            "overloaded", ("Too many large requests at the same time. Try again soon."), retry_after=5.0
+        )
 
     def note(self, change: int) -> None:
         """Show how much room is taken."""

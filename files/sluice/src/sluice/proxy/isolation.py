@@ -47,7 +47,7 @@ class Isolation:
         if name is None or self._shared_by == "none":
             return b""
         if name in asked.cache_fields:
-            raise wrong(name, "cannot be given: the service sets it, to keep users' prompts apart")
+            raise wrong(name, "cannot be set: the service sets it, to separate users' prompts")
         if way == "off":
             return _OFF
         subject = self.subject(principal).encode()
@@ -59,5 +59,5 @@ def check_room(size: int, member: bytes, most: int) -> None:
     """Raise SluiceError `body_too_large` where a body of `size` bytes has no room for `member`."""
     if size + len(member) > most:
         raise SluiceError(
-            "body_too_large", f"The body has {size} bytes; it may have {most - len(member)} for this model."
+            "body_too_large", f"The body has {size} bytes; this model allows {most - len(member)}."
         )

@@ -119,7 +119,9 @@ class SessionKeeper:
             self._failures += 1
             if self.live:
                 # It was to replace one that still serves: nobody has lost anything yet.
-                log.warning("a session cannot be replaced yet", extra={**self._named(), "why": str(error)})
+                log.warning(
+                    ("a session cannot be replaced at the moment"), extra={**self._named(), "why": str(error)}
+                )
             else:
                 self._enter(error.state, str(error))
             await session.wait_closed()
@@ -168,7 +170,7 @@ class SessionKeeper:
         if session.lost.done():
             self._enter("down", session.lost.result())
         else:
-            self._enter("closed" if code == "closed" else "connecting", f"the relay says go away ({code})")
+            self._enter("closed" if code == "closed" else "connecting", f"the relay sent go-away ({code})")
 
     async def _drain(self, session: Session) -> None:
         with contextlib.suppress(TimeoutError):
@@ -190,7 +192,7 @@ class SessionKeeper:
             except (SluiceError, RecordError, TimeoutError) as error:
                 self.samples = ()
                 log.warning(
-                    "the relay gives no figures",
+                    "the relay reports no metrics",
                     extra={**self._named(), "why": type(error).__name__},
                 )
             except SessionLost:

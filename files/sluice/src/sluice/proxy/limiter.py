@@ -134,7 +134,7 @@ class Limiter:
         if self._buckets.missing(limits):
             raise SluiceError(
                 "authority_unreachable",
-                "What your limits have left cannot be told at the moment; try again soon.",
+                "Your limits cannot be checked at the moment. Try again soon.",
                 retry_after=RETRY_AFTER,
             )
 
@@ -172,9 +172,9 @@ def _refusal(excess: Excess, places: int) -> SluiceError:
     if excess.retry_after is not None:
         advice = f"Try again in {span(excess.retry_after)}."
     elif what in (TOKENS, DAY_TOKENS) and getattr(limit, what):
-        advice = "This request alone may need more: shorten it, or ask for less with `max_tokens`."
+        advice = "This request alone may need more: shorten it, or lower `max_tokens`."
     elif places > 1 and getattr(limit, what):
-        advice = f"This request alone counts as {places}: ask for fewer answers or inputs at once."
+        advice = f"This request alone counts as {places}: ask for fewer answers or inputs."
     else:
         advice = "Waiting does not help."
     number = getattr(limit, what)

@@ -97,7 +97,7 @@ class Metrics:
         )
         self.usage_waiting = Gauge(
             "sluice_proxy_usage_waiting",
-            "Usage records that the authority has not taken yet.",
+            "Usage records that the authority has not stored yet.",
             registry=self.registry,
         )
 
@@ -170,7 +170,7 @@ class _RequestCollector(Collector):
         yield requests
         principals = CounterMetricFamily(
             "sluice_proxy_principals",
-            "Keys checked, by how: hit, negative_hit, asked, stale, unreachable, malformed, slowed.",
+            "Checked keys, by result: hit, negative_hit, asked, stale, unreachable, malformed, slowed.",
             labels=["result"],
         )
         for result, count in metrics.principals.items():
@@ -178,12 +178,10 @@ class _RequestCollector(Collector):
         yield principals
         yield from self._times()
         yield from self._queues()
-        yield GaugeMetricFamily(
-            "sluice_proxy_open_requests", "Requests being answered.", metrics.open_requests
-        )
+        yield GaugeMetricFamily("sluice_proxy_open_requests", "Open requests.", metrics.open_requests)
         yield GaugeMetricFamily(
             "sluice_proxy_held_body_bytes",
-            "Bytes of memory that request bodies have, or have been promised.",
+            "Bytes of memory that request bodies use or have reserved.",
             metrics.held_bytes,
         )
 
@@ -195,7 +193,7 @@ class _RequestCollector(Collector):
                 self._metrics.first_bytes,
             ),
             ("duration", "Seconds from a request to the end of its answer.", self._metrics.durations),
-            ("wait", "Seconds that requests waited, of those that had to.", self._metrics.waits),
+            ("wait", "Seconds of waiting, of requests that had to wait.", self._metrics.waits),
         ):
             family = HistogramMetricFamily(f"sluice_proxy_{name}_seconds", text, labels=["model"])
             for model, times in found.items():
@@ -212,7 +210,7 @@ class _RequestCollector(Collector):
         yield waiting
         refused = CounterMetricFamily(
             "sluice_proxy_refused",
-            "Requests told to come back, by why: queue_full, user_full, too_late, no_room, vain.",
+            "Requests sent away, by reason: queue_full, user_full, too_late, no_room, vain.",
             labels=["model", "reason"],
         )
         for labels, count in self._metrics.refused.items():
@@ -240,7 +238,7 @@ class _SessionCollector(Collector):
             "sluice_proxy_session_state", "1 for the state the session is in.", labels=[*labels, "state"]
         )
         streams = GaugeMetricFamily(
-            "sluice_proxy_open_streams", "Streams open on the session.", labels=labels
+            "sluice_proxy_open_streams", "Open streams of the session.", labels=labels
         )
         for session in self._sessions:
             key = [session.cluster, str(session.index)]

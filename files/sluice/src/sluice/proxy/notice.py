@@ -64,7 +64,7 @@ class Notice:
         """End the answer with `error` (in OpenAI's shape) as its event; only after something was told."""
         response = self.response
         if response is None:
-            raise RuntimeError("no answer has begun that an event could end")
+            raise RuntimeError("no answer has begun, so no event can end it")
         await response.write(self._visit.dialect.event(error, status, b""))
         await response.write_eof()
         return response

@@ -30,23 +30,21 @@ _LIMITED = ("requests", "tokens")
 _SUMMARIES = {
     "chat": ("createChatCompletion", "Continue a conversation"),
     "completions": ("createCompletion", "Continue a text"),
-    "responses": ("createResponse", "Answer, in the shape of OpenAI's responses; nothing is stored"),
+    "responses": ("createResponse", "Answer, in the format of OpenAI's responses; nothing is stored"),
     "embeddings": ("createEmbedding", "Turn texts into vectors"),
     "rerank": ("rerank", "Sort documents by how well they fit a query"),
-    "messages": ("createMessage", "Continue a conversation, in the shape of Anthropic's messages"),
-    "count_tokens": ("countMessageTokens", "Count the tokens of messages, in Anthropic's shape"),
+    "messages": ("createMessage", "Continue a conversation, in the format of Anthropic's messages"),
+    "count_tokens": ("countMessageTokens", "Count the tokens of messages, in Anthropic's format"),
     "input_tokens": ("countResponseTokens", "Count the tokens of a response's input"),
-    "tokenize": ("tokenize", "Turn a text, or messages, into tokens, in vLLM's shape"),
+    "tokenize": ("tokenize", "Turn a text, or messages, into tokens, in vLLM's format"),
 }
 
-_ABOUT = """\
-The API of OpenAI, as far as it is listed here, for models that run on a cluster.
-
-Streams: one that must wait for an instance begins with comment lines, `: queued position=3 expected=42s`;
-clients pass over them. One that breaks ends with one event that holds an error, and is over.
-
-Fields that are not described go to the engine as they came.
-"""
+_ABOUT = (
+    "OpenAI's API, as far as it is listed here, for models that run on a cluster.\n\nA stream that waits "
+    "for an instance begins with comment lines, `: queued position=3 expected=42s`;\nclients ignore "
+    "them. A stream that breaks ends with one event that contains an error.\n\nFields that are not "
+    "described here go to the engine unchanged.\n"
+)
 
 
 def _bounds(bounds: Bounds) -> str:
@@ -139,7 +137,7 @@ def _show_description() -> dict[str, Any]:
         "security": [{}],
         "responses": {
             "200": found,
-            "304": {"description": "It has not changed since it had the tag of If-None-Match"},
+            "304": {"description": "It has not changed since the version in If-None-Match"},
             **{str(status): _refusal(status, codes) for status, codes in _by_status(_OF_ANY_REQUEST).items()},
         },
     }
@@ -184,26 +182,26 @@ def _events(description: str) -> Schema:
 
 _HEADERS: dict[str, Any] = {
     "X-Request-Id": {
-        "description": "Names this request in every log line of gateway and cluster",
+        "description": "The request's id, in every log line of gateway and cluster",
         "required": True,
         "schema": ref("RequestId"),
     },
     "Retry-After": {
-        "description": "Where waiting helps: seconds",
+        "description": "Seconds to wait, if waiting helps",
         "schema": {"type": "integer", "minimum": 1},
     },
     "WWW-Authenticate": {"required": True, "schema": {"type": "string"}},
     "Allow": {"required": True, "schema": {"type": "string"}},
     **{
         f"x-ratelimit-{what}-{unit}": {
-            "description": f"{text} {unit}, where a limit binds them; the tightest limit's",
+            "description": f"{text} {unit}, of the tightest limit, if a limit applies",
             "schema": schema,
         }
         for unit in _LIMITED
         for what, text, schema in (
             ("limit", "A minute's", {"type": "integer"}),
             ("remaining", "What is left of the minute's", {"type": "integer"}),
-            ("reset", "When all are there again, as in `12s` or `1m30s`: of", {"type": "string"}),
+            ("reset", "When all are available again, such as `12s` or `1m30s`: of", {"type": "string"}),
         )
     },
 }
@@ -291,6 +289,6 @@ def _error_schema(codes: list[str], anthropic: bool) -> Schema:
 
 def _engine_refusal(*, anthropic: bool) -> dict[str, Any]:
     return _answer(
-        "What the engine refuses: its message, with its status.",
+        "A refusal by the engine: its message, with its status.",
         _error_schema(["invalid_request"], anthropic),
     )

@@ -148,9 +148,7 @@ class Pump:
     def expire(self, too_old: float) -> None:
         """Give up if nothing has come since `too_old` (monotonic clock), and not for a slow client's sake."""
         if self._heard < too_old and not self._owed and self._failure is None and not self._complete:
-            self.failed(
-                SluiceError("instance_timeout", "The instance went silent in the middle of its answer.")
-            )
+            self.failed(SluiceError("instance_timeout", "The instance stopped in the middle of its answer."))
 
     # --- to the client --------------------------------------------------------------------------------------
 
@@ -269,6 +267,6 @@ def broken_off() -> SluiceError:
     """Return the error for a session that was lost in the middle of an answer."""
     return SluiceError(
         "cluster_unreachable",
-        "The connection to the cluster broke off in the middle of the answer.",
+        "The connection to the cluster was lost in the middle of the answer.",
         retry_after=1.0,
     )

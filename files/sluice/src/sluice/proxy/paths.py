@@ -25,16 +25,16 @@ def read(request: web.BaseRequest) -> str:
     Raises SluiceError for one that could be read in two ways: none that there is needs an escape.
     """
     if request.version not in _VERSIONS:
-        raise SluiceError("invalid_request", "This service speaks HTTP/1.1 only.")
+        raise SluiceError("invalid_request", "This service supports only HTTP/1.1.")
     path = request.raw_path.partition("?")[0]
     if not path.startswith("/"):
         raise SluiceError("invalid_request", "The request's target must be a path.")
     if "Upgrade" in request.headers:
-        raise SluiceError("invalid_request", "This service upgrades to no other protocol.")
+        raise SluiceError("invalid_request", "This service does not upgrade to another protocol.")
     if path.startswith(f"{MODELS_PATH}/"):
         return path  # a name follows, whatever its signs: it is decoded once, and only looked for
     if "%" in path or "\\" in path or "//" in path or "/." in path:
-        raise SluiceError("invalid_request", "The path must have no escapes, dots or empty parts.")
+        raise SluiceError("invalid_request", "The path must not have escapes, dots or empty parts.")
     return _ALIASES.get(path, path)
 
 
@@ -55,7 +55,7 @@ def not_found(path: str) -> SluiceError:
     if not path.startswith("/v1/"):
         why = "the API's paths begin with /v1. Add /v1 to the end of the base URL."
     elif meant(path) is not None:
-        why = "/v1 is in it twice. Leave it out of the base URL: this client adds it by itself."
+        why = "it contains /v1 twice. Leave it out of the base URL, because this client adds it."
     else:
-        why = f"there are {MODELS_PATH}, {', '.join(PATHS)}."
-    return SluiceError("path_not_found", f"There is no such path: {why}")
+        why = f"the paths are {MODELS_PATH}, {', '.join(PATHS)}."
+    return SluiceError("path_not_found", f"The path does not exist: {why}")

@@ -41,7 +41,7 @@ async def give(
     if head.status >= 400:
         return await _engine_refusal(visit, stream, head, notice)
     if head.status != 200:
-        raise SluiceError("instance_failed", "The instance answered with a status that makes no sense here.")
+        raise SluiceError("instance_failed", "The instance answered with an invalid status.")
     try:
         if head.content_type == "text/event-stream":
             return await _pass_events(outlet, request, visit, stream, passage, begun)

@@ -67,14 +67,14 @@ def _never(name: str, description: str) -> tuple[str, Schema]:
 
 def _nothing(name: str) -> tuple[str, Schema]:
     """Return a field that asks for what somebody would have to keep."""
-    return name, {"type": "null", "description": "Nothing is stored here."}
+    return name, {"type": "null", "description": "Nothing is stored."}
 
 
 # Fields that are checked on every path are described on every path.
-_ELSEWHERE = "Means nothing on this path; it must be well formed all the same."
+_ELSEWHERE = "Has no effect on this path, but must be well formed."
 
-_STREAM = _field("stream", "Answer with server-sent events as the text comes.", default=False)
-_WHOLE = _never("stream", "This path's answers come whole.")
+_STREAM = _field("stream", "Answer with server-sent events while the text is generated.", default=False)
+_WHOLE = _never("stream", "This path does not stream.")
 _SAMPLING = (
     _field("temperature", "Sampling temperature, from 0."),
     _field("top_p", "Nucleus sampling, from 0 to 1."),
@@ -83,26 +83,26 @@ _OPENAI_SAMPLING = (
     *_SAMPLING,
     _field("n", "How many answers."),
     _field("stop", "Text, or list of texts, at which the answer ends."),
-    _field("seed", "With it equal requests tend to have equal answers."),
+    _field("seed", "With the same seed, equal requests usually get equal answers."),
     _field("frequency_penalty", "From -2 to 2."),
     _field("presence_penalty", "From -2 to 2."),
     _field("stream_options", '`{"include_usage": true}`: a last event with the tokens used.'),
 )
-_TOOL_CHOICE = _field("tool_choice", "Whether, and which, tool is to be called.")
+_TOOL_CHOICE = _field("tool_choice", "Whether the model must call a tool, and which one.")
 _TOOLS = (_field("tools", "The tools that the model may call."), _TOOL_CHOICE)
 # Where an API knows tools of other servers: nothing here connects to any.
 _OWN_TOOLS = (
-    _field("tools", "The tools that the model may call, none of them on a server."),
+    _field("tools", "The tools that the model may call. Tools on a server are not allowed."),
     _TOOL_CHOICE,
-    _field("mcp_servers", "Nothing here connects to other servers."),
+    _field("mcp_servers", "Sluice connects to no other servers."),
 )
 _MAX_TOKENS = _field("max_tokens", "The longest answer, in tokens.")
 _MESSAGES = ("messages", _list(ref("ChatMessage"), 1))
 _PARTS: Schema = {"anyOf": [{"type": "string", "minLength": 1}, {"type": "array", "minItems": 1}]}
 _ITEMS: Schema = {"anyOf": [TEXT, _list(ref("ResponseItem"), 1)]}
 _KEPT = (
-    _never("store", "Nothing is stored here; that is also meant where it is left out."),
-    _never("background", "An answer goes to who waits for it."),
+    _never("store", "Nothing is stored, also without this field."),
+    _never("background", "Answers are not kept: wait for the answer, or use a stream."),
     *map(_nothing, ("previous_response_id", "conversation", "prompt")),
 )
 _FULL: Schema = {"type": "object", "minProperties": 1}
@@ -125,8 +125,8 @@ REQUESTS: dict[str, Schema] = {
         _field("max_tokens", "The same, by its older name."),
         *_OPENAI_SAMPLING,
         *_TOOLS,
-        _field("parallel_tool_calls", "Whether several tools may be called at once."),
-        _field("response_format", "`json_object`, or `json_schema` with a schema that the answer keeps."),
+        _field("parallel_tool_calls", "Whether the model may call several tools in one answer."),
+        _field("response_format", "`json_object`, or `json_schema` with a schema for the answer."),
         _field("logprobs", "Whether to return the tokens' log probabilities."),
         _field("top_logprobs", "How many alternatives at each place."),
     ),
@@ -136,10 +136,10 @@ REQUESTS: dict[str, Schema] = {
         ("prompt", {**_PARTS, "description": "A text, or a list of texts or tokens."}),
         _MAX_TOKENS,
         *_OPENAI_SAMPLING,
-        _field("best_of", "Of so many answers the best `n`."),
+        _field("best_of", "Generate this many answers and return the best `n`."),
         _field("logprobs", "How many alternatives' log probabilities to return."),
         _field("echo", "Whether the answer begins with the prompt."),
-        _field("suffix", "What follows the text that is to be filled in."),
+        _field("suffix", "The text after the gap to fill."),
     ),
     "responses": _request(
         ("input",),
@@ -157,12 +157,18 @@ REQUESTS: dict[str, Schema] = {
         _WHOLE,
         ("input", {**_PARTS, "description": "A text, or a list of texts or tokens."}),
         _field("encoding_format", "`float` or `base64`."),
-        _field("dimensions", "How long the vectors are to be, where the model has a choice."),
+        _field("dimensions", "The length of the vectors, if the model supports several."),
     ),
     "rerank": _request(
         ("query", "documents"),
         _WHOLE,
-        ("query", {"anyOf": [*_PARTS["anyOf"], _FULL], "description": "What documents are compared with."}),
+        (
+            "query",
+            {
+                "anyOf": [*_PARTS["anyOf"], _FULL],
+                "description": ("The text with which documents are compared."),
+            },
+        ),
         ("documents", {"anyOf": [_list({}, 1), _FULL], "description": "Texts, or objects with a `text`."}),
         _field("top_n", "How many results, the best first."),
     ),
@@ -174,7 +180,7 @@ REQUESTS: dict[str, Schema] = {
         _field("system", "A system prompt: a text, or a list of text blocks."),
         _field("stop_sequences", "Texts at which the answer ends."),
         *_SAMPLING,
-        _field("top_k", "Sample from so many tokens only."),
+        _field("top_k", "Sample only from this many tokens."),
         *_OWN_TOOLS,
     ),
     "count_tokens": _request(
@@ -197,10 +203,10 @@ REQUESTS: dict[str, Schema] = {
         **_request(
             (),
             _WHOLE,
-            ("prompt", {"type": ["string", "null"], "description": "A text, in place of `messages`."}),
+            ("prompt", {"type": ["string", "null"], "description": "A text, instead of `messages`."}),
             ("messages", {"anyOf": [_MESSAGES[1], {"type": "null"}], "description": "A conversation."}),
-            _field("add_special_tokens", "Whether the tokens that begin a text are among them."),
-            _field("add_generation_prompt", "Whether what begins an answer is counted with the messages."),
+            _field("add_special_tokens", "Whether to include the tokens that begin a text."),
+            _field("add_generation_prompt", "Whether to count the tokens that begin an answer."),
             _field("return_token_strs", "Whether to return the tokens as texts too."),
             *_TOOLS,
         ),
@@ -299,26 +305,26 @@ _ERROR = _object(
     ("message", "type", "param", "code", "request_id"),
     message={"type": "string", "description": "For people: what is wrong, where, what to do."},
     type=TEXT,
-    param={"type": ["string", "null"], "description": "The path of the field at fault."},
+    param={"type": ["string", "null"], "description": "The path of the wrong field."},
     code={"type": "string", "enum": list(CODES)},
     request_id=ref("RequestId"),
-    retry_after={"type": "integer", "description": "In streams alone, where waiting helps: seconds."},
+    retry_after={"type": "integer", "description": "Only in streams: seconds to wait, if waiting helps."},
 )
 
 COMPONENTS: dict[str, Schema] = {
     "ModelName": {
         "type": "string",
         "pattern": f"^{MODEL_NAME.pattern}$",
-        "description": "A model's `id`, as GET /v1/models lists it.",
+        "description": "The `id` of a model that GET /v1/models lists.",
     },
     "FieldName": {
         "not": {"pattern": other_spellings()},
-        "description": "Any name; one that counts for this service in no other case than its own.",
+        "description": "Any name. A name that this service reads must not appear in another case.",
     },
     "RequestId": {
         "type": "string",
         "pattern": f"^{REQUEST_ID.pattern}$",
-        "description": "Names this request in every log line of gateway and cluster.",
+        "description": "The request's id, in every log line of gateway and cluster.",
     },
     "Model": _object(
         (
@@ -327,17 +333,21 @@ COMPONENTS: dict[str, Schema] = {
         ),
         id=ref("ModelName"),
         object={"const": "model"},
-        created={**COUNT, "description": "When its cluster first had it: seconds since 1970, 0 if unknown."},
+        created={
+            **COUNT,
+            "description": ("When its cluster first had the model: seconds since 1970, 0 if unknown."),
+        },
         owned_by=TEXT,
         status={
             "type": "string",
             "enum": [*STATUSES, "stopped"],
-            "description": "`ready`: answers now. `starting`, `sleeping`: a request is held until an "
-            "instance is up, which asking for it brings about. `failed`, `drained`, `stopped`: it answers "
-            "nothing now.",
+            "description": (
+                "`ready`: answers now. `starting`, `sleeping`: a request waits until an instance is "
+                "ready; the request starts one. `failed`, `drained`, `stopped`: answers no requests now."
+            ),
         },
-        ready={**COUNT, "description": "Instances that answer."},
-        starting={**COUNT, "description": "Instances that are coming up."},
+        ready={**COUNT, "description": "Ready instances."},
+        starting={**COUNT, "description": "Starting instances."},
         expected_ready={
             "type": ["number", "null"],
             "description": "When the next instance should be ready: seconds since 1970, null if unknown.",
@@ -353,7 +363,7 @@ COMPONENTS: dict[str, Schema] = {
         role=TEXT,
         content={
             "type": ["string", "array", "null"],
-            "description": "A text, or a list of parts. Media in it are `data:` URLs.",
+            "description": "A text, or a list of parts. Media must be `data:` URLs.",
         },
     ),
     "ResponseItem": {
@@ -363,7 +373,9 @@ COMPONENTS: dict[str, Schema] = {
             role=_either("string", "null"),
             content=_either("string", "array", "null"),
         ),
-        "description": "A message, or an item of another `type`: what a tool or the model said before.",
+        "description": (
+            "A message, or an item of another `type`, such as earlier output of a tool or of the model."
+        ),
     },
     "Usage": {
         "type": ["object", "null"],

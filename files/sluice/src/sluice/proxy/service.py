@@ -152,7 +152,7 @@ class Service:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.usage.flush()
         if len(self.usage):
-            log.info("usage records are left to the next process", extra={"count": len(self.usage)})
+            log.info("usage records are left for the next process", extra={"count": len(self.usage)})
         self.usage.close()
         await self.authority.close()
         self.access.flush()

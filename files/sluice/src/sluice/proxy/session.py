@@ -102,11 +102,11 @@ class Session:
             async with asyncio.timeout(timeout):
                 return await asyncio.shield(self._hello)
         except TimeoutError:
-            self.close("no hello came")
-            why = self._stranger() or f"the relay said no hello within {timeout:.0f} s"
+            self.close("no hello arrived")
+            why = self._stranger() or f"the relay sent no hello within {timeout:.0f} s"
             raise TransportError(f"{self._name}: {why}") from None
         except BaseException:
-            self.close("the start was given up")
+            self.close("the start was cancelled")
             raise
 
     def close(self, why: str) -> None:
@@ -137,7 +137,7 @@ class Session:
     def say_goodbye(self) -> None:
         """Tell the relay that nothing new will come."""
         if not self.lost.done():
-            self._wire.go_away("shutdown", "the proxy needs this session no more")
+            self._wire.go_away("shutdown", "the proxy no longer needs this session")
             self._flush()
 
     def retire(self) -> None:
@@ -305,7 +305,7 @@ class Session:
             found = self._wire.receive(data)
         except ProtocolError as error:
             why = self._stranger() or f"protocol: {error}"
-            log.warning("the relay broke the protocol: %s", why, extra={"session": self._name})
+            log.warning("the relay violated the protocol: %s", why, extra={"session": self._name})
             self._flush()
             self.close(why)
             return
@@ -330,9 +330,10 @@ class Session:
         if self._hello.done() or not self._first or self._first[0] <= MAX_PAYLOAD >> 16:
             return ""
         return (
-            f"text came before the relay's hello: {printable(self._first)!r}. Something that the login node "
-            "runs before the forced command writes to standard output: /etc/ssh/sshrc, or a start-up file of "
-            "the relay account's shell. Let it write to standard error, or only where there is a terminal"
+            f"text came before the relay's hello: {printable(self._first)!r}. A file that the login "
+            "node runs before the forced command writes to standard output: /etc/ssh/sshrc, or a "
+            "start-up file of the relay account's shell. Change it to write to standard error, or "
+            "only if there is a terminal"
         )
 
     def _on_hello(self, event: events.HelloReceived) -> None:
@@ -381,7 +382,7 @@ class Session:
 
     def _on_go_away(self, event: events.GoAwayReceived) -> None:
         log.info(
-            "the relay says go away: %s", event.message, extra={"session": self._name, "code": event.code}
+            "the relay sent go-away: %s", event.message, extra={"session": self._name, "code": event.code}
         )
         if not self.leaving.done():
             self.leaving.set_result(event.code)

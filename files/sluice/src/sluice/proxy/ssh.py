@@ -146,7 +146,7 @@ class SshTransport(asyncio.BufferedProtocol):
         try:
             ours, theirs = socket.socketpair()
         except OSError as error:
-            raise TransportError(f"no sockets can be had for {PROGRAM}: {error.strerror}") from None
+            raise TransportError(f"no sockets can be created for {PROGRAM}: {error.strerror}") from None
         ours.setblocking(False)
         try:
             process = await asyncio.create_subprocess_exec(
@@ -191,7 +191,7 @@ class SshTransport(asyncio.BufferedProtocol):
             return
         if process.returncode is None:
             raise TransportError(
-                f"{self._config.host} broke off the SSH handshake: it took longer than "
+                f"{self._config.host} did not complete the SSH handshake within "
                 f"{self._config.connect_timeout:g} s"
             )
         raise refusal(self._said.decode("utf-8", "replace"), self._config)
@@ -293,9 +293,9 @@ def refusal(said: str, config: ClusterConfig) -> TransportError:
     if "Host key verification failed" in said:
         shown = _FINGERPRINT.search(said)
         return HostKeyChanged(
-            f"{config.host} shows the host key {shown[0] if shown else '(not told)'}, which is not the one "
-            f"pinned in {config.known_hosts}; if the key was replaced on purpose, pin the new one with the "
-            "playbook"
+            f"{config.host} has the host key {(shown[0] if shown else '(not told)')}, which is not "
+            f"the one pinned in {config.known_hosts}; if the key was replaced on purpose, pin the new "
+            "one with the playbook"
         )
     if key := _line(said, "Load key ", f"Identity file {config.key_file} "):
         return AuthenticationFailed(f"{config.key_file} cannot be used as a key: {key}")
@@ -305,7 +305,7 @@ def refusal(said: str, config: ClusterConfig) -> TransportError:
         )
     if unreachable := _line(said, "ssh: connect to host ", "ssh: Could not resolve hostname "):
         return TransportError(f"{config.host}:{config.port} cannot be reached: {unreachable}")
-    return TransportError(f"{config.host} broke off the SSH handshake: {_line(said, '') or 'without a word'}")
+    return TransportError(f"{config.host} ended the SSH handshake: {_line(said, '') or 'without a message'}")
 
 
 def _line(said: str, *words: str) -> str:
@@ -320,8 +320,8 @@ def _printable(text: bytes) -> str:
 
 def _ending(status: int | None) -> str:
     if status is None or status == SSH_FAULT or status < 0:
-        return "the connection was cut"
-    return f"the relay ended with status {status}; the login node's system log says why"
+        return "the connection was closed"
+    return f"the relay ended with status {status}; see the login node's system log for the reason"
 
 
 def _end(process: Process) -> None:

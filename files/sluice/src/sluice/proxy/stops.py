@@ -63,6 +63,8 @@ class Stops:
         if message is not None:
             raise SluiceError(
                 "model_stopped",
-                f"The model is stopped here: {message}" if message else "The model is stopped here for now.",
+                (f"An administrator has stopped this model: {message}")
+                if message
+                else ("An administrator has stopped this model."),
                 param="model",
             )

@@ -34,7 +34,7 @@ def failure(error: ErrorHead) -> SluiceError | SessionLost:
     """Return what a relay's word on a stream means to its handler."""
     if error.code == "cluster_unreachable":
         # It crossed the relay's go-away: nothing of it was done, and another session may take it.
-        return SessionLost("the relay takes no new requests on this session")
+        return SessionLost("the relay accepts no new requests on this session")
     return RelayError(error)
 
 

@@ -63,7 +63,10 @@ class UsageQueue:
                 await asyncio.to_thread(unsynced.sync)
         except OSError as error:
             log.critical(
-                "usage records do not reach the disk: they outlive this process, but no loss of power",
+                (
+                    "usage records do not reach the disk: they survive the end of this process, but not "
+                    "a power cut"
+                ),
                 extra={"problem": error.strerror or str(error)},
             )
 
@@ -73,7 +76,7 @@ class UsageQueue:
         Raises AuthorityUnreachable.
         """
         if (self._behind or everything) and not await self.flush():
-            raise AuthorityUnreachable("it does not take the usage records")
+            raise AuthorityUnreachable("it does not accept the usage records")
 
     async def flush(self) -> bool:
         """Deliver what is there now; return whether the authority could be reached."""

@@ -257,7 +257,7 @@ class WaitingRoom:
             return _closing()
         routes = self._fleet.routes(model)
         if not routes:
-            return SluiceError("model_not_found", "The model is gone.", param="model")
+            return SluiceError("model_not_found", "The model no longer exists.", param="model")
         hopeful = [cluster for cluster in routes if cluster.up or cluster.returning]
         if not hopeful:
             return routes[0].unreachable()
@@ -265,8 +265,8 @@ class WaitingRoom:
         if any(one.status not in HOPELESS or one.starting or one.ready for one in found):
             return None
         if any(one.status == "drained" for one in found):
-            return SluiceError("no_instance", "The model's administrators have taken it out of service.")
-        return SluiceError("no_instance", "The model fails to start; its administrators can see why.")
+            return SluiceError("no_instance", "Administrators took the model out of service.")
+        return SluiceError("no_instance", "The model fails to start. Its administrators can see the reason.")
 
     def _check_worth(self, turn: Turn) -> None:
         """Raise SluiceError for a request that would wait in vain."""
@@ -301,8 +301,8 @@ class WaitingRoom:
 
     def _refusal(self, turn: Turn, refused: Refused) -> SluiceError:
         messages = {
-            "user_full": "Too many requests of yours wait for this model already.",
-            "queue_full": "Too many requests wait for this model already.",
+            "user_full": "Too many of your requests already wait for this model.",
+            "queue_full": "Too many requests already wait for this model.",
         }
         message = messages.get(refused.reason)
         fault = SluiceError("overloaded", message) if message else self._too_late(turn.line)
@@ -312,9 +312,9 @@ class WaitingRoom:
     def _too_late(self, line: Line) -> SluiceError:
         if line.queue.capacity:
             return SluiceError(
-                "overloaded", "All instances of the model are busy for longer than you may wait."
+                "overloaded", "All instances of the model are busy for longer than a request may wait."
             )
-        return SluiceError("no_instance", "No instance of the model is ready; one is being asked for.")
+        return SluiceError("no_instance", "No instance of the model is ready. The cluster was asked for one.")
 
     def _sent_away(self, turn: Turn, fault: SluiceError, reason: str) -> SluiceError:
         """Count a request that is told to come back, with all its places, and tell it when."""
@@ -344,4 +344,4 @@ def _wake(waiter: asyncio.Future[None]) -> None:
 
 
 def _closing() -> SluiceError:
-    return SluiceError("overloaded", "The service is being restarted; try again soon.", retry_after=5.0)
+    return SluiceError("overloaded", "The service is restarting. Try again soon.", retry_after=5.0)

@@ -76,7 +76,7 @@ class Audit:
             self._lost += 1
         elif self._lost:
             lost, self._lost = self._lost, 0
-            logger.warning("audit lines were lost: the syslog daemon took none", extra={"lost": lost})
+            logger.warning("audit lines were lost: the syslog daemon accepted none", extra={"lost": lost})
 
     def tick(self) -> None:
         """Tell of the requests that have had no line of their own since the last time, and of lost lines."""

@@ -43,7 +43,7 @@ class Door(asyncio.Protocol):
         else:
             made.abort()
             self.reason = "certificate"
-            logger.warning("whoever answers is not the job", extra={"instance": self._instance.id})
+            logger.warning("the server at this address is not the job", extra={"instance": self._instance.id})
 
 
 def pinned(transport: asyncio.BaseTransport, instance: Instance) -> bool:

@@ -103,7 +103,7 @@ class Exchange:
         except Exception:
             # The last stop of a request. The log keeps type and place, never the exception's text.
             logger.exception("unexpected fault", extra={"request_id": self._head.id})
-            self.fail(SluiceError("internal_error", "a fault of the relay"))
+            self.fail(SluiceError("internal_error", "the relay has a fault"))
 
     def open(self) -> None:
         """Check the head against the routing table and the session's budget. Raises SluiceError."""
@@ -112,12 +112,12 @@ class Exchange:
         if PATHS[self._head.path] not in model.capabilities:
             raise SluiceError("capability_missing", "the model does not serve this path", param="model")
         if PATHS[self._head.path] in COUNTING and self._head.length > most_counted(model.context_length):
-            raise SluiceError("body_too_large", "what is to be counted has fewer bytes")
+            raise SluiceError("body_too_large", "a body to count must be smaller")
         self._check_room(model)
         size = min(self._head.length, COLLECTED)
         if not self._services.budget.reserve(size):
             raise SluiceError(
-                "overloaded", "this session holds as much as it may", retry_after=OVERLOADED_RETRY_AFTER
+                "overloaded", "this session's memory for bodies is full", retry_after=OVERLOADED_RETRY_AFTER
             )
         self._reserved = size
 
@@ -187,15 +187,15 @@ class Exchange:
             self._heard = now
         elif now - self._heard > self._services.config.idle_timeout:
             self._broke()
-            raise SluiceError("instance_timeout", "the instance fell silent within its answer")
+            raise SluiceError("instance_timeout", "the instance stopped in the middle of its answer")
 
     def _tick_body(self, now: float) -> None:
         if now - self._heard <= self._services.config.idle_timeout:
             return
         if self._attempt is not None and self._attempt.stuck:
             self._broke()
-            raise SluiceError("instance_timeout", "the instance does not take the body")
-        raise SluiceError("invalid_request", "the body did not come in time")
+            raise SluiceError("instance_timeout", "the instance does not read the body")
+        raise SluiceError("invalid_request", "the body did not arrive in time")
 
     # --- choosing an instance ----------------------------------------------------------------------------
 
@@ -205,7 +205,7 @@ class Exchange:
             raise SluiceError("no_instance", "the cluster has no routing table yet", retry_after=15)
         model = table.models.get(self._head.model)
         if model is None:
-            raise SluiceError("model_not_found", "this cluster has no such model", param="model")
+            raise SluiceError("model_not_found", "this cluster does not have the model", param="model")
         return model
 
     def _check_model(self, given: str) -> None:
@@ -276,7 +276,7 @@ class Exchange:
             # Not `no_instance`: the proxy would take it for a lack of room and hold others back too.
             self._breaks = max(self._breaks, MOST_BREAKS)
             return SluiceError(
-                "instance_failed", "your last requests all broke at the model's instances", retry_after=wait
+                "instance_failed", "your last requests all failed at the model's instances", retry_after=wait
             )
         return SluiceError("no_instance", "the model's instances keep failing", retry_after=wait)
 
@@ -338,18 +338,18 @@ class Exchange:
             attempt.send(self._head, self.places, self._body, self._answer)
         except SluiceError as error:
             code = _UNTOUCHED.get(error.code, "no_instance")
-            self._failed(code, "the instance takes no request now")
+            self._failed(code, "the instance accepts no requests now")
 
     def _lost(self, nonsense: bool) -> None:
         if self._answer.begun:
-            raise SluiceError("instance_failed", "the instance broke off within its answer")
+            raise SluiceError("instance_failed", "the connection to the instance was lost during its answer")
         attempt = self._attempt
         if attempt is None:
             return
         line = attempt.line
         if line.left and not nonsense:
             # It ended as it had announced: that says nothing about the request.
-            self._failed("no_instance", "the instance ended before it answered")
+            self._failed("no_instance", "the instance ended before its answer")
             return
         again = not (nonsense or self._body.streams or attempt.fresh or line.retired)
         if again and self._breaks + 1 < MOST_BREAKS and attempt.instance not in self._renewed:
@@ -359,7 +359,9 @@ class Exchange:
             self._services.counters.retries += 1
             attempt.ask()
         else:
-            self._failed("instance_failed", "the instance broke off before it answered", sent=True)
+            self._failed(
+                "instance_failed", ("the connection to the instance was lost before its answer"), sent=True
+            )
 
     def _withhold(self, status: int) -> None:
         self._broke()
@@ -371,25 +373,25 @@ class Exchange:
         if self._answer.begun:
             self._broke()
             if code == "instance_timeout":
-                raise SluiceError(code, "the instance fell silent within its answer")
-            raise SluiceError("instance_failed", "the instance broke off within its answer")
+                raise SluiceError(code, "the instance stopped in the middle of its answer")
+            raise SluiceError("instance_failed", "the connection to the instance was lost during its answer")
         if code in _UNTOUCHED:
             attempt = self._attempt
             if code == "no_instance" and attempt is not None and not attempt.line.left:
                 # Its engine has seen nothing of the request, so nothing of this is the request's fault.
                 attempt.line.failed()
-            self._failed(_UNTOUCHED[code], "the instance takes no request now")
+            self._failed(_UNTOUCHED[code], "the instance accepts no requests now")
         elif code == "instance_failed":
             self._broke()
-            self._failed(code, "the instance broke off before it answered", sent=True)
+            self._failed(code, "the connection to the instance was lost before its answer", sent=True)
         elif code == "instance_timeout":
             self._broke()
             self._failed(code, "the instance did not answer in time", sent=True, final=True)
         elif code == "body_too_large":
-            self._failed(code, "the instance takes no body of this size", final=True)
+            self._failed(code, "the instance accepts no body of this size", final=True)
         else:
             # A front of another release, say, that does not know the path.
-            self._failed("instance_failed", "the instance does not take this request")
+            self._failed("instance_failed", "the instance refused this request")
 
     def _failed(
         self, code: str, reason: str, cause: str = "", *, sent: bool = False, final: bool = False
@@ -414,7 +416,9 @@ class Exchange:
         self._tried.add(instance)
         self._breaks += sent
         if sent and not final and self._breaks >= MOST_BREAKS:
-            raise SluiceError("instance_failed", "the instances broke off before they answered")
+            raise SluiceError(
+                "instance_failed", ("the connections to the instances were lost before their answers")
+            )
         if final or (begun and self._body.streams) or len(self._tried) >= MAX_ATTEMPTS:
             raise self._translated(code, reason)
         self._services.counters.retries += 1

@@ -35,7 +35,7 @@ class LineFigures:
             Sample(
                 "sluice_relay_breaker_open",
                 "gauge",
-                "Instances that this session leaves alone because they keep failing",
+                "Instances that this session does not use because they keep failing",
                 float(self.broken),
                 labels,
             ),
@@ -79,7 +79,7 @@ class Counters:
             Sample(
                 "sluice_relay_running",
                 "gauge",
-                "Requests on instances now, of this session",
+                "Open requests of this session on instances",
                 float(count),
                 {"model": model},
             )
@@ -89,7 +89,7 @@ class Counters:
             Sample(
                 "sluice_relay_instance_losses_total",
                 "counter",
-                "Connections to instances that were lost or could not be made",
+                "Connections to instances that were lost or could not be opened",
                 float(count),
                 {"reason": reason},
             )
@@ -115,7 +115,7 @@ def scheduler_samples(path: str) -> tuple[Sample, ...]:
     try:
         return Figures.parse(read_json(path, MAX_FIGURES_BYTES)).samples
     except RecordError as error:
-        logger.warning("the scheduler's figures are not valid", extra={"field": error.field})
+        logger.warning("the scheduler's metrics are not valid", extra={"field": error.field})
     except OSError as error:
-        logger.info("the scheduler's figures cannot be read", extra={"errno": error.errno})
+        logger.info("the scheduler's metrics cannot be read", extra={"errno": error.errno})
     return ()

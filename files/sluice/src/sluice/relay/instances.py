@@ -153,7 +153,7 @@ class Line:
     def request(self, asker: Asker, head: InstanceRequest) -> int:
         """Open a stream for the asker and return its number. Raises SluiceError when none can be opened."""
         if self.endpoint is None:
-            raise SluiceError("no_instance", "the line is down")
+            raise SluiceError("no_instance", "there is no connection")
         if head.places > 1 and not self._counts_places:
             head = head._replace(places=1)
         stream = self.endpoint.connection.open_request(head)
@@ -224,7 +224,10 @@ class Line:
         opened = self.breaker.open
         count()
         if self.breaker.open and not opened:
-            logger.warning("the instance keeps failing: left alone", extra={"instance": self.instance.id})
+            logger.warning(
+                ("the instance keeps failing: it is not used for a while"),
+                extra={"instance": self.instance.id},
+            )
 
     # --- making and ending -------------------------------------------------------------------------------
 
@@ -384,7 +387,9 @@ class Line:
     def _on_go_away(self, event: events.GoAwayReceived) -> None:
         # Other codes speak of this connection alone.
         self._left = self._left or event.code == "shutdown"
-        logger.info("the front takes no more", extra={"instance": self.instance.id, "code": event.code})
+        logger.info(
+            ("the front accepts no more requests"), extra={"instance": self.instance.id, "code": event.code}
+        )
 
     def _on_load(self, event: events.LoadReported) -> None:
         # A front of an older release counts requests.
@@ -411,7 +416,7 @@ class Line:
             self._counters.lost(PROTOCOL if nonsense else BROKEN)
         if asked:
             logger.warning(
-                "the line was lost",
+                "the connection was lost",
                 extra={"instance": self.instance.id, "why": why[:200], "asked": len(asked)},
             )
             if not self._left or nonsense:

@@ -35,7 +35,10 @@ class Program:
                 return False
             if not self._usable():
                 self._mine = found
-                logger.error("what was put there cannot be used: serving on", extra={"file": self._path})
+                logger.error(
+                    ("the new program or configuration cannot be used: this session keeps the old one"),
+                    extra={"file": self._path},
+                )
                 return False
             self._leave_at = now + random.uniform(0, SPREAD)  # noqa: S311 - spreads, and keeps no secret
         return now >= self._leave_at

@@ -61,7 +61,7 @@ class RoutingFile:
             found = self._path.stat()
         except OSError:
             return None
-        # The time of change, not of modification: a mended owner or mode counts too.
+        # The time of change, not of modification: a corrected owner or mode counts too.
         return (found.st_ctime_ns, found.st_ino, found.st_size)
 
     def _read(self) -> None:
@@ -139,9 +139,9 @@ def without_instance(model: RoutedModel, now: float) -> SluiceError:
     """
     after = retry_after(model, now)
     if model.status != "ready":
-        reason = f"the model has no instance now, it is {model.status}"
+        reason = f"the model has no ready instance now, it is {model.status}"
     elif model.starting:
         reason = "the model's instances have ended, others are starting"
     else:
-        reason = "the model's instances have ended, and no other is ready yet"
+        reason = "the model's instances have ended, and no other one is ready yet"
     return SluiceError("no_instance", reason, retry_after=after)

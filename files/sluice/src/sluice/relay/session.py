@@ -243,7 +243,7 @@ class Session:
 
     def _check_rate(self) -> None:
         if not self._rate.take(time.monotonic()):
-            raise SluiceError("rate_limited", "more requests than this cluster takes", retry_after=1)
+            raise SluiceError("rate_limited", "more requests than this cluster allows", retry_after=1)
 
     def _refused_while_closed(self, stream: int) -> bool:
         try:
@@ -311,7 +311,7 @@ class Session:
 
     def _outlived(self, now: float) -> None:
         if now - self._born >= self._config.max_session_age:
-            self._connection.go_away("age", "this session is old: open another")
+            self._connection.go_away("age", "this session is too old: open another one")
         elif any(program.outdated(now) for program in self._programs):
             message = "the relay's program or configuration was replaced: open another session"
             self._connection.go_away("age", message)

@@ -97,7 +97,7 @@ def check_reservations(facts: Facts) -> list[Finding]:
     for where, asked in named:
         missing = [name for name in asked.reservation.split(",") if name not in known]
         if missing:
-            remedy = f"ask the centre for it, or mend {where}; there are: {', '.join(known) or 'none'}"
+            remedy = f"ask the centre for it, or correct {where}; there are: {', '.join(known) or 'none'}"
             problem = f"{where}: {', '.join(missing)} is no reservation"
             findings.append(Finding("reservation", WRONG, problem, remedy))
     return findings or [Finding("reservation", OK, "each that models name exists")]
@@ -187,7 +187,7 @@ def check_models(facts: Facts) -> list[Finding]:
         if answer.status == 0:
             findings.append(Finding("model", OK, f"{name}: sbatch would take it"))
         else:
-            remedy = "mend the model's slurm field in the inventory, or ask the cluster's administrators"
+            remedy = "correct the model's slurm field in the inventory, or ask the cluster's administrators"
             problem = f"{name}: sbatch --test-only: {answer.words() or 'no answer'}"
             findings.append(Finding("model", WRONG, problem, remedy))
     return findings
@@ -204,7 +204,7 @@ def check_partitions(facts: Facts) -> list[Finding]:
         for partition in asked.partition.split(","):
             problem = _partition_problem(known.get(partition), asked)
             if problem:
-                remedy = f"mend {name}'s slurm field; there are: {', '.join(sorted(known))}"
+                remedy = f"correct {name}'s slurm field; there are: {', '.join(sorted(known))}"
                 findings.append(Finding("partition", WRONG, f"{name}: {partition} {problem}", remedy))
     return findings or [Finding("partition", OK, f"{len(facts.models)} models ask for partitions that exist")]
 

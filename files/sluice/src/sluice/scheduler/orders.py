@@ -86,7 +86,7 @@ def check_owner(found: os.stat_result, owner: int) -> None:
 def change(directory: str, name: str, alter: Callable[[ModelOrders], ModelOrders]) -> ModelOrders:
     """Alter the orders of a model and write them whole; return them. Nothing is written when they stay.
 
-    A file that cannot be read is replaced: an administrator's new order is how it is mended.
+    A file that cannot be read is replaced: an administrator's new order is how it is corrected.
     Raises SluiceError when it cannot be written.
     """
     empty = ModelOrders(name)

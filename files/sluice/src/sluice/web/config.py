@@ -20,7 +20,7 @@ LEAST_SECRET = 32
 # Records younger than this are still looked at.
 LEAST_USAGE_DAYS = 2
 
-# A sign-in lives no longer than a week, in seconds; a clock that is further off than this needs mending.
+# A sign-in lives no longer than a week, in seconds; a clock that is further off than this needs correcting.
 MOST_SESSION = 604_800
 MOST_LEEWAY = 300
 

@@ -215,7 +215,7 @@ class Connection:
             raise ValueError("only the client opens streams")
         peer = self.peer
         if peer is None or self.peer_going_away or self._broken or self._newest + 2 > MAX_STREAM:
-            raise SluiceError("cluster_unreachable", "the session takes no new requests", retry_after=1)
+            raise SluiceError("cluster_unreachable", "the session accepts no new requests", retry_after=1)
         if len(self._streams) >= peer.limits.max_streams:
             raise SluiceError("overloaded", "the session's streams are all in use", retry_after=1)
         self._newest += 2
@@ -267,7 +267,7 @@ class Connection:
         handler = self._handlers.get(frame.type)
         if handler is None:
             if frame.type in _KNOWN:
-                raise ProtocolError(f"frame type {frame.type} is not for this side")
+                raise ProtocolError(f"frame type {frame.type} is not allowed for this side")
             return
         if frame.last and frame.type not in _MAY_BE_LAST:
             raise ProtocolError(f"frame type {frame.type} ends no direction")
@@ -323,8 +323,8 @@ class Connection:
         hello = _read(lambda _: Hello.parse(document), frame)
         if hello.major != MAJOR:
             raise ProtocolError(
-                f"protocol {hello.major}.{hello.minor} of {hello.software} does not go with "
-                f"{MAJOR} of {self.hello.software}: install the same release on both sides"
+                f"protocol {hello.major}.{hello.minor} of {hello.software} does not work with {MAJOR} "
+                f"of {self.hello.software}: install the same release on both sides"
             )
         self.peer = hello
         self._sender.start(hello.limits.session_credit)
@@ -341,7 +341,7 @@ class Connection:
         stream = self._add(frame.stream, self.peer)
         stream.remote_ended = frame.type != FrameType.REQUEST
         if self.going_away:
-            return self._refuse(stream, "cluster_unreachable", "the session takes no new requests")
+            return self._refuse(stream, "cluster_unreachable", "the session accepts no new requests")
         try:
             event = self._opened_event(frame)
         except RecordError as error:
@@ -349,7 +349,7 @@ class Connection:
         most = self.hello.limits.max_body
         if isinstance(event, events.RequestOpened) and event.head.length > most:
             return self._refuse(
-                stream, "body_too_large", f"this cluster takes bodies of at most {most} bytes"
+                stream, "body_too_large", f"this cluster accepts bodies of at most {most} bytes"
             )
         return event
 
@@ -373,7 +373,7 @@ class Connection:
         if stream is None:
             return None
         if stream.responded:
-            raise ProtocolError(f"accepted behind the response on stream {frame.stream}")
+            raise ProtocolError(f"accepted after the response on stream {frame.stream}")
         return events.AcceptedReceived(frame.stream)
 
     def _on_data(self, frame: Frame) -> Optional[events.Event]:
