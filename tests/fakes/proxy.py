@@ -63,7 +63,7 @@ class WireClient:
         self._receiving = asyncio.ensure_future(self._receive())
         self._numbers = 0
 
-    async def open(self, seconds: float = 15.0) -> None:
+    async def open(self, seconds: float = 60.0) -> None:
         """Exchange hellos."""
         await self.flush()
         await asyncio.wait_for(self._opened.wait(), seconds)
@@ -109,11 +109,11 @@ class WireClient:
         await self.flush()
         return answer
 
-    async def request(self, model: str, body: bytes, seconds: float = 15.0, **changes: Any) -> Answer:
+    async def request(self, model: str, body: bytes, seconds: float = 60.0, **changes: Any) -> Answer:
         """Send a request and wait for the end of its answer."""
         return await self.wait(await self.begin(model, body, **changes), seconds)
 
-    async def wait(self, answer: Answer, seconds: float = 15.0) -> Answer:
+    async def wait(self, answer: Answer, seconds: float = 60.0) -> Answer:
         """Wait for the end of an answer."""
         await asyncio.wait_for(answer.done.wait(), seconds)
         return answer

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, func, select, text
@@ -70,7 +71,8 @@ def sums(database: Database) -> tuple[tuple[int, int], tuple[int, int]]:
         records = session.execute(select(func.count(), func.sum(Usage.input_tokens + Usage.output_tokens)))
         tokens = UsageDay.input_tokens + UsageDay.output_tokens
         days = session.execute(select(func.sum(UsageDay.requests), func.sum(tokens)))
-        return tuple(records.one()), tuple(int(number or 0) for number in days.one())
+        (requests, used), (daily, daily_tokens) = records.one(), days.one()
+        return (int(requests), int(used or 0)), (int(daily or 0), int(daily_tokens or 0))
 
 
 def test_what_is_said_of_sqlite_is_true_of_postgresql(postgres: PostgreSQL) -> None:
@@ -82,7 +84,7 @@ def test_what_is_said_of_sqlite_is_true_of_postgresql(postgres: PostgreSQL) -> N
     argv += ["-k", " and ".join(f"not {name}" for name in own)]
     argv += [str(ROOT / "tests" / "unit" / "web" / f"test_{part}.py") for part in parts]
     environment = {**os.environ, "SLUICE_TEST_DATABASE": postgres.fresh()}
-    done = subprocess.run(argv, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(argv, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stdout[-4000:]
 
 
@@ -166,7 +168,7 @@ def test_a_database_that_is_killed_loses_and_doubles_nothing(postgres: PostgreSQ
             postgres.start()
         time.sleep(0.4)
         stop.set()
-        future.result(timeout=30)
+        future.result(timeout=100)
     assert len(sent) > 40
     assert sums(database) == ((len(sent), 20 * len(sent)),) * 2
     database.close()
@@ -269,7 +271,7 @@ def test_old_services_write_on_while_the_tables_change(url: str) -> None:
             assert upgrade.upgrade(url) == ("0001", schema.REVISION)
             time.sleep(0.3)
         for future in futures:
-            future.result(timeout=30)
+            future.result(timeout=100)
     assert old.faults == []
     assert old.longest < WAIT
     database = Database(url)
@@ -295,8 +297,8 @@ def test_an_upgrade_waits_for_a_long_reader_without_stopping_writers(postgres: P
                 writer = pool.submit(old.run, 1)
                 time.sleep(3.0)
                 assert not upgraded.done()
-            assert upgraded.result(timeout=30) == ("0001", schema.REVISION)
-        writer.result(timeout=30)
+            assert upgraded.result(timeout=100) == ("0001", schema.REVISION)
+        writer.result(timeout=100)
     assert old.faults == []
     assert old.longest < WAIT
     database = Database(url)
@@ -380,13 +382,13 @@ def test_a_password_is_in_no_argument(
     postgres: PostgreSQL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[list[str]] = []
-    real = backup.subprocess.run
+    real: Any = subprocess.run
 
     def run(argv: list[str], **options: object) -> object:
         seen.append(argv)
         return real(argv, **options)
 
-    monkeypatch.setattr(backup.subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "run", run)
     url = postgres.fresh()
     upgrade.upgrade(url)
     path = backup.backup(url, tmp_path / "backups", 1, NOON)

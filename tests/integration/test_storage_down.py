@@ -156,7 +156,7 @@ def test_a_postgresql_that_only_reads(tmp_path: Path, postgres: PostgreSQL) -> N
     with services(tmp_path, url) as found, psycopg.connect(plain(url), autocommit=True) as other:
         long_unseen(found.database)
         name = make_url(url).database
-        other.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")  # type: ignore[arg-type]
+        other.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
         found.close()
         found.pages_go_on_and_forms_say_so()
 

@@ -54,7 +54,7 @@ class Memory(asyncio.Transport):
         if self._closing:
             return
         if isinstance(self.protocol, asyncio.BufferedProtocol):
-            buffer = self.protocol.get_buffer(len(data))
+            buffer = memoryview(self.protocol.get_buffer(len(data)))
             for place in range(0, len(data), len(buffer)):
                 piece = data[place : place + len(buffer)]
                 buffer[: len(piece)] = piece

@@ -35,7 +35,7 @@ from sluice.relay.session import Session
 from sluice.scan import BodyScanner
 from sluice.wire import events
 from sluice.wire.connection import Connection, Role
-from sluice.wire.frames import Decoder, FrameType, ProtocolError
+from sluice.wire.frames import Decoder, FrameType, ProtocolError, encode
 from sluice.wire.hello import Hello
 from sluice.wire.links import PROXY_RELAY, RELAY_FRONT, Link
 from tests.soak import mutate
@@ -226,7 +226,7 @@ class Front:
 
 
 def _bytes(frame: Any) -> bytes:
-    return mutate.encode(frame.type, frame.stream, frame.payload, last=frame.last)
+    return encode(frame.type, frame.stream, frame.payload, last=frame.last)
 
 
 async def _play(transport: Memory, pieces: list[bytes]) -> None:

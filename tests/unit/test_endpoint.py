@@ -51,7 +51,9 @@ class Pair:
         self.lost: list[str] = []
         self.opened: list[int] = []
         self.transport = Written()
-        handlers = {events.RequestOpened: lambda event: self.opened.append(event.stream)}
+        handlers: dict[type, Callable[[Any], None]] = {
+            events.RequestOpened: lambda event: self.opened.append(event.stream)
+        }
         server = Connection(Role.SERVER, Hello("server", limits), RELAY_FRONT, key=KEY)
         self.endpoint = Endpoint(server, handlers, on_lost=self.lost.append, batch=batch)
         self.client = Connection(Role.CLIENT, Hello("client", limits), RELAY_FRONT, key=key)
@@ -252,7 +254,7 @@ async def joined(limits: Limits, **options: Any) -> tuple[Party, Party]:
     return client, server
 
 
-async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+async def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait for the condition, for so long at most."""
     deadline = time.monotonic() + seconds
     while not condition():

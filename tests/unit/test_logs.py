@@ -18,6 +18,7 @@ import pytest
 
 from sluice import logs
 from sluice.logs import JsonFormatter, LineWriter, log_loop_fault
+from tests.felt import Stopwatch
 
 
 def line(record: logging.LogRecord) -> dict[str, Any]:
@@ -86,16 +87,15 @@ def syslog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.s
     logging.raiseExceptions = raising
 
 
-@pytest.mark.timeout(30)
 def test_a_syslog_daemon_that_hangs_holds_nobody_up_and_the_gap_is_told(
     syslog: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logs, "SYSLOG_DEAF", 1.0)
     log = logging.getLogger("sluice.test")
-    began = time.monotonic()
-    for _ in range(2000):
-        log.info("request")
-    assert time.monotonic() - began < 10
+    with Stopwatch() as felt:
+        for _ in range(2000):
+            log.info("request")
+    assert felt.seconds < 10
     syslog.setblocking(False)
     with pytest.raises(BlockingIOError):
         while True:
@@ -156,12 +156,12 @@ async def test_a_journal_that_takes_nothing_holds_nobody_up_and_the_gap_is_told(
     monkeypatch.setattr(logs, "LINES_RETRY", 0.01)
     reader, descriptor = pipe()
     writer = LineWriter("proxy", descriptor)
-    began = time.monotonic()
-    for number in range(5000):
-        writer.info("request", f'"number": {number}, "pad": "{"x" * 100}"')
-        if number % 100 == 0:
-            writer.flush()
-    assert time.monotonic() - began < 5
+    with Stopwatch() as felt:
+        for number in range(5000):
+            writer.info("request", f'"number": {number}, "pad": "{"x" * 100}"')
+            if number % 100 == 0:
+                writer.flush()
+    assert felt.seconds < 5
     assert writer._held <= 201_000
     found = read_lines(reader)
     for _ in range(200):

@@ -16,7 +16,7 @@ from sluice.errors import RecordError, SluiceError
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "contracts"
 
-STANDING = {
+STANDING: dict[str, Any] = {
     "wire-request.json": records.RequestHead,
     "wire-instance-request.json": records.InstanceRequest,
     "wire-response.json": records.ResponseHead,

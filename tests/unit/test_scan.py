@@ -141,7 +141,7 @@ def test_reads_what_a_parser_reads(body: dict[str, Any], chance: random.Random, 
     expected = {"media_url_refused" for name in TEXTS if refuses(parsed.get(name))}
     if "model" not in parsed or any(itertools.starmap(_of_wrong_kind, parsed.items())):
         expected.add("invalid_request")
-    found = []
+    found: list[object] = []
     for edges in ((), [cut for cut in cuts if cut < len(raw)], range(len(raw))):
         try:
             scanner = scan(raw, *edges)
@@ -161,7 +161,7 @@ def test_reads_what_a_parser_reads(body: dict[str, Any], chance: random.Random, 
                 name: OTHER if isinstance(value, (str, list, dict)) else value
                 for name, value in literals.items()
             }
-            found.append((scanner.prefix,))
+            found.append(scanner.prefix)
     assert lone or len(set(found)) == 1
 
 

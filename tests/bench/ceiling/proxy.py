@@ -21,6 +21,7 @@ from aiohttp import web
 
 from sluice.authority import Principal
 from sluice.config import load
+from sluice.costs import Bounds
 from sluice.proxy.authority import Authenticator
 from sluice.proxy.cluster import Cluster, Fleet
 from sluice.proxy.config import ProxyConfig
@@ -28,12 +29,14 @@ from sluice.proxy.cors import Cors
 from sluice.proxy.gateway import Gateway
 from sluice.proxy.http import ApiServer
 from sluice.proxy.intake import Body, Intake
+from sluice.proxy.isolation import Isolation
 from sluice.proxy.limiter import Limiter
 from sluice.proxy.service import Service
 from sluice.proxy.stops import Stops
 from sluice.proxy.usage import UsageQueue
 from sluice.proxy.visit import Visit
 from sluice.proxy.waiting import Turn, WaitingRoom
+from sluice.scan import BodyScanner
 
 CALLER = Principal(
     user="u-bench", key_id="k-bench", kind="api_key", class_="api", groups=("users",), expires=None
@@ -124,9 +127,11 @@ class OpenDoor:
 class AnySize(Intake):
     """Takes bodies without reserving room for them."""
 
-    async def read(self, request: web.BaseRequest, length: int | None, user: str) -> Body:
+    async def read(
+        self, request: web.BaseRequest, length: int | None, user: str, capability: str, bounds: Bounds
+    ) -> Body:
         """Read a whole body."""
-        body = Body(self, user)
+        body = Body(self, user, lambda: BodyScanner(capability, bounds))
         body.chunks = [await request.content.read()]
         body.size = len(body.chunks[0])
         return body
@@ -159,6 +164,7 @@ class BareService(Service):
             self.metrics,
             self.access,
             Cors(()),
+            Isolation(config.cache_salt),
         )
 
     async def listen_bare(self) -> int:

@@ -76,6 +76,9 @@ class BareExchange:
         written = request_head(head.method, head.path, head.length, head.id)
         self.call = Call(session.engine, self, written, head.length)
 
+    def accepted(self) -> None:
+        """Nothing is passed on before the answer."""
+
     def answered(self, data: bytes) -> None:
         """Pass on a part of the answer."""
         session, call = self._session, self.call

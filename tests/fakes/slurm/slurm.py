@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import Any, Callable, Optional
 
 PROGRAMS = ("sbatch", "squeue", "scancel", "scontrol")
-FINAL = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY")
-FINAL += ("PREEMPTED", "REVOKED", "TIMEOUT")
+FINAL: tuple[str, ...] = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL")
+FINAL += ("OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT")
 DEFAULTS: dict[str, Any] = {
     "run": False,
     "start_delay": 0.0,
@@ -142,7 +142,7 @@ class Cluster:
         """
         with self.locked() as table:
             job = table["jobs"][job_id]
-            waits = {"started": None, "nodes": [], "pid": None, "eligible": float("inf")}
+            waits: dict[str, Any] = {"started": None, "nodes": [], "pid": None, "eligible": float("inf")}
             job.update({**(waits if state == "PENDING" else {}), "state": state, "reason": reason, **fields})
 
     def foreign(self, **fields: Any) -> str:
@@ -491,8 +491,13 @@ def squeue(cluster: Cluster, arguments: list[str]) -> int:
     for job in cluster.jobs():
         if job["state"] in FINAL and (not everything or cluster.clock() - job["ended"] > age):
             continue
-        print(re.sub(r"%(\d*)([a-zA-Z])", lambda match, job=job: cut(column(job, match[2]), match[1]), shape))
+        print(line_of(job, shape))
     return 0
+
+
+def line_of(job: dict[str, Any], shape: str) -> str:
+    """Return a job's line by a format."""
+    return re.sub(r"%(\d*)([a-zA-Z])", lambda match: cut(column(job, match[2]), match[1]), shape)
 
 
 def cut(text: str, width: str) -> str:

@@ -23,7 +23,7 @@ def late(tmp_path: Path) -> Iterator[LateFileSystem]:
         yield running
 
 
-def appears(path: Path, seconds: float = 5.0) -> float:
+def appears(path: Path, seconds: float = 60.0) -> float:
     """Wait until the path is there; return how long it took."""
     began = time.monotonic()
     while not path.exists():

@@ -57,7 +57,7 @@ async def test_an_engine_on_the_boxs_loopback_is_reached_by_its_door(
             async with front(tmp_path, identity, engine=address) as running:
                 relay = await running.connect()
                 answers = [relay.start("POST", CHAT, chat()) for _ in range(5)]
-                await until(lambda: all(answer.over for answer in answers), 20)
+                await until(lambda: all(answer.over for answer in answers))
                 assert [answer.outcome for answer in answers] == [200] * 5
                 assert (await relay.ask("GET", "/health")).outcome == 200
                 relay.endpoint.abort()
@@ -103,4 +103,4 @@ async def test_a_door_that_an_engine_forged_breaks_that_request_alone(
                 assert (await relay.ask("POST", CHAT, chat())).outcome == "no_instance"
             relay.endpoint.abort()
         forger.join(10)
-    await until(lambda: len(os.listdir("/proc/self/fd")) <= before, 20)  # noqa: PTH208
+    await until(lambda: len(os.listdir("/proc/self/fd")) <= before)  # noqa: PTH208

@@ -28,7 +28,7 @@ SECONDS = 20.0
 @contextlib.asynccontextmanager
 async def job(
     directory: Path, behaviour: Behaviour
-) -> AsyncIterator[tuple[subprocess.Popen[bytes], JobRecord]]:
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, JobRecord]]:
     """Run an engine here, and a front before it in a process of its own; give it and its record."""
     environment = {
         **os.environ,

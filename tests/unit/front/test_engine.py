@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from sluice.front import engine as engine_module
 from sluice.front import tally
 from sluice.front.identity import Identity, make
-from tests.unit.front.bed import CHAT, bed, chat, front, scripted, until
+from tests.unit.front.bed import CHAT, Answer, bed, chat, front, scripted, until
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
@@ -49,6 +50,11 @@ def saying(*answers: bytes, close: bool = True) -> Serve:
     return serve
 
 
+def all_over(answers: list[Answer]) -> bool:
+    """Whether each has ended."""
+    return all(answer.over for answer in answers)
+
+
 async def test_a_connection_is_kept_between_requests(tmp_path: Path, identity: Identity) -> None:
     async with (
         scripted(tmp_path, saying(*[ANSWER] * 9, close=False)) as taken,
@@ -66,7 +72,7 @@ async def test_requests_at_once_have_connections_of_their_own(tmp_path: Path, id
     async with bed(tmp_path, identity) as (running, relay, engine):
         for _ in range(3):
             answers = [relay.start("POST", CHAT, chat()) for _ in range(8)]
-            await until(lambda answers=answers: all(answer.over for answer in answers))
+            await until(partial(all_over, answers))
             assert [answer.outcome for answer in answers] == [200] * 8
         assert 1 <= len(running.listener.engine._idle) <= 8
     assert len(engine.requests()) == 24
@@ -89,7 +95,7 @@ async def test_an_idle_connection_never_keeps_a_request_waiting_that_has_none(
         relay = await running.connect()
         for _ in range(3):
             answers = [relay.start("POST", CHAT, chat()) for _ in range(4)]
-            took = await until(lambda answers=answers: all(answer.over for answer in answers))
+            took = await until(partial(all_over, answers))
             assert [answer.outcome for answer in answers] == [200] * 4
             assert took < engine_module.IDLE_SECONDS / 2
         assert len(running.listener.engine._idle) == len(running.listener.engine.standing) == 2

@@ -170,8 +170,8 @@ class History:
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
         self.floor = Floor()
-        self.engine = self.floor.engine
-        assert isinstance(self.engine, ScriptedEngine)
+        assert isinstance(self.floor.engine, ScriptedEngine)
+        self.engine: ScriptedEngine = self.floor.engine
         self.relay = Relay(self.floor, Hello("front", LIMITS), KEY)
         self.wire = Remembering()
         self.client = Connection(Role.CLIENT, Hello("relay", LIMITS), RELAY_FRONT, key=KEY)

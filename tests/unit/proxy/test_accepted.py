@@ -22,7 +22,7 @@ from tests.fakes.wire_relay import EVENTS, Call, FakeRelay, model
 from .conftest import CHAT, Bed, chat, config, event, eventually, open_bed
 
 WORKING = b": working\n"
-EVERY_PATH = {
+EVERY_PATH: dict[str, dict[str, Any]] = {
     CHAT: {"messages": [{"role": "user", "content": "hi"}]},
     "/v1/completions": {"prompt": "hi"},
     "/v1/responses": {"input": "hi"},
@@ -35,7 +35,7 @@ class Reading:
 
     def __init__(self) -> None:
         self.done = asyncio.Event()
-        self.events = (event("Good"), b"data: [DONE]\n\n")
+        self.events: tuple[bytes, ...] = (event("Good"), b"data: [DONE]\n\n")
 
     async def __call__(self, call: Call) -> None:
         """Answer one request."""

@@ -264,7 +264,7 @@ async def test_a_body_that_finds_no_room_in_time_is_told_to_come_back(
     monkeypatch.setattr(intake, "ROOM_SECONDS", 0.1)
     monkeypatch.setattr(bed.service.gateway._intake._large, "_most", 300_000)
     reader, writer = await begin_upload(bed, 400_000, 1000)
-    got = await asyncio.wait_for(reader.readuntil(b"}}"), 5)
+    got = await asyncio.wait_for(reader.readuntil(b"}}"), 60)
     writer.close()
     assert got.startswith(b"HTTP/1.1 503 ")
     assert error_of(got)["code"] == "overloaded"
@@ -350,7 +350,7 @@ async def test_a_fault_behind_the_answers_beginning_puts_no_second_answer_there(
 async def test_a_body_that_stops_coming_is_given_up(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(intake, "IDLE_SECONDS", 0.1)
     reader, writer = await begin_upload(bed, 400_000, 1000)
-    got = await asyncio.wait_for(reader.readuntil(b"}}"), 5)
+    got = await asyncio.wait_for(reader.readuntil(b"}}"), 60)
     writer.close()
     assert got.startswith(b"HTTP/1.1 400 ")
     assert "did not arrive in time" in error_of(got)["message"]
@@ -377,6 +377,6 @@ async def test_a_large_body_is_refused_while_it_comes(bed: Bed) -> None:
     """The scanner needs no more of a body than what is wrong with it."""
     reader, writer = await asyncio.open_unix_connection(bed.config.socket)
     writer.write(post(b"Content-Length: 1000000\r\n", b"[" * 100_000).replace(b"KEY", bed.key.encode()))
-    got = await asyncio.wait_for(reader.readuntil(b"}}"), 5)
+    got = await asyncio.wait_for(reader.readuntil(b"}}"), 60)
     writer.close()
     assert error_of(got)["code"] == "malformed_json"

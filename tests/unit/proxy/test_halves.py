@@ -67,7 +67,7 @@ def parsed(stream: bytes) -> list[tuple[str, Any]]:
         fields = [line.partition(": ")[::2] for line in block.split("\n") if not line.startswith(":")]
         names = [value for name, value in fields if name == "event"]
         found.append((*names[-1:], json.loads("\n".join(value for name, value in fields if name == "data"))))
-    return [one if len(one) == 2 else ("", *one) for one in found]  # type: ignore[misc]
+    return [one if len(one) == 2 else ("", *one) for one in found]
 
 
 async def ask(bed: Bed, way: str) -> tuple[int, bytes]:

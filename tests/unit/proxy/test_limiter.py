@@ -21,7 +21,7 @@ MINE = "user:u-9"
 TOKENS = 10
 
 
-def limited(bed: Bed, **numbers: int) -> str:
+def limited(bed: Bed, **numbers: Any) -> str:
     """Give the bed a key with one limit; return the key."""
     bed.key = bed.authority.add_key(limits=(Limit(MINE, **numbers),))
     return bed.key
@@ -258,9 +258,12 @@ async def test_limits_are_filled_once_the_authority_has_what_an_earlier_process_
         await second.get("/v1/models")
         seen: list[int] = []
         answer = second.authority._spent
-        second.authority._spent = lambda bucket: (  # type: ignore[method-assign]
-            seen.append(len(second.authority.usage)) or answer(bucket)
-        )
+
+        def spent(bucket: Any) -> Any:
+            seen.append(len(second.authority.usage))
+            return answer(bucket)
+
+        second.authority._spent = spent  # type: ignore[method-assign]
         assert (await second.post(chat()))[0] == 200
         assert seen == [1]
 

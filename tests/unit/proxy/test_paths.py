@@ -282,7 +282,7 @@ async def test_anthropics_client_gets_and_streams_messages(every: Bed) -> None:
         answer = await client.messages.create(**asked)
         async with client.messages.stream(**asked) as streamed:
             text = await streamed.get_final_text()
-    assert answer.content[0].text == text == "Good day"  # type: ignore[union-attr]
+    assert answer.content[0].text == text == "Good day"
     assert REQUEST_ID.fullmatch(answer._request_id or "")
     assert [call.head.user for call in every.relay.calls] == ["u-1", "u-1"]
 

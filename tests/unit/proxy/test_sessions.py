@@ -231,7 +231,7 @@ async def test_requests_sent_away_count_as_waiting_until_their_time_has_passed(b
     bed.relay.answer = none
     await asyncio.gather(*(bed.post(chat()) for _ in range(3)))
     await eventually(lambda: {"smol": 3} in bed.relay.demand)
-    await eventually(lambda: bed.relay.demand[-1] == {}, 8)
+    await eventually(lambda: bed.relay.demand[-1] == {})
 
 
 async def test_models_follow_the_relay(bed: Bed) -> None:

@@ -151,13 +151,13 @@ async def test_a_full_disk_is_told_and_loses_nothing(
     def full(descriptor: int, data: bytes) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(module.os, "write", full)
+    monkeypatch.setattr(os, "write", full)
     for number in range(4):
         spool.settle(name(number), record(number))
         spool.flush()
     assert [entry.levelname for entry in caplog.records] == ["CRITICAL"]
     assert everything(spool) == []
-    monkeypatch.setattr(module.os, "write", write)
+    monkeypatch.setattr(os, "write", write)
     spool.settle(name(4), record(4))
     spool.flush()
     assert everything(spool) == [record(number) for number in range(5)]
@@ -167,10 +167,10 @@ async def test_a_full_disk_is_told_and_loses_nothing(
 async def test_a_write_cut_short_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spool = Spool(str(tmp_path / "usage"))
     write = os.write
-    monkeypatch.setattr(module.os, "write", lambda descriptor, data: write(descriptor, data[:10]))
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:10]))
     spool.settle(name(1), record(1))
     spool.flush()
-    monkeypatch.setattr(module.os, "write", write)
+    monkeypatch.setattr(os, "write", write)
     spool.settle(name(2), record(2))
     spool.flush()
     assert everything(spool) == [record(1), record(2)]
@@ -200,8 +200,8 @@ class Power:
         self._folder = folder
         self._sizes: dict[int, int] = {}
         self._names: set[str] = set()
-        monkeypatch.setattr(module.os, "fdatasync", self._file)
-        monkeypatch.setattr(module.os, "fsync", self._entries)
+        monkeypatch.setattr(os, "fdatasync", self._file)
+        monkeypatch.setattr(os, "fsync", self._entries)
 
     def _file(self, descriptor: int) -> None:
         found = os.fstat(descriptor)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import socket
 import stat
 from pathlib import Path
 
@@ -222,7 +223,7 @@ async def test_a_process_without_descriptors_is_told_and_tries_again(
         raise OSError(errno.EMFILE, "Too many open files")
 
     # Any other error would end the keeper of the session, and with it the whole proxy.
-    monkeypatch.setattr(ssh.socket, "socketpair", fail)
+    monkeypatch.setattr(socket, "socketpair", fail)
     with pytest.raises(TransportError, match="Too many open files"):
         await ssh.SshTransport(CONFIG).connect(Listener())
 

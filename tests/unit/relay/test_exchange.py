@@ -256,6 +256,6 @@ async def test_a_body_in_tiny_frames_costs_its_bytes_alone(
 
 async def _received(running: Bed, size: int) -> int:
     """Wait until the relay has so much of bodies; return the memory that the process uses then."""
-    await until(lambda: running.session._services.counters.bytes_in >= size, 20)
+    await until(lambda: running.session._services.counters.bytes_in >= size)
     gc.collect()
     return tracemalloc.get_traced_memory()[0]

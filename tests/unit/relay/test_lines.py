@@ -214,10 +214,10 @@ async def test_an_instance_that_cannot_be_reached_is_asked_less_and_less(
         await until(lambda: line(running).open)
         port = running.fronts[0].port
         running.fronts[0].stop()
-        await until(lambda: line(running).breaker.open, 10)
+        await until(lambda: line(running).breaker.open)
         assert not line(running).standing
         await running.fronts[0].start(port)
-        await until(lambda: line(running).open, 10)
+        await until(lambda: line(running).open)
         await until(lambda: line(running).breaker.allows(time.monotonic()))
         answer = await running.client.request(MODEL, chat())
         assert not line(running).breaker.open

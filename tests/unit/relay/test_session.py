@@ -6,6 +6,7 @@ import asyncio
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -147,7 +148,7 @@ async def test_trying_to_have_the_tokens_of_a_text_counted_that_fits_no_prompt(
 
 async def test_trying_media_by_address_on_the_other_paths(tmp_path: Path, identity: Identity) -> None:
     part = {"type": "input_image", "image_url": "http://169.254.169.254/"}
-    bodies = {
+    bodies: dict[str, dict[str, Any]] = {
         "/v1/responses": {"input": [{"role": "user", "content": [part]}]},
         "/v1/embeddings": {"input": [part]},
         "/v1/rerank": {"query": "x", "documents": [part]},
@@ -580,7 +581,7 @@ async def test_refused_heads_are_counted_each_and_told_once_a_second(
     async with bed(tmp_path, identity, Behaviour()) as running:
         heads = [encode(FrameType.REQUEST, 2 * number + 1, b'{"x":1}') for number in range(500)]
         running.client.write_raw(b"".join(heads))
-        await until(lambda: "requests were refused" in caplog.text, 5)
+        await until(lambda: "requests were refused" in caplog.text)
         assert running.session._services.counters._outcomes["", "refused"] == 500
     assert len([one for one in caplog.records if one.message == "requests were refused"]) <= 2
 
@@ -591,7 +592,7 @@ async def test_a_session_that_is_old_ends_though_the_proxy_keeps_a_stream(
     monkeypatch.setattr(session, "OVERSTAY_SECONDS", 0.5)
     golden = Path(__file__).parents[2] / "golden/contracts/figures.json"
     (tmp_path / "figures.json").write_bytes(golden.read_bytes())
-    changes = {"max_session_age": 0.1, "total_timeout": 0.5}
+    changes: dict[str, Any] = {"max_session_age": 0.1, "total_timeout": 0.5}
     async with bed(tmp_path, identity, limits=Limits(stream_credit=1024), **changes) as running:
         running.client.reading = False
         running.client._expect(running.client.connection.open_metrics())

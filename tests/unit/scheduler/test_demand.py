@@ -172,8 +172,13 @@ def test_a_file_that_lies_still_is_read_once(tmp_path: Path, monkeypatch: pytest
         os.utime(tmp_path / name, (NOW, NOW))
     folder = DemandFolder(str(tmp_path))
     first = folder.read(NOW)
-    reads = []
-    monkeypatch.setattr("sluice.scheduler.strangers.read", lambda *_: reads.append(1) or b"")
+    reads: list[str] = []
+
+    def read(name: str, *_: object) -> bytes:
+        reads.append(name)
+        return b""
+
+    monkeypatch.setattr("sluice.scheduler.strangers.read", read)
     assert folder.read(NOW) == first
     assert reads == []
 

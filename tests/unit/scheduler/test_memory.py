@@ -32,7 +32,9 @@ from sluice.scheduler.target import Trend, observe
         ((3.0, 1.0, 2.0), 1.0, 3.0),
     ],
 )
-def test_a_percentile_is_one_of_the_values(values: tuple, fraction: float, expected: object) -> None:
+def test_a_percentile_is_one_of_the_values(
+    values: tuple[float, ...], fraction: float, expected: object
+) -> None:
     assert percentile(values, fraction) == expected
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -375,7 +376,7 @@ def test_a_restart_replaces_a_job_that_waits_or_is_held_too(reason: str) -> None
 
 def test_instances_whose_time_ends_together_are_replaced_together() -> None:
     model, memory = replace(MODEL, min=2, max=4), Memory(digest="d1", load_times=(100.0,))
-    ending = {"started": NOW - 5000, "ends": NOW + 150}
+    ending: dict[str, Any] = {"started": NOW - 5000, "ends": NOW + 150}
     both = [ready(1, **ending), ready(2, **ending)]
     assert decided(both, model=model, memory=memory).actions == (Submit("m"), Submit("m"))
 

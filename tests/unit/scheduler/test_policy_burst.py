@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
-from sluice.scheduler.instance import BASE, BURST
+from sluice.scheduler.instance import BASE, BURST, Instance
 from sluice.scheduler.plan import HELP_AFTER, STILL_PATIENCE
 from sluice.scheduler.policy import Cancel, Demand, Drain, Forget, Memory, Orders, Resume, Submit
 from sluice.scheduler.target import Trend, observe
@@ -14,7 +15,7 @@ BURSTING = replace(MODEL, max=2, burst=2)
 FULL = Demand(16, 0, NOW, {"m-00000001": 4, "m-00000002": 4, "m-00000003": 4, "m-00000004": 4})
 
 
-def four() -> list:
+def four() -> list[Instance]:
     """Return two base and two burst instances."""
     return [ready(1), ready(2), ready(3, kind=BURST), ready(4, kind=BURST)]
 
@@ -173,7 +174,7 @@ def test_a_leaving_instance_of_a_drained_model_drains_once() -> None:
 
 
 def test_the_lead_holds_load_queue_margin_and_warning() -> None:
-    times = {"load_times": (80.0, 100.0), "queue_times": (10.0, 40.0)}
+    times: dict[str, Any] = {"load_times": (80.0, 100.0), "queue_times": (10.0, 40.0)}
     memory, model = Memory(digest="d1", last=NOW, **times), replace(MODEL, warn=120.0)
     old = ready(started=NOW - 5000, ends=NOW + 321)
     assert decided([old], model=model, memory=memory).actions == ()

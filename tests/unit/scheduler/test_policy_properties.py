@@ -160,7 +160,7 @@ def check_room(world: World) -> None:
         assert not bound or taken <= bound
 
 
-def happen(world: World, step: dict) -> None:
+def happen(world: World, step: dict[str, Any]) -> None:
     """Let the jobs change: first what befalls all alike, then each for itself."""
     for name in list(world.jobs):
         world.progress(name, step["all"])
@@ -168,7 +168,7 @@ def happen(world: World, step: dict) -> None:
         world.progress(name, change)
 
 
-def tick(world: World, step: dict) -> Decision:
+def tick(world: World, step: dict[str, Any]) -> Decision:
     """Observe, decide and act once, as the step says; return what was decided."""
     # An answer that is empty though Slurm has jobs: it counts as an answer, and must not be believed.
     visible = {"known": world.visible(), "empty": [], "unknown": None}[step["queue"]]
@@ -190,7 +190,7 @@ def tick(world: World, step: dict) -> Decision:
 @examples(100)
 @given(several(3), sites, st.lists(steps, min_size=1, max_size=30))
 def test_no_history_breaks_a_bound_or_brings_duplicates_or_orphans(
-    models: dict[str, Model], site: Settings, history: list[dict]
+    models: dict[str, Model], site: Settings, history: list[dict[str, Any]]
 ) -> None:
     world = World(models, site)
     for step in history:
@@ -206,7 +206,7 @@ def test_no_history_breaks_a_bound_or_brings_duplicates_or_orphans(
 @examples(40)
 @given(several(3), sites, st.lists(steps, min_size=5, max_size=30), st.integers(1, 3), st.integers(1, 6))
 def test_what_is_bounded_over_time_is_kept_whatever_is_asked(
-    models: dict[str, Model], site: Settings, history: list[dict], colds: int, hours: int
+    models: dict[str, Model], site: Settings, history: list[dict[str, Any]], colds: int, hours: int
 ) -> None:
     site = replace(site, max_gpus=0, cold_starts_per_hour=colds, gpu_hours_per_day=float(hours))
     world = World({name: replace(one, min=0, gpus=40) for name, one in models.items()}, site)
@@ -223,7 +223,9 @@ def test_what_is_bounded_over_time_is_kept_whatever_is_asked(
 
 @examples(40)
 @given(several(3), sites, st.lists(steps, min_size=1, max_size=15))
-def test_every_history_comes_to_rest(models: dict[str, Model], site: Settings, history: list[dict]) -> None:
+def test_every_history_comes_to_rest(
+    models: dict[str, Model], site: Settings, history: list[dict[str, Any]]
+) -> None:
     """Deciding again at the same moment, with what was decided done, soon decides nothing: no flapping."""
     world = World(models, site)
     for step in history:
@@ -322,7 +324,8 @@ def test_no_model_is_starved_whatever_the_priorities(
         for place, priority in enumerate(priorities)
     }
     world = World(models, Settings(max_instances=places))
-    waits, since, done = dict.fromkeys(models, 0.0), dict.fromkeys(models, world.now), {}
+    waits, since = dict.fromkeys(models, 0.0), dict.fromkeys(models, world.now)
+    done: dict[str, float] = {}
     for turn in range(300):
         world.now += 30.0
         for name in list(world.jobs):
@@ -377,7 +380,12 @@ def test_every_model_that_slurm_would_take_is_submitted_whatever_it_refuses_to_o
 
 
 def serve_or_wait(
-    world: World, name: str, service: float, since: dict, waits: dict, done: dict[str, float]
+    world: World,
+    name: str,
+    service: float,
+    since: dict[str, float],
+    waits: dict[str, float],
+    done: dict[str, float],
 ) -> None:
     """Let one request of the model run for a while once it is taken, and the next wait a minute after it."""
     if name in done and world.now < done[name]:

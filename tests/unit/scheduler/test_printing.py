@@ -128,10 +128,10 @@ def test_names_of_files_are_printed_clean(tmp_path: Path, capsys: pytest.Capture
     entry = tmp_path / "entry.json"
     entry.write_text(json.dumps({"name": HOSTILE, HOSTILE: 1}))
     fields = {"entry": str(entry), "script": str(entry)}
-    words = [word for name, value in fields.items() for word in (f"--{name}", value)]
+    options = [word for name, value in fields.items() for word in (f"--{name}", value)]
     config = tmp_path / "scheduler.json"
     config.write_text("{}")
-    assert printed(capsys, "models", "--config", str(config), "apply", *words)
+    assert printed(capsys, "models", "--config", str(config), "apply", *options)
 
 
 def test_every_command_of_the_scheduler_is_tested_here() -> None:

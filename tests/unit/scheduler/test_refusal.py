@@ -14,6 +14,7 @@ from sluice.scheduler.policy import (
     Demand,
     Forget,
     Memory,
+    Model,
     Settings,
     Situation,
     Submit,
@@ -94,8 +95,8 @@ def both(
     now: float = NOW,
     limits: Optional[Backoff] = None,
     memory: Optional[dict[str, Memory]] = None,
-    models: Optional[dict] = None,
-    charges: Optional[dict] = None,
+    models: Optional[dict[str, Model]] = None,
+    charges: Optional[dict[str, Backoff]] = None,
 ) -> Decision:
     """Decide for two models for which requests wait."""
     kept = memory or {"m": Memory(digest="d1"), "n": Memory(digest="d1")}
@@ -180,7 +181,8 @@ def test_after_the_back_off_a_single_submission_tries_again() -> None:
 
 def test_each_further_refusal_waits_twice_as_long_up_to_ten_minutes() -> None:
     limits, waits, now = Backoff(), [], NOW
-    charges, waited = {}, []
+    charges: dict[str, Backoff] = {}
+    waited = []
     for _ in range(9):
         limits = both(refusal(FULL, created=now - 1), now=now, limits=limits).limits
         charges = both(refusal(SUBMIT_LIMIT, created=now - 1), now=now, charges=charges).charges

@@ -34,9 +34,9 @@ def given(tmp_path: Path, entry: Any = ENTRY, script: str = SCRIPT) -> tuple[Pat
     return tmp_path / "entry.json", tmp_path / "script"
 
 
-def register(models: Path, *files: Path) -> registration.Change:
+def register(models: Path, entry: Path, script: Path) -> registration.Change:
     """Prepare and carry out."""
-    change = registration.prepare(str(models), *files)
+    change = registration.prepare(str(models), entry, script)
     registration.carry_out(str(models), change)
     return change
 

@@ -99,7 +99,7 @@ def test_what_the_service_takes_is_told_beside_what_it_may() -> None:
 
 
 def test_people_read_limits_nodes_bounds_kinds_and_obstacles(capsys: pytest.CaptureFixture[str]) -> None:
-    state = {
+    state: dict[str, Any] = {
         "limits": Backoff(3, NOW - 5, NOW + 60, "Slurm temporarily unable to accept job"),
         "charges": {
             "account=chat partition=gpu qos=low": Backoff(2, NOW - 5, NOW + 20, "AssocMaxSubmitJobLimit"),

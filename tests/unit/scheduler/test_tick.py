@@ -280,7 +280,8 @@ def test_a_lost_answer_of_sbatch_does_not_bring_a_second_job(site: Site) -> None
 
 def test_a_refused_sbatch_is_found_out_and_tried_again_later(site: Site) -> None:
     original = site.slurm.submit
-    site.slurm.submit = lambda _: Unknown("exit status 1: Invalid partition")  # type: ignore[method-assign]  # for a while
+    unknown = Unknown("exit status 1: Invalid partition")
+    site.slurm.submit = lambda submission: unknown  # type: ignore[method-assign]  # for a while
     site.tick()
     for _ in range(3):
         site.tick(3)

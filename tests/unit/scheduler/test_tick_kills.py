@@ -8,7 +8,7 @@ from typing import Any, Callable
 import pytest
 
 from sluice.scheduler import tick as tick_module
-from sluice.scheduler.publishing import RoutingFile
+from sluice.scheduler.publishing import RoutingFile, publish
 from tests.unit.scheduler.site import MemorySlurm, Site
 
 
@@ -48,7 +48,7 @@ class Bomb:
         monkeypatch.setattr(RoutingFile, "write", self.around(WRITE))
 
 
-PUBLISH, WRITE = tick_module.publish, RoutingFile.write
+PUBLISH, WRITE = publish, RoutingFile.write
 
 
 def live_through(site: Site, bomb: Bomb, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from tests.fakes.engine import Behaviour
 from tests.unit.way.bed import chat, until, way
 
 WORKING = b": working\n"
-COMMENTS = {"comment_interval": 0.2}
+COMMENTS: dict[str, Any] = {"comment_interval": 0.2}
 
 
 async def test_the_head_comes_while_the_prompt_is_read(tmp_path: Path, identity: Identity) -> None:

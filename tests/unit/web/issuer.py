@@ -102,9 +102,7 @@ class Issuer:
         }
 
     def _token(self, request: PreparedRequest) -> tuple[int, Any]:
-        body = parse_qs(
-            str(request.body if isinstance(request.body, str) else (request.body or b"").decode())
-        )
+        body = parse_qs(request.body.decode() if isinstance(request.body, bytes) else str(request.body or ""))
         self.bodies.append(body)
         self.authorizations.append(str(request.headers.get("Authorization", "")))
         if body["grant_type"] == ["refresh_token"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -165,7 +165,7 @@ def foreign(path: Path) -> None:
     ],
 )
 def test_a_restore_of_what_cannot_be_used_changes_nothing(
-    db: Commands, settings: WebConfig, file: Path, folder: Path, spoil: object, words: str
+    db: Commands, settings: WebConfig, file: Path, folder: Path, spoil: Callable[[Path], object], words: str
 ) -> None:
     path = backup.backup(settings.database, folder, 1, NOON)
     before = file.read_bytes()

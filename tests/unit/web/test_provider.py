@@ -190,7 +190,8 @@ def test_a_provider_that_fails_anywhere_gets_a_page_and_leaves_nothing(
 def test_nonsense_from_the_provider_gets_a_page_and_leaves_nothing(
     client: FlaskClient, database: Database, issuer: Issuer, path: str
 ) -> None:
-    for document in (b"<html>", [], {}, "text", {"keys": 7}):
+    documents: tuple[Any, ...] = (b"<html>", [], {}, "text", {"keys": 7})
+    for document in documents:
         issuer.answers = {path: (200, document)}
         begun = get(client, "/auth/login")
         answer = begun if begun.status_code != 302 else issuer.sign_in(client)

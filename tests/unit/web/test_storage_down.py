@@ -20,7 +20,8 @@ from werkzeug.test import TestResponse
 
 from sluice.web import browsers, patience
 from sluice.web.config import WebConfig
-from sluice.web.database import Database
+from sluice.web.database import Database, SignedInBrowser
+from tests.felt import Stopwatch
 from tests.unit.web.issuer import Issuer
 from tests.unit.web.test_attacks import forms, path_of
 from tests.unit.web.test_provider import due, sign_ins
@@ -137,9 +138,9 @@ def pages(app: Flask) -> list[str]:
 
 def timed(request: Callable[[], TestResponse]) -> TestResponse:
     """Return an answer that came in time."""
-    began = time.monotonic()
-    answer = request()
-    assert time.monotonic() - began < SECONDS
+    with Stopwatch() as felt:
+        answer = request()
+    assert felt.seconds < SECONDS
     return answer
 
 
@@ -174,7 +175,7 @@ def needs_nothing(answer: TestResponse) -> bool:
 def long_unseen(database: Database) -> None:
     """Let each sign-in be due for a note of its use, which is a write."""
     with database.write() as session:
-        for row in session.query(browsers.SignedInBrowser):
+        for row in session.query(SignedInBrowser):
             row.seen -= 2 * browsers.SEEN_SECONDS
 
 

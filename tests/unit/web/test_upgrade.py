@@ -5,10 +5,11 @@ from __future__ import annotations
 import datetime
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from alembic import command, op
 from alembic.script import ScriptDirectory
 from sqlalchemy import select, text
 
@@ -16,7 +17,6 @@ from sluice.cli import main
 from sluice.web import schema, upgrade, usage
 from sluice.web.config import WebConfig
 from sluice.web.database import Base, Database, Usage, UsageDay
-from sluice.web.migrations import steps
 from sluice.web.wsgi import authority, web
 from tests.unit.web import schemas
 from tests.unit.web.test_config import write
@@ -94,7 +94,7 @@ def test_the_first_revision_is_what_services_made_before_there_were_revisions(
     schemas.make_first(url)
     revision = f"sqlite:///{tmp_path / 'revision.db'}"
     with upgrade._engine(revision).connect() as connection:
-        upgrade.command.upgrade(upgrade.configuration(connection), "0001")
+        command.upgrade(upgrade.configuration(connection), "0001")
     made = schemas.layout(revision)
     del made["tables"]["alembic_version"]
     assert made == schemas.layout(url)
@@ -117,7 +117,7 @@ def test_what_is_there_is_summed_up_once(url: str) -> None:
 def test_an_upgrade_that_was_cut_off_anywhere_is_done_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = steps.op.execute
+    real = op.execute
     first = tmp_path / "first.db"
     schemas.make_first(f"sqlite:///{first}")
     fill_first(f"sqlite:///{first}")
@@ -131,11 +131,11 @@ def test_an_upgrade_that_was_cut_off_anywhere_is_done_again(
                 raise KeyboardInterrupt
             real(statement)
 
-        monkeypatch.setattr(steps.op, "execute", execute)
+        monkeypatch.setattr(op, "execute", execute)
         try:
             upgrade.upgrade(url)
         except KeyboardInterrupt:
-            monkeypatch.setattr(steps.op, "execute", real)
+            monkeypatch.setattr(op, "execute", real)
             upgrade.upgrade(url)
             assert days(url) == OF_FIRST, cut
         else:
@@ -168,7 +168,7 @@ def test_a_revision_that_nobody_knows_is_refused(url: str, found: str) -> None:
 
 @pytest.mark.parametrize("start", [web, authority])
 def test_services_refuse_tables_that_are_not_theirs_and_say_what_to_run(
-    settings: WebConfig, tmp_path: Path, start: object, quiet_logging: None
+    settings: WebConfig, tmp_path: Path, start: Callable[[str], object], quiet_logging: None
 ) -> None:
     file = tmp_path / "sluice.db"
     config = write(tmp_path / "web.json", settings)

@@ -7,6 +7,7 @@ import datetime
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select, text
@@ -42,7 +43,7 @@ def database(database_url: str) -> Iterator[Database]:
     database.close()
 
 
-def record(number: int, user: str = ALICE, settled: float = NOON, **fields: object) -> UsageRecord:
+def record(number: int, user: str = ALICE, settled: float = NOON, **fields: Any) -> UsageRecord:
     """A record of 20 tokens that took two seconds."""
     return dataclasses.replace(
         RECORD, id=f"req-{number:032x}", user=user, key_id=f"key-{user}", time=settled - 2.0, duration=2.0,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import Any, Optional
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -100,7 +100,7 @@ class TwoEnds(RuleBasedStateMachine):
     def begin(self, keyed: bool, stream_credit: int, session_credit: int, max_streams: int) -> None:
         limits = Limits(stream_credit, session_credit, max_streams, 1 << 20)
         self.link = RELAY_FRONT if keyed else PROXY_RELAY
-        options = {"key": KEY if keyed else "", "max_stream_credit": MOST}
+        options: dict[str, Any] = {"key": KEY if keyed else "", "max_stream_credit": MOST}
         self.client = Connection(Role.CLIENT, Hello("test", limits), self.link, **options)
         self.server = Connection(Role.SERVER, Hello("test", limits), self.link, **options)
         self.limits = limits
