@@ -53,6 +53,7 @@ soak: venv ## The long proofs: two million bad inputs, a hundred times the check
 	@PYTHONPATH=files/sluice/src $(PY) -m tests.soak
 	@SLUICE_TRIALS=soak $(PY) -m pytest -q -n 2 --timeout 3600 -m hypothesis
 	@SLUICE_TRIALS=soak $(PY) -m pytest -q --timeout 3600 tests/unit/relay/test_fuzz.py
+	@SLUICE_TRIALS=soak $(PY) -m pytest -q tests/integration/test_kills.py tests/integration/test_simulate.py
 	@SLUICE_SOAK_KILLS=50 $(PY) -m pytest -q -s tests/integration/test_accounting.py
 	@SLUICE_SOAK_AWAY=300 $(PY) -m pytest -q -s tests/integration/test_limits.py -k away
 	@SLUICE_SOAK_CONTRACT=300 $(PY) -m pytest -q -s tests/integration/test_contract.py

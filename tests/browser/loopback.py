@@ -22,6 +22,7 @@ from typing import Any
 
 from demo import ca
 from sluice.web.database import Database
+from tests.integration.login import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 WEB_ADDRESS = "127.0.0.1"
@@ -51,14 +52,6 @@ class Site:
     def authority_socket(self) -> Path:
         """Where the authority answers."""
         return self.folder / "authority" / "http.sock"
-
-
-def free_port(address: str) -> int:
-    """Return a port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 @contextmanager
@@ -231,7 +224,7 @@ def _process(
             process.wait()
 
 
-def _wait_for_port(address: str, port: int, seconds: float = 30) -> None:
+def _wait_for_port(address: str, port: int, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while True:
         try:

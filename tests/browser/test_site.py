@@ -19,7 +19,7 @@ def status_with_key(target: Target, key: str) -> int:
     request = urllib.request.Request(f"{target.url}/v1/models", headers={"Authorization": f"Bearer {key}"})
     context = ssl.create_default_context(cafile=str(target.ca_file))
     try:
-        with urllib.request.urlopen(request, timeout=20, context=context) as answer:
+        with urllib.request.urlopen(request, timeout=60, context=context) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as refusal:
         return refusal.code

@@ -14,6 +14,29 @@ from tests.integration.login import LoginNode, Secured, build_zipapp
 from tests.integration.postgres import PostgreSQL, running
 from tests.integration.stand import Stand, prepare
 
+# The modules that take longest, which begin first: at the end no process is left with one of them alone.
+LONGEST = (
+    "test_validate",
+    "test_kills",
+    "test_documented_install",
+    "test_scheduler",
+    "test_database",
+    "test_limits",
+    "test_clients",
+    "test_simulate",
+    "test_services",
+    "test_accounting",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort the modules; a module's tests stay as they stand in it. No test is ended for a busy machine."""
+    ranks = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
+    for item in items:
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(600))
+
 
 @pytest.fixture(scope="session")
 def zipapp(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -130,7 +130,7 @@ def start_front(place: Path, zipapp: Path, environment: dict[str, str]) -> subpr
         )
 
 
-async def published(place: Path, seconds: float = 15.0) -> JobRecord:
+async def published(place: Path, seconds: float = 60.0) -> JobRecord:
     """Wait for a job's record."""
     deadline = time.monotonic() + seconds
     path = place / "record.json"
@@ -182,7 +182,7 @@ async def session(node: LoginNode) -> AsyncIterator[WireClient]:
         await process.wait()
 
 
-async def until(condition: Any, seconds: float = 5.0) -> float:
+async def until(condition: Any, seconds: float = 60.0) -> float:
     """Wait until the condition holds; return how long it took."""
     began = time.monotonic()
     while not condition():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -28,6 +29,8 @@ ACCOUNT = "sluice-test"
 UID = 61_000 + os.getpid() % 4_000
 # Where the bed's directory lies inside the namespace.
 INSIDE = "/run/sluice-test"
+# Below those that the kernel takes for clients. Tests run beside each other: each takes any of them.
+PORTS = range(10_000, 20_000)
 # The machine's own: the account in the namespace cannot read a virtual environment below a home.
 PYTHON = "/usr/bin/python3"
 
@@ -351,15 +354,16 @@ def build_zipapp(directory: Path) -> Path:
     return path
 
 
-def free_port() -> int:
-    """Return a port of loopback that is free now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+def free_port(address: str = "127.0.0.1") -> int:
+    """Return a port that is free now, and that the kernel gives to no client until somebody listens on it."""
+    while True:
+        port = random.choice(PORTS)
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind((address, port))
+            return port
 
 
-def wait_for_port(port: int, seconds: float = 10.0) -> None:
+def wait_for_port(port: int, seconds: float = 60.0) -> None:
     """Wait until somebody listens on the port."""
     deadline = time.monotonic() + seconds
     while True:

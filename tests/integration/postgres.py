@@ -8,7 +8,6 @@ import pwd
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -20,6 +19,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from tests.integration import tools
+from tests.integration.login import free_port
 
 ADDRESS = "127.0.0.1"
 ACCOUNT = "nobody"
@@ -37,7 +37,7 @@ class PostgreSQL:
         self._programs = _programs()
         self._account = pwd.getpwnam(ACCOUNT)
         self._process: subprocess.Popen[bytes] | None = None
-        self._port = _free_port()
+        self._port = free_port(ADDRESS)
         self._made = 0
 
     def make(self) -> None:
@@ -158,9 +158,3 @@ def _programs() -> Path:
 def _installed() -> list[Path]:
     programs = Path("/usr/lib/postgresql").glob("*/bin/postgres")
     return sorted((path.parent for path in programs), key=lambda path: int(path.parent.name))
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((ADDRESS, 0))
-        return int(probe.getsockname()[1])

@@ -28,7 +28,7 @@ from tests.integration.login import PYTHON
 from tests.unit.engine.rendering import ROOT, render, vllm_entry
 
 ACCOUNT = 64_987
-SECONDS = 40.0
+SECONDS = 100.0
 PROGRAM = ROOT / "tests" / "fakes" / "hostile_engine.py"
 ENGINE = """\
 {{% extends 'engines/base.sbatch.j2' %}}

@@ -21,7 +21,7 @@ from tests.integration.login import INSIDE, PYTHON, LoginNode, account_processes
 
 pytestmark = pytest.mark.integration
 
-SECONDS = 20
+SECONDS = 60
 
 
 def run(argv: list[str], stdin: bytes = b"", **environment: str) -> subprocess.CompletedProcess[bytes]:

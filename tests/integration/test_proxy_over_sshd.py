@@ -88,7 +88,7 @@ async def proxy(config: ProxyConfig, *, wait: bool = True) -> AsyncIterator[Bed]
     try:
         if wait:
             cluster = service.fleet.clusters[0]
-            await until(lambda: cluster.models_known and cluster.models[MODEL].ready, 15)
+            await until(lambda: cluster.models_known and cluster.models[MODEL].ready)
         yield Bed(service, authority, http, client, key)
     finally:
         await client.close()
@@ -247,7 +247,7 @@ async def test_the_request_id_goes_from_nginx_to_the_engine_and_the_audit_line(
 async def test_the_cheap_cipher_is_chosen(tmp_path: Path, login: LoginNode) -> None:
     before = len(login.sshd_log())
     async with proxy(settings(login, tmp_path), wait=False) as running:
-        await until(lambda: running.service.fleet.clusters[0].models_known, 15)
+        await until(lambda: running.service.fleet.clusters[0].models_known)
         chosen = [line for line in login.sshd_log()[before:].splitlines() if "cipher: " in line]
     assert chosen
     assert all(f"cipher: {PREFERRED_CIPHER} " in line for line in chosen)
@@ -322,7 +322,7 @@ async def test_a_changed_host_key_is_refused_said_and_forgiven_once_pinned(
     before = len(login.log.entries())
     async with proxy(config, wait=False) as bed:
         keepers = bed.service.fleet.keepers
-        await until(lambda: all(keeper.state == "host_key_changed" for keeper in keepers), 10)
+        await until(lambda: all(keeper.state == "host_key_changed" for keeper in keepers))
         assert await refused(bed) == "cluster_unreachable"
         health = await bed.service.status.health()
         assert health["status"] == "degraded"
@@ -330,7 +330,7 @@ async def test_a_changed_host_key_is_refused_said_and_forgiven_once_pinned(
         assert any(record.message == "session host_key_changed" for record in caplog.records)
         assert len(login.log.entries()) == before, "a relay was started over an unproved connection"
         pinned.write_text((login.directory / "known_hosts").read_text())
-        await until(lambda: all(keeper.state == "up" for keeper in keepers), 10)
+        await until(lambda: all(keeper.state == "up" for keeper in keepers))
 
 
 async def test_a_host_key_that_nobody_pinned_is_refused(tmp_path: Path, login: LoginNode) -> None:
@@ -340,7 +340,7 @@ async def test_a_host_key_that_nobody_pinned_is_refused(tmp_path: Path, login: L
         config, clusters=(replace(config.clusters[0], known_hosts=str(tmp_path / "known_hosts")),)
     )
     async with proxy(config, wait=False) as bed:
-        await until(lambda: bed.service.fleet.keepers[0].state == "host_key_changed", 10)
+        await until(lambda: bed.service.fleet.keepers[0].state == "host_key_changed")
         assert await refused(bed) == "cluster_unreachable"
 
 
@@ -349,7 +349,7 @@ async def test_a_key_that_the_login_node_does_not_know_is_said(tmp_path: Path, l
     config = settings(login, tmp_path)
     config = replace(config, clusters=(replace(config.clusters[0], key_file=str(tmp_path / "unknown")),))
     async with proxy(config, wait=False) as bed:
-        await until(lambda: bed.service.fleet.keepers[0].state == "auth_failed", 10)
+        await until(lambda: bed.service.fleet.keepers[0].state == "auth_failed")
         assert await refused(bed) == "cluster_unreachable"
 
 
@@ -364,7 +364,7 @@ async def test_a_login_node_that_is_not_there_is_said(tmp_path: Path, login: Log
     )
     async with proxy(config, wait=False) as bed:
         keeper = bed.service.fleet.keepers[0]
-        await until(lambda: keeper.state == "down", 10)
+        await until(lambda: keeper.state == "down")
 
 
 async def test_a_relay_that_cannot_start_is_said(tmp_path: Path, login: LoginNode) -> None:
@@ -372,7 +372,7 @@ async def test_a_relay_that_cannot_start_is_said(tmp_path: Path, login: LoginNod
     try:
         async with proxy(settings(login, tmp_path), wait=False) as bed:
             keeper = bed.service.fleet.keepers[0]
-            await until(lambda: keeper.state == "down", 10)
+            await until(lambda: keeper.state == "down")
             assert "the relay ended with status 2" in keeper.detail
     finally:
         login.configure()
@@ -469,7 +469,7 @@ async def test_sessions_are_replaced_under_load_without_a_lost_request(
             async with new_requests(bed, 4) as statuses:
                 for response in streams:
                     assert (await response.read()).endswith(b"data: [DONE]\n\n")
-                await until(lambda: not first & set(relays()), 15)
+                await until(lambda: not first & set(relays()))
             assert set(statuses) == {200}
             assert len(statuses) > 50
 
@@ -488,7 +488,7 @@ async def test_a_new_relay_is_taken_into_use_without_a_lost_request(
                 login.install(zipapp)
                 for response in streams:
                     assert (await response.read()).endswith(b"data: [DONE]\n\n")
-                await until(lambda: not first & set(relays()), 20)
+                await until(lambda: not first & set(relays()))
                 after = len(statuses)
                 await until(lambda: len(statuses) > after + 20)
             assert set(statuses) == {200}

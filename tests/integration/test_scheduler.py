@@ -83,7 +83,7 @@ class Site:
         applied = self.say("models", "apply", *files, "--json")
         assert json.loads(applied.stdout)["changed"], applied.stderr
 
-    def wait(self, seconds: float = 30.0) -> None:
+    def wait(self, seconds: float = 60.0) -> None:
         """Wait by the command line until the model's present entry is served."""
         waited = self.say("models", "wait", MODEL, "--timeout", str(seconds), timeout=seconds + 30)
         assert waited.returncode == 0, waited.stderr
@@ -132,7 +132,7 @@ def _answers(instance: Instance, word: str) -> bool:
         return False
 
 
-def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
+def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait until the condition holds."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -329,7 +329,7 @@ def test_a_new_entry_is_served_without_a_gap(site: Site) -> None:
         time.sleep(0.02)
     assert not any(gaps)
     site.wait()
-    until(lambda: len(site.slurm.alive()) == 1, 30)
+    until(lambda: len(site.slurm.alive()) == 1)
     assert old not in site.routed()
 
 

@@ -1,4 +1,7 @@
-"""A simulated day: the policy's curve lies below the moving average's. Deterministic: nothing is timed."""
+"""A simulated day: the policy's curve lies below the moving average's. Deterministic: nothing is timed.
+
+Every second setting of the quick sweep; `make soak` runs all of them.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,19 @@ import pytest
 
 from tests.simulate import parameters, sweep
 from tests.simulate.simulation import Result, pareto
+from tests.trials import SOAK
 
 pytestmark = pytest.mark.integration
+
+
+STEP = 1 if SOAK else 2
+SWEEP = replace(sweep.QUICK, ours=sweep.QUICK.ours[::STEP], average=sweep.QUICK.average[::STEP], fixed=())
 
 
 @pytest.fixture(scope="module")
 def results() -> list[Result]:
     """All runs of the quick simulation."""
-    return list(sweep.run(parameters.QUICK, sweep.QUICK, 2))
+    return list(sweep.run(parameters.QUICK, SWEEP, 2))
 
 
 def of(results: list[Result], name: str) -> list[Result]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,10 +36,18 @@ def install(packages: list[str]) -> None:
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     options = ["-qq", "-o", "DPkg::Lock::Timeout=120"]
     argv = ["apt-get", "install", *options, "--yes", "--no-install-recommends", *packages]
-    with no_services():
+    with _alone(), no_services():
         for command in (["apt-get", "update", *options], argv):
             done = subprocess.run(command, env=quiet, capture_output=True, text=True, timeout=SECONDS)
             assert done.returncode == 0, f"{' '.join(command)}: {done.stderr[-500:]}"
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Wait for other processes of the tests that install something: they would see each other's policy."""
+    with (Path(tempfile.gettempdir()) / "sluice-tools.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @contextlib.contextmanager

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.integration
 def tell(site: Site, token: str) -> requests.Response:
     """Send a logout token, as anybody may."""
     url = f"{site.url}/auth/backchannel-logout"
-    return requests.post(url, data={"logout_token": token}, verify=str(site.ca_file), timeout=20)
+    return requests.post(url, data={"logout_token": token}, verify=str(site.ca_file), timeout=60)
 
 
 def test_signing_out_at_the_provider_ends_the_sign_in_here_back_channel(site: Site, alice: Visitor) -> None:
@@ -37,12 +37,12 @@ def test_signing_out_at_the_provider_ends_the_sign_in_here_back_channel(site: Si
     elsewhere.sign_in("alice", site.accounts["alice"])
     bearer = alice.post("/page-bearer").json()["bearer"]
     assert ask_authority(site, bearer)[0] == 200
-    confirm = alice.http.get(f"{site.issuer}/session/end", timeout=20)
+    confirm = alice.http.get(f"{site.issuer}/session/end", timeout=60)
     action = re.search(r'action="([^"]+)"', confirm.text)
     xsrf = re.search(r'name="xsrf" value="([^"]+)"', confirm.text)
     assert action, confirm.text
     assert xsrf
-    alice.http.post(action[1], data={"xsrf": xsrf[1], "logout": "yes"}, timeout=20)
+    alice.http.post(action[1], data={"xsrf": xsrf[1], "logout": "yes"}, timeout=60)
     assert not alice.is_signed_in()
     assert ask_authority(site, bearer)[0] == 404
     assert elsewhere.is_signed_in()
@@ -66,7 +66,7 @@ def test_signing_out_everywhere_ends_each_browser(site: Site, alice: Visitor) ->
 
 def test_rotated_signing_keys_do_not_keep_anybody_out(site: Site, alice: Visitor) -> None:
     def keys() -> str:
-        return requests.get(f"{site.issuer}/jwks", verify=str(site.ca_file), timeout=20).text
+        return requests.get(f"{site.issuer}/jwks", verify=str(site.ca_file), timeout=60).text
 
     before = keys()
     site.processes["idp"].send_signal(signal.SIGHUP)
@@ -82,7 +82,7 @@ def test_rotated_signing_keys_do_not_keep_anybody_out(site: Site, alice: Visitor
 
 def test_who_refuses_to_sign_in_is_told_what_happened(site: Site, visitor: Visitor) -> None:
     form = visitor.get("/auth/login")
-    page = visitor.http.post(form.url, data={"refuse": "yes"}, timeout=20)
+    page = visitor.http.post(form.url, data={"refuse": "yes"}, timeout=60)
     assert page.url.startswith(f"{site.url}/auth/authorize")
     assert page.status_code == 403
     assert "did not agree to tell this service who you are" in page.text
@@ -105,14 +105,14 @@ def test_groups_give_role_and_projects(site: Site, visitor: Visitor) -> None:
 
 def test_replayed_code_at_a_real_provider(site: Site, visitor: Visitor) -> None:
     answer = visitor.until_the_answer("alice", site.accounts["alice"])
-    first = visitor.http.get(answer, allow_redirects=False, timeout=20)
+    first = visitor.http.get(answer, allow_redirects=False, timeout=60)
     assert first.status_code == 302
-    assert visitor.http.get(answer, timeout=20).status_code == 401
+    assert visitor.http.get(answer, timeout=60).status_code == 401
     mallory = Visitor(site)
     state = mallory.begin()["state"]
     stolen = re.sub(r"state=[^&]+", f"state={state}", answer)
     assert stolen != answer
-    assert mallory.http.get(stolen, timeout=20).status_code == 401
+    assert mallory.http.get(stolen, timeout=60).status_code == 401
     assert not mallory.is_signed_in()
 
 
@@ -121,17 +121,17 @@ def test_a_stolen_code_is_worth_nothing_without_the_verifier_pkce(site: Site, vi
     answer = visitor.until_the_answer("alice", site.accounts["alice"])
     mallory = Visitor(site)
     stolen = re.sub(r"state=[^&]+", f"state={mallory.begin()['state']}", answer)
-    assert mallory.http.get(stolen, timeout=20).status_code == 401
+    assert mallory.http.get(stolen, timeout=60).status_code == 401
     assert not mallory.is_signed_in()
 
 
 def test_forged_state_at_a_real_provider(site: Site, visitor: Visitor) -> None:
     answer = visitor.until_the_answer("alice", site.accounts["alice"])
     for forged in ("made-up", "", Visitor(site).begin()["state"]):
-        page = visitor.http.get(re.sub(r"state=[^&]+", f"state={forged}", answer), timeout=20)
+        page = visitor.http.get(re.sub(r"state=[^&]+", f"state={forged}", answer), timeout=60)
         assert page.status_code == 401
     assert not visitor.is_signed_in()
-    assert visitor.http.get(answer, timeout=20).status_code == 200
+    assert visitor.http.get(answer, timeout=60).status_code == 200
     assert visitor.is_signed_in()
 
 
@@ -141,7 +141,7 @@ def test_mixed_up_issuer_at_a_real_provider(site: Site) -> None:
         answer = visitor.until_the_answer("alice", site.accounts["alice"])
         forged = re.sub(r"&iss=[^&]+", f"&iss={issuer}" if issuer else "", answer)
         assert forged != answer
-        page = visitor.http.get(forged, timeout=20)
+        page = visitor.http.get(forged, timeout=60)
         assert page.status_code == 401
         assert "came from another sign-in service" in page.text
         assert not visitor.is_signed_in()
@@ -155,9 +155,9 @@ def test_the_cookie_is_as_it_should_be_through_the_front(site: Site, alice: Visi
 
 
 def test_a_cookie_is_worth_nothing_at_the_api(site: Site, alice: Visitor) -> None:
-    assert alice.http.get(f"{site.url}/v1/models", timeout=20).status_code == 401
+    assert alice.http.get(f"{site.url}/v1/models", timeout=60).status_code == 401
     headers = {"Authorization": f"Bearer {alice.session_id()}"}
-    assert alice.http.get(f"{site.url}/v1/models", headers=headers, timeout=20).status_code == 401
+    assert alice.http.get(f"{site.url}/v1/models", headers=headers, timeout=60).status_code == 401
 
 
 @pytest.fixture
@@ -185,9 +185,9 @@ def test_a_client_that_sends_its_secret_in_the_form_is_taken_too(
     client = second_app.test_client()
     question = client.get("/auth/login", base_url=site.url).location
     assert "client_id=sluice-post" in question
-    form = visitor.http.get(question, timeout=20)
+    form = visitor.http.get(question, timeout=60)
     data = {"login": "alice", "password": site.accounts["alice"]}
-    answer = visitor.http.post(form.url, data=data, timeout=20)
+    answer = visitor.http.post(form.url, data=data, timeout=60)
     # The site itself did not ask, and refuses; the code is still unused.
     assert answer.status_code == 401
     assert client.get(answer.url.removeprefix(site.url), base_url=site.url).status_code == 302
@@ -196,8 +196,8 @@ def test_a_client_that_sends_its_secret_in_the_form_is_taken_too(
 
 def test_no_log_tells_of_a_token_a_code_or_a_state(site: Site, visitor: Visitor) -> None:
     answer = visitor.until_the_answer("alice", site.accounts["alice"])
-    visitor.http.get(answer.replace("state=", "state=x"), timeout=20)
-    visitor.http.get(answer, timeout=20)
+    visitor.http.get(answer.replace("state=", "state=x"), timeout=60)
+    visitor.http.get(answer, timeout=60)
     log = (site.folder / "web.log").read_text()
     for secret in re.findall(r"(?:code|state)=([^&]+)", answer):
         assert secret not in log

@@ -78,7 +78,7 @@ def test_signing_out_ends_the_session_at_the_provider_too_and_the_page_bearer(
     action = re.search(r'action="([^"]+)"', confirm.text)
     assert xsrf, confirm.text
     assert action
-    done = alice.http.post(action[1], data={"xsrf": xsrf[1], "logout": "yes"}, timeout=20)
+    done = alice.http.post(action[1], data={"xsrf": xsrf[1], "logout": "yes"}, timeout=60)
     assert done.url.startswith(f"{site.url}/auth/signed-out")
     assert "You are signed out" in done.text
     assert ask_authority(site, bearer)[0] == 404
@@ -176,9 +176,9 @@ def test_an_answer_with_a_long_code_is_read(site: Site, visitor: Visitor, length
 
 def test_two_tabs_sign_in_at_once(site: Site, visitor: Visitor) -> None:
     first = visitor.until_the_answer("alice", site.accounts["alice"])
-    begun = visitor.http.get(f"{site.url}/auth/login?next=/usage", allow_redirects=False, timeout=20)
-    assert visitor.http.get(first, timeout=20).status_code == 200
-    done = visitor.http.get(begun.headers["Location"], timeout=20)
+    begun = visitor.http.get(f"{site.url}/auth/login?next=/usage", allow_redirects=False, timeout=60)
+    assert visitor.http.get(first, timeout=60).status_code == 200
+    done = visitor.http.get(begun.headers["Location"], timeout=60)
     assert (done.status_code, done.url) == (200, f"{site.url}/usage")
     assert visitor.is_signed_in()
 
@@ -203,7 +203,7 @@ def test_a_refresh_token_that_serves_once_is_kept_for_the_next_time(site: Site, 
         data={"grant_type": "refresh_token", "refresh_token": after["refresh_token"]},
         headers={"Authorization": basic("sluice", document["clients"][0]["secret"])},
         verify=str(site.ca_file),
-        timeout=20,
+        timeout=60,
     )
     assert answer.status_code == 200, answer.text
 
@@ -218,7 +218,7 @@ def test_while_another_program_holds_the_database_pages_go_on_and_forms_say_so(
     site: Site, alice: Visitor
 ) -> None:
     """What gunicorn sends: once it was its own bare page, after three waits of five seconds."""
-    other = sqlite3.connect(site.folder / "sluice.db", isolation_level=None, timeout=20)
+    other = sqlite3.connect(site.folder / "sluice.db", isolation_level=None, timeout=60)
     other.execute("BEGIN IMMEDIATE")
     try:
         began = time.monotonic()

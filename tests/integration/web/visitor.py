@@ -27,7 +27,7 @@ class Visitor:
 
     def get(self, path: str) -> requests.Response:
         """Load a page and follow where it leads."""
-        return self.http.get(self.site.url + path, timeout=20)
+        return self.http.get(self.site.url + path, timeout=60)
 
     def post(self, path: str, **fields: str) -> requests.Response:
         """Send a form of the page at `/keys`."""
@@ -35,36 +35,36 @@ class Visitor:
         assert token, "nobody is signed in"
         headers = {"Origin": self.site.url, "Sec-Fetch-Site": "same-origin"}
         data = {"csrf_token": token[1], **fields}
-        return self.http.post(self.site.url + path, data=data, headers=headers, timeout=20)
+        return self.http.post(self.site.url + path, data=data, headers=headers, timeout=60)
 
     def sign_in(self, login: str, password: str, path: str = "/") -> requests.Response:
         """Go through the provider's form."""
         form = self.get(f"/auth/login?next={path}")
         assert form.url.startswith(self.site.issuer + "/interaction/"), form.text
-        return self.http.post(form.url, data={"login": login, "password": password}, timeout=20)
+        return self.http.post(form.url, data={"login": login, "password": password}, timeout=60)
 
     def until_the_answer(self, login: str, password: str) -> str:
         """Go through the provider's form; return the address that leads back, and do not go there."""
         form = self.get("/auth/login")
         data = {"login": login, "password": password}
-        answer = self.http.post(form.url, data=data, allow_redirects=False, timeout=20)
+        answer = self.http.post(form.url, data=data, allow_redirects=False, timeout=60)
         for _ in range(5):
             target = answer.headers["Location"]
             if target.startswith(self.site.url):
                 return target
-            answer = self.http.get(target, allow_redirects=False, timeout=20)
+            answer = self.http.get(target, allow_redirects=False, timeout=60)
         raise AssertionError("the provider does not send the browser back")
 
     def begin(self) -> dict[str, str]:
         """Start to sign in; return what the provider is asked."""
-        answer = self.http.get(self.site.url + "/auth/login", allow_redirects=False, timeout=20)
+        answer = self.http.get(self.site.url + "/auth/login", allow_redirects=False, timeout=60)
         return {
             name: values[0] for name, values in parse_qs(urlsplit(answer.headers["Location"]).query).items()
         }
 
     def is_signed_in(self) -> bool:
         """Tell whether the pages know this browser."""
-        answer = self.http.get(self.site.url + "/auth/account", allow_redirects=False, timeout=20)
+        answer = self.http.get(self.site.url + "/auth/account", allow_redirects=False, timeout=60)
         return answer.status_code == 200
 
     def kept(self) -> dict[str, Any]:
