@@ -233,7 +233,9 @@ async def test_a_request_sent_away_is_demand_for_all_the_places_it_asked_for(
     relay = FakeRelay(answer_well)
     late = {"status": "starting", "starting": 1, "expected_ready": time.time() + 120.0}
     relay.models = [asleep(**(late if why == "too_late" else {}))]
-    bounds = {"queue_full": {"queue_length": 8}, "user_full": {"queue_per_user": 8}}.get(why, {})
+    bounds: dict[str, Any] = {"queue_full": {"queue_length": 8}, "user_full": {"queue_per_user": 8}}.get(
+        why, {}
+    )
     async with open_bed(replace(config(tmp_path), queue_wait=20.0, **bounds), relay) as bed:
         held, asking = 0, None
         if why != "too_late":

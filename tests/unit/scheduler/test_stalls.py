@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -127,7 +128,7 @@ def test_one_that_works_stays_and_serves_while_another_is_replaced() -> None:
 @pytest.mark.parametrize(
     "changes", [{"draining_since": NOW - 5, "drain_reason": "idle"}, {"leaving": "warned"}]
 )
-def test_one_that_goes_anyway_counts_as_no_failure(changes: dict[str, object]) -> None:
+def test_one_that_goes_anyway_counts_as_no_failure(changes: dict[str, Any]) -> None:
     assert decided([ready(stalled=900, **changes)], model=KEPT).memory["m"].failures == 0
 
 
