@@ -107,6 +107,11 @@ def test_replayed_code_at_a_real_provider(site: Site, visitor: Visitor) -> None:
     answer = visitor.until_the_answer("alice", site.accounts["alice"])
     first = visitor.http.get(answer, allow_redirects=False, timeout=60)
     assert first.status_code == 302
+    again = visitor.http.get(answer, allow_redirects=False, timeout=60)
+    assert (again.status_code, again.headers["Location"]) == (302, "/"), (
+        "it is signed in: nothing is redeemed"
+    )
+    visitor.post("/auth/sign-out")
     assert visitor.http.get(answer, timeout=60).status_code == 401
     mallory = Visitor(site)
     state = mallory.begin()["state"]
