@@ -284,13 +284,18 @@ class Way:
         return self.pipes[-1]
 
     async def ask(
-        self, body: dict[str, Any], path: str = CHAT, user: str = "u-1", timeout: float = LONG
+        self,
+        body: dict[str, Any],
+        path: str = CHAT,
+        user: str = "u-1",
+        timeout: float = LONG,
+        seen: Optional[bytearray] = None,
     ) -> Reply:
-        """Send a request as `user` and return what came of it."""
+        """Send a request as `user` and return what came of it; `seen` grows by the answer as it comes."""
         key = self.keys.get(user) or self.authority.add_key(groups=(GROUP,))
         self.keys[user] = key
         began, head_after, status = time.monotonic(), 0.0, 0
-        got, headers = bytearray(), {}
+        got, headers = bytearray() if seen is None else seen, {}
         try:
             async with (
                 asyncio.timeout(timeout),
