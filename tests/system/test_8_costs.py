@@ -20,14 +20,26 @@ Body = dict[str, Any]
 
 def lengths(number: int) -> Body:
     """Two texts whose lengths differ from any before: nothing of it is in the engine's cache."""
-    one = {"type": "string", "maxLength": 128}
-    return schema({"a": one, "b": {**one, "minLength": 1}, f"k{number}": {"type": "integer"}})
+    one, other = ({"type": "string", "maxLength": most} for most in (200, 64))
+    return schema({"a": one, "b": other, f"k{number}": {"type": "integer"}})
 
 
 def properties(number: int) -> Body:
     """Objects with as many names as they may have."""
-    names = {f"k{number}_{n}": {"type": "string"} for n in range(120)}
-    return schema({f"o{n}": {"type": "object", "properties": names} for n in range(4)})
+    names = {f"k{number}_{n}": True for n in range(125)}
+    return schema({f"o{n}": {"type": "object", "properties": names} for n in range(8)})
+
+
+def counted(number: int) -> Body:
+    """An object whose properties, as many as there may be, are counted themselves."""
+    names = {f"k{number}_{n}": {"type": "string"} for n in range(80)}
+    return schema({"a": {"type": "object", "properties": names, "maxProperties": 60}})
+
+
+def optional(number: int) -> Body:
+    """Patterns of optional parts, as many as there may be."""
+    found = [{"type": "string", "pattern": ".?" * 8 + f"{number}x{n}"} for n in range(32)]
+    return schema({"a": {"anyOf": found}})
 
 
 def patterns(number: int) -> Body:
@@ -59,7 +71,9 @@ def schema(names: Body) -> Body:
     return {"response_format": {"type": "json_schema", "json_schema": asked}}
 
 
-WORST: list[Callable[[int], Body]] = [lengths, properties, patterns, alternatives, signs]
+WORST: list[Callable[[int], Body]] = [
+    lengths, properties, counted, patterns, optional, alternatives, signs,
+]  # fmt: skip
 
 
 def ask(client: openai.OpenAI, most: int, more: Body) -> float:

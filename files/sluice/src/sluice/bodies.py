@@ -46,7 +46,8 @@ _WHOLE_NUMBERS = (
 KINDS: dict[str, Kind] = {
     **dict.fromkeys(_WHOLE_NUMBERS, (_WHOLE, "a whole number")),
     **dict.fromkeys(
-        ("temperature", "top_p", "min_p", "frequency_penalty", "presence_penalty"), (_NUMBER, "a number")
+        ("temperature", "top_p", "min_p", "frequency_penalty", "presence_penalty", "length_penalty"),
+        (_NUMBER, "a number"),
     ),
     **dict.fromkeys(
         ("background", "echo", "parallel_tool_calls", "store", "stream"), (_FLAG, "true or false")
@@ -58,6 +59,8 @@ KINDS: dict[str, Kind] = {
     "system": (_TEXT | _LIST, "a text or a list of parts"),
     "tool_choice": (_TEXT | _OBJECT, "a text or an object"),
 }
+# An engine divides the value of a beam by its length to the power of this; beyond, it fails to.
+RANGES = {"length_penalty": (-10.0, 10.0)}
 # What a path cannot do without, and of what kind it is; the second word is for one that is empty.
 _MESSAGES: Kind = (_LIST, "a list with at least one message")
 _TEXTS_OR_TOKENS: Kind = (_TEXT | _LIST, "a text, or a list that is not empty")
@@ -170,7 +173,7 @@ class Place:
         self.address = address
         self.forbidden = forbidden
         self.watches = address or role is not Role.NONE
-        self.awaited = kind is not None or role in (Role.LENGTH, Role.LEAST, Role.ITEMS)
+        self.awaited = kind is not None or role in (Role.LENGTH, Role.LEAST, Role.ITEMS, Role.COUNT)
         self.takes_text = kind is not None and str in kind[0]
         self.notable = self.awaited or bool(forbidden) or role in (Role.TOOL, Role.RANGE)
         self.notable_within = role in (Role.PATTERN_NAMES, Role.CHOICES)
@@ -189,6 +192,8 @@ _CONTENT: Kind = (_TEXT | _LIST, "a text or a list of parts")
 _NOTES = dict.fromkeys(("annotations", "citations", "metadata"), FREE)
 # Nothing is known of these but that they are no addresses: bodies are full of them.
 _PLAIN = dict.fromkeys(("type", "text", "id", "name"), ANY)
+_NO_ID: Kind = (_TEXT | _OBJECT | _LIST | _FLAG, "a text: engines fail on a token's number")
+_NO_IDS: Kind = (_OBJECT, "left out: engines fail on lists of tokens")
 _SERVERS = "is refused: Sluice connects to no other servers"
 
 
@@ -221,9 +226,9 @@ _LITERAL = Place(strict=False, role=Role.PART)
 _SCHEMA = Place(strict=False, role=Role.PART)
 
 
-def _in_schema(role: Role) -> Place:
+def _in_schema(role: Role, kind: Optional[Kind] = None) -> Place:
     """Return a place within a schema: below it, as within any schema, names mean what they mean there."""
-    place = Place(other=_SCHEMA, strict=False, role=role)
+    place = Place(other=_SCHEMA, strict=False, role=role, kind=kind)
     place.inside = _SCHEMA.inside
     return place
 
@@ -240,15 +245,17 @@ _SCHEMA.inside.update(
         for name, place in {
             **_same("description title $comment examples", _WORDS),
             **_same("enum const default stop token_ids", _LITERAL),
+            # A property of such a name is an object. In a structural tag it names tokens.
+            **_same("token", _in_schema(Role.PART, _NO_ID)),
+            **_same("trigger_tokens exclude_tokens", _in_schema(Role.PART, _NO_IDS)),
+            **_same("$ref", _in_schema(Role.REFERENCE)),
             **_same(
                 "anyOf oneOf allOf prefixItems choice structures tags elements", _in_schema(Role.CHOICES)
             ),
             **_same("properties $defs definitions dependentSchemas", _in_schema(Role.NAMES)),
             **_same("minLength", _in_schema(Role.LEAST)),
-            **_same(
-                "minItems maxItems minProperties maxProperties minContains maxContains",
-                _in_schema(Role.ITEMS),
-            ),
+            **_same("minItems maxItems minContains maxContains", _in_schema(Role.ITEMS)),
+            **_same("minProperties maxProperties", _in_schema(Role.COUNT)),
             **_same("maxLength", _in_schema(Role.LENGTH)),
             **_same("minimum maximum exclusiveMinimum exclusiveMaximum multipleOf", _in_schema(Role.RANGE)),
             **_same("pattern regex", _in_schema(Role.PATTERN)),
@@ -314,6 +321,7 @@ class Field:
         "name",
         "objects",
         "place",
+        "range",
         "single",
         "takes_text",
     )
@@ -329,6 +337,7 @@ class Field:
         self.empty = _NO_SERVERS if name == "mcp_servers" else ""
         self.objects = self.full and (name == "messages" or capability in ("responses", "input_tokens"))
         self.counts = LISTS.get(capability) == name
+        self.range = RANGES.get(name)
         self.single = name in NAMES
         self.costly = place is not None and place.role is not Role.NONE
 

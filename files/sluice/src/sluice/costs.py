@@ -15,8 +15,11 @@ from dataclasses import dataclass, fields
 from sluice.errors import SluiceError
 from sluice.jsonorder import MAX_DEPTH
 
-# Beyond so many repetitions of a character engines take another way, which costs no more.
+# Beyond so many repetitions of a character engines take another way: a length then costs LONGER.
 LONGEST_UNROLLED = 128
+LONGER = 192
+# Of all objects together, so many times the properties that one may have.
+OBJECTS = 8
 # Lengths up to this one need no automaton of their own.
 FREE_LENGTH = 1
 MAX_BOUND = 1 << 30
@@ -32,12 +35,14 @@ class Role(enum.Enum):
     LENGTH = "longest text"
     LEAST = "shortest text"
     ITEMS = "how many items"
+    COUNT = "how many properties"
     RANGE = "least or largest number"
     PATTERN = "regular expression"
     PATTERN_NAMES = "object whose names are regular expressions"
     GRAMMAR = "grammar"
     SCHEMA_TEXT = "schema, or a text that is one"
     TOOL = "schema of a tool's arguments"
+    REFERENCE = "reference to another schema"
     ITEM_TYPE = "type of an item of a conversation"
 
 
@@ -46,9 +51,10 @@ class Bounds:
     """What one request's schemas, grammars, lists and tools may have, all of them together.
 
     `bytes`: of names and texts that are compiled; `values`: names and items; `alternatives`: of `anyOf` and
-    choices; `properties`: of one object; `ranges`: bounds of numbers; `lengths`: the sum of the different
-    lengths that texts may have and of the repetitions in regular expressions, each counted up to
-    LONGEST_UNROLLED; `repeats`: what may be there or not, or again and again, in one regular expression, and
+    choices; `properties`: of one object, OBJECTS times as many in all, and fewer where they are themselves
+    counted; `ranges`: bounds of numbers; `lengths`: the sum of the different lengths that texts may have,
+    each counted up to LONGEST_UNROLLED, as LONGER beyond, and of repetitions and optional parts in regular
+    expressions; `repeats`: what may be there or not, or again and again, in one regular expression, and
     in all grammars; `ways`: in how many ways one regular expression can take a text apart, as a power of two
     (`ambiguity`); `repetition`: the largest number of items, characters or repetitions. By default there
     are no grammars: what an ambiguous one costs grows with each token, however short it is.
@@ -60,7 +66,7 @@ class Bounds:
     alternatives: int = 512
     properties: int = 128
     ranges: int = 64
-    lengths: int = 128
+    lengths: int = 256
     pattern_bytes: int = 4_096
     repeats: int = 32
     ways: int = 8
@@ -89,9 +95,11 @@ WORDS = {
     "depth": "levels of a schema",
     "values": "names and items of schemas and lists",
     "alternatives": "alternatives",
-    "properties": "properties of one object",
+    "properties": f"properties of one object ({OBJECTS} times as many in all; fewer if `minProperties` or "
+    "`maxProperties` counts them)",
     "ranges": "bounds of numbers (`minimum`, `maximum`)",
-    "lengths": f"repetitions (lengths of texts and in regular expressions, each up to {LONGEST_UNROLLED})",
+    "lengths": f"repetitions (different lengths of texts, above {LONGEST_UNROLLED} as {LONGER}; repetitions "
+    "and optional parts in regular expressions)",
     "pattern_bytes": "bytes of regular expressions",
     "repeats": (
         "repetition signs (`*`, `+`, `?`, `{0,9}`, `{1,}`, empty alternatives) in a regular expression "
@@ -134,11 +142,18 @@ class Costs:
         self._counts = dict.fromkeys(WORDS, 0)
         self.bytes = 0
         self.values = 0
-        self._least: set[int] = set()
-        self._longest: set[int] = set()
+        # What each different length costs.
+        self._least: dict[int, int] = {}
+        self._longest: dict[int, int] = {}
+        # The sum of all lengths, also of those that are alike.
+        self._each = 0
         self._unrolled = 0
         # By depth: how many names the object that is open there has had.
         self.properties = [0] * (MAX_DEPTH + 2)
+        # The most that one has had; how many there are in all; and how often they are to be counted.
+        self.largest = 0
+        self.names = 0
+        self._counting = 0
 
     def add(self, what: str, count: int) -> None:
         """Count more of something."""
@@ -154,6 +169,10 @@ class Costs:
         """Check what is counted from outside."""
         self._check("values", self.values)
         self._check("bytes", self.bytes)
+        most = self.bounds.properties
+        # An engine writes out each number of properties there may be: the work grows as their cube.
+        if self.names > OBJECTS * most or self._counting * self.largest**3 * 4 > most**3:
+            raise Excess("properties", most)
 
     def _check(self, what: str, count: float) -> None:
         most: int = vars(self.bounds)[what]
@@ -168,20 +187,27 @@ class Costs:
     def number(self, role: Role, value: float) -> None:
         """Count a number: what a length costs depends on its fellows, as each pair is compiled by itself."""
         self._check("repetition", value)
-        whole = LONGEST_UNROLLED if value > LONGEST_UNROLLED else max(0, int(value))
-        if role is Role.LENGTH:
-            self._longest.add(whole)
+        whole = max(0, int(value))
+        cost = whole if whole <= LONGEST_UNROLLED else LONGER
+        if role is Role.COUNT:
+            self._counting += 1
+            self.check()
+        elif role is Role.LENGTH:
+            self._longest[whole] = cost
+            self._each += cost
         elif role is Role.LEAST and whole > FREE_LENGTH:
-            self._least.add(whole)
+            self._least[whole] = cost
+            self._each += cost
         self._check_lengths()
 
     def _check_lengths(self) -> None:
-        pairs = sum(self._longest or self._least) * (1 + len(self._least))
-        self._check("lengths", pairs + self._unrolled)
+        pairs = sum((self._longest or self._least).values()) * (1 + len(self._least))
+        self._check("lengths", min(pairs, self._each) + self._unrolled)
 
     def pattern(self, text: str) -> None:
         """Count a regular expression."""
         self.add("pattern_bytes", len(text))
+        self._unrolled += text.count("?") - text.count("(?")
         self._check("repeats", self._repetitions(text))
         self._check("ways", math.ceil(ambiguity(text)))
 

@@ -50,3 +50,9 @@ def is_of(word: bytes, kinds: frozenset[type]) -> bool:
         return True
     # To JSON `2.0` is the same number as `2`.
     return isinstance(value, float) and value.is_integer() and int in kinds
+
+
+def is_within(word: bytes, limits: tuple[float, float]) -> bool:
+    """Return whether a value that begins with this word is no number, or one within limits."""
+    value = value_of(word)
+    return not isinstance(value, (int, float)) or limits[0] <= value <= limits[1]

@@ -27,7 +27,7 @@ from sluice.costs import DEFAULTS, Bounds, Costs, Excess, Role
 from sluice.errors import SluiceError
 from sluice.jsonorder import FIRST_NAME, MAX_DEPTH, MAX_SCALAR, REFUSED, START, Point, values
 from sluice.jsontext import Mask, decode, malformed
-from sluice.kinds import LITERALS, beginning, is_of, value_of
+from sluice.kinds import LITERALS, beginning, is_of, is_within, value_of
 from sluice.prefix import MAX_PREFIX, Prefix
 
 MAX_KEY = 1024
@@ -41,8 +41,12 @@ _FIELDS = {
     for capability, fields in FIELDS.items()
 }
 _DATA_URL = b"data:"
-_NUMBERS = frozenset((Role.LENGTH, Role.LEAST, Role.ITEMS))
+_NUMBERS = frozenset((Role.LENGTH, Role.LEAST, Role.ITEMS, Role.COUNT))
 _LINKS_TO_STORE = b"item_reference"
+
+# What whole schemas are the values of; and where such a name is a person's own.
+_ROOTS = frozenset(("guided_json", "input_schema", "json", "json_schema", "parameters", "schema"))
+_MAPS = frozenset(("properties", "patternProperties", "$defs", "definitions"))
 
 _WHITE = b" \t\r\n"
 _SPACES = re.compile(rb"[ \t\r\n]+")
@@ -268,6 +272,7 @@ class BodyScanner:
         properties, most_properties = costs.properties, costs.bounds.properties
         size, most, most_depth = costs.bytes, costs.bounds.bytes, costs.bounds.depth + 1
         values, most_values = costs.values, costs.bounds.values
+        names, largest = costs.names, costs.largest
         try:
             for gap, string in pairs:
                 is_name, point, _, depth, holder, begun = point[gap]
@@ -294,9 +299,12 @@ class BodyScanner:
                         if depth > most_depth:
                             raise Excess("depth", most_depth - 1)
                     if above.lists_names:
-                        properties[depth] += 1
-                        if properties[depth] > most_properties:
-                            raise Excess("properties", most_properties)
+                        properties[depth] = count = properties[depth] + 1
+                        names += 1
+                        if count > largest:
+                            largest = count
+                            if count > most_properties:
+                                raise Excess("properties", most_properties)
                     if place.notable or above.notable_within:
                         self._point = point
                         self._on_notable(above, place, string, depth, first=is_name == FIRST_NAME)
@@ -307,13 +315,15 @@ class BodyScanner:
                     size += len(string)
                 elif above.watches:
                     self._point, costs.bytes, costs.values = point, size, values
+                    costs.names, costs.largest = names, largest
                     self._on_counted(above.role, string)
-                    size, values = costs.bytes, costs.values
+                    size, values, names, largest = costs.bytes, costs.values, costs.names, costs.largest
                 if size > most:
                     raise Excess("bytes", most)
             return None
         finally:
             self._point, costs.bytes, costs.values = point, size, values
+            costs.names, costs.largest = names, largest
 
     # --- names ----------------------------------------------------------------------------------------
 
@@ -411,6 +421,8 @@ class BodyScanner:
             self.nulls.add(field.name)
         elif field.kind is not None and not is_of(word, field.kind[0]):
             raise _invalid(field.name, f"must be {field.kind[1]}")
+        elif field.range is not None and not is_within(word, field.range):
+            raise _invalid(field.name, "must be from {:g} to {:g}".format(*field.range))
         if field.name in SCALARS:
             self.given[field.name] = value_of(word)
         elif field.name == "stream":
@@ -484,7 +496,11 @@ class BodyScanner:
                 )
             return
         costs = self._costs
-        if role is Role.PATTERN:
+        if role is Role.REFERENCE:
+            costs.text(len(value))
+            if self._refers_to_itself(decode(value)):
+                raise _invalid(self._where(), "must not refer to itself")
+        elif role is Role.PATTERN:
             costs.pattern(decode(value))
         elif role is Role.GRAMMAR:
             costs.grammar(decode(value))
@@ -502,6 +518,7 @@ class BodyScanner:
             return
         inner = BodyScanner(IN_TEXT, self._bounds)
         inner._costs = costs
+        outer, costs.properties = costs.properties, list(costs.properties)
         try:
             inner.feed(b'{"model":"","schema":' + text.encode("utf-8", "surrogatepass") + b"}")
             inner.finish()
@@ -511,6 +528,16 @@ class BodyScanner:
             if error.code != "malformed_json":
                 raise
             raise _invalid(self._where(), "must be JSON, or not a text") from None
+        finally:
+            costs.properties = outer
+
+    def _refers_to_itself(self, reference: str) -> bool:
+        """Return whether a reference leads straight to the schema that it is: no text fits that."""
+        brackets = self._point.stack[:-1]
+        path = ["[]" if bracket == "[" else decode(key) for bracket, key in zip(brackets, self._keys[1:])]
+        if reference == "#":
+            return path[-1] in _ROOTS and not set(path[-2:-1]) & _MAPS
+        return reference[:2] == "#/" and "/".join(path).endswith(reference[1:])
 
     def _where(self, point: Optional[Point] = None) -> str:
         """Return the path of the present name, or that at a point; of names, those the descriptions have."""
