@@ -87,4 +87,4 @@ def test_a_real_engine_runs_in_a_box_too(service: Service) -> None:
 def test_doctor_tells_that_a_node_can_make_a_box(service: Service) -> None:
     told = json.loads(service.try_shell("login", "sluice doctor --json --with-job", timeout=180))
     (found,) = [one for one in told["findings"] if one["check"] == "box"]
-    assert (found["level"], found["message"]) == ("ok", "a job's node can make one")
+    assert (found["level"], found["message"]) == ("ok", "a job's node can create a box")

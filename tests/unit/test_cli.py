@@ -43,5 +43,5 @@ def test_a_reader_that_has_seen_enough_is_no_fault(arguments: list[str]) -> None
 def test_a_full_disk_is_told_in_words(arguments: list[str]) -> None:
     with Path("/dev/full").open("w") as full:
         done = sluice(arguments, full.fileno())
-    assert done.stderr == "sluice: No space left on device: what was to be written is not whole\n"
+    assert done.stderr == "sluice: No space left on device: the output is incomplete\n"
     assert done.returncode == 1

@@ -66,7 +66,7 @@ def test_an_engine_that_is_not_there_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        ([], "which command"),
+        ([], "command is missing"),
         (["--", "true"], "--private"),
         (["--private", "/p", "--shared", "/p/s", "--environment", "/absent", "--", "true"], "/absent"),
     ],

@@ -15,7 +15,7 @@ def test_what_is_written_is_read() -> None:
 
 @pytest.mark.parametrize("text", [b"A\0", b"1A=x\0", b"A B=x\0", b"=x\0", b"A-B=x\0"])
 def test_what_is_no_variable_is_refused(text: bytes) -> None:
-    with pytest.raises(ValueError, match="no variable"):
+    with pytest.raises(ValueError, match="not a variable"):
         read(text)
 
 

@@ -80,7 +80,7 @@ def test_one_that_can_never_fit_is_told_so_and_keeps_nobody_out() -> None:
     big = Ask("a", 1, gpus=8, waiting=True, short_since=NOW - 9000)
     shares = share([big, Ask("b", 1, gpus=4)], Room(9, 4, 9), site, Spent(), NOW)
     assert shares.granted == [("b", BASE)]
-    assert "more than the service may have (max_gpus)" in shares.obstacles["a"]
+    assert "more than the service may use (max_gpus)" in shares.obstacles["a"]
     assert shares.starved is None
 
 
@@ -153,7 +153,7 @@ def test_a_model_without_room_remembers_since_when_and_people_are_told() -> None
     decision = two(Settings(max_instances=1), n=Demand(0, 1, NOW))
     assert decision.actions == ()
     assert decision.memory["n"].short_since == NOW
-    assert "no room" in decision.memory["n"].obstacle
+    assert "no other instance" in decision.memory["n"].obstacle
     roomy = two(Settings(max_instances=2), short_since=NOW - 50, n=Demand(0, 1, NOW))
     assert roomy.actions == (Submit("n"),)
     assert roomy.memory["n"].short_since == 0.0

@@ -109,16 +109,16 @@ def test_nodes_are_listed_and_let_in_again_at_the_next_tick(
     assert [name for name, node in listed.items() if node["left_out"]] == ["c3", "c4"]
     assert listed["c4"]["until"] == desk.site.now + 3600 and listed["c9"]["until"] is None
     text = desk.say("nodes", "list")
-    assert "LEFT OUT UNTIL" in text and "all models" in text
+    assert "EXCLUDED UNTIL" in text and "all models" in text
     assert "sluice nodes readmit" in desk.say("status")
     assert desk.ask("nodes", "readmit", "c3", "c9")["readmitted"] == ["c3"]
     desk.site.tick()
     assert desk.ask("nodes", "list")["nodes"]["c3"]["failures"] == 0
     assert desk.ask("nodes", "list")["nodes"]["c4"]["failures"] == 2
-    assert "c3: nothing is held against it" in desk.say("nodes", "readmit", "c3")
-    assert desk.say("nodes", "readmit", "--all").splitlines()[-1] == "c4: let in again"
+    assert "c3: it has no failed starts" in desk.say("nodes", "readmit", "c3")
+    assert desk.say("nodes", "readmit", "--all").splitlines()[-1] == "c4: readmitted"
     desk.site.tick()
-    assert desk.say("nodes", "readmit", "--all") == "nothing is held against any node\n"
+    assert desk.say("nodes", "readmit", "--all") == "no node has failed starts\n"
     file = desk.site.root / "models.d/nodes.readmitted"
     assert file.stat().st_mode & 0o777 == 0o640
     # The order outlives the scheduler; what fails later counts.
@@ -138,7 +138,7 @@ def test_a_node_that_is_left_out_for_one_model_alone_is_told_so(
     blame(desk, "c1", digest=desk.ask("models", "show", "m")["models"]["m"]["digest"])
     node = desk.ask("nodes", "list")["nodes"]["c1"]
     assert (node["left_out"], node["left_out_for"], node["until"]) == (False, ["m"], desk.site.now + 3600)
-    assert "Nodes left out for m alone, which became ready nowhere yet: c1" in desk.say("status")
+    assert "Nodes excluded only for m, which was not ready on any node yet: c1" in desk.say("status")
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_a_node_that_is_left_out_for_one_model_alone_is_told_so(
     [
         (["gpu0x"], "no job of the service ran on a node 'gpu0x'; did you mean gpu02 or gpu01?; nothing was"),
         (["gpu01", "typo"], "no job of the service ran on a node 'typo'; nothing was changed"),
-        ([], "say which nodes, or --all"),
+        ([], "give names of nodes, or --all"),
         (["gpu01", "--all"], "not both"),
         (["../gpu01"], "no job of the service ran"),
     ],
@@ -311,7 +311,7 @@ def test_draining_that_takes_longer_than_the_wait_says_so_and_stands(desk: Desk)
     desk.say("models", "apply", *files(desk))
     desk.site.up()
     text = desk.say("models", "drain", "m", "--wait", "--timeout", "0", status=1)
-    assert "1 ready" in text and "not done after 0 s" in text and "the order stands" in text
+    assert "1 ready" in text and "not done after 0 s" in text and "the order stays in force" in text
     desk.site.tick()
     assert list(desk.site.routed().values()) == ["draining"]
 
@@ -366,7 +366,7 @@ def test_a_rollout_that_fails_is_shown_with_the_jobs_lines(desk: Desk) -> None:
         output.write_text("cannot open the weights\n")
         desk.site.slurm.end(str(number), "FAILED")
         desk.site.tick()
-    assert "the rollout failed and the old ones stay" in desk.say("status")
+    assert "the rollout failed and the old instances stay" in desk.say("status")
     text = desk.say("models", "show", "m")
     assert "job 6; it wrote\n    cannot open the weights\n" in text and old in text
     shown = desk.ask("models", "show", "m")["models"]["m"]
@@ -385,7 +385,7 @@ def test_orders_that_make_no_sense_teach(desk: Desk) -> None:
     desk.say("models", "apply", *files(desk))
     instance = desk.site.up()
     text = desk.say("models", "restart", "m", "--instance", "m-0badc0de", status=1)
-    assert "is no instance of m" in text and instance in text
+    assert "is not an instance of m" in text and instance in text
     desk.say("models", "drain", "m")
     assert "sluice models resume m" in desk.say("models", "restart", "m", status=1)
     for value in ("-1", "x", "1e9"):

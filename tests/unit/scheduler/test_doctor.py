@@ -129,7 +129,7 @@ BROKEN: list[tuple[dict[str, Any], str, str, str]] = [
     ({"held": {"m": "min: must not be above max"}}, "model", WRONG, "above max"),
     ({"tests": {"m": Answer(1, "", "Invalid qos")}}, "model", WRONG, "Invalid qos"),
     ({"partitions": Answer(None)}, "partition", WARNING, "no answer"),
-    ({"partitions": Answer(0, "PartitionName=cpu State=UP\n")}, "partition", WRONG, "gpu is no partition"),
+    ({"partitions": Answer(0, "PartitionName=cpu State=UP\n")}, "partition", WRONG, "gpu does not exist"),
     ({"partitions": Answer(0, PARTITION.replace("UP", "DRAIN"))}, "partition", WRONG, "is DRAIN"),
     ({"partitions": Answer(0, PARTITION.replace("1-", "0-"))}, "partition", WRONG, "allows 0 minutes"),
     (
@@ -144,20 +144,20 @@ BROKEN: list[tuple[dict[str, Any], str, str, str]] = [
         WRONG,
         "AllowQos=normal",
     ),
-    ({"associations": None}, "caps", WARNING, "there is no sacctmgr"),
+    ({"associations": None}, "caps", WARNING, "sacctmgr is missing"),
     ({"associations": Answer(1, "", "not running with accounting")}, "caps", WARNING, "accounting"),
     ({"associations": Answer(0, "")}, "account", WRONG, "has no association"),
     ({"associations": Answer(0, "other|service|x|||||\n")}, "account", WRONG, "not in the account llm"),
     ({"associations": Answer(0, "llm|normal|x|||||\n")}, "account", WRONG, "may not use the QOS service"),
-    ({"associations": Answer(0, "llm|service||||||\n")}, "caps", WARNING, "nothing caps sluice in llm"),
+    ({"associations": Answer(0, "llm|service||||||\n")}, "caps", WARNING, "has no cap in llm"),
     (without_path(GOOD.jobs_dir), "shared folder", WRONG, "does not exist"),
-    (with_path(GOOD.jobs_dir, owner=0), "shared folder", WRONG, "is not sluice's"),
+    (with_path(GOOD.jobs_dir, owner=0), "shared folder", WRONG, "does not belong to sluice"),
     (with_path(GOOD.jobs_dir, file_system="ext4"), "shared folder", WARNING, "is on ext4"),
     ({"probe": Answer(1, "", "nothing was seen")}, "shared folder", WRONG, "nothing was seen"),
     ({"box": "c1: this node has no bubblewrap"}, "box", WRONG, "no bubblewrap"),
     ({"models": {"m": replace(ENTRY, box="none")}}, "box", WARNING, "without a box: m"),
     ({"login_shell": "/bin/bash"}, "login", WARNING, "has the shell /bin/bash"),
-    ({"keys": ("/home/sluice/.ssh/authorized_keys",)}, "login", WARNING, "logs in as sluice"),
+    ({"keys": ("/home/sluice/.ssh/authorized_keys",)}, "login", WARNING, "log in as sluice"),
     ({"settings": replace(GOOD, ports="20000-20003")}, "ports", WARNING, "4 ports"),
     ({"settings": replace(GOOD, ports="40000-41000")}, "ports", WARNING, "ip_local_port_range"),
     ({"settings": replace(GOOD, ports="6000-7000")}, "ports", WRONG, "SlurmctldPort"),
@@ -165,23 +165,23 @@ BROKEN: list[tuple[dict[str, Any], str, str, str]] = [
     ({"last_tick": None}, "launcher", WRONG, "never ticked"),
     ({"last_tick": NOW - 121}, "launcher", WRONG, "121 s ago"),
     ({"lease_host": "login2"}, "launcher", WRONG, "runs on login2"),
-    ({"cron_runs": False}, "launcher", WRONG, "no cron"),
+    ({"cron_runs": False}, "launcher", WRONG, "cron does not run"),
     (without_path(site_facts.CRONTAB), "launcher", WRONG, "does not exist"),
     (with_path(site_facts.CRONTAB, mode=0o664), "launcher", WRONG, "cron ignores"),
     ({"last_tick": NOW + 60}, "clock", WRONG, "60 s in the future"),
     ({"now": NOW + 1000}, "clock", WRONG, "behind"),
-    ({"slurm_config": Answer(None)}, "clock", WARNING, "cannot be seen"),
+    ({"slurm_config": Answer(None)}, "clock", WARNING, "unknown"),
     ({"kills_user_processes": True}, "reapers", WARNING, "KillUserProcesses"),
-    (with_path("/etc/sluice/scheduler.json", owner=990), "permissions", WRONG, "others than root"),
-    (with_path(GOOD.models_dir, mode=0o775), "permissions", WRONG, "others than root"),
-    (with_path("/var/lib/sluice/state", mode=0o755), "permissions", WRONG, "alone"),
+    (with_path("/etc/sluice/scheduler.json", owner=990), "permissions", WRONG, "other than root"),
+    (with_path(GOOD.models_dir, mode=0o775), "permissions", WRONG, "other than root"),
+    (with_path("/var/lib/sluice/state", mode=0o755), "permissions", WRONG, "only sluice may have access"),
     (with_path("/var/lib/sluice/state", file_system="lustre"), "permissions", WRONG, "on lustre"),
     (with_path(GOOD.routing_table, mode=0o644), "permissions", WRONG, "jobs' keys"),
     (with_path(GOOD.routing_table, file_system="nfs"), "permissions", WRONG, "on nfs"),
     (without_path(GOOD.demand_dir), "permissions", WRONG, "does not exist"),
     (with_path(GOOD.demand_dir, mode=0o777), "permissions", WRONG, "anybody"),
     ({"closed": True}, "closed", WARNING, "the gate is closed"),
-    ({"sshd": Answer(None)}, "sshd", WARNING, "cannot be seen"),
+    ({"sshd": Answer(None)}, "sshd", WARNING, "cannot be read"),
     ({"sshd": Answer(0, "maxstartups 10:30:100\n")}, "sshd", WARNING, "(MaxStartups 10:30:100)"),
     (
         {"sshd": Answer(0, "maxstartups 9:3:10\npersourcemaxstartups none\n")},
@@ -190,8 +190,8 @@ BROKEN: list[tuple[dict[str, Any], str, str, str]] = [
         "MaxStartups 9:3:10",
     ),
     ({"commands": {"squeue": Answer(0, "slurm 20.02.7")}}, "version", WRONG, "20.02 is older than 20.11"),
-    ({"commands": {"squeue": Answer(0, "slurm-wlm 25.11.0")}}, "version", WARNING, "newer than any"),
-    ({"commands": {"squeue": Answer(1)}}, "version", WARNING, "cannot be seen"),
+    ({"commands": {"squeue": Answer(0, "slurm-wlm 25.11.0")}}, "version", WARNING, "newer than all"),
+    ({"commands": {"squeue": Answer(1)}}, "version", WARNING, "unknown"),
     (
         {"slurm_config": Answer(0, CONFIG.replace("300 sec", "10 sec"))},
         "settings",
@@ -212,15 +212,15 @@ BROKEN: list[tuple[dict[str, Any], str, str, str]] = [
         },
         "reservation",
         WRONG,
-        "m: ai is no reservation",
+        "m: the reservation ai does not exist",
     ),
     (
         {"associations": Answer(0, "llm|service|x|||||\n"), "qos": Answer(0, "normal||||||\n")},
         "account",
         WRONG,
-        "is no QOS",
+        "does not exist",
     ),
-    ({"models": {"m": BURSTING}}, "partition", WRONG, "m (burst): spare is no partition"),
+    ({"models": {"m": BURSTING}}, "partition", WRONG, "m (burst): spare does not exist"),
     (
         {"models": {"m": replace(ENTRY, burst=Burst(1, account="free"))}},
         "account",
@@ -246,7 +246,7 @@ BROKEN: list[tuple[dict[str, Any], str, str, str]] = [
         {"models": {"m": BURSTING}, "partitions": Answer(0, PARTITION + PARTITION_OF.format("spare", 60))},
         "preemption",
         WARNING,
-        "gives 60 s of grace, of which a batch job is not told",
+        "gives 60 s of grace, but does not tell a batch job",
     ),
     (
         {"models": {"m": BURSTING}, "partitions": Answer(0, PARTITION + SPARE.replace("REQUEUE", "OFF"))},
@@ -261,9 +261,9 @@ BROKEN: list[tuple[dict[str, Any], str, str, str]] = [
         WRONG,
         "is not the one",
     ),
-    ({"launchers": ("cron", "systemd")}, "launcher", WARNING, "systemd would start it too, beside cron"),
+    ({"launchers": ("cron", "systemd")}, "launcher", WARNING, "systemd would start it too"),
     ({"settings": SYSTEMD, "timer": "inactive"}, "launcher", WRONG, "timer is inactive"),
-    ({"settings": SYSTEMD}, "launcher", WRONG, "not to be seen"),
+    ({"settings": SYSTEMD}, "launcher", WRONG, "unknown"),
     ({"settings": SCRONTAB}, "launcher", WRONG, "ScronParameters is not set"),
     (
         {
@@ -281,7 +281,7 @@ BROKEN: list[tuple[dict[str, Any], str, str, str]] = [
         {"settings": ELSEWHERE, "paths": {"/login-shared/routing.json": PathFacts(990, 991, 0o640, "nfs4")}},
         "permissions",
         WARNING,
-        "where jobs may see it",
+        "jobs may be able to see it",
     ),
     (
         {
@@ -291,7 +291,7 @@ BROKEN: list[tuple[dict[str, Any], str, str, str]] = [
         },
         "permissions",
         WRONG,
-        "a job sees it",
+        "a job can see it",
     ),
 ]
 
@@ -494,7 +494,7 @@ def test_a_job_looks_at_the_shared_folder_and_leaves_nothing(patient: Patient) -
     _, told = patient.doctor("--with-job")
     (found,) = told["shared folder"]
     assert found["level"] == OK and "sluice 1" in found["message"]
-    assert "a job's port was reached from here" in told["ports"][0]["message"]
+    assert "this host reached a job's port" in told["ports"][0]["message"]
     assert list((patient.root / "jobs").iterdir()) == []
     (job,) = patient.cluster.jobs()
     assert job["name"] == "sluice-doctor" and job["options"]["partition"] == "gpu"
@@ -517,4 +517,4 @@ def test_a_job_that_cannot_run_the_program_or_never_runs_is_told(
 def test_the_table_is_for_people(patient: Patient) -> None:
     assert main(["doctor", "--config", f"{patient.root}/etc/scheduler.json"]) == 1
     text = patient.capsys.readouterr().out
-    assert "CHECK" in text and "Helps: " in text and " wrong, " in text
+    assert "CHECK" in text and "Remedy: " in text and " wrong, " in text

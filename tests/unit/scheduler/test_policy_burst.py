@@ -222,7 +222,7 @@ def test_a_held_job_does_not_end_what_serves() -> None:
 def test_a_job_that_slurm_holds_after_its_own_failure_counts_as_a_failed_start() -> None:
     stuck = instance(1, reason="launch failed requeued held")
     decision = decided([stuck], demand=Demand(0, 1, NOW))
-    words = "held by Slurm for good: launch failed requeued held"
+    words = "held by Slurm permanently: launch failed requeued held"
     assert decision.actions == (Cancel("m-00000001", words),)
     assert decision.memory["m"].failures == 1
 

@@ -136,9 +136,9 @@ def test_a_script_may_not_set_what_the_scheduler_decides(models: Path, tmp_path:
 @pytest.mark.parametrize(
     ("option", "said"),
     [
-        ("--gpus=4", "say slurm.gpus instead of --gpus"),
-        ("--nodes=2", "say slurm.nodes instead of --nodes"),
-        ("--signal=USR2", "say slurm.warn instead of --signal"),
+        ("--gpus=4", "use slurm.gpus instead of --gpus"),
+        ("--nodes=2", "use slurm.nodes instead of --nodes"),
+        ("--signal=USR2", "use slurm.warn instead of --signal"),
         ("--array=1-3", "sets --array, which the scheduler decides"),
         ("--dependency=singleton", "sets --dependency, which the scheduler decides"),
         ("--wait", "sets --wait, which the scheduler decides"),
@@ -156,10 +156,10 @@ def test_extra_options_do_not_contradict_the_entry(
 @pytest.mark.parametrize(
     ("slurm", "burst", "named"),
     [
-        ({"time": 2}, None, "slurm.time only 2 min"),
-        ({"time_min": 1}, None, "slurm.time_min only 1 min"),
-        ({"warn": 600}, {"max": 1, "time": 10}, "burst.time only 10 min"),
-        ({"warn": 600}, {"max": 1, "time_min": 9}, "burst.time_min only 9 min"),
+        ({"time": 2}, None, "slurm.time is only 2 min"),
+        ({"time_min": 1}, None, "slurm.time_min is only 1 min"),
+        ({"warn": 600}, {"max": 1, "time": 10}, "burst.time is only 10 min"),
+        ({"warn": 600}, {"max": 1, "time_min": 9}, "burst.time_min is only 9 min"),
     ],
 )
 def test_slurms_warning_must_not_come_at_the_start(
@@ -168,7 +168,7 @@ def test_slurms_warning_must_not_come_at_the_start(
     entry = {**ENTRY, "slurm": {**ENTRY["slurm"], **slurm}, "burst": burst}
     with pytest.raises(SluiceError) as caught:
         registration.prepare(str(models), *given(tmp_path, entry))
-    assert f"slurm.warn: is {slurm.get('warn', 120)} s, and {named}" in caught.value.message
+    assert f"slurm.warn: is {slurm.get('warn', 120)} s, but {named}" in caught.value.message
 
 
 def weights_of(tmp_path: Path) -> tuple[Path, dict[str, Any]]:
@@ -185,7 +185,7 @@ def test_weights_that_can_be_seen_are_checked(models: Path, tmp_path: Path) -> N
     folder, entry = weights_of(tmp_path)
     assert registration.prepare(str(models), *given(tmp_path, entry)).changed
     (folder / "model.safetensors").write_bytes(b"2")
-    with pytest.raises(SluiceError, match=r"model.safetensors: its content is not the manifest's"):
+    with pytest.raises(SluiceError, match=r"model.safetensors: its content differs from the manifest"):
         registration.prepare(str(models), *given(tmp_path, entry))
 
 

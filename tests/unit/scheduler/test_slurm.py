@@ -318,7 +318,7 @@ def test_the_doctors_trial_job_is_ended_where_it_landed_and_no_other_with_it(
     cluster.configure(lands_on=landed, start_delay=60.0)
     clinic = Clinic(configuration(tmp_path, slurm_bin=str(cluster.bin)))
     probed = clinic.probe(ENTRY, 0.1)
-    assert probed.answer.status == 1 and "nothing was seen of it" in probed.answer.errors
+    assert probed.answer.status == 1 and "did not report" in probed.answer.errors
     assert cluster.elsewhere() == []
     assert (cluster.jobs()[0]["name"], cluster.jobs()[0]["state"]) == (NAME, "RUNNING")
     assert [job["state"] for job in cluster.jobs()[1:]] == ([] if landed else ["CANCELLED"])

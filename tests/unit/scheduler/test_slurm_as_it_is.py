@@ -790,7 +790,7 @@ def test_jobs_that_land_on_another_cluster_are_cancelled_there_told_and_tried_ev
         assert site.cluster.elsewhere() == []
     assert site.failures() > 3
     assert site.cluster.calls("sbatch") <= 40
-    assert "landed on cluster other" in site.scheduler.state.memory["m"].message
+    assert "submitted to cluster other" in site.scheduler.state.memory["m"].message
     site.cluster.configure(lands_on="")
     site.tick(60, times=14)
     assert list(site.routed().values()) == ["ready"]

@@ -113,11 +113,11 @@ def test_people_read_limits_nodes_bounds_kinds_and_obstacles(capsys: pytest.Capt
     assert "account=lab" not in text
     for words in (
         "Taken: 2 of 8 instances, 1 of 4 GPUs, 2 nodes, 0 of 10 GPU-hours today",
-        "Slurm takes no jobs, tried again at",
+        "Slurm accepts no jobs, next attempt at",
         "temporarily unable to accept",
-        "Slurm takes no jobs of account=chat partition=gpu qos=low, tried again at",
+        "Slurm accepts no jobs of account=chat partition=gpu qos=low, next attempt at",
         "AssocMaxSubmitJobLimit",
-        "Nodes left out, where starts kept failing: c7 (until",
+        "Excluded nodes, because starts failed there: c7 (until",
         "m: job 3 ended (FAILED)",
         "m: max_gpus is reached",
         f"{ENTRY.max}+2",

@@ -71,9 +71,9 @@ def test_weights_as_they_were_pass_both_checks(folder: Path, capsys: pytest.Capt
         (lambda at: (at / "shards" / "model-1.safetensors").unlink(), "model-1.safetensors: is missing"),
         (lambda at: (at / "extra.json").write_bytes(b"{}"), "extra.json: is not in the manifest"),
         (lambda at: os.truncate(at / "shards" / "model-1.safetensors", 4999), "has 4999 bytes, not 5000"),
-        (lambda at: (at / "config.json").write_bytes(CONFIG[::-1]), "config.json: its content is not"),
+        (lambda at: (at / "config.json").write_bytes(CONFIG[::-1]), "config.json: its content differs"),
         (lambda at: (at / "SHA256SUMS").write_text("", "ascii"), "SHA256SUMS has SHA-256"),
-        (lambda at: (at / "SHA256SUMS").unlink(), "write it with `sluice weights make`"),
+        (lambda at: (at / "SHA256SUMS").unlink(), "create it with `sluice weights make`"),
     ],
 )
 def test_changed_weights_are_refused_with_what_changed(
@@ -94,7 +94,7 @@ def test_a_large_file_is_read_by_the_full_check_alone(
     manifest = make(folder, capsys)
     (folder / "shards" / "model-1.safetensors").write_bytes(b"2" * 5000)
     assert check(folder, capsys, "--quick", "--manifest", manifest) == ""
-    assert "its content is not the manifest's" in check(folder, capsys, "--manifest", manifest)
+    assert "its content differs from the manifest" in check(folder, capsys, "--manifest", manifest)
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "a.pt", "a.pth", "a.ckpt", "a.pkl", "sub/A.PT"])
@@ -126,9 +126,9 @@ def test_gguf_is_for_engines_that_load_it(tmp_path: Path, capsys: pytest.Capture
     manifest = make(file, capsys)
     (tmp_path / "other.gguf").write_bytes(b"another model beside it")
     assert check(file, capsys, "--quick", "--loads", "gguf", "--manifest", manifest) == ""
-    assert "there is no *.safetensors" in check(file, capsys, "--quick", "--loads", "safetensors")
+    assert "*.safetensors is missing" in check(file, capsys, "--quick", "--loads", "safetensors")
     file.write_bytes(b"FUGG")
-    assert "its content is not" in check(file, capsys, "--quick", "--manifest", manifest)
+    assert "its content differs" in check(file, capsys, "--quick", "--manifest", manifest)
 
 
 def test_every_problem_is_told_up_to_a_screenful(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -146,7 +146,7 @@ def test_a_manifest_of_other_weights_is_replaced_only_when_told(
     first = make(folder, capsys)
     (folder / "config.json").write_bytes(b"{}")
     assert main(["weights", "make", str(folder)]) == 1
-    assert "is of other weights (config.json)" in capsys.readouterr().err
+    assert "belongs to other weights (config.json)" in capsys.readouterr().err
     assert main(["weights", "make", "--replace", str(folder)]) == 0
     assert capsys.readouterr().out.strip() != first
 
@@ -167,7 +167,7 @@ def test_what_is_no_manifest_is_refused_with_its_line(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "SHA256SUMS").write_text("# note\nnot a line of sha256sum\n")
-    assert "line 2 is not of the form of sha256sum" in check(folder, capsys)
+    assert "line 2 does not have the format of sha256sum" in check(folder, capsys)
 
 
 def test_weights_that_are_not_there_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

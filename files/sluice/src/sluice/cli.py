@@ -35,15 +35,17 @@ class Command:
 
 COMMANDS = {
     "proxy": Command("sluice.proxy.command", "the gateway's data plane (runs as a service)"),
-    "keys": Command("sluice.web.command", "make, list, rotate and revoke API keys on the gateway"),
+    "keys": Command("sluice.web.command", "create, list, rotate and revoke API keys on the gateway"),
     "users": Command("sluice.web.users_command", "list, show, block and unblock users of the gateway"),
-    "usage": Command("sluice.web.usage_command", "who used what, at this gateway: sums and records"),
+    "usage": Command("sluice.web.usage_command", "report usage at this gateway: sums and records"),
     "db": Command("sluice.web.db_command", "upgrade, check, back up and restore the gateway's database"),
     "limits": Command("sluice.web.limits_command", "list, set and remove limits at this gateway"),
-    "admission": Command("sluice.web.admission_command", "stop models at this gateway and let them go on"),
-    "announcements": Command("sluice.web.announcements_command", "texts above every page of the gateway"),
-    "audit": Command("sluice.web.audit_command", "what administrators did at this gateway"),
-    "relay": Command("sluice.relay.command", "what sshd runs for the gateway's key"),
+    "admission": Command("sluice.web.admission_command", "stop and resume models at this gateway"),
+    "announcements": Command(
+        "sluice.web.announcements_command", ("show texts above every page of the gateway")
+    ),
+    "audit": Command("sluice.web.audit_command", "show what administrators did at this gateway"),
+    "relay": Command("sluice.relay.command", "the relay, which sshd starts for the gateway's key"),
     "front": Command("sluice.front.command", "the listener inside a job"),
     "box": Command("sluice.box.command", "run a job's engine in its box (the job's script does)"),
     "scheduler": Command(
@@ -53,14 +55,17 @@ COMMANDS = {
         "sluice.scheduler.models_command", "list, show, apply, drain, resume, restart and remove models"
     ),
     "nodes": Command(
-        "sluice.scheduler.nodes_command", "nodes where starts kept failing: list them, let them in again"
+        "sluice.scheduler.nodes_command",
+        ("list and readmit nodes that are excluded because starts failed on them"),
     ),
     "weights": Command(
         "sluice.scheduler.weights_command", "write and check the manifest of a model's weights"
     ),
-    "address": Command("sluice.front.address", "where a job's node is reached by another of its nodes"),
-    "status": Command("sluice.scheduler.status_command", "models, instances and demand of this cluster"),
-    "doctor": Command("sluice.scheduler.doctor_command", "whether the site is as Sluice assumes"),
+    "address": Command(
+        "sluice.front.address", ("print the address by which a job's node reaches another of its nodes")
+    ),
+    "status": Command("sluice.scheduler.status_command", "show models, instances and demand of this cluster"),
+    "doctor": Command("sluice.scheduler.doctor_command", "check what Sluice assumes about the site"),
 }
 
 
@@ -80,7 +85,7 @@ def main(argv: Optional[list[str]] = None) -> int:
         if error.errno not in OUTPUT_ERRORS:
             raise
         _close_output()
-        print(f"sluice: {error.strerror}: what was to be written is not whole", file=sys.stderr)
+        print(f"sluice: {error.strerror}: the output is incomplete", file=sys.stderr)
         return SluiceError.exit_code
 
 
@@ -112,7 +117,7 @@ def _main(arguments: list[str]) -> int:
         return EXIT_CONFIG
     except UnicodeEncodeError:
         print(
-            "sluice: an argument, or what this terminal takes, is not UTF-8: set LANG=C.UTF-8",
+            "sluice: an argument or this terminal's encoding is not UTF-8: set LANG=C.UTF-8",
             file=sys.stderr,
         )
         return EXIT_CONFIG
@@ -145,4 +150,7 @@ def _load(command: Command, parser: argparse.ArgumentParser) -> None:
 
 def _absent(command: Command) -> str:
     part = command.module.split(".")[1]
-    return f"sluice: this copy has no {part} (the wheel has proxy and web, the zipapp the cluster's parts)"
+    return (
+        f"sluice: this copy does not contain {part} (the wheel has proxy and web, the zipapp has the "
+        "cluster's parts)"
+    )

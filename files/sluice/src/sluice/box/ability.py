@@ -31,14 +31,14 @@ def program() -> str:
 def advice() -> str:
     """Return what helps on this node, in one line."""
     if not program():
-        return "this node has no bubblewrap: install the package bubblewrap on the compute nodes"
+        return "bubblewrap is missing on this node: install the package bubblewrap on the compute nodes"
     for name, bad, remedy in LOCKS:
         try:
             if (SYSCTLS / name).read_text().strip() == bad:
                 return f"{name.replace('/', '.')} is {bad}: {remedy}"
         except OSError:
             continue
-    return "this node's kernel or container keeps the account from making namespaces"
+    return "this node's kernel or container does not let the account create namespaces"
 
 
 def obstacle() -> str:

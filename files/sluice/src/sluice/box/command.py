@@ -27,23 +27,23 @@ IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `sluice box`."""
-    parser.add_argument("--check", action="store_true", help="say whether this node can make a box")
+    parser.add_argument("--check", action="store_true", help="say whether this node can create a box")
     parser.add_argument("--kind", choices=BOXES, default="bubblewrap", help="the box (default: %(default)s)")
     parser.add_argument("--private", default="", help="the engine's own folder")
-    parser.add_argument("--shared", default="", help="the folder below it where its socket lies")
+    parser.add_argument("--shared", default="", help="the folder below it that contains its socket")
     parser.add_argument(
         "--environment",
         default="",
         help="file with the engine's variables, each ended by a NUL; it is removed",
     )
-    parser.add_argument("--read", action="append", default=[], help="file or folder that the engine reads")
-    parser.add_argument("--device", action="append", default=[], help="pattern of further device nodes")
+    parser.add_argument("--read", action="append", default=[], help="file or folder that the engine may read")
+    parser.add_argument("--device", action="append", default=[], help="pattern of additional device nodes")
     parser.add_argument("--network", action="store_true", help="with the node's network")
     parser.add_argument(
         "--door",
         type=_door,
         default=None,
-        help="PORT@PATH: socket that hands out connections to a port in the box",
+        help="PORT@PATH: socket that passes on connections to a port in the box",
     )
     parser.add_argument("--inside", type=int, default=-1, help=argparse.SUPPRESS)
     parser.add_argument("engine", nargs="*", help="the engine's command, after --")
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     if args.check:
         return _check()
     if not args.engine:
-        raise ConfigError("box: which command? it follows --")
+        raise ConfigError("box: the engine's command is missing; write it after --")
     if args.inside >= 0:
         with os.fdopen(args.inside, "rb") as stream:
             return inside.serve(args.engine, environment.read(stream.read()), args.door)
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _check() -> int:
     problem = ability.obstacle()
-    print(f"sluice: box: {problem}" if problem else "sluice: box: this node can make one")
+    print(f"sluice: box: {problem}" if problem else "sluice: box: this node can create one")
     return EXIT_FAILURE if problem else 0
 
 
@@ -125,7 +125,7 @@ def _boxed(args: argparse.Namespace, variables: dict[str, str]) -> int:
         signal.signal(signal.SIGUSR2, lambda *_: _ask(first))
     status = inside.exit_status(wrapper.wait())
     if not first:
-        print(f"sluice: box: the node could not make it; {ability.advice()}", file=sys.stderr)
+        print(f"sluice: box: the node could not create it; {ability.advice()}", file=sys.stderr)
     return status
 
 

@@ -17,7 +17,7 @@ def read(data: bytes) -> dict[str, str]:
     for item in data.decode("utf-8", "surrogateescape").split("\0")[:-1]:
         name, equals, value = item.partition("=")
         if not equals or not NAME.fullmatch(name):
-            raise ValueError(f"{name[:40]!r} is no variable")
+            raise ValueError(f"{name[:40]!r} is not a variable")
         found[name] = value
     return found
 

@@ -89,8 +89,8 @@ def _allow(path: str, closed: Iterable[str]) -> None:
     for folder in closed:
         if below(os.path.realpath(folder), os.path.realpath(path)):
             raise ConfigError(
-                f"box: {path} cannot be shown to an engine, for {folder} lies in it; name a folder below it "
-                "in model_box_read, or the weights' own folder"
+                f"box: {path} cannot be shown to an engine, because it contains {folder}; name a "
+                "folder below it in model_box_read, or the weights' own folder"
             )
 
 

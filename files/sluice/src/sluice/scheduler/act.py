@@ -151,9 +151,13 @@ class Actor:
         everybodys = suspects.excluded(blamed, limits, now)
         before = suspects.excluded(nodes, limits, now, digest)
         for name in suspects.excluded(blamed, limits, now, digest).keys() - before.keys():
-            whose = "all models" if name in everybodys else f"{instance.model}, never ready elsewhere"
+            whose = (
+                "all models"
+                if name in everybodys
+                else (f"{instance.model}, which was never ready on another node")
+            )
             fields = {"node": name, "instance": instance.id, "seconds": limits.exclude, "for": whose}
-            log.warning("jobs fail at once on a node: it is left out", extra=fields)
+            log.warning("jobs fail at once on a node: it is excluded", extra=fields)
         return blamed
 
     def _node_limits(self) -> suspects.Limits:
@@ -163,7 +167,10 @@ class Actor:
         result = self.slurm.cancel(instance.job_id, "" if instance.renamed else instance.name)
         if isinstance(result, Unknown):
             # Repeated by the policy for as long as the job is seen.
-            log.warning("scancel in doubt", extra={"instance": instance.id, "problem": result.reason})
+            log.warning(
+                ("the result of scancel is unknown"),
+                extra={"instance": instance.id, "problem": result.reason},
+            )
 
     # --- submissions ---------------------------------------------------------------------------------
 
@@ -188,13 +195,13 @@ class Actor:
         fields = {"instance": instance.id, "model": instance.model, "kind": kind}
         if isinstance(result, Astray):
             fields = {**fields, "job": f"{result.job_id};{result.cluster}"}
-            log.error("the job landed on another cluster; it is cancelled there", extra=fields)
+            log.error("the job was submitted to another cluster; it is cancelled there", extra=fields)
             instance = replace(instance, astray=fields["job"], submit_error=_astray(result))
             return self._call_back(self._remember(state, instance), instance), refusal.Cause.INVALID
         if not isinstance(result, Unknown):
             log.info("submitted", extra={**fields, "job_id": result.value})
             return self._remember(state, replace(instance, job_id=result.value)), None
-        log.warning("sbatch in doubt", extra={**fields, "problem": result.reason})
+        log.warning("the result of sbatch is unknown", extra={**fields, "problem": result.reason})
         if any(words in result.reason for words in NO_OTHER_NODES):
             state = replace(state, nodes=suspects.allowed(state.nodes, out, listed.digest))
         state = self._remember(state, replace(instance, submit_error=result.reason))
@@ -223,7 +230,9 @@ class Actor:
         )
 
     def _not_submitted(self, state: State, listed: Listed, problem: str) -> State:
-        log.error("job directory cannot be made", extra={"model": listed.entry.name, "problem": problem})
+        log.error(
+            ("the job's directory cannot be created"), extra={"model": listed.entry.name, "problem": problem}
+        )
         memory = state.memory.get(listed.entry.name, policy.Memory())
         counted = policy.count_failure(memory, settings(self.config), self.clock(), problem)
         return self._save(replace(state, memory={**state.memory, listed.entry.name: counted}))
@@ -269,8 +278,8 @@ def _new(listed: Listed, kind: str, now: float) -> Instance:
 
 def _astray(found: Astray) -> str:
     return (
-        f"the job landed on cluster {found.cluster} (as {found.job_id}) and is cancelled there: "
-        "a plugin, a wrapper of sbatch or the script names other clusters"
+        f"the job was submitted to cluster {found.cluster} (as {found.job_id}) and is cancelled "
+        "there: a plugin, a wrapper of sbatch or the script names other clusters"
     )
 
 

@@ -183,7 +183,7 @@ def share(
                 continue
         lacks = left.lacks(ask.gpus, ask.nodes)
         if ask.cold and colds < 1:
-            shares.obstacles[ask.model] = "this hour's cold starts are used up (cold_starts_per_hour)"
+            shares.obstacles[ask.model] = "the cold starts of this hour are used up (cold_starts_per_hour)"
         elif lacks:
             left = _refuse(shares, ask, lacks, left, settings, now)
         else:
@@ -229,9 +229,9 @@ def _refuse(shares: Shares, ask: Ask, lacks: str, left: Room, settings: Settings
     """Note that there is no room; for a starved model it is kept free as it comes. Return what is left."""
     if whole(settings).lacks(ask.gpus, ask.nodes):
         takes = f"{ask.gpus} GPUs on {ask.nodes} nodes"
-        shares.obstacles[ask.model] = f"one instance takes {takes}, more than the service may have ({lacks})"
+        shares.obstacles[ask.model] = f"one instance needs {takes}, more than the service may use ({lacks})"
         return left
-    shares.obstacles[ask.model] = f"the service has no room for another instance ({lacks})"
+    shares.obstacles[ask.model] = f"the service's bounds allow no other instance ({lacks})"
     shares.no_room.add(ask.model)
     if not ask.starved(now):
         return left

@@ -162,7 +162,7 @@ def _node_orders(directory: str) -> NodeOrders:
     try:
         return orders.read_nodes(directory)
     except (OSError, RecordError) as error:
-        log.warning("which nodes are let in again cannot be read", extra={"problem": str(error)})
+        log.warning("the list of readmitted nodes cannot be read", extra={"problem": str(error)})
         return NodeOrders()
 
 
@@ -189,7 +189,7 @@ def read_model(directory: Path, name: str, now: Optional[float] = None) -> Optio
         return None
     entry = ModelEntry.parse(decode_json(raw))
     if entry.name != name:
-        raise RecordError("name", f"is {entry.name}, in a file called {entry_path.name}")
+        raise RecordError("name", f"is {entry.name}, but the file is {entry_path.name}")
     script = script_raw.decode("utf-8")
     return Listed(entry, script, entry.digest(script))
 

@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         log.warning(error.message)
         return _busy(arguments.once, error)
     except OSError as error:
-        log.critical("the scheduler cannot go on", extra={"problem": str(error)})
+        log.critical("the scheduler cannot continue", extra={"problem": str(error)})
         sys.stderr.write(f"sluice scheduler: {error}\n")
         return SluiceError.exit_code
     return 0

@@ -88,7 +88,7 @@ class DemandFolder:
                 self._take(inside, name, stamp, now, told)
         if over and not self._told:
             fields = {"path": self._directory, "read": len(self._known)}
-            log.warning("there is more in the demand files than is read: some wait", extra=fields)
+            log.warning("the demand files have more data than is read at once: some wait", extra=fields)
         self._told = over
 
     def _files(

@@ -75,7 +75,7 @@ def check_shared(facts: Facts) -> list[Finding]:
             Finding("shared folder", WRONG, problem, "run the login playbook; is the file system mounted?")
         ]
     if folder.owner != facts.account_id:
-        problem = f"{facts.settings.jobs_dir} is not {facts.account}'s"
+        problem = f"{facts.settings.jobs_dir} does not belong to {facts.account}"
         return [Finding("shared folder", WRONG, problem, "run the login playbook")]
     if facts.probe is None:
         if folder.file_system in SHARED_FILE_SYSTEMS:
@@ -93,21 +93,23 @@ def check_ports(facts: Facts) -> list[Finding]:
     ports, findings = facts.settings.port_range(), []
     remedy = "choose another scheduler_ports"
     if len(ports) < facts.settings.max_instances:
-        problem = f"{len(ports)} ports for up to {facts.settings.max_instances} instances of one node"
+        problem = f"{len(ports)} ports for up to {facts.settings.max_instances} instances on one node"
         findings.append(Finding("ports", WARNING, problem, remedy))
     if facts.local_ports is not None and _overlap(ports, facts.local_ports):
-        problem = f"{facts.settings.ports} lies in net.ipv4.ip_local_port_range of this host"
+        problem = f"{facts.settings.ports} overlaps with net.ipv4.ip_local_port_range of this host"
         findings.append(
             Finding("ports", WARNING, problem, remedy + ", or narrow that range on compute nodes")
         )
     for key, taken in slurm_ports(facts.slurm_config.output).items():
         if _overlap(ports, taken):
-            findings.append(Finding("ports", WRONG, f"{facts.settings.ports} meets Slurm's {key}", remedy))
+            findings.append(
+                Finding("ports", WRONG, (f"{facts.settings.ports} overlaps with Slurm's {key}"), remedy)
+            )
     if facts.unreached:
         problem = f"this host does not reach a job's port: {facts.unreached}"
         opened = f"open {facts.settings.ports} from login nodes to compute nodes in the site's firewall"
         findings.append(Finding("ports", WRONG, problem, opened))
-    reached = "" if facts.unreached is None else ", and a job's port was reached from here"
+    reached = "" if facts.unreached is None else ", and this host reached a job's port"
     return findings or [Finding("ports", OK, facts.settings.ports + reached)]
 
 
@@ -136,7 +138,7 @@ def check_launcher(facts: Facts) -> list[Finding]:
         )
     others = [name for name in facts.launchers if name != kind]
     if others:
-        problem = f"{' and '.join(others)} would start it too, beside {kind}"
+        problem = f"{' and '.join(others)} would start it too, in addition to {kind}"
         findings.append(Finding("launcher", WARNING, problem, "run the login playbook"))
     return findings + LAUNCHERS[kind](facts)
 
@@ -145,7 +147,7 @@ def _cron(facts: Facts) -> list[Finding]:
     findings = []
     if not facts.cron_runs:
         findings.append(
-            Finding("launcher", WRONG, "no cron runs here", "systemctl enable --now cron (or crond)")
+            Finding("launcher", WRONG, "cron does not run here", "systemctl enable --now cron (or crond)")
         )
     crontab = facts.paths.get(facts.crontab)
     if crontab is None:
@@ -153,7 +155,7 @@ def _cron(facts: Facts) -> list[Finding]:
             Finding("launcher", WRONG, f"{facts.crontab} does not exist", "run the login playbook")
         )
     elif crontab.owner != 0 or crontab.mode & (GROUP_WRITES | OTHERS_WRITE):
-        problem = f"cron ignores {facts.crontab}: root must own it and nobody else write it"
+        problem = f"cron ignores {facts.crontab}: root must own it, and nobody else may write it"
         findings.append(Finding("launcher", WRONG, problem, "run the login playbook"))
     return findings
 
@@ -161,7 +163,7 @@ def _cron(facts: Facts) -> list[Finding]:
 def _systemd(facts: Facts) -> list[Finding]:
     if facts.timer == "active":
         return []
-    problem = f"systemd's timer sluice-scheduler.timer is {facts.timer or 'not to be seen'}"
+    problem = f"systemd's timer sluice-scheduler.timer is {facts.timer or 'unknown'}"
     remedy = "systemctl enable --now sluice-scheduler.timer, or run the login playbook"
     return [Finding("launcher", WRONG, problem, remedy)]
 
@@ -176,7 +178,7 @@ def _scrontab(facts: Facts) -> list[Finding]:
             findings.append(Finding("launcher", WRONG, problem, remedy))
     held = facts.scrontab
     if held is None or held.status != 0 or SCRONTAB_MARK not in held.output:
-        words = "no answer" if held is None else held.words() or "no entry of ours"
+        words = "no answer" if held is None else held.words() or "it has no entry of Sluice"
         problem = f"{facts.account}'s scrontab does not start the scheduler: {words}"
         findings.append(Finding("launcher", WRONG, problem, "run the login playbook"))
     return findings
@@ -199,7 +201,7 @@ def check_clock(facts: Facts) -> list[Finding]:
     theirs = controller_time(facts.slurm_config.output)
     if theirs is None:
         return findings or [
-            Finding("clock", WARNING, "the controller's time cannot be seen", "see scontrol ping")
+            Finding("clock", WARNING, "the controller's time is unknown", "see scontrol ping")
         ]
     skew = theirs - facts.now
     if abs(skew) > facts.slurm_config.seconds + MAX_SKEW:
@@ -223,7 +225,7 @@ def check_reapers(facts: Facts) -> list[Finding]:
     if facts.kills_user_processes and not facts.lingers and facts.settings.launcher == "cron":
         remedy = f"loginctl enable-linger {facts.account}, or scheduler_launcher: systemd"
         findings.append(Finding("reapers", WARNING, "logind has KillUserProcesses=yes", remedy))
-    return findings or [Finding("reapers", OK, "nothing here is known to end the account's processes")]
+    return findings or [Finding("reapers", OK, "nothing here ends the account's processes, as far as known")]
 
 
 def check_permissions(facts: Facts) -> list[Finding]:
@@ -242,7 +244,7 @@ def check_permissions(facts: Facts) -> list[Finding]:
         if path == state_folder(settings):
             findings += _state(facts, path, found)
         elif found.owner != 0 or found.mode & (GROUP_WRITES | OTHERS_WRITE):
-            problem = f"{path}: others than root may write it (mode {found.mode:04o})"
+            problem = f"{path}: accounts other than root may write it (mode {found.mode:04o})"
             findings.append(Finding("permissions", WRONG, problem, "run the login playbook"))
     for path in (state_folder(settings), settings.demand_dir, settings.models_dir):
         if facts.paths.get(path) is None:
@@ -252,13 +254,15 @@ def check_permissions(facts: Facts) -> list[Finding]:
     if demand is not None and demand.mode & OTHERS_WRITE:
         problem = f"{settings.demand_dir}: anybody may write it"
         findings.append(Finding("permissions", WRONG, problem, "run the login playbook"))
-    return findings or [Finding("permissions", OK, "code and configuration are root's, the state is private")]
+    return findings or [
+        Finding("permissions", OK, ("root owns code and configuration, and the state is private"))
+    ]
 
 
 def _state(facts: Facts, path: str, found: PathFacts) -> list[Finding]:
     findings = []
     if found.owner != facts.account_id or found.mode & 0o077:
-        problem = f"{path}: must be {facts.account}'s alone (mode {found.mode:04o})"
+        problem = f"{path}: only {facts.account} may have access (mode {found.mode:04o})"
         findings.append(Finding("permissions", WRONG, problem, "run the login playbook"))
     return findings + _shared(facts, path, found, "keep the state on this host's own disk")
 
@@ -270,7 +274,10 @@ def _routing_table(facts: Facts) -> list[Finding]:
         return []
     findings = []
     if found.owner != facts.account_id or found.mode & (GROUP_WRITES | OTHERS_WRITE | OTHERS_READ):
-        problem = f"{path} holds the jobs' keys: {facts.account} writes it, its group reads it, nobody else"
+        problem = (
+            f"{path} contains the jobs' keys: only {facts.account} may write it, and only its group may "
+            "read it"
+        )
         remedy = (
             f"chown {facts.account} {path}; if others could read it: chmod 0640, and sluice models restart"
         )
@@ -286,30 +293,30 @@ def _shared(facts: Facts, path: str, found: PathFacts, remedy: str) -> list[Find
     """
     if found.file_system not in SHARED_FILE_SYSTEMS or facts.job_sees_state is False:
         return []
-    problem = f"{path} is on {found.file_system}, where jobs may see it"
+    problem = f"{path} is on {found.file_system}, where jobs may be able to see it"
     if path.startswith(USUAL_STATE):
         return [Finding("permissions", WRONG, problem, remedy)]
     if facts.job_sees_state and facts.settings.launcher != "scrontab":
-        return [Finding("permissions", WRONG, f"{path}: a job sees it", remedy)]
-    return [Finding("permissions", WARNING, problem, "whether they do: sluice doctor --with-job")]
+        return [Finding("permissions", WRONG, f"{path}: a job can see it", remedy)]
+    return [Finding("permissions", WARNING, problem, "to find out, run sluice doctor --with-job")]
 
 
 def check_sshd(facts: Facts) -> list[Finding]:
     """Nobody keeps the gateways out by connections that say nothing."""
     if facts.sshd.status != 0:
-        return [Finding("sshd", WARNING, "sshd's settings cannot be seen", "run sluice doctor as root")]
+        return [Finding("sshd", WARNING, "sshd's settings cannot be read", "run sluice doctor as root")]
     settings = dict(line.partition(" ")[::2] for line in facts.sshd.output.splitlines())
     bound = settings.get("persourcemaxstartups", "")
     if bound.isdigit():
         return [Finding("sshd", OK, f"one address has at most {bound} connections that have not signed in")]
     problem = (
-        f"silent connections of one address keep gateways out (MaxStartups {settings.get('maxstartups')})"
+        f"silent connections of one address can keep gateways out (MaxStartups {settings.get('maxstartups')})"
     )
     remedy = "set relay_startups_per_source and run the login playbook"
     if not bound:
         remedy = (
-            "this sshd has no PerSourceMaxStartups (OpenSSH 8.5): let a firewall bound the connections of "
-            "each address to its port, raise MaxStartups, lower LoginGraceTime"
+            "this sshd has no PerSourceMaxStartups (OpenSSH 8.5): bound the connections of each "
+            "address with a firewall, raise MaxStartups, lower LoginGraceTime"
         )
     return [Finding("sshd", WARNING, problem, remedy)]
 
@@ -320,13 +327,19 @@ def check_boxes(facts: Facts) -> list[Finding]:
     open_ones = sorted(name for name, entry in facts.models.items() if entry.box == "none")
     if open_ones:
         problem = f"engines without a box: {', '.join(open_ones)}"
-        findings.append(Finding("box", WARNING, problem, "docs/engines.md, The box, says what they reach"))
+        findings.append(
+            Finding("box", WARNING, problem, ('docs/engines.md, "The box", says what they can reach'))
+        )
     if not any(entry.box == "bubblewrap" for entry in facts.models.values()):
-        return findings or [Finding("box", OK, "no engine needs one")]
+        return findings or [Finding("box", OK, "no engine needs a box")]
     if facts.box:
-        remedy = "every node of the models' partitions needs it, or their engines do not start"
+        remedy = "install bubblewrap on every node of the models' partitions; engines do not start without it"
         return [*findings, Finding("box", WRONG, facts.box, remedy)]
-    seen = "a job's node can make one" if facts.box == "" else "whether a node can make one: --with-job"
+    seen = (
+        "a job's node can create a box"
+        if facts.box == ""
+        else ("to check whether a node can create a box, add --with-job")
+    )
     return [*findings, Finding("box", OK, seen)]
 
 
@@ -334,17 +347,18 @@ def check_account(facts: Facts) -> list[Finding]:
     """Nobody logs in as the account."""
     findings = []
     if facts.login_shell and not facts.login_shell.endswith(NO_SHELLS):
-        problem = f"{facts.account} has the shell {facts.login_shell}, which neither Slurm nor cron needs"
+        problem = f"{facts.account} has the shell {facts.login_shell}, which Slurm and cron do not need"
         remedy = f"usermod --shell /usr/sbin/nologin {facts.account}, unless relays run as it too"
         findings.append(Finding("login", WARNING, problem, remedy))
     for path in facts.keys:
         problem = (
-            f"whoever holds a key of {path} logs in as {facts.account}, and a job that reaches it may add one"
+            f"anybody with a key in {path} can log in as {facts.account}, and a job that can write "
+            "this file can add a key"
         )
         findings.append(
-            Finding("login", WARNING, problem, f"remove {path}, unless it is the gateway's own way in")
+            Finding("login", WARNING, problem, f"remove {path}, unless the gateway itself needs it")
         )
-    return findings or [Finding("login", OK, f"nobody logs in as {facts.account}")]
+    return findings or [Finding("login", OK, f"nobody can log in as {facts.account}")]
 
 
 def check_closed(facts: Facts) -> list[Finding]:

@@ -26,8 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--with-job",
         action="store_true",
-        help="let a tiny job, of the first model's partition, look at the shared folder and listen on a port "
-        "(120 s at most)",
+        help=(
+            "run a tiny job in the first model's partition that looks at the shared folder and listens "
+            "on a port (120 s at most)"
+        ),
     )
 
 
@@ -52,4 +54,4 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _what(finding: Finding) -> str:
-    return f"{finding.message}. Helps: {finding.remedy}" if finding.remedy else finding.message
+    return f"{finding.message}. Remedy: {finding.remedy}" if finding.remedy else finding.message

@@ -41,10 +41,10 @@ def check_commands(facts: Facts) -> list[Finding]:
     if facts.queue.status != 0:
         problem = f"squeue: {facts.queue.words() or f'no answer within {limit:g} s'}"
         findings.append(
-            Finding("controller", WRONG, problem, "see scontrol ping; nothing is started or ended")
+            Finding("controller", WRONG, problem, "see scontrol ping; until then nothing is started or ended")
         )
     elif facts.queue.seconds > limit / 2:
-        problem = f"squeue took {facts.queue.seconds:.1f} s of the {limit:g} s that it has"
+        problem = f"squeue took {facts.queue.seconds:.1f} s of the {limit:g} s allowed"
         findings.append(Finding("controller", WARNING, problem, "raise scheduler_command_timeout"))
     else:
         findings.append(Finding("controller", OK, f"squeue answered in {facts.queue.seconds:.1f} s"))
@@ -56,14 +56,14 @@ def check_version(facts: Facts) -> list[Finding]:
     said = facts.commands["squeue"].output if "squeue" in facts.commands else ""
     found = re.search(r"(\d+)\.(\d+)", said)
     if found is None:
-        return [Finding("version", WARNING, "Slurm's version cannot be seen", "see squeue --version")]
+        return [Finding("version", WARNING, "Slurm's version is unknown", "see squeue --version")]
     version = int(found[1]), int(found[2])
     words = f"Slurm {version[0]}.{version[1]:02}"
     if version < OLDEST_SLURM:
         return [Finding("version", WRONG, f"{words} is older than 20.11", "upgrade Slurm")]
     if version > NEWEST_SLURM:
-        remedy = "look at sluice status after the first jobs, and tell the project what you saw"
-        return [Finding("version", WARNING, f"{words} is newer than any that was tried (25.05)", remedy)]
+        remedy = "check sluice status after the first jobs, and tell the project the result"
+        return [Finding("version", WARNING, f"{words} is newer than all tested versions (25.05)", remedy)]
     return [Finding("version", OK, words)]
 
 
@@ -74,11 +74,11 @@ def check_settings(facts: Facts) -> list[Finding]:
     age, wait = seconds(setting(config, "MinJobAge")), seconds(setting(config, "KillWait"))
     wanted = 2 * facts.settings.tick_interval
     if age is not None and age < wanted:
-        problem = f"MinJobAge is {age:g} s: why a job ended may be over before it is seen"
+        problem = f"MinJobAge is {age:g} s: Slurm may forget why a job ended before the scheduler sees it"
         remedy = f"set it to {wanted:g} or more in slurm.conf, or lower scheduler_tick_interval"
         findings.append(Finding("settings", WARNING, problem, remedy))
     if wait is not None and wait < KILL_WAIT:
-        problem = f"KillWait is {wait:g} s: an instance that is ended has no time to finish what it answers"
+        problem = f"KillWait is {wait:g} s: an ending instance has no time to finish its answers"
         remedy = f"set it to {KILL_WAIT:g} or more in slurm.conf"
         findings.append(Finding("settings", WARNING, problem, remedy))
     return findings or [Finding("settings", OK, "MinJobAge and KillWait are long enough")]
@@ -98,9 +98,9 @@ def check_reservations(facts: Facts) -> list[Finding]:
         missing = [name for name in asked.reservation.split(",") if name not in known]
         if missing:
             remedy = f"ask the centre for it, or correct {where}; there are: {', '.join(known) or 'none'}"
-            problem = f"{where}: {', '.join(missing)} is no reservation"
+            problem = f"{where}: the reservation {', '.join(missing)} does not exist"
             findings.append(Finding("reservation", WRONG, problem, remedy))
-    return findings or [Finding("reservation", OK, "each that models name exists")]
+    return findings or [Finding("reservation", OK, "each reservation in model entries exists")]
 
 
 def check_preemption(facts: Facts) -> list[Finding]:
@@ -111,8 +111,13 @@ def check_preemption(facts: Facts) -> list[Finding]:
         return []
     kind = setting(config, "PreemptType")
     if kind in ("", "preempt/none"):
-        problem = f"PreemptType is {kind or 'not set'}: burst instances keep what regular work waits for"
-        remedy = "set PreemptType in slurm.conf (preempt/partition_prio or preempt/qos), or leave burst out"
+        problem = (
+            f"PreemptType is {kind or 'not set'}: burst instances keep resources for which other jobs wait"
+        )
+        remedy = (
+            "set PreemptType in slurm.conf (preempt/partition_prio or preempt/qos), or remove burst from "
+            "the entries"
+        )
         return [Finding("preemption", WARNING, problem, remedy)]
     known = {one.get("PartitionName", ""): one for one in records(facts.partitions.output)}
     findings: list[Finding] = []
@@ -137,7 +142,7 @@ def _preemption(
             problem = f"{name}: burst's partition {partition} has PreemptMode=OFF"
             yield Finding("preemption", WARNING, problem, "set its PreemptMode to REQUEUE or CANCEL")
         elif grace and "preempt_send_user_signal" not in setting(config, "SlurmctldParameters"):
-            problem = f"{name}: {partition} gives {grace:g} s of grace, of which a batch job is not told"
+            problem = f"{name}: {partition} gives {grace:g} s of grace, but does not tell a batch job"
             remedy = "add preempt_send_user_signal to SlurmctldParameters in slurm.conf"
             yield Finding("preemption", WARNING, problem, remedy)
 
@@ -185,7 +190,7 @@ def check_models(facts: Facts) -> list[Finding]:
     ]
     for name, answer in sorted(facts.tests.items()):
         if answer.status == 0:
-            findings.append(Finding("model", OK, f"{name}: sbatch would take it"))
+            findings.append(Finding("model", OK, f"{name}: sbatch would accept it"))
         else:
             remedy = "correct the model's slurm field in the inventory, or ask the cluster's administrators"
             problem = f"{name}: sbatch --test-only: {answer.words() or 'no answer'}"
@@ -206,12 +211,12 @@ def check_partitions(facts: Facts) -> list[Finding]:
             if problem:
                 remedy = f"correct {name}'s slurm field; there are: {', '.join(sorted(known))}"
                 findings.append(Finding("partition", WRONG, f"{name}: {partition} {problem}", remedy))
-    return findings or [Finding("partition", OK, f"{len(facts.models)} models ask for partitions that exist")]
+    return findings or [Finding("partition", OK, f"the partitions of {len(facts.models)} models exist")]
 
 
 def _partition_problem(fields: Optional[Mapping[str, str]], wanted: SlurmRequest) -> str:
     if fields is None:
-        return "is no partition"
+        return "does not exist"
     if fields.get("State", "UP") != "UP":
         return f"is {fields['State']}"
     longest = minutes(fields.get("MaxTime", ""))
@@ -231,11 +236,9 @@ def check_accounting(facts: Facts) -> list[Finding]:
     )
     if facts.associations is None or facts.associations.status != 0:
         why = (
-            "there is no sacctmgr"
-            if facts.associations is None
-            else facts.associations.words() or "no answer"
+            "sacctmgr is missing" if facts.associations is None else facts.associations.words() or "no answer"
         )
-        return [Finding("caps", WARNING, f"caps on {facts.account} cannot be seen: {why}", remedy)]
+        return [Finding("caps", WARNING, f"caps on {facts.account} are unknown: {why}", remedy)]
     rows = table(facts.associations.output, ASSOCIATION_COLUMNS)
     if not rows:
         problem = f"{facts.account} has no association"
@@ -252,7 +255,7 @@ def _unusable(facts: Facts, rows: Sequence[Mapping[str, str]]) -> list[Finding]:
             problem = f"{name}: {facts.account} is not in the account {asked.account}"
             findings.append(Finding("account", WRONG, problem, f"it is in: {', '.join(sorted(accounts))}"))
         if asked.qos and not _exists(facts, asked.qos):
-            problem = f"{name}: {asked.qos} is no QOS"
+            problem = f"{name}: the QOS {asked.qos} does not exist"
             findings.append(Finding("account", WRONG, problem, "see sacctmgr show qos"))
         elif asked.qos and asked.qos not in qos:
             problem = f"{name}: {facts.account} may not use the QOS {asked.qos}"
@@ -282,6 +285,6 @@ def _caps(facts: Facts, rows: Sequence[Mapping[str, str]], remedy: str) -> list[
         if row not in own and not set(row["qos"].split(",")) <= {one["name"] for one in by_qos}
     ]
     if open_ways:
-        problem = f"nothing caps {facts.account} in {', '.join(sorted(set(open_ways)))}"
+        problem = f"{facts.account} has no cap in {', '.join(sorted(set(open_ways)))}"
         return [Finding("caps", WARNING, problem, remedy)]
-    return [Finding("caps", OK, f"{facts.account} is capped")]
+    return [Finding("caps", OK, f"{facts.account} has a cap")]

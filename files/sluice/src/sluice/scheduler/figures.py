@@ -37,11 +37,14 @@ def build(
         Sample(
             "sluice_scheduler_squeue_failures_total",
             "counter",
-            "squeue answers that were missing or not understood",
+            "Missing or unreadable answers of squeue",
             float(state.queue_failures),
         ),
         Sample(
-            "sluice_scheduler_submissions_total", "counter", "Jobs handed to sbatch", float(state.submissions)
+            "sluice_scheduler_submissions_total",
+            "counter",
+            ("Jobs submitted with sbatch"),
+            float(state.submissions),
         ),
     ]
     by_model: dict[str, list[Instance]] = {name: [] for name in models}
@@ -72,7 +75,7 @@ def _of_service(state: State, now: float) -> list[Sample]:
         Sample(
             "sluice_scheduler_limited",
             "gauge",
-            "1 while a limit of Slurm holds up submissions",
+            "1 while a limit of Slurm blocks submissions",
             float(limited),
         ),
     ]
@@ -93,8 +96,10 @@ def _of_model(name: str, model: RoutedModel, wanted: int, instances: Iterable[In
             )
             for word in STATES
         ),
-        Sample("sluice_scheduler_model_ready", "gauge", "Instances that take requests", float(ready), labels),
-        Sample("sluice_scheduler_model_wanted", "gauge", "Instances called for", float(wanted), labels),
+        Sample(
+            "sluice_scheduler_model_ready", "gauge", ("Instances that accept requests"), float(ready), labels
+        ),
+        Sample("sluice_scheduler_model_wanted", "gauge", "Instances wanted", float(wanted), labels),
         Sample(
             "sluice_scheduler_model_failed",
             "gauge",

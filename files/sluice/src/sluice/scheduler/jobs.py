@@ -132,7 +132,7 @@ class JobDirectories:
                 return strangers.read(inside, RECORD, MAX_JOB_RECORD_BYTES, os.geteuid())
         except OSError as error:
             if strangers.is_link(error):
-                raise RecordError("", "its directory is a link, or no directory") from None
+                raise RecordError("", "its directory is a link, or not a directory") from None
             # ENOENT, ESTALE, EIO, EACCES: not there yet, or the file system shows an old one, or is away.
             return None
 

@@ -66,6 +66,6 @@ def check(found: Lease, own: Lease, duration: float) -> None:
     if found.host in ("", own.host) or age >= duration:
         return
     raise Busy(
-        f"the scheduler ran on {found.host} {max(0.0, age):.0f} s ago; its lease ends after {duration:g} s. "
-        "Let one host's launcher start it"
+        f"the scheduler ran on {found.host} {max(0.0, age):.0f} s ago; its lease ends after "
+        f"{duration:g} s. Only one host's launcher may start it"
     )

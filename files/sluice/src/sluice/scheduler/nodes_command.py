@@ -20,7 +20,7 @@ from sluice.scheduler.orders_command import admin
 from sluice.scheduler.overview import Overview, did_you_mean, look
 from sluice.scheduler.status_command import moment, print_table
 
-COLUMNS = ("NODE", "LAST JOB", "FAILED STARTS", "LEFT OUT UNTIL", "FOR")
+COLUMNS = ("NODE", "LAST JOB", "FAILED STARTS", "EXCLUDED UNTIL", "FOR")
 EVERYBODY = "all models"
 
 
@@ -30,9 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--config", default=CONFIG, help="the scheduler's configuration (default: %(default)s)"
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    listed = "nodes that ran a job of the service, and what is held against them"
+    listed = "list nodes that ran a job of the service, with their failed starts"
     listing = actions.add_parser("list", help=listed, description=listed)
-    text = "let nodes in again that are left out because starts kept failing there"
+    text = "readmit nodes that are excluded because starts failed there"
     readmit = actions.add_parser("readmit", help=text, description=text)
     readmit.add_argument(
         "nodes", nargs="*", metavar="NODE", help="a node's name, as sluice nodes list has it"
@@ -74,20 +74,20 @@ def _readmit(settings: SchedulerConfig, overview: Overview, arguments: argparse.
         print(json.dumps({"version": 1, "changed": bool(blamed), "readmitted": blamed}, sort_keys=True))
         return 0
     for name in names if not arguments.all else blamed:
-        print(f"{name}: {'let in again' if name in blamed else 'nothing is held against it'}")
+        print(f"{name}: {'readmitted' if name in blamed else 'it has no failed starts'}")
     if arguments.all and not blamed:
-        print("nothing is held against any node")
+        print("no node has failed starts")
     return 0
 
 
 def _named(known: dict[str, dict[str, Any]], arguments: argparse.Namespace) -> list[str]:
     """Return the nodes that are meant. Raises SluiceError for names that nobody knows."""
     if arguments.all and arguments.nodes:
-        raise SluiceError("invalid_request", "say either names of nodes or --all, not both")
+        raise SluiceError("invalid_request", "give either names of nodes or --all, not both")
     if arguments.all:
         return list(known)
     if not arguments.nodes:
-        raise SluiceError("invalid_request", "say which nodes, or --all; see: sluice nodes list")
+        raise SluiceError("invalid_request", "give names of nodes, or --all; see: sluice nodes list")
     names = list(dict.fromkeys(arguments.nodes))
     for name in names:
         if name not in known:

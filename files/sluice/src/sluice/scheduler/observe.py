@@ -51,7 +51,7 @@ PROBES_AT_ONCE = 16
 MOST_PROBES = 32
 # Seconds beyond the probes' own time after which their answers are no longer waited for.
 PROBE_SLACK = 2.0
-NO_PROBE = "no answer in time; is name service away?"
+NO_PROBE = "no answer in time; is the name service unavailable?"
 # An end that comes forward by more than this is Slurm's notice of a preemption, if it is near.
 FORWARD = 60.0
 # An answer that a relay had so many seconds ago shows that the instance serves.
@@ -134,10 +134,12 @@ class Observer:
             catalogue = read_catalogue(self._config.models_dir, now, Allowed.by(self._config))
         except OSError as error:
             fields = {"path": self._config.models_dir, "problem": error.strerror}
-            log.warning("models cannot be listed; nothing is started or ended", extra=fields)
+            log.warning("the models cannot be listed; nothing is started or ended", extra=fields)
             return Catalogue(), False
         for name, problem in catalogue.held.items():
-            log.warning("model entry held", extra={"model": name, "problem": problem})
+            log.warning(
+                ("a model entry cannot be used; its model is held"), extra={"model": name, "problem": problem}
+            )
         if not catalogue.held:
             self._catalogue = catalogue
         return catalogue, True
@@ -157,7 +159,7 @@ class Observer:
                 instances[instance.id] = self._missed(instance, jobs, asked_at)
             elif job is UNTOLD:
                 fields = {"instance": instance.id, "job_id": instance.job_id}
-                log.warning("how its job is cannot be told: it stays as it was", extra=fields)
+                log.warning("a job's state cannot be read; the instance keeps its state", extra=fields)
                 instances[instance.id] = instance
             else:
                 instances[instance.id] = self._seen(instance, job, asked_at)
@@ -174,7 +176,9 @@ class Observer:
         if instance.record is not None and followed.record is None and not followed.running:
             self._directories.drop_record(instance.id)
         if followed.running and not followed.leaving and _brought_forward(instance, followed, now):
-            log.info("its end was brought forward", extra={"instance": instance.id, "ends": followed.ends})
+            log.info(
+                ("Slurm moved the job's end forward"), extra={"instance": instance.id, "ends": followed.ends}
+            )
             return replace(followed, leaving=PREEMPTED)
         return followed
 
@@ -190,7 +194,7 @@ class Observer:
             return instance
         shown = self._slurm.show(instance.job_id)
         if isinstance(shown, Unknown):
-            log.warning("job in doubt", extra={"instance": instance.id, "problem": shown.reason})
+            log.warning("a job's state is unknown", extra={"instance": instance.id, "problem": shown.reason})
             return instance
         if shown.value is None or not jobs.owns(instance, shown.value):
             return replace(instance, invalid=True)

@@ -46,7 +46,7 @@ def read(directory: str, name: str) -> Optional[ModelOrders]:
         return None
     orders = ModelOrders.parse(document)
     if orders.model != name:
-        raise RecordError("model", f"is {orders.model}, in the file of {name}")
+        raise RecordError("model", f"is {orders.model}, but the file belongs to {name}")
     return orders
 
 
@@ -129,7 +129,7 @@ def _locked(directory: str) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() >= deadline:
                     raise SluiceError(
-                        "internal_error", f"{directory}: another sluice command is at work; try again"
+                        "internal_error", f"{directory}: another sluice command is running; try again"
                     ) from None
                 time.sleep(0.05)
             else:

@@ -30,21 +30,19 @@ Adder = Callable[[str, str], argparse.ArgumentParser]
 
 def add_arguments(add: Adder) -> None:
     """Add the three subcommands."""
-    drain = add(
-        "drain", "send a model no new requests, let the running ones end, keep it so until it is resumed"
-    )
-    resume = add("resume", "put a drained model back into service, or try a failed one again now")
+    drain = add("drain", "send a model no new requests and let the open ones end, until it is resumed")
+    resume = add("resume", "return a drained model to service, or try a failed one again now")
     restart = add(
         "restart", "replace a model's instances one at a time, each new one before its old one goes"
     )
     for parser in (drain, resume, restart):
         parser.add_argument("name", help="the model")
         parser.set_defaults(instance="")
-        parser.add_argument("--wait", action="store_true", help="wait until it is done, and tell of progress")
+        parser.add_argument("--wait", action="store_true", help="wait until it is done, and print progress")
         parser.add_argument(
-            "--timeout", type=_timeout, default=1800.0, help="seconds to wait at most (default: %(default)s)"
+            "--timeout", type=_timeout, default=1800.0, help="maximum seconds to wait (default: %(default)s)"
         )
-    restart.add_argument("--instance", default="", metavar="ID", help="replace this one alone")
+    restart.add_argument("--instance", default="", metavar="ID", help="replace only this instance")
 
 
 def _timeout(text: str) -> float:
@@ -97,7 +95,7 @@ def _given(overview: Overview, arguments: argparse.Namespace) -> Callable[[Model
         return lambda found: replace(found, restart=now, replace=(), by=by)
     if single not in known:
         listed = ", ".join(known) or "none"
-        raise SluiceError("invalid_request", f"{single!r} is no instance of {name}, which has: {listed}")
+        raise SluiceError("invalid_request", f"{single!r} is not an instance of {name}, which has: {listed}")
     return lambda found: _single(found, single, known, by)
 
 
@@ -125,7 +123,9 @@ def _sentence(arguments: argparse.Namespace, changed: bool) -> str:
     if not changed:
         return f"{name}: {'drained already' if arguments.action == 'drain' else 'nothing to be done'}"
     return {
-        "drain": f"{name}: takes no new requests; stays out of service until: sluice models resume {name}",
+        "drain": (
+            f"{name}: accepts no new requests; it stays out of service until: sluice models resume {name}"
+        ),
         "resume": f"{name}: in service again",
         "restart": f"{name}: {arguments.instance or 'every instance'} will be replaced",
     }[str(arguments.action)]
@@ -148,7 +148,7 @@ def _wait(settings: SchedulerConfig, arguments: argparse.Namespace) -> tuple[boo
         if _hopeless(overview, arguments):
             return False, f"{arguments.name}: {model['problem']}; see: sluice models show {arguments.name}"
         if waited >= arguments.timeout:
-            words = f"not done after {waited:.0f} s ({progress}); the order stands"
+            words = f"not done after {waited:.0f} s ({progress}); the order stays in force"
             return False, f"{arguments.name}: {words}; see: sluice status"
         time.sleep(min(LOOK_EVERY, max(0.05, arguments.timeout - waited)))
 

@@ -109,7 +109,7 @@ class Plan(Standing):
 
     def _wanted(self, model: Model, asked: int) -> int:
         if self.broke:
-            self.obstacle = f"{BUDGET} (gpu_hours_per_day): only what `min` says is kept"
+            self.obstacle = f"{BUDGET} (gpu_hours_per_day): only the instances of `min` are kept"
             return model.min
         memory = self.memory
         level = target.level(
@@ -160,9 +160,7 @@ class Plan(Standing):
             if problem:
                 self.cancel_failed(instance, problem)
             elif put_back(instance):
-                self.cancel(
-                    instance, "Slurm put it back into its queue; another one starts sooner", self.first
-                )
+                self.cancel(instance, "Slurm requeued it; another one starts sooner", self.first)
         for instance in self.phases(Phase.STARTING):
             if instance.started is not None and self.now - instance.started > model.start_timeout:
                 self.cancel_failed(
@@ -187,7 +185,7 @@ class Plan(Standing):
         """Return why nobody may wait for a pending job any longer, or ""."""
         reason, since = stuck(instance), instance.hindered_since
         if reason:
-            return f"held by Slurm for good: {reason}"
+            return f"held by Slurm permanently: {reason}"
         patience = self.settings.pending_patience
         if not patience or since is None or self.now - since < patience:
             return ""
@@ -216,7 +214,7 @@ class Plan(Standing):
                 self.first.append(Drain(instance.id, LEAVING))
                 self.settled.add(instance.id)
             elif found is Phase.STARTING and instance.leaving == "warned":
-                self.cancel_failed(instance, "its time was about to end before it was ready")
+                self.cancel_failed(instance, "its wall time would have ended before it was ready")
 
     def scale(self, model: Model) -> None:
         """Bring the number of instances to what is wanted, newest digest first."""
@@ -232,7 +230,7 @@ class Plan(Standing):
         self.retire(old, fresh)
         for instance in self.present:
             if instance.submit_error and not instance.job_id:
-                self.obstacle = self.obstacle or f"sbatch took no job: {instance.submit_error}"
+                self.obstacle = self.obstacle or f"sbatch accepted no job: {instance.submit_error}"
         active = [instance for instance in fresh if not held(instance)]
         for instance in fresh:
             if self.phase[instance.id] is Phase.PENDING:

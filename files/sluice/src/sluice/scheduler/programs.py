@@ -67,7 +67,7 @@ def _home(account: int) -> str:
     try:
         return pwd.getpwuid(account).pw_dir
     except (KeyError, OSError):
-        words = f"account {account} cannot be looked up; is the directory service away?"
+        words = f"account {account} cannot be looked up; is the directory service unavailable?"
         raise LookupError(words) from None
 
 

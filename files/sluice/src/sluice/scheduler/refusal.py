@@ -142,5 +142,5 @@ def heeded(
         count=count,
         at=since[-1].created,
         until=now + doubled(first, count),
-        reason=f"Slurm takes no submission now: {ours[-1].reason}",
+        reason=f"Slurm accepts no submission now: {ours[-1].reason}",
     )

@@ -180,7 +180,10 @@ def _warned_at_birth(entry: ModelEntry) -> list[str]:
     if burst is not None:
         times.update({"burst.time": burst.time, "burst.time_min": burst.time_min})
     return [
-        f"slurm.warn: is {slurm.warn} s, and {name} only {minutes} min: the warning would come at the start"
+        (
+            f"slurm.warn: is {slurm.warn} s, but {name} is only {minutes} min: the warning would come at "
+            "the start"
+        )
         for name, minutes in times.items()
         if minutes and slurm.warn >= minutes * 60
     ]

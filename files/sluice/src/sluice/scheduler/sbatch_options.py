@@ -74,21 +74,21 @@ def refused_extra(option: str) -> str:
     name = option.split("=", 1)[0]
     fields = sorted({FIELDS[one] for one in _meant(name, FIELDS)})
     if fields:
-        return f"say slurm.{' or slurm.'.join(fields)} instead of {name}"
+        return f"use slurm.{' or slurm.'.join(fields)} instead of {name}"
     return _sets(name) if _meant(name, RESERVED) else ""
 
 
 def refused_script(text: str) -> list[str]:
     """Return what is wrong with the options in a script, one phrase each."""
-    found = [f"holds {line[0]} lines, which sbatch takes for its own" for line in OTHERS.finditer(text)]
+    found = [f"has {line[0]} lines, which sbatch reads as its own options" for line in OTHERS.finditer(text)]
     for line in DIRECTIVE.finditer(text):
         try:
             words = shlex.split(line[1], comments=True)
         except ValueError:
-            found.append(f"has a quotation mark without its other one: {line[0].strip()[:80]!r}")
+            found.append(f"has an unmatched quotation mark: {line[0].strip()[:80]!r}")
             continue
         if words and words[0].lower() in SEVERAL:
-            found.append(f"says {words[0]}, which makes several jobs of one")
+            found.append(f"sets {words[0]}, which makes several jobs from one")
         found += [_sets(name) for word in words for name in _reserved(word)]
     return list(dict.fromkeys(found))
 
@@ -118,5 +118,5 @@ def _reserved(word: str) -> Iterator[str]:
 def _sets(name: str) -> str:
     meant = _meant(name, RESERVED) if name.startswith("--") else [SHORT[name[1]]]
     if "clusters" in meant or "cluster" in meant:
-        return f"sets {name}: its jobs would land on another cluster, where nobody follows them"
+        return f"sets {name}: its jobs would run on another cluster, where nobody follows them"
     return f"sets {name}, which the scheduler decides"

@@ -103,7 +103,7 @@ def reached(answer: Answer) -> Probed:
         return Probed(answer)
     word, port, sees, boxes, host, said, box = found.groups()
     told = Answer(answer.status, f"{host}: {'' if word == 'ok' else 'failed: '}{said}", answer.errors)
-    problem = _connect(host, int(port)) if int(port) else "no port of the range was free on the node"
+    problem = _connect(host, int(port)) if int(port) else "no port in the range was free on the node"
     return Probed(told, problem, sees == "yes", "" if boxes == "yes" else f"{host}: {box}")
 
 
@@ -211,7 +211,7 @@ class Clinic:
                 return Answer(0 if text.startswith("ok ") else 1, text)
             state = self.ask(asked).words()
             time.sleep(min(PROBE_EVERY, seconds))
-        return Answer(1, errors=f"nothing was seen of it within {seconds:g} s (job {job_id}: {state})")
+        return Answer(1, errors=f"it did not report within {seconds:g} s (job {job_id}: {state})")
 
 
 def probe_command(entry: ModelEntry, folder: str) -> list[str]:
@@ -336,8 +336,8 @@ def _weights(entry: ModelEntry) -> str:
     except SluiceError as error:
         return error.message[:300]
     if entry.manifest and found != entry.manifest:
-        return f"{manifest} is not the one that the entry names ({entry.manifest[:12]}…)"
-    return "" if entry.manifest else "the entry names no manifest: its weights are not checked"
+        return f"{manifest} is not the manifest in the entry ({entry.manifest[:12]}…)"
+    return "" if entry.manifest else "the entry has no manifest: its weights are not checked"
 
 
 def watched_paths(settings: SchedulerConfig, config_path: str) -> tuple[str, ...]:

@@ -124,7 +124,7 @@ def _fields(text: str) -> Mapping[str, str]:
             continue
         if key in found:
             # Which of the two is Slurm's cannot be told: a job's name comes before its state.
-            raise ValueError(f"answer not understood: {key} is there twice")
+            raise ValueError(f"answer not understood: {key} appears twice")
         found[key] = value
     return found
 

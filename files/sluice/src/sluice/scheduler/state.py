@@ -115,7 +115,7 @@ class StateFile:
             self._stamp = self._look()
             document = read_json(self.path)
         except FileNotFoundError:
-            log.warning("no state yet: it is built from the queue", extra={"path": str(self.path)})
+            log.warning("there is no state yet: it is built from the queue", extra={"path": str(self.path)})
             return State(adopting=True)
         except RecordError as error:
             return self._set_aside(str(error), now)

@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=seconds,
         const=WATCH_EVERY,
         metavar="SECONDS",
-        help="print it again each so many seconds (2 where none are given), until Ctrl-C, a day at most",
+        help="print it again every SECONDS (default 2) until Ctrl-C, for at most a day",
     )
 
 
@@ -101,7 +101,7 @@ def print_overview(document: Mapping[str, Any]) -> None:
     """Print the overview's document as tables."""
     tick = document["last_tick"]
     if tick is None:
-        print("The scheduler has not ticked yet: see what starts it, by sluice doctor")
+        print("The scheduler has not ticked yet. Check its launcher with: sluice doctor")
     else:
         print(f"Cluster {document['cluster']}, last tick {max(0.0, time.time() - tick):.0f} s ago")
     if document["squeue_failing"]:
@@ -126,18 +126,20 @@ def _service(document: Mapping[str, Any]) -> list[str]:
     lines = [f"Taken: {', '.join(used)}"]
     if document["limits"] is not None:
         until = moment(document["limits"]["until"])
-        lines.append(f"Slurm takes no jobs, tried again at {until}: {document['limits']['reason']}")
+        lines.append(f"Slurm accepts no jobs, next attempt at {until}: {document['limits']['reason']}")
     for charge, found in document["charges"].items():
         until = moment(found["until"])
-        lines.append(f"Slurm takes no jobs of {charge}, tried again at {until}: {found['reason']}")
+        lines.append(f"Slurm accepts no jobs of {charge}, next attempt at {until}: {found['reason']}")
     excluded = [f"{name} (until {moment(until)})" for name, until in document["excluded_nodes"].items()]
     if excluded:
-        lines.append(f"Nodes left out, where starts kept failing: {', '.join(excluded)}")
+        lines.append(f"Excluded nodes, because starts failed there: {', '.join(excluded)}")
     for model, nodes in document["excluded_for"].items():
         single = [f"{name} (until {moment(until)})" for name, until in nodes.items()]
-        lines.append(f"Nodes left out for {model} alone, which became ready nowhere yet: {', '.join(single)}")
+        lines.append(
+            f"Nodes excluded only for {model}, which was not ready on any node yet: {', '.join(single)}"
+        )
     if excluded or document["excluded_for"]:
-        lines.append("See: sluice nodes list; let in again by: sluice nodes readmit")
+        lines.append("See: sluice nodes list. To readmit: sluice nodes readmit")
     return lines
 
 
@@ -154,7 +156,7 @@ def print_failed_start(found: Optional[Mapping[str, Any]]) -> None:
     if found is None:
         return
     words = f"Last failed start: {found['instance']}, job {found['job_id'] or '-'}"
-    print(f"\n{words}{'; it wrote' if found['lines'] else '; it wrote nothing that may be shown'}")
+    print(f"\n{words}{'; it wrote' if found['lines'] else '; it wrote nothing that can be shown'}")
     for line in found["lines"]:
         print(f"    {line}")
 
@@ -166,14 +168,14 @@ def _remarks(model: Mapping[str, Any]) -> list[str]:
     if rollout is not None:
         words = {
             "rolling": "being replaced",
-            "failing": "being replaced; the last start failed, it is tried again and the old ones stay",
-            "failed": "not replaced: the rollout failed and the old ones stay; see: sluice models show",
+            "failing": "being replaced; the last start failed and is tried again; the old instances stay",
+            "failed": "not replaced: the rollout failed and the old instances stay; see: sluice models show",
         }[rollout["state"]]
         remarks.append(f"{rollout['old']} of the old instances ({rollout['new']} new ready) {words}")
     if model["service"] != "in service":
         by = model["orders"]["by"]
         remarks.append(
-            f"{model['service']}{f' by {by}' if by else ''}; back into service by: sluice models resume"
+            f"{model['service']}{(f' by {by}' if by else '')}; to return it to service: sluice models resume"
         )
     return [line for line in remarks if line]
 

@@ -206,7 +206,10 @@ class Scheduler:
         """Remove old job directories once in a while, and tell of strays when they change."""
         if seen.strays != self._strays:
             log.warning(
-                "jobs of this account bear our prefix but are not ours; they are left alone",
+                (
+                    "jobs of this account have Sluice's prefix but were not submitted by Sluice; they "
+                    "are left alone"
+                ),
                 extra={"jobs": list(seen.strays)},
             )
             self._strays = seen.strays

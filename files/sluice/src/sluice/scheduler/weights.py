@@ -76,12 +76,12 @@ def formats(weights: Weights, loads: tuple[str, ...]) -> list[str]:
     """Return what is wrong with the files' formats; `loads` are the endings that an engine loads."""
     pickles = [name for name in weights.files if name.lower().endswith(PICKLES)]
     found = [
-        f"{name}: pickled weights are refused, because loading them runs code that they carry; "
-        "convert them to safetensors, or take the file out of the folder"
+        f"{name}: pickled weights are refused, because loading them runs code in them; convert them "
+        "to safetensors, or remove the file from the folder"
         for name in pickles
     ]
     if not pickles and not any(name.lower().endswith(loads) for name in weights.files):
-        found.append(f"there is no {' or '.join('*' + ending for ending in loads)}")
+        found.append(f"{' or '.join('*' + ending for ending in loads)} is missing")
     return found
 
 
@@ -97,7 +97,7 @@ def quick(weights: Weights, expected: str) -> list[str]:
         return found
     unsized = [name for name, one in listed.items() if one.size is None]
     if unsized:
-        return [f"{weights.manifest} has no sizes: write it again with `sluice weights make`"]
+        return [f"{weights.manifest} has no sizes: create it again with `sluice weights make`"]
     small = [name for name, size in weights.files.items() if size <= SMALL]
     return _wrong_sums(weights, listed, small, None)
 
@@ -139,7 +139,7 @@ def read(manifest: Path) -> dict[str, Listed]:
             name = sum_[2][2:] if sum_[2].startswith("./") else sum_[2]
             listed[name] = Listed(sum_[1], sizes.get(name))
         elif line.strip() and not line.startswith("#"):
-            raise _refusal(f"{manifest}: line {number} is not of the form of sha256sum")
+            raise _refusal(f"{manifest}: line {number} does not have the format of sha256sum")
     return listed
 
 
@@ -157,13 +157,13 @@ def _files(folder: Path) -> Iterator[tuple[str, int]]:
             path = Path(directory, name)
             found = path.stat()
             if not stat.S_ISREG(found.st_mode):
-                raise _refusal(f"{path}: is not a regular file; take it out of the folder")
+                raise _refusal(f"{path}: is not a regular file; remove it from the folder")
             yield _plain(path.relative_to(folder).as_posix()), found.st_size
 
 
 def _plain(name: str) -> str:
     if any(ord(character) < 32 for character in name) or "\\" in name:
-        raise _refusal(f"{name!r}: such a name cannot stand in a manifest")
+        raise _refusal(f"{name!r}: a manifest cannot contain such a name")
     return name
 
 
@@ -176,8 +176,8 @@ def _compare(weights: Weights, expected: str) -> tuple[dict[str, Listed], list[s
     if expected:
         found = digest(weights.manifest)
         if found != expected:
-            problem = f"{weights.manifest} has SHA-256 {found}, the model entry names {expected}"
-            return {}, [f"{problem}: one of the two is not of these weights"]
+            problem = f"{weights.manifest} has SHA-256 {found}, but the model entry has {expected}"
+            return {}, [f"{problem}: one of the two does not belong to these weights"]
     listed = read(weights.manifest)
     if weights.manifest.name != NAME:
         listed = {name: one for name, one in listed.items() if name in weights.files}
@@ -199,7 +199,9 @@ def _wrong_sums(
 ) -> list[str]:
     sums = _sums(weights, names, progress)
     return [
-        f"{name}: its content is not the manifest's" for name in names if sums[name] != listed[name].sha256
+        (f"{name}: its content differs from the manifest")
+        for name in names
+        if sums[name] != listed[name].sha256
     ]
 
 
@@ -235,7 +237,7 @@ def _manifest_bytes(manifest: Path) -> bytes:
     try:
         return strangers.at(str(manifest), MOST_MANIFEST_BYTES)
     except OSError as error:
-        raise _refusal(f"{manifest}: {error.strerror}; write it with `sluice weights make`") from None
+        raise _refusal(f"{manifest}: {error.strerror}; create it with `sluice weights make`") from None
     except RecordError as error:
         raise _refusal(str(error)) from None
 

@@ -20,16 +20,22 @@ GIB = 1 << 30
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the subcommands of `sluice weights`."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    make = _add(actions, "make", "read weights and write their manifest; prints what a model entry names")
+    make = _add(
+        actions, "make", ("read weights and write their manifest; print its SHA-256 for the model entry")
+    )
     make.add_argument("--replace", action="store_true", help="replace a manifest of other weights")
     check = _add(actions, "check", "compare weights with their manifest")
     check.add_argument("--manifest", type=_sha256, metavar="HEX", help="the model entry's `manifest`")
     check.add_argument(
         "--quick",
         action="store_true",
-        help="names, sizes and small files alone, as each job does; without --manifest, the formats",
+        help=(
+            "check only names, sizes and small files, as each job does; without --manifest, only the formats"
+        ),
     )
-    check.add_argument("--loads", choices=sorted(LOADS), default="any", help="what the engine loads")
+    check.add_argument(
+        "--loads", choices=sorted(LOADS), default="any", help=("the format that the engine loads")
+    )
 
 
 def _add(
@@ -60,8 +66,8 @@ def _make(arguments: argparse.Namespace, found: Weights) -> int:
     if changed and not arguments.replace:
         raise SluiceError(
             "invalid_request",
-            f"{found.manifest} is of other weights ({', '.join(changed[:5])}); "
-            "with --replace it is written anew",
+            f"{found.manifest} belongs to other weights ({', '.join(changed[:5])}); use --replace to "
+            "replace it",
         )
     weights.write(found, listed)
     print(weights.digest(found.manifest))
@@ -76,9 +82,7 @@ def _check(arguments: argparse.Namespace, found: Weights) -> int:
         problems = weights.full(found, arguments.manifest or "", Progress(found.size).add)
     refuse(arguments.path, problems)
     if not arguments.quick:
-        print(
-            f"{arguments.path}: {len(found.files)} files, {found.size / GIB:.1f} GiB, as their manifest says"
-        )
+        print(f"{arguments.path}: {len(found.files)} files, {found.size / GIB:.1f} GiB, match their manifest")
     return 0
 
 
