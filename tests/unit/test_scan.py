@@ -19,9 +19,10 @@ from sluice.bodies import KINDS, NAMES, SCALARS, TEXTS
 from sluice.errors import SluiceError
 from sluice.jsonorder import MAX_DEPTH
 from sluice.kinds import OTHER
+from sluice.pieces import MAX_TOKENS
 from sluice.prefix import MAX_PREFIX
 from sluice.proxy.spellings import other_spellings
-from sluice.scan import MAX_KEY, MAX_TOKENS, BodyScanner
+from sluice.scan import MAX_KEY, BodyScanner
 from tests.trials import examples
 
 DATA = "data:image/png;base64,iVBORw0KGgo="

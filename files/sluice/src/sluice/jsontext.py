@@ -38,12 +38,13 @@ class Mask:
         if self.escape:
             piece = self.escape + piece
             self.escape = b""
-        if b"\\" in piece:
+        escaped = b"\\" in piece
+        if escaped:
             piece = piece.replace(b"\\\\", _BACKSLASH).replace(b'\\"', _QUOTE)
             if piece.endswith(b"\\"):
                 self.escape = b"\\"
                 piece = piece[:-1]
-        if self._half or b"\\ud" in piece or b"\\uD" in piece or b"\\" in piece[-_ESCAPE:]:
+        if self._half or (escaped and (b"\\ud" in piece or b"\\uD" in piece or b"\\" in piece[-_ESCAPE:])):
             self._check_surrogates(piece)
         return piece
 

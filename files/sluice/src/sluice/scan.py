@@ -19,22 +19,20 @@ No message quotes the body: errors go to logs and users.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Optional, Union
 
 from sluice.bodies import ANY, FIELDS, IN_TEXT, NAMES, SAYABLE, SCALARS, Field, Place, places
 from sluice.costs import DEFAULTS, Bounds, Costs, Excess, Role
 from sluice.errors import SluiceError
-from sluice.jsonorder import FIRST_NAME, MAX_DEPTH, MAX_SCALAR, REFUSED, START, Point, values
-from sluice.jsontext import Mask, decode, malformed
+from sluice.jsonorder import FIRST_NAME, MAX_DEPTH, START, Point, values
+from sluice.jsontext import decode, malformed
 from sluice.kinds import LITERALS, beginning, is_of, is_within, value_of
+from sluice.pieces import Pairs, Pieces
 from sluice.prefix import MAX_PREFIX, Prefix
 
 MAX_KEY = 1024
-MAX_TOKENS = 2_000_000
 MAX_PATH = 200
 
-_PIECE = 65_536
 _TOKENS_EACH = 5
 _FIELDS = {
     capability: {name.encode(): field for name, field in fields.items()}
@@ -43,26 +41,22 @@ _FIELDS = {
 _DATA_URL = b"data:"
 _NUMBERS = frozenset((Role.LENGTH, Role.LEAST, Role.ITEMS, Role.COUNT))
 _LINKS_TO_STORE = b"item_reference"
-
-# What whole schemas are the values of; and where such a name is a person's own.
+# Whole schemas are the values of these; and below those, such a name is a person's own.
 _ROOTS = frozenset(("guided_json", "input_schema", "json", "json_schema", "parameters", "schema"))
 _MAPS = frozenset(("properties", "patternProperties", "$defs", "definitions"))
-
 _WHITE = b" \t\r\n"
-_SPACES = re.compile(rb"[ \t\r\n]+")
-_SCALAR_BYTES = b"0123456789+-.eEtrufalsn \t\r\n"
 _BRACKETS = re.compile(rb"[{}\[\]]")
 _COLONS = frozenset((b":", b": "))
 _PLAIN = frozenset((*_COLONS, b",", b", "))
 # No bodies are counted by it: each makes its own where it has something to count.
 _NO_COSTS = Costs(DEFAULTS)
+_NOWHERE = [ANY] * (MAX_DEPTH + 2)
+_NAMELESS = [b""] * (MAX_DEPTH + 2)
 # Awaited: the first thing in a list or object at the top level.
 _FIRST = Place()
 
-Pairs = Iterator[tuple[bytes, bytes]]
 
-
-class BodyScanner:
+class BodyScanner(Pieces):
     """Takes a body in chunks, cut anywhere, and holds a few kilobytes of it at most.
 
     `capability` says by which description it is read, `bounds` what it may have an engine compile.
@@ -75,6 +69,7 @@ class BodyScanner:
     """
 
     def __init__(self, capability: str, bounds: Bounds = DEFAULTS) -> None:
+        super().__init__()
         self.model: Optional[str] = None
         self.stream: Optional[bool] = None
         self.seen: set[str] = set()
@@ -87,14 +82,6 @@ class BodyScanner:
         self._bounds = bounds
         self._costs = _NO_COSTS
         self._prefix = Prefix()
-        self._point = START
-        self._tokens = 0
-        self._size = 0
-        self._mask = Mask()
-        # What a piece may have cut: a gap's scalar, or a string, of which as much is kept as may matter.
-        self._gap = b""
-        self._in_string = False
-        self._string = bytearray()
         # Where the reader is: the field at the top, if it is described; whether what is below matters, or is
         # counted; what is awaited behind which name; and by depth, the last name and its place.
         self._field: Optional[Field] = None
@@ -102,8 +89,8 @@ class BodyScanner:
         self._costly = False
         self._awaits: Union[Field, Place, None] = None
         self._awaits_at = START
-        self._places = [ANY] * (MAX_DEPTH + 2)
-        self._keys = [b""] * (MAX_DEPTH + 2)
+        self._places = _NOWHERE.copy()
+        self._keys = _NAMELESS.copy()
         # At this depth items are counted; 0: none are.
         self._items_at = 0
 
@@ -113,8 +100,7 @@ class BodyScanner:
         Raises SluiceError `malformed_json`, `invalid_request` or `media_url_refused`.
         """
         try:
-            for start in range(0, len(chunk), _PIECE):
-                self._take(chunk[start : start + _PIECE])
+            self._take(chunk)
         except Excess as excess:
             self.excess = excess
             error = excess.told(self._where())
@@ -123,11 +109,6 @@ class BodyScanner:
         except SluiceError:
             self._refuse()
             raise
-
-    def _refuse(self) -> None:
-        """Whatever the owner does next, a body once refused is never found good."""
-        self._point = REFUSED
-        self._in_string = False
 
     @property
     def prefix(self) -> bytes:
@@ -141,62 +122,22 @@ class BodyScanner:
 
     def finish(self) -> str:
         """Say that the body is complete; return its model. Raises SluiceError."""
-        if self._point.expected != "$" or self._gap.strip() or self._mask.escape:
-            raise malformed(f"it ends too early, after {self._size} bytes")
+        self._check_end()
         if self.model is None:
             raise _invalid("model", "is required: the name of a model that GET /v1/models lists")
         return self.model
 
-    # --- bytes to strings and gaps --------------------------------------------------------------------
+    # --- strings and gaps ---------------------------------------------------------------------------------
 
-    def _take(self, piece: bytes) -> None:
-        self._size += len(piece)
-        # Gap, string, gap, string, …: all but the last are whole.
-        parts = self._mask.take(piece).split(b'"')
-        if not self._in_string:
-            parts[0] = self._gap + parts[0]
-            self._gap = b""
-        else:
-            self._hold(parts[0])
-            if len(parts) == 1:
-                return
-            parts[0:1] = b"", bytes(self._string)
-            self._string.clear()
-            self._in_string = False
-        last = parts.pop()
-        before = parts.pop() if len(parts) % 2 else None
-        self._take_pairs(zip(parts[0::2], parts[1::2]))
-        if before is None:
-            self._hold_gap(last)
-        else:
-            self._take_gap(before, string=True)
-            self._in_string = True
-            self._hold(last)
-        if self._tokens > MAX_TOKENS:
-            raise malformed(f"it has more than {MAX_TOKENS} tokens")
-
-    def _hold(self, text: bytes) -> None:
-        """Keep the start of a string that the piece cuts; of one that may be counted, all that may be."""
-        most = self._costs.longest + 1 if self._costly else MAX_PREFIX
-        if len(self._string) >= most:
-            return
-        self._string += text[:most]
-        if len(self._string) > MAX_KEY:
-            is_name, _, _, _, holder, _ = self._point[b""]
-            if is_name:
-                raise _long_key()
-            if self._costly and len(self._string) >= most and self._places[holder].watches:
-                self._costs.text(len(self._string))
-
-    def _hold_gap(self, gap: bytes) -> None:
-        """Take an unfinished gap but for the scalar at its end, which the next piece may go on with."""
-        whole = gap.rstrip(_SCALAR_BYTES)
-        if whole:
-            self._take_gap(whole, string=False)
-        if len(whole) < len(gap):
-            self._gap = _SPACES.sub(b" ", gap[len(whole) :])
-            if len(self._gap) > MAX_SCALAR:
-                raise malformed(f"it has a number longer than {MAX_SCALAR} bytes")
+    def _on_cut_string(self, is_name: bool, holder: int) -> int:
+        """Of one that may be counted, all is kept that may be."""
+        if is_name and len(self._string) > MAX_KEY:
+            raise _long_key()
+        if not self._costly:
+            return MAX_PREFIX
+        if len(self._string) > self._costs.longest and self._places[holder].watches:
+            self._costs.text(len(self._string))
+        return self._costs.longest + 1
 
     def _take_gap(self, gap: bytes, *, string: bool) -> None:
         """Take a gap of whole tokens without what is behind it."""
