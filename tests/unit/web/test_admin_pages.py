@@ -198,7 +198,7 @@ def test_pages_of_an_empty_site_say_so(admin: FlaskClient) -> None:
         ("/admin/users?search=nobody", "Nobody was found"),
         ("/admin/limits", "No limit was set here"),
         ("/admin/models", "No model has been used"),
-        ("/admin/announcements", "Nothing was ever announced"),
+        ("/admin/announcements", "There was no announcement yet"),
         ("/admin/audit", "No administrator has done anything yet"),
         ("/admin/projects/climate", "No member has signed in yet"),
     ):
@@ -304,7 +304,7 @@ def test_signing_a_user_out_leaves_their_keys(admin: FlaskClient, database: Data
 
 def test_all_keys_of_a_user_are_revoked(admin: FlaskClient, database: Database, bob: str) -> None:
     page = followed(admin, post(admin, f"/admin/users/{bob}/revoke-keys"))
-    assert "Worked until now: 1." in page
+    assert "Working until now: 1." in page
     with database.read() as session:
         assert session.scalars(select(ApiKey)).one().revoked is not None
     assert log(database)[0].before == {"keys": 1}
@@ -374,7 +374,7 @@ def test_a_key_that_cannot_be_is_refused_with_the_reason(
 def test_trying_to_make_a_key_of_a_person(admin: FlaskClient, database: Database, bob: str) -> None:
     answer = post(admin, f"/admin/users/{bob}/keys", name="mine")
     assert answer.status_code == 400
-    assert "that person alone" in answer.get_data(as_text=True)
+    assert "Only a person can create" in answer.get_data(as_text=True)
     assert _KEY.search(answer.get_data(as_text=True)) is None
     assert log(database) == []
 
@@ -449,7 +449,7 @@ def test_a_model_is_stopped_with_a_message_and_resumed(
     with database.read() as session:
         assert [stop.model for stop in admission.stops(session)] == ["smollm2-135m"]
     page = followed(admin, post(admin, "/admin/models/resume", model="smollm2-135m"))
-    assert "takes requests again" in page
+    assert "accepts requests again" in page
     assert post(admin, "/admin/models/resume", model="smollm2-135m").status_code == 404
     assert [entry.action for entry in log(database)] == ["admission.resume", "admission.stop"]
 

@@ -80,7 +80,7 @@ def test_a_wrong_name_is_named(
 
 
 def made(config: Path, capsys: pytest.CaptureFixture[str], *arguments: str, user: str = "demo") -> Any:
-    """Make a key; return what programs are told."""
+    """Create a key; return what programs are told."""
     defaults = ("--groups", "physics", "--name", "nightly", "--json")
     assert sluice_keys(config, "create", *defaults, *arguments, user=user) == 0
     return json.loads(capsys.readouterr().out)
@@ -139,8 +139,8 @@ def test_a_key_is_made_with_all_that_can_be_said_of_it(
         (("--project", "lattice"), "--project: Choose one of your projects"),
         (("--models", "../x"), "--models: "),
         (("--tokens-per-day", "many"), "--tokens-per-day: "),
-        (("--name", "a\x1b[31mb"), "--name: The text has control characters"),
-        (("--name", "a\udc80b"), "--name: The text has broken characters"),
+        (("--name", "a\x1b[31mb"), "--name: The text contains control characters"),
+        (("--name", "a\udc80b"), "--name: The text contains broken characters"),
     ],
 )
 def test_what_a_key_cannot_be_is_named_and_nothing_is_made(
@@ -186,7 +186,7 @@ def test_nobody_gets_a_key_of_a_person_by_rotating_it(
     user = person(settings)
     (key,) = told(config, capsys, "keys", "list", "--user", user.pseudonym)["keys"]
     assert main(["keys", "rotate", "--key-id", key["key_id"], "--config", str(config)]) == 2
-    assert "by that person alone" in capsys.readouterr().err
+    assert "Only a person can create" in capsys.readouterr().err
     assert told(config, capsys, "keys", "revoke", "--key-id", key["key_id"])["revoked"] == [key["key_id"]]
 
 

@@ -29,7 +29,7 @@ def settings(settings: WebConfig) -> WebConfig:
 
 
 def made_key(client: FlaskClient, /, **fields: str) -> tuple[str, str]:
-    """Make a key; return it and its id."""
+    """Create a key; return it and its id."""
     answer = post(client, "/keys", **{"name": "notebook", **fields})
     assert answer.status_code == 201
     found = _KEY.search(answer.text)
@@ -146,7 +146,7 @@ def test_trying_half_a_surrogate_pair_or_bytes_that_are_no_text(
         headers={"Sec-Fetch-Site": "same-origin"},
     )
     assert answer.status_code == 400
-    assert "The form has broken text in it" in answer.text
+    assert "The form contains broken text" in answer.text
     with database.read() as session:
         assert session.scalars(select(ApiKey)).all() == []
 
@@ -283,9 +283,9 @@ def test_the_page_s_own_use_counts_to_the_project_that_was_chosen(
 def test_who_has_one_project_or_none_has_nothing_to_choose(client: FlaskClient, database: Database) -> None:
     sign_in(client, database, groups=["geo"])
     page = get(client, "/keys").text
-    assert "counts to the project climate" in page
+    assert "count for the project climate" in page
     assert 'id="page-project"' not in page
     sign_in(client, database, groups=["users"])
     page = get(client, "/keys").text
-    assert "counts to the project" not in page
+    assert "count for the project" not in page
     assert 'id="key-project"' not in page

@@ -110,7 +110,7 @@ class TestOtherClaims:
             issuer.claims = {"sub": "alice", "person": {"uid": value}, "realm_access": {"roles": ["staff"]}}
             answer = issuer.sign_in(client)
             assert answer.status_code == 502, value
-            assert "It did not say in a usable form who you are" in answer.text
+            assert "It did not say who you are in a usable form" in answer.text
             assert nothing_was_kept(client, database)
 
     def test_somebody_without_a_group_of_the_site_is_told_so(
@@ -150,12 +150,12 @@ def test_a_blocked_user_does_not_get_in_again(
 
 REFUSALS = [
     ("access_denied", 403, "did not agree to tell this service who you are"),
-    ("temporarily_unavailable", 503, "does not answer right now"),
-    ("server_error", 503, "does not answer right now"),
+    ("temporarily_unavailable", 503, "does not answer at the moment"),
+    ("server_error", 503, "does not answer at the moment"),
     ("login_required", 401, "did not match a sign-in"),
-    ("invalid_scope", 502, "how this service is registered there"),
-    ("unauthorized_client", 502, "how this service is registered there"),
-    ("<script>alert(1)</script>", 502, "how this service is registered there"),
+    ("invalid_scope", 502, "registered incorrectly there"),
+    ("unauthorized_client", 502, "registered incorrectly there"),
+    ("<script>alert(1)</script>", 502, "registered incorrectly there"),
 ]
 
 
@@ -179,7 +179,7 @@ def test_a_provider_that_fails_anywhere_gets_a_page_and_leaves_nothing(
         begun = get(client, "/auth/login")
         answer = begun if begun.status_code != 302 else issuer.sign_in(client)
         assert answer.status_code == 503
-        assert "does not answer right now" in answer.text
+        assert "does not answer at the moment" in answer.text
         assert answer.headers["Retry-After"] == "30"
         assert nothing_was_kept(client, database)
     issuer.answers = {}
@@ -206,7 +206,7 @@ def test_a_secret_that_the_provider_does_not_take_is_named_as_the_sites_fault(
     issuer.answers = {"/token": (401, {"error": "invalid_client"})}
     answer = issuer.sign_in(client)
     assert answer.status_code == 502
-    assert "how this service is registered there" in answer.text
+    assert "registered incorrectly there" in answer.text
     assert nothing_was_kept(client, database)
 
 

@@ -79,7 +79,7 @@ def test_an_administrator_of_whom_the_provider_said_nothing_lately_signs_in_agai
     assert get(client, "/for-administrators").location == "/auth/login?next=/for-administrators"
     answer = post(client, "/for-administrators")
     assert answer.status_code == 403
-    assert "Sign in again to go on" in answer.text
+    assert "Sign in again to continue" in answer.text
     assert get(client, "/auth/account").status_code == 200
 
 
