@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from dataclasses import fields, replace
@@ -426,3 +427,33 @@ def test_what_engines_are_known_to_fail_on_is_told_by_its_field(more: dict[str, 
 )
 def test_what_only_resembles_it_passes(more: dict[str, Any]) -> None:
     assert verdict(more, 65_536) == ""
+
+
+@pytest.mark.parametrize(
+    "number", ["-1e999", "1e999", "-1e308", "1e308", "-" + "9" * 1000, "9" * 1000, "-0.0"]
+)
+@pytest.mark.parametrize("name", ["minLength", "maxLength", "minItems", "maxItems", "minProperties"])
+def test_a_number_beyond_all_floats_is_counted_or_refused_and_no_fault(name: str, number: str) -> None:
+    schema = f'{{"type": "object", "properties": {{"p": {{"{name}": {number}}}}}}}'
+    for written in (schema, json.dumps(schema)):
+        scanner = BodyScanner("chat")
+        try:
+            scanner.feed(f'{{"model": "m", "guided_json": {written}}}'.encode())
+        except SluiceError as error:
+            assert error.code == "invalid_request"
+            assert not number.startswith("-")
+        else:
+            assert number.startswith("-")
+
+
+@pytest.mark.parametrize(
+    "unit", ["[", "[]", "[^", "[\\\\", "{", "{9", "9", "{9,", "(", "()", ")", "(|", "\\", "a?"]
+)
+@pytest.mark.parametrize("start", ["", "{", "{1,", "[", "[^]"])
+def test_to_count_a_pattern_costs_no_more_than_its_bytes(start: str, unit: str) -> None:
+    """Whatever is open and never ends: to look for its end from each place again would be a square."""
+    costs = Costs(Bounds(pattern_bytes=1 << 20, repeats=1 << 30, lengths=1 << 30))
+    began = time.process_time()
+    with contextlib.suppress(Excess):
+        costs.pattern(start + unit * 20_000)
+    assert time.process_time() - began < 10

@@ -187,7 +187,8 @@ class Costs:
     def number(self, role: Role, value: float) -> None:
         """Count a number: what a length costs depends on its fellows, as each pair is compiled by itself."""
         self._check("repetition", value)
-        whole = max(0, int(value))
+        # Of what is too small for a float there is no whole part.
+        whole = int(max(0, value))
         cost = whole if whole <= LONGEST_UNROLLED else LONGER
         if role is Role.COUNT:
             self._counting += 1
@@ -226,8 +227,10 @@ class Costs:
         return endless
 
 
+# Digits that nothing ends are looked at once, wherever a second number could begin in them.
+_RANGE = r"\{([0-9]*)(,?)((?:(?<=,)[0-9]+)?)\}"
 # An escape, a quantifier, or an alternative that is empty; in grammars, an empty text.
-_QUANTIFIER = re.compile(r"\\.|[*+?]|\(\||\|(?=[|)])|\"\"|''|\{([0-9]*)(,?)([0-9]*)\}", re.DOTALL)
+_QUANTIFIER = re.compile(r"\\.|[*+?]|\(\||\|(?=[|)])|\"\"|''|" + _RANGE, re.DOTALL)
 
 
 def repetitions(text: str) -> tuple[int, list[int]]:
@@ -258,12 +261,21 @@ def _number(digits: str) -> int:
 # What is repeated without an end counts as often: engines join such repetitions, but not the ranges in them.
 _ENDLESS = 8
 _MOST_WAYS = float(1 << 40)
-_PIECES = re.compile(r"\\.|\(|\)|[*+?]|\{([0-9]*)(,?)([0-9]*)\}|[^\\()*+?{]+|.", re.DOTALL)
-# Engines differ in what ends a class of characters; each reading is counted.
+_PIECES = re.compile(r"\\.|\(|\)|[*+?]|" + _RANGE + r"|[^\\()*+?{]+|.", re.DOTALL)
+# Engines differ in what ends a class of characters; each reading is counted. One that nothing ends is taken
+# up to the text's end, where it is left as it is: else each bracket within would look for an end again.
 _CLASSES = (
-    re.compile(r"\[(?:\\.|[^\]\\])*\]", re.DOTALL),
-    re.compile(r"\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL),
+    re.compile(r"(\[)(?:\\.|[^\]\\])*(\]?)", re.DOTALL),
+    re.compile(r"(\[\^?\]?)(?:\\.|[^\]\\])*(\]?)", re.DOTALL),
 )
+
+
+def _one_character(found: re.Match[str]) -> str:
+    """Return what stands for a class of characters."""
+    if found[2]:
+        return "c"
+    # Without another end, the bracket that could be the first member is the end.
+    return "c" + found[0][found.end(1) - found.start() :] if found[1].endswith("]") else found[0]
 
 
 def ambiguity(pattern: str) -> float:
@@ -272,7 +284,7 @@ def ambiguity(pattern: str) -> float:
     An optional part doubles them, a range `{m,n}` takes them times its width, a repeated group as often as it
     may come. Engines that hold each way open by itself hang on a few dozen: `(.{0,9}){0,9}` stopped one.
     """
-    readings = [pattern, *(one.sub("c", pattern) for one in _CLASSES)]
+    readings = [pattern, *(one.sub(_one_character, pattern) for one in _CLASSES)]
     return max(map(_ways, readings))
 
 
