@@ -1,4 +1,4 @@
-"""What a request's body may hold, by position: the one description that proxy and relay check bodies by.
+"""What a request's body may contain, by position: one description with which proxy and relay check bodies.
 
 A *place* is where a value stands: below which names, from the top of the body; lists are looked through. Each
 path of the API has its own description. What a place does:

@@ -1,4 +1,4 @@
-"""How often a process that serves for weeks looks for garbage in cycles."""
+"""How often a long-running process collects garbage in cycles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON between strings: what may follow what, from one gap to the next.
+"""JSON between strings: which tokens may follow each other, from one gap to the next.
 
 No message quotes the body: errors go to logs and users.
 """

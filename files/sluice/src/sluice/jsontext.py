@@ -1,4 +1,4 @@
-"""The text of a JSON document while it passes: its characters, and what a string says.
+"""The text of a JSON document as it passes: its characters, and the value of a string.
 
 No message quotes the body: errors go to logs and users.
 """

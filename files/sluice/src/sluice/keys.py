@@ -1,4 +1,4 @@
-"""The form of API keys and page bearers (docs/contracts.md): what can be told of a key without asking.
+"""The form of API keys and page bearers (docs/contracts.md): what it shows without asking the authority.
 
 A key is `<prefix><32 random characters><11 characters of mark>-<CRC-32 of all before the dash>`. The checksum
 tells a typing error or a cut-off paste from an unknown key, and lets scanners find leaked keys; it proves

@@ -1,4 +1,4 @@
-"""What begins behind a name: a bracket, a text, or a literal."""
+"""What begins after a name: a bracket, a text, or a literal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A body in pieces, cut into strings and the gaps between them."""
+"""A body that arrives in pieces, cut into strings and the gaps between them."""
 
 from __future__ import annotations
 

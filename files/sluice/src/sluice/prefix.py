@@ -1,4 +1,4 @@
-"""The text by which requests of one conversation are alike."""
+"""The text that the requests of one conversation have in common."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What others wrote, made fit for a person's terminal: one place for all commands that print it.
+"""Makes text from others safe for a terminal: one place for all commands that print it.
 
 Reasons of Slurm, names and comments of jobs, what a job or an engine said, what a file is called: whoever may
 write them could clear the screen, change its title, turn lines round or make two of one. `line` and `tidy`

@@ -1,4 +1,4 @@
-"""Whether this node can make a box, and what its administrators can do where it cannot."""
+"""Checks whether this node can create a box, and what its administrators can do if it cannot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""bubblewrap's command line for one engine. Pure: what there is on the node comes in as a `Box`.
+"""bubblewrap's command line for one engine. Pure: a `Box` describes the node.
 
 Only options that bubblewrap 0.4.0 knows, the oldest that a supported distribution carries.
 """

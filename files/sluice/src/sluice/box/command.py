@@ -1,4 +1,4 @@
-"""`sluice box`: run by a job's script in its engine's place, it starts the engine in its box and ends it.
+"""`sluice box`: a job's script runs it to start the engine in its box and to end it.
 
 TERM is not its signal: Slurm sends that to every process of a job at once, and the engine alone is to answer
 it. USR2, from the script, asks the engine to end; when this process is killed, the box goes with it.

@@ -1,4 +1,4 @@
-"""The environment of an engine: what the job's script made for it, less what is the job's own. Pure."""
+"""An engine's environment: what the job's script set, without the job's own variables. Pure."""
 
 from __future__ import annotations
 

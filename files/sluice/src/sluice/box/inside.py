@@ -1,4 +1,4 @@
-"""The first process in a box: it starts the engine, ends it on USR2, and buries what loses its parent.
+"""The first process in a box: it starts the engine, ends it on USR2, and collects orphaned processes.
 
 It is process 1 there. The kernel keeps from it every signal that it does not handle, so Slurm's TERM to all
 processes of a job reaches the engine once; when it ends, the kernel ends all that is left in the box.

@@ -1,4 +1,4 @@
-"""What of this node goes into a box, and what must not: files, devices, accounts as they are here."""
+"""What a box shows of this node, and what it must not show: files, devices, accounts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sluice address PEER`: run by a job of several nodes, for what its processes bind to and how they meet.
+"""`sluice address PEER`: prints the address by which the nodes of a job on several nodes reach each other.
 
 A host's name is no help: on many nodes it stands for a loopback address. The kernel says by which address
 and interface the peer is reached, without a packet being sent.

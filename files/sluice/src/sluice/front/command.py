@@ -1,4 +1,4 @@
-"""`sluice front`: run by a job's script beside its engine."""
+"""`sluice front`: a job's script runs it next to its engine."""
 
 from __future__ import annotations
 

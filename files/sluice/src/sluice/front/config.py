@@ -1,4 +1,4 @@
-"""What a front is told by its sbatch script (arguments) and by the scheduler (environment)."""
+"""The front's settings: arguments from its sbatch script, environment from the scheduler."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The engine as a front reaches it: connections over a unix socket or loopback, kept alive between requests.
+"""The front's connections to the engine: over a unix socket or loopback, kept alive between requests.
 
 No task runs for a request: a call is driven by what comes from the relay and from the engine. Only the
 opening of a connection is a task, since the event loop offers it so.

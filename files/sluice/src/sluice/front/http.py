@@ -1,4 +1,4 @@
-"""HTTP/1.1 as the front speaks it to the engine: heads that it writes, answers that it reads. No sockets.
+"""The front's HTTP/1.1 towards the engine: heads that it writes, answers that it reads. No sockets.
 
 The engine is not trusted. An answer is read strictly: what two readers could read differently is refused,
 never guessed. A refusal names what was broken, never a byte of what came.

@@ -1,4 +1,4 @@
-"""What makes a job recognisable: its certificate and its key, made anew for each job."""
+"""A job's identity: its certificate and its key, created for each job."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The front's TLS listener: accepts connections within bounds and holds what they share."""
+"""The front's TLS listener: accepts a bounded number of connections and holds what they share."""
 
 from __future__ import annotations
 

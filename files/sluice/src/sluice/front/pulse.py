@@ -1,4 +1,4 @@
-"""Whether the engine still gives anything: its HTTP may answer while what generates hangs.
+"""Detects an engine that generates nothing, although its HTTP server still answers.
 
 Silence alone proves nothing: a long prompt is read without a word, and a request may be one on which nothing
 else than itself hangs. So a silence is met by a question of the front's own, of one token. Only while that

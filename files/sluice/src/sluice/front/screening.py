@@ -1,4 +1,4 @@
-"""Which requests a front lets through: a pure check of a head, before any byte of a body is taken."""
+"""Decides by its head whether the front accepts a request, before it takes a byte of the body. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connections that have not shown the key: how many there may be, and which one goes when there is no room.
+"""Connections that have not shown the key: how many there may be, and which one is closed to make room.
 
 Anybody on the cluster's network can open connections and say nothing. A newcomer is therefore always let in,
 and somebody else goes: first of sources that never showed the key, there of the source that has most, and of

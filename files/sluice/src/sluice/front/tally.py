@@ -1,4 +1,4 @@
-"""Log lines for what others can cause at will: counted always, written now and then."""
+"""Log lines for events that others can cause at will: always counted, written from time to time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which requests go to a model's instances now, and which wait: decisions only, times are handed in.
+"""Decides which requests go to a model's instances now, and which wait. Pure: the caller passes the time.
 
 A model's `Queue` knows how many places its instances have, by cluster; a request takes one, or as many as it
 asks for answers. Whoever comes while there is room and nobody waits goes at once.

@@ -1,4 +1,4 @@
-"""HTTP answers in the shapes of the OpenAI API."""
+"""HTTP answers in the format of the OpenAI API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The client of the authority: whose key is this, what has it used, and here is what was used since."""
+"""The client of the authority: asks for principals and used amounts, and delivers usage records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the proxy reads in a request's body before it lets it through: one rule at every size.
+"""What the proxy reads in a request's body before it accepts it: one rule for every size.
 
 Only what routes, protects or explains is checked; the engine knows the rest of its API better. The body that
 goes on is the one that came, byte for byte. The rule is the scanner's, which the relay applies again; here it

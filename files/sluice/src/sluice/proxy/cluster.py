@@ -1,4 +1,4 @@
-"""A cluster as the proxy sees it: its sessions, its models, and the demand that it is told of."""
+"""A cluster as the proxy sees it: its sessions, its models, and the demand that the proxy reports to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many places requests wait for, by model: of those held here, and of those sent away for a while."""
+"""How many places requests wait for, by model: requests held here, and requests sent away for a while."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a path tells errors: in OpenAI's shape, as an event of the Responses API, or in Anthropic's shape.
+"""The format of errors on a path: OpenAI's, an event of the Responses API, or Anthropic's.
 
 A fault is described once, in OpenAI's shape (`SluiceError.to_openai`); a dialect puts that in its own words.
 """

@@ -1,4 +1,4 @@
-"""One request's way to an instance: when it goes, to which cluster and session, and when it is tried again.
+"""Sends one request to an instance: when, to which cluster and session, and when again.
 
 It is tried again only while not a byte of an answer has come: nothing is repeated that anybody has seen.
 """

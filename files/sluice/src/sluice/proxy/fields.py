@@ -1,4 +1,4 @@
-"""What the fields of a body mean to limits, and what nobody here keeps: pure functions over what was noted.
+"""What a body's fields mean for limits, and which fields ask for storage. Pure functions over noted fields.
 
 What fields may be, and where media may stand, is `sluice.bodies`. Each raises SluiceError with the path of
 the field at fault.

@@ -1,4 +1,4 @@
-"""How often an address may present keys that are none: pure, the clock handed in."""
+"""Limits how many unknown API keys one client address may try. Pure: the caller passes the time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The HTTP server below the gateway: aiohttp's, with our bounds, and our answer to what it cannot read."""
+"""The HTTP server below the gateway: aiohttp's, with Sluice's bounds and answers to invalid requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes a request's body in: bounded in size, in time, and in what all bodies together may hold."""
+"""Reads a request's body: bounded in size, in time, and by the memory of all bodies together."""
 
 from __future__ import annotations
 

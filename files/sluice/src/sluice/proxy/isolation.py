@@ -1,4 +1,4 @@
-"""Keeps what an engine remembers of prompts apart by user or project.
+"""Separates an engine's cached prompts by user or project.
 
 An engine that finds the beginning of a prompt in its cache answers sooner, and says how many tokens it found.
 Where all users share one cache, that tells one of them what another has asked. So each request carries a salt

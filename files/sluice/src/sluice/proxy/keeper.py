@@ -1,4 +1,4 @@
-"""Keeps one session with a relay up: connects, watches, replaces it in time, and connects again."""
+"""Keeps one session with a relay: connects, watches it, replaces it in time, and reconnects."""
 
 from __future__ import annotations
 

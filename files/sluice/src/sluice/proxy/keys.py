@@ -1,4 +1,4 @@
-"""The key that a request presents."""
+"""Reads the key from a request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Holds requests to their limits: `sluice.proxy.limits` with a clock, the authority, and words for users."""
+"""Checks requests against their limits: `sluice.proxy.limits` with a clock, the authority, and messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much of its limits each bucket has used: pure, on one thread, the clock handed in.
+"""How much of its limits each budget has used. Pure, on one thread: the caller passes the time.
 
 A *bucket* is what limits of one scope and model count in (`Limit.bucket`). A request is held to every limit
 that binds it: all of their buckets take it, or none does. What it may need of tokens is reserved before it

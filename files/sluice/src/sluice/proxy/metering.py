@@ -1,4 +1,4 @@
-"""Asks an engine to tell the tokens of a stream, and takes out of it what the client did not ask for.
+"""Asks an engine for a stream's tokens, and removes from the answer what the client did not ask for.
 
 Everything happens on the bytes: the body that goes on is the one that came, but for what is put in behind
 its first brace, and what a client gets is what the engine wrote, but for the figures taken out. What a model

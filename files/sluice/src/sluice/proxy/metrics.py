@@ -1,4 +1,4 @@
-"""The proxy's figures for Prometheus, and those of relays and schedulers that it passes on."""
+"""The proxy's metrics for Prometheus, and those of relays and schedulers that it passes on."""
 
 from __future__ import annotations
 

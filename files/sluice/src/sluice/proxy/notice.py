@@ -1,4 +1,4 @@
-"""What a client who asked for a stream is told while it waits."""
+"""What a client that asked for a stream is told while it waits."""
 
 from __future__ import annotations
 

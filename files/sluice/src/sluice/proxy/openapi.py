@@ -1,4 +1,4 @@
-"""The API's description for programs, `GET /v1/openapi.json`: OpenAPI 3.1, put together once.
+"""The API's description for programs, `GET /v1/openapi.json`: OpenAPI 3.1, built once.
 
 It says what this service promises; what an engine makes of the fields that only it checks is left open.
 Paths, codes and statuses come from the tables that the program itself works by.

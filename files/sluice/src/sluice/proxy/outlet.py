@@ -1,4 +1,4 @@
-"""The way of an event stream from its session to its client: callbacks, and one turn of a task at its end.
+"""Passes an event stream from its session to its client: callbacks, and one turn of a task at its end.
 
 A token's way through the proxy: bytes from the session, gathered for this turn of the event loop, one write.
 No task wakes for it and no timer is set; only a client who reads too slowly wakes his own.

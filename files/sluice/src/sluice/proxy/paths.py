@@ -1,4 +1,4 @@
-"""Which path of the API a request asks for, and what to say where there is none."""
+"""Finds the API path that a request asks for, and the message for an unknown path."""
 
 from __future__ import annotations
 

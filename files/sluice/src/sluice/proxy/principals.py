@@ -1,4 +1,4 @@
-"""The cache of principals: whose a key is, and how long that is believed. Pure: times are handed in."""
+"""The cache of principals: whose a key is, and how long an answer is valid. Pure: callers pass the time."""
 
 from __future__ import annotations
 

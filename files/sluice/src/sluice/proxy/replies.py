@@ -1,4 +1,4 @@
-"""Passes the answer of an instance on to the client: whole, in chunks, or as events, or as a refusal."""
+"""Passes an instance's answer on to the client: whole, in chunks, as events, or as a refusal."""
 
 from __future__ import annotations
 

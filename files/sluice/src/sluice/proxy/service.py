@@ -1,4 +1,4 @@
-"""The process: puts the parts together, listens, and stops in order."""
+"""The process: connects the parts, listens, and stops in order."""
 
 from __future__ import annotations
 

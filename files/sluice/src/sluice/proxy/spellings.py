@@ -1,4 +1,4 @@
-"""What other spellings of a name there are that some parser may take for it."""
+"""The other spellings of a name that some parser may read as that name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Usage records on disk until the authority has them: what a killed process leaves, the next one settles.
+"""Usage records on disk until the authority has them. The next process settles what a killed one left.
 
 A segment is a file of lines. `+` and a record: how the request is settled should nothing more be heard of it,
 written when it is sent. `-` and a record: how it was settled. A record is JSON in ASCII that begins with its

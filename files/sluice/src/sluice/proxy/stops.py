@@ -1,4 +1,4 @@
-"""What holds for all requests of this gateway, as the authority tells it: above all, which models stop."""
+"""What the authority says about all requests of this gateway: above all, which models are stopped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One request on a session, as its handler sees it: what has come of the answer, and waiting for more.
+"""One request on a session, as its handler sees it: the answer so far, and waiting for more.
 
 Everything here runs on the event loop's thread.
 """

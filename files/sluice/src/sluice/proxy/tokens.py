@@ -1,4 +1,4 @@
-"""Counts tokens in an answer that passes by, without keeping it.
+"""Counts tokens in a passing answer without keeping it.
 
 Quotes inside a JSON string are escaped, so what is looked for here, quotes included, can never match what a
 model wrote.

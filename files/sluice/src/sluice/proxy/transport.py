@@ -1,4 +1,4 @@
-"""What a session needs of the bytes below it, and how such a connection can fail.
+"""What a session needs from its byte connection, and how such a connection can fail.
 
 A transport carries bytes both ways between this process and one relay. Everything happens on the event
 loop's thread.

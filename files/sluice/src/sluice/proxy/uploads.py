@@ -1,4 +1,4 @@
-"""Bodies on their way to a relay: as much of each waits in the wire's queue as keeps it busy, and no more."""
+"""Bodies on their way to a relay: each keeps the wire's queue busy with as few bytes as possible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known of one request while it is answered: for access line, figures and usage record."""
+"""What is known about one request while it is answered: for access line, metrics and usage record."""
 
 from __future__ import annotations
 

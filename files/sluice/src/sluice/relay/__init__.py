@@ -1,1 +1,1 @@
-"""What sshd runs for the proxy, whatever was asked for: it validates, routes and copies bytes."""
+"""sshd runs the relay for the proxy, whatever the proxy asks for: it validates, routes and copies bytes."""

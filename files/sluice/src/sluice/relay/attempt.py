@@ -1,4 +1,4 @@
-"""One attempt of a request: the instance that was asked, over which line, and what it has pledged so far."""
+"""One attempt at a request: the chosen instance, the connection to it, and what it has reserved so far."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One line per request for the site's log, written straight to the syslog socket, never waiting for it.
+"""One line per request for the site's log, written directly to the syslog socket without waiting for it.
 
 A request that reached an instance has a line of its own, whatever comes. Of those that were refused or given
 up before that, each has one too while they are few; of a flood a line each second tells how many there were,

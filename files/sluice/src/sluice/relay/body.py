@@ -1,4 +1,4 @@
-"""The body of one request on its way through the relay: scanned as it comes, kept or passed on.
+"""The body of one request on its way through the relay: scanned as it arrives, kept or passed on.
 
 A body of at most COLLECTED bytes is kept until an answer begins, so that another instance can be asked. A
 larger one streams through. Either way its last byte leaves only when the whole has been found good.

@@ -1,4 +1,4 @@
-"""When an instance that keeps failing is left alone, and by whom: pure, `now` is the monotonic clock.
+"""When an instance that keeps failing is not used, and for whom. Pure: `now` is the monotonic clock.
 
 What goes wrong under a request may be the request's fault. So it is held against the one who asked: after
 LIMIT failures in a row the instance is left alone for that user. It is left alone for everybody only when

@@ -1,4 +1,4 @@
-"""`sluice relay`: the program behind the forced command. It reads no argument of the other side's."""
+"""`sluice relay`: the program behind the forced command. It reads no argument from the other side."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`/etc/sluice/relay.json`: the cluster's own limits, which bind whoever holds the proxy's key."""
+"""`/etc/sluice/relay.json`: the cluster's own limits on everybody who has the proxy's key."""
 
 from __future__ import annotations
 

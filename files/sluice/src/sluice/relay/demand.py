@@ -1,4 +1,4 @@
-"""What this relay tells the scheduler: who runs, who waits, who asked last. One file per relay process."""
+"""What this relay reports to the scheduler: running, waiting and last requests. One file per relay."""
 
 from __future__ import annotations
 

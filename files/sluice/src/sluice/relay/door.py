@@ -1,4 +1,4 @@
-"""The door to an instance: it lets through the job alone, by its certificate, and no more than its turn."""
+"""Opens a connection to an instance: checks the job's certificate, and limits connections at one time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One request, from its head to its outcome: a state machine that the two connections and the clock drive.
+"""One request, from its head to its outcome: a state machine driven by two connections and the clock.
 
 What comes is a Body, what goes back an Answer, and each instance that is asked an Attempt; here is decided
 what becomes of them. Nothing is passed back before an answer's first byte, so that another attempt can be

@@ -1,4 +1,4 @@
-"""What the `metrics` verb answers: the relay's own samples, and the scheduler's passed through."""
+"""The answer to the `metrics` verb: the relay's own samples, and the scheduler's passed through."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The connections to instances: one to each, pinned to the certificate that its job made.
+"""The connections to instances: one to each, pinned to the certificate that its job created.
 
 A connection is made in advance for every instance that takes requests, kept as long as it does, and made
 again when it is lost and somebody asks. All requests for an instance share it.

@@ -1,4 +1,4 @@
-"""The cluster's own limits on a session: rate, bytes held, and the switch that closes everything."""
+"""The cluster's own limits on a session: rate, memory for bodies, and the gate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files that this relay runs by: replaced while it runs, they ask it to make room for the next."""
+"""The files of this relay's program: if they are replaced while it runs, it makes room for the new one."""
 
 from __future__ import annotations
 

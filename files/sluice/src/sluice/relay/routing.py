@@ -1,4 +1,4 @@
-"""The routing table as this relay knows it, and which instance takes a request."""
+"""The routing table as this relay knows it, and the choice of an instance for a request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One SSH session: the wire on standard input and output, and what it asks for."""
+"""One SSH session: the wire on standard input and output, and the requests on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Standard input and output as one asyncio transport, whatever sshd made of them."""
+"""Standard input and output as one asyncio transport, whatever kind of file sshd opened."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Carries out what was decided: first written down, then done. Effects stay thin.
+"""Carries out decisions: writes them down first, then acts. Effects stay thin.
 
 An intent is in the state, on disk, before its sbatch; a cancellation is written down before scancel. Whatever
 a killed process left undone, the next one finds by the job's name in the queue.

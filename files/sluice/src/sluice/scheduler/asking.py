@@ -1,4 +1,4 @@
-"""One request to one front: by the wire, over TLS pinned to a certificate, with one deadline over all of it.
+"""One request to one front: by the wire, over TLS pinned to a certificate, with one deadline for everything.
 
 Nothing is sent before the peer has shown that very certificate: who merely took the port learns no key.
 """

@@ -1,4 +1,4 @@
-"""What the service may take of the cluster, and which model gets it when that is not enough for all. Pure.
+"""What the service may use of the cluster, and which model gets it if it is not enough for all. Pure.
 
 Room is what the site's bounds leave beside everything that is present: pending and ending jobs too. It goes,
 one instance after the other, to the model of the highest priority; among equals a model that nobody serves

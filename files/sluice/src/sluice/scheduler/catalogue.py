@@ -1,4 +1,4 @@
-"""The models that the inventory put on this host: entry and sbatch script of each, as one pair."""
+"""The models that the inventory registered on this host: entry and sbatch script of each, as one pair."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads what the relays report: one file per relay process, each ignored when it is old.
+"""Reads the relays' reports: one file per relay process, ignored when it is old.
 
 The relays' account writes the folder, and so may whoever takes that account over: how many files, how large
 ones and how much of them together is read is bounded, and one that is broken concerns itself.

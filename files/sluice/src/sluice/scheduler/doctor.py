@@ -1,4 +1,4 @@
-"""What Sluice assumes about a site, each assumption as a pure check over gathered facts. Pure.
+"""What Sluice assumes about a site: each assumption is a pure check over gathered facts.
 
 A check returns findings: `ok`, `warning` (it works, but a safeguard is absent or cannot be seen) or `wrong`,
 the last two with what helps. `site_facts` gathers; `doctor_slurm` has the checks of Slurm itself.

@@ -1,4 +1,4 @@
-"""`sluice doctor`: whether the site is as Sluice assumes, and what helps where it is not. Run it as root."""
+"""`sluice doctor`: checks what Sluice assumes about the site, and names remedies. Run it as root."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scheduler's figures for Prometheus, passed on by the relay. Pure."""
+"""The scheduler's metrics for Prometheus, which the relay passes on. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `sluice doctor` looks at, and how it reads what Slurm prints. Pure; `site_facts` gathers it."""
+"""What `sluice doctor` checks, and how it reads Slurm's output. Pure; `site_facts` gathers the facts."""
 
 from __future__ import annotations
 

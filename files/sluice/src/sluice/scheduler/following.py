@@ -1,4 +1,4 @@
-"""Which of the queue's jobs is an instance's. Pure.
+"""Finds the job in the queue that belongs to an instance. Pure.
 
 A job is followed by the id that Slurm gave it. Its name is text, which an administrator may change: it
 tells whose a job is only while the id is not known, after a crash or a lost answer of sbatch. That an id has

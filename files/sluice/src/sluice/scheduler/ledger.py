@@ -1,4 +1,4 @@
-"""What the service took of what is bounded over time: GPU-hours of the day, cold starts of the hour. Pure."""
+"""What the service used of bounds over time: GPU-hours of the day, cold starts of the hour. Pure."""
 
 from __future__ import annotations
 

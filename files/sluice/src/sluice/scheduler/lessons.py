@@ -1,4 +1,4 @@
-"""What a model's memory learns from its instances: refusals, failures that are over, a fresh start. Pure."""
+"""What a model's memory learns from its instances: refusals, past failures, a fresh start. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is remembered of a model between ticks: demand, failures, how long its starts took. Pure."""
+"""What is kept about a model between ticks: demand, failures, how long its starts took. Pure."""
 
 from __future__ import annotations
 

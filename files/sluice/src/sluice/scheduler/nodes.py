@@ -1,4 +1,4 @@
-"""Slurm's lists of node names, as in `c[1-3,7],gpu01`. Pure."""
+"""Slurm's lists of node names, such as `c[1-3,7],gpu01`. Pure."""
 
 from __future__ import annotations
 

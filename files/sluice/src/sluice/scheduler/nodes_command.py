@@ -1,4 +1,4 @@
-"""`sluice nodes list | readmit`: nodes where starts kept failing, on the login node, as root.
+"""`sluice nodes list | readmit`: nodes on which starts failed, on the login node, as root.
 
 `readmit` writes an order and ends; the scheduler follows it at its next tick.
 """

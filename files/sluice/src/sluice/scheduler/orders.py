@@ -1,4 +1,4 @@
-"""What administrators order of a model: `<models_dir>/<name>.orders`, beside the model's entry and script.
+"""Administrators' orders for a model: `<models_dir>/<name>.orders`, next to the model's entry and script.
 
 Which nodes they let in again lies in the same folder. The commands `sluice models drain | resume | restart`
 and `sluice nodes readmit` are the only writers, one at a time (a lock on the folder); the scheduler only

@@ -1,4 +1,4 @@
-"""What there is to know about models and instances, for people and playbooks. Reads files, changes none."""
+"""Everything about models and instances, for people and playbooks. Reads files, changes none."""
 
 from __future__ import annotations
 

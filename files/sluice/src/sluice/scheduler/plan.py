@@ -1,4 +1,4 @@
-"""One model's part of a decision: what becomes of its instances, and how many more it asks for. Pure.
+"""One model's part of a decision: what happens to its instances, and how many more it asks for. Pure.
 
 Whether it gets them is decided over all models, in `bounds`.
 """

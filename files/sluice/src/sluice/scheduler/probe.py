@@ -1,4 +1,4 @@
-"""Whether a front's engine answers, and whether an instance answers a question as users put it."""
+"""Whether a front's engine answers, and whether an instance answers a question like a user's."""
 
 from __future__ import annotations
 

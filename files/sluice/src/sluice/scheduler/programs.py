@@ -1,4 +1,4 @@
-"""Runs another program, bounded in time and in what it may say; its environment is made, not inherited."""
+"""Runs another program, bounded in time and output; its environment is built, not inherited."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes what relays read: the routing table and the figures, whole, with the mode and group they need."""
+"""Writes what relays read: the routing table and the metrics, whole, with the mode and group they need."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Slurm's job states and reasons mean for a job that waits: whether it will ever go on. Pure.
+"""What Slurm's job states and reasons mean for a waiting job: whether it will ever continue. Pure.
 
 Names are Slurm's own, of the versions 20.11 to 25.11; squeue prints a free text in a reason's place where
 Slurm has one, so those texts are here too. docs/scheduler.md shows the same table to people.

@@ -1,4 +1,4 @@
-"""What sbatch's refusals mean: whose fault it is, and so who has to wait. Pure.
+"""What sbatch's refusals mean: what caused them, and so which models wait. Pure.
 
 A limit that the service has reached, or a controller that cannot be asked, is no failure of the model that
 happened to be next. Words are Slurm's own, 20.11 to 25.05; sites' job_submit plugins say what they like.

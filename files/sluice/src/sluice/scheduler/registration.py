@@ -1,4 +1,4 @@
-"""Puts models into place and takes them away: entry and script as root-owned files, whole and checked."""
+"""Registers and removes models: entry and script as files owned by root, whole and checked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When an instance whose wall time will end is to have a successor. Pure."""
+"""When an instance whose wall time ends gets a successor. Pure."""
 
 from __future__ import annotations
 

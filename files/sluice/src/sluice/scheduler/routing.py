@@ -1,4 +1,4 @@
-"""Builds the routing table from what is known. Pure."""
+"""Builds the routing table from the known instances. Pure."""
 
 from __future__ import annotations
 

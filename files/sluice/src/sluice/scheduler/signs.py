@@ -1,4 +1,4 @@
-"""What one instance's job tells: whether it failed, waits for good, is held, or was taken back. Pure."""
+"""What one instance's job shows: whether it failed, waits permanently, is held, or was preempted. Pure."""
 
 from __future__ import annotations
 

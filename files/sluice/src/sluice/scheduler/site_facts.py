@@ -1,4 +1,4 @@
-"""Gathers what `sluice doctor` judges: files, processes and Slurm's answers. Changes nothing.
+"""Gathers what `sluice doctor` checks: files, processes and Slurm's answers. Changes nothing.
 
 Slurm is asked as the scheduler's account where that is possible (as root), since root may do what the
 account may not. Every command is bounded by the configured time-out.

@@ -1,4 +1,4 @@
-"""What is asked of squeue and scontrol about jobs, and how their answers are read. Pure.
+"""The questions to squeue and scontrol about jobs, and how to read their answers. Pure.
 
 Names, comments and reasons are free text: jobs, plugins and operators write what they like into them, line
 ends and separators too, and squeue prints it as it is. So each question has a mark of its own, random and

@@ -1,4 +1,4 @@
-"""The scheduler's state file: whole, versioned, renamed into place, written by this process alone.
+"""The scheduler's state file: whole, versioned, renamed into place, written only by this process.
 
 A state that cannot be read back is set aside under another name, never overwritten; the next squeue answer
 then re-adopts the running jobs by their names. What an earlier or a later version wrote is read: fields that

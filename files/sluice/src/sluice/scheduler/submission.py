@@ -1,4 +1,4 @@
-"""What one submission says to sbatch: options, comment and environment. Pure.
+"""What one submission passes to sbatch: options, comment and environment. Pure.
 
 What stands on sbatch's command line beats the script's own #SBATCH lines: so one script serves base and burst
 instances, and what the model's entry asks for holds whatever a site's own template says.

@@ -1,4 +1,4 @@
-"""Nodes on which jobs fail as soon as they start, left out of submissions for a while. Pure.
+"""Nodes on which jobs fail as soon as they start, excluded from submissions for a while. Pure.
 
 Such a node empties a queue: it is always free, so Slurm sends the next job there too. What must not happen is
 that a wrong definition shuts healthy nodes out. So only a definition that became ready on another node is

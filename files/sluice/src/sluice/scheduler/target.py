@@ -1,4 +1,4 @@
-"""How many instances the requests of a model call for. Pure.
+"""How many instances a model's requests require. Pure.
 
 `observe` folds in how many requests run or wait at one moment, `level` says what they call for.
 

@@ -1,4 +1,4 @@
-"""What the policy's decisions are made of: models, demand, orders and limits in, actions out. Pure data."""
+"""The data of the policy's decisions: models, demand, orders and limits in, actions out. Pure data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights on the shared file system: which formats may be loaded, and whether they are those of a manifest.
+"""Weights on the shared file system: which formats may be loaded, and whether they match a manifest.
 
 A manifest is a file in the form of `sha256sum`, with each file's size in a comment before its line (which
 `sha256sum --check` passes over). A folder's is its SHA256SUMS; a single file's lies beside it and is

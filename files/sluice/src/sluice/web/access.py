@@ -1,4 +1,4 @@
-"""What a person's groups give them, and how the provider's claims are read. Pure."""
+"""What a person's groups allow, and how to read the provider's claims. Pure."""
 
 from __future__ import annotations
 

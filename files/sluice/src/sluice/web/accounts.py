@@ -1,4 +1,4 @@
-"""Who a person or service is, to Sluice: one row, one pseudonym, their groups."""
+"""A person or service in Sluice: one row, one pseudonym, their groups."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stopping a model at this gateway and letting it go on: the proxy learns of it from the authority."""
+"""Stops and resumes a model at this gateway. The proxy learns of it from the authority."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sluice admission`: stop a model at this gateway, and let it go on."""
+"""`sluice admission`: stops and resumes a model at this gateway."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much of each limit is taken: of one person, and over all of them who is near the bound."""
+"""How much of each limit is used: by one person, and which users are close to a limit."""
 
 from __future__ import annotations
 

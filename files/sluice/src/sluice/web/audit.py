@@ -1,4 +1,4 @@
-"""The log of what administrators did: who, when, what, before and after."""
+"""The audit log: what administrators did, when, and the values before and after."""
 
 from __future__ import annotations
 

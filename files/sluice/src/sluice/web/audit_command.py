@@ -1,4 +1,4 @@
-"""`sluice audit`: the log of what administrators did."""
+"""`sluice audit`: shows the audit log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OpenID Connect Back-Channel Logout 1.0: the provider itself tells that a sign-in is over.
+"""OpenID Connect Back-Channel Logout 1.0: the provider says that a sign-in has ended.
 
 Anybody can send such a request. What it says counts only if the provider signed it, for this service, lately,
 as a logout token and nothing else, and if it was not shown before.

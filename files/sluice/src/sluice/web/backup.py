@@ -1,4 +1,4 @@
-"""Backups of the database, taken while it is in use, and putting one back."""
+"""Backups of the database while it is in use, and restoring one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""API keys and page bearers in the database: make, list, rotate, revoke."""
+"""API keys and page bearers in the database: create, list, rotate, revoke."""
 
 from __future__ import annotations
 

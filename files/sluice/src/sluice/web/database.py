@@ -1,4 +1,4 @@
-"""The database of users, keys and usage. Of a request's content it has no column."""
+"""The database of users, keys and usage. It has no column for a request's content."""
 
 from __future__ import annotations
 

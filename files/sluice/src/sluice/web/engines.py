@@ -1,4 +1,4 @@
-"""SQLAlchemy's engines for SQLite and PostgreSQL, which wait for the database as long as `patience` says."""
+"""SQLAlchemy's engines for SQLite and PostgreSQL. They wait for the database as long as `patience` allows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Single records of usage, one after the other, for a centre's own programs."""
+"""Single usage records, one after the other, for a centre's own programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What somebody asked for and cannot be done, for people to read: pages and command line say it alike."""
+"""Actions that cannot be carried out, as messages for people, the same on pages and command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a form's body must be before anything reads it."""
+"""The checks on a form's body before anything reads it."""
 
 from __future__ import annotations
 

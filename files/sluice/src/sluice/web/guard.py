@@ -1,4 +1,4 @@
-"""What holds for every request: CSRF, headers, and what counts as our own address."""
+"""Rules for every request: CSRF, headers, and which addresses are this site's own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the database is well: whole, of the right revision, its sums true, with room to grow."""
+"""Checks the database: complete, of the right revision, with correct sums and free space."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What administrators and operators do to other people's keys: each with its line in the audit log."""
+"""What administrators and operators do to other people's keys, each with its entry in the audit log."""
 
 from __future__ import annotations
 

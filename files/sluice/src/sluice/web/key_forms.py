@@ -1,4 +1,4 @@
-"""What a form or a command line says of a key that is to be made, checked field by field. Pure."""
+"""Checks what a form or a command line says about a new key, field by field. Pure."""
 
 from __future__ import annotations
 

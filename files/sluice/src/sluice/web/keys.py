@@ -1,4 +1,4 @@
-"""Making keys, and what is stored of them."""
+"""Creates keys, and the stored form of a key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names and texts that people give to things: what may not be in them. Pure."""
+"""Names and texts that people enter: which characters they must not contain. Pure."""
 
 from __future__ import annotations
 

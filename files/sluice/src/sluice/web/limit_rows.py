@@ -1,4 +1,4 @@
-"""The limits that administrators set at this gateway, beside those of the inventory."""
+"""The limits that administrators set at this gateway, in addition to the inventory's."""
 
 from __future__ import annotations
 

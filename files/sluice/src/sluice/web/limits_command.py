@@ -1,4 +1,4 @@
-"""`sluice limits`: list the inventory's and the administrators' limits, set and remove the latter."""
+"""`sluice limits`: lists the inventory's and the administrators' limits, sets and removes the latter."""
 
 from __future__ import annotations
 

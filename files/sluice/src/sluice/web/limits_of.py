@@ -1,4 +1,4 @@
-"""Which limits bind a principal: the inventory's rules, the administrators' rows, the key's own numbers.
+"""Which limits apply to a principal: the inventory's rules, the administrators' rows, the key's own numbers.
 
 Pure. Several limits of one bucket (`sluice.authority.Limit.bucket`) become one, of the smallest numbers.
 """

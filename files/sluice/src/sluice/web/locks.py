@@ -1,4 +1,4 @@
-"""A SQLite database in use: services share a lock, a restore takes it alone. It dies with its holder."""
+"""Locks of a SQLite database: services share a lock, a restore takes it alone. It ends with its process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures for Prometheus, and the wall between the two listeners.
+"""Metrics for Prometheus, and the separation of the two listeners.
 
 Each app runs as one gunicorn worker with threads, so one registry in memory holds the whole truth; with
 several workers each scrape would see another one's figures.

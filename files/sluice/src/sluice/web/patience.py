@@ -1,4 +1,4 @@
-"""How long one request waits for the database, in all: a page that comes late is no better than none.
+"""How long one request may wait for the database in all: a late page is no better than none.
 
 A command of an operator waits longer, and for each thing anew: nobody set it a bound.
 """

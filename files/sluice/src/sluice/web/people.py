@@ -1,4 +1,4 @@
-"""Finding users and service accounts, for administrators."""
+"""Finds users and service accounts, for administrators."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose credential this is, and what it may do: the authority's answer, from database and settings."""
+"""The authority's answer about a credential: whose it is and what it may do, from database and settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one exception that becomes a page: sign-in refused, or rights that are missing."""
+"""The one exception that becomes a page: sign-in refused, or rights missing."""
 
 from __future__ import annotations
 

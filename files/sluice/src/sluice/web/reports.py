@@ -1,4 +1,4 @@
-"""What was used, summed: by day, month, user, project, model, class and key, from the days' rows."""
+"""Sums of usage by day, month, user, project, model, class and key, from the days' rows."""
 
 from __future__ import annotations
 

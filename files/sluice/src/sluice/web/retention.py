@@ -1,4 +1,4 @@
-"""What is kept how long: single records of usage, who a day's use was of, the log of administrators."""
+"""How long data is kept: single usage records, the users in a day's sums, the audit log."""
 
 from __future__ import annotations
 

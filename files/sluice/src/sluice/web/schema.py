@@ -1,4 +1,4 @@
-"""Which revision of the tables this code is written for, and refusing every other."""
+"""The revision of the tables for which this code is written. It refuses every other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files of server-side sessions, which hold the provider's tokens: none stays longer than it counts."""
+"""The files of server-side sessions with the provider's tokens: each is removed when it has expired."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the handlers of the pages' app share, found through the running app."""
+"""What the pages' handlers share, found through the running app."""
 
 from __future__ import annotations
 

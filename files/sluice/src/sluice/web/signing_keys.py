@@ -1,4 +1,4 @@
-"""The provider's signing keys: which of them count, and which of them made a signature.
+"""The provider's signing keys: which of them are used, and which one made a signature.
 
 RFC 7517 lets a provider publish keys beside those that sign: of other kinds, for other uses, of curves that
 nobody here knows. What cannot be used is passed over, one by one.

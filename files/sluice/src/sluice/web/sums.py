@@ -1,4 +1,4 @@
-"""What the pages show of usage, from the reports: totals, days without a gap, who took part of a limit."""
+"""What the pages show about usage, from the reports: totals, days without a gap, users of a limit."""
 
 from __future__ import annotations
 

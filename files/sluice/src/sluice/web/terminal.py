@@ -1,4 +1,4 @@
-"""What the gateway's commands share: the site's settings and database, and how they answer."""
+"""What the gateway's commands share: the site's settings and database, and their output."""
 
 from __future__ import annotations
 

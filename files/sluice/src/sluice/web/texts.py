@@ -1,4 +1,4 @@
-"""The words that people read, in one file for each language."""
+"""The texts for people, in one file for each language."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Asking the provider's token endpoint: how this service proves itself, and what it keeps of the answer."""
+"""Asks the provider's token endpoint: how this service authenticates, and what it keeps of the answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bringing the tables up to this version's revision, while services of the one before go on."""
+"""Upgrades the tables to this version's revision while services of the previous version run."""
 
 from __future__ import annotations
 

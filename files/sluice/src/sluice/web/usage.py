@@ -1,4 +1,4 @@
-"""Settling usage records, at least once from the proxy, exactly once in the table; what they add up to."""
+"""Settles usage records: the proxy sends them at least once, the table counts them exactly once."""
 
 from __future__ import annotations
 

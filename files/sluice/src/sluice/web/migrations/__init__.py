@@ -1,1 +1,1 @@
-"""The schema, revision after revision: run by `sluice db upgrade` (sluice.web.upgrade) alone."""
+"""The schema, revision after revision. Only `sluice db upgrade` (sluice.web.upgrade) runs it."""

@@ -1,4 +1,4 @@
-"""Run by Alembic: carries the revisions out on the connection that `sluice.web.upgrade` hands over.
+"""Run by Alembic: applies the revisions on the connection that `sluice.web.upgrade` passes.
 
 It commits by itself after each statement; a revision's steps make their own transactions (`steps.run`), short
 ones, because services write meanwhile.

@@ -1,4 +1,4 @@
-"""What revisions are made of: steps that each can be done again, in short transactions of their own.
+"""The steps of revisions: each can be repeated, and is a short transaction of its own.
 
 A revision may be cut off after any step (a kill, a full disk); its next run does what is left.
 """

@@ -1,1 +1,1 @@
-"""The revisions. One that was released never changes; docs/database.md has the rules."""
+"""The revisions. A released revision never changes; docs/database.md has the rules."""

@@ -1,4 +1,4 @@
-"""Announcements: what stands above every page, what will, what did."""
+"""Announcements: current, planned and past ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The log of what administrators did."""
+"""The audit log of administrators."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the administrators' pages share: forms, paging, and the answer after something was done."""
+"""What the administrators' pages share: forms, paging, and the answer after an action."""
 
 from __future__ import annotations
 

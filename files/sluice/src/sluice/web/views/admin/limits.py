@@ -1,4 +1,4 @@
-"""Limits: those of the inventory, those set here, and who is near a bound."""
+"""Limits: those of the inventory, those set here, and users close to a limit."""
 
 from __future__ import annotations
 
