@@ -26,6 +26,7 @@ SIZES = (0, INLINE_PARSE - 1, INLINE_PARSE, INLINE_PARSE + 1, 70_000, COLLECTED 
 
 CHAT, COMPLETIONS, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
 EMBEDDINGS, RERANK, MESSAGES = "/v1/embeddings", "/v1/rerank", "/v1/messages"
+COUNT_TOKENS, INPUT_TOKENS, TOKENIZE = "/v1/messages/count_tokens", "/v1/responses/input_tokens", "/tokenize"
 BASES: dict[str, dict[str, Any]] = {
     CHAT: {"messages": [{"role": "user", "content": "Hello?"}]},
     COMPLETIONS: {"prompt": "Hello?"},
@@ -33,9 +34,9 @@ BASES: dict[str, dict[str, Any]] = {
     EMBEDDINGS: {"input": "Hello?"},
     RERANK: {"query": "greeting", "documents": ["Hello?"]},
     MESSAGES: {"messages": [{"role": "user", "content": "Hello?"}], "max_tokens": 5},
-    "/v1/messages/count_tokens": {"messages": [{"role": "user", "content": "Hello?"}]},
-    "/v1/responses/input_tokens": {"input": "Hello?"},
-    "/tokenize": {"messages": [{"role": "user", "content": "Hello?"}]},
+    COUNT_TOKENS: {"messages": [{"role": "user", "content": "Hello?"}]},
+    INPUT_TOKENS: {"input": "Hello?"},
+    TOKENIZE: {"messages": [{"role": "user", "content": "Hello?"}]},
 }
 
 
@@ -109,6 +110,38 @@ TABLE: list[tuple[str, dict[str, Any], str, Optional[str]]] = [
      "documents[].content[].image_url.url"),
     (RERANK, {"query": {"content": [{"video_url": URL}]}}, REFUSED, "query.content[].video_url"),
     (COMPLETIONS, {"prompt": [{"image_url": URL}]}, REFUSED, "prompt[].image_url"),
+    # Names by which an engine finds in its cache what another user sent, with the media or in their place.
+    (CHAT, {"messages": said({"type": "image_url", "image_url": {"url": DATA}, "uuid": "scan-1"})}, WRONG,
+     "messages[].content[].uuid"),
+    (CHAT, {"messages": said({"type": "image_url", "image_url": None, "uuid": "scan-1"})}, WRONG,
+     "messages[].content[].uuid"),
+    *((CHAT, {"messages": said({name: None, "uuid": uuid})}, WRONG, "messages[].content[].uuid")
+      for name in ("image_pil", "image_embeds", "audio_url", "input_audio", "audio_embeds", "video_url",
+                   "video_embeds")
+      for uuid in ("scan-1", "", 7, True, ["x"], {"x": 1})),
+    (CHAT, {"messages": [{"role": "user", "content": {"image_url": None, "uuid": "scan-1"}}]}, WRONG,
+     "messages[].content"),
+    (RESPONSES, {"input": said({"type": "input_image", "uuid": "scan-1"})}, WRONG, "input[].content[].uuid"),
+    (INPUT_TOKENS, {"input": said({"type": "input_image", "uuid": "x"})}, WRONG, "input[].content[].uuid"),
+    (MESSAGES, {"messages": said({"type": "image", "uuid": "x"})}, WRONG, "messages[].content[].uuid"),
+    (COUNT_TOKENS, {"messages": said({"type": "image", "uuid": "x"})}, WRONG, "messages[].content[].uuid"),
+    (EMBEDDINGS, {"input": None, "messages": said({"image_url": None, "uuid": "x"})}, WRONG,
+     "messages[].content[].uuid"),
+    (TOKENIZE, {"prompt": None, "messages": said({"image_url": None, "uuid": "x"})}, WRONG,
+     "messages[].content[].uuid"),
+    (RERANK, {"documents": [{"content": [{"image_url": None, "uuid": "x"}]}]}, WRONG,
+     "documents[].content[].uuid"),
+    (RERANK, {"documents": {"content": [{"image_url": None, "uuid": "x"}]}}, WRONG,
+     "documents.content[].uuid"),
+    (RERANK, {"query": {"content": [{"video_url": None, "uuid": "x"}]}}, WRONG, "query.content[].uuid"),
+    # Elsewhere it is anybody's name, and null is none.
+    (CHAT, {"messages": said({"type": "image_url", "image_url": {"url": DATA}, "uuid": None})}, "", None),
+    (CHAT, {"messages": [{"role": "user", "content": "x", "uuid": "x"}], "metadata": {"uuid": "x"}}, "",
+     None),
+    (CHAT, {"messages": [{"role": "assistant", "content": None, "tool_calls":
+      [{"function": {"name": "get", "arguments": {"uuid": "x"}}}]}]}, "", None),
+    (MESSAGES, {"messages": said({"type": "tool_use", "input": {"uuid": "x"}})}, "", None),
+    (RERANK, {"documents": [{"text": "x", "uuid": "x"}]}, "", None),
     # Other servers.
     (RESPONSES, {"tools": [{"type": "mcp", "server_url": URL}]}, WRONG, "tools[].server_url"),
     (MESSAGES, {"tools": [{"type": "mcp", "server_url": URL}]}, WRONG, "tools[].server_url"),

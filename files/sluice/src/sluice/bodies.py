@@ -202,14 +202,20 @@ def _below(inside: Mapping[str, Place], kind: Optional[Kind] = None) -> Place:
     return Place(inside, other=ANY, kind=kind)
 
 
+# By such a name alone an engine finds media in its cache, whoever sent them.
+_NO_NAME: Kind = (frozenset(), "left out: engines would answer from the media that anybody sent under it")
+_CACHED = {"uuid": Place(other=ANY, kind=_NO_NAME)}
+
+
 def _conversation(part: Mapping[str, Place], **message: Place) -> Place:
     """Return the place of a list of messages, whose content is a list of such parts."""
-    content = _below({**_PLAIN, **_NOTES, **part}, _CONTENT)
+    content = _below({**_PLAIN, **_NOTES, **_CACHED, **part}, _CONTENT)
     return _below({**_PLAIN, **_NOTES, "role": Place(other=ANY, kind=_ROLE), "content": content, **message})
 
 
 _CHAT_MESSAGES = _conversation({}, tool_calls=FREE, function_call=FREE)
 _ANTHROPIC_PARTS = {"input": FREE, "content": _below(_NOTES)}
+_DOCUMENTS = _below({"content": _below(_CACHED)})
 _ITEMS = _conversation(
     {},
     type=Place(other=ANY, role=Role.ITEM_TYPE),
@@ -361,6 +367,7 @@ _OWN: dict[str, dict[str, Place]] = {
     "input_tokens": {"input": _ITEMS},
     "embeddings": {"messages": _CHAT_MESSAGES},
     "tokenize": {"messages": _CHAT_MESSAGES},
+    "rerank": {"query": _DOCUMENTS, "documents": _DOCUMENTS},
     "messages": {"messages": _ANTHROPIC_MESSAGES, "system": _below(_NOTES)},
     "count_tokens": {"messages": _ANTHROPIC_MESSAGES, "system": _below(_NOTES)},
 }

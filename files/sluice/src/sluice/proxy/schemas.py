@@ -98,6 +98,8 @@ _OWN_TOOLS = (
 )
 _MAX_TOKENS = _field("max_tokens", "The longest answer, in tokens.")
 _MESSAGES = ("messages", _list(ref("ChatMessage"), 1))
+# Of what else a part may be, its engine knows more.
+_PART: Schema = {"properties": {"uuid": {"type": "null"}}}
 _PARTS: Schema = {"anyOf": [{"type": "string", "minLength": 1}, {"type": "array", "minItems": 1}]}
 _ITEMS: Schema = {"anyOf": [TEXT, _list(ref("ResponseItem"), 1)]}
 _KEPT = (
@@ -363,7 +365,8 @@ COMPONENTS: dict[str, Schema] = {
         role=TEXT,
         content={
             "type": ["string", "array", "null"],
-            "description": "A text, or a list of parts. Media must be `data:` URLs.",
+            "items": _PART,
+            "description": "A text, or a list of parts. Media must be `data:` URLs, without a `uuid`.",
         },
     ),
     "ResponseItem": {
@@ -371,7 +374,7 @@ COMPONENTS: dict[str, Schema] = {
             (),
             type={"not": {"const": "item_reference"}},
             role=_either("string", "null"),
-            content=_either("string", "array", "null"),
+            content={**_either("string", "array", "null"), "items": _PART},
         ),
         "description": (
             "A message, or an item of another `type`, such as earlier output of a tool or of the model."
