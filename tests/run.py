@@ -8,6 +8,7 @@ interruption; what a killed run left is cleared by the next.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import signal
@@ -26,6 +27,7 @@ from demo.bed.bed import Bed
 from demo.bed.errors import BedError
 from demo.bed.progress import silent
 from demo.deployment import Deployment
+from tests.attacks import MODULES
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
@@ -39,6 +41,11 @@ AT_ONCE = 2
 COMPILED = ROOT / "build" / "pycache"
 # The unit tests write many small files and wait for each to be on the disk; in memory they do not wait.
 MEMORY = Path("/dev/shm")
+# What ansible-lint reads, and the versions of it and of Ansible.
+PLAYS = (
+    *("action_plugins", "ansible.cfg", "inventories", "library", "module_utils", "playbooks", "roles"),
+    *("requirements-dev.txt", "requirements.yml", ".ansible-lint", ".yamllint"),
+)
 MEMORY_BYTES = 2 << 30
 
 
@@ -49,6 +56,20 @@ class Step:
     name: str
     argv: tuple[str, ...]
     environment: dict[str, str] = field(default_factory=dict)
+    # What its result depends on: it is not run again on what it has passed on. None: it is always run.
+    inputs: tuple[str, ...] | None = None
+
+    def digest(self) -> str:
+        """Return what the tracked and the new files of `inputs` come to."""
+        found = hashlib.sha256(repr(self.argv).encode())
+        for path in (ROOT / name for name in sorted(_tracked(*(self.inputs or ())))):
+            found.update(repr((str(path), path.is_file() and path.read_bytes())).encode())
+        return found.hexdigest()
+
+    @property
+    def passed(self) -> Path:
+        """The file that says on what it has last passed."""
+        return ROOT / "build" / "passed" / self.name
 
 
 @dataclass(frozen=True)
@@ -68,6 +89,7 @@ class Running:
     process: subprocess.Popen[bytes]
     started: float
     said: IO[bytes] | None
+    digest: str = ""
 
     @property
     def over(self) -> bool:
@@ -87,6 +109,9 @@ class Running:
         if late:
             print(f"tests: {self.step.name} had not ended by itself", file=sys.stderr)
         passed = not late and self.process.returncode == 0
+        if passed and self.step.inputs is not None:
+            self.step.passed.parent.mkdir(parents=True, exist_ok=True)
+            self.step.passed.write_text(self.digest)
         return Timing(self.step.name, time.monotonic() - self.started, passed)
 
 
@@ -100,6 +125,7 @@ def main(stages: list[str]) -> int:
         "check": _check,
         "integration": _integration,
         "system": lambda: _on_a_bed(_system_steps),
+        "attacks": _attacks,
         "soak": lambda: _on_a_bed(_soak_steps),
     }
     for unknown in set(stages) - set(known):
@@ -131,10 +157,14 @@ def check_steps(folder: Path | None = None) -> list[Step]:
     shell = _tracked_with_shebang("sh") + _tracked_with_shebang("bash")
     place = (f"--basetemp={folder / 'tests'}",) if folder else ()
     return [
-        # They wait more than they work; a file stays in one process, so that its fixtures are made once.
-        Step("unit tests", (python, "-m", "pytest", "-q", "-n", "3", "--dist", "loadfile", *place)),
+        # A file stays in one process, so that its fixtures are made once.
+        Step("unit tests", (python, "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", *place)),
         Step("mypy", (str(BIN / "mypy"),)),
-        Step("ansible-lint", (str(BIN / "ansible-lint"), "--offline", "--profile", "production", "-q")),
+        Step(
+            "ansible-lint",
+            (str(BIN / "ansible-lint"), "--offline", "--profile", "production", "-q"),
+            inputs=PLAYS,
+        ),
         Step("ruff", (str(BIN / "ruff"), "check", ".")),
         Step("ruff format", (str(BIN / "ruff"), "format", "--check", "--quiet", ".")),
         Step("shellcheck", (str(BIN / "shellcheck"), *shell)),
@@ -150,9 +180,26 @@ def _integration() -> list[Timing]:
     )
 
 
+def _attacks() -> list[Timing]:
+    """Run what tests/attacks.py names; what brings the bed up is a step of its own."""
+    beside = ("-n", "2", "--dist", "loadfile")
+    tiers = ("unit", "integration")
+    timings = _side_by_side([_pytest(f"attacks: {tier}", *beside, *_modules(tier)) for tier in tiers])
+    return timings + _on_a_bed(_attacks_on_a_bed)
+
+
+def _attacks_on_a_bed() -> Iterator[Step]:
+    yield _pytest("(the bed)", "tests/system/test_1_install.py", "-k", "second_run")
+    yield _pytest("attacks: system", *_modules("system"))
+
+
+def _modules(tier: str) -> list[str]:
+    return [f"tests/{name}.py" for name in sorted(MODULES) if name.startswith(f"{tier}/")]
+
+
 def _side_by_side(steps: Sequence[Step]) -> list[Timing]:
     """Run all steps, AT_ONCE at a time; return how they went, in the order of their ends."""
-    waiting, running, timings = list(steps), list[Running](), list[Timing]()
+    waiting, running, timings = [one for one in steps if _is_due(one)], list[Running](), list[Timing]()
     try:
         while waiting or running:
             while waiting and len(running) < AT_ONCE:
@@ -166,6 +213,13 @@ def _side_by_side(steps: Sequence[Step]) -> list[Timing]:
         for one in running:
             one.end()
     return timings
+
+
+def _is_due(step: Step) -> bool:
+    if step.inputs is None or not step.passed.exists() or step.passed.read_text() != step.digest():
+        return True
+    print(f"--- {step.name} has passed on these files before", flush=True)
+    return False
 
 
 @contextlib.contextmanager
@@ -215,6 +269,10 @@ def _system_steps() -> Iterator[Step]:
 
 def _soak_steps() -> Iterator[Step]:
     yield _pytest("system: long trials", "tests/system/soak_scheduler.py")
+    longer = ("tests/system/test_7_scheduler.py", "tests/system/test_8_all_at_once.py")
+    yield _pytest(
+        "system: for longer", *longer, "-k", "wall_times or neighbour", env={"SLUICE_TRIALS": "soak"}
+    )
     yield _pytest("system: Slurm 24.11", "tests/system/soak_slurm_24_11.py")
 
 
@@ -239,11 +297,12 @@ def _run(step: Step) -> Timing:
 def _start(step: Step, said: IO[bytes] | None) -> Running:
     if said is not None:
         print(f"--- {step.name} begins", flush=True)
+    digest = "" if step.inputs is None else step.digest()
     process = subprocess.Popen(
         step.argv, cwd=ROOT, env=_environment(step.environment), stdin=subprocess.DEVNULL,
         stdout=said, stderr=None if said is None else subprocess.STDOUT,
     )  # fmt: skip
-    return Running(step, process, time.monotonic(), said)
+    return Running(step, process, time.monotonic(), said, digest)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -263,13 +322,16 @@ def _environment(further: dict[str, str]) -> dict[str, str]:
     return {**os.environ, **own, **further}
 
 
+def _tracked(*paths: str) -> list[str]:
+    """Return the tracked and the new files, of all or of some paths."""
+    argv = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", *paths]
+    listed = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True)
+    return [name for name in listed.stdout.split("\0") if name]
+
+
 def _tracked_with_shebang(shell: str) -> list[str]:
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
     found = []
-    for name in listed.stdout.splitlines():
+    for name in _tracked():
         path = ROOT / name
         if path.is_file() and path.suffix != ".j2":
             with path.open("rb") as stream:

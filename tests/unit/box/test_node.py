@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -41,8 +43,17 @@ def test_what_is_not_there_is_left_out(tmp_path: Path) -> None:
     assert str(tmp_path / "absent") not in seen(tmp_path, str(tmp_path / "absent"))
 
 
-def test_links_in_the_weights_are_followed_to_their_files_but_not_to_what_is_closed(tmp_path: Path) -> None:
-    blobs, weights, jobs = tmp_path / "blobs", tmp_path / "weights", tmp_path / "jobs"
+@pytest.fixture
+def outside() -> Iterator[Path]:
+    """A folder that is not below /dev, where tests' own may be: nothing of it is shown in a box."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def test_links_in_the_weights_are_followed_to_their_files_but_not_to_what_is_closed(
+    tmp_path: Path, outside: Path
+) -> None:
+    blobs, weights, jobs = outside / "blobs", outside / "weights", outside / "jobs"
     for folder in (blobs, weights, jobs):
         folder.mkdir()
     (blobs / "content").touch()

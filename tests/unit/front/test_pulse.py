@@ -104,7 +104,7 @@ def test_a_stall_is_counted_from_its_trial_until_something_comes() -> None:
 async def test_an_engine_that_answers_health_alone_is_stalled(tmp_path: Path, identity: Identity) -> None:
     async with bed(tmp_path, identity, Behaviour(fault="hang"), **SOON) as (running, relay, engine):
         answer = relay.start("POST", CHAT, chat())
-        await until(lambda: trials(engine), 5)
+        await until(lambda: trials(engine))
         # Its own question is the witness: it goes on when the user's request is given up.
         relay.cancel(answer)
         running.listener.pulse.trying = (running.listener.pulse.trying or 0.0) - 420
@@ -118,7 +118,7 @@ async def test_an_engine_that_answers_health_alone_is_stalled(tmp_path: Path, id
 async def test_breaks_and_errors_are_no_sign_of_life(tmp_path: Path, identity: Identity, fault: str) -> None:
     async with bed(tmp_path, identity, Behaviour(fault=fault), **SOON) as (running, relay, engine):
         await relay.ask("POST", CHAT, chat())
-        await until(lambda: len(trials(engine)) >= 3, 5)
+        await until(lambda: len(trials(engine)) >= 3)
         assert stalled(running)
 
 
@@ -131,14 +131,14 @@ async def test_the_head_of_a_stream_is_no_sign_of_life(tmp_path: Path, identity:
         answer = relay.start("POST", CHAT, chat(True))
         await until(lambda: answer.head is not None)
         engine.behaviour = Behaviour(fault="hang")
-        await until(lambda: stalled(running), 5)
+        await until(lambda: stalled(running))
 
 
 async def test_one_users_request_that_hangs_alone_stalls_nothing(tmp_path: Path, identity: Identity) -> None:
     behaviour = Behaviour(fault="hang", only="poison")
     async with bed(tmp_path, identity, behaviour, **SOON) as (running, relay, engine):
         slow = relay.start("POST", CHAT, POISON)
-        await until(lambda: len(trials(engine)) >= 3, 10)
+        await until(lambda: len(trials(engine)) >= 3)
         await until(lambda: not stalled(running))
         assert "stalled" not in await health(running)
         assert not slow.over
@@ -147,12 +147,13 @@ async def test_one_users_request_that_hangs_alone_stalls_nothing(tmp_path: Path,
 async def test_a_long_prompt_is_no_stall_once_anybody_is_served(tmp_path: Path, identity: Identity) -> None:
     async with bed(tmp_path, identity, Behaviour(fault="hang"), **SOON) as (running, relay, engine):
         relay.start("POST", CHAT, POISON)
-        await until(lambda: stalled(running), 5)
+        # The engine has it, and hangs on it.
+        await until(lambda: trials(engine))
         engine.behaviour = Behaviour()
         assert (await relay.ask("POST", CHAT, chat())).outcome == 200
         assert not stalled(running)
         # The trial that waited is broken off: an engine works for nobody.
-        await until(lambda: any(one.left for one in engine.requests()), 5)
+        await until(lambda: any(one.left for one in engine.requests()))
 
 
 async def test_a_stream_that_goes_on_is_never_asked_about(tmp_path: Path, identity: Identity) -> None:
@@ -171,7 +172,7 @@ async def test_what_is_counted_without_generating_proves_nothing(tmp_path: Path,
     behaviour = Behaviour(fault="hang", only="messages")
     async with bed(tmp_path, identity, behaviour, **SOON) as (running, relay, _engine):
         relay.start("POST", CHAT, chat())
-        await until(lambda: stalled(running), 5)
+        await until(lambda: stalled(running))
         await relay.ask("POST", "/tokenize", b'{"model": "m", "prompt": "x"}')
         assert stalled(running)
 
@@ -193,9 +194,9 @@ async def test_the_first_events_of_a_response_prove_nothing(tmp_path: Path, iden
     async with scripted(tmp_path, serve), front(tmp_path, identity, **SOON) as running:
         relay = await running.connect()
         answer = relay.start("POST", "/v1/responses", b"{}")
-        await until(lambda: answer.body and stalled(running), 5)
+        await until(lambda: answer.body and stalled(running))
         go_on.set()
-        await until(lambda: not stalled(running), 5)
+        await until(lambda: not stalled(running))
         relay.endpoint.abort()
 
 
@@ -203,7 +204,7 @@ async def test_the_trial_is_of_a_kind_that_the_engine_serves(tmp_path: Path, ide
     behaviour = Behaviour(fault="refuse", only="messages")
     async with bed(tmp_path, identity, behaviour, **SOON) as (running, relay, engine):
         waiting = relay.open("POST", "/v1/completions", 100)
-        await until(lambda: len(trials(engine)) >= 2, 5)
+        await until(lambda: len(trials(engine)) >= 2)
         await until(lambda: not stalled(running))
         relay.cancel(waiting)
     kinds = ["messages" in json.loads(body) for body in trials(engine)]
@@ -216,7 +217,7 @@ async def test_an_engine_that_refuses_every_trial_is_never_called_stalled(
 ) -> None:
     async with bed(tmp_path, identity, Behaviour(fault="refuse"), **SOON) as (running, relay, engine):
         waiting = relay.open("POST", CHAT, 100)
-        await until(lambda: len(trials(engine)) == len(pulse.KINDS), 5)
+        await until(lambda: len(trials(engine)) == len(pulse.KINDS))
         await asyncio.sleep(0.2)
         assert not stalled(running)
         assert len(trials(engine)) == len(pulse.KINDS)
@@ -228,7 +229,7 @@ async def test_requests_on_a_stalled_engine_that_is_ended_have_broken(
 ) -> None:
     async with bed(tmp_path, identity, Behaviour(fault="hang"), **SOON) as (running, relay, _engine):
         answer = relay.start("POST", CHAT, chat())
-        await until(lambda: stalled(running), 5)
+        await until(lambda: stalled(running))
         running.listener.depart("terminated")
         await until(lambda: answer.over)
     assert answer.outcome == "instance_failed"
