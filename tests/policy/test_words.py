@@ -16,6 +16,13 @@ INSTEAD = {
     r"circuit[ -]breaker|breaks? the circuit|circuit": "the gate: close the gate, open the gate",
     r"front door": "nginx",
     r"public clients?": "OpenAI's and Anthropic's clients",
+    r"mend(?:s|ed|ing)?": "correct, or fix",
+    r"for good": "permanently",
+    r"in plain words": "explicitly",
+    r"of one's own": "your own",
+    r"as it comes": "by default",
+    r"comes? along": "is bundled, or appears",
+    r"way in": "access, or the path into the cluster",
 }
 
 # The change log says what was true of each version; it is not rewritten.

@@ -215,7 +215,7 @@ def test_trying_a_logout_token_again_replay(
     sign_in(alice, database, sid="session-1")
     answer = tell(app, token)
     assert answer.status_code == 400
-    assert "shown before" in answer.get_json()["error_description"]
+    assert "already used" in answer.get_json()["error_description"]
     assert signed_in(database) == {"tag-of-alice"}
 
 

@@ -131,7 +131,7 @@ def test_a_restore_refuses_while_anybody_uses_the_database(
     path = backup.backup(settings.database, folder, 1, NOON)
     settle(live, 1)
     assert db("restore", path) == 2
-    assert "in use: stop what uses it first, as in systemctl stop sluice-web" in db.err
+    assert "in use: stop the services first, for example with systemctl stop sluice-web" in db.err
     assert count(live) == 1
     live.close()
     assert db("restore", path) == 0
@@ -158,10 +158,10 @@ def foreign(path: Path) -> None:
     ("spoil", "words"),
     [
         (newer, "install the version that wrote it"),
-        (damaged, "is no backup of a SQLite database"),
-        (foreign, "has none of Sluice's tables"),
+        (damaged, "is not a backup of a SQLite database"),
+        (foreign, "does not have Sluice's tables"),
         (Path.unlink, "cannot be read"),
-        (lambda path: path.write_text("hello"), "is no backup of a SQLite database"),
+        (lambda path: path.write_text("hello"), "is not a backup of a SQLite database"),
     ],
 )
 def test_a_restore_of_what_cannot_be_used_changes_nothing(
@@ -243,7 +243,7 @@ def test_a_check_finds_what_is_wrong_and_says_what_to_do(
 def test_a_check_says_which_tables_are_wanted(db: Commands, file: Path) -> None:
     newer(file)
     assert db("check") == 2
-    assert "of revision 9999" in db.err
+    assert "has revision 9999" in db.err
 
 
 # --- What is kept how long ----------------------------------------------------------------------------
@@ -290,7 +290,7 @@ def test_what_is_kept_is_kept_to_the_second(live: Database) -> None:
 def test_the_command_prunes_by_the_settings(db: Commands, live: Database) -> None:
     settle(live, 1, settled=1_000_000_000.0)
     assert db("prune") == 0
-    assert db.out.startswith("removed 1 records of usage and 0 entries of the audit log")
+    assert db.out.startswith("removed 1 usage records and 0 entries of the audit log")
 
 
 def test_many_old_records_go_in_short_transactions(live: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -306,4 +306,4 @@ def test_a_backup_can_be_restored_where_there_is_no_database(
     path = backup.backup(settings.database, folder, 1, NOON)
     file.unlink()
     assert db("restore", path) == 0
-    assert "nothing: there was no database" in db.out
+    assert "nothing, because there was no database" in db.out

@@ -100,7 +100,7 @@ def test_models_are_counted_apart_and_all_are_told() -> None:
 
 def test_more_limits_than_the_proxy_takes_refuse_the_principal_and_say_which() -> None:
     many = ALICE._replace(groups=[f"g{number}" for number in range(MOST_LIMITS + 1)])
-    with pytest.raises(TooManyLimits, match=r"201 limits bind the user u-alice.*group:\*"):
+    with pytest.raises(TooManyLimits, match=r"201 limits apply to the user u-alice.*group:\*"):
         composed(many, *rules("group:*"))
     limits = composed(many._replace(groups=many.groups[1:]), *rules("group:*"))
     told = Principal("u-alice", "key-1", "api_key", "api", ("g",), None, limits=tuple(limits))

@@ -157,6 +157,6 @@ def test_a_command_that_the_database_does_not_take_says_so(
         ):
             status, said = site.run(command, "a")
             assert status == 2
-            assert "the database did not take the command (OperationalError)" in said
+            assert "the database refused the command (OperationalError)" in said
     finally:
         other.close()

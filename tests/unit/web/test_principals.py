@@ -127,7 +127,8 @@ def test_who_is_bound_by_more_limits_than_the_proxy_takes_is_not_let_off_some(
     question = {"version": 1, "credential": keys.credential(new.text)}
     answer = authority.post("/v1/principal", json=question)
     assert answer.status_code == 500
-    assert f"limits bind the user {alice.pseudonym}, at most 200 may" in answer.get_json()["error"]["message"]
+    message = answer.get_json()["error"]["message"]
+    assert f"limits apply to the user {alice.pseudonym}, but at most 200 are allowed" in message
 
 
 def test_trying_a_key_of_a_project_that_one_has_left(
@@ -270,6 +271,6 @@ def test_no_key_is_in_what_the_authority_logs(
     authority.post("/v1/principal", json={"version": 1, "credential": keys.credential(new.text)})
     authority.post("/v1/principal", json={"version": 1, "credential": new.text})
     logged = journal.getvalue()
-    assert "a key was not stored anew" in logged
+    assert "a key could not be stored under the current secret" in logged
     for secret in (new.text, new.text[len(keys.API_PREFIX) + 4 :], keys.credential(new.text), new.row.stored):
         assert secret not in logged

@@ -190,7 +190,7 @@ def test_pages_that_only_read_go_on_though_their_use_cannot_be_noted(
             answer = timed(lambda path=path: get(client, path))  # type: ignore[misc]
             assert answer.status_code == 200, path
             assert 'title="Alice"' in answer.text
-    assert "the use of a sign-in was not noted" in caplog.text
+    assert "the use of a sign-in was not recorded" in caplog.text
 
 
 @pytest.mark.parametrize("how", ["locked for writers", "locked for all", "read-only", "file gone"])

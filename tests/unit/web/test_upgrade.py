@@ -160,7 +160,7 @@ def test_a_revision_that_nobody_knows_is_refused(url: str, found: str) -> None:
     make(url)
     with schemas.connect(url) as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = :found"), {"found": found})
-    with pytest.raises(schema.WrongSchema, match=f"revision {found}, and .* none after {schema.REVISION}"):
+    with pytest.raises(schema.WrongSchema, match=f"revision {found}, but .* none after {schema.REVISION}"):
         upgrade.upgrade(url)
     with pytest.raises(schema.WrongSchema, match="install the version that wrote it"):
         Database(url).prepare()
@@ -202,7 +202,7 @@ def test_the_command_upgrades_and_says_so(
     assert main(["db", "upgrade", "--config", str(config)]) == 0
     assert capsys.readouterr().out == (
         f"upgraded: from revision 0001 to {schema.REVISION}\n"
-        f"nothing to do: the tables are of revision {schema.REVISION}\n"
+        f"nothing to do: the tables have revision {schema.REVISION}\n"
     )
 
 

@@ -191,9 +191,9 @@ def test_an_export_of_much_is_never_in_memory_as_a_whole(settings: WebConfig) ->
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("report", "--by", "colour"), "'colour' is none of day, month, user"),
-        (("report", "--by", "user,user"), "names something twice"),
-        (("report", "--from", "yesterday"), "'yesterday' is no day, as in 2026-11-01"),
+        (("report", "--by", "colour"), "'colour' is not one of day, month, user"),
+        (("report", "--by", "user,user"), "has something twice"),
+        (("report", "--from", "yesterday"), "'yesterday' is not a day such as 2026-11-01"),
         (("export", "--pseudonymised", "a-little"), "invalid choice"),
     ],
 )

@@ -61,7 +61,7 @@ def unknown(session: Session, model: str) -> str:
         return ""
     close = difflib.get_close_matches(model, known, n=3)
     meant = f"; did you mean {' or '.join(close)}?" if close else ""
-    return f"nobody used a model {model} at this gateway yet{meant}"
+    return f"nobody has used a model {model} at this gateway yet{meant}"
 
 
 def resume(session: Session, actor: str, model: str, now: float) -> bool:

@@ -18,13 +18,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listing = actions.add_parser("list", help="list the models that are stopped at this gateway")
     stop = actions.add_parser(
         "stop",
-        help="refuse new requests for a model; what runs goes on",
-        description="Refuse new requests for a model within seconds; what runs goes on. Its instances on "
-        "the cluster are not touched: see `sluice models drain` on the login node.",
+        help="refuse new requests for a model; open requests continue",
+        description=(
+            "Refuse new requests for a model within seconds; open requests continue. This does not "
+            "affect its instances on the cluster: see `sluice models drain` on the login node."
+        ),
     )
-    stop.add_argument("--message", default="", help="what its users are told, in one line")
-    stop.add_argument("--new", action="store_true", help="also a model that nobody used at this gateway yet")
-    resume = actions.add_parser("resume", help="take requests for a model again")
+    stop.add_argument("--message", default="", help="the message for its users, in one line")
+    stop.add_argument("--new", action="store_true", help="allow a model that nobody used at this gateway yet")
+    resume = actions.add_parser("resume", help="accept requests for a model again")
     for action in (stop, resume):
         action.add_argument("model", help="its name")
     for action in (listing, stop, resume):
@@ -58,7 +60,7 @@ def _stop(args: argparse.Namespace, site: Site) -> int:
     except Fault as fault:
         return refuse("admission stop", fault)
     if problem:
-        words = f"{problem}; nothing was stopped. To stop it all the same, say --new"
+        words = f"{problem}; nothing was stopped. To stop it anyway, add --new"
         return refuse("admission stop", words, NOT_THERE)
     if args.json:
         terminal.print_json({"stopped": {"model": args.model, "message": args.message}})

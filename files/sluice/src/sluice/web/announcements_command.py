@@ -12,7 +12,7 @@ from sluice.web.database import Announcement
 from sluice.web.faults import Fault
 from sluice.web.terminal import NOT_THERE, Site, refuse
 
-_TIME = "in UTC, as in 2026-11-22 or 2026-11-22T18:30"
+_TIME = "in UTC, such as 2026-11-22 or 2026-11-22T18:30"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,9 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add = actions.add_parser(
         "add",
-        help="announce something above every page",
-        description="Announce something above every page, also before sign-in: nothing that is not for "
-        "everybody.",
+        help="show a text above every page",
+        description="Show a text above every page, also before sign-in. Write only what everybody may read.",
     )
     add.add_argument("text", help="one line")
     add.add_argument("--level", choices=announcements.LEVELS, default="info", help="(default: %(default)s)")

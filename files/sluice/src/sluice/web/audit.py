@@ -47,7 +47,7 @@ def note(
     where there was or is nothing; never a key or another secret.
     """
     if not _ACTION.fullmatch(action):
-        raise ValueError(f"{action!r} is not an action: write it as in user.block")
+        raise ValueError(f"{action!r} is not an action; an example is user.block")
     session.add(AuditEntry(time=now, actor=actor, action=action, object=object, before=before, after=after))
 
 

@@ -11,7 +11,7 @@ from sluice.web.database import AuditEntry
 from sluice.web.faults import Fault
 from sluice.web.terminal import Site, refuse
 
-_TIME = "in UTC, as in 2026-11-22 or 2026-11-22T18:30"
+_TIME = "in UTC, such as 2026-11-22 or 2026-11-22T18:30"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,8 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     listing = actions.add_parser("list", help="list what administrators and operators did, newest first")
     listing.add_argument("--actor", default="", help="who: a pseudonym, or operator")
-    listing.add_argument("--what", default="", help="what was done, as in user.block")
-    listing.add_argument("--object", default="", help="to what: a pseudonym, a key's id, a model, …")
+    listing.add_argument("--what", default="", help="which action, such as user.block")
+    listing.add_argument("--object", default="", help="which object: a pseudonym, a key's id, a model, …")
     listing.add_argument("--since", default="", help=f"from when on, {_TIME}")
     listing.add_argument("--until", default="", help=f"before when, {_TIME}")
     listing.add_argument(

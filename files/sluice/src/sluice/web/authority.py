@@ -93,7 +93,9 @@ def _store_anew(authority: Authority, stale: Stale) -> None:
             store_anew(session, stale)
     except SQLAlchemyError as error:
         # The key works all the same, and its next use tries again.
-        logger.warning("a key was not stored anew", extra={"fault": type(error).__name__})
+        logger.warning(
+            ("a key could not be stored under the current secret"), extra={"fault": type(error).__name__}
+        )
 
 
 @blueprint.post("/v1/usage")
@@ -154,7 +156,7 @@ def _bad_record(error: RecordError) -> tuple[Response, int]:
 
 
 def _named_error(error: SluiceError) -> tuple[Response, int]:
-    logger.error("a question was not answered", extra={"fault": error.message})
+    logger.error("a question could not be answered", extra={"fault": error.message})
     return _error(error, error.status)
 
 

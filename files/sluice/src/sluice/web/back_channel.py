@@ -59,11 +59,11 @@ def read(text: str, provider: Provider, oidc: OidcConfig, now: float) -> Logout:
         token = provider.verify(text, stranger=True)
         _check_claims(token.claims, oidc, now)
     except ClaimError as error:
-        raise NoLogoutToken(f"the claim {error.claim} does not hold") from error
+        raise NoLogoutToken(f"the claim {error.claim} is not valid") from error
     except JoseError as error:
-        raise NoLogoutToken("the signature is not the provider's") from error
+        raise NoLogoutToken("the signature was not made by the provider") from error
     if str(token.header.get("typ", "")).lower() not in _TYPES:
-        raise NoLogoutToken("the token is of another type")
+        raise NoLogoutToken("the token has the wrong type")
     return _described(token.claims)
 
 
@@ -84,13 +84,13 @@ def _check_claims(claims: dict[str, Any], oidc: OidcConfig, now: float) -> None:
 def _described(claims: Mapping[str, Any]) -> Logout:
     events = claims["events"]
     if not isinstance(events, dict) or not isinstance(events.get(EVENT), dict):
-        raise NoLogoutToken("the claim events does not speak of a logout")
+        raise NoLogoutToken("the claim events does not contain a logout")
     if "nonce" in claims:
         # An ID token has one: it must not pass for a logout token.
         raise NoLogoutToken("a logout token has no nonce")
     sid, subject = _named(claims, "sid"), _named(claims, "sub")
     if not sid and not subject:
-        raise NoLogoutToken("the token names neither a session nor a person")
+        raise NoLogoutToken("the token has neither a session nor a person")
     # JSON allows numbers that no database holds.
     return Logout(sid, subject, claims["jti"], float(min(claims["exp"], LAST)))
 
@@ -99,7 +99,7 @@ def _named(claims: Mapping[str, Any], name: str) -> str:
     found = access.identifier(claims.get(name, ""))
     if name in claims and not found:
         # Left out, it would make the token speak of more sign-ins than it does.
-        raise NoLogoutToken(f"the claim {name} does not hold")
+        raise NoLogoutToken(f"the claim {name} is not valid")
     return found
 
 
@@ -110,7 +110,7 @@ def carry_out(database: Database, logout: Logout, leeway: float, now: float) -> 
             _use_up(session, logout, leeway, now)
             ended = browsers.end_at_provider(session, sid=logout.sid, subject=logout.subject)
     except IntegrityError as error:
-        raise NoLogoutToken("the token was shown before") from error
+        raise NoLogoutToken("the token was already used") from error
     logger.info("the provider ended sign-ins", extra={"ended": ended})
     return ended
 

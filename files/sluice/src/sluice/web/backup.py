@@ -87,8 +87,8 @@ def restore(url: str, source: Path, now: float) -> str:
             pass
     except OSError as error:
         raise BackupError(
-            f"{source} cannot be read ({error.strerror}): name a backup of sluice db backup, "
-            "where web's account may read it"
+            f"{source} cannot be read ({error.strerror}): name a backup of sluice db backup that "
+            "web's account can read"
         ) from None
     place, _own = engines.parts(url)
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
@@ -99,7 +99,7 @@ def restore(url: str, source: Path, now: float) -> str:
 
 def _file_of(place: URL) -> Path:
     if not place.database:
-        raise BackupError("the database is in memory: web.json names no file to back up")
+        raise BackupError("the database is in memory: web.json has no file to back up")
     return Path(place.database)
 
 
@@ -151,7 +151,7 @@ def _restore_sqlite(file: Path, source: Path, stamp: str) -> str:
             _settle(arriving, file)
         finally:
             arriving.unlink(missing_ok=True)
-    return str(aside) if aside else "nothing: there was no database"
+    return str(aside) if aside else "nothing, because there was no database"
 
 
 def _expect_known(copy: Path, source: Path) -> None:
@@ -159,7 +159,7 @@ def _expect_known(copy: Path, source: Path) -> None:
         with closing(sqlite3.connect(copy)) as connection:
             _expect_whole(connection, source)
     except sqlite3.Error as error:
-        raise BackupError(f"{source} is no backup of a SQLite database: {error}") from None
+        raise BackupError(f"{source} is not a backup of a SQLite database: {error}") from None
     engine = create_engine(f"sqlite:///{copy}", poolclass=NullPool)
     with engine.connect() as connection:
         _expect_revision(connection, source)
@@ -168,9 +168,9 @@ def _expect_known(copy: Path, source: Path) -> None:
 def _expect_revision(connection: Connection, source: Path) -> None:
     found = schema.revision(connection)
     if found is None:
-        raise BackupError(f"{source} has none of Sluice's tables: name a backup of sluice db backup")
+        raise BackupError(f"{source} does not have Sluice's tables: name a backup of sluice db backup")
     if found not in (schema.REVISION, *schema.OLDER):
-        raise BackupError(f"{source} cannot be put back: {schema.newer(found)}")
+        raise BackupError(f"{source} cannot be restored: {schema.newer(found)}")
 
 
 def _set_aside(file: Path, stamp: str) -> Path | None:
@@ -192,7 +192,7 @@ def _run_postgresql(place: URL, command: Sequence[str], rest: Sequence[str | Pat
     """Run a program of PostgreSQL's; it takes where to connect, and the password, from its environment."""
     program = shutil.which(command[0])
     if program is None:
-        raise BackupError(f"there is no {command[0]} here: install Debian's package postgresql-client")
+        raise BackupError(f"{command[0]} is missing: install Debian's package postgresql-client")
     argv = [program, *command[1:], *(str(word) for word in rest)]
     done = subprocess.run(
         argv, env=_environment(place), capture_output=True, text=True, timeout=_SECONDS, check=False
@@ -206,7 +206,7 @@ def _environment(place: URL) -> dict[str, str]:
     _, parameters = place.get_dialect()().create_connect_args(place)
     unknown = sorted(set(parameters) - set(_ENVIRONMENT))
     if unknown:
-        raise BackupError(f"web.json: database: {unknown[0]} cannot be handed to PostgreSQL's programs")
+        raise BackupError(f"web.json: database: {unknown[0]} cannot be passed to PostgreSQL's programs")
     found = {_ENVIRONMENT[name]: str(value) for name, value in parameters.items()}
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8", **found}
 
@@ -254,6 +254,6 @@ def _expect_alone(connection: Connection) -> None:
     )
     if others:
         raise locks.InUse(
-            f"{others} others are connected to the database: stop what uses it first, as in "
+            f"{others} other connections use the database: stop the services first, for example with "
             "systemctl stop sluice-web sluice-authority"
         )

@@ -35,28 +35,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the actions."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     create = actions.add_parser(
-        "create", help="make a key of a service account and print it, this once, on standard output"
+        "create", help="create a key for a service account and print it, only once, on standard output"
     )
-    create.add_argument("--user", required=True, help="the service account, as in demo; made if it is new")
-    create.add_argument("--groups", required=True, help="all groups of the account, as in users,admins")
+    create.add_argument(
+        "--user", required=True, help=("the service account, such as demo; it is created if it is new")
+    )
+    create.add_argument("--groups", required=True, help="all groups of the account, such as users,admins")
     create.add_argument("--name", required=True, help="what the key is for")
-    create.add_argument("--days", default="", help="days until it expires (default and most: key_days)")
-    create.add_argument("--project", default="", help="project that its use counts to (default: none)")
-    create.add_argument("--models", default="", help="the only models it may be used for, as in a,b")
+    create.add_argument("--days", default="", help="days until it expires (default and maximum: key_days)")
+    create.add_argument("--project", default="", help="project for which it counts (default: none)")
+    create.add_argument("--models", default="", help="the only models for which it may be used, such as a,b")
     for name in LIMITED:
         option = f"--{name.replace('_', '-')}"
-        create.add_argument(option, default="", metavar="N", help="limit of the key's own (default: none)")
-    listing = actions.add_parser("list", help="list keys, those of one user or all that work")
+        create.add_argument(option, default="", metavar="N", help="limit of this key (default: none)")
+    listing = actions.add_parser("list", help="list the keys of one user, or all working keys")
     listing.add_argument("--user", default="", help="service account, or the pseudonym of anybody")
     show = actions.add_parser("show", help="show what a key may do and when it was used")
     rotate = actions.add_parser(
-        "rotate", help="make a new key with a service account's key's settings and print it, this once"
+        "rotate", help="create a new key with the settings of a service account's key and print it, only once"
     )
-    rotate.add_argument("--grace", default="0", help="days for which the old key goes on (default: 0)")
-    revoke = actions.add_parser("revoke", help="revoke a key of anybody")
+    rotate.add_argument("--grace", default="0", help="days for which the old key keeps working (default: 0)")
+    revoke = actions.add_parser("revoke", help="revoke anybody's key")
     for action in (show, rotate, revoke):
         action.add_argument("--key-id", required=True, help="as `list` shows it")
-        action.add_argument("--user", default="", help="whose key it must be")
+        action.add_argument("--user", default="", help="the user to whom the key must belong")
     revoke_all = actions.add_parser(
         "revoke-all", help="revoke all keys of a user, and end their sign-ins and page bearers"
     )

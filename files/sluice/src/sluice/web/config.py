@@ -24,7 +24,7 @@ LEAST_USAGE_DAYS = 2
 MOST_SESSION = 604_800
 MOST_LEEWAY = 300
 
-_NAMING = "names are of a-z, 0-9 and . _ -, at most 64 characters, and begin with a letter or digit"
+_NAMING = "names have a-z, 0-9 and . _ -, at most 64 characters, and begin with a letter or digit"
 _SOCKET_MODE = re.compile(r"0[0-7]{3}")
 _DATABASE = re.compile(r"sqlite:///.|postgresql\+psycopg://")
 _AUTH_METHODS = ("client_secret_basic", "client_secret_post")
@@ -161,11 +161,16 @@ def _secret_problem(settings: WebConfig) -> str:
         secrets[f"old_key_secrets[{index}].value"] = secret.value
     for key, value in secrets.items():
         if len(value) < LEAST_SECRET:
-            return f"{key}: must have at least {LEAST_SECRET} characters; make one with: openssl rand -hex 32"
+            return (
+                f"{key}: must have at least {LEAST_SECRET} characters; create one with: openssl rand -hex 32"
+            )
     ids = [secret.id for secret in (settings.key_secret, *settings.old_key_secrets)]
     for index, old in enumerate(ids[1:], start=1):
         if old in ids[:index]:
-            return f"old_key_secrets[{index - 1}].id: {old!r} names another secret too; give each its own"
+            return (
+                f"old_key_secrets[{index - 1}].id: {old!r} is the id of another secret too; give each a "
+                "different id"
+            )
     return ""
 
 
@@ -185,12 +190,12 @@ def _access_problem(access: Access) -> str:
     for place, groups in places.items():
         for group in groups:
             if not GROUP.fullmatch(group):
-                return f"access.{place}: {group!r} is no name of a group; {_NAMING}"
+                return f"access.{place}: {group!r} is not a group's name; {_NAMING}"
     for name, groups in access.projects.items():
         if not GROUP.fullmatch(name):
-            return f"access.projects: {name!r} is no name of a project; {_NAMING}"
+            return f"access.projects: {name!r} is not a project's name; {_NAMING}"
         if not groups:
-            return f"access.projects.{name}: needs at least one group, whose members are the project's"
+            return f"access.projects.{name}: needs at least one group"
     return ""
 
 
@@ -198,7 +203,7 @@ def _session_problem(settings: WebConfig) -> str:
     if not 60 <= settings.session_idle <= settings.session_max <= MOST_SESSION:
         return f"session_idle and session_max: 60 <= session_idle <= session_max <= {MOST_SESSION} (seconds)"
     if not 0 <= settings.oidc.leeway <= MOST_LEEWAY:
-        return f"oidc.leeway: must be from 0 to {MOST_LEEWAY} seconds; set the clocks right instead"
+        return f"oidc.leeway: must be from 0 to {MOST_LEEWAY} seconds; correct the clocks instead"
     return ""
 
 
@@ -216,7 +221,7 @@ def _value_problem(settings: WebConfig) -> str:
     if settings.oidc.token_auth not in _AUTH_METHODS:
         return "oidc.token_auth: must be one of " + ", ".join(_AUTH_METHODS)
     if not _SOCKET_MODE.fullmatch(settings.authority_socket_mode):
-        return 'authority_socket_mode: must be four octal digits in quotes, as in "0660"'
+        return 'authority_socket_mode: must be four octal digits in quotes, such as "0660"'
     if settings.log_level not in LEVELS:
         return "log_level: must be one of " + ", ".join(LEVELS)
     if settings.key_days < 1 or settings.page_bearer_seconds < 30:

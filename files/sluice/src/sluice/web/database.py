@@ -351,5 +351,6 @@ def unreachable(engine: Engine, error: DBAPIError) -> str:
     # The driver's own words may quote how it tried to connect.
     place = engine.url.render_as_string(hide_password=True)
     return (
-        f"the database {place} cannot be opened ({type(error.orig).__name__}): see that it runs and is ours"
+        f"the database {place} cannot be opened ({type(error.orig).__name__}): check that it runs and "
+        "belongs to Sluice"
     )

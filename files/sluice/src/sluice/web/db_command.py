@@ -23,23 +23,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the actions."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     bring_up = actions.add_parser(
-        "upgrade", help="bring the tables up to this version, while services of the one before go on"
+        "upgrade", help="upgrade the tables to this version while services of the previous version run"
     )
     look = actions.add_parser(
-        "check", help="whether it is whole, true, backed up, and has room; status 1 if not"
+        "check", help="check integrity, sums, backups and free space; exit status 1 if something is wrong"
     )
     look.add_argument("--dir", type=Path, default=Path(BACKUPS), help="the backups (default: %(default)s)")
-    save = actions.add_parser("backup", help="write a backup while the services go on, and print its path")
+    save = actions.add_parser("backup", help="write a backup while the services run, and print its path")
     save.add_argument("--dir", type=Path, default=Path(BACKUPS), help="where to (default: %(default)s)")
     save.add_argument(
-        "--keep", type=terminal.whole(1, 10_000), default=KEEP, help="how many stay (default: %(default)s)"
+        "--keep", type=terminal.whole(1, 10_000), default=KEEP, help="how many to keep (default: %(default)s)"
     )
     put_back = actions.add_parser(
         "restore",
-        help="put a backup in the place of the database, which is kept; the services must be stopped",
+        help="replace the database with a backup; the old database is kept; the services must be stopped",
     )
     put_back.add_argument("backup", type=Path, help="a file that `backup` wrote")
-    prune = actions.add_parser("prune", help="remove what is older than usage_days and audit_days")
+    prune = actions.add_parser("prune", help="remove records older than usage_days and audit_days")
     for action in (bring_up, save, put_back, prune):
         terminal.add_common(action, as_json=False)
     terminal.add_common(look)
@@ -60,9 +60,9 @@ def run(args: argparse.Namespace) -> int:
 def _upgrade(args: argparse.Namespace) -> int:
     before, after = upgrade(_as_owner(args).database)
     if before == after:
-        print(f"nothing to do: the tables are of revision {after}")
+        print(f"nothing to do: the tables have revision {after}")
     elif before is None:
-        print(f"upgraded: made the tables of revision {after}")
+        print(f"upgraded: created the tables of revision {after}")
     else:
         print(f"upgraded: from revision {before} to {after}")
     return 0
@@ -93,7 +93,7 @@ def _backup(args: argparse.Namespace) -> int:
 
 def _restore(args: argparse.Namespace) -> int:
     aside = backup.restore(_as_owner(args).database, args.backup, time.time())
-    print(f"restored {args.backup}; what was there before: {aside}")
+    print(f"restored {args.backup}; the old data: {aside}")
     print("next: sluice db upgrade, then start web and authority")
     return 0
 
@@ -103,8 +103,8 @@ def _prune(args: argparse.Namespace) -> int:
         settings = site.settings
         removed = retention.prune(site.database, settings.usage_days, settings.audit_days, time.time())
     print(
-        f"removed {removed.records} records of usage and {removed.audit} entries of the audit log; "
-        f"took the names off {removed.days} sums of days"
+        f"removed {removed.records} usage records and {removed.audit} entries of the audit log; "
+        f"removed users from {removed.days} sums of days"
     )
     return 0
 

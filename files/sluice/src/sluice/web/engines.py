@@ -256,7 +256,7 @@ def _options(url: URL) -> tuple[URL, dict[str, Any]]:
     query: Mapping[str, Any] = url.query
     for name in _NOT_IN_ADDRESS:
         if name in query:
-            raise ValueError(f"{name} is no option of an address")
+            raise ValueError(f"{name} is not an option of a URL")
     own: dict[str, Any] = {}
     if "prepare_threshold" in query:
         text = str(query["prepare_threshold"])

@@ -58,7 +58,11 @@ def _integrity(session: Session) -> Iterator[Finding]:
     yield Finding("integrity", "whole" if well else "; ".join(answers), remedy)
     mode = session.scalar(text("PRAGMA journal_mode")), session.scalar(text("PRAGMA synchronous"))
     well = mode == ("wal", 2)
-    remedy = "" if well else "let only Sluice's own programs open it: a power cut could lose what was settled"
+    remedy = (
+        ""
+        if well
+        else ("let only Sluice's own programs open it: otherwise a power cut could lose settled usage")
+    )
     yield Finding("durability", f"journal {mode[0]}, synchronous {mode[1]}", remedy)
 
 
@@ -66,7 +70,7 @@ def _server(session: Session) -> Finding:
     version = session.scalar(text("SHOW server_version"))
     asked = ("fsync", "synchronous_commit", "full_page_writes")
     off = [name for name in asked if session.scalar(text(f"SHOW {name}")) == "off"]
-    remedy = f"set {' and '.join(off)} = on: a power cut could lose what was settled" if off else ""
+    remedy = f"set {' and '.join(off)} = on: otherwise a power cut could lose settled usage" if off else ""
     return Finding("durability", f"PostgreSQL {version}", remedy)
 
 
@@ -78,7 +82,7 @@ def _foreign_keys(session: Session) -> Finding:
             there = select(key.column).where(key.column == key.parent).exists()
             missing = select(func.count()).select_from(table).where(key.parent.is_not(None), ~there)
             broken += session.scalar(missing) or 0
-    remedy = "restore the newest backup in which they are there: sluice db restore" if broken else ""
+    remedy = "restore the newest backup that has them: sluice db restore" if broken else ""
     return Finding("foreign keys", f"{broken} broken", remedy)
 
 
@@ -96,9 +100,9 @@ def _sums(session: Session, now: float) -> Finding:
         days = _counts(func.sum(UsageDay.requests), tokens).where(UsageDay.day == day)
         if tuple(session.execute(records).one()) != tuple(session.execute(days).one()):
             wrong.append(day.isoformat())
-    remedy = "tell Sluice's developers; reports of these days are not to be trusted" if wrong else ""
+    remedy = "tell Sluice's developers; do not trust reports of these days" if wrong else ""
     return Finding(
-        "sums", f"wrong on {', '.join(wrong)}" if wrong else "those of the last days are true", remedy
+        "sums", f"wrong on {', '.join(wrong)}" if wrong else "those of the last days are correct", remedy
     )
 
 
@@ -124,13 +128,13 @@ def _rows(session: Session) -> Finding:
 def _files(file: Path) -> Iterator[Finding]:
     wal = file.with_name(f"{file.name}-wal")
     size = wal.stat().st_size if wal.exists() else 0
-    remedy = "" if size <= MOST_WAL else "end what reads for so long; restarting web and authority does"
+    remedy = "" if size <= MOST_WAL else "end the long-running reader; restarting web and authority does this"
     yield Finding(
         "log", f"{_mebibytes(size)} not yet in the file of {_mebibytes(file.stat().st_size)}", remedy
     )
     free = shutil.disk_usage(file.parent).free
     least = max(LEAST_FREE, 2 * file.stat().st_size)
-    remedy = "" if free >= least else f"make room: at least {_mebibytes(least)} are needed beside it"
+    remedy = "" if free >= least else f"free some space: at least {_mebibytes(least)} are needed"
     yield Finding("room", f"{_mebibytes(free)} free in {file.parent}", remedy)
     others = file.stat().st_mode & 0o077
     remedy = f"run: chmod 0600 {file}" if others else ""

@@ -16,25 +16,30 @@ from sluice.web.limits_of import Rule, numbers_of
 from sluice.web.terminal import NOT_THERE, Site, refuse
 
 _SCOPE = (
-    "whom it binds: site, project:NAME, group:NAME (shared by its members), member:GROUP (each of them), "
-    "user:PSEUDONYM, key:ID, or user:*, key:*, project:*, group:* (each by itself)"
+    "to whom it applies: site, project:NAME, group:NAME (all members together), member:GROUP (each "
+    "member separately), user:PSEUDONYM, key:ID, or user:*, key:*, project:*, group:* (each "
+    "separately)"
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the actions."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    listing = actions.add_parser("list", help="list all limits, those of the inventory too")
+    listing = actions.add_parser("list", help="list all limits, also those of the inventory")
     put = actions.add_parser(
         "set",
-        help="set a limit as a whole",
-        description="Set a limit as a whole: a number that is left out is no bound afterwards. It can "
-        "tighten what the inventory says, never loosen it: the tightest limit wins.",
+        help="set a limit, with all its numbers",
+        description=(
+            "Set a limit with all its numbers; a number that you leave out is not limited. The tightest "
+            "limit wins, so this can only be stricter than the inventory."
+        ),
     )
-    remove = actions.add_parser("remove", help="remove a limit that was set here or on the pages")
+    remove = actions.add_parser(
+        "remove", help=("remove a limit that was set with this command or on the pages")
+    )
     for action in (put, remove):
         action.add_argument("scope", help=_SCOPE)
-        action.add_argument("--model", default="", help="of this model alone (default: of all together)")
+        action.add_argument("--model", default="", help="only for this model (default: all models together)")
     for name in LIMITED:
         # What is too small or too large for this number, the limit itself says.
         number = terminal.whole(-LARGEST, LARGEST)

@@ -71,8 +71,8 @@ class TooManyLimits(SluiceError):
     def __init__(self, holder: Holder, number: int) -> None:
         super().__init__(
             "internal_error",
-            f"{number} limits bind the user {holder.user}, at most {MOST_LIMITS} may: "
-            "replace rules for group:* and single models by fewer, wider ones",
+            f"{number} limits apply to the user {holder.user}, but at most {MOST_LIMITS} are allowed: "
+            "replace rules for group:* and single models with fewer, wider ones",
         )
 
 
@@ -147,9 +147,9 @@ def rule_problem(rule: Rule, projects: Collection[str]) -> str:
         if problem:
             return problem
     if rule.model and not MODEL_NAME.fullmatch(rule.model):
-        return f"model: {rule.model!r} is not a model's name; leave it out for all models together"
+        return f"model: {rule.model!r} is not a model's name; omit it for all models together"
     if all(number is None for number in numbers_of(rule).values()):
-        return f"{LIMITED[0]}: give at least one of {', '.join(LIMITED)}; without one it would bound nothing"
+        return f"{LIMITED[0]}: give at least one of {', '.join(LIMITED)}; without them it would bound nothing"
     return ""
 
 
@@ -171,4 +171,4 @@ def number_problems(numbers: Mapping[str, int | None]) -> Iterator[str]:
     """Say of each number of a limit that cannot be what is wrong with it."""
     for name, number in numbers.items():
         if number is not None and not 0 <= number <= MOST[name]:
-            yield f"{name}: must be from 0 (nothing at all) to {MOST[name]}, or null for no bound"
+            yield f"{name}: must be from 0 (allows nothing) to {MOST[name]}, or null for no bound"

@@ -46,8 +46,8 @@ def _take(file: int, path: str) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise InUse(
-            f"the database {path} is in use: stop what uses it first, as in "
-            "systemctl stop sluice-web sluice-authority"
+            f"the database {path} is in use: stop the services first, for example with systemctl stop "
+            "sluice-web sluice-authority"
         ) from None
 
 

@@ -330,7 +330,7 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types.
         if not subject:
             raise _unusable("the provider's userinfo has no usable identifier", claim="sub")
         if told and subject != told["sub"]:
-            raise _unusable("the provider's userinfo speaks of another person than its ID token", claim="sub")
+            raise _unusable("the provider's userinfo and ID token name different persons", claim="sub")
         return Word(told, {**told, **profile, "sub": subject})
 
     def _profile(self, token: Mapping[str, Any]) -> UserInfo:
@@ -341,7 +341,7 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types.
                 raise
             raise _unusable("the provider refuses its own token at its userinfo endpoint", error) from error
         except (TypeError, ValueError) as error:
-            raise _unreadable("the provider's userinfo is no JSON object", error) from error
+            raise _unreadable("the provider's userinfo is not a JSON object", error) from error
 
     def _asked_profile(self, token: Mapping[str, Any]) -> UserInfo:
         # Neither how long it lives nor what could be had instead: it is used now, and once.
@@ -384,7 +384,7 @@ def _checked_metadata(document: object, issuer: str) -> dict[str, Any]:
     if not isinstance(document, dict) or document.get("issuer") != issuer:
         told = document.get("issuer") if isinstance(document, dict) else None
         logger.error(
-            "the provider's metadata are another issuer's: set web_oidc_issuer to what it calls itself",
+            "the provider's metadata have another issuer: set web_oidc_issuer to the provider's own value",
             extra={"told": str(told)[:200], "issuer": issuer},
         )
         raise PageError(502, "another_issuer", outcome="unusable")
@@ -438,7 +438,7 @@ def _refused(told: str) -> PageError:
         return PageError(503, "provider_down", outcome="provider_down", retry_after=30)
     if name in _ASK_AGAIN:
         return PageError(401, "401", outcome="refused")
-    logger.error("the sign-in provider refuses this service's question", extra={"fault": name})
+    logger.error("the sign-in provider refuses this service's request", extra={"fault": name})
     return PageError(502, "client_refused", outcome="unusable")
 
 
@@ -447,7 +447,7 @@ def _refused_code(error: OAuthError) -> PageError:
     name = error.error if isinstance(error.error, str) and _ERROR.fullmatch(error.error) else "unnamed"
     if name in ("invalid_client", "unauthorized_client"):
         logger.error(
-            "the sign-in provider does not take this service's own secret: look at web_oidc_client_id, "
+            "the sign-in provider does not accept this service's secret: check web_oidc_client_id, "
             "vault_web_oidc_client_secret and web_oidc_token_auth",
             extra={"fault": name},
         )
@@ -468,5 +468,5 @@ def _bad_id_token(error: JoseError) -> PageError:
             extra={"claim": claim},
         )
         return PageError(401, "clock", outcome="refused")
-    logger.error("the provider's ID token does not hold", extra={"fault": error.error, "claim": claim})
+    logger.error("the provider's ID token is not valid", extra={"fault": error.error, "claim": claim})
     return PageError(401, "401", outcome="refused")

@@ -60,6 +60,6 @@ def expect(connection: Connection) -> None:
 def newer(found: str) -> str:
     """Say what to do about a revision that nobody knows here."""
     return (
-        f"the database is of revision {found}, and this version of Sluice knows none after {REVISION}: "
-        "install the version that wrote it, or go back to a backup of this version's (sluice db restore)"
+        f"the database has revision {found}, but this version of Sluice knows none after {REVISION}: "
+        "install the version that wrote it, or restore a backup of this version (sluice db restore)"
     )

@@ -86,7 +86,10 @@ def store() -> None:
     """Write the running request's session now. Raises PageError when it cannot be written."""
     interface: Any = current_app.session_interface
     if not interface.keep(session):
-        logger.error("a session could not be written: see that its folder is there, is ours and has room")
+        logger.error(
+            "a session could not be written: check that its folder exists, belongs to Sluice and has "
+            "free space"
+        )
         raise PageError(503, "storage", outcome="storage", retry_after=30)
 
 

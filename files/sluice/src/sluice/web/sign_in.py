@@ -127,7 +127,7 @@ class SignIn:
         entry, now = _Entry(**kept), time.time()
         found = self._row(entry, now)
         if found is None:
-            logger.info("a browser showed a sign-in that is over")
+            logger.info("a browser sent a sign-in that has ended")
             _renew_session()
             return None
         row, user = found
@@ -146,7 +146,7 @@ class SignIn:
                 browsers.touch(transaction, row.tag, now)
         except SQLAlchemyError as error:
             # What only reads goes on; the next request tries again.
-            logger.warning("the use of a sign-in was not noted", extra={"fault": type(error).__name__})
+            logger.warning("the use of a sign-in was not recorded", extra={"fault": type(error).__name__})
 
     def _describe(self, entry: _Entry, user: User) -> SignedIn:
         rights = self._settings.access
@@ -248,9 +248,9 @@ class SignIn:
             logger.warning("the provider does not answer", extra={"fault": type(error).__name__})
         except SQLAlchemyError as error:
             # As with a provider that is down: people go on with the word that is there.
-            logger.warning("the provider's word was not kept", extra={"fault": type(error).__name__})
+            logger.warning("the provider's answer was not stored", extra={"fault": type(error).__name__})
         except PageError as error:
-            logger.info("a sign-in is not prolonged", extra={"user": person.user, "fault": error.texts})
+            logger.info("a sign-in was not extended", extra={"user": person.user, "fault": error.texts})
             self.end_session()
 
     def _ask_again(self, person: SignedIn, now: float) -> None:
@@ -356,8 +356,9 @@ class SignIn:
         if access.groups_are_elsewhere(claims, self._names):
             # Let in without them, people would lose what their groups give them, and nobody would know why.
             logger.error(
-                "the provider did not send a person's groups, since they are too many: in Entra, let the "
-                "groups claim have the groups assigned to the application alone, or take app roles",
+                "the provider did not send a person's groups, because they are too many: in Entra, "
+                "configure the groups claim with only the groups assigned to the application, or use "
+                "app roles",
                 extra={"claim": self._names.groups},
             )
             raise PageError(403, "groups_elsewhere", outcome="unusable")

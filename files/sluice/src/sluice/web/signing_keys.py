@@ -71,7 +71,7 @@ def usable(document: object) -> list[Key]:
     found = [key for key in map(_usable, listed[:MOST_KEYS]) if key is not None]
     if len(found) < len(listed):
         logger.info(
-            "keys of the provider passed over: not for signatures, or not readable here",
+            "ignored keys of the provider: not for signatures, or not readable here",
             extra={"passed_over": len(listed) - len(found), "kept": len(found)},
         )
     if not found:
@@ -113,11 +113,11 @@ def decode(text: str, keys: Sequence[Key], announced: object) -> jwt.Token:
         fitting = list(_fitting(keys, header.get("kid"), header.get("alg")))
         return _decode(text, fitting[:MOST_TRIED], registry)
     except (ValueError, TypeError, RecursionError) as error:
-        raise JoseError("it is no signed token") from error
+        raise JoseError("it is not a signed token") from error
 
 
 def _decode(text: str, keys: Sequence[Key], registry: JWSRegistry) -> jwt.Token:
-    failed: JoseError = InvalidKeyIdError("no key of the provider fits")
+    failed: JoseError = InvalidKeyIdError("no key of the provider matches")
     for key in keys:
         try:
             return jwt.decode(text, key, registry=registry)

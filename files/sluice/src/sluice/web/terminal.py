@@ -66,8 +66,8 @@ def site(config: str) -> Iterator[Site]:
         # The text of such an error quotes the statement with its values.
         fault = type(getattr(error, "orig", None) or error).__name__
         raise ConfigError(
-            f"the database did not take the command ({fault}): it is locked, full, read-only or away, or a "
-            "value is none that it holds; nothing was changed"
+            f"the database refused the command ({fault}): it is locked, full, read-only or "
+            "unavailable, or a value is not allowed; nothing was changed"
         ) from None
     finally:
         database.close()
@@ -80,7 +80,7 @@ def whole(least: int, most: int) -> Callable[[str], int]:
         try:
             number = int(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text[:40]!r} is no whole number") from None
+            raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number") from None
         if not least <= number <= most:
             raise argparse.ArgumentTypeError(f"{text[:40]} is not from {least} to {most}")
         return number

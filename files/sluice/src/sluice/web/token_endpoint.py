@@ -38,7 +38,7 @@ class TokenSession(OAuth2Session):  # type: ignore[misc]  # Authlib has no types
             resp.raise_for_status()
         answer = resp.json()
         if not isinstance(answer, dict):
-            raise ValueError("it is no JSON object")  # noqa: TRY004  # Like JSON that is none.
+            raise ValueError("it is not a JSON object")  # noqa: TRY004  # Like JSON that is none.
         if "error" in answer:
             raise OAuthError(error=answer["error"], description=answer.get("error_description"))
         if not isinstance(answer.get("access_token"), str):

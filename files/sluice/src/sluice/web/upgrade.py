@@ -123,7 +123,7 @@ def _make_private(file: str) -> None:
     try:
         os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError as error:
-        raise schema.WrongSchema(f"{file} cannot be written ({error.strerror}): see whose it is") from None
+        raise schema.WrongSchema(f"{file} cannot be written ({error.strerror}): check its owner") from None
 
 
 def _connected(engine: Engine) -> Connection:
@@ -145,5 +145,7 @@ def _until(take: Callable[[], bool]) -> None:
     end = time.monotonic() + WAIT
     while not take():
         if time.monotonic() > end:
-            raise Busy("another sluice db upgrade has not ended: see what it waits for, or end it by its pid")
+            raise Busy(
+                "another sluice db upgrade has not ended: check what it waits for, or end it by its pid"
+            )
         time.sleep(_PAUSE)

@@ -35,15 +35,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_dimensions,
         default=("user",),
         metavar="LIST",
-        help=f"what to sum by, as in month,project; of {', '.join(reports.DIMENSIONS)} (default: user)",
+        help=f"what to sum by, such as month,project; from {', '.join(reports.DIMENSIONS)} (default: user)",
     )
     report.add_argument(
-        "--limit", type=terminal.whole(1, terminal.MOST_ROWS), default=None, help="no more rows than this"
+        "--limit", type=terminal.whole(1, terminal.MOST_ROWS), default=None, help="maximum number of rows"
     )
     report.add_argument("--csv", action="store_true", help="print CSV, with a header")
-    csv_only = "begin CSV with a byte order mark, by which Excel knows that it is UTF-8"
+    csv_only = "begin CSV with a byte order mark, so that Excel reads UTF-8"
     report.add_argument("--bom", action="store_true", help=csv_only)
-    export = actions.add_parser("export", help="the records, each request by itself: CSV, or --json")
+    export = actions.add_parser("export", help="single records, one for each request: CSV, or --json")
     export.add_argument("--bom", action="store_true", help=csv_only)
     for action in (report, export):
         _add_choice(action)
@@ -76,17 +76,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _add_choice(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--from", dest="since", type=_day, help="first day (UTC), as in 2026-11-01")
-    parser.add_argument("--to", dest="until", type=_day, help="last day (UTC), it too")
-    parser.add_argument("--user", default="", help="of this user alone (pseudonym)")
-    parser.add_argument("--project", default="", help="of this project alone")
-    parser.add_argument("--model", default="", help="of this model alone")
+    parser.add_argument("--from", dest="since", type=_day, help="first day (UTC), such as 2026-11-01")
+    parser.add_argument("--to", dest="until", type=_day, help="last day (UTC), included")
+    parser.add_argument("--user", default="", help="only this user (pseudonym)")
+    parser.add_argument("--project", default="", help="only this project")
+    parser.add_argument("--model", default="", help="only this model")
     parser.add_argument(
         "--class",
         dest="class_",
         default="",
         choices=["", "interactive", "api", "batch"],
-        help="of the page's (interactive), keys' (api) or batches' requests alone",
+        help="only requests of the page (interactive), of keys (api) or of batches",
     )
     parser.add_argument(
         "--pseudonymised",
@@ -94,8 +94,10 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
         const="stable",
         default="",
         choices=sorted(_RENAMERS),
-        help="no names or mail addresses: the pseudonyms that the cluster sees (stable, the default), or "
-        "ones made for this output alone (random)",
+        help=(
+            "no names or mail addresses: the pseudonyms that the cluster sees (stable, the default), or "
+            "new ones only for this output (random)"
+        ),
     )
 
 
@@ -194,9 +196,9 @@ def _dimensions(text: str) -> tuple[str, ...]:
     found = tuple(text.split(","))
     for name in found:
         if name not in reports.DIMENSIONS:
-            raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(reports.DIMENSIONS)}")
+            raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(reports.DIMENSIONS)}")
     if len(set(found)) < len(found):
-        raise argparse.ArgumentTypeError("names something twice")
+        raise argparse.ArgumentTypeError("has something twice")
     return found
 
 
@@ -204,4 +206,4 @@ def _day(text: str) -> datetime.date:
     try:
         return datetime.date.fromisoformat(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no day, as in 2026-11-01") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a day such as 2026-11-01") from None

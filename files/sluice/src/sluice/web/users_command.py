@@ -22,13 +22,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     listing = actions.add_parser("list", help="list people and service accounts")
     listing.add_argument("--kind", choices=(PERSON, SERVICE), help="only these")
-    listing.add_argument("--blocked", action="store_true", help="only those that are blocked")
-    listing.add_argument("--search", default="", help="only those with this in name, mail or pseudonym")
+    listing.add_argument("--blocked", action="store_true", help="only blocked ones")
+    listing.add_argument("--search", default="", help="only those with this text in name, mail or pseudonym")
     show = actions.add_parser("show", help="show a user's groups, projects, keys and sign-ins")
     block = actions.add_parser(
-        "block", help="let nothing of a user work any more: sign-ins end, keys are unknown until unblocked"
+        "block", help="block a user: sign-ins end, and keys do not work until the user is unblocked"
     )
-    unblock = actions.add_parser("unblock", help="let a user sign in again, and their keys work")
+    unblock = actions.add_parser(
+        "unblock", help=("unblock a user: they can sign in again, and their keys work")
+    )
     for action in (show, block, unblock):
         action.add_argument("user", help="pseudonym as `list` shows it, or the name of a service account")
     for action in (listing, show, block, unblock):

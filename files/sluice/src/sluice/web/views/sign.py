@@ -61,10 +61,10 @@ def back_channel() -> tuple[Response, int]:
         sign_in.count("logout_refused")
         return jsonify({"error": "invalid_request", "error_description": str(error)}), 400
     except (PageError, RequestException) as error:
-        logger.warning("the provider's keys are not to be had", extra={"fault": type(error).__name__})
+        logger.warning("the provider's keys are not available", extra={"fault": type(error).__name__})
         problem = {
             "error": "temporarily_unavailable",
-            "error_description": "the signature cannot be checked now",
+            "error_description": "the signature cannot be checked at the moment",
         }
         return jsonify(problem), 503
     sign_in.count("logged_out")
