@@ -1,4 +1,4 @@
-"""Checks requests against their limits: `sluice.proxy.limits` with a clock, the authority, and messages."""
+"""Checks requests against their limits, by the rules of `sluice.proxy.limits`."""
 
 from __future__ import annotations
 
