@@ -50,7 +50,7 @@ system: venv ## The test bed: real hosts, real Slurm, real vLLM, the browser (ne
 	@$(PY) -m tests.run system
 
 soak: venv ## The long proofs: two million bad inputs, a hundred times the check's examples of each property, 50 kills of proxy, web, authority and database under load, five minutes without an authority, long trials on real Slurm (needs root; about an hour on 2 quiet cores)
-	@PYTHONPATH=files/sluice/src $(PY) -m tests.soak
+	@PYTHONPATH=files/sluice/src $(PY) -m lab.soak
 	@SLUICE_TRIALS=soak $(PY) -m pytest -q -n 2 --timeout 3600 -m hypothesis
 	@SLUICE_TRIALS=soak $(PY) -m pytest -q --timeout 3600 tests/unit/relay/test_fuzz.py
 	@SLUICE_TRIALS=soak $(PY) -m pytest -q tests/integration/test_kills.py tests/integration/test_simulate.py
@@ -62,13 +62,13 @@ soak: venv ## The long proofs: two million bad inputs, a hundred times the check
 ##@ Measure it
 
 bench: venv ## Measure the data plane beside other designs; build/bench/ holds table, plots, results.json (needs root)
-	@$(PY) -m tests.bench
+	@$(PY) -m lab.bench
 
 bench-peers: venv ## The same load against other gateways, from their packages (needs root)
-	@$(PY) -m tests.bench --peers
+	@$(PY) -m lab.bench --peers
 
 simulate: venv ## Our policy beside others over a simulated week; build/simulate/ holds table, plot, results.json
-	@PYTHONPATH=files/sluice/src $(PY) -m tests.simulate
+	@PYTHONPATH=files/sluice/src $(PY) -m lab.simulate
 
 ##@ Write it
 

@@ -48,7 +48,7 @@ def _loaders() -> dict[str, Callable[[object, str], object]]:
     from sluice.proxy import config as proxy
     from sluice.relay import config as relay
     from sluice.scheduler import config as scheduler
-    from sluice.web import config as web
+    from sluice.web.settings import config as web
 
     return {
         "proxy": lambda document, source: proxy.check(

@@ -100,8 +100,8 @@ def problems(
     sys.path.insert(0, source)
     try:
         from sluice.records import box_by
-        from sluice.scheduler.catalogue import Allowed
-        from sluice.scheduler.registration import entry_errors
+        from sluice.scheduler.models.catalogue import Allowed
+        from sluice.scheduler.models.registration import entry_errors
     finally:
         sys.path.remove(source)
     allowed = Allowed(tuple(partitions), min_nice)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from demo import ca
-from sluice.web.database import Database
+from sluice.web.database.tables import Database
 from tests.integration.login import free_port
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,8 +12,8 @@ from typing import Any
 
 from aiohttp import web
 
-from sluice.authority import Limit, Principal, Spent, Standing, Stop, UsageRecord
-from sluice.keys import MARK_LENGTH, mark
+from sluice.contracts.authority import Limit, Principal, Spent, Standing, Stop, UsageRecord
+from sluice.contracts.keys import MARK_LENGTH, mark
 
 
 def make_key(prefix: str = "sk", secret: bytes | None = None) -> str:

@@ -9,8 +9,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from sluice.proxy.clusters.transport import WRITE_BUFFER, Receiver, TransportError
 from sluice.proxy.config import ClusterConfig
-from sluice.proxy.transport import WRITE_BUFFER, Receiver, TransportError
 from sluice.records import ErrorHead, Figures, ModelsAnswer, ModelStatus, RequestHead, ResponseHead, Sample
 from sluice.wire import events
 from sluice.wire.connection import Connection, Role

@@ -1,6 +1,6 @@
 """Everything that a user's program meets, out of the deployed programs, with a stub engine at the end.
 
-nginx (TLS, the role's configuration), proxy, authority, sshd, relay and front as `tests.bench.stack` starts
+nginx (TLS, the role's configuration), proxy, authority, sshd, relay and front as `lab.bench.stack` starts
 them; the engine is `tests.fakes.engine`, which answers on every path of the API.
 """
 
@@ -18,9 +18,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sluice.records import CAPABILITIES, RoutedModel, RoutingTable, write_json
-from tests.bench.processes import ROOT
-from tests.bench.stack import (
+from lab.bench.processes import ROOT
+from lab.bench.stack import (
     GROUP,
     MODEL,
     Authority,
@@ -33,6 +32,7 @@ from tests.bench.stack import (
     Running,
     Together,
 )
+from sluice.records import CAPABILITIES, RoutedModel, RoutingTable, write_json
 from tests.integration import tools
 from tests.integration.login import UID
 

@@ -23,9 +23,9 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
-from sluice.proxy.metering import MOST_ADDED
-from tests.bench import processes
-from tests.bench.stack import Authority, Build, Engine, Front, Login, Options, Proxy, Running
+from lab.bench import processes
+from lab.bench.stack import Authority, Build, Engine, Front, Login, Options, Proxy, Running
+from sluice.proxy.visits.metering import MOST_ADDED
 from tests.integration.postgres import PostgreSQL
 
 SOAK = "SLUICE_SOAK_KILLS" in os.environ

@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from sluice.records import JobRecord, read_json
-from sluice.scheduler.asking import Unanswered, ask
+from sluice.scheduler.outside.asking import Unanswered, ask
 from tests.integration.login import PYTHON
 from tests.unit.engine.rendering import ROOT, render, vllm_entry
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import openai
 import pytest
 
+from lab.bench.stack import MODEL
 from sluice.records import CAPABILITIES
-from tests.bench.stack import MODEL
 from tests.clients import examples, programs
 from tests.clients.examples import EXPECTED, OF_A_REAL_ENGINE, Example
 from tests.integration.stand import PLAIN, Stand

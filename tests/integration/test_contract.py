@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from tests.bench.processes import ROOT
-from tests.bench.stack import MODEL
+from lab.bench.processes import ROOT
+from lab.bench.stack import MODEL
 from tests.integration.stand import Stand
 
 pytestmark = pytest.mark.integration

@@ -20,12 +20,13 @@ from sqlalchemy import create_engine, func, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from sluice.authority import UsageRecord
-from sluice.web import backup, health, locks, schema, upgrade, usage
-from sluice.web.database import ApiKey, Database, Usage, UsageDay, User
+from sluice.contracts.authority import UsageRecord
+from sluice.web.database import backup, health, locks, schema, upgrade
+from sluice.web.database.tables import ApiKey, Database, Usage, UsageDay, User
+from sluice.web.usage import ledger
 from tests.integration.postgres import PostgreSQL
 from tests.unit.web import schemas
-from tests.unit.web.test_usage import ALICE, BOB, NOON, record
+from tests.unit.web.usage.test_ledger import ALICE, BOB, NOON, record
 
 ROOT = Path(__file__).parents[2]
 ROWS = 30_000
@@ -77,12 +78,15 @@ def sums(database: Database) -> tuple[tuple[int, int], tuple[int, int]]:
 
 def test_what_is_said_of_sqlite_is_true_of_postgresql(postgres: PostgreSQL) -> None:
     """The unit tests of everything that talks to the database, once more."""
-    parts = ("authority", "principals", "reports", "stolen_database", "usage")
+    parts = (
+        "test_authority", "keys/test_principals", "usage/test_reports", "database/test_stolen_database",
+        "usage/test_ledger",
+    )  # fmt: skip
     argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:schemathesis"]
     # How SQLite finds its rows, fails and is dumped is SQLite's.
     own = ("read_every_record", "authority_logs", "stored_anew_just_now", "dump_of_the_database")
     argv += ["-k", " and ".join(f"not {name}" for name in own)]
-    argv += [str(ROOT / "tests" / "unit" / "web" / f"test_{part}.py") for part in parts]
+    argv += [str(ROOT / "tests" / "unit" / "web" / f"{part}.py") for part in parts]
     environment = {**os.environ, "SLUICE_TEST_DATABASE": postgres.fresh()}
     done = subprocess.run(argv, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stdout[-4000:]
@@ -100,7 +104,7 @@ def test_records_that_come_several_times_at_once_count_once(made: Database) -> N
         new = 0
         for start in range(0, len(mine), 100):
             with made.write() as session:
-                new += usage.settle(session, made.dialect, mine[start : start + 100])
+                new += ledger.settle(session, made.dialect, mine[start : start + 100])
         return new
 
     with ThreadPoolExecutor(8) as pool:
@@ -116,7 +120,7 @@ def test_what_is_spent_is_told_while_others_settle(made: Database) -> None:
     def settle() -> None:
         for start in range(0, 400, 20):
             with made.write() as session:
-                usage.settle(session, made.dialect, [record(n) for n in range(start, start + 20)])
+                ledger.settle(session, made.dialect, [record(n) for n in range(start, start + 20)])
         done.set()
 
     seen = []
@@ -124,14 +128,14 @@ def test_what_is_spent_is_told_while_others_settle(made: Database) -> None:
         future = pool.submit(settle)
         while not done.is_set():
             with made.read() as session:
-                (spent,) = usage.spent(session, [(f"user:{ALICE}", "")], NOON)
+                (spent,) = ledger.spent(session, [(f"user:{ALICE}", "")], NOON)
             seen.append(spent.tokens_today)
         future.result()
     assert seen == sorted(seen)
     # Whole batches: a reader sees all of a transaction or nothing.
     assert {tokens % 400 for tokens in seen} == {0}
     with made.read() as session:
-        (spent,) = usage.spent(session, [(f"user:{ALICE}", "")], NOON)
+        (spent,) = ledger.spent(session, [(f"user:{ALICE}", "")], NOON)
     assert spent.tokens_today == 8_000
     assert spent.tokens == ((int(NOON), 8_000),)
     assert spent.requests == ((int(NOON) - 2, 400),)
@@ -152,7 +156,7 @@ def test_a_database_that_is_killed_loses_and_doubles_nothing(postgres: PostgreSQ
             while True:
                 try:
                     with database.write() as session:
-                        usage.settle(session, database.dialect, batch)
+                        ledger.settle(session, database.dialect, batch)
                     break
                 except DBAPIError:
                     time.sleep(0.05)
@@ -322,7 +326,7 @@ def test_a_backup_taken_under_load_holds_one_moment_and_can_be_put_back(
     def settle() -> None:
         for start in range(0, 400, 10):
             with made.write() as session:
-                usage.settle(session, made.dialect, [record(n) for n in range(start, start + 10)])
+                ledger.settle(session, made.dialect, [record(n) for n in range(start, start + 10)])
 
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(settle)
@@ -339,7 +343,7 @@ def test_a_backup_taken_under_load_holds_one_moment_and_can_be_put_back(
     assert (records[0], int(records[1] or 0)) == days
     assert records[0] % 10 == 0
     with back.write() as session:
-        assert usage.settle(session, back.dialect, [record(n) for n in range(500, 503)]) == 3
+        assert ledger.settle(session, back.dialect, [record(n) for n in range(500, 503)]) == 3
     assert sums(back)[1] == (days[0] + 3, days[1] + 60)
     findings = {finding.name: finding for finding in health.check(back, None, tmp_path / "backups", NOON)}
     assert [name for name, finding in findings.items() if finding.remedy and name != "backup"] == []
@@ -406,7 +410,7 @@ def test_sqlite_survives_a_process_that_is_killed_within_a_transaction(tmp_path:
         killed.execute("INSERT INTO stopped_model VALUES ('m', '', 1)")
     database = Database(url)
     with database.write() as session:
-        usage.settle(session, database.dialect, [record(1)])
+        ledger.settle(session, database.dialect, [record(1)])
     assert sums(database) == ((1, 20), (1, 20))
     findings = list(health.check(database, None, None, NOON))
     assert not any(finding.remedy for finding in findings)

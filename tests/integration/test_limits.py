@@ -20,7 +20,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.bench.stack import GROUP, MODEL, Authority, Build, Engine, Front, Login, Nginx, Options, Proxy
+from lab.bench.stack import GROUP, MODEL, Authority, Build, Engine, Front, Login, Nginx, Options, Proxy
 from tests.fakes.authority import make_key
 
 CHAT = "http://proxy/v1/chat/completions"

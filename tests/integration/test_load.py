@@ -20,10 +20,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from lab.bench.generator import Group, Load, Plan, run
+from lab.bench.processes import pss
+from lab.bench.target import Target
 from sluice.records import Instance, JobRecord
-from tests.bench.generator import Group, Load, Plan, run
-from tests.bench.processes import pss
-from tests.bench.target import Target
 from tests.integration.jobs import MODEL, publish, published, start_front
 from tests.integration.login import ROOT, LoginNode, account_processes
 from tests.integration.test_proxy_over_sshd import Bed, proxy, settings
@@ -81,7 +81,7 @@ async def numbered(tmp_path: Path, zipapp: Path, login: LoginNode) -> AsyncItera
 
 def start_engine(place: Path) -> subprocess.Popen[bytes]:
     """Start the benchmark's engine on the socket where the front looks for it."""
-    argv = [sys.executable, "-m", "tests.bench.engine", "--socket", str(place / "engine.sock")]
+    argv = [sys.executable, "-m", "lab.bench.engine", "--socket", str(place / "engine.sock")]
     return subprocess.Popen([*argv, "--port-file", str(place / "port")], cwd=ROOT, stdin=subprocess.DEVNULL)
 
 

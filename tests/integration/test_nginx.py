@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from lab.bench.stack import MODEL
 from sluice.records import PATHS, REQUEST_ID
-from tests.bench.stack import MODEL
 from tests.fakes.authority import make_key
 from tests.integration.stand import BALANCER, SITE, Stand
 

@@ -20,9 +20,9 @@ import pytest
 import pytest_asyncio
 
 from sluice.logs import JsonFormatter
+from sluice.proxy.clusters.ssh import PREFERRED_CIPHER
 from sluice.proxy.config import ClusterConfig, ProxyConfig
 from sluice.proxy.service import Service
-from sluice.proxy.ssh import PREFERRED_CIPHER
 from sluice.records import PATHS
 from tests.fakes.authority import FakeAuthority
 from tests.fakes.engine import Behaviour

@@ -20,7 +20,7 @@ from typing import Any, Callable
 import pytest
 
 from sluice.records import Instance, RoutingTable, read_json, write_json
-from sluice.scheduler.asking import Unanswered, ask
+from sluice.scheduler.outside.asking import Unanswered, ask
 from tests.fakes.slurm.slurm import Cluster
 from tests.integration.jobs import ENTRY, MODEL, scheduler_files
 from tests.integration.login import PYTHON, ROOT

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.simulate import parameters, sweep
-from tests.simulate.simulation import Result, pareto
+from lab.simulate import parameters, sweep
+from lab.simulate.simulation import Result, pareto
 from tests.trials import SOAK
 
 pytestmark = pytest.mark.integration

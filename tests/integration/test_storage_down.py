@@ -23,10 +23,10 @@ from sqlalchemy.exc import OperationalError
 from sluice.errors import ConfigError
 from sluice.web import app as web_app
 from sluice.web import authority as authority_app
-from sluice.web import engines, patience, schema
-from sluice.web.database import Database
+from sluice.web.database import engines, patience, schema
+from sluice.web.database.tables import Database
 from tests.integration.postgres import PostgreSQL, running
-from tests.unit.web.test_storage_down import SECONDS, long_unseen, says_so, timed
+from tests.unit.web.database.test_storage_down import SECONDS, long_unseen, says_so, timed
 from tests.unit.web.visitor import TOKEN, get, post, settings_of_a_site, sign_in
 
 pytestmark = pytest.mark.integration

@@ -13,10 +13,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from sluice.bodies import FIELDS
-from sluice.costs import Bounds
+from sluice.bodies.costs import Bounds
+from sluice.bodies.positions import FIELDS
 from sluice.errors import SluiceError
-from sluice.proxy.body import understand
+from sluice.proxy.bodies.body import understand
 from sluice.records import PATHS
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/api.md"

@@ -16,8 +16,8 @@ from sluice.proxy.config import ProxyConfig
 from sluice.proxy.config import check as check_proxy
 from sluice.relay.config import RelayConfig
 from sluice.scheduler.config import SchedulerConfig
-from sluice.web.config import WebConfig
-from sluice.web.config import check as check_web
+from sluice.web.settings.config import WebConfig
+from sluice.web.settings.config import check as check_web
 from tests.policy.tree import ROLES, ROOT, defaults
 
 REQUIRED: dict[str, dict[str, Any]] = {

@@ -12,8 +12,8 @@ from urllib.parse import unquote
 
 import pytest
 
-from sluice.scheduler import figures
-from sluice.scheduler.instance import Phase
+from sluice.scheduler.instances.instance import Phase
+from sluice.scheduler.publish import figures
 from tests.policy.tree import ROOT, read_yaml
 
 FENCE = re.compile(r"^( *)(`{3,}|~{3,}).*?^\1\2`*\s*$", re.MULTILINE | re.DOTALL)

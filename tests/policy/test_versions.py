@@ -11,7 +11,7 @@ import pytest
 
 from sluice import records
 from sluice.version import RELEASE
-from sluice.web import schema
+from sluice.web.database import schema
 from sluice.wire import hello
 from tests.policy.tree import ROOT
 
@@ -22,7 +22,7 @@ NAMED = re.compile(r"`([^`]+)`")
 IN_CODE = {
     "sluice.records.VERSION": str(records.VERSION),
     "sluice.wire.hello.MAJOR, MINOR": f"{hello.MAJOR}.{hello.MINOR}",
-    "sluice.web.schema.REVISION": schema.REVISION,
+    "sluice.web.database.schema.REVISION": schema.REVISION,
 }
 
 

@@ -7,7 +7,8 @@ import re
 
 import pytest
 
-from sluice.proxy import answers, tokens
+from sluice.proxy.api import answers
+from sluice.proxy.visits import tokens
 from sluice.records import CAPABILITIES, PATHS, Burst, ModelEntry, SlurmRequest
 from tests.policy.test_promises import missing
 from tests.policy.tree import ROOT

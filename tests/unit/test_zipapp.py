@@ -125,7 +125,9 @@ def test_a_part_of_the_gateway_is_said_to_be_absent(zipapp: Path, tmp_path: Path
 @pytest.mark.parametrize("python", pythons())
 def test_importing_a_module_of_the_zipapp_does_nothing(zipapp: Path, tmp_path: Path, python: str) -> None:
     seen = json.loads(run(python, "-c", PROBE, str(zipapp), place=tmp_path))
-    assert {"sluice.relay.session", "sluice.front.listener", "sluice.scheduler.tick"} <= set(seen["names"])
+    assert {"sluice.relay.session", "sluice.front.listener", "sluice.scheduler.loop.tick"} <= set(
+        seen["names"]
+    )
     assert (seen["done"], seen["same"]) == ([], True)
     assert list(tmp_path.iterdir()) == []
 

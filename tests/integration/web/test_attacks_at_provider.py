@@ -17,8 +17,8 @@ import requests
 from flask import Flask
 
 from sluice.web import app as web_app
-from sluice.web.config import WebConfig, load
-from sluice.web.database import Database
+from sluice.web.database.tables import Database
+from sluice.web.settings.config import WebConfig, load
 from tests.browser.loopback import Site
 from tests.integration.web.visitor import Visitor, ask_authority
 

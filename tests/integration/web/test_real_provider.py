@@ -18,7 +18,7 @@ import requests
 from cachelib.file import FileSystemCache
 from sqlalchemy import select
 
-from sluice.web.database import Database, User
+from sluice.web.database.tables import Database, User
 from tests.browser.loopback import ROOT, Site
 from tests.integration.web.visitor import Visitor, ask_authority
 

@@ -16,7 +16,7 @@ import pytest
 
 from sluice.front.command import add_arguments
 from sluice.records import JobRecord, read_json
-from sluice.scheduler.probe import Health, healthy
+from sluice.scheduler.outside.probe import Health, healthy
 from sluice.wire.hello import Limits
 from tests.fakes.engine import Behaviour, StubEngine
 from tests.unit.front.bed import CHAT, RelayClient, chat, trusting, until

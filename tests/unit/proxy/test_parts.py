@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sluice.bodies.costs import Bounds
 from sluice.config import load
-from sluice.costs import Bounds
 from sluice.errors import ConfigError, SluiceError
-from sluice.proxy.body import Asked, parse, understand
+from sluice.proxy.bodies.body import Asked, parse, understand
+from sluice.proxy.clusters.demand import Demand
 from sluice.proxy.config import ClusterConfig, ProxyConfig
 from sluice.proxy.config import check as check_config
-from sluice.proxy.demand import Demand
-from sluice.proxy.tokens import TokenCount, TokenMeter
+from sluice.proxy.visits.tokens import TokenCount, TokenMeter
 
 from .conftest import event
 

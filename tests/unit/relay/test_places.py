@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sluice.costs import Bounds
+from sluice.bodies.costs import Bounds
 from sluice.front.identity import Identity
 from sluice.relay import routing
 from sluice.wire.hello import Hello

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any, Optional
 
 from sluice.records import JobRecord
-from sluice.scheduler.instance import Instance
-from sluice.scheduler.policy import (
+from sluice.scheduler.instances.instance import Instance
+from sluice.scheduler.policy.policy import (
     Decision,
     Demand,
     Memory,

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sluice.scheduler.instance import QueueJob
-from sluice.scheduler.squeue import parse_queue
+from sluice.scheduler.instances.instance import QueueJob
+from sluice.scheduler.slurm.squeue import parse_queue
 
 RECORDED = Path(__file__).parents[2] / "golden" / "slurm"
 MARK = "0123456789abcdef"

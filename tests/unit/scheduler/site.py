@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any, Callable, Optional, Union
 
 from sluice.records import JobRecord, RoutingTable, read_json
-from sluice.scheduler import orders
 from sluice.scheduler.config import SchedulerConfig
-from sluice.scheduler.instance import TERMINAL, QueueJob
-from sluice.scheduler.jobs import JobDirectories
-from sluice.scheduler.probe import Health
-from sluice.scheduler.programs import Known, Unknown
-from sluice.scheduler.slurm import Slurm
+from sluice.scheduler.instances.instance import TERMINAL, QueueJob
+from sluice.scheduler.loop.tick import Scheduler
+from sluice.scheduler.models import orders
+from sluice.scheduler.outside.jobs import JobDirectories
+from sluice.scheduler.outside.probe import Health
+from sluice.scheduler.slurm.client import Slurm
+from sluice.scheduler.slurm.programs import Known, Unknown
+from sluice.scheduler.slurm.submission import Submission, read_comment
 from sluice.scheduler.state import StateFile
-from sluice.scheduler.submission import Submission, read_comment
-from sluice.scheduler.tick import Scheduler
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "contracts"
 CERTIFICATE = json.loads((GOLDEN / "job-record.json").read_text())["certificate"]

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from sluice.records import JobRecord
-from sluice.scheduler.instance import BURST, Instance
-from sluice.scheduler.ledger import Ledger
-from sluice.scheduler.policy import Backoff, Memory
+from sluice.scheduler.instances.instance import BURST, Instance
+from sluice.scheduler.instances.suspects import Limits, Node, excluded
+from sluice.scheduler.policy.ledger import Ledger
+from sluice.scheduler.policy.policy import Backoff, Memory
 from sluice.scheduler.state import Ended, FailedStart, Lease, Overwritten, State, StateFile
-from sluice.scheduler.suspects import Limits, Node, excluded
 
 NOW = 1_795_000_000.0
 GOLDEN = Path(__file__).parents[2] / "golden" / "contracts"

@@ -7,10 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Optional
 
 from sluice.records import JobRecord
-from sluice.scheduler import ledger
-from sluice.scheduler.act import marked
-from sluice.scheduler.following import own_job
-from sluice.scheduler.instance import (
+from sluice.scheduler.instances.following import own_job
+from sluice.scheduler.instances.instance import (
     ABSENT_ANSWERS,
     BURST,
     STILL,
@@ -27,7 +25,9 @@ from sluice.scheduler.instance import (
     seen,
     unanswered,
 )
-from sluice.scheduler.policy import (
+from sluice.scheduler.loop.act import marked
+from sluice.scheduler.policy import ledger
+from sluice.scheduler.policy.policy import (
     Backoff,
     Cancel,
     Decision,

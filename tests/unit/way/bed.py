@@ -21,9 +21,9 @@ import aiohttp
 from sluice.front.config import EngineAddress, FrontConfig
 from sluice.front.identity import Identity
 from sluice.front.listener import Listener
+from sluice.proxy.clusters.transport import Receiver, TransportError
 from sluice.proxy.config import ClusterConfig, ProxyConfig
 from sluice.proxy.service import Service
-from sluice.proxy.transport import Receiver, TransportError
 from sluice.records import CAPABILITIES, Instance, RoutedModel, RoutingTable, write_json
 from sluice.relay.config import RelayConfig
 from sluice.relay.session import Session

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sluice.front.identity import Identity, make
-from sluice.proxy import exchange
+from sluice.proxy.visits import exchange
 
 
 @pytest.fixture(scope="session")

@@ -19,8 +19,8 @@ from sqlalchemy.pool import NullPool
 
 from sluice.web import app as web_app
 from sluice.web import authority as authority_app
-from sluice.web.config import WebConfig
-from sluice.web.database import Base, Database
+from sluice.web.database.tables import Base, Database
+from sluice.web.settings.config import WebConfig
 from tests.unit.web.issuer import Issuer
 from tests.unit.web.visitor import ISSUER, settings_of_a_site
 

@@ -20,7 +20,7 @@ from requests import PreparedRequest, Response
 from requests.exceptions import ConnectTimeout
 from werkzeug.test import TestResponse
 
-from sluice.web.back_channel import EVENT
+from sluice.web.signin.back_channel import EVENT
 from tests.unit.web.visitor import ISSUER, PUBLIC_URL, get
 
 CALLBACK = f"{PUBLIC_URL}/auth/authorize"

@@ -12,11 +12,12 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import delete, select
 
-from sluice.authority import Principal, Spent
-from sluice.web import browsers, credentials, keys
-from sluice.web.accounts import remember_person
-from sluice.web.config import WebConfig
-from sluice.web.database import ApiKey, Database, SignedInBrowser, StoppedModel, Usage, User
+from sluice.contracts.authority import Principal, Spent
+from sluice.web.database.tables import ApiKey, Database, SignedInBrowser, StoppedModel, Usage, User
+from sluice.web.keys import credentials, making
+from sluice.web.people import browsers
+from sluice.web.people.accounts import remember_person
+from sluice.web.settings.config import WebConfig
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "contracts"
 
@@ -46,7 +47,7 @@ def make_key(database: Database, settings: WebConfig, user: User, days: int = 1)
 
 
 def ask(authority: FlaskClient, key: str) -> tuple[int, Any]:
-    answer = authority.post("/v1/principal", json={"version": 1, "credential": keys.credential(key)})
+    answer = authority.post("/v1/principal", json={"version": 1, "credential": making.credential(key)})
     return answer.status_code, answer.get_json()
 
 

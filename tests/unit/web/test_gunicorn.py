@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from sluice.web import gunicorn
-from sluice.web.config import WebConfig
+from sluice.web.settings.config import WebConfig
 from sluice.web.wsgi import ENVIRONMENT
-from tests.unit.web.test_config import write
+from tests.unit.web.settings.test_config import write
 
 
 class Arbiter:

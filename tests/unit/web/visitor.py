@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from sluice.web import browsers
-from sluice.web.accounts import remember_person
-from sluice.web.config import Claims, KeySecret, OidcConfig, WebConfig
-from sluice.web.database import Database
+from sluice.web.database.tables import Database
+from sluice.web.people import browsers
+from sluice.web.people.accounts import remember_person
+from sluice.web.settings.config import Claims, KeySecret, OidcConfig, WebConfig
 
 PUBLIC_URL = "https://sluice.example.org"
 # A port of this machine where nothing listens: a test that would reach the provider is refused at once.

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sluice.costs import Bounds
+from sluice.bodies.costs import Bounds
 from sluice.records import DemandHead, ErrorHead, ResponseHead
 from sluice.wire.connection import Connection, Role
 from sluice.wire.frames import HEADER_BYTES, LAST, Decoder, FrameType

@@ -35,37 +35,39 @@ class Command:
 
 COMMANDS = {
     "proxy": Command("sluice.proxy.command", "the gateway's data plane (runs as a service)"),
-    "keys": Command("sluice.web.command", "create, list, rotate and revoke API keys on the gateway"),
-    "users": Command("sluice.web.users_command", "list, show, block and unblock users of the gateway"),
-    "usage": Command("sluice.web.usage_command", "report usage at this gateway: sums and records"),
-    "db": Command("sluice.web.db_command", "upgrade, check, back up and restore the gateway's database"),
-    "limits": Command("sluice.web.limits_command", "list, set and remove limits at this gateway"),
-    "admission": Command("sluice.web.admission_command", "stop and resume models at this gateway"),
+    "keys": Command("sluice.web.commands.keys", "create, list, rotate and revoke API keys on the gateway"),
+    "users": Command("sluice.web.commands.users", "list, show, block and unblock users of the gateway"),
+    "usage": Command("sluice.web.commands.usage", "report usage at this gateway: sums and records"),
+    "db": Command("sluice.web.commands.db", "upgrade, check, back up and restore the gateway's database"),
+    "limits": Command("sluice.web.commands.limits", "list, set and remove limits at this gateway"),
+    "admission": Command("sluice.web.commands.admission", "stop and resume models at this gateway"),
     "announcements": Command(
-        "sluice.web.announcements_command", ("show texts above every page of the gateway")
+        "sluice.web.commands.announcements", ("show texts above every page of the gateway")
     ),
-    "audit": Command("sluice.web.audit_command", "show what administrators did at this gateway"),
+    "audit": Command("sluice.web.commands.audit", "show what administrators did at this gateway"),
     "relay": Command("sluice.relay.command", "the relay, which sshd starts for the gateway's key"),
     "front": Command("sluice.front.command", "the listener inside a job"),
     "box": Command("sluice.box.command", "run a job's engine in its box (the job's script does)"),
     "scheduler": Command(
-        "sluice.scheduler.command", "keep the models' instances running (its launcher starts it)"
+        "sluice.scheduler.commands.scheduler", "keep the models' instances running (its launcher starts it)"
     ),
     "models": Command(
-        "sluice.scheduler.models_command", "list, show, apply, drain, resume, restart and remove models"
+        "sluice.scheduler.commands.models", "list, show, apply, drain, resume, restart and remove models"
     ),
     "nodes": Command(
-        "sluice.scheduler.nodes_command",
+        "sluice.scheduler.commands.nodes",
         ("list and readmit nodes that are excluded because starts failed on them"),
     ),
     "weights": Command(
-        "sluice.scheduler.weights_command", "write and check the manifest of a model's weights"
+        "sluice.scheduler.commands.weights", "write and check the manifest of a model's weights"
     ),
     "address": Command(
         "sluice.front.address", ("print the address by which a job's node reaches another of its nodes")
     ),
-    "status": Command("sluice.scheduler.status_command", "show models, instances and demand of this cluster"),
-    "doctor": Command("sluice.scheduler.doctor_command", "check what Sluice assumes about the site"),
+    "status": Command(
+        "sluice.scheduler.commands.status", "show models, instances and demand of this cluster"
+    ),
+    "doctor": Command("sluice.scheduler.commands.doctor", "check what Sluice assumes about the site"),
 }
 
 

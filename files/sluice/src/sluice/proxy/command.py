@@ -11,11 +11,11 @@ import threading
 from sluice import logs
 from sluice.config import load
 from sluice.errors import EXIT_FAILURE, SluiceError
+from sluice.proxy.clusters.session import Session
+from sluice.proxy.clusters.ssh import SshTransport
+from sluice.proxy.clusters.transport import TransportError
 from sluice.proxy.config import ClusterConfig, ProxyConfig, check
 from sluice.proxy.service import serve
-from sluice.proxy.session import Session
-from sluice.proxy.ssh import SshTransport
-from sluice.proxy.transport import TransportError
 
 DEFAULT_CONFIG = "/etc/sluice/proxy.json"
 

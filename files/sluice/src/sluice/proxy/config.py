@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sluice.errors import ConfigError
 from sluice.logs import LEVELS
-from sluice.proxy.cors import ANY, ORIGIN
+from sluice.proxy.http.cors import ANY, ORIGIN
 from sluice.records import GROUP, HOST
 
 MAX_SECONDS = 86_400.0

@@ -121,7 +121,7 @@ class Metrics:
         times.observe(seconds)
 
     def turned_away(self, model: str, reason: str) -> None:
-        """Count a request that was not let through; `reason` is one of sluice.proxy.waiting's."""
+        """Count a request that was not let through; `reason` is one of sluice.proxy.queue.waiting's."""
         self.refused[model, reason] = self.refused.get((model, reason), 0) + 1
 
     def watch_queues(self, queues: Callable[[], Mapping[str, Sequence[int]]]) -> None:

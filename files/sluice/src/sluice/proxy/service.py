@@ -17,27 +17,27 @@ from aiohttp import web
 from sluice import heap
 from sluice.errors import ConfigError
 from sluice.logs import LineWriter, log_loop_fault
-from sluice.proxy.admission import Bounds
-from sluice.proxy.authority import Authenticator, AuthorityClient
-from sluice.proxy.cluster import Cluster, Fleet
+from sluice.proxy.accounts.authority import Authenticator, AuthorityClient
+from sluice.proxy.accounts.guesses import Guesses
+from sluice.proxy.accounts.principals import PrincipalCache
+from sluice.proxy.accounts.spool import Spool
+from sluice.proxy.accounts.stops import Stops
+from sluice.proxy.accounts.usage import UsageQueue
+from sluice.proxy.api.gateway import Gateway
+from sluice.proxy.bodies.intake import Intake
+from sluice.proxy.bodies.isolation import Isolation
+from sluice.proxy.clusters.cluster import Cluster, Fleet
+from sluice.proxy.clusters.keeper import SessionKeeper
+from sluice.proxy.clusters.ssh import SshTransport
+from sluice.proxy.clusters.transport import Transport
 from sluice.proxy.config import ClusterConfig, ProxyConfig
-from sluice.proxy.cors import Cors
-from sluice.proxy.gateway import Gateway
-from sluice.proxy.guesses import Guesses
-from sluice.proxy.http import ApiServer
-from sluice.proxy.intake import Intake
-from sluice.proxy.isolation import Isolation
-from sluice.proxy.keeper import SessionKeeper
-from sluice.proxy.limiter import Limiter
+from sluice.proxy.http.cors import Cors
+from sluice.proxy.http.server import ApiServer
 from sluice.proxy.metrics import Metrics
-from sluice.proxy.principals import PrincipalCache
-from sluice.proxy.spool import Spool
-from sluice.proxy.ssh import SshTransport
+from sluice.proxy.queue.admission import Bounds
+from sluice.proxy.queue.waiting import Patience, WaitingRoom
 from sluice.proxy.status import Status
-from sluice.proxy.stops import Stops
-from sluice.proxy.transport import Transport
-from sluice.proxy.usage import UsageQueue
-from sluice.proxy.waiting import Patience, WaitingRoom
+from sluice.proxy.visits.limiter import Limiter
 
 log = logging.getLogger("sluice.proxy")
 

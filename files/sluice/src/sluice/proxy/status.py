@@ -7,12 +7,12 @@ from typing import Any
 
 from aiohttp import web
 
-from sluice.proxy.authority import AuthorityClient
-from sluice.proxy.cluster import Cluster, Fleet
-from sluice.proxy.dialect import dump
-from sluice.proxy.keeper import SessionKeeper
+from sluice.proxy.accounts.authority import AuthorityClient
+from sluice.proxy.accounts.usage import UsageQueue
+from sluice.proxy.clusters.cluster import Cluster, Fleet
+from sluice.proxy.clusters.keeper import SessionKeeper
+from sluice.proxy.http.dialect import dump
 from sluice.proxy.metrics import Metrics
-from sluice.proxy.usage import UsageQueue
 from sluice.records import VERSION
 from sluice.version import version
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Optional
 
-from sluice.costs import Bounds
+from sluice.bodies.costs import Bounds
+from sluice.bodies.scan import BodyScanner
 from sluice.errors import SluiceError
 from sluice.records import PATHS, RequestHead
 from sluice.relay.config import COLLECTED
-from sluice.scan import BodyScanner
 
 
 class Body:

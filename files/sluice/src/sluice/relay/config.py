@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from sluice.bodies.costs import DEFAULTS, Bounds
 from sluice.config import load
-from sluice.costs import DEFAULTS, Bounds
 from sluice.errors import ConfigError
 from sluice.logs import LEVELS
 from sluice.records import ABSOLUTE_PATH, GROUP

@@ -1,5 +1,6 @@
 """The scheduler: keeps each model's instances as Slurm jobs, and is the only writer of the routing table.
 
 It runs on exactly one host of a cluster. A tick observes (one squeue, the job records, a probe of each
-front), decides (`policy`, pure) and acts (sbatch, scancel, the routing table).
+front), decides (`policy`, pure) and acts (sbatch, scancel, the routing table). Rooms from the top: commands,
+doctor, loop, publish, models, outside, slurm, policy, instances. The Ansible modules alone import it.
 """

@@ -20,10 +20,10 @@ from typing import Any, Optional, Union
 from sluice import config
 from sluice.errors import ConfigError, RecordError
 from sluice.records import VERSION, read_json, write_text
-from sluice.scheduler.instance import Instance
-from sluice.scheduler.ledger import Ledger
-from sluice.scheduler.policy import Backoff, Memory
-from sluice.scheduler.suspects import Node
+from sluice.scheduler.instances.instance import Instance
+from sluice.scheduler.instances.suspects import Node
+from sluice.scheduler.policy.ledger import Ledger
+from sluice.scheduler.policy.policy import Backoff, Memory
 
 log = logging.getLogger(__name__)
 

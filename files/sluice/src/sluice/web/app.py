@@ -15,15 +15,18 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from sluice import logs
 from sluice.version import version
-from sluice.web import announcements, charts, errors, forms, guard, patience
-from sluice.web.config import WebConfig
-from sluice.web.database import Announcement, Database
-from sluice.web.metrics import Listeners, Metrics
-from sluice.web.session_store import SessionStore
-from sluice.web.sessions import Sessions
-from sluice.web.sign_in import SignedIn, SignIn
-from sluice.web.texts import Texts
-from sluice.web.views import admin, bearer, chat, keys, sign, usage
+from sluice.web.admin import announcements
+from sluice.web.database import patience
+from sluice.web.database.tables import Announcement, Database
+from sluice.web.http import forms, guard
+from sluice.web.http.metrics import Listeners, Metrics
+from sluice.web.settings.config import WebConfig
+from sluice.web.signin.session_store import SessionStore
+from sluice.web.signin.sessions import Sessions
+from sluice.web.signin.sign_in import SignedIn, SignIn
+from sluice.web.usage import charts
+from sluice.web.views import admin, bearer, chat, errors, keys, sign, usage
+from sluice.web.words.texts import Texts
 
 
 class Web:

@@ -16,14 +16,17 @@ from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 
 from sluice import logs
-from sluice.authority import MOST_LIMITS, Limit, UsageRecord
+from sluice.contracts.authority import MOST_LIMITS, Limit, UsageRecord
 from sluice.errors import RecordError, SluiceError
 from sluice.records import HEX64, MAX_TIME, VERSION, Fields, decode_json
-from sluice.web import admission, keys, patience, usage
-from sluice.web.config import WebConfig
-from sluice.web.database import Database
-from sluice.web.metrics import Listeners, Metrics
-from sluice.web.principals import Principals, Stale, store_anew
+from sluice.web.admin import admission
+from sluice.web.database import patience
+from sluice.web.database.tables import Database
+from sluice.web.http.metrics import Listeners, Metrics
+from sluice.web.keys import making
+from sluice.web.keys.principals import Principals, Stale, store_anew
+from sluice.web.settings.config import WebConfig
+from sluice.web.usage import ledger
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +109,7 @@ def settle() -> tuple[Response, int]:
     records = [UsageRecord.parse(item, where) for where, item in fields.items("records", most=MAX_RECORDS)]
     authority = _authority()
     with authority.database.write() as session:
-        new = usage.settle(session, authority.database.dialect, records)
+        new = ledger.settle(session, authority.database.dialect, records)
     authority.records.labels("new").inc(new)
     authority.records.labels("known").inc(len(records) - new)
     return _answer({"accepted": len(records)}, 200)
@@ -120,7 +123,7 @@ def spent() -> tuple[Response, int]:
     buckets = [Limit.parse(item, where).bucket for where, item in fields.items("buckets", most=MOST_LIMITS)]
     now = fields.number("now", 0, MAX_TIME)
     with _authority().database.read() as session:
-        answer = [taken.dump() for taken in usage.spent(session, buckets, now)]
+        answer = [taken.dump() for taken in ledger.spent(session, buckets, now)]
     return _answer({"spent": answer}, 200)
 
 
@@ -131,7 +134,7 @@ def gateway() -> tuple[Response, int]:
     with authority.database.read() as session:
         stopped = [stop.dump() for stop in admission.stops(session)]
     secrets = (authority.settings.key_secret, *authority.settings.old_key_secrets)
-    marks = [keys.mark_secret(secret.value).hex() for secret in secrets]
+    marks = [making.mark_secret(secret.value).hex() for secret in secrets]
     return _answer({"stopped": stopped, "marks": marks}, 200)
 
 

@@ -1,7 +1,7 @@
 """Settings of gunicorn for both apps: `gunicorn --config python:sluice.web.gunicorn --bind … APP`.
 
-One worker with threads each: the figures live in that worker's memory (sluice.web.metrics), SQLite has one
-writer at a time, and neither app is in the path of a token.
+One worker with threads each: the figures live in that worker's memory (sluice.web.http.metrics), SQLite has
+one writer at a time, and neither app is in the path of a token.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from flask import Flask
 
 from sluice.web import app as web_app
 from sluice.web import authority as authority_app
-from sluice.web.config import DEFAULT_PATH, WebConfig, load
+from sluice.web.settings.config import DEFAULT_PATH, WebConfig, load
 
 ENVIRONMENT = "SLUICE_WEB_CONFIG"
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from dataclasses import fields as dataclass_fields
 from typing import Any, Optional
 
-from sluice.costs import DEFAULTS, MAX_BOUND, Bounds
+from sluice.bodies.costs import DEFAULTS, MAX_BOUND, Bounds
 from sluice.records import MAX_COUNT, Fields
 from sluice.wire.frames import MAX_PAYLOAD
 

@@ -9,9 +9,9 @@ import time
 
 from flask import Blueprint, Response, jsonify, make_response
 
-from sluice.web import credentials
-from sluice.web.errors import page
-from sluice.web.shared import web
+from sluice.web.keys import credentials
+from sluice.web.views.errors import page
+from sluice.web.views.shared import web
 
 blueprint = Blueprint("bearer", __name__)
 

@@ -6,7 +6,7 @@ from flask import Blueprint, Response, jsonify, render_template
 from sqlalchemy import text
 
 from sluice.records import VERSION
-from sluice.web.shared import web
+from sluice.web.views.shared import web
 
 blueprint = Blueprint("chat", __name__)
 

@@ -10,15 +10,16 @@ from flask import Blueprint, Response, abort, make_response, redirect, render_te
 from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as AnyResponse
 
-from sluice.authority import LIMITED
-from sluice.web import credentials, key_forms, reports
-from sluice.web.credentials import NewKey
-from sluice.web.database import ApiKey, User
-from sluice.web.faults import Fault
-from sluice.web.key_forms import Refused
-from sluice.web.principals import page_project
-from sluice.web.shared import signed_in, web
-from sluice.web.sign_in import SignedIn
+from sluice.contracts.authority import LIMITED
+from sluice.web.database.tables import ApiKey, User
+from sluice.web.keys import credentials, forms
+from sluice.web.keys.credentials import NewKey
+from sluice.web.keys.forms import Refused
+from sluice.web.keys.principals import page_project
+from sluice.web.signin.sign_in import SignedIn
+from sluice.web.usage import reports
+from sluice.web.views.shared import signed_in, web
+from sluice.web.words.faults import Fault
 
 blueprint = Blueprint("keys", __name__, url_prefix="/keys")
 
@@ -38,7 +39,7 @@ def index(person: SignedIn) -> str:
 def make(person: SignedIn) -> Response:
     """Make a key and show it, this once."""
     settings = web().settings
-    reading = key_forms.read(request.form, settings.key_days, person.projects)
+    reading = forms.read(request.form, settings.key_days, person.projects)
     if reading.settings is None:
         return make_response(_list(person, refused=reading.refused), 400)
     try:
@@ -63,7 +64,7 @@ def rotate(person: SignedIn, key_id: str) -> Response:
     """Make a new key like this one and show it, this once; this one ends after the time that was chosen."""
     settings, now = web().settings, time.time()
     try:
-        grace = key_forms.read_grace(request.form.get("grace", ""))
+        grace = forms.read_grace(request.form.get("grace", ""))
     except Fault as fault:
         return make_response(_show(person, key_id, Refused("grace", fault)), 400)
     try:
@@ -124,7 +125,7 @@ def _list(person: SignedIn, *, new: NewKey | None = None, refused: Sequence[Refu
         refused=_texts(refused),
         form=request.form if refused else {},
         days=web().settings.key_days,
-        max_name=key_forms.MAX_NAME,
+        max_name=forms.MAX_NAME,
         numbers=LIMITED,
         api_url=web().settings.public_url.rstrip("/") + "/v1",
     )

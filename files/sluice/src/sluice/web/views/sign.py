@@ -9,11 +9,11 @@ from flask import Blueprint, Response, jsonify, render_template, request
 from requests.exceptions import RequestException
 from werkzeug.wrappers import Response as AnyResponse
 
-from sluice.web import back_channel as logout_tokens
-from sluice.web import browsers
-from sluice.web.refusal import PageError
-from sluice.web.shared import signed_in, web
-from sluice.web.sign_in import PREFIX, SignedIn, empty_session
+from sluice.web.http.refusal import PageError
+from sluice.web.people import browsers
+from sluice.web.signin import back_channel as logout_tokens
+from sluice.web.signin.sign_in import PREFIX, SignedIn, empty_session
+from sluice.web.views.shared import signed_in, web
 
 logger = logging.getLogger(__name__)
 

@@ -8,13 +8,15 @@ from typing import Any
 from flask import Blueprint, render_template
 from sqlalchemy.orm import Session
 
-from sluice.web import allowances, charts, credentials, sums
-from sluice.web.database import ApiKey, User
-from sluice.web.limits_of import Holder, RuleBook, TooManyLimits
-from sluice.web.principals import page_project
-from sluice.web.reports import PAGE_KEY
-from sluice.web.shared import signed_in, web
-from sluice.web.sign_in import SignedIn
+from sluice.web.database.tables import ApiKey, User
+from sluice.web.keys import credentials
+from sluice.web.keys.principals import page_project
+from sluice.web.limits import allowances
+from sluice.web.settings.rules import Holder, RuleBook, TooManyLimits
+from sluice.web.signin.sign_in import SignedIn
+from sluice.web.usage import charts, sums
+from sluice.web.usage.reports import PAGE_KEY
+from sluice.web.views.shared import signed_in, web
 
 blueprint = Blueprint("usage", __name__, url_prefix="/usage")
 

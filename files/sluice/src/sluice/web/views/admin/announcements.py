@@ -7,11 +7,12 @@ import time
 from flask import Blueprint, Response, abort, make_response, render_template, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from sluice.web import announcements, times
-from sluice.web.faults import Fault
-from sluice.web.shared import admin_required, web
-from sluice.web.sign_in import SignedIn
+from sluice.web.admin import announcements
+from sluice.web.signin.sign_in import SignedIn
 from sluice.web.views.admin.common import PAGE, done, field, page, words
+from sluice.web.views.shared import admin_required, web
+from sluice.web.words import times
+from sluice.web.words.faults import Fault
 
 blueprint = Blueprint("admin_announcements", __name__, url_prefix="/admin/announcements")
 

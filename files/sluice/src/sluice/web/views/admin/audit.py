@@ -6,11 +6,13 @@ import re
 
 from flask import Blueprint, Response, make_response, render_template, request
 
-from sluice.web import audit, people, times
-from sluice.web.faults import Fault
-from sluice.web.shared import admin_required, web
-from sluice.web.sign_in import SignedIn
+from sluice.web.admin import audit
+from sluice.web.people import directory
+from sluice.web.signin.sign_in import SignedIn
 from sluice.web.views.admin.common import PAGE, argument, words
+from sluice.web.views.shared import admin_required, web
+from sluice.web.words import times
+from sluice.web.words.faults import Fault
 
 blueprint = Blueprint("admin_audit", __name__, url_prefix="/admin/audit")
 
@@ -44,7 +46,7 @@ def _render(given: dict[str, str], wanted: audit.Filter, *, problem: str = "", s
     before = int(below) if re.fullmatch(r"[0-9]{1,15}", below) else None
     with web().database.read() as session:
         rows = audit.entries(session, wanted, most=PAGE + 1, below=before)
-        names = people.names(session, {row.actor for row in rows} | {row.object for row in rows})
+        names = directory.names(session, {row.actor for row in rows} | {row.object for row in rows})
         known = audit.actions(session)
     text = render_template(
         "admin/audit.html",

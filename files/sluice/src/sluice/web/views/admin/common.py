@@ -8,8 +8,8 @@ from typing import NamedTuple
 from flask import flash, redirect, request
 from werkzeug.wrappers import Response
 
-from sluice.web.faults import Fault
-from sluice.web.shared import web
+from sluice.web.views.shared import web
+from sluice.web.words.faults import Fault
 
 PAGE = 50
 MOST_PAGES = 10_000

@@ -7,13 +7,15 @@ import time
 from flask import Blueprint, Response, abort, make_response, render_template, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from sluice.authority import LIMITED
-from sluice.web import allowances, limit_rows, people, sums
-from sluice.web.config import LimitRule
-from sluice.web.faults import Fault
-from sluice.web.shared import admin_required, web
-from sluice.web.sign_in import SignedIn
+from sluice.contracts.authority import LIMITED
+from sluice.web.limits import allowances, rows
+from sluice.web.people import directory
+from sluice.web.settings.config import LimitRule
+from sluice.web.signin.sign_in import SignedIn
+from sluice.web.usage import sums
 from sluice.web.views.admin.common import argument, done, field, number, words
+from sluice.web.views.shared import admin_required, web
+from sluice.web.words.faults import Fault
 
 blueprint = Blueprint("admin_limits", __name__, url_prefix="/admin/limits")
 
@@ -34,11 +36,11 @@ def put(person: SignedIn) -> AnyResponse:
     try:
         rule = LimitRule(field("scope"), field("model"), **{name: number(name) for name in LIMITED})
         with web().database.write() as session:
-            limit_rows.put(session, web().settings, person.user, rule, time.time())
+            rows.put(session, web().settings, person.user, rule, time.time())
     except Fault as fault:
         given = {name: field(name) for name in ("scope", "model", *LIMITED)}
         return _render(given, problem=words(fault), status=400)
-    name = limit_rows.name_of(rule.scope, rule.model)
+    name = rows.name_of(rule.scope, rule.model)
     return done(web().texts.get("admin.done_limit_set", name=name), url_for("admin_limits.index"))
 
 
@@ -48,18 +50,18 @@ def remove(person: SignedIn) -> AnyResponse:
     """Remove a limit that was set here."""
     scope, model = field("scope"), field("model")
     with web().database.write() as session:
-        if not limit_rows.remove(session, person.user, scope, model, time.time()):
+        if not rows.remove(session, person.user, scope, model, time.time()):
             abort(404)
-    name = limit_rows.name_of(scope, model)
+    name = rows.name_of(scope, model)
     return done(web().texts.get("admin.done_limit_removed", name=name), url_for("admin_limits.index"))
 
 
 def _render(given: dict[str, str], *, problem: str = "", status: int = 200) -> Response:
     now, settings = time.time(), web().settings
     with web().database.read() as session:
-        own = limit_rows.listed(session)
-        edited = limit_rows.find(session, given["scope"], given["model"])
-        groups = people.groups(session)
+        own = rows.listed(session)
+        edited = rows.find(session, given["scope"], given["model"])
+        groups = directory.groups(session)
         taken = sums.shares(session, sums.last_days(now, 1), groups)
         near = allowances.nearest((*settings.limits, *own), taken, MOST_NEAR)
         scopes = (
@@ -68,7 +70,7 @@ def _render(given: dict[str, str], *, problem: str = "", status: int = 200) -> R
             + [row.scope for row in own]
         )
         holders = [scope.partition(":")[2] for scope in scopes if scope.startswith("user:")]
-        names = people.names(session, holders)
+        names = directory.names(session, holders)
     if edited is not None and not problem:
         for name in LIMITED:
             value = getattr(edited, name)

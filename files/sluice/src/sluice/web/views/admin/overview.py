@@ -6,9 +6,11 @@ import time
 
 from flask import Blueprint, render_template
 
-from sluice.web import admission, announcements, charts, people, sums
-from sluice.web.shared import admin_required, web
-from sluice.web.sign_in import SignedIn
+from sluice.web.admin import admission, announcements
+from sluice.web.people import directory
+from sluice.web.signin.sign_in import SignedIn
+from sluice.web.usage import charts, sums
+from sluice.web.views.shared import admin_required, web
 
 blueprint = Blueprint("admin", __name__, url_prefix="/admin")
 
@@ -36,7 +38,7 @@ def index(_person: SignedIn) -> str:
             chart=charts.of_tokens(daily),
             by_model=sums.by(session, "model", month, MOST),
             busiest=busiest,
-            names=people.names(session, [row.group[0] for row in busiest]),
+            names=directory.names(session, [row.group[0] for row in busiest]),
             stopped=admission.stopped(session),
             announced=announcements.shown(session, now),
         )

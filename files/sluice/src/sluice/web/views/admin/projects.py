@@ -6,10 +6,11 @@ import time
 
 from flask import Blueprint, abort, render_template
 
-from sluice.web import charts, people, sums
-from sluice.web.shared import admin_required, web
-from sluice.web.sign_in import SignedIn
+from sluice.web.people import directory
+from sluice.web.signin.sign_in import SignedIn
+from sluice.web.usage import charts, sums
 from sluice.web.views.admin.common import PAGE, page
+from sluice.web.views.shared import admin_required, web
 
 blueprint = Blueprint("admin_projects", __name__, url_prefix="/admin/projects")
 
@@ -24,7 +25,7 @@ def index(_person: SignedIn) -> str:
     """The list."""
     access = web().settings.access
     with web().database.read() as session:
-        members = people.members(people.groups(session), access)
+        members = directory.members(directory.groups(session), access)
         month = sums.last_days(time.time(), DAYS)
         used = {row.group[0]: row for row in sums.by(session, "project", month, MOST)}
     rows = [
@@ -44,7 +45,7 @@ def show(_person: SignedIn, project: str) -> str:
     theirs = sums.last_days(time.time(), DAYS, project=project)
     with web().database.read() as session:
         used = {row.group[0]: row for row in sums.by(session, "user", theirs, MOST)}
-        members = people.members(people.groups(session), access)[project]
+        members = directory.members(directory.groups(session), access)[project]
         members.sort(key=lambda one: -used[one].tokens if one in used else 0)
         part = members[shown.offset : shown.offset + PAGE]
         daily = sums.daily(session, theirs)
@@ -54,7 +55,7 @@ def show(_person: SignedIn, project: str) -> str:
             groups=access.projects[project],
             number=len(members),
             members=[(one, used.get(one, sums.nothing(one))) for one in part],
-            names=people.names(session, part),
+            names=directory.names(session, part),
             more=len(members) > shown.offset + PAGE,
             page=shown.number,
             daily=daily,

@@ -8,12 +8,13 @@ from flask import Blueprint, Response, abort, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from sluice.records import USER
-from sluice.web import access, credentials, key_actions, key_forms
-from sluice.web.faults import Fault
-from sluice.web.shared import admin_required, web
-from sluice.web.sign_in import SignedIn
+from sluice.web.keys import actions, credentials, forms
+from sluice.web.settings import access
+from sluice.web.signin.sign_in import SignedIn
 from sluice.web.views.admin.common import done, words
 from sluice.web.views.admin.users import found, render
+from sluice.web.views.shared import admin_required, web
+from sluice.web.words.faults import Fault
 
 blueprint = Blueprint("admin_keys", __name__, url_prefix="/admin/users")
 
@@ -27,11 +28,11 @@ def make(person: SignedIn, user: str) -> Response:
         with web().database.write() as session:
             row = found(session, user)
             projects = access.projects_of(row.groups, settings.access)
-            reading = key_forms.read(request.form, settings.key_days, projects)
+            reading = forms.read(request.form, settings.key_days, projects)
             if reading.settings is None:
                 raise reading.refused[0].fault
             now = time.time()
-            new = key_actions.create(session, settings, person.user, row, reading.settings, now)
+            new = actions.create(session, settings, person.user, row, reading.settings, now)
     except Fault as fault:
         return render(person, user, problem=words(fault), status=400)
     return render(person, user, new=new, status=201)
@@ -46,5 +47,5 @@ def revoke(person: SignedIn, user: str, key_id: str) -> AnyResponse:
         key = credentials.find_key(session, owner.id, key_id) if USER.fullmatch(key_id) else None
         if key is None:
             abort(404)
-        key_actions.revoke(session, person.user, key, time.time())
+        actions.revoke(session, person.user, key, time.time())
     return done(web().texts.get("admin.done_revoked", name=key.name), url_for("admin_users.show", user=user))

@@ -8,12 +8,16 @@ from flask import Blueprint, Response, abort, make_response, render_template, ur
 from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as AnyResponse
 
-from sluice.web import access, accounts, audit, browsers, credentials, key_actions, people, sums
-from sluice.web.credentials import NewKey
-from sluice.web.database import SERVICE, User
-from sluice.web.shared import admin_required, web
-from sluice.web.sign_in import SignedIn
+from sluice.web.admin import audit
+from sluice.web.database.tables import SERVICE, User
+from sluice.web.keys import actions, credentials
+from sluice.web.keys.credentials import NewKey
+from sluice.web.people import accounts, browsers, directory
+from sluice.web.settings import access
+from sluice.web.signin.sign_in import SignedIn
+from sluice.web.usage import sums
 from sluice.web.views.admin.common import PAGE, argument, done, page
+from sluice.web.views.shared import admin_required, web
 
 blueprint = Blueprint("admin_users", __name__, url_prefix="/admin/users")
 
@@ -27,10 +31,10 @@ def index(_person: SignedIn) -> str:
     """The list, narrowed by what was searched for."""
     text = argument("search")
     kind = argument("kind")
-    kind = kind if kind in people.KINDS else ""
+    kind = kind if kind in directory.KINDS else ""
     shown = page()
     with web().database.read() as session:
-        found = people.search(session, text, kind, offset=shown.offset, most=PAGE + 1)
+        found = directory.search(session, text, kind, offset=shown.offset, most=PAGE + 1)
     return render_template(
         "admin/users.html",
         users=found[:PAGE],
@@ -96,14 +100,14 @@ def revoke_keys(person: SignedIn, user: str) -> AnyResponse:
     """Revoke every key of a user, and end their sign-ins."""
     with web().database.write() as session:
         row = found(session, user)
-        revoked = key_actions.revoke_all(session, person.user, row, time.time())
+        revoked = actions.revoke_all(session, person.user, row, time.time())
     message = web().texts.get("admin.done_revoked_all", name=row.name, number=revoked)
     return done(message, url_for("admin_users.show", user=user))
 
 
 def found(session: Session, pseudonym: str) -> User:
     """Return the user of that pseudonym, or answer that there is nothing."""
-    row = people.find(session, pseudonym)
+    row = directory.find(session, pseudonym)
     if row is None:
         abort(404)
     return row

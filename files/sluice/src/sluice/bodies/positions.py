@@ -1,0 +1,424 @@
+"""What a request's body may contain, by position: one description with which proxy and relay check bodies.
+
+A *place* is where a value stands: below which names, from the top of the body; lists are looked through. Each
+path of the API has its own description. What a place does:
+
+- Below the names that reach an engine's readers of media, whatever is named like an address (`url`, `uri`,
+  `…_url`, `…_uri`) is one, and must be a `data:` URL. That holds for places that nobody has described too.
+- *Free* places hold what a model said or a client noted, and no engine fetches: arguments of tools,
+  citations, annotations, metadata.
+- Places of schemas, grammars and lists are counted, for an engine compiles them (`sluice.bodies.costs`).
+
+Nothing here reads bytes: that is `sluice.bodies.scan`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Optional
+
+from sluice.bodies.costs import Role
+from sluice.bodies.jsontext import decode
+from sluice.records import CAPABILITIES, COUNTING
+
+_WHOLE = frozenset((int,))
+_NUMBER = frozenset((int, float))
+_FLAG = frozenset((bool,))
+_TEXT = frozenset((str,))
+_LIST = frozenset((list,))
+_OBJECT = frozenset((dict,))
+
+Kind = tuple[frozenset[type], str]
+
+# Kinds of the fields that are alike on every path; null is as good as none. The engine knows all others.
+_WHOLE_NUMBERS = (
+    "best_of",
+    "dimensions",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "max_tokens",
+    "n",
+    "seed",
+    "top_k",
+    "top_logprobs",
+    "top_n",
+)
+KINDS: dict[str, Kind] = {
+    **dict.fromkeys(_WHOLE_NUMBERS, (_WHOLE, "a whole number")),
+    **dict.fromkeys(
+        ("temperature", "top_p", "min_p", "frequency_penalty", "presence_penalty", "length_penalty"),
+        (_NUMBER, "a number"),
+    ),
+    **dict.fromkeys(
+        ("background", "echo", "parallel_tool_calls", "store", "stream"), (_FLAG, "true or false")
+    ),
+    **dict.fromkeys(("instructions", "suffix", "user"), (_TEXT, "a text")),
+    **dict.fromkeys(("mcp_servers", "stop_sequences", "tools"), (_LIST, "a list")),
+    **dict.fromkeys(("logit_bias", "metadata", "response_format", "stream_options"), (_OBJECT, "an object")),
+    "stop": (_TEXT | _LIST, "a text or a list of texts"),
+    "system": (_TEXT | _LIST, "a text or a list of parts"),
+    "tool_choice": (_TEXT | _OBJECT, "a text or an object"),
+}
+# An engine divides the value of a beam by its length to the power of this; beyond, it fails to.
+RANGES = {"length_penalty": (-10.0, 10.0)}
+# What a path cannot do without, and of what kind it is; the second word is for one that is empty.
+_MESSAGES: Kind = (_LIST, "a list with at least one message")
+_TEXTS_OR_TOKENS: Kind = (_TEXT | _LIST, "a text, or a list that is not empty")
+_REQUIRED: dict[str, dict[str, Kind]] = {
+    "chat": {"messages": _MESSAGES},
+    "completions": {"prompt": _TEXTS_OR_TOKENS},
+    "responses": {"input": (_TEXT | _LIST, "a text, or a list with at least one item")},
+    "embeddings": {"input": _TEXTS_OR_TOKENS, "messages": _MESSAGES},
+    "rerank": {
+        "query": (_TEXT | _LIST | _OBJECT, "a text that is not empty"),
+        "documents": (_LIST | _OBJECT, "a list with at least one document"),
+    },
+    "messages": {"messages": _MESSAGES},
+    "count_tokens": {"messages": _MESSAGES},
+    "input_tokens": {"input": (_TEXT | _LIST, "a text, or a list with at least one item")},
+    "tokenize": {"prompt": (_TEXT, "a text"), "messages": _MESSAGES},
+}
+# An empty text is an input like others to the Responses API, and has its tokens.
+_MAY_BE_EMPTY = frozenset(("responses", "input_tokens", "tokenize"))
+# Each of these is answered by itself.
+LISTS = {"completions": "prompt", "embeddings": "input", "rerank": "documents"}
+
+# An engine reads so many of these in the time of one answer, for it writes nothing.
+ITEMS_A_PLACE = {"embeddings": 32, "rerank": 32}
+COPY_NAMES = ("n", "best_of")
+
+# What says how a body is to be answered; their values are noted where they are literals.
+SCALARS = (
+    "background",
+    "best_of",
+    "cache_prompt",
+    "cache_salt",
+    "conversation",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "max_tokens",
+    "n",
+    "previous_response_id",
+    "store",
+    "stream_options",
+)
+# Where a body's text lies: the conversation, and what may refer to media.
+TEXTS = ("messages", "prompt", "input", "documents", "query", "system", "instructions")
+
+
+class Names(dict[bytes, "Place"]):
+    """The places below one, by their names as they are masked; `other` is what a name not described leads to.
+
+    If it is `strict`, what is named like an address is one.
+    """
+
+    __slots__ = ("other", "strict")
+
+    def __init__(self, described: Mapping[str, Place], other: Place, *, strict: bool) -> None:
+        super().__init__((name.encode(), place) for name, place in described.items())
+        self.other = other
+        self.strict = strict
+
+    def __missing__(self, key: bytes) -> Place:
+        """Raises SluiceError where the name is no string of JSON's."""
+        if b"\\" in key:
+            key = decode(key).encode("utf-8", "surrogatepass")
+            if key in self:
+                return self[key]
+        if self.strict:
+            lower = key.lower()
+            if lower.endswith((b"_url", b"_uri")) or lower in (b"url", b"uri"):
+                return ADDRESS
+        return self.other
+
+
+class Place:
+    """What is known of the values at one place, and below it.
+
+    `inside` are the places below. `address`: a text here must be a `data:` URL. `forbidden`: why nothing may
+    stand here. `watches`: texts here must be looked at; `awaited`: what begins here must be, unless it
+    `takes_text` and that is one. Where names are counted, this one may be `notable` for more than its bytes,
+    as are those below if it is `notable_within`; it may be a list of names; texts here may be `literal`.
+    """
+
+    __slots__ = (
+        "address",
+        "awaited",
+        "forbidden",
+        "inside",
+        "kind",
+        "lists_names",
+        "literal",
+        "notable",
+        "notable_within",
+        "role",
+        "takes_text",
+        "watches",
+    )
+
+    def __init__(
+        self,
+        inside: Optional[Mapping[str, Place]] = None,
+        *,
+        other: Optional[Place] = None,
+        kind: Optional[Kind] = None,
+        role: Role = Role.NONE,
+        strict: bool = True,
+        address: bool = False,
+        forbidden: str = "",
+    ) -> None:
+        self.inside = Names(inside or {}, other or self, strict=strict)
+        self.kind = kind
+        self.role = role
+        self.address = address
+        self.forbidden = forbidden
+        self.watches = address or role is not Role.NONE
+        self.awaited = kind is not None or role in (Role.LENGTH, Role.LEAST, Role.ITEMS, Role.COUNT)
+        self.takes_text = kind is not None and str in kind[0]
+        self.notable = self.awaited or bool(forbidden) or role in (Role.TOOL, Role.RANGE)
+        self.notable_within = role in (Role.PATTERN_NAMES, Role.CHOICES)
+        self.lists_names = role is Role.NAMES
+        self.literal = role is Role.PART
+
+
+# Wherever nobody has described anything, and where something names an address.
+ANY = Place()
+ADDRESS = Place(other=ANY, address=True)
+# What no engine reads as more than text.
+FREE = Place(strict=False)
+
+_ROLE: Kind = (_TEXT, "a text")
+_CONTENT: Kind = (_TEXT | _LIST, "a text or a list of parts")
+_NOTES = dict.fromkeys(("annotations", "citations", "metadata"), FREE)
+# Nothing is known of these but that they are no addresses: bodies are full of them.
+_PLAIN = dict.fromkeys(("type", "text", "id", "name"), ANY)
+_NO_ID: Kind = (_TEXT | _OBJECT | _LIST | _FLAG, "a text: engines fail on a token's number")
+_NO_IDS: Kind = (_OBJECT, "left out: engines fail on lists of tokens")
+_SERVERS = "is refused: Sluice connects to no other servers"
+
+
+def _below(inside: Mapping[str, Place], kind: Optional[Kind] = None) -> Place:
+    """Return a place with these below it, and below all else what nobody has described."""
+    return Place(inside, other=ANY, kind=kind)
+
+
+# By such a name alone an engine finds media in its cache, whoever sent them.
+_NO_NAME: Kind = (frozenset(), "left out: engines would answer from the media that anybody sent under it")
+_CACHED = {"uuid": Place(other=ANY, kind=_NO_NAME)}
+
+
+def _conversation(part: Mapping[str, Place], **message: Place) -> Place:
+    """Return the place of a list of messages, whose content is a list of such parts."""
+    content = _below({**_PLAIN, **_NOTES, **_CACHED, **part}, _CONTENT)
+    return _below({**_PLAIN, **_NOTES, "role": Place(other=ANY, kind=_ROLE), "content": content, **message})
+
+
+_CHAT_MESSAGES = _conversation({}, tool_calls=FREE, function_call=FREE)
+_ANTHROPIC_PARTS = {"input": FREE, "content": _below(_NOTES)}
+_DOCUMENTS = _below({"content": _below(_CACHED)})
+_ITEMS = _conversation(
+    {},
+    type=Place(other=ANY, role=Role.ITEM_TYPE),
+    # What a search of the model's did, its results, and the arguments of a call: an engine takes it as text.
+    **dict.fromkeys(("action", "arguments", "results"), FREE),
+)
+
+# --- what an engine compiles, or compares with each token ------------------------------------------------
+
+# Words for people: no part of what is compiled.
+_WORDS = Place(strict=False)
+# What a schema names literally is compiled whole, whatever names it has.
+_LITERAL = Place(strict=False, role=Role.PART)
+_SCHEMA = Place(strict=False, role=Role.PART)
+
+
+def _in_schema(role: Role, kind: Optional[Kind] = None) -> Place:
+    """Return a place within a schema: below it, as within any schema, names mean what they mean there."""
+    place = Place(other=_SCHEMA, strict=False, role=role, kind=kind)
+    place.inside = _SCHEMA.inside
+    return place
+
+
+def _same(names: str, place: Place) -> dict[str, Place]:
+    return dict.fromkeys(names.split(), place)
+
+
+# Engines find schemas at many places, and within each other: these names mean the same at all of them. Where
+# one is a person's own, of a property say, what stands there is an object, and not read by its role.
+_SCHEMA.inside.update(
+    {
+        name.encode(): place
+        for name, place in {
+            **_same("description title $comment examples", _WORDS),
+            **_same("enum const default stop token_ids", _LITERAL),
+            # A property of such a name is an object. In a structural tag it names tokens.
+            **_same("token", _in_schema(Role.PART, _NO_ID)),
+            **_same("trigger_tokens exclude_tokens", _in_schema(Role.PART, _NO_IDS)),
+            **_same("$ref", _in_schema(Role.REFERENCE)),
+            **_same(
+                "anyOf oneOf allOf prefixItems choice structures tags elements", _in_schema(Role.CHOICES)
+            ),
+            **_same("properties $defs definitions dependentSchemas", _in_schema(Role.NAMES)),
+            **_same("minLength", _in_schema(Role.LEAST)),
+            **_same("minItems maxItems minContains maxContains", _in_schema(Role.ITEMS)),
+            **_same("minProperties maxProperties", _in_schema(Role.COUNT)),
+            **_same("maxLength", _in_schema(Role.LENGTH)),
+            **_same("minimum maximum exclusiveMinimum exclusiveMaximum multipleOf", _in_schema(Role.RANGE)),
+            **_same("pattern regex", _in_schema(Role.PATTERN)),
+            **_same("patternProperties", _in_schema(Role.PATTERN_NAMES)),
+            **_same("grammar ebnf lark definition", _in_schema(Role.GRAMMAR)),
+            # A schema may also come as a text that is JSON.
+            **_same("json schema json_schema structural_tag", _in_schema(Role.SCHEMA_TEXT)),
+        }.items()
+    }
+)
+_TOOL_SCHEMA = _in_schema(Role.TOOL)
+_FUNCTION = Place(
+    {"parameters": _TOOL_SCHEMA, "input_schema": _TOOL_SCHEMA, "description": _WORDS},
+    other=_SCHEMA,
+    strict=False,
+    role=Role.PART,
+)
+_TOOLS = Place(
+    {
+        "parameters": _TOOL_SCHEMA,
+        "input_schema": _TOOL_SCHEMA,
+        "description": _WORDS,
+        "function": _FUNCTION,
+        "server_url": Place(forbidden=_SERVERS),
+    },
+    other=_SCHEMA,
+    strict=False,
+    role=Role.PART,
+)
+COMPILED: dict[str, Place] = {
+    **_same("tools", _TOOLS),
+    **_same("functions", _FUNCTION),
+    **_same("response_format structured_outputs text output_config output_format tool_choice", _SCHEMA),
+    # Names of older versions of vLLM, and of llama.cpp.
+    **_same("guided_json json_schema structural_tag", _in_schema(Role.SCHEMA_TEXT)),
+    **_same("guided_regex", _in_schema(Role.PATTERN)),
+    **_same("guided_choice", _in_schema(Role.CHOICES)),
+    **_same("guided_grammar grammar", _in_schema(Role.GRAMMAR)),
+    **_same("stop stop_sequences bad_words stop_token_ids allowed_token_ids", _LITERAL),
+    **_same("logit_bias logprob_token_ids dry_sequence_breakers", _LITERAL),
+}
+# Of these none may come twice, nor in another case: parsers differ in which they take.
+NAMES = frozenset(("model", "stream", *TEXTS, *SCALARS, *COMPILED, "mcp_servers"))
+
+# --- the top of the body ---------------------------------------------------------------------------------
+
+
+class Field:
+    """A name at the top of the body. `place`: what is below it, None where nothing is looked at.
+
+    `kind`: what it must be. `full`: it may not be empty; an empty text is none, unless it `may_be_empty`.
+    `empty`: why it must be. `objects`: its items are. `counts`: its items are answered one by one. `single`:
+    it must not come twice, nor in another case. `costly`: what is below it is counted.
+    """
+
+    __slots__ = (
+        "costly",
+        "counts",
+        "empty",
+        "full",
+        "kind",
+        "may_be_empty",
+        "name",
+        "objects",
+        "place",
+        "range",
+        "single",
+        "takes_text",
+    )
+
+    def __init__(self, capability: str, name: str, place: Optional[Place]) -> None:
+        required = _REQUIRED.get(capability, {}).get(name)
+        self.name = name
+        self.place = place
+        self.kind = required or (_NAME if name == "model" else KINDS.get(name))
+        self.takes_text = self.kind is not None and str in self.kind[0] and name not in SCALARS
+        self.full = required is not None
+        self.may_be_empty = capability in _MAY_BE_EMPTY
+        self.empty = _NO_SERVERS if name == "mcp_servers" else ""
+        self.objects = self.full and (name == "messages" or capability in ("responses", "input_tokens"))
+        self.counts = LISTS.get(capability) == name
+        self.range = RANGES.get(name)
+        self.single = name in NAMES
+        self.costly = place is not None and place.role is not Role.NONE
+
+
+_NAME: Kind = (_TEXT, "a string")
+_NO_SERVERS = "must be left out: Sluice connects to no other servers"
+_FLAGS = Place(other=FREE, kind=(_FLAG, "true or false"))
+_OPTIONS = Place(_same("include_usage continuous_usage_stats", _FLAGS), other=FREE, strict=False)
+_EVERYWHERE: dict[str, Optional[Place]] = {
+    **dict.fromkeys((*KINDS, *SCALARS)),
+    **dict.fromkeys(TEXTS, ANY),
+    **COMPILED,
+    "model": None,
+    "stream_options": _OPTIONS,
+}
+_ANTHROPIC_MESSAGES = _conversation(_ANTHROPIC_PARTS)
+_OWN: dict[str, dict[str, Place]] = {
+    # What a template may quote beside a conversation is text.
+    "chat": {"messages": _CHAT_MESSAGES, "documents": FREE},
+    "responses": {"input": _ITEMS},
+    "input_tokens": {"input": _ITEMS},
+    "embeddings": {"messages": _CHAT_MESSAGES},
+    "tokenize": {"messages": _CHAT_MESSAGES},
+    "rerank": {"query": _DOCUMENTS, "documents": _DOCUMENTS},
+    "messages": {"messages": _ANTHROPIC_MESSAGES, "system": _below(_NOTES)},
+    "count_tokens": {"messages": _ANTHROPIC_MESSAGES, "system": _below(_NOTES)},
+}
+# A schema that comes as a text is read as the member `schema` of a body of its own.
+IN_TEXT = "schema"
+
+
+def _fields(capability: str) -> dict[str, Field]:
+    found = {**_EVERYWHERE, **_OWN.get(capability, {})}
+    return {name: Field(capability, name, place) for name, place in found.items()}
+
+
+# By capability and name.
+FIELDS: dict[str, dict[str, Field]] = {
+    **{capability: _fields(capability) for capability in CAPABILITIES},
+    IN_TEXT: {name: Field(IN_TEXT, name, place) for name, place in (("model", None), ("schema", _SCHEMA))},
+}
+
+
+def _names(place: Place, seen: set[int]) -> set[str]:
+    """Return the names that a description has."""
+    if id(place) in seen:
+        return set()
+    seen.add(id(place))
+    found = {name.decode() for name in place.inside}
+    for below in (*place.inside.values(), place.inside.other):
+        found |= _names(below, seen)
+    return found
+
+
+# The names that errors may quote: any other is a user's own.
+_MEDIA = (
+    "url uri image_url audio_url video_url file_url source file output text input_audio image video audio"
+)
+SAYABLE = frozenset(_MEDIA.split()).union(
+    *(fields for fields in FIELDS.values()),
+    *(_names(one.place, set()) for fields in FIELDS.values() for one in fields.values() if one.place),
+)
+
+
+def most_copies(given: Mapping[str, object]) -> int:
+    """Return how many answers a body asks for at once, by its own `n` and `best_of`."""
+    counts = [given[name] for name in COPY_NAMES if name in given]
+    return max([1, *(int(count) for count in counts if isinstance(count, (int, float)))])
+
+
+def places(capability: str, given: Mapping[str, object], items: int) -> int:
+    """Return how many places of a model a body needs, where `items` are its prompts, inputs or documents.
+
+    An item that an engine reads, and writes nothing for, is a part of a place.
+    """
+    if capability in COUNTING:
+        return 1
+    return most_copies(given) * max(1, -(-items // ITEMS_A_PLACE.get(capability, 1)))

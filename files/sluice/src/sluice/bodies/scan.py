@@ -1,0 +1,500 @@
+"""Reads what matters from the body of a request while it passes: in one pass, without building the document.
+
+Proxy and relay use the same scanner. What any JSON parser accepts is read here as that parser reads it:
+
+- A body is one object in UTF-8 and nothing beside it: no byte order mark, no NUL, hence no UTF-16 or UTF-32.
+- Outside strings only JSON's own tokens pass, in JSON's order: no comments, single quotes, NaN, or commas
+  too many. So what is a string, which string is a key and how deep it lies is the same for every parser.
+- Inside strings the scanner is laxer than JSON (raw control characters, unknown escapes), for no laxness
+  there moves a string's end; half of a surrogate pair is refused. A key that could mean something is decoded
+  strictly before it is compared.
+- Of the names that count (NAMES) none may come twice, nor in another case: so it does not matter whether a
+  parser takes the first or the last, or folds case as Go's does.
+
+What the values mean, and may be, is described by position in `sluice.bodies`.
+
+No message quotes the body: errors go to logs and users.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Optional, Union
+
+from sluice.bodies.costs import DEFAULTS, Bounds, Costs, Excess, Role
+from sluice.bodies.jsonorder import FIRST_NAME, MAX_DEPTH, START, Point, values
+from sluice.bodies.jsontext import decode, malformed
+from sluice.bodies.kinds import LITERALS, beginning, is_of, is_within, value_of
+from sluice.bodies.pieces import Pairs, Pieces
+from sluice.bodies.positions import ANY, FIELDS, IN_TEXT, NAMES, SAYABLE, SCALARS, Field, Place, places
+from sluice.bodies.prefix import MAX_PREFIX, Prefix
+from sluice.errors import SluiceError
+
+MAX_KEY = 1024
+MAX_PATH = 200
+
+_TOKENS_EACH = 5
+_FIELDS = {
+    capability: {name.encode(): field for name, field in fields.items()}
+    for capability, fields in FIELDS.items()
+}
+_DATA_URL = b"data:"
+_NUMBERS = frozenset((Role.LENGTH, Role.LEAST, Role.ITEMS, Role.COUNT))
+_LINKS_TO_STORE = b"item_reference"
+# Whole schemas are the values of these; and below those, such a name is a person's own.
+_ROOTS = frozenset(("guided_json", "input_schema", "json", "json_schema", "parameters", "schema"))
+_MAPS = frozenset(("properties", "patternProperties", "$defs", "definitions"))
+_WHITE = b" \t\r\n"
+_BRACKETS = re.compile(rb"[{}\[\]]")
+_COLONS = frozenset((b":", b": "))
+_PLAIN = frozenset((*_COLONS, b",", b", "))
+# No bodies are counted by it: each makes its own where it has something to count.
+_NO_COSTS = Costs(DEFAULTS)
+_NOWHERE = [ANY] * (MAX_DEPTH + 2)
+_NAMELESS = [b""] * (MAX_DEPTH + 2)
+# Awaited: the first thing in a list or object at the top level.
+_FIRST = Place()
+
+
+class BodyScanner(Pieces):
+    """Takes a body in chunks, cut anywhere, and holds a few kilobytes of it at most.
+
+    `capability` says by which description it is read, `bounds` what it may have an engine compile.
+
+    `model`: the top-level model once it was seen. `stream`: the top-level `stream`, None where it is absent
+    or null. `seen`: which of NAMES the body has at its top level; `nulls`: those of all names described
+    that are null. `given`: those of SCALARS with their values, OTHER where one is no number, true, false or
+    null. `items`: how many texts, inputs or documents it has where each is answered by itself. `excess`: the
+    bound that the body went beyond, if that refused it.
+    """
+
+    def __init__(self, capability: str, bounds: Bounds = DEFAULTS) -> None:
+        super().__init__()
+        self.model: Optional[str] = None
+        self.stream: Optional[bool] = None
+        self.seen: set[str] = set()
+        self.nulls: set[str] = set()
+        self.given: dict[str, object] = {}
+        self.items = 0
+        self.excess: Optional[Excess] = None
+        self._capability = capability
+        self._fields = _FIELDS[capability]
+        self._bounds = bounds
+        self._costs = _NO_COSTS
+        self._prefix = Prefix()
+        # Where the reader is: the field at the top, if it is described; whether what is below matters, or is
+        # counted; what is awaited behind which name; and by depth, the last name and its place.
+        self._field: Optional[Field] = None
+        self._watched = False
+        self._costly = False
+        self._awaits: Union[Field, Place, None] = None
+        self._awaits_at = START
+        self._places = _NOWHERE.copy()
+        self._keys = _NAMELESS.copy()
+        # At this depth items are counted; 0: none are.
+        self._items_at = 0
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes.
+
+        Raises SluiceError `malformed_json`, `invalid_request` or `media_url_refused`.
+        """
+        try:
+            self._take(chunk)
+        except Excess as excess:
+            self.excess = excess
+            error = excess.told(self._where())
+            self._refuse()
+            raise error from None
+        except SluiceError:
+            self._refuse()
+            raise
+
+    @property
+    def prefix(self) -> bytes:
+        """The start of the text by which requests of one conversation are alike (`Prefix`)."""
+        return self._prefix.text
+
+    @property
+    def places(self) -> int:
+        """How many places of a model the body needs, as far as it was read."""
+        return places(self._capability, self.given, self.items)
+
+    def finish(self) -> str:
+        """Say that the body is complete; return its model. Raises SluiceError."""
+        self._check_end()
+        if self.model is None:
+            raise _invalid("model", "is required: the name of a model that GET /v1/models lists")
+        return self.model
+
+    # --- strings and gaps ---------------------------------------------------------------------------------
+
+    def _on_cut_string(self, is_name: bool, holder: int) -> int:
+        """Of one that may be counted, all is kept that may be."""
+        if is_name and len(self._string) > MAX_KEY:
+            raise _long_key()
+        if not self._costly:
+            return MAX_PREFIX
+        if len(self._string) > self._costs.longest and self._places[holder].watches:
+            self._costs.text(len(self._string))
+        return self._costs.longest + 1
+
+    def _take_gap(self, gap: bytes, *, string: bool) -> None:
+        """Take a gap of whole tokens without what is behind it."""
+        before = self._point
+        self._point, tokens = before.over(gap)
+        self._tokens += tokens
+        if string:
+            self._point[b""]  # raises where none may be
+        if self._awaits is not None:
+            self._see(gap, string=string)
+        if self._costly:
+            self._costs.values += values(gap)
+            self._costs.check()
+        elif self._items_at:
+            self._count_items(before, gap)
+
+    def _take_pairs(self, pairs: Pairs) -> None:  # noqa: C901
+        """Take gaps, each with the whole string behind it: the hot loop, where calls are what costs."""
+        if self._costly:
+            self._take_costly(pairs)
+        point, places, keys, prefix = self._point, self._places, self._keys, self._prefix
+        for gap, string in pairs:
+            before = point
+            is_name, point, tokens, depth, holder, _ = before[gap]
+            self._point = point
+            self._tokens += tokens
+            awaits = self._awaits
+            if awaits is not None:
+                if awaits.takes_text and gap in _COLONS:
+                    self._awaits = None
+                else:
+                    self._see(gap, string=True)
+            if self._items_at and gap not in _PLAIN:
+                self._count_items(before, gap)
+            if is_name:
+                if len(string) > MAX_KEY:
+                    raise _long_key()
+                if depth == 1:
+                    self._on_top_key(string)
+                    if self._costly:
+                        self._take_costly(pairs)
+                        point = self._point
+                elif self._watched:
+                    places[depth] = place = places[holder].inside[string]
+                    keys[depth] = string
+                    if place.awaited:
+                        self._awaits, self._awaits_at = place, point
+                    if prefix.open:
+                        prefix.on_key(string, depth)
+            elif depth == 1:
+                self._on_field_text(string)
+            elif self._watched:
+                self.items += depth == self._items_at
+                if prefix.open or places[holder].watches:
+                    self._on_value(string, places[holder], depth)
+
+    def _take_costly(self, pairs: Pairs) -> None:
+        """Take pairs while they are counted."""
+        costs = self._costs
+        name: Optional[bytes] = b""
+        while self._costly and name is not None:
+            before = costs.values
+            name = self._count_pairs(costs, pairs)
+            # Each name or item has a few tokens at most.
+            self._tokens += _TOKENS_EACH * (costs.values - before)
+            costs.check()
+            if name is not None:
+                self._on_top_key(name)
+
+    def _count_pairs(self, costs: Costs, pairs: Pairs) -> Optional[bytes]:  # noqa: C901
+        """Count pairs up to the next name at the top, and return it: the other hot loop."""
+        point, places, keys, awaits = self._point, self._places, self._keys, self._awaits
+        properties, most_properties = costs.properties, costs.bounds.properties
+        size, most, most_depth = costs.bytes, costs.bounds.bytes, costs.bounds.depth + 1
+        values, most_values = costs.values, costs.bounds.values
+        names, largest = costs.names, costs.largest
+        try:
+            for gap, string in pairs:
+                is_name, point, _, depth, holder, begun = point[gap]
+                values += begun
+                if awaits is not None:
+                    self._point = point
+                    self._see(gap, string=True)
+                    awaits = self._awaits
+                above = places[holder]
+                if is_name:
+                    if depth == 1:
+                        return string
+                    keys[depth] = string
+                    length = len(string)
+                    if length > MAX_KEY:
+                        raise _long_key()
+                    size += length
+                    place = above.inside.get(string)
+                    if place is None:
+                        place = above.inside.other if b"\\" not in string else above.inside[string]
+                    places[depth] = place
+                    if is_name == FIRST_NAME:
+                        properties[depth] = 0
+                        if depth > most_depth:
+                            raise Excess("depth", most_depth - 1)
+                    if above.lists_names:
+                        properties[depth] = count = properties[depth] + 1
+                        names += 1
+                        if count > largest:
+                            largest = count
+                            if count > most_properties:
+                                raise Excess("properties", most_properties)
+                    if place.notable or above.notable_within:
+                        self._point = point
+                        self._on_notable(above, place, string, depth, first=is_name == FIRST_NAME)
+                        awaits = self._awaits
+                    if values > most_values:
+                        raise Excess("values", most_values)
+                elif above.literal:
+                    size += len(string)
+                elif above.watches:
+                    self._point, costs.bytes, costs.values = point, size, values
+                    costs.names, costs.largest = names, largest
+                    self._on_counted(above.role, string)
+                    size, values, names, largest = costs.bytes, costs.values, costs.names, costs.largest
+                if size > most:
+                    raise Excess("bytes", most)
+            return None
+        finally:
+            self._point, costs.bytes, costs.values = point, size, values
+            costs.names, costs.largest = names, largest
+
+    # --- names ----------------------------------------------------------------------------------------
+
+    def _on_top_key(self, key: bytes) -> None:
+        if len(key) > MAX_KEY:
+            raise _long_key()
+        field = self._fields.get(key) or self._spelled(key)
+        self._field = self._awaits = field
+        self._keys[1] = key
+        self._items_at = 0
+        self._watched = self._costly = False
+        self._prefix.key = key
+        if field is None:
+            return
+        if field.single:
+            if field.name in self.seen:
+                raise malformed(f"it has {field.name} twice")
+            self.seen.add(field.name)
+        if field.place is not None:
+            self._places[1] = field.place
+            self._watched = True
+            self._costly = field.costly
+            if field.costly and self._costs is _NO_COSTS:
+                self._costs = Costs(self._bounds)
+
+    def _spelled(self, key: bytes) -> Optional[Field]:
+        """Return the field that a key names in escapes. Refuses what some parser may take for one."""
+        name = decode(key)
+        if name not in NAMES and name.casefold() in NAMES:
+            raise malformed(f"it has {name.casefold()} in another spelling")
+        return self._fields.get(name.encode("utf-8", "surrogatepass"))
+
+    def _on_notable(self, holder: Place, place: Place, key: bytes, depth: int, *, first: bool) -> None:
+        """Count more of a name than its bytes; `first`: it is the first in its object."""
+        if place.forbidden:
+            raise _invalid(self._where(), place.forbidden)
+        if place.awaited:
+            self._awaits, self._awaits_at = place, self._point
+        costs = self._costs
+        if holder.role is Role.PATTERN_NAMES:
+            costs.pattern(decode(key))
+        elif holder.role is Role.CHOICES and first:
+            costs.add("alternatives", 1)
+        if place.role is Role.TOOL:
+            costs.add("tools", 1)
+        elif place.role is Role.RANGE:
+            costs.add("ranges", 1)
+
+    # --- the kinds of values ----------------------------------------------------------------------------
+
+    def _see(self, gap: bytes, *, string: bool) -> None:
+        """Read what begins behind a key whose value counts; a piece may end before it."""
+        awaited = self._awaits
+        sign = b""
+        if awaited is not _FIRST:
+            word, sign = beginning(gap)
+            if not word:
+                if not string:
+                    return
+                word = b'"'
+            self._awaits = None
+            if isinstance(awaited, Place):
+                self._on_kind(awaited, word)
+                return
+            self._on_field_kind(word)
+            if self._awaits is None:
+                return
+        else:
+            sign = gap.lstrip(_WHITE)[:1]
+        if string and not sign:
+            sign = b'"'
+        if sign:
+            self._awaits = None
+            self._on_first(sign)
+
+    def _on_kind(self, place: Place, word: bytes) -> None:
+        """Take the beginning of a value below the top."""
+        if place.kind is not None and not is_of(word, place.kind[0]):
+            raise _invalid(self._where(self._awaits_at), f"must be {place.kind[1]}")
+        if place.role in _NUMBERS and word[:1] in b"-0123456789":
+            value = value_of(word)
+            if isinstance(value, (int, float)):
+                try:
+                    self._costs.number(place.role, value)
+                except Excess as excess:
+                    self.excess = excess
+                    raise excess.told(self._where(self._awaits_at)) from None
+
+    def _on_field_kind(self, word: bytes) -> None:
+        """Take the beginning of a value at the top."""
+        field = self._field
+        if field is None:
+            return
+        if word == b"null":
+            self.nulls.add(field.name)
+        elif field.kind is not None and not is_of(word, field.kind[0]):
+            raise _invalid(field.name, f"must be {field.kind[1]}")
+        elif field.range is not None and not is_within(word, field.range):
+            raise _invalid(field.name, "must be from {:g} to {:g}".format(*field.range))
+        if field.name in SCALARS:
+            self.given[field.name] = value_of(word)
+        elif field.name == "stream":
+            self.stream = LITERALS.get(word)
+        if word in (b"[", b"{"):
+            if field.counts:
+                self._items_at = 2 if word == b"[" else 3
+            if field.full or field.empty:
+                self._awaits = _FIRST
+
+    def _on_first(self, sign: bytes) -> None:
+        """Take the first thing in a list, or an object, at the top: its end, where it is empty."""
+        field = self._field
+        if field is None:
+            return
+        empty = sign in b"]}"
+        if empty and field.full and field.kind is not None:
+            raise _invalid(field.name, f"must be {field.kind[1]}")
+        if not empty and field.empty:
+            raise _invalid(field.name, field.empty)
+        if not empty and field.objects and sign != b"{":
+            raise _invalid(f"{field.name}[]", "must be an object")
+
+    def _count_items(self, before: Point, gap: bytes) -> None:
+        """Count the lists and objects that begin in a gap and are items; texts are counted by themselves."""
+        if b"[" not in gap and b"{" not in gap:
+            return
+        depth = len(before.stack)
+        for sign in _BRACKETS.findall(gap):
+            if sign in b"{[":
+                self.items += depth == self._items_at
+                depth += 1
+            else:
+                depth -= 1
+
+    # --- texts ------------------------------------------------------------------------------------------
+
+    def _on_field_text(self, value: bytes) -> None:
+        """Take a text that is the whole value of a field; of a long one, its start."""
+        field = self._field
+        if field is None:
+            return
+        if field.name == "model":
+            if len(value) > MAX_KEY:
+                raise _invalid("model", "is longer than any model's name")
+            self.model = decode(value)
+        elif field.full and not value and not field.may_be_empty and field.kind is not None:
+            raise _invalid(field.name, f"must be {field.kind[1]}")
+        if self._watched:
+            self._on_value(value, self._places[1], 1)
+
+    def _on_value(self, value: bytes, place: Place, depth: int) -> None:
+        """Take a text that may matter; of a long one, its start."""
+        if place.address and not value.startswith(_DATA_URL):
+            raise SluiceError(
+                "media_url_refused",
+                "Media must be sent as a `data:` URL: Sluice fetches nothing from the network.",
+                param=self._where(),
+            )
+        if place.role is not Role.NONE:
+            self._on_counted(place.role, value)
+        elif self._prefix.open:
+            self._prefix.on_text(value, depth)
+
+    def _on_counted(self, role: Role, value: bytes) -> None:
+        """Take a text that means more than itself: most are compiled."""
+        if role is Role.ITEM_TYPE:
+            if value == _LINKS_TO_STORE or (b"\\" in value and decode(value).encode() == _LINKS_TO_STORE):
+                raise _invalid(
+                    self._where(), "refers to a stored item, but nothing is stored: send the item itself"
+                )
+            return
+        costs = self._costs
+        if role is Role.REFERENCE:
+            costs.text(len(value))
+            if self._refers_to_itself(decode(value)):
+                raise _invalid(self._where(), "must not refer to itself")
+        elif role is Role.PATTERN:
+            costs.pattern(decode(value))
+        elif role is Role.GRAMMAR:
+            costs.grammar(decode(value))
+        elif role is Role.SCHEMA_TEXT and self._capability != IN_TEXT:
+            self._scan_text(costs, decode(value))
+        else:
+            costs.text(len(value))
+            if role is Role.CHOICES:
+                costs.add("alternatives", 1)
+
+    def _scan_text(self, costs: Costs, text: str) -> None:
+        """Count a schema that comes as a text."""
+        if not text.lstrip().startswith("{"):
+            costs.text(len(text))
+            return
+        inner = BodyScanner(IN_TEXT, self._bounds)
+        inner._costs = costs
+        outer, costs.properties = costs.properties, list(costs.properties)
+        try:
+            inner.feed(b'{"model":"","schema":' + text.encode("utf-8", "surrogatepass") + b"}")
+            inner.finish()
+        except SluiceError as error:
+            if inner.excess is not None:
+                raise inner.excess.told(self._where()) from None
+            if error.code != "malformed_json":
+                raise
+            raise _invalid(self._where(), "must be JSON, or not a text") from None
+        finally:
+            costs.properties = outer
+
+    def _refers_to_itself(self, reference: str) -> bool:
+        """Return whether a reference leads straight to the schema that it is: no text fits that."""
+        brackets = self._point.stack[:-1]
+        path = ["[]" if bracket == "[" else decode(key) for bracket, key in zip(brackets, self._keys[1:])]
+        if reference == "#":
+            return path[-1] in _ROOTS and not set(path[-2:-1]) & _MAPS
+        return reference[:2] == "#/" and "/".join(path).endswith(reference[1:])
+
+    def _where(self, point: Optional[Point] = None) -> str:
+        """Return the path of the present name, or that at a point; of names, those the descriptions have."""
+        path = ""
+        for depth, bracket in enumerate((self._point if point is None else point).stack, 1):
+            if bracket == "[":
+                path += "[]"
+            else:
+                name = self._keys[depth].decode("latin-1")
+                path += ("." if path else "") + (name if name in SAYABLE else "…")
+        return path if len(path) <= MAX_PATH else path[:MAX_PATH] + "…"
+
+
+def _long_key() -> SluiceError:
+    return malformed(f"it has a key longer than {MAX_KEY} bytes")
+
+
+def _invalid(param: str, problem: str) -> SluiceError:
+    return SluiceError("invalid_request", f"`{param}` {problem}.", param=param)

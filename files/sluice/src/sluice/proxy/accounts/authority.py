@@ -1,0 +1,301 @@
+"""The client of the authority: asks for principals and used amounts, and delivers usage records."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import aiohttp
+
+from sluice.contracts.authority import Principal, Spent, Standing
+from sluice.contracts.keys import marked
+from sluice.errors import RecordError, SluiceError
+from sluice.proxy.accounts.guesses import Guesses, client_address
+from sluice.proxy.accounts.keys import credential, presented_key
+from sluice.proxy.accounts.limits import BucketKey, merged
+from sluice.proxy.accounts.principals import PrincipalCache
+from sluice.proxy.metrics import Metrics
+from sluice.records import VERSION, Fields, decode_json
+
+log = logging.getLogger("sluice.proxy.accounts.authority")
+
+ASK_TIMEOUT = 5.0
+USAGE_TIMEOUT = 10.0
+HEALTH_TIMEOUT = 1.0
+MOST_CONNECTIONS = 16
+# Two hundred buckets with a count for each second of their minute have half of it.
+MAX_ANSWER = 1024 * 1024
+RETRY_AFTER = 5.0
+# While the authority is away, nobody whose key is known waits for it, and it is tried so often (seconds).
+TRY_EVERY = 0.5
+# The host name in the URL means nothing on a unix socket.
+BASE = "http://authority"
+
+
+class AuthorityUnreachable(Exception):
+    """The authority gave no answer that can be understood; the text says how it failed."""
+
+
+class UsageRefused(Exception):
+    """The authority understood the records and will never take them."""
+
+
+class AuthorityClient:
+    """Speaks to the authority over its unix socket; keeps nothing."""
+
+    def __init__(self, socket_path: str) -> None:
+        self._socket_path = socket_path
+        self._http: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        if self._http is not None:
+            await self._http.close()
+            self._http = None
+
+    async def principal(self, credential_: str) -> Principal | None:
+        """Return whose credential it is, or None. Raises AuthorityUnreachable."""
+        question = _dump({"version": VERSION, "credential": credential_})
+        status, answer = await self._call("POST", "/v1/principal", question, ASK_TIMEOUT)
+        if status == 404:
+            return None
+        try:
+            principal = Principal.parse(_document(status, answer).get("principal"))
+        except RecordError as error:
+            raise AuthorityUnreachable(f"its answer is not a principal ({error.field})") from None
+        return replace(principal, limits=merged(principal.limits))
+
+    async def spent(self, buckets: Sequence[BucketKey], now: float) -> list[Spent]:
+        """Return what was used by `now` of each of `buckets`, in their order. Raises AuthorityUnreachable."""
+        asked = [{"scope": scope, "model": model} for scope, model in buckets]
+        question = _dump({"version": VERSION, "buckets": asked, "now": now})
+        status, answer = await self._call("POST", "/v1/spent", question, ASK_TIMEOUT)
+        try:
+            fields = _document(status, answer)
+            spent = [Spent.parse(item, where) for where, item in fields.items("spent", most=len(asked))]
+        except RecordError as error:
+            raise AuthorityUnreachable(f"its answer does not say what was used ({error.field})") from None
+        if [(one.scope, one.model) for one in spent] != list(buckets):
+            raise AuthorityUnreachable("it answered for other limits than it was asked for")
+        return spent
+
+    async def gateway(self) -> Standing:
+        """Return what holds for all requests here. Raises AuthorityUnreachable."""
+        status, answer = await self._call("GET", "/v1/gateway", None, ASK_TIMEOUT)
+        try:
+            return Standing.parse(_document(status, answer))
+        except RecordError as error:
+            raise AuthorityUnreachable(f"its answer does not say what is stopped ({error.field})") from None
+
+    async def usage(self, records: list[bytes]) -> None:
+        """Hand over usage records, each as JSON. Raises AuthorityUnreachable, UsageRefused."""
+        batch = b'{"version":%d,"records":[%b]}' % (VERSION, b",".join(records))
+        status, _ = await self._call("POST", "/v1/usage", batch, USAGE_TIMEOUT)
+        if 400 <= status < 500:
+            raise UsageRefused(f"it answered with status {status}")
+        if status != 200:
+            raise AuthorityUnreachable(f"it answered with status {status}")
+
+    async def healthy(self) -> bool:
+        """Return whether the authority answers its health check."""
+        try:
+            status, _ = await self._call("GET", "/health", None, HEALTH_TIMEOUT)
+        except AuthorityUnreachable:
+            return False
+        return status == 200
+
+    async def _call(self, method: str, path: str, body: bytes | None, timeout: float) -> tuple[int, object]:
+        try:
+            async with self._session().request(
+                method,
+                BASE + path,
+                data=body,
+                headers={"Content-Type": "application/json"},
+                timeout=aiohttp.ClientTimeout(total=timeout),
+            ) as response:
+                raw = await _whole(response)
+                return response.status, decode_json(raw) if response.status == 200 else None
+        except (aiohttp.ClientError, OSError, TimeoutError, RecordError) as error:
+            raise AuthorityUnreachable(type(error).__name__) from None
+
+    def _session(self) -> aiohttp.ClientSession:
+        if self._http is None:
+            connector = aiohttp.UnixConnector(path=self._socket_path, limit=MOST_CONNECTIONS)
+            self._http = aiohttp.ClientSession(connector=connector)
+        return self._http
+
+
+async def _whole(response: aiohttp.ClientResponse) -> bytes:
+    """Return the body of an answer, however many pieces it comes in. Raises AuthorityUnreachable."""
+    raw = b""
+    while piece := await response.content.read(MAX_ANSWER):
+        raw += piece
+        if len(raw) > MAX_ANSWER:
+            raise AuthorityUnreachable("its answer is too large")
+    return raw
+
+
+def _document(status: int, answer: object) -> Fields:
+    """Return the fields of a good answer. Raises AuthorityUnreachable, RecordError."""
+    if status != 200:
+        raise AuthorityUnreachable(f"it answered with status {status}")
+    fields = Fields(answer)
+    fields.version()
+    return fields
+
+
+def _dump(document: dict[str, object]) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+class Authenticator:
+    """Turns an Authorization header into a principal, asking the authority as seldom as allowed.
+
+    An address that presents too many keys of which none was made here is told to wait, before anything is
+    asked for it. Known keys, and keys with this site's mark, go on working there. A malformed key costs no
+    question, and neither does one that was asked for just now: both are no guesses.
+    """
+
+    def __init__(
+        self,
+        client: AuthorityClient,
+        cache: PrincipalCache,
+        guesses: Guesses,
+        metrics: Metrics,
+        standing: Callable[[], Standing],
+    ) -> None:
+        self._client = client
+        self._cache = cache
+        self._guesses = guesses
+        self._metrics = metrics
+        self._standing = standing
+        self._asking: dict[str, asyncio.Task[Principal | None]] = {}
+        self.reachable: bool | None = None
+        self._failed = 0.0
+
+    async def principal(self, authorization: str | None, forwarded: str | None = None) -> Principal:
+        """Return the principal; `forwarded` is the header that tells the client's address.
+
+        Raises SluiceError `invalid_api_key`, `rate_limited` or `authority_unreachable`.
+        """
+        key = presented_key(authorization)
+        if key is None:
+            self._metrics.authority("malformed")
+            raise _invalid("No valid API key was sent: send `Authorization: Bearer sk-sluice-…`.")
+        principal = await self._known(key, forwarded)
+        if principal is None or (principal.expires is not None and principal.expires <= time.time()):
+            raise _invalid("This API key is unknown, expired or revoked: create a new one on the keys page.")
+        return principal
+
+    async def _known(self, key: str, forwarded: str | None) -> Principal | None:
+        credential_ = credential(key)
+        belief = self._cache.fresh(credential_, time.monotonic())
+        if belief is not None:
+            self._metrics.authority("hit" if belief.principal is not None else "negative_hit")
+            return belief.principal
+        guess = self._may_be_guessed(key, credential_)
+        if self.reachable is False and not guess:
+            principal = self._cache.stale(credential_, time.monotonic())
+            if principal is not None:
+                self._try_again(credential_)
+                self._metrics.authority("stale")
+                return principal
+        if guess:
+            self._guess(forwarded)
+        try:
+            principal = await self._ask_once(credential_)
+        except AuthorityUnreachable as error:
+            if guess:
+                self._guesses.give_back(client_address(forwarded))
+            return self._stale(credential_, error)
+        if guess and principal is not None:
+            self._guesses.give_back(client_address(forwarded))
+        self._metrics.authority("asked")
+        return principal
+
+    def _may_be_guessed(self, key: str, credential_: str) -> bool:
+        # Who comes with a key that is being asked for already presents no other one.
+        if self._cache.knows(credential_) or credential_ in self._asking:
+            return False
+        return not marked(key, self._standing().marks)
+
+    def _guess(self, forwarded: str | None) -> None:
+        """Count a key that may be a guess. Raises SluiceError `rate_limited`."""
+        address = client_address(forwarded)
+        wait = self._guesses.take(address, time.monotonic())
+        if wait is None:
+            return
+        self._metrics.authority("slowed")
+        if self._guesses.to_tell(address):
+            log.warning("too many wrong keys from an address", extra={"address": address})
+        raise SluiceError(
+            "rate_limited",
+            f"Too many wrong API keys from your address; try again in {math.ceil(wait)} seconds.",
+            retry_after=wait,
+        )
+
+    def _try_again(self, credential_: str) -> None:
+        """Ask without waiting for the answer, unless that has just failed or is under way."""
+        if not self._asking and time.monotonic() - self._failed > TRY_EVERY:
+            self._question(credential_)
+
+    async def _ask_once(self, credential_: str) -> Principal | None:
+        """Ask, or join the question that is under way for the same credential."""
+        # Shielded: the one who asks may leave while others wait for the same answer.
+        return await asyncio.shield(self._question(credential_))
+
+    def _question(self, credential_: str) -> asyncio.Task[Principal | None]:
+        task = self._asking.get(credential_)
+        if task is None:
+            task = asyncio.get_running_loop().create_task(self._ask(credential_))
+            self._asking[credential_] = task
+            task.add_done_callback(lambda done: self._asked(credential_, done))
+        return task
+
+    def _asked(self, credential_: str, task: asyncio.Task[Principal | None]) -> None:
+        self._asking.pop(credential_, None)
+        if not task.cancelled():
+            task.exception()  # seen here: whoever waited for it may have left
+
+    async def _ask(self, credential_: str) -> Principal | None:
+        try:
+            principal = await self._client.principal(credential_)
+        except AuthorityUnreachable as error:
+            self._failed = time.monotonic()
+            self._note(reachable=False, why=str(error))
+            raise
+        self._note(reachable=True, why="")
+        self._cache.learn(credential_, principal, time.monotonic())
+        return principal
+
+    def _stale(self, credential_: str, error: AuthorityUnreachable) -> Principal:
+        principal = self._cache.stale(credential_, time.monotonic())
+        if principal is None:
+            self._metrics.authority("unreachable")
+            raise SluiceError(
+                "authority_unreachable",
+                "The key cannot be checked at the moment. Try again soon.",
+                retry_after=RETRY_AFTER,
+            ) from error
+        self._metrics.authority("stale")
+        return principal
+
+    def _note(self, *, reachable: bool, why: str) -> None:
+        if reachable != self.reachable:
+            if reachable:
+                log.info("the authority answers")
+            else:
+                log.error(
+                    ("the authority cannot be reached; known keys keep working for a while"),
+                    extra={"why": why},
+                )
+        self.reachable = reachable
+
+
+def _invalid(message: str) -> SluiceError:
+    return SluiceError("invalid_api_key", message)

@@ -1,0 +1,70 @@
+"""What the authority says about all requests of this gateway: above all, which models are stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Container
+
+from sluice.contracts.authority import Standing
+from sluice.errors import SluiceError
+from sluice.proxy.accounts.authority import AuthorityClient, AuthorityUnreachable
+
+log = logging.getLogger("sluice.proxy.accounts.stops")
+
+STOPPED = "stopped"
+
+
+class Stops:
+    """Asks every `interval` seconds; while the authority cannot be reached, the last answer stays."""
+
+    def __init__(self, client: AuthorityClient, interval: float) -> None:
+        self._client = client
+        self._interval = interval
+        self._stopped: dict[str, str] = {}
+        self.standing = Standing()
+        self._asking: asyncio.Task[None] | None = None
+        self.known = False
+
+    async def run(self) -> None:
+        """Ask again and again, until cancelled."""
+        while True:
+            await self._ask()
+            await asyncio.sleep(self._interval)
+
+    async def ask_first(self) -> None:
+        """Come back when the authority was asked, whatever came of it; who calls meanwhile waits too.
+
+        For requests that come while nothing is known yet.
+        """
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.get_running_loop().create_task(self._ask())
+        await asyncio.shield(self._asking)
+
+    async def _ask(self) -> None:
+        try:
+            standing = await self._client.gateway()
+        except AuthorityUnreachable:
+            return
+        found = {stop.model: stop.message for stop in standing.stopped}
+        if found.keys() != self._stopped.keys():
+            log.info("models stopped at this gateway", extra={"models": ", ".join(sorted(found))})
+        self._stopped, self.standing = found, standing
+        self.known = True
+
+    @property
+    def models(self) -> Container[str]:
+        """The names of the models that are stopped."""
+        return self._stopped.keys()
+
+    def check(self, model: str) -> None:
+        """Raise SluiceError `model_stopped` with the administrator's message, if the model is stopped."""
+        message = self._stopped.get(model)
+        if message is not None:
+            raise SluiceError(
+                "model_stopped",
+                (f"An administrator has stopped this model: {message}")
+                if message
+                else ("An administrator has stopped this model."),
+                param="model",
+            )

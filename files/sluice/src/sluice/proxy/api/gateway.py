@@ -1,0 +1,399 @@
+"""The OpenAI API: routes, checks and answers each request."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from sluice.bodies.costs import Bounds
+from sluice.contracts.authority import Principal
+from sluice.errors import SluiceError
+from sluice.logs import LineWriter
+from sluice.proxy.accounts.authority import Authenticator
+from sluice.proxy.accounts.stops import Stops
+from sluice.proxy.accounts.usage import UsageQueue
+from sluice.proxy.api import answers, replies
+from sluice.proxy.api.notice import Notice
+from sluice.proxy.api.openapi import OPENAPI_PATH, Description, describe
+from sluice.proxy.bodies.body import Asked, check_places, scanned, understand
+from sluice.proxy.bodies.intake import Body, Intake
+from sluice.proxy.bodies.isolation import Isolation, check_room
+from sluice.proxy.clusters.cluster import Fleet
+from sluice.proxy.clusters.stream import Stream
+from sluice.proxy.http import dialect, paths
+from sluice.proxy.http.cors import Cors
+from sluice.proxy.metrics import Metrics
+from sluice.proxy.queue.waiting import WaitingRoom
+from sluice.proxy.visits.exchange import RECONNECT_WAIT, Exchange
+from sluice.proxy.visits.limiter import Limiter
+from sluice.proxy.visits.metering import MOST_ADDED, Passage, Sieve, asking, spliced
+from sluice.proxy.visits.outlet import Outlet
+from sluice.proxy.visits.tokens import TokenMeter
+from sluice.proxy.visits.visit import CLIENT_LEFT, Visit
+from sluice.records import (
+    COUNTING,
+    MODEL_NAME,
+    PATHS,
+    REQUEST_ID,
+    ModelStatus,
+    RequestHead,
+    ResponseHead,
+    most_counted,
+)
+
+log = logging.getLogger("sluice.proxy.api.gateway")
+
+# Of a request whose engine tells no tokens, so many bytes are taken for one.
+BYTES_A_TOKEN = 4
+EVERYBODY = "all"
+
+Handler = Callable[[web.BaseRequest, Visit], Awaitable[web.StreamResponse]]
+
+
+class Gateway:
+    """Answers every request on the proxy's socket."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        authenticator: Authenticator,
+        stops: Stops,
+        limiter: Limiter,
+        usage: UsageQueue,
+        intake: Intake,
+        room: WaitingRoom,
+        metrics: Metrics,
+        access: LineWriter,
+        cors: Cors,
+        isolation: Isolation,
+    ) -> None:
+        self._fleet = fleet
+        self._authenticator = authenticator
+        self._stops = stops
+        self._limiter = limiter
+        self._usage = usage
+        self._intake = intake
+        self._room = room
+        self._metrics = metrics
+        self._access = access
+        self._cors = cors
+        self._isolation = isolation
+        self._outlet = Outlet()
+        self._described: tuple[Bounds, Description] | None = None
+        # Once known they stay known, if not up to date.
+        self._models_known = False
+        # Instances are chosen by it, so it need not outlive the process; nobody outside can compute it.
+        self._affinity_key = secrets.token_bytes(32)
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request; whatever happens, it is counted, logged and settled."""
+        visit = Visit(request_id=_request_id(request), method=request.method)
+        self._metrics.open_requests += 1
+        try:
+            response = await self._answer(request, visit)
+            visit.status = response.status
+        except (asyncio.CancelledError, ConnectionError):
+            visit.status = CLIENT_LEFT
+            raise
+        finally:
+            self._metrics.open_requests -= 1
+            self._settle(visit)
+        # The record is written at this turn's end. The answer's own end goes out behind it, by the caller: so
+        # nobody has a whole answer that a killed process has not accounted for.
+        await asyncio.sleep(0)
+        return response
+
+    def refuse(self, fault: SluiceError) -> web.Response:
+        """Return the answer to bytes that are no HTTP request; they are counted and logged like one."""
+        visit = Visit(request_id=_new_id())
+        visit.status, visit.code = fault.status, fault.code
+        self._settle(visit)
+        return answers.error(visit, fault)
+
+    async def _answer(self, request: web.BaseRequest, visit: Visit) -> web.StreamResponse:
+        try:
+            return await self._dispatch(request, visit)
+        except SluiceError as fault:
+            return _refused(visit, fault, request)
+        except ConnectionError:
+            raise
+        except Exception:
+            # The last line of defence: a fault of ours is told without a trace, and logged without its text.
+            log.exception("fault in a request", extra={"request_id": visit.request_id})
+            if request.writer.output_size > 0:
+                # An answer has begun: what came behind it would be read as the next request's.
+                replies.break_off(request)
+            return _refused(
+                visit, SluiceError("internal_error", "The service has a fault, which it logged."), request
+            )
+
+    def _settle(self, visit: Visit) -> None:
+        duration = visit.elapsed()
+        self._metrics.answered(visit.model, visit.status, visit.code, visit.first_byte, duration)
+        self._access.info("request", visit.log_fields(duration))
+        if visit.held is not None:
+            self._limiter.settle(visit.held, visit.cluster, visit.tokens)
+        record = visit.usage(duration)
+        if record is not None:
+            self._usage.add(visit.request_id, record)
+
+    def _begin(self, visit: Visit, cluster: str) -> None:
+        """Write ahead what the request counts for if this process is killed before it is settled."""
+        record = visit.interrupted(cluster)
+        if record is not None:
+            self._usage.begin(visit.request_id, record)
+
+    async def _dispatch(self, request: web.BaseRequest, visit: Visit) -> web.StreamResponse:
+        visit.headers.update(self._cors.headers(request.headers.get("Origin")))
+        path = paths.read(request)
+        visit.dialect = dialect.of(paths.meant(path) or path)
+        if visit.dialect.id_header:
+            visit.headers[visit.dialect.id_header] = visit.request_id
+        visit.route, allowed, handler = self._route(path)
+        if request.method == allowed:
+            return await handler(request, visit)
+        let_in = self._cors.preflight(request.headers, allowed) if request.method == "OPTIONS" else None
+        if let_in is None:
+            raise SluiceError("method_not_allowed", f"This path accepts only {allowed}.")
+        visit.headers.update(let_in)
+        return answers.preflight(visit)
+
+    def _route(self, path: str) -> tuple[str, str, Handler]:
+        """Return the route's name, its method and its handler. Raises SluiceError `path_not_found`."""
+        if path in PATHS:
+            return path, "POST", self._complete
+        if path == paths.MODELS_PATH:
+            return path, "GET", self._list_models
+        if paths.model_name(path):
+            return paths.MODEL_ROUTE, "GET", self._show_model
+        if path == OPENAPI_PATH:
+            return path, "GET", self._describe
+        raise paths.not_found(path)
+
+    async def _describe(self, request: web.BaseRequest, visit: Visit) -> web.StreamResponse:
+        bounds = self._fleet.schemas
+        if self._described is None or self._described[0] != bounds:
+            self._described = (bounds, describe(bounds))
+        return answers.description(visit, self._described[1], request.headers.get("If-None-Match"))
+
+    # --- models ---------------------------------------------------------------------------------------------
+
+    async def _list_models(self, request: web.BaseRequest, visit: Visit) -> web.StreamResponse:
+        principal = await self._authenticate(request, visit)
+        models = self._fleet.models()
+        stopped = self._stops.models
+        shown = [
+            answers.model(models[name], stopped=name in stopped)
+            for name in sorted(models)
+            if _may_use(principal, models[name]) and _key_may_use(principal, name)
+        ]
+        return answers.document(visit, {"object": "list", "data": shown})
+
+    async def _show_model(self, request: web.BaseRequest, visit: Visit) -> web.StreamResponse:
+        principal = await self._authenticate(request, visit)
+        model = self._find(paths.model_name(paths.read(request)), principal, visit)
+        # Asked after the model is known to be there and allowed: an unreachable cluster has no live state.
+        live = self._fleet.models().get(model.name, model)
+        stopped = model.name in self._stops.models
+        return answers.document(visit, answers.model(live, stopped=stopped))
+
+    async def _authenticate(self, request: web.BaseRequest, visit: Visit) -> Principal:
+        visit.principal = await self._authenticator.principal(
+            _credential(request), request.headers.get("X-Forwarded-For")
+        )
+        if not self._stops.known:
+            await self._stops.ask_first()
+        if not self._models_known:
+            await self._fleet.wait_models(RECONNECT_WAIT)
+            self._models_known = any(cluster.models_known for cluster in self._fleet.clusters)
+        return visit.principal
+
+    def _find(self, name: str, principal: Principal, visit: Visit) -> ModelStatus:
+        """Return the model if there is one and it is allowed. Raises SluiceError."""
+        if not MODEL_NAME.fullmatch(name):
+            raise SluiceError("model_not_found", "The model does not exist. GET /v1/models lists the models.")
+        model = self._fleet.model(name)
+        visit.model = model.name
+        if not _may_use(principal, model):
+            raise SluiceError("model_not_allowed", "Your groups may not use this model.", param="model")
+        if not _key_may_use(principal, model.name):
+            raise SluiceError("key_not_allowed", "This API key may not use this model.", param="model")
+        return model
+
+    # --- completions ----------------------------------------------------------------------------------------
+
+    async def _complete(self, request: web.BaseRequest, visit: Visit) -> web.StreamResponse:
+        capability = PATHS[visit.route]
+        length = self._intake.announce(request)
+        principal = await self._authenticate(request, visit)
+        bounds = self._fleet.schemas
+        body = await self._intake.read(request, length, principal.user, capability, bounds)
+        try:
+            visit.bytes_in = body.size
+            asked = _understand(body, capability, bounds)
+            model = self._find(asked.model, principal, visit)
+            self._stops.check(model.name)
+            if capability not in model.capabilities:
+                raise _not_served(visit.route, model)
+            check_places(asked, model.concurrency)
+            self._isolate(body, asked, model, principal)
+            _check_length(body.size, asked, model)
+            await self._limiter.hold(visit, principal.limits, model, asked, body.size)
+            passage = self._passage(body, asked, model)
+            exchange = self._exchange(visit, principal, asked, body)
+            notice = Notice(request, visit) if asked.stream else None
+            return await self._converse(request, visit, exchange, body, passage, notice)
+        finally:
+            body.release()
+
+    def _isolate(self, body: Body, asked: Asked, model: ModelStatus, principal: Principal) -> None:
+        member = self._isolation.member(model.cache_isolation, principal, asked)
+        if member:
+            check_room(body.size, member, self._intake.max_body)
+            body.replace(spliced(body.chunks, member))
+
+    def _passage(self, body: Body, asked: Asked, model: ModelStatus) -> Passage:
+        """Return the way for an answer; have its engine tell tokens, if it can and its client did not ask."""
+        counts = asked.capability in COUNTING
+        guess = 0 if counts else min(body.size // BYTES_A_TOKEN, model.context_length)
+        meter = TokenMeter(asked.capability, guess, asked.n)
+        asks = None
+        if body.size + MOST_ADDED <= self._intake.max_body:
+            asks = asking(body.chunks, asked, model.usage, small=body.scanner is None)
+        if asks is None:
+            return Passage(meter)
+        chunks, wanted = asks
+        body.replace(chunks)
+        return Sieve(meter, wanted)
+
+    def _exchange(self, visit: Visit, principal: Principal, asked: Asked, body: Body) -> Exchange:
+        head = RequestHead(
+            id=visit.request_id,
+            model=asked.model,
+            method="POST",
+            path=visit.route,
+            user=principal.user,
+            class_=principal.class_,
+            length=body.size,
+            affinity=self._affinity(self._isolation.subject(principal), asked) if asked.prefix else "",
+            places=asked.places,
+        )
+        return Exchange(
+            self._room,
+            self._metrics,
+            head,
+            body.chunks,
+            visit.started,
+            lambda cluster: self._begin(visit, cluster),
+        )
+
+    async def _converse(
+        self,
+        request: web.BaseRequest,
+        visit: Visit,
+        exchange: Exchange,
+        body: Body,
+        passage: Passage,
+        notice: Notice | None,
+    ) -> web.StreamResponse:
+        """Send a checked request when its turn has come, and return its answer."""
+        try:
+            stream, head = await _send(visit, exchange, notice)
+            body.release()  # no one needs it any more: the answer has begun
+            return await replies.give(self._outlet, request, visit, stream, head, passage, notice)
+        except SluiceError as fault:
+            if notice is None or notice.response is None:
+                raise
+            visit.code = fault.code
+            return await notice.fail(fault)
+        finally:
+            exchange.close()
+
+    def _affinity(self, subject: str, asked: Asked) -> str:
+        text = f"{subject}\0{asked.model}\0".encode() + asked.prefix
+        return hashlib.blake2b(text, key=self._affinity_key, digest_size=32).hexdigest()
+
+
+def _understand(body: Body, capability: str, bounds: Bounds) -> Asked:
+    """Return what a body asks for: a small one is read now, a large one has been as it came."""
+    if body.scanner is not None:
+        return scanned(body.scanner, capability)
+    return understand(body.bytes(), capability, bounds)
+
+
+async def _send(visit: Visit, exchange: Exchange, notice: Notice | None) -> tuple[Stream, ResponseHead]:
+    visit.sent_on = visit.elapsed()
+    try:
+        return await exchange.open(notice)
+    finally:
+        at = exchange.sent_at
+        if at is None:
+            at = time.monotonic()
+        else:
+            visit.cluster, visit.instance = exchange.cluster, exchange.instance
+        visit.sent_on = at - visit.started
+
+
+def _may_use(principal: Principal, model: ModelStatus) -> bool:
+    return EVERYBODY in model.groups or not set(model.groups).isdisjoint(principal.groups)
+
+
+def _credential(request: web.BaseRequest) -> str | None:
+    """Return what a client shows of itself; Anthropic's clients have a header of their own, on every path."""
+    shown = request.headers.get("Authorization")
+    if shown is None:
+        key = request.headers.get("x-api-key")
+        return None if key is None else f"Bearer {key}"
+    return shown
+
+
+def _check_length(size: int, asked: Asked, model: ModelStatus) -> None:
+    """Raise SluiceError for a body too large for counting its tokens, or with more than fit the model."""
+    context, most = model.context_length, most_counted(model.context_length)
+    if asked.capability in COUNTING and size > most:
+        raise SluiceError("body_too_large", f"For this model, at most {most} bytes can be counted.")
+    if asked.token_ids > context:
+        raise SluiceError(
+            "context_length_exceeded",
+            f"This model's maximum context length is {context} tokens; the prompt has {asked.token_ids}.",
+            param=answers.TEXT_FIELDS[asked.capability],
+        )
+
+
+def _not_served(path: str, model: ModelStatus) -> SluiceError:
+    served = [known for known, capability in PATHS.items() if capability in model.capabilities]
+    return SluiceError(
+        "capability_missing",
+        f"This model does not serve {path}; it serves {', '.join(served) or 'nothing'}.",
+        param="model",
+    )
+
+
+def _key_may_use(principal: Principal, model: str) -> bool:
+    return principal.models is None or model in principal.models
+
+
+def _refused(visit: Visit, fault: SluiceError, request: web.BaseRequest) -> web.Response:
+    visit.code = fault.code
+    allow = ""
+    if fault.code == "method_not_allowed":
+        allow = "POST" if visit.route in PATHS else "GET"
+    response = answers.error(visit, fault, allow)
+    if not request.content.is_eof():
+        response.force_close()  # what is left of its body is no request
+    return response
+
+
+def _request_id(request: web.BaseRequest) -> str:
+    given = request.headers.get("X-Request-Id")
+    return given if given is not None and REQUEST_ID.fullmatch(given) else _new_id()
+
+
+def _new_id() -> str:
+    return f"req-{time.time_ns() // 1_000_000:013d}{secrets.token_hex(10)[:19]}"

@@ -1,0 +1,300 @@
+"""Reads a request's body: bounded in size, in time, and by the memory of all bodies together."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from sluice.bodies.costs import Bounds
+from sluice.bodies.scan import BodyScanner
+from sluice.errors import SluiceError
+from sluice.proxy.bodies.body import INLINE_PARSE
+from sluice.proxy.http.server import BrokenBody
+from sluice.proxy.metrics import Metrics
+
+# A body that stops coming is given up after IDLE_SECONDS; one that drips, after BODY_SECONDS and the time it
+# needs at SLOWEST bytes a second.
+IDLE_SECONDS = 30.0
+BODY_SECONDS = 60.0
+SLOWEST = 65_536
+# How long a body waits for room, unread, and how many may wait, of all users and of one.
+ROOM_SECONDS = 10.0
+MOST_WAITING = 1024
+USER_WAITING = 128
+# Of all room, this part is for small bodies alone: they never wait behind large ones.
+SMALL_PART = 4
+# No user has more than this part of the room.
+USER_PART = 4
+# A large body is scanned in pieces of this size, between which the event loop turns.
+PIECE = 65_536
+# Chunks below this size are joined: a client who sends single bytes must not make each cost an object.
+SMALL_CHUNK = 4096
+
+
+class Intake:
+    """Reads bodies of at most `max_body` bytes; all bodies in memory have at most `max_buffered` bytes.
+
+    Room is reserved before a body is read: one for which there is none is not read, so that its client's
+    sending comes to a stop, until there is room or ROOM_SECONDS are over.
+    """
+
+    def __init__(self, max_body: int, max_buffered: int, metrics: Metrics) -> None:
+        small = max_buffered // SMALL_PART
+        self.max_body = max_body
+        self._small = Room(small, small // USER_PART)
+        self._large = Room(max_buffered - small, max(max_body, (max_buffered - small) // USER_PART))
+        self._metrics = metrics
+
+    def announce(self, request: web.BaseRequest) -> int | None:
+        """Return the length that the headers announce, None for chunks. Refuses by them alone.
+
+        Raises SluiceError.
+        """
+        length = request.content_length
+        coding = request.headers.get("Transfer-Encoding")
+        if length is None and coding is None:
+            raise SluiceError("length_required", "Send the body with Content-Length or in chunks.")
+        if coding is not None and (coding.lower() != "chunked" or request.version < (1, 1)):
+            raise SluiceError("invalid_request", "The only accepted Transfer-Encoding is `chunked`.")
+        if length is not None and length > self.max_body:
+            raise self.too_large()
+        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise SluiceError("invalid_request", "Send the body without Content-Encoding.")
+        return length
+
+    async def read(
+        self, request: web.BaseRequest, length: int | None, user: str, capability: str, bounds: Bounds
+    ) -> Body:
+        """Return the body of `user`'s request; the caller releases it. Raises SluiceError.
+
+        `capability` stands for its path; `bounds` are what an engine may have to compile for it.
+        """
+        body = Body(self, user, lambda: BodyScanner(capability, bounds))
+        try:
+            if length is not None and length <= INLINE_PARSE and request.content.is_eof():
+                # It came with its headers: no need to watch the time.
+                if not self._small.take(user, length):
+                    await self._wait(self._small, user, length)
+                body.reserved(self._small, length)
+                body.chunks = [request.content.read_nowait()]
+                body.size = length
+            else:
+                await self._read_slowly(request, length, body)
+        except BrokenBody:
+            body.release()
+            raise SluiceError("invalid_request", "The body's chunks are invalid.") from None
+        except BaseException:
+            body.release()
+            raise
+        return body
+
+    async def _read_slowly(self, request: web.BaseRequest, length: int | None, body: Body) -> None:
+        """Read a body that is large, or not there yet, within its time."""
+        small = length is not None and length <= INLINE_PARSE
+        await self._reserve(body, length or 0, large=length is not None and not small)
+        loop = asyncio.get_running_loop()
+        whole = self.max_body if length is None else length
+        end = loop.time() + BODY_SECONDS + whole / SLOWEST
+        try:
+            async with asyncio.timeout_at(loop.time() + IDLE_SECONDS) as limit:
+                while chunk := await request.content.readany():
+                    if length is None:
+                        await self._grow(body, len(chunk))
+                    await body.add(chunk)
+                    limit.reschedule(min(loop.time() + IDLE_SECONDS, end))
+        except TimeoutError:
+            raise SluiceError("invalid_request", "The body did not arrive in time.") from None
+        body.complete()
+
+    async def _grow(self, body: Body, size: int) -> None:
+        """Reserve what a body of unknown length needs next: beyond a small one's size, that of the largest.
+
+        Bodies that held a part of their room while they wait for more could wait for each other.
+        """
+        total = body.size + size
+        if total > self.max_body:
+            raise self.too_large()
+        if body.room is self._small and total <= INLINE_PARSE:
+            await self._reserve(body, total, large=False)
+        elif body.room is self._small:
+            await self._reserve(body, self.max_body, large=True)
+
+    async def _reserve(self, body: Body, size: int, *, large: bool) -> None:
+        """Give the body room for `size` bytes, in place of what it has."""
+        body.give_back()
+        room = self._large if large else self._small
+        if not room.take(body.user, size):
+            await self._wait(room, body.user, size)
+        body.reserved(room, size)
+
+    async def _wait(self, room: Room, user: str, size: int) -> None:
+        try:
+            async with asyncio.timeout(ROOM_SECONDS):
+                if await room.wait(user, size):
+                    return
+        except TimeoutError:
+            pass
+        raise SluiceError(
+            "overloaded", ("Too many large requests at the same time. Try again soon."), retry_after=5.0
+        )
+
+    def note(self, change: int) -> None:
+        """Show how much room is taken."""
+        self._metrics.held_bytes += change
+
+    def too_large(self) -> SluiceError:
+        """Return the error for a body that is too large."""
+        return SluiceError("body_too_large", f"The body is larger than {self.max_body} bytes.")
+
+
+@dataclass(eq=False)
+class _Wish:
+    user: str
+    size: int
+    granted: asyncio.Future[None]
+
+
+class Room:
+    """So many bytes for bodies, of which no user has more than a share. Whoever waits is served in turn."""
+
+    def __init__(self, most: int, share: int) -> None:
+        self._most = most
+        self._share = share
+        self._held = 0
+        self._by_user: dict[str, int] = {}
+        self._wishes: collections.deque[_Wish] = collections.deque()
+
+    def take(self, user: str, size: int) -> bool:
+        """Take room if there is some; whoever waits already comes first."""
+        if self._wishes or not self._fits(user, size):
+            return False
+        self._give(user, size)
+        return True
+
+    async def wait(self, user: str, size: int) -> bool:
+        """Take room as soon as there is some; return whether it may be waited for at all."""
+        own = sum(wish.user == user for wish in self._wishes)
+        if len(self._wishes) >= MOST_WAITING or own >= USER_WAITING:
+            return False
+        wish = _Wish(user, size, asyncio.get_running_loop().create_future())
+        self._wishes.append(wish)
+        self._serve()
+        try:
+            await wish.granted
+        except BaseException:
+            if wish in self._wishes:
+                self._wishes.remove(wish)
+                self._serve()
+            else:
+                self.put_back(user, size)
+            raise
+        return True
+
+    def put_back(self, user: str, size: int) -> None:
+        """Give room back."""
+        self._held -= size
+        left = self._by_user.get(user, 0) - size
+        if left > 0:
+            self._by_user[user] = left
+        else:
+            self._by_user.pop(user, None)
+        if self._wishes:
+            self._serve()
+
+    def _fits(self, user: str, size: int) -> bool:
+        return self._held + size <= self._most and self._by_user.get(user, 0) + size <= self._share
+
+    def _give(self, user: str, size: int) -> None:
+        self._held += size
+        self._by_user[user] = self._by_user.get(user, 0) + size
+
+    def _serve(self) -> None:
+        """Grant wishes in order; those who must wait for their own user's room let others pass."""
+        for wish in list(self._wishes):
+            if self._held + wish.size > self._most:
+                return
+            if not wish.granted.done() and self._fits(wish.user, wish.size):
+                self._wishes.remove(wish)
+                self._give(wish.user, wish.size)
+                wish.granted.set_result(None)
+
+
+class Body:
+    """A body in memory, in the chunks in which it came; it has its room until it is released.
+
+    `scanner` has read a body of more than INLINE_PARSE bytes, which is never parsed whole.
+    """
+
+    def __init__(self, intake: Intake, user: str, make_scanner: Callable[[], BodyScanner]) -> None:
+        self._intake = intake
+        self._make_scanner = make_scanner
+        self._reserved = 0
+        self.user = user
+        self.room: Room | None = None
+        self.chunks: list[bytes | bytearray] = []
+        self.size = 0
+        self.scanner: BodyScanner | None = None
+
+    async def add(self, chunk: bytes) -> None:
+        """Take the next bytes. Raises SluiceError when the scanner refuses them."""
+        self.size += len(chunk)
+        self._hold(chunk)
+        if self.scanner is not None:
+            await _scan(self.scanner, chunk)
+        elif self.size > INLINE_PARSE:
+            self.scanner = self._make_scanner()
+            for earlier in self.chunks:
+                await _scan(self.scanner, bytes(earlier))
+
+    def _hold(self, chunk: bytes) -> None:
+        last = self.chunks[-1] if self.chunks else b""
+        if isinstance(last, bytearray) and len(last) < PIECE:
+            last += chunk
+        else:
+            self.chunks.append(bytearray(chunk) if len(chunk) < SMALL_CHUNK else chunk)
+
+    def replace(self, chunks: list[bytes | bytearray]) -> None:
+        """Send these chunks on in place of those that came, by little longer: they have the same room."""
+        self.chunks = chunks
+        self.size = sum(map(len, chunks))
+
+    def complete(self) -> None:
+        """Give back what was reserved and not needed."""
+        spare = self._reserved - self.size
+        if spare > 0 and self.room is not None:
+            self.room.put_back(self.user, spare)
+            self._reserved -= spare
+            self._intake.note(-spare)
+
+    def bytes(self) -> bytes:
+        """Return the whole body."""
+        return bytes(self.chunks[0]) if len(self.chunks) == 1 else b"".join(self.chunks)
+
+    def reserved(self, room: Room, size: int) -> None:
+        """Note the room that the body has been given."""
+        self.room = room
+        self._reserved = size
+        self._intake.note(size)
+
+    def give_back(self) -> None:
+        """Give the room back."""
+        if self.room is not None:
+            self.room.put_back(self.user, self._reserved)
+            self._intake.note(-self._reserved)
+            self.room = None
+            self._reserved = 0
+
+    def release(self) -> None:
+        """Forget the body. Harmless a second time."""
+        self.give_back()
+        self.chunks = []
+
+
+async def _scan(scanner: BodyScanner, chunk: bytes) -> None:
+    for start in range(0, len(chunk), PIECE):
+        scanner.feed(chunk[start : start + PIECE] if len(chunk) > PIECE else chunk)
+        await asyncio.sleep(0)

@@ -1,0 +1,347 @@
+"""Where requests wait for an instance: the queues of `admission` with a clock and an event loop.
+
+A request comes here checked and authorised. What waits is told to the clusters as demand, so that asking for
+a model that sleeps wakes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+
+from sluice.errors import SluiceError
+from sluice.proxy.clusters.cluster import Cluster, Fleet
+from sluice.proxy.metrics import Metrics
+from sluice.proxy.queue.admission import Bounds, Queue, Refused, State, Ticket
+
+# What the clusters have is looked at this often while somebody waits, and else when it is older than that.
+LOOK_EVERY = 0.1
+# Who waits for a stream is told how it stands, at most this often (seconds).
+TELL_EVERY = 5.0
+# A client who asked for no stream sees nothing while it waits, and what stands between cuts connections that
+# are silent for a minute.
+SILENT_WAIT = 50.0
+# A request that broke off may wait so long for another place, whatever it has waited before.
+AGAIN_WAIT = 10.0
+MIN_RETRY, MAX_RETRY = 1.0, 600.0
+
+# With these nothing of the request has been worked on, and an instance may come free.
+HOPELESS = frozenset({"failed", "drained"})
+WAITING_HELPS = frozenset({"no_instance", "overloaded"})
+
+Tell = Callable[[int, float | None], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How many may wait, and how long (seconds): `quiet` of it without a word.
+
+    `whole` bounds a request's whole time, from its arrival to its answer's end. A stream that an instance
+    works on gets a comment each `comments` seconds until its first token.
+    """
+
+    bounds: Bounds
+    wait: float
+    quiet: float
+    whole: float = math.inf
+    comments: float = 15.0
+
+
+class Turn(Ticket):
+    """One request's place in its model's line; `fault` is what a cluster said when it had no room."""
+
+    __slots__ = ("ends_by", "fault", "line", "tell_at", "waiter")
+
+    def __init__(
+        self,
+        line: Line,
+        user: str,
+        class_: str,
+        now: float,
+        deadline: float,
+        ends_by: float,
+        places: int = 1,
+    ) -> None:
+        super().__init__(user, class_, now, min(deadline, ends_by), places)
+        self.line = line
+        self.ends_by = ends_by
+        self.fault: SluiceError | None = None
+        self.waiter: asyncio.Future[None] | None = None
+        self.tell_at = now
+
+    @property
+    def admitted_now(self) -> bool:
+        """Whether the request may go to the cluster `place`."""
+        return self.state is State.ADMITTED
+
+
+class Line:
+    """A model and its queue; `looked` is when the clusters' capacity was last looked at."""
+
+    __slots__ = ("looked", "model", "queue")
+
+    def __init__(self, model: str, bounds: Bounds) -> None:
+        self.model = model
+        self.queue: Queue[Turn] = Queue(bounds)
+        self.looked = -LOOK_EVERY
+
+
+class WaitingRoom:
+    """Lets requests through to the clusters as these have room, and keeps the others waiting."""
+
+    def __init__(self, fleet: Fleet, metrics: Metrics, patience: Patience) -> None:
+        self._fleet = fleet
+        self._metrics = metrics
+        self._patience = patience
+        self._lines: dict[str, Line] = {}
+        self._looking = False
+        self._closed = False
+        metrics.watch_queues(self._waiting)
+
+    @property
+    def patience(self) -> Patience:
+        """How many may wait, and how long things may take."""
+        return self._patience
+
+    # --- a request's way ------------------------------------------------------------------------------------
+
+    def enter(
+        self,
+        model: str,
+        user: str,
+        class_: str,
+        *,
+        stream: bool,
+        ends_by: float = math.inf,
+        places: int = 1,
+    ) -> Turn:
+        """Take a request in: it may go at once, or waits, no longer than until `ends_by` (monotonic clock).
+
+        `places`: how many of an instance's it takes.
+        Raises SluiceError when waiting is of no use.
+        """
+        now = time.monotonic()
+        line = self._lines.get(model)
+        if line is None:
+            line = self._lines[model] = Line(model, self._patience.bounds)
+        if now - line.looked > LOOK_EVERY:
+            self._look(line, now)
+        wait = self._patience.wait if stream else min(self._patience.wait, SILENT_WAIT)
+        turn = Turn(line, user, class_, now, now + wait, ends_by, places)
+        try:
+            line.queue.enter(turn, now)
+        except Refused as refused:
+            raise self._refusal(turn, refused) from None
+        if turn.state is State.WAITING:
+            turn.tell_at = now + self._patience.quiet
+            self._check_worth(turn)
+            self._keep_looking()
+        return turn
+
+    async def wait(self, turn: Turn, tell: Tell | None) -> None:
+        """Come back when the request may go; meanwhile `tell` its position and seconds, now and then.
+
+        Raises SluiceError when that does not come in time, or never.
+        """
+        routes = self._fleet.routes(turn.line.model)
+        began = time.monotonic()
+        for cluster in routes[:1]:
+            cluster.hold(turn.line.model, turn.places)
+        try:
+            while turn.state is State.WAITING:
+                await self._sleep(turn, tell is not None)
+                now = time.monotonic()
+                if tell is not None and turn.state is State.WAITING and now >= turn.tell_at:
+                    turn.tell_at = now + TELL_EVERY
+                    await tell(*turn.line.queue.outlook(turn, now))
+        finally:
+            for cluster in routes[:1]:
+                cluster.release(turn.line.model, turn.places)
+            self._metrics.waited(turn.line.model, time.monotonic() - began)
+        if turn.state is not State.ADMITTED:
+            fault = turn.fault
+            if turn.state is State.EXPIRED and not turn.line.queue.capacity:
+                # What a cluster said when the request was put back is not what is now.
+                fault = None
+            raise self._sent_away(turn, fault or self._too_late(turn.line), "too_late")
+
+    def put_back(self, turn: Turn, fault: SluiceError, *, full: bool = True) -> None:
+        """Let a request wait again: its cluster had no room, as `fault` says, or (not `full`) it broke off.
+
+        Raises `fault` when waiting is of no use.
+        """
+        line, now = turn.line, time.monotonic()
+        if full:
+            turn.fault = fault
+        else:
+            # It may have been worked on for longer than it was to wait.
+            turn.deadline = min(max(turn.deadline, now + AGAIN_WAIT), turn.ends_by)
+        self._look(line, now)
+        self._wake(line.queue.put_back(turn, now, full=full))
+        if turn.state is State.ADMITTED:
+            return
+        if turn.state is not State.WAITING or (full and not _worth_waiting(turn, fault, now)):
+            self.leave(turn)
+            raise self._sent_away(turn, fault, "no_room") if full else fault
+        self._check_worth(turn)
+        self._keep_looking()
+
+    def leave(self, turn: Turn) -> None:
+        """End a request's stay, wherever it stands. Harmless a second time."""
+        self._wake(turn.line.queue.leave(turn, time.monotonic()))
+
+    def close(self) -> None:
+        """Send away all who wait, and who comes from now on and would have to: the process stops."""
+        self._closed = True
+        for line in self._lines.values():
+            self._dismiss(line, _closing())
+
+    def cluster(self, name: str) -> Cluster:
+        """Return the cluster that a request was admitted to."""
+        return next(cluster for cluster in self._fleet.clusters if cluster.name == name)
+
+    # --- what the clusters have -----------------------------------------------------------------------------
+
+    def _look(self, line: Line, now: float) -> None:
+        """Tell the queue what the clusters have for its model now."""
+        line.looked = now
+        places, ready_at, coming = [], None, 1
+        for cluster in self._fleet.routes(line.model):
+            model = cluster.models[line.model]
+            up = cluster.up
+            # Requests on instances that drain are counted as running, and take no place of the others.
+            capacity = model.ready * model.concurrency + model.draining if model.ready else 0
+            places.append((cluster.name, capacity if up else 0))
+            if up and model.expected_ready is not None:
+                expected = now + max(0.0, model.expected_ready - time.time())
+                if ready_at is None or expected < ready_at:
+                    ready_at, coming = expected, model.concurrency
+        self._wake(line.queue.offer(places, now, ready_at, coming))
+
+    def _keep_looking(self) -> None:
+        if not self._looking:
+            self._looking = True
+            asyncio.get_running_loop().call_later(LOOK_EVERY, self._look_again)
+
+    def _look_again(self) -> None:
+        """Let time pass for all who wait."""
+        self._looking = False
+        now = time.monotonic()
+        for line in self._lines.values():
+            if not line.queue.length:
+                continue
+            self._look(line, now)
+            vain = self._vain(line.model)
+            if vain is not None:
+                self._dismiss(line, vain)
+            else:
+                self._wake(line.queue.tick(now))
+            if line.queue.length:
+                self._keep_looking()
+
+    def _dismiss(self, line: Line, fault: SluiceError) -> None:
+        changed = line.queue.dismiss()
+        for turn in changed:
+            # One each: an exception that is raised in many tasks would gather all their tracebacks.
+            turn.fault = SluiceError(
+                fault.code, fault.message, param=fault.param, retry_after=fault.retry_after
+            )
+        self._wake(changed)
+
+    def _vain(self, model: str) -> SluiceError | None:
+        """Return why no instance will come, None while one may."""
+        if self._closed:
+            return _closing()
+        routes = self._fleet.routes(model)
+        if not routes:
+            return SluiceError("model_not_found", "The model no longer exists.", param="model")
+        hopeful = [cluster for cluster in routes if cluster.up or cluster.returning]
+        if not hopeful:
+            return routes[0].unreachable()
+        found = [cluster.models[model] for cluster in hopeful]
+        if any(one.status not in HOPELESS or one.starting or one.ready for one in found):
+            return None
+        if any(one.status == "drained" for one in found):
+            return SluiceError("no_instance", "Administrators took the model out of service.")
+        return SluiceError("no_instance", "The model fails to start. Its administrators can see the reason.")
+
+    def _check_worth(self, turn: Turn) -> None:
+        """Raise SluiceError for a request that would wait in vain."""
+        vain = self._vain(turn.line.model)
+        if vain is not None:
+            self.leave(turn)
+            raise self._sent_away(turn, vain, "vain")
+
+    # --- waking and telling ---------------------------------------------------------------------------------
+
+    async def _sleep(self, turn: Turn, telling: bool) -> None:
+        """Wait until the ticket's state changes, or there is something to tell."""
+        loop = asyncio.get_running_loop()
+        turn.waiter = waiter = loop.create_future()
+        timer = None
+        if telling:
+            timer = loop.call_later(max(0.0, turn.tell_at - time.monotonic()), _wake, waiter)
+        try:
+            await waiter
+        finally:
+            turn.waiter = None
+            if timer is not None:
+                timer.cancel()
+
+    def _wake(self, changed: Iterable[Turn]) -> None:
+        for turn in changed:
+            if turn.waiter is not None:
+                _wake(turn.waiter)
+
+    def _waiting(self) -> dict[str, list[int]]:
+        return {line.model: line.queue.waiting for line in self._lines.values()}
+
+    def _refusal(self, turn: Turn, refused: Refused) -> SluiceError:
+        messages = {
+            "user_full": "Too many of your requests already wait for this model.",
+            "queue_full": "Too many requests already wait for this model.",
+        }
+        message = messages.get(refused.reason)
+        fault = SluiceError("overloaded", message) if message else self._too_late(turn.line)
+        fault.retry_after = refused.expected
+        return self._sent_away(turn, fault, refused.reason)
+
+    def _too_late(self, line: Line) -> SluiceError:
+        if line.queue.capacity:
+            return SluiceError(
+                "overloaded", "All instances of the model are busy for longer than a request may wait."
+            )
+        return SluiceError("no_instance", "No instance of the model is ready. The cluster was asked for one.")
+
+    def _sent_away(self, turn: Turn, fault: SluiceError, reason: str) -> SluiceError:
+        """Count a request that is told to come back, with all its places, and tell it when."""
+        line = turn.line
+        self._metrics.turned_away(line.model, reason)
+        routes = self._fleet.routes(line.model)
+        if routes and fault.code != "model_not_found":
+            expected = fault.retry_after
+            if expected is None:
+                expected = line.queue.newcomer(time.monotonic(), turn.places)
+            if expected is None:
+                expected = routes[0].retry_after(line.model)
+            fault.retry_after = min(max(expected, MIN_RETRY), MAX_RETRY)
+            if fault.code in WAITING_HELPS:
+                routes[0].sent_away(line.model, fault.retry_after, turn.places)
+        return fault
+
+
+def _worth_waiting(turn: Turn, fault: SluiceError, now: float) -> bool:
+    """Whether a place may come while the request may wait, as far as its cluster says."""
+    return fault.code in WAITING_HELPS and now + (fault.retry_after or 0.0) <= turn.deadline
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+def _closing() -> SluiceError:
+    return SluiceError("overloaded", "The service is restarting. Try again soon.", retry_after=5.0)

@@ -1,0 +1,206 @@
+"""Sends one request to an instance: when, to which cluster and session, and when again.
+
+It is tried again only while not a byte of an answer has come: nothing is repeated that anybody has seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from sluice.errors import SluiceError
+from sluice.proxy.clusters.cluster import Cluster
+from sluice.proxy.clusters.session import Session
+from sluice.proxy.clusters.stream import RelayError, SessionLost, Stream
+from sluice.proxy.metrics import Metrics
+from sluice.proxy.queue.waiting import Turn, WaitingRoom
+from sluice.proxy.visits.outlet import broken_off
+from sluice.records import MOST_BREAKS, RequestHead, ResponseHead
+
+# The relay's own limit is shorter; this one holds if it should not keep it (seconds).
+IDLE_TIMEOUT = 180.0
+# So long after an attempt broke its request goes again: an engine that is dying answers for a moment still.
+BREAK_PAUSE = 0.5
+# So long after an instance has accepted a stream its client gets the head (seconds).
+HEAD_PAUSE = 0.1
+# How long the process that has just started lets requests wait for the models to be known (seconds).
+RECONNECT_WAIT = 5.0
+# A request whose session was lost this often may be what ends them. Two are lost together when a login node
+# goes.
+MOST_LOST = 3
+
+# With these another cluster may do better; nothing of the request has been worked on.
+ELSEWHERE = frozenset({"no_instance", "overloaded", "cluster_unreachable", "closed"})
+
+
+class Client(Protocol):
+    """Who asked for a stream, as an exchange tells it how that stands; `begun`: its answer has begun."""
+
+    @property
+    def begun(self) -> bool: ...
+
+    async def tell(self, position: int, expected: float | None) -> None:
+        """The request waits, at this position, for so many seconds if that is known."""
+
+    async def working(self) -> None:
+        """An instance works on the request, and nothing of its answer has come yet."""
+
+
+class Exchange:
+    """Sends one request when its turn has come, and brings the start of its answer.
+
+    `body`: the chunks of the body. `began` (monotonic clock): when the request came, from which its whole
+    time is bounded, wherever it stands and however often it was tried. `on_sent` is called with the cluster's
+    name, once, before anything goes there. `cluster` and `instance` tell where it went, `sent_at` when
+    (monotonic clock), once that is known.
+    Whoever has opened it closes it, whatever came of it.
+    """
+
+    def __init__(
+        self,
+        room: WaitingRoom,
+        metrics: Metrics,
+        head: RequestHead,
+        body: Sequence[bytes | bytearray],
+        began: float,
+        on_sent: Callable[[str], None],
+    ) -> None:
+        self._room = room
+        self._metrics = metrics
+        self._head = head
+        self._body = body
+        self._ends_by = began + room.patience.whole
+        self._on_sent = on_sent
+        self._turn: Turn | None = None
+        self._stream: Stream | None = None
+        self._lost = 0
+        self.cluster = ""
+        self.instance = ""
+        self.sent_at: float | None = None
+
+    async def open(self, client: Client | None = None) -> tuple[Stream, ResponseHead]:
+        """Return the stream and the answer's head; `client` is who asked for a stream and is told of it.
+
+        Raises SluiceError.
+        """
+        head = self._head
+        turn = self._turn = self._room.enter(
+            head.model,
+            head.user,
+            head.class_,
+            stream=client is not None,
+            ends_by=self._ends_by,
+            places=head.places,
+        )
+        while True:
+            if not turn.admitted_now:
+                await self._room.wait(turn, client.tell if client is not None else None)
+            self.cluster = turn.place
+            cluster = self._room.cluster(turn.place)
+            try:
+                return await self._attempt(_session(cluster), client)
+            except SessionLost:
+                self._session_lost(turn)
+            except SluiceError as fault:
+                self._count_breaks(fault)
+                if fault.code == "instance_failed" and self._head.breaks < MOST_BREAKS:
+                    await asyncio.sleep(BREAK_PAUSE)
+                    self._again(turn, fault)
+                elif fault.code in ELSEWHERE:
+                    self._room.put_back(turn, fault)
+                else:
+                    raise
+
+    def _count_breaks(self, fault: SluiceError) -> None:
+        """Note how many attempts of the request broke an instance, as its next relay is told."""
+        before = self._head.breaks
+        told = fault.breaks if isinstance(fault, RelayError) else 0
+        # A relay of an older release tells no number.
+        breaks = max(told, before + (fault.code == "instance_failed"))
+        if breaks > before:
+            self._head = self._head._replace(breaks=breaks)
+
+    def _session_lost(self, turn: Turn) -> None:
+        """Let a request whose session was lost go once more. Raises SluiceError."""
+        fault = SluiceError(
+            "cluster_unreachable", "The connection to the cluster was lost again.", retry_after=1.0
+        )
+        if self._lost >= MOST_LOST:
+            raise fault
+        self._again(turn, fault)
+
+    def _again(self, turn: Turn, fault: SluiceError) -> None:
+        """Let a request that broke off go once more. Raises `fault` when its time to wait is over."""
+        self._metrics.retried()
+        self._room.put_back(turn, fault, full=False)
+
+    def close(self) -> None:
+        """End the stream if there is one, and let the next request go."""
+        if self._stream is not None:
+            self._stream.close()
+        if self._turn is not None:
+            self._room.leave(self._turn)
+
+    async def _attempt(self, session: Session, client: Client | None) -> tuple[Stream, ResponseHead]:
+        if self._head.length > session.max_body:
+            raise SluiceError(
+                "body_too_large", f"The cluster accepts bodies of at most {session.max_body} bytes."
+            )
+        if self.sent_at is None:
+            self._on_sent(self.cluster)
+        self.sent_at = time.monotonic()
+        stream = session.request(self._head, self._body, self._ends_by)
+        try:
+            if client is not None:
+                await self._watch(stream, client)
+            head = await stream.response(math.inf)
+            await stream.begun(math.inf)
+        except SessionLost:
+            self._lost += 1
+            stream.close()
+            raise
+        except BaseException:
+            stream.close()
+            raise
+        self._stream, self.instance = stream, head.instance
+        # Its room is given back now; held on until the answer's end, bodies would pile up beyond it.
+        self._body = ()
+        return stream, head
+
+    async def _watch(self, stream: Stream, client: Client) -> None:
+        """Come back with the answer's first bytes; tell the client meanwhile that it is being worked on.
+
+        The client's answer begins a moment after an instance has accepted the request: what breaks by then
+        has a status of its own, and a first token that is there by then leaves with the head.
+        """
+        due = math.inf
+        while not stream.has_begun():
+            if due == math.inf and (stream.accepted or client.begun):
+                due = time.monotonic() + (self._room.patience.comments if client.begun else HEAD_PAUSE)
+            await stream.stirred(due)
+            if time.monotonic() >= due and not stream.has_begun():
+                await client.working()
+                due = time.monotonic() + self._room.patience.comments
+
+
+def _session(cluster: Cluster) -> Session:
+    """Return a session that takes a request. Raises SessionLost, SluiceError `overloaded`."""
+    session = cluster.session()
+    if session is None and cluster.up:
+        raise cluster.unreachable()
+    if session is None:
+        raise SessionLost("there is no session")
+    return session
+
+
+async def next_bytes(stream: Stream) -> bytes:
+    """Return the next bytes of an answer, b"" at its end. Raises SluiceError when it breaks off."""
+    try:
+        return await stream.read(IDLE_TIMEOUT)
+    except TimeoutError:
+        raise SluiceError("instance_timeout", "The instance stopped in the middle of its answer.") from None
+    except SessionLost:
+        raise broken_off() from None

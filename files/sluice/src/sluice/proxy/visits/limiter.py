@@ -1,0 +1,211 @@
+"""Checks requests against their limits, by the rules of `sluice.proxy.accounts.limits`."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections.abc import Sequence
+
+from sluice.contracts.authority import Limit
+from sluice.errors import SluiceError
+from sluice.proxy.accounts.authority import RETRY_AFTER, AuthorityClient, AuthorityUnreachable
+from sluice.proxy.accounts.limits import (
+    CONCURRENT,
+    DAY_TOKENS,
+    REQUESTS,
+    TOKENS,
+    BucketKey,
+    Buckets,
+    Excess,
+    Figures,
+    Need,
+    NotFilled,
+    Reservation,
+    Room,
+    need,
+)
+from sluice.proxy.accounts.usage import UsageQueue
+from sluice.proxy.bodies.body import Asked
+from sluice.proxy.visits.tokens import TokenCount
+from sluice.proxy.visits.visit import Visit
+from sluice.records import COUNTING, ModelStatus
+
+# Whoever waits for buckets to be filled is told after so many seconds that it cannot be done now.
+FILL_SECONDS = 10.0
+# A bucket that is forgotten again before it could be used is asked for once more, so often in all.
+MOST_ASKED = 3
+# Idle buckets are looked through so often (seconds), so many at once.
+TIDY_EVERY = 60.0
+TIDY_AT_ONCE = 500
+
+_CODES = {
+    REQUESTS: "requests_limited",
+    TOKENS: "tokens_limited",
+    DAY_TOKENS: "day_limited",
+    CONCURRENT: "concurrency_limited",
+}
+_UNITS = {
+    REQUESTS: "requests a minute",
+    TOKENS: "tokens a minute",
+    DAY_TOKENS: "tokens a day (UTC)",
+    CONCURRENT: "requests at once",
+}
+_OWNERS = {
+    "site": "this service",
+    "project": "the project",
+    "group": "the group",
+    "user": "your account",
+    "key": "this API key",
+}
+
+
+class Limiter:
+    """Reserves what a request may use before it runs, and settles what it has used when it has ended."""
+
+    def __init__(self, client: AuthorityClient, usage: UsageQueue, reserve_output: int) -> None:
+        self._client = client
+        self._usage = usage
+        self._reserve_output = reserve_output
+        self._buckets = Buckets()
+        self._filling: dict[BucketKey, asyncio.Task[None]] = {}
+
+    async def hold(
+        self, visit: Visit, limits: Sequence[Limit], model: ModelStatus, asked: Asked, size: int
+    ) -> None:
+        """Hold a request with a body of `size` bytes to those of `limits` that bind it, until `settle`.
+
+        `visit.headers` says then what is left. Raises SluiceError `requests_limited`, `tokens_limited`,
+        `day_limited`, `concurrency_limited`, or `authority_unreachable` where nobody can tell what is used.
+        """
+        binding = [limit for limit in limits if not limit.model or limit.model == model.name]
+        if not binding:
+            return
+        tokens = need(size, asked.most_output, asked.copies, model.context_length, self._reserve_output)
+        if asked.capability in COUNTING:
+            tokens = Need(0, 0)
+        try:
+            self._reserve(visit, binding, tokens, asked.places)
+        except NotFilled:
+            await self._fill(binding)
+            self._reserve(visit, binding, tokens, asked.places)
+
+    def _reserve(self, visit: Visit, limits: Sequence[Limit], tokens: Need, places: int) -> None:
+        """Reserve, and say what is left. Raises SluiceError, NotFilled."""
+        now = time.time()
+        try:
+            visit.held = self._buckets.reserve(limits, tokens, now, places)
+        except Excess as excess:
+            visit.headers.update(headers(self._buckets.figures(limits, now)))
+            raise _refusal(excess, places) from None
+        visit.headers.update(headers(self._buckets.figures(limits, now)))
+
+    def settle(self, held: Reservation, cluster: str, tokens: TokenCount) -> None:
+        """Put what a request has used in place of what it held.
+
+        One that was sent to no `cluster` gives everything back, as if it had never come.
+        """
+        if cluster:
+            self._buckets.settle(held, tokens.input + tokens.output, time.time())
+        else:
+            self._buckets.give_back(held)
+
+    async def run(self) -> None:
+        """Forget what counts no more, now and then, until cancelled."""
+        while True:
+            await asyncio.sleep(TIDY_EVERY)
+            keys = self._buckets.keys()
+            for start in range(0, len(keys), TIDY_AT_ONCE):
+                self._buckets.tidy(keys[start : start + TIDY_AT_ONCE], time.time())
+                await asyncio.sleep(0)
+
+    # --- buckets that this process meets for the first time -----------------------------------------------
+
+    async def _fill(self, limits: Sequence[Limit]) -> None:
+        try:
+            async with asyncio.timeout(FILL_SECONDS):
+                for _ in range(MOST_ASKED):
+                    missing = self._buckets.missing(limits)
+                    if not missing:
+                        return
+                    await self._filled(missing)
+        except (AuthorityUnreachable, TimeoutError):
+            pass
+        if self._buckets.missing(limits):
+            raise SluiceError(
+                "authority_unreachable",
+                "Your limits cannot be checked at the moment. Try again soon.",
+                retry_after=RETRY_AFTER,
+            )
+
+    async def _filled(self, missing: Sequence[BucketKey]) -> None:
+        """Ask for these buckets in one question, less those for which one is under way: that is joined."""
+        new = [key for key in missing if key not in self._filling]
+        if new:
+            task = asyncio.get_running_loop().create_task(self._ask(new))
+            self._filling.update(dict.fromkeys(new, task))
+            task.add_done_callback(lambda done: self._asked(new, done))
+        for task in {self._filling[key] for key in missing}:
+            # Shielded: the one who asks may leave while others wait for the same answer.
+            await asyncio.shield(task)
+
+    def _asked(self, keys: Sequence[BucketKey], task: asyncio.Task[None]) -> None:
+        for key in keys:
+            self._filling.pop(key, None)
+        if not task.cancelled():
+            task.exception()  # seen here: whoever waited for it may have left
+
+    async def _ask(self, keys: Sequence[BucketKey]) -> None:
+        """Fill buckets. Raises AuthorityUnreachable."""
+        await self._usage.catch_up(everything=self._buckets.forgotten)
+        now = time.time()
+        for spent in await self._client.spent(keys, now):
+            self._buckets.learn(spent, now)
+
+
+def _refusal(excess: Excess, places: int) -> SluiceError:
+    """Return what a user is told: whose limit it is, of what, how much, and when to come again."""
+    limit, what = excess.limit, excess.what
+    kind, _, name = limit.scope.partition(":")
+    owner = f"{_OWNERS[kind]} {name}" if kind in ("project", "group") else _OWNERS[kind]
+    models = f"the model {limit.model}" if limit.model else "all models together"
+    if excess.retry_after is not None:
+        advice = f"Try again in {span(excess.retry_after)}."
+    elif what in (TOKENS, DAY_TOKENS) and getattr(limit, what):
+        advice = "This request alone may need more: shorten it, or lower `max_tokens`."
+    elif places > 1 and getattr(limit, what):
+        advice = f"This request alone counts as {places}: ask for fewer answers or inputs."
+    else:
+        advice = "Waiting does not help."
+    number = getattr(limit, what)
+    return SluiceError(
+        _CODES[what],
+        f"The limit of {owner} for {models} is {number} {_UNITS[what]}. {advice}",
+        retry_after=excess.retry_after,
+    )
+
+
+def headers(figures: Figures) -> dict[str, str]:
+    """Return the headers that tell what is left of the limits."""
+    found: dict[str, str] = {}
+    for name, room in (("requests", figures.requests), ("tokens", figures.tokens)):
+        if room is not None:
+            _add(found, name, room)
+    return found
+
+
+def _add(found: dict[str, str], name: str, room: Room) -> None:
+    found[f"x-ratelimit-limit-{name}"] = str(room.limit)
+    found[f"x-ratelimit-remaining-{name}"] = str(room.remaining)
+    found[f"x-ratelimit-reset-{name}"] = span(room.reset)
+
+
+@functools.lru_cache(maxsize=1024)
+def span(seconds: float) -> str:
+    """Return a time as `12s`, `1m30s` or `7h0m5s`."""
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60}s"
+    return f"{whole // 3600}h{whole % 3600 // 60}m{whole % 60}s"

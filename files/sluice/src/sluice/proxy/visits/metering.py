@@ -1,0 +1,303 @@
+"""Asks an engine for a stream's tokens, and removes from the answer what the client did not ask for.
+
+Everything happens on the bytes: the body that goes on is the one that came, but for what is put in behind
+its first brace, and what a client gets is what the engine wrote, but for the figures taken out. What a model
+wrote stands in JSON strings, whose quotes are escaped: none of it is ever taken for the name of a member.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sluice.proxy.bodies.body import Asked
+from sluice.proxy.http.events import Events
+from sluice.proxy.visits.tokens import ALL, FIGURES, TokenMeter
+
+# The paths whose streams tell tokens only if they are asked to.
+ASKED = frozenset(("chat", "completions"))
+OPTIONS = {
+    "continuous": {"include_usage": True, "continuous_usage_stats": True},
+    "final": {"include_usage": True},
+}
+SPLICE = {
+    usage: b'"stream_options":' + json.dumps(options, separators=(",", ":")).encode() + b","
+    for usage, options in OPTIONS.items()
+}
+# So much longer may a body become.
+MOST_ADDED = max(map(len, SPLICE.values()))
+# In a body up to this size the options of its own are looked for.
+MOST_SEARCHED = 1024 * 1024
+# A line longer than this is no chunk with figures: it goes through as it is.
+LONGEST_LINE = 256 * 1024
+
+_START = b"data: {"
+_END = b"}}\n\n"
+_MEMBER = b',"usage":'
+_NAME = b'"usage"'
+_OPTIONS = b'"stream_options"'
+_OPTIONS_VALUE = re.compile(rb"\s*:\s*(\{[^{}]*\}|null)")
+_CHOICE = b'"choices":[{"index":'
+_ANY_CHOICE = re.compile(rb'"choices"\s*:\s*\[\s*\{[^{}\[\]]*?"index"\s*:\s*([0-9]+)')
+_NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
+_NUMBERS = rb'(?:"[a-z_]+":(?:[0-9]+|null),?)*'
+# Figures that end their event, with nothing in them that could be mistaken: names, numbers, one more level.
+_LAST_MEMBER = re.compile(rb',"usage":(\{(?:"[a-z_]+":(?:[0-9]+|null|\{' + _NUMBERS + rb"\}),?)*\})\}\n\n?\Z")
+_TOKENS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]')
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What of the figures a client is to see: those with `each` chunk, and the `last` chunk that has them."""
+
+    each: bool
+    last: bool
+
+    @classmethod
+    def by(cls, options: Mapping[str, object], usage: str) -> Wanted:
+        """Return what a body's own `stream_options` ask for, of an engine that can tell `usage`."""
+        last = options.get("include_usage") is True
+        # Who is asked for the last chunk alone tells with others what it tells unasked.
+        each = usage == "final" or (last and options.get("continuous_usage_stats") is True)
+        return cls(each, last)
+
+
+Chunks = list[bytes | bytearray]
+
+
+def asking(chunks: Chunks, asked: Asked, usage: str, *, small: bool) -> tuple[Chunks, Wanted] | None:
+    """Return a stream's body that has the engine tell tokens, and what of it the client wants to see.
+
+    `usage` is what the engine can tell: `continuous`, `final` or `none`. `small`: the body was parsed whole.
+    None where the engine is not to be asked, or need not be; then nothing is to be taken out either.
+    """
+    if usage not in OPTIONS or not asked.stream or asked.capability not in ASKED:
+        return None
+    if not asked.has_options:
+        return spliced(chunks, SPLICE[usage]), Wanted.by({}, usage)
+    given = asked.options if small else _own_options(chunks)
+    if given is not None and not isinstance(given, dict):
+        return None  # the engine refuses it, and says why
+    wanted = Wanted.by(given or {}, usage)
+    if wanted.each and wanted.last:
+        return (chunks, wanted) if usage == "continuous" else None
+    options = {**(given or {}), **OPTIONS[usage]}
+    changed = _replaced(chunks, options)
+    if changed is None and small:
+        changed = _encoded(chunks, options)
+    return None if changed is None else (changed, wanted)
+
+
+def spliced(chunks: Chunks, member: bytes) -> Chunks:
+    """Put `member`, which ends with a comma, behind the first brace of a body, an object with members."""
+    for number, chunk in enumerate(chunks):
+        at = chunk.find(b"{") + 1
+        if at:
+            return [*chunks[:number], chunk[:at] + member + chunk[at:], *chunks[number + 1 :]]
+    return chunks
+
+
+def _encoded(chunks: Chunks, options: dict[str, object]) -> Chunks | None:
+    """Write a small body anew; None for one with a number that is too large to be written as it came."""
+    document = {**json.loads(b"".join(chunks)), "stream_options": options}
+    try:
+        return [json.dumps(document, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()]
+    except ValueError:
+        return None
+
+
+def _own_options(chunks: Chunks) -> object:
+    """Return the `stream_options` of a large body; what is no options where they cannot be told for sure."""
+    found = _found_options(chunks)
+    return "" if found is None else json.loads(found[2])
+
+
+def _replaced(chunks: Chunks, options: dict[str, object]) -> Chunks | None:
+    found = _found_options(chunks)
+    if found is None:
+        return None
+    number, place, _ = found
+    chunk = chunks[number]
+    new = chunk[: place.start] + json.dumps(options, separators=(",", ":")).encode() + chunk[place.stop :]
+    return [*chunks[:number], new, *chunks[number + 1 :]]
+
+
+def _found_options(chunks: Chunks) -> tuple[int, slice, bytes] | None:
+    """Find the value of `stream_options` in a body that is known to have it: its chunk, its place, its bytes.
+
+    Its name can stand elsewhere only as the name of a deeper member. So where it stands once, that is it.
+    """
+    if sum(map(len, chunks)) > MOST_SEARCHED or sum(chunk.count(_OPTIONS) for chunk in chunks) != 1:
+        return None
+    number = next(number for number, chunk in enumerate(chunks) if _OPTIONS in chunk)
+    chunk = chunks[number]
+    found = _OPTIONS_VALUE.match(chunk, chunk.index(_OPTIONS) + len(_OPTIONS))
+    return None if found is None else (number, slice(*found.span(1)), bytes(found[1]))
+
+
+class Passage:
+    """The way of one event stream to its client, by whole events, and the meter that has seen it all."""
+
+    __slots__ = ("_events", "meter")
+
+    def __init__(self, meter: TokenMeter) -> None:
+        self.meter = meter
+        self._events = Events()
+
+    @property
+    def torn(self) -> bool:
+        """Whether the client has a part of an event, one too long to be held back, but not its end."""
+        return self._events.torn
+
+    def feed(self, data: bytes) -> bytes:
+        """Take what came, and return what the client is to see of it; that may be nothing."""
+        self.meter.feed(data)
+        return self._events.feed(data)
+
+    def rest(self) -> bytes:
+        """Return what is held back, at the end of a whole answer."""
+        return self._events.rest()
+
+
+class Sieve(Passage):
+    """Takes the figures out of one event stream, for the meter, and leaves in it what was wanted.
+
+    It works by lines, which may be cut anywhere. What it holds back beside unfinished events is the start of
+    a line of which the end has not come: at most LONGEST_LINE bytes.
+    """
+
+    __slots__ = ("_busy", "_each", "_held", "_last", "_passing", "_swallowing")
+
+    def __init__(self, meter: TokenMeter, wanted: Wanted) -> None:
+        super().__init__(meter)
+        self._each = wanted.each
+        self._last = wanted.last
+        self._held = b""
+        # Within a line too long to be looked at, or behind an event that was taken out whole.
+        self._passing = False
+        self._swallowing = False
+        self._busy = False
+
+    def feed(self, data: bytes) -> bytes:
+        """Take what came, and return what the client is to see of it; that may be nothing."""
+        return self._events.feed(self._sift(data))
+
+    def _sift(self, data: bytes) -> bytes:
+        if not self._busy and data.startswith(_START) and data.endswith(_END):
+            at = data.rfind(_MEMBER)
+            if data.find(b"\n\n", 0, at) >= 0:
+                return b"".join([self._sift(one + b"\n\n") for one in data[:-2].split(b"\n\n")])
+            # One event, as engines send them.
+            if 0 < at < LONGEST_LINE - FIGURES and data.find(b"\n", 0, at) < 0:
+                found = _LAST_MEMBER.match(data, at)
+                if found is not None:
+                    return self._without(data, found[1], at, found.end(1))
+        return self._by_lines(data)
+
+    def rest(self) -> bytes:
+        """Return what is held back, at the end of a whole answer."""
+        held, self._held = self._held, b""
+        return super().rest() + held
+
+    def _by_lines(self, data: bytes) -> bytes:
+        if not self._busy and _NAME not in data and data.endswith(b"\n"):
+            self.meter.feed(data)
+            return data
+        *lines, held = (self._held + data).split(b"\n")
+        passed = [self._line(line + b"\n") for line in lines]
+        if self._passing or len(held) > LONGEST_LINE:
+            self._passing = True
+            self.meter.feed(held)
+            passed.append(held)
+            held = b""
+        self._held = held
+        self._busy = bool(held) or self._passing or self._swallowing
+        return b"".join(passed)
+
+    def _line(self, line: bytes) -> bytes:
+        if self._swallowing and not self._passing:
+            self._swallowing = False
+            if not line.strip():
+                return b""
+        if not self._passing and _NAME in line and line.startswith(b"data:") and len(line) <= LONGEST_LINE:
+            place = _member(line)
+            if place is not None:
+                return self._without(line, line[place.value : place.end].strip(), place.start, place.behind)
+        self._passing = False
+        self.meter.feed(line)
+        return line
+
+    def _without(self, event: bytes, figures: bytes, start: int, behind: int) -> bytes:
+        """Return an event, or the one line of it, less its figures, if these are not wanted."""
+        choice = _choice(event)
+        told = figures.startswith(b"{")
+        if told:
+            self.meter.note(choice, figures)
+        else:
+            self.meter.feed(event)
+        if self._last if choice == ALL else self._each:
+            return event
+        if choice == ALL and told:
+            self._swallowing = not event.endswith(b"\n\n")
+            return b""
+        return event[:start] + event[behind:]
+
+
+def _choice(event: bytes) -> bytes:
+    """Return the index of the choice that a chunk is of; ALL for one without choices."""
+    start = event.find(_CHOICE)
+    if start >= 0:
+        start += len(_CHOICE)
+        return event[start : event.find(b",", start)]
+    if _NO_CHOICES.search(event) is not None:
+        return ALL
+    found = _ANY_CHOICE.search(event)
+    return b"0" if found is None else found[1]
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A member of an object: from `start` to `behind` with its comma, its value from `value` to `end`."""
+
+    start: int
+    value: int
+    end: int
+    behind: int
+
+
+def _member(line: bytes) -> _Place | None:
+    """Find `usage` in the object that an event's line holds: among its own members, not in what they hold."""
+    found = _LAST_MEMBER.match(line, max(0, line.rfind(_MEMBER)))
+    if found is not None:
+        return _Place(found.start(), found.start(1), found.end(1), found.end(1))
+    depth = 0
+    before = name = value = -1
+    for token in _TOKENS.finditer(line, len(b"data:")):
+        sign = token[0]
+        if depth == 1 and value >= 0 and sign in (b",", b"}"):
+            return _place(line, before, name, value, token.start())
+        if sign in (b"{", b"["):
+            depth += 1
+        elif sign in (b"}", b"]"):
+            depth -= 1
+        if depth != 1:
+            continue
+        if sign in (b"{", b","):
+            before = token.start()
+        elif sign == b":" and name >= 0 and value < 0:
+            value = token.end()
+        elif value < 0:
+            name = token.start() if sign == _NAME else -1
+    return None
+
+
+def _place(line: bytes, before: int, name: int, value: int, end: int) -> _Place:
+    """Say what goes with a member: the comma before it, or behind it if it is the first."""
+    if line[before : before + 1] == b",":
+        return _Place(before, value, end, end)
+    behind = end
+    while line[behind : behind + 1] in (b",", b" "):
+        behind += 1
+    return _Place(name, value, end, behind)

@@ -1,0 +1,441 @@
+"""Gathers what `sluice doctor` checks: files, processes and Slurm's answers. Changes nothing.
+
+Slurm is asked as the scheduler's account where that is possible (as root), since root may do what the
+account may not. Every command is bounded by the configured time-out.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import secrets
+import shlex
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+from sluice.errors import RecordError, SluiceError
+from sluice.records import ModelEntry, RoutingTable, read_json
+from sluice.scheduler.config import SchedulerConfig
+from sluice.scheduler.doctor.findings import (
+    ASSOCIATION_COLUMNS,
+    QOS_COLUMNS,
+    Answer,
+    Facts,
+    PathFacts,
+    state_folder,
+)
+from sluice.scheduler.instances.instance import BURST
+from sluice.scheduler.models import weights
+from sluice.scheduler.models.catalogue import Allowed, Catalogue, Listed, read_catalogue
+from sluice.scheduler.slurm import programs
+from sluice.scheduler.slurm.client import SUBMITTED, cancel_command
+from sluice.scheduler.slurm.submission import options
+from sluice.scheduler.state import State, StateFile
+
+PROGRAMS = ("sbatch", "scancel", "scontrol", "squeue")
+CRONTAB = "/etc/cron.d/sluice"
+CODE = ("/opt/sluice", "/opt/sluice/sluice.pyz", "/usr/local/libexec/sluice/scheduler")
+LOCAL_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
+LINGER = Path("/var/lib/systemd/linger")
+MOUNTS = Path("/proc/self/mounts")
+TIMER = "/etc/systemd/system/sluice-scheduler.timer"
+CRONS = ("cron", "crond")
+# Programs of login nodes that end, stop or slow people's processes, by the names that the kernel shows.
+REAPERS = ("arbiter", "arbiter.py", "arbiter2", "cgrulesengd", "earlyoom", "nohang", "oomd", "systemd-oomd")
+TIMER_STATE = ("systemctl", "is-active", "sluice-scheduler.timer")
+SSHD_SETTINGS = ("/usr/sbin/sshd", "-T")
+KILLS_USER_PROCESSES = (
+    "busctl",
+    "get-property",
+    "org.freedesktop.login1",
+    "/org/freedesktop/login1",
+    "org.freedesktop.login1.Manager",
+    "KillUserProcesses",
+)
+PROBE_EVERY = 2.0
+PROBE_NAME = "sluice-doctor"
+# How long the probe's job listens, and how long this host tries to reach it.
+PROBE_LISTENS = 60
+PROBE_CONNECT = 5.0
+PROBE_LINE = re.compile(r"(ok|failed) (\d+) (yes|no) (yes|no) ([A-Za-z0-9.-]+) ([^\t]*)\t([^\t]*)\n")
+# Binds a port of the range, says what it saw in one line, by rename, and answers one caller.
+PROBE_PROGRAM = """\
+import os, socket, sys
+first, last, state, result, word, boxes, host, said, box = sys.argv[1:]
+said, box = (" ".join(words.split())[:300] for words in (said, box))
+with socket.socket() as listener:
+    listener.settimeout(LISTENS)
+    for port in range(int(first), int(last) + 1):
+        try:
+            listener.bind(("", port))
+            break
+        except OSError:
+            continue
+    else:
+        port = 0
+    listener.listen(1)
+    with open(result + ".new", "w") as stream:
+        sees = "yes" if os.path.exists(state) else "no"
+        stream.write(f"{word} {port} {sees} {boxes} {host} {said}\\t{box}\\n")
+    os.rename(result + ".new", result)
+    if port:
+        listener.accept()[0].close()
+"""
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What a probe's job told: its line, why its port was not reached ("": it was), what it sees of ours.
+
+    `box`: what keeps its node from making one, "" for nothing.
+    """
+
+    answer: Answer
+    unreached: Optional[str] = None
+    sees_state: Optional[bool] = None
+    box: Optional[str] = None
+
+
+def reached(answer: Answer) -> Probed:
+    """Read a probe's line and connect to the port that its job listens on."""
+    found = PROBE_LINE.fullmatch(answer.output)
+    if found is None:
+        return Probed(answer)
+    word, port, sees, boxes, host, said, box = found.groups()
+    told = Answer(answer.status, f"{host}: {'' if word == 'ok' else 'failed: '}{said}", answer.errors)
+    problem = _connect(host, int(port)) if int(port) else "no port in the range was free on the node"
+    return Probed(told, problem, sees == "yes", "" if boxes == "yes" else f"{host}: {box}")
+
+
+def _connect(host: str, port: int) -> str:
+    """Return why a port cannot be reached, "" if it can."""
+    try:
+        socket.create_connection((host, port), PROBE_CONNECT).close()
+    except OSError as error:
+        return f"{host}:{port}: {error.strerror or error}"
+    return ""
+
+
+class Clinic:
+    """Asks Slurm with the settings' paths and time-out, as the account that owns the state folder."""
+
+    def __init__(self, settings: SchedulerConfig) -> None:
+        self.settings = settings
+        try:
+            self.account_id = Path(state_folder(settings)).stat().st_uid
+        except OSError:
+            self.account_id = os.geteuid()
+        try:
+            self._entry: Optional[pwd.struct_passwd] = pwd.getpwuid(self.account_id)
+        except KeyError:
+            self._entry = None
+
+    @property
+    def account(self) -> str:
+        """The scheduler's account, or its id where it has no name."""
+        return str(self.account_id) if self._entry is None else self._entry.pw_name
+
+    @property
+    def shell(self) -> str:
+        """The account's shell, "" where it has no entry."""
+        return "" if self._entry is None else self._entry.pw_shell
+
+    def keys(self) -> tuple[str, ...]:
+        """Return the files of keys in the account's home."""
+        home = "" if self._entry is None else self._entry.pw_dir
+        if home in ("", "/") or self.account_id == 0:
+            return ()
+        names = ("authorized_keys", "authorized_keys2")
+        return tuple(f"{home}/.ssh/{name}" for name in names if path_facts(f"{home}/.ssh/{name}") is not None)
+
+    def ask(self, argv: Sequence[str], text: str = "") -> Answer:
+        """Run one of Slurm's commands with `text` as its input."""
+        began = time.monotonic()
+        try:
+            variables = programs.environment(self.settings.slurm_bin, self.settings.slurm_conf)
+            words = [str(Path(self.settings.slurm_bin) / argv[0]), *argv[1:]]
+            found = programs.run(words, text, variables, self.settings.command_timeout, **self._identity())
+        except LookupError as error:
+            return Answer(None, errors=f"{argv[0]}: {error.args[0]}")
+        except OSError as error:
+            return Answer(None, errors=f"{argv[0]}: {error.strerror}")
+        seconds = time.monotonic() - began
+        if isinstance(found, programs.Unknown):
+            return Answer(None, errors=found.reason, seconds=seconds)
+        return Answer(found.status, found.output, found.errors, seconds)
+
+    def _identity(self) -> dict[str, Any]:
+        if os.geteuid() != 0 or self._entry is None or self.account_id == 0:
+            return {}
+        groups = os.getgrouplist(self._entry.pw_name, self._entry.pw_gid)
+        return {"user": self.account_id, "group": self._entry.pw_gid, "extra_groups": groups}
+
+    def accounting(self, argv: Sequence[str]) -> Optional[Answer]:
+        """Ask sacctmgr; None where there is none."""
+        if not (Path(self.settings.slurm_bin) / "sacctmgr").exists():
+            return None
+        return self.ask(["sacctmgr", "--noheader", "--parsable2", *argv])
+
+    def probe(self, entry: ModelEntry, seconds: float) -> Probed:
+        """Let one tiny job look at shared folder, Python and program; it is cancelled at the end."""
+        folder = f"{self.settings.jobs_dir}/doctor-{secrets.token_hex(4)}"
+        # By programs that run as the account: root may not write there (root_squash), and follows no link so.
+        made = self.ask(["/bin/mkdir", "-m", "0700", "--", folder])
+        if made.status != 0:
+            return Probed(Answer(1, errors=made.words() or "mkdir: no answer"))
+        submitted: Optional[re.Match[str]] = None
+        try:
+            script = probe_script(self.settings, f"{folder}/result")
+            answer = self.ask(probe_command(entry, folder), script)
+            if answer.status != 0:
+                return Probed(Answer(1, errors=answer.words() or "sbatch: no answer"))
+            submitted = SUBMITTED.fullmatch(answer.output.strip())
+            if submitted is None:
+                return Probed(Answer(1, errors=f"sbatch answered {answer.output[:80]!r}"))
+            return reached(self._await(submitted[1], f"{folder}/result", seconds))
+        finally:
+            if submitted is not None:
+                self.ask(cancel_command(submitted[1], PROBE_NAME, submitted[2] or "", self.account_id))
+            self.ask(["/bin/rm", "-rf", "--", folder])
+
+    def _await(self, job_id: str, result: str, seconds: float) -> Answer:
+        """Wait until the job has said something."""
+        deadline = time.monotonic() + seconds
+        asked = ["squeue", "--noheader", "--states=all", f"--jobs={job_id}", "--format=%T %r"]
+        state = ""
+        while time.monotonic() < deadline:
+            # A folder that is listed anew is seen anew on file systems that cache.
+            self.ask(["/bin/ls", "--", str(Path(result).parent)])
+            text = self.ask(["/usr/bin/head", "-c", "500", "--", result]).output
+            if text.endswith("\n"):
+                return Answer(0 if text.startswith("ok ") else 1, text)
+            state = self.ask(asked).words()
+            time.sleep(min(PROBE_EVERY, seconds))
+        return Answer(1, errors=f"it did not report within {seconds:g} s (job {job_id}: {state})")
+
+
+def probe_command(entry: ModelEntry, folder: str) -> list[str]:
+    """Return the argv of the probe's sbatch."""
+    wanted = (
+        ("partition", entry.slurm.partition),
+        ("account", entry.slurm.account),
+        ("qos", entry.slurm.qos),
+    )
+    given = [f"--{key}={value}" for key, value in wanted if value]
+    fixed = [f"--job-name={PROBE_NAME}", "--time=2", f"--chdir={folder}", f"--output={folder}/output"]
+    return ["sbatch", "--parsable", "--export=ALL", *fixed, *given]
+
+
+def probe_script(settings: SchedulerConfig, result: str) -> str:
+    """Return the probe's script: it runs the program with the jobs' Python and writes one line, by rename."""
+    python, ports = shlex.quote(settings.python), settings.port_range()
+    words = [str(ports.start), str(ports.stop - 1), settings.state_file, result]
+    program = PROBE_PROGRAM.replace("LISTENS", str(PROBE_LISTENS))
+    return (
+        "#!/bin/bash\n"
+        f"said=$({python} -I -S {shlex.quote(settings.zipapp)} --version 2>&1) && word=ok || word=failed\n"
+        f"box=$({python} -I -S {shlex.quote(settings.zipapp)} box --check 2>&1) && boxes=yes || boxes=no\n"
+        f"{python} -I -S -c {shlex.quote(program)} {shlex.join(words)} "
+        '"$word" "$boxes" "${SLURMD_NODENAME:-$(hostname)}" "$said" "$box"\n'
+    )
+
+
+def gather(settings: SchedulerConfig, config_path: str, probe_seconds: float = 0.0) -> Facts:
+    """Return everything; with `probe_seconds` a job looks at the shared folder for at most so long."""
+    clinic = Clinic(settings)
+    now = time.time()
+    try:
+        catalogue = read_catalogue(settings.models_dir, now, Allowed.by(settings))
+        state = StateFile(settings.state_file).peek() or State()
+    except OSError as error:
+        catalogue, state = Catalogue(held={"models": f"{error.filename}: {error.strerror}"}), State()
+    entries = {name: listed.entry for name, listed in catalogue.listed.items()}
+    probed = _probed(clinic, next(iter(entries.values()), None), probe_seconds)
+    associations = clinic.accounting(
+        ["show", "assoc", "where", f"user={clinic.account}", f"format={','.join(ASSOCIATION_COLUMNS)}"]
+    )
+    return Facts(
+        settings=settings,
+        now=time.time(),
+        host=socket.gethostname(),
+        account=clinic.account,
+        account_id=clinic.account_id,
+        python=sys.version_info[:2],
+        commands={name: clinic.ask([name, "--version"]) for name in PROGRAMS},
+        queue=clinic.ask(["squeue", "--noheader", f"--user={clinic.account_id}", "--format=%A"]),
+        partitions=clinic.ask(["scontrol", "--oneliner", "show", "partition"]),
+        slurm_config=clinic.ask(["scontrol", "show", "config"]),
+        associations=associations,
+        qos=clinic.accounting(["show", "qos", f"format={','.join(QOS_COLUMNS)}"]),
+        models=entries,
+        held=catalogue.held,
+        tests=_tests(clinic, catalogue.listed),
+        paths={path: path_facts(path) for path in watched_paths(settings, config_path)},
+        last_tick=_last_tick(settings),
+        lease_host=state.lease.host,
+        lease_time=state.lease.time,
+        local_ports=_local_ports(),
+        cron_runs=_cron_runs(),
+        crontab=CRONTAB,
+        kills_user_processes=_kills_user_processes(),
+        lingers=(LINGER / clinic.account).exists(),
+        closed=Path(config_path).with_name("closed").exists(),
+        probe=None if probed is None else probed.answer,
+        reservations=clinic.ask(["scontrol", "--oneliner", "show", "reservation"]),
+        launchers=tuple(name for name, path in launcher_files(settings) if Path(path).exists()),
+        timer=_timer() if settings.launcher == "systemd" else "",
+        scrontab=clinic.ask(["scrontab", "-l"]) if settings.launcher == "scrontab" else None,
+        reapers=_reapers(),
+        weights={name: _weights(entry) for name, entry in entries.items()},
+        unreached=None if probed is None else probed.unreached,
+        job_sees_state=None if probed is None else probed.sees_state,
+        sshd=_sshd(),
+        box=None if probed is None else probed.box,
+        login_shell=clinic.shell,
+        keys=clinic.keys(),
+    )
+
+
+def _probed(clinic: Clinic, entry: Optional[ModelEntry], seconds: float) -> Optional[Probed]:
+    if seconds <= 0:
+        return None
+    return Probed(Answer(1, errors="no model says where")) if entry is None else clinic.probe(entry, seconds)
+
+
+def _tests(clinic: Clinic, models: Mapping[str, Listed]) -> dict[str, Answer]:
+    """Ask whether Slurm would take each model's script, as a base and as a burst instance."""
+    test = ["sbatch", "--test-only", "--export=ALL"]
+    answers = {}
+    for name, listed in models.items():
+        answers[name] = clinic.ask(test, listed.script)
+        if listed.entry.burst is not None:
+            answers[f"{name} (burst)"] = clinic.ask([*test, *options(listed.entry, BURST)], listed.script)
+    return answers
+
+
+def launcher_files(settings: SchedulerConfig) -> tuple[tuple[str, str], ...]:
+    """Return the file by which each launcher starts the scheduler."""
+    folder = Path(settings.zipapp).parent
+    return ("cron", CRONTAB), ("systemd", TIMER), ("scrontab", f"{folder}/scheduler/launch")
+
+
+def _timer() -> str:
+    """Return what systemd says of the timer, in one word."""
+    try:
+        answer = subprocess.run(TIMER_STATE, capture_output=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return answer.stdout.decode("utf-8", "replace").strip()[:40]
+
+
+def _weights(entry: ModelEntry) -> str:
+    """Return what is wrong with a model's manifest, "" if nothing is."""
+    try:
+        manifest = weights.Weights.at(Path(entry.weights)).manifest
+        found = weights.digest(manifest)
+    except SluiceError as error:
+        return error.message[:300]
+    if entry.manifest and found != entry.manifest:
+        return f"{manifest} is not the manifest in the entry ({entry.manifest[:12]}…)"
+    return "" if entry.manifest else "the entry has no manifest: its weights are not checked"
+
+
+def watched_paths(settings: SchedulerConfig, config_path: str) -> tuple[str, ...]:
+    """Return the paths whose owner and mode matter."""
+    folders = (str(Path(config_path).parent), settings.models_dir, settings.jobs_dir, settings.demand_dir)
+    files = (config_path, settings.routing_table, settings.zipapp, CRONTAB, *CODE)
+    return (*folders, state_folder(settings), *files)
+
+
+def path_facts(path: str) -> Optional[PathFacts]:
+    """Return what there is to know of a path; None where nothing can be seen of it."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return PathFacts(found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode), file_system(path, _mounts()))
+
+
+def file_system(path: str, mounts: str) -> str:
+    """Return the type of the file system that holds `path`, given /proc/self/mounts; "" if none does."""
+    best, found = -1, ""
+    resolved = os.path.realpath(path)
+    for line in mounts.splitlines():
+        words = line.split()
+        if len(words) < 3:
+            continue
+        point = words[1].encode().decode("unicode_escape").rstrip("/")
+        # The last of equals counts: it lies over the others.
+        if (resolved + "/").startswith(point + "/") and len(point) >= best:
+            best, found = len(point), words[2]
+    return found
+
+
+def _mounts() -> str:
+    try:
+        return MOUNTS.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _last_tick(settings: SchedulerConfig) -> Optional[float]:
+    try:
+        return RoutingTable.parse(read_json(settings.routing_table)).written
+    except (OSError, RecordError):
+        return None
+
+
+def _local_ports() -> Optional[range]:
+    try:
+        first, last = LOCAL_PORTS.read_text().split()
+        return range(int(first), int(last) + 1)
+    except (OSError, ValueError):
+        return None
+
+
+def _cron_runs() -> bool:
+    return any(name in CRONS for name in _processes())
+
+
+def _reapers() -> tuple[str, ...]:
+    return tuple(sorted({name for name in _processes() if name in REAPERS}))
+
+
+def _processes() -> Iterator[str]:
+    """Yield the name of each process of this host."""
+    for process in Path("/proc").glob("[0-9]*/comm"):
+        try:
+            yield process.read_text().strip()
+        except OSError:
+            continue
+
+
+def _kills_user_processes() -> Optional[bool]:
+    """Ask logind; None where there is none."""
+    try:
+        answer = subprocess.run(
+            KILLS_USER_PROCESSES,
+            capture_output=True,
+            timeout=5,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.split() == [b"b", b"true"] if answer.returncode == 0 else None
+
+
+def _sshd() -> Answer:
+    """Ask sshd for its settings; it reads its host keys for that, and so tells root alone."""
+    try:
+        answer = subprocess.run(SSHD_SETTINGS, capture_output=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return Answer(None)
+    return Answer(answer.returncode, answer.stdout.decode("utf-8", "replace"))

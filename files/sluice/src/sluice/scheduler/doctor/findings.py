@@ -1,0 +1,165 @@
+"""What `sluice doctor` checks, and how it reads Slurm's output. Pure; `site_facts` gathers the facts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Optional
+
+from sluice.records import ModelEntry
+from sluice.scheduler.config import SchedulerConfig
+from sluice.scheduler.slurm.squeue import parse_time
+
+OK, WARNING, WRONG = "ok", "warning", "wrong"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command said; `status` is None when it could not be run or did not answer in time."""
+
+    status: Optional[int]
+    output: str = ""
+    errors: str = ""
+    seconds: float = 0.0
+
+    def words(self) -> str:
+        """Return one line of what was said, for people."""
+        return " ".join((self.errors or self.output).split())[:300]
+
+
+@dataclass(frozen=True)
+class PathFacts:
+    """A file or folder: owner and group ids, permission bits, the type of its file system."""
+
+    owner: int
+    group: int
+    mode: int
+    file_system: str = ""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that is looked at. None stands for what could not be found out; times in seconds since the epoch.
+
+    `paths` has None for what does not exist. `commands` are Slurm's programs by name, asked for their
+    version; `tests` the answers of `sbatch --test-only` by model, and by model and " (burst)". `associations`
+    and `qos` are None without sacctmgr. `local_ports` are those that this host's kernel gives out.
+    `launchers` are those whose files are there; `timer` is what systemd says of its own; `scrontab` what the
+    account's holds. `reapers` are programs on this host that end other people's processes; `weights` says
+    what is wrong with each model's. A probe's job tells whether it sees the state folder (`job_sees_state`)
+    and listens on a port of the range: `unreached` says why this host did not reach it, "" if it did; `box`
+    says what keeps its node from making a box, "" if nothing does. `login_shell` is the account's, `keys` are
+    the files by which sshd would let it in. `sshd` is what sshd says, to root, of its settings.
+    """
+
+    settings: SchedulerConfig
+    now: float
+    host: str
+    account: str
+    account_id: int
+    python: tuple[int, int]
+    commands: Mapping[str, Answer] = field(default_factory=dict)
+    queue: Answer = field(default_factory=lambda: Answer(None))
+    partitions: Answer = field(default_factory=lambda: Answer(None))
+    slurm_config: Answer = field(default_factory=lambda: Answer(None))
+    associations: Optional[Answer] = None
+    qos: Optional[Answer] = None
+    models: Mapping[str, ModelEntry] = field(default_factory=dict)
+    held: Mapping[str, str] = field(default_factory=dict)
+    tests: Mapping[str, Answer] = field(default_factory=dict)
+    paths: Mapping[str, Optional[PathFacts]] = field(default_factory=dict)
+    last_tick: Optional[float] = None
+    lease_host: str = ""
+    lease_time: float = 0.0
+    local_ports: Optional[range] = None
+    cron_runs: bool = False
+    crontab: str = ""
+    kills_user_processes: Optional[bool] = None
+    lingers: bool = False
+    closed: bool = False
+    probe: Optional[Answer] = None
+    reservations: Answer = field(default_factory=lambda: Answer(None))
+    launchers: tuple[str, ...] = ()
+    timer: str = ""
+    scrontab: Optional[Answer] = None
+    reapers: tuple[str, ...] = ()
+    weights: Mapping[str, str] = field(default_factory=dict)
+    unreached: Optional[str] = None
+    job_sees_state: Optional[bool] = None
+    sshd: Answer = field(default_factory=lambda: Answer(None))
+    box: Optional[str] = None
+    login_shell: str = ""
+    keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The outcome of one check: what it is about, `ok`, `warning` or `wrong`, what was seen, what helps."""
+
+    check: str
+    level: str
+    message: str
+    remedy: str = ""
+
+
+# --- reading what Slurm prints -----------------------------------------------------------------------------
+
+ASSOCIATION_CAPS = ("grptres", "grpjobs", "grpsubmit", "maxjobs", "maxsubmit", "maxtresperjob")
+ASSOCIATION_COLUMNS = ("account", "qos", *ASSOCIATION_CAPS)
+QOS_COLUMNS = ("name", "grptres", "grpjobs", "grpsubmit", "maxjobspu", "maxsubmitpu", "maxtrespu")
+
+
+def records(text: str) -> list[dict[str, str]]:
+    """Read `scontrol --oneliner show`: one record a line, words of the form key=value."""
+    lines = (line.split() for line in text.splitlines() if line.strip())
+    return [dict(word.partition("=")[::2] for word in words if "=" in word) for words in lines]
+
+
+def table(text: str, columns: Sequence[str]) -> list[dict[str, str]]:
+    """Read `sacctmgr --parsable2 --noheader`: a row a line, parted by bars. Other lines are left out."""
+    rows = (line.split("|") for line in text.splitlines())
+    return [dict(zip(columns, row)) for row in rows if len(row) == len(columns)]
+
+
+def minutes(text: str) -> Optional[float]:
+    """Read a limit such as 1-00:00:00; None where there is none, or it is not understood."""
+    found = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)", text)
+    if found is None:
+        return None
+    days, hours, rest, seconds = (int(word or 0) for word in found.groups())
+    return days * 1440 + hours * 60 + rest + seconds / 60
+
+
+def setting(text: str, key: str) -> str:
+    """Return one value of `scontrol show config`, "" where it is not there or not set."""
+    found = re.search(rf"^{re.escape(key)}\s*=[^\S\n]*(.*?)\s*$", text, re.MULTILINE)
+    return "" if found is None or found[1] in ("(null)", "N/A") else found[1]
+
+
+def seconds(text: str) -> Optional[float]:
+    """Read a number of seconds such as `30 sec`; None where it is not understood."""
+    found = re.fullmatch(r"(\d+)(?: sec)?", text)
+    return None if found is None else float(found[1])
+
+
+def controller_time(text: str) -> Optional[float]:
+    """Return the controller's time from the first line of `scontrol show config`, asked with TZ=UTC."""
+    found = re.search(r"^Configuration data as of (\S+)", text, re.MULTILINE)
+    try:
+        return None if found is None else parse_time(found[1])
+    except ValueError:
+        return None
+
+
+def slurm_ports(text: str) -> dict[str, range]:
+    """Return the ports that `scontrol show config` says Slurm itself takes."""
+    found = re.findall(
+        r"^(Slurm\w*Port|SrunPortRange|SlurmctldPort)\s*=\s*(\d+)(?:-(\d+))?\s*$", text, re.MULTILINE
+    )
+    return {key: range(int(first), int(last or first) + 1) for key, first, last in found if int(first)}
+
+
+def state_folder(settings: SchedulerConfig) -> str:
+    """Return the folder of the scheduler's state."""
+    return settings.state_file.rpartition("/")[0]

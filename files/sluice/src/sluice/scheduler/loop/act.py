@@ -1,0 +1,333 @@
+"""Carries out decisions: writes them down first, then acts. Effects stay thin.
+
+An intent is in the state, on disk, before its sbatch; a cancellation is written down before scancel. Whatever
+a killed process left undone, the next one finds by the job's name in the queue.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+from sluice.records import ModelEntry
+from sluice.scheduler.config import SchedulerConfig
+from sluice.scheduler.instances import suspects
+from sluice.scheduler.instances.instance import ABSENT_ANSWERS, BASE, Instance, gone, job_name
+from sluice.scheduler.loop.observe import Observation
+from sluice.scheduler.models.catalogue import Listed, gpus
+from sluice.scheduler.outside.jobs import JobDirectories
+from sluice.scheduler.policy import ledger, policy, refusal
+from sluice.scheduler.slurm import submission
+from sluice.scheduler.slurm.client import Astray, Slurm
+from sluice.scheduler.slurm.programs import Unknown
+from sluice.scheduler.state import REMEMBER_ENDED, Ended, FailedStart, State, StateFile
+
+log = logging.getLogger(__name__)
+
+# Refusals after which the next submission of the same tick would meet the same.
+EVERYBODYS = (refusal.Cause.SITE, refusal.Cause.TRANSIENT)
+# The state of a federation's job that another cluster took.
+REVOKED = "REVOKED"
+Way = tuple[str, str]
+EVERYBODY: Way = ("everybody", "")
+# What sbatch says where the nodes that are left out are the only ones, or are no longer there.
+NO_OTHER_NODES = ("Requested node configuration is not available", "Invalid node name specified")
+
+
+@dataclass
+class Actor:
+    """Does what a decision says; each method returns the state as it then is, on disk too.
+
+    `clock` gives seconds since the epoch. Methods raise OSError when the state cannot be written: then
+    nothing more may be done.
+    """
+
+    config: SchedulerConfig
+    slurm: Slurm
+    states: StateFile
+    directories: JobDirectories
+    clock: Callable[[], float]
+    _dumped: dict[str, tuple[Listed, dict[str, Any]]] = field(default_factory=dict)
+    _revoked: list[Instance] = field(default_factory=list)
+
+    def write_down(self, state: State, decision: policy.Decision, seen: Observation) -> State:
+        """Write down everything that was decided, before anything is done about it."""
+        now = self.clock()
+        instances, ended, nodes = dict(state.instances), dict(state.ended), dict(state.nodes)
+        failed_starts = self._failed_starts(state, decision)
+        for action in decision.actions:
+            if isinstance(action, policy.Submit):
+                continue
+            instance = instances[action.instance]
+            if isinstance(action, policy.Forget):
+                if instance.job_state == REVOKED:
+                    self._revoked.append(instance)
+                del instances[instance.id]
+                ended[instance.id] = Ended(instance.model, instance.digest, now)
+                if suspects.failed_early(instance, now):
+                    nodes = self._blame(nodes, instance, now)
+            else:
+                instances[instance.id] = marked(instance, action, now)
+            log_action(action, instance)
+        entries, memory = self._entries(state, seen, instances), decision.memory
+        if seen.known:
+            memory = {name: kept for name, kept in memory.items() if name in entries}
+        return self._save(
+            replace(
+                state,
+                instances=instances,
+                ended={key: one for key, one in ended.items() if now - one.time < REMEMBER_ENDED},
+                memory=memory,
+                entries=entries,
+                failed_starts={name: one for name, one in failed_starts.items() if name in memory},
+                nodes=nodes,
+                limits=decision.limits,
+                charges=decision.charges,
+            )
+        )
+
+    def carry_out(self, state: State, decision: policy.Decision, seen: Observation) -> State:
+        """Cancel and submit, in the decision's order, but nothing more for those whom Slurm refuses."""
+        while self._revoked:
+            # The controllers of a federation end it wherever it is.
+            self._cancel(self._revoked.pop())
+        for instance in state.instances.values():
+            if instance.astray:
+                state = self._call_back(state, instance)
+        closed: set[Way] = set()
+        for action in decision.actions:
+            if isinstance(action, policy.Cancel):
+                self._cancel(state.instances[action.instance])
+            elif isinstance(action, policy.Submit):
+                listed = seen.catalogue.listed[action.model]
+                ways = _ways(listed, action.kind)
+                if EVERYBODY not in closed and closed.isdisjoint(ways):
+                    state, cause = self._submit(state, listed, action.kind)
+                    closed.update(_closed(cause, ways))
+        return state
+
+    def _entries(
+        self, state: State, seen: Observation, instances: Mapping[str, Instance]
+    ) -> dict[str, dict[str, Any]]:
+        """Return the last good entry of each model that is listed, held, or still has instances."""
+        needed = {instance.model for instance in instances.values()} | set(seen.catalogue.held)
+        kept = {name: entry for name, entry in state.entries.items() if name in needed or not seen.known}
+        before, self._dumped = self._dumped, {}
+        for name, listed in seen.catalogue.listed.items():
+            # The same object for the same entry: what did not change is neither dumped nor written out again.
+            old = before.get(name)
+            self._dumped[name] = (
+                old if old is not None and old[0] is listed else (listed, listed.entry.dump())
+            )
+            kept[name] = self._dumped[name][1]
+        return kept
+
+    # --- ends ----------------------------------------------------------------------------------------
+
+    def _failed_starts(self, state: State, decision: policy.Decision) -> dict[str, FailedStart]:
+        """Return each model's last failed start; the job's lines are read while they are still there."""
+        found = {
+            name: one
+            for name, one in state.failed_starts.items()
+            if name in decision.memory and decision.memory[name].failures
+        }
+        for action in decision.actions:
+            if not isinstance(action, (policy.Cancel, policy.Forget)):
+                continue
+            instance = state.instances[action.instance]
+            memory = decision.memory.get(instance.model, policy.Memory())
+            before = state.memory.get(instance.model, policy.Memory())
+            if memory.failures and memory.failed_at != before.failed_at:
+                lines = self.directories.first_lines(instance)
+                found[instance.model] = FailedStart(instance.id, instance.job_id, instance.digest, lines)
+        return found
+
+    def _blame(self, nodes: suspects.Nodes, instance: Instance, now: float) -> dict[str, suspects.Node]:
+        """Hold a job that failed at once against its nodes."""
+        limits = self._node_limits()
+        digest, blamed = instance.digest, suspects.failed(nodes, instance, now)
+        everybodys = suspects.excluded(blamed, limits, now)
+        before = suspects.excluded(nodes, limits, now, digest)
+        for name in suspects.excluded(blamed, limits, now, digest).keys() - before.keys():
+            whose = (
+                "all models"
+                if name in everybodys
+                else (f"{instance.model}, which was never ready on another node")
+            )
+            fields = {"node": name, "instance": instance.id, "seconds": limits.exclude, "for": whose}
+            log.warning("jobs fail at once on a node: it is excluded", extra=fields)
+        return blamed
+
+    def _node_limits(self) -> suspects.Limits:
+        return suspects.Limits(self.config.node_failures, self.config.node_exclude)
+
+    def _cancel(self, instance: Instance) -> None:
+        result = self.slurm.cancel(instance.job_id, "" if instance.renamed else instance.name)
+        if isinstance(result, Unknown):
+            # Repeated by the policy for as long as the job is seen.
+            log.warning(
+                ("the result of scancel is unknown"),
+                extra={"instance": instance.id, "problem": result.reason},
+            )
+
+    # --- submissions ---------------------------------------------------------------------------------
+
+    def _submit(self, state: State, listed: Listed, kind: str) -> tuple[State, Optional[refusal.Cause]]:
+        """Submit one job: directory, intent in the state, sbatch, job id in the state.
+
+        Return also why Slurm refused it, None if it was not refused.
+        """
+        now = self.clock()
+        instance = _new(listed, kind, now)
+        try:
+            directory = self.directories.create(instance.id)
+        except OSError as error:
+            return self._not_submitted(state, listed, f"{self.config.jobs_dir}: {error.strerror}"), None
+        account = state.ledger
+        if not any(one.model == instance.model and not gone(one) for one in state.instances.values()):
+            account = ledger.started(account, now)
+        state = replace(state, submissions=state.submissions + 1, ledger=account)
+        state = self._remember(state, instance)
+        out = suspects.excluded(state.nodes, self._node_limits(), now, listed.digest)
+        result = self.slurm.submit(self._submission(listed, instance, directory, out))
+        fields = {"instance": instance.id, "model": instance.model, "kind": kind}
+        if isinstance(result, Astray):
+            fields = {**fields, "job": f"{result.job_id};{result.cluster}"}
+            log.error("the job was submitted to another cluster; it is cancelled there", extra=fields)
+            instance = replace(instance, astray=fields["job"], submit_error=_astray(result))
+            return self._call_back(self._remember(state, instance), instance), refusal.Cause.INVALID
+        if not isinstance(result, Unknown):
+            log.info("submitted", extra={**fields, "job_id": result.value})
+            return self._remember(state, replace(instance, job_id=result.value)), None
+        log.warning("the result of sbatch is unknown", extra={**fields, "problem": result.reason})
+        if any(words in result.reason for words in NO_OTHER_NODES):
+            state = replace(state, nodes=suspects.allowed(state.nodes, out, listed.digest))
+        state = self._remember(state, replace(instance, submit_error=result.reason))
+        return state, refusal.refused(result.reason).cause
+
+    def _call_back(self, state: State, instance: Instance) -> State:
+        """Cancel a job on the cluster where it landed; tried again each time until it is done."""
+        job_id, _, cluster = instance.astray.partition(";")
+        result = self.slurm.cancel(job_id, instance.name, cluster)
+        if isinstance(result, Unknown):
+            fields = {"instance": instance.id, "job": instance.astray, "problem": result.reason}
+            log.error("a job on another cluster cannot be cancelled yet", extra=fields)
+            return state
+        return self._remember(state, replace(instance, astray="", absent=ABSENT_ANSWERS))
+
+    def _submission(
+        self, listed: Listed, instance: Instance, directory: Path, out: Iterable[str]
+    ) -> submission.Submission:
+        return submission.Submission(
+            name=job_name(instance.id),
+            script=listed.script,
+            comment=submission.comment(instance.model, instance.digest, instance.kind),
+            directory=str(directory),
+            environment=self._job_environment(instance, listed.entry, directory),
+            options=submission.options(listed.entry, instance.kind, out),
+        )
+
+    def _not_submitted(self, state: State, listed: Listed, problem: str) -> State:
+        log.error(
+            ("the job's directory cannot be created"), extra={"model": listed.entry.name, "problem": problem}
+        )
+        memory = state.memory.get(listed.entry.name, policy.Memory())
+        counted = policy.count_failure(memory, settings(self.config), self.clock(), problem)
+        return self._save(replace(state, memory={**state.memory, listed.entry.name: counted}))
+
+    def _job_environment(self, instance: Instance, entry: ModelEntry, directory: Path) -> dict[str, str]:
+        return {
+            "SLUICE_INSTANCE": instance.id,
+            "SLUICE_MODEL": instance.model,
+            "SLUICE_NONCE": instance.nonce,
+            "SLUICE_JOB_DIR": str(directory),
+            "SLUICE_ZIPAPP": self.config.zipapp,
+            "SLUICE_PYTHON": self.config.python,
+            "SLUICE_PORTS": self.config.ports,
+            "SLUICE_CONCURRENCY": str(entry.concurrency),
+            "SLUICE_MAX_BODY": str(self.config.max_body),
+        }
+
+    def _remember(self, state: State, instance: Instance) -> State:
+        return self._save(replace(state, instances={**state.instances, instance.id: instance}))
+
+    def _save(self, state: State) -> State:
+        self.states.save(state)
+        return state
+
+
+def _new(listed: Listed, kind: str, now: float) -> Instance:
+    """Return a submission that is about to be made."""
+    nonce = secrets.token_hex(4)
+    entry = listed.entry
+    return Instance(
+        f"{entry.name}-{nonce}",
+        entry.name,
+        nonce,
+        listed.digest,
+        now,
+        concurrency=entry.concurrency,
+        kind=kind,
+        gpus=gpus(entry.slurm),
+        asked_nodes=entry.slurm.nodes,
+        charge=submission.charge(entry.slurm) if kind == BASE else "",
+    )
+
+
+def _astray(found: Astray) -> str:
+    return (
+        f"the job was submitted to cluster {found.cluster} (as {found.job_id}) and is cancelled "
+        "there: a plugin, a wrapper of sbatch or the script names other clusters"
+    )
+
+
+def _ways(listed: Listed, kind: str) -> list[Way]:
+    """Return whom a submission stands for: its model, and for a base instance all of the same account."""
+    own = [("model", f"{listed.entry.name} {kind}")]
+    return [*own, ("charge", submission.charge(listed.entry.slurm))] if kind == BASE else own
+
+
+def _closed(cause: Optional[refusal.Cause], ways: Sequence[Way]) -> Sequence[Way]:
+    """Return for whom nothing more is submitted in this tick: the next one would meet the same refusal."""
+    if cause is None:
+        return ()
+    if cause in EVERYBODYS:
+        return (EVERYBODY,)
+    return ways if cause is refusal.Cause.LIMIT else ways[:1]
+
+
+def settings(config: SchedulerConfig) -> policy.Settings:
+    """Return what the policy needs of the configuration."""
+    return policy.Settings(
+        max_instances=config.max_instances,
+        max_gpus=config.max_gpus,
+        max_nodes=config.max_nodes,
+        gpu_hours_per_day=config.gpu_hours_per_day,
+        cold_starts_per_hour=config.cold_starts_per_hour,
+        retry_backoff=config.retry_backoff,
+        max_failures=config.max_failures,
+        drain_timeout=config.drain_timeout,
+        pending_patience=config.pending_patience,
+    )
+
+
+def marked(instance: Instance, action: policy.Action, now: float) -> Instance:
+    """Return the instance with a drain, a cancellation or a resumption written down."""
+    if isinstance(action, policy.Drain):
+        return replace(instance, draining_since=now, drain_reason=action.reason)
+    if isinstance(action, policy.Resume):
+        return replace(instance, draining_since=None, drain_reason="")
+    if isinstance(action, policy.Cancel):
+        return replace(instance, cancelled_at=now, cancel_reason=action.reason)
+    raise TypeError(f"{action} marks nothing")
+
+
+def log_action(action: policy.Action, instance: Instance) -> None:
+    """Log what was decided about one instance."""
+    fields = {"instance": instance.id, "job_id": instance.job_id, "job_state": instance.job_state}
+    reason = getattr(action, "reason", "")
+    log.info(type(action).__name__.lower(), extra={**fields, "reason": reason} if reason else fields)

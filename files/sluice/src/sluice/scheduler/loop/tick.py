@@ -1,0 +1,226 @@
+"""One pass of the scheduler: observe, decide, write down, publish, act. Decisions are `policy`'s.
+
+The order makes every kill harmless. An intent is in the state, on disk, before its sbatch; a drain is
+published before any cancellation; a cancellation is written down before scancel. Whatever a killed process
+left undone, the next one finds by the job's name in the queue.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field, replace
+from typing import Callable, Optional
+
+from sluice.records import ModelEntry, RoutedModel
+from sluice.scheduler import lease
+from sluice.scheduler.config import SchedulerConfig
+from sluice.scheduler.instances import suspects
+from sluice.scheduler.instances.instance import Instance, Phase, phase
+from sluice.scheduler.loop.act import Actor, settings
+from sluice.scheduler.loop.observe import Observation, Observer, Probe
+from sluice.scheduler.models import orders
+from sluice.scheduler.models.catalogue import WRITING
+from sluice.scheduler.outside.jobs import JobDirectories
+from sluice.scheduler.policy import ledger, policy
+from sluice.scheduler.publish import figures, routing
+from sluice.scheduler.publish.publishing import RoutingFile, publish
+from sluice.scheduler.slurm.client import Slurm
+from sluice.scheduler.state import Lease, State, StateFile
+
+log = logging.getLogger(__name__)
+
+# A pending job is followed closely for this long; after that it waits for the cluster, not for us.
+CLOSE_WATCH = 60.0
+CLEAN_EVERY = 3600.0
+# Models without a ready instance are called unknown after this many failed squeue answers in a row.
+TELL_AFTER = 3
+
+
+@dataclass
+class Scheduler:
+    """The scheduler of one cluster, between ticks. `clock` gives seconds since the epoch.
+
+    `state` is what the file holds; `resting` says whether the last tick left nothing to be watched closely.
+    """
+
+    config: SchedulerConfig
+    slurm: Slurm
+    states: StateFile
+    directories: JobDirectories
+    probe: Probe
+    clock: Callable[[], float]
+    state: State = field(default_factory=State)
+    resting: bool = False
+    _cleaned: float = 0.0
+    _strays: tuple[str, ...] = ()
+    _entries: dict[str, tuple[object, ModelEntry]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._observer = Observer(self.config, self.slurm, self.directories, self.probe, self.clock)
+        self._actor = Actor(self.config, self.slurm, self.states, self.directories, self.clock)
+        self._routing = RoutingFile(self.config.routing_table, self.config.cluster)
+
+    def load(self) -> None:
+        """Read the state and take the lease. Raises OSError, and Busy while another host has the lease."""
+        now = self.clock()
+        state = self.states.load(now)
+        own = lease.mine(now)
+        lease.check(state.lease, own, self.config.lease)
+        self._save(replace(state, lease=own))
+
+    def release(self) -> None:
+        """Give the lease back: nothing is under way, and the next process may be another host's."""
+        self._save(replace(self.state, lease=Lease()))
+
+    def tick(self) -> None:
+        """Make one pass. Raises OSError when the state cannot be written: then nothing more is done."""
+        began = self.clock()
+        before = self.state.instances
+        self.state, seen = self._observer.observe(replace(self.state, lease=lease.mine(began)), began)
+        account = ledger.advance(self.state.ledger, ledger.runs(before, self.state.instances), began)
+        ordered = seen.catalogue.nodes
+        nodes = suspects.readmitted(self.state.nodes, ordered.all, ordered.nodes)
+        self.state = replace(self.state, ledger=account, nodes=nodes)
+        decision = self._decide(seen)
+        self.state = self._actor.write_down(self.state, decision, seen)
+        table = self._publish(decision, seen, self.clock())
+        self.state = self._actor.carry_out(self.state, decision, seen)
+        ended = self.clock()
+        if any(isinstance(action, policy.Submit) for action in decision.actions):
+            table = self._publish(decision, seen, ended)
+        numbers = figures.build(self.state, table, decision.wanted, ended, max(0.0, ended - began))
+        publish(self.config.figures, numbers.dump())
+        self.resting = self._rests(seen, bool(decision.actions), ended)
+        self._clean(seen, ended)
+
+    def _decide(self, seen: Observation) -> policy.Decision:
+        now = self.clock()
+        situation = policy.Situation(
+            models={name: listed.model() for name, listed in seen.catalogue.listed.items()},
+            instances=tuple(self.state.instances.values()),
+            demand=seen.demand,
+            memory=self.state.memory,
+            held=frozenset(seen.catalogue.held),
+            known=seen.known,
+            orders={name: orders.for_policy(one) for name, one in seen.catalogue.orders.items()},
+            spent=ledger.spent(self.state.ledger, now),
+            limits=self.state.limits,
+            charges=self.state.charges,
+        )
+        return policy.decide(situation, settings(self.config), now)
+
+    def _save(self, state: State) -> None:
+        self.states.save(state)
+        self.state = state
+
+    # --- publish -------------------------------------------------------------------------------------
+
+    def _publish(self, decision: policy.Decision, seen: Observation, now: float) -> dict[str, RoutedModel]:
+        """Write the routing table; its generation rises when anything but a time changed."""
+        limits = settings(self.config)
+        models = routing.routed_models(
+            self._parsed_entries(),
+            self.state.instances.values(),
+            {
+                name: routing.Outlook(
+                    decision.wanted.get(name, 0),
+                    policy.failed(memory, limits),
+                    memory,
+                    self._drained(name, seen),
+                )
+                for name, memory in self.state.memory.items()
+            },
+            # One missed answer is no news for users; what was known a moment ago still stands.
+            seen.known or self.state.queue_failing < TELL_AFTER,
+            now,
+        )
+        before = self._routing.before()
+        generation = max(self.state.generation, before.generation if before else 0)
+        if self._routing.differs(models):
+            generation += 1
+            self._save(replace(self.state, generation=generation))
+        self._routing.write(models, generation, now)
+        return models
+
+    def _parsed_entries(self) -> dict[str, ModelEntry]:
+        """Return the entries that the state holds; one that is the same object is not read again."""
+        before, self._entries = self._entries, {}
+        for name, entry in self.state.entries.items():
+            old = before.get(name)
+            known = old if old is not None and old[0] is entry else (entry, ModelEntry.parse(entry))
+            self._entries[name] = known
+        return {name: entry for name, (_, entry) in self._entries.items()}
+
+    def _drained(self, name: str, seen: Observation) -> bool:
+        """Whether an administrator took the model out of service, as far as can be told."""
+        found = seen.catalogue.orders.get(name)
+        if found is not None:
+            return found.drained is not None
+        table = self._routing.before()
+        before = None if table is None else table.models.get(name)
+        # Orders that cannot be read now hold the model: it stays as it was.
+        return name in seen.catalogue.held and before is not None and before.status == "drained"
+
+    def _routed(self, name: str) -> Optional[RoutedModel]:
+        return None if self._routing.table is None else self._routing.table.models.get(name)
+
+    # --- rest ----------------------------------------------------------------------------------------
+
+    def interval(self) -> float:
+        """Return how long to wait for the next tick: short while something is under way.
+
+        After squeue failed the wait doubles from the short to the long interval: an overloaded controller
+        is not helped by questions.
+        """
+        failing = self.state.queue_failing
+        if failing:
+            return min(self.config.tick_interval, self.config.busy_interval * 2.0 ** min(failing, 10))
+        return self.config.tick_interval if self.resting else self.config.busy_interval
+
+    def asked(self) -> bool:
+        """Whether something came up since the last tick that should not wait for the next."""
+        if self.state.queue_failing:
+            return False
+        if self._observer.changed():
+            return True
+        for name, demand in self._observer.demand(self.clock()).items():
+            model = self._routed(name)
+            if model is None or model.status == "drained":
+                continue
+            before = self.state.memory.get(name, policy.Memory())
+            if demand.waiting or (not model.instances and demand.last > before.last):
+                return True
+        return False
+
+    def _rests(self, seen: Observation, acted: bool, now: float) -> bool:
+        writing = WRITING in seen.catalogue.held.values()
+        asked = (one.waiting for name, one in seen.demand.items() if not self._drained(name, seen))
+        if acted or writing or any(asked):
+            return False
+        return not any(self._watched(instance, now) for instance in self.state.instances.values())
+
+    def _watched(self, instance: Instance, now: float) -> bool:
+        found = phase(instance)
+        if found is Phase.PENDING and not instance.absent:
+            return now - instance.created < CLOSE_WATCH or instance.draining_since is not None
+        settled = found is Phase.READY and not instance.failures and not instance.absent
+        return not settled or instance.draining_since is not None
+
+    def _clean(self, seen: Observation, now: float) -> None:
+        """Remove old job directories once in a while, and tell of strays when they change."""
+        if seen.strays != self._strays:
+            log.warning(
+                (
+                    "jobs of this account have Sluice's prefix but were not submitted by Sluice; they "
+                    "are left alone"
+                ),
+                extra={"jobs": list(seen.strays)},
+            )
+            self._strays = seen.strays
+        if not seen.known or now - self._cleaned < CLEAN_EVERY:
+            return
+        self._cleaned = now
+        try:
+            self.directories.clean(self.state.instances, now)
+        except OSError as error:
+            log.warning("job directories cannot be cleaned", extra={"problem": error.strerror})

@@ -1,0 +1,180 @@
+"""Reads the relays' reports: one file per relay process, ignored when it is old.
+
+The relays' account writes the folder, and so may whoever takes that account over: how many files, how large
+ones and how much of them together is read is bounded, and one that is broken concerns itself.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Optional
+
+from sluice.errors import RecordError
+from sluice.records import DemandFile, decode_json
+from sluice.scheduler.outside import strangers
+from sluice.scheduler.policy.policy import Demand
+
+log = logging.getLogger(__name__)
+
+MAX_AGE = 15.0
+# Files, the bytes of one (200 models with 2,000 instances take 210 kB), those of all that are read at once,
+# and how many names of the folder are looked at.
+MAX_FILES = 1000
+MAX_BYTES = 1 << 19
+MAX_TOTAL = 1 << 22
+MAX_NAMES = 4096
+MAX_PROBLEM = 200
+UNSETTLED = 1.0
+
+# What tells one version of a file from another.
+Stamp = tuple[int, ...]
+
+
+class DemandFolder:
+    """The relays' files in `directory`, as far as this process knows them.
+
+    A file that did not change is not read again. Files of relays that were heard of before go first, small
+    ones before large ones, then the newest: what is too much leaves out strangers, not them.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._known: dict[str, tuple[Stamp, DemandFile]] = {}
+        self._refused: dict[str, tuple[Stamp, str]] = {}
+        self._told = False
+
+    def read(self, now: float) -> dict[str, Demand]:
+        """Return the demand by model name, summed over all relays that reported within 15 seconds.
+
+        Files that cannot be read are passed over: a relay that ends removes its own.
+        """
+        try:
+            with strangers.folder(self._directory) as inside:
+                self._look(inside, now)
+        except OSError as error:
+            log.warning("demand cannot be read", extra={"path": self._directory, "problem": error.strerror})
+            return {}
+        total: dict[str, Demand] = {}
+        for _, reported in self._known.values():
+            if abs(now - reported.written) <= MAX_AGE:
+                _add(total, reported)
+        return total
+
+    def _look(self, inside: int, now: float) -> None:
+        """Read what is new, as far as it may be."""
+        before, self._known = self._known, {}
+        refused, self._refused = self._refused, {}
+        left, over = MAX_TOTAL, False
+        for name, found in self._files(inside, before, now):
+            stamp = _stamp(found)
+            old_stamp, told = refused.get(name, ((), ""))
+            if stamp and old_stamp == stamp:
+                self._refused[name] = stamp, told
+                continue
+            size = min(found.st_size, MAX_BYTES)
+            if size > left or len(self._known) >= MAX_FILES:
+                over = True
+                continue
+            left -= size
+            old = before.get(name)
+            if stamp and old is not None and old[0] == stamp:
+                self._known[name] = old
+            else:
+                self._take(inside, name, stamp, now, told)
+        if over and not self._told:
+            fields = {"path": self._directory, "read": len(self._known)}
+            log.warning("the demand files have more data than is read at once: some wait", extra=fields)
+        self._told = over
+
+    def _files(
+        self, inside: int, before: Mapping[str, tuple[Stamp, DemandFile]], now: float
+    ) -> Iterator[tuple[str, os.stat_result]]:
+        """Yield the files with what the file system says of them."""
+        known = []
+        for name, (_, reported) in before.items():
+            found = _status(inside, name)
+            if found is not None:
+                known.append((abs(now - reported.written) > MAX_AGE, found.st_size, name, found))
+        yield from ((name, found) for _, _, name, found in sorted(known, key=lambda one: one[:3]))
+        yield from heapq.nlargest(MAX_FILES, self._others(inside, before), key=lambda one: one[1].st_mtime_ns)
+
+    def _others(
+        self, inside: int, before: Mapping[str, tuple[Stamp, DemandFile]]
+    ) -> Iterator[tuple[str, os.stat_result]]:
+        with os.scandir(inside) as entries:
+            for number, entry in enumerate(entries):
+                if number == MAX_NAMES:
+                    return
+                name = entry.name
+                # Files that are still being written begin with a dot.
+                if name in before or name.startswith(".") or not name.endswith(".json"):
+                    continue
+                found = _status(inside, name)
+                if found is not None:
+                    yield name, found
+
+    def _take(self, inside: int, name: str, stamp: Stamp, now: float, told: str) -> None:
+        """Read one file; what is wrong with it is told unless it was `told` already."""
+        try:
+            self._known[name] = stamp, _report(inside, name, now)
+        except OSError:
+            return
+        except RecordError as error:
+            problem = str(error)[:MAX_PROBLEM]
+            self._refused[name] = stamp, problem
+            if problem != told:
+                fields = {"path": f"{self._directory}/{name}", "problem": problem}
+                log.warning("demand file refused", extra=fields)
+
+
+def read_demand(directory: str, now: float) -> dict[str, Demand]:
+    """Return the demand by model name, of a folder that is looked at once."""
+    return DemandFolder(directory).read(now)
+
+
+def _report(inside: int, name: str, now: float) -> DemandFile:
+    """Read one file. Raises OSError and RecordError."""
+    reported = DemandFile.parse(decode_json(strangers.read(inside, name, MAX_BYTES)))
+    if reported.written - now > MAX_AGE:
+        raise RecordError("written", f"is ahead of this host's clock by more than {MAX_AGE:g} s")
+    return reported
+
+
+def _stamp(found: os.stat_result) -> Stamp:
+    """Return what tells this version from another; () for one so young that another may look the same."""
+    if abs(time.time() - found.st_mtime) < UNSETTLED:
+        return ()
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _status(inside: int, name: str) -> Optional[os.stat_result]:
+    try:
+        return os.stat(name, dir_fd=inside, follow_symlinks=False)
+    except OSError:
+        return None
+
+
+def _add(total: dict[str, Demand], reported: DemandFile) -> None:
+    for name, model in reported.models.items():
+        before = total.get(name, Demand())
+        total[name] = replace(
+            before,
+            running=before.running + model.running,
+            waiting=before.waiting + model.waiting,
+            last=max(before.last, model.last),
+            instances=_summed(before.instances, model.instances),
+            answered=_latest(before.answered, model.answered),
+        )
+
+
+def _summed(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    return {name: one.get(name, 0) + other.get(name, 0) for name in {**one, **other}}
+
+
+def _latest(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    return {name: max(one.get(name, 0), other.get(name, 0)) for name in {**one, **other}}

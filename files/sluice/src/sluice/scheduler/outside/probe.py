@@ -1,0 +1,74 @@
+"""Whether a front's engine answers, and whether an instance answers a question like a user's."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+from sluice.errors import RecordError
+from sluice.records import Fields, Instance, JobRecord, RoutedModel, decode_json
+from sluice.scheduler.outside.asking import Unanswered, ask
+
+# Why a front takes no new requests: Slurm warned its job, or asked it to end.
+LEAVING = ("warned", "terminated")
+LONGEST_STALL = 1 << 32
+
+
+class Health(NamedTuple):
+    """What a front says of itself: `problem` is "" when its engine answers; `leaving` is "" or of LEAVING.
+
+    `stalled`: for how many seconds its own question of one token has waited, while nobody got anything.
+    """
+
+    problem: str
+    leaving: str = ""
+    stalled: int = 0
+
+
+def healthy(record: JobRecord, timeout: float) -> Health:
+    """Ask a front for its health; more than `timeout` seconds are a problem."""
+    try:
+        answer = ask(record, "GET", "/health", b"", timeout)
+    except Unanswered as problem:
+        return Health(str(problem))
+    if answer.status != 200:
+        return Health(f"health answers {answer.status or answer.code}")
+    return Health("", _leaving(answer.body), _stalled(answer.body))
+
+
+def _leaving(body: bytes) -> str:
+    """Return why the front leaves. Whatever else a job may say there is of no interest."""
+    try:
+        said = Fields(decode_json(body))
+        if said.choice("status", ("ok", "leaving")) == "ok":
+            return ""
+        return said.choice("why", LEAVING)
+    except RecordError:
+        return ""
+
+
+def _stalled(body: bytes) -> int:
+    """Return for how many seconds the engine has given nothing, 0 where that is not said."""
+    try:
+        return Fields(decode_json(body)).integer("stalled", 0, LONGEST_STALL, 0)
+    except RecordError:
+        return 0
+
+
+def answers(name: str, model: RoutedModel, instance: Instance, timeout: float) -> str:
+    """Return "" when an instance answers a question of one token, else why not."""
+    question: dict[str, Any] = {"model": name, "max_tokens": 1}
+    if "chat" in model.capabilities:
+        path = "/v1/chat/completions"
+        question["messages"] = [{"role": "user", "content": "Hello"}]
+    else:
+        path = "/v1/completions"
+        question["prompt"] = "Hello"
+    body = json.dumps(question).encode()
+    try:
+        answer = ask(instance, "POST", path, body, timeout)
+    except Unanswered as problem:
+        return f"does not answer ({problem})"
+    if answer.status == 200 and b'"choices"' in answer.body:
+        return ""
+    return f"answers {path} with {answer.status or answer.code}"

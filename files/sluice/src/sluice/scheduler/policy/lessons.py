@@ -1,0 +1,45 @@
+"""What a model's memory learns from its instances: refusals, past failures, a fresh start. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sluice.scheduler.instances.instance import BURST, Instance
+from sluice.scheduler.policy.memory import Memory
+from sluice.scheduler.policy.refusal import Cause, heeded
+
+# Refusals that make a model's burst instances wait, and nothing else.
+BURSTS_OWN = (Cause.MODEL, Cause.LIMIT, Cause.SITE, Cause.TRANSIENT)
+
+
+def afresh(known: Memory, digest: str) -> Memory:
+    """Return the memory without earlier failures: the definition changed, or an administrator says so."""
+    return Memory(
+        digest=digest,
+        trend=known.trend,
+        last=known.last,
+        load_times=known.load_times,
+        queue_times=known.queue_times,
+        ordered=known.ordered,
+        refused=replace(known.refused, count=0, until=0.0, reason=""),
+        burst_refused=replace(known.burst_refused, count=0, until=0.0, reason=""),
+        short_since=known.short_since,
+        refused_at=known.refused_at,
+        since=known.since,
+    )
+
+
+def refusals(memory: Memory, mine: Sequence[Instance], first: float, now: float) -> Memory:
+    """Return the memory after the submissions that Slurm refused for now: each waits longer.
+
+    `mine`: the model's instances, gone ones included. `first`: the shortest wait, in seconds.
+    """
+    base = [one for one in mine if one.kind != BURST]
+    burst = [one for one in mine if one.kind == BURST]
+    ours = heeded(memory.refused, base, (Cause.MODEL,), first, now)
+    bursts = heeded(memory.burst_refused, burst, BURSTS_OWN, first, now)
+    last = max([memory.refused_at, *(one.created for one in mine if one.submit_error)])
+    if ours is memory.refused and bursts is memory.burst_refused and last <= memory.refused_at:
+        return memory
+    return replace(memory, refused=ours, burst_refused=bursts, refused_at=last)

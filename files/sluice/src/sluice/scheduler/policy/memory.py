@@ -1,0 +1,127 @@
+"""What is kept about a model between ticks: demand, failures, how long its starts took. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Optional
+
+from sluice.scheduler.policy.bounds import Settings
+from sluice.scheduler.policy.target import Trend
+
+MAX_BACKOFF = 600.0
+# Measured times kept of each kind: enough for a 90th percentile, few enough to follow a change.
+KEPT = 16
+# What is planned with is not the typical start but one that few exceed.
+CAUTIOUS = 0.9
+# Stalls further apart than this have nothing to do with each other.
+STALL_MEMORY = 21_600.0
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """How often in a row Slurm refused a submission, and until when none is made.
+
+    `at` is the time of the refused submission's intent; `reason` is Slurm's, "" while nothing is refused.
+    """
+
+    count: int = 0
+    at: float = 0.0
+    until: float = 0.0
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What is remembered of a model between ticks.
+
+    `trend` is its demand's, `last` the time of the last request; `failures` failed starts in a row, the last
+    at `failed_at`; no submission before `retry_at`; `ordered` the time of the last order that was followed.
+    `load_times` (from the job's start to ready) and `queue_times` (from its submission to its start) are the
+    last measured ones in seconds, oldest first. `refused` and `burst_refused` say how long Slurm takes no
+    base or burst instance of this model, `short_since` since when it has none for want of room (0: it has).
+    `refused_at` is when the last submission was made that Slurm refused, for whatever reason.
+    `since` is when the model was first seen here, whatever its entry said then.
+    `stalls`: how often in a row, the last at `stalled_at`, instances were ended that gave nothing any more.
+    `obstacle` tells people why it has fewer instances than it wants, "" where nothing stands in the way.
+    """
+
+    digest: str = ""
+    trend: Trend = field(default_factory=Trend)
+    last: float = 0.0
+    failures: int = 0
+    failed_at: float = 0.0
+    retry_at: float = 0.0
+    message: str = ""
+    load_times: tuple[float, ...] = ()
+    queue_times: tuple[float, ...] = ()
+    ordered: float = 0.0
+    refused: Backoff = field(default_factory=Backoff)
+    burst_refused: Backoff = field(default_factory=Backoff)
+    short_since: float = 0.0
+    obstacle: str = ""
+    refused_at: float = 0.0
+    since: float = 0.0
+    stalls: int = 0
+    stalled_at: float = 0.0
+
+    @property
+    def load_time(self) -> Optional[float]:
+        """The median of the measured load times, None until one was measured."""
+        return percentile(self.load_times, 0.5)
+
+
+def percentile(values: Sequence[float], fraction: float) -> Optional[float]:
+    """Return the smallest value that `fraction` (0 to 1) of them do not exceed, None of no values."""
+    if not values:
+        return None
+    return sorted(values)[max(0, math.ceil(fraction * len(values)) - 1)]
+
+
+def measured_load(memory: Memory, seconds: float) -> Memory:
+    """Return the memory with one more measured load time."""
+    return replace(memory, load_times=(*memory.load_times, seconds)[-KEPT:])
+
+
+def measured_queue(memory: Memory, seconds: float) -> Memory:
+    """Return the memory with one more measured time in the queue."""
+    return replace(memory, queue_times=(*memory.queue_times, seconds)[-KEPT:])
+
+
+def failed(memory: Memory, settings: Settings) -> bool:
+    """Whether the model counts as failed."""
+    return memory.failures >= settings.max_failures
+
+
+def count_failure(memory: Memory, settings: Settings, now: float, message: str) -> Memory:
+    """Return the memory with one more failed start: each waits twice as long for the next, up to 600 s."""
+    failures = memory.failures + 1
+    wait = doubled(settings.retry_backoff, failures)
+    if failures >= settings.max_failures:
+        wait = MAX_BACKOFF
+    return replace(memory, failures=failures, failed_at=now, retry_at=now + wait, message=message)
+
+
+def stalls(memory: Memory, now: float) -> int:
+    """Return how many stalls in a row count at the time `now`."""
+    return memory.stalls if now - memory.stalled_at < STALL_MEMORY else 0
+
+
+def count_stall(memory: Memory, now: float) -> Memory:
+    """Return the memory with one more stall, to be counted as a failed start besides.
+
+    An instance is steady long before it can stall, which clears its failures: so stalls are counted by
+    themselves, and the failures follow. Else what makes engines hang, sent again and again, would have
+    instance after instance ended at the shortest back-off.
+    """
+    if memory.stalled_at == now and memory.stalls:
+        return memory
+    before = stalls(memory, now)
+    failures = max(memory.failures, before)
+    return replace(memory, stalls=before + 1, stalled_at=now, failures=failures)
+
+
+def doubled(first: float, times: int, most: float = MAX_BACKOFF) -> float:
+    """Return how long to wait after so many failures: `first`, then twice as long each, up to `most`."""
+    return min(most, first * 2.0 ** min(max(0, times - 1), 30))

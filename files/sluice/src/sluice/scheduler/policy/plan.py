@@ -1,0 +1,467 @@
+"""One model's part of a decision: what happens to its instances, and how many more it asks for. Pure.
+
+Whether it gets them is decided over all models, in `bounds`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Optional
+
+from sluice.scheduler.instances.instance import BASE, BURST, STILL, Instance, Phase, given_up, phase, stuck
+from sluice.scheduler.policy import lessons, renewal, target
+from sluice.scheduler.policy.bounds import Ask, Idle
+from sluice.scheduler.policy.memory import count_stall
+from sluice.scheduler.policy.signs import (
+    PUT_BACK,
+    failure,
+    held,
+    in_the_way,
+    put_back,
+    taken_back,
+    waiting_for,
+)
+from sluice.scheduler.policy.standing import Standing
+from sluice.scheduler.policy.terms import (
+    BUDGET,
+    IDLE,
+    LEAVING,
+    ORDERED,
+    REMOVED,
+    REPLACED,
+    Drain,
+    Forget,
+    Model,
+    Resume,
+)
+
+# Relays look at the routing table for each request and report each second: after this long, no running
+# requests means none on the draining instance.
+DRAIN_GRACE = 5.0
+SICK_PATIENCE = 120.0
+# A record that is refused may be an earlier run's, which a network file system shows late.
+REFUSED_PATIENCE = 60.0
+CANCEL_AGAIN = 30.0
+# Where jobs take turns on a node, each is suspended for a time slice, commonly half a minute.
+STILL_PATIENCE = 60.0
+# A base instance that waits in the queue for so long, while requests wait too, is helped by a burst one.
+HELP_AFTER = 120.0
+MOST_AT_ONCE = 8
+COMING = (Phase.SUBMITTING, Phase.PENDING, Phase.STARTING)
+USABLE = (*COMING, Phase.READY)
+RESUMABLE = frozenset((IDLE, ORDERED, BUDGET))
+
+
+class Plan(Standing):
+    """Built up step by step; lives for one call of `decide`."""
+
+    # --- memory --------------------------------------------------------------------------------------
+
+    def follow_up(self) -> None:
+        """Forget what is gone, and count failures, refusals and successes."""
+        if self.model is not None and self.model.digest != self.memory.digest:
+            self.start_afresh()
+        if self.model is not None and not self.memory.since:
+            self.memory = replace(self.memory, since=self.now)
+        if self.orders.given > self.memory.ordered:
+            self.start_afresh()
+            self.memory = replace(self.memory, ordered=self.orders.given)
+        self.memory = lessons.refusals(
+            self.memory, [*self.lost, *self.present], self.settings.retry_backoff, self.now
+        )
+        problems = []
+        for instance in self.lost:
+            self.first.append(Forget(instance.id))
+            problem = failure(instance, self.now)
+            if problem:
+                problems.append(problem)
+            elif taken_back(instance):
+                # Nobody's fault, but nothing to do again at once either.
+                retry = max(self.memory.retry_at, self.now + self.settings.retry_backoff)
+                self.memory = replace(self.memory, retry_at=retry)
+        if problems:
+            self.fail(problems[0])
+        elif self.memory.failures and any(self.steady(instance) for instance in self.present):
+            self.memory = replace(self.memory, failures=0, retry_at=0.0, message="")
+
+    def want(self) -> None:
+        """Work out how many instances demand calls for."""
+        demand, memory, model = self.demand, self.memory, self.model
+        last = max(memory.last, min(demand.last, self.now), self.now if demand.asked else 0.0)
+        if model is None:
+            self.memory = replace(memory, last=last)
+            return
+        # What nobody could be given is not remembered either: the VM may say anything.
+        asked = min(demand.asked, model.concurrency * model.most)
+        trend = target.observe(
+            memory.trend,
+            asked,
+            self.now,
+            concurrency=model.concurrency,
+            last=last,
+            idle_stop=model.idle_stop,
+        )
+        self.memory = replace(memory, last=last, trend=trend)
+        if not self.orders.drained:
+            self.wanted = self._wanted(model, asked)
+
+    def _wanted(self, model: Model, asked: int) -> int:
+        if self.broke:
+            self.obstacle = f"{BUDGET} (gpu_hours_per_day): only the instances of `min` are kept"
+            return model.min
+        memory = self.memory
+        level = target.level(
+            memory.trend,
+            concurrency=model.concurrency,
+            load_time=renewal.start_time(memory),
+            idle_stop=model.idle_stop,
+            now=self.now,
+        )
+        return min(model.most, max(model.min, level))
+
+    # --- actions -------------------------------------------------------------------------------------
+
+    def act(self) -> None:
+        """Add the actions for what is present, and ask for what is missing."""
+        self.end_again()
+        if self.orders.drained and (self.held or self.model is not None):
+            self.clear(ORDERED)
+        elif self.held:
+            return
+        elif self.model is None:
+            self.clear(REMOVED)
+        else:
+            self.give_up(self.model)
+            self.let_leave()
+            self.scale(self.model)
+        self.end_drained()
+
+    def end_again(self) -> None:
+        """Repeat a cancellation that Slurm has not carried out."""
+        for instance in self.present:
+            since = instance.cancelled_at
+            if since is not None and self.now - since >= CANCEL_AGAIN:
+                self.cancel(instance, instance.cancel_reason, self.first)
+
+    def clear(self, reason: str) -> None:
+        """The model is to have no instances: end what serves nobody, drain the rest."""
+        for instance in self.phases(*COMING, Phase.SICK):
+            self.cancel(instance, reason)
+        self.let_leave()
+        for instance in self.phases(Phase.READY):
+            self.last.append(Drain(instance.id, reason))
+
+    def give_up(self, model: Model) -> None:
+        """End instances that do not come up, or that stopped answering."""
+        for instance in self.phases(Phase.PENDING):
+            problem = self.hopeless(instance)
+            if problem:
+                self.cancel_failed(instance, problem)
+            elif put_back(instance):
+                self.cancel(instance, "Slurm requeued it; another one starts sooner", self.first)
+        for instance in self.phases(Phase.STARTING):
+            if instance.started is not None and self.now - instance.started > model.start_timeout:
+                self.cancel_failed(
+                    instance, f"not ready {model.start_timeout:g} s after its job began to run"
+                )
+            elif instance.refused_since is not None and self.now - instance.refused_since > REFUSED_PATIENCE:
+                self.cancel_failed(instance, f"its record was refused: {instance.refused}")
+        for instance in self.phases(Phase.SICK):
+            self.give_up_sick(instance)
+
+    def give_up_sick(self, instance: Instance) -> None:
+        """End an instance that stopped answering: at all, or all but its health check."""
+        since = instance.failing_since
+        if instance.job_state in STILL:
+            self.replace_suspended(instance)
+        elif phase(instance) is Phase.READY:
+            self.end_stalled(instance)
+        elif since is not None and self.now - since > SICK_PATIENCE:
+            self.cancel_failed(instance, f"did not answer its health check for {SICK_PATIENCE:g} s")
+
+    def hopeless(self, instance: Instance) -> str:
+        """Return why nobody may wait for a pending job any longer, or ""."""
+        reason, since = stuck(instance), instance.hindered_since
+        if reason:
+            return f"held by Slurm permanently: {reason}"
+        patience = self.settings.pending_patience
+        if not patience or since is None or self.now - since < patience:
+            return ""
+        return f"waited {patience:g} s in Slurm's queue: {waiting_for(instance)}"
+
+    def replace_suspended(self, instance: Instance) -> None:
+        """End a suspended instance once it is not needed; Slurm may let it go on before that."""
+        if len(self.phases(Phase.READY)) >= self.wanted:
+            self.cancel(instance, f"{instance.job_state.lower()}, and not needed", self.first)
+
+    def end_stalled(self, instance: Instance) -> None:
+        """Cancel an instance whose engine hangs; what runs on it gets nothing anyway."""
+        if instance.job_id:
+            self.memory = count_stall(self.memory, self.now)
+            self.cancel_failed(
+                instance, f"its engine gave nothing for {instance.stalled} s, nor to its front's own question"
+            )
+
+    def let_leave(self) -> None:
+        """Send nothing more to instances whose front says that they must end soon."""
+        for instance in self.present:
+            if not instance.leaving or instance.draining_since is not None or instance.id in self.settled:
+                continue
+            found = self.phase[instance.id]
+            if found in (Phase.READY, Phase.SICK):
+                self.first.append(Drain(instance.id, LEAVING))
+                self.settled.add(instance.id)
+            elif found is Phase.STARTING and instance.leaving == "warned":
+                self.cancel_failed(instance, "its wall time would have ended before it was ready")
+
+    def scale(self, model: Model) -> None:
+        """Bring the number of instances to what is wanted, newest digest first."""
+        self.expiring = self.near_end(model)
+        usable = self.phases(*USABLE)
+        old = [instance for instance in usable if self.outdated(instance, model)]
+        fresh = [instance for instance in usable if instance not in old]
+        target_number = self.wanted + self.helpers(model, fresh)
+        missing = target_number - len(fresh) - self.paused()
+        missing -= self.resume(model, missing)
+        self.ask = self.asks(model, old, fresh, missing)
+        self.back_out(old, fresh)
+        self.retire(old, fresh)
+        for instance in self.present:
+            if instance.submit_error and not instance.job_id:
+                self.obstacle = self.obstacle or f"sbatch accepted no job: {instance.submit_error}"
+        active = [instance for instance in fresh if not held(instance)]
+        for instance in fresh:
+            if self.phase[instance.id] is Phase.PENDING:
+                self.obstacle = self.obstacle or in_the_way(instance)
+        surplus = len(active) - target_number
+        if surplus > 0:
+            self.shrink(active, surplus)
+
+    def paused(self) -> int:
+        """Return how many suspended instances may yet go on by themselves: a time slice is soon over."""
+        still = (one for one in self.phases(Phase.SICK) if one.job_state in STILL)
+        since = (self.now if one.failing_since is None else one.failing_since for one in still)
+        return sum(self.now - began < STILL_PATIENCE for began in since)
+
+    def near_end(self, model: Model) -> frozenset[str]:
+        """Return which instances' wall time is about to end."""
+        found: frozenset[str] = frozenset()
+        for kind in (BASE, BURST):
+            mine = [one for one in self.present if one.kind == kind and one.draining_since is None]
+            found |= renewal.expiring(mine, model, self.memory, self.now)
+        drained = (one for one in self.present if one.draining_since is not None)
+        for one in drained:
+            found |= renewal.expiring([one], model, self.memory, self.now)
+        return found
+
+    def helpers(self, model: Model, fresh: Sequence[Instance]) -> int:
+        """Return how many burst instances stand in for base ones that wait long in the queue.
+
+        They are submitted while requests wait, and stay until what they stand in for is ready.
+        """
+        if not model.burst:
+            return 0
+        long = sum(
+            one.kind != BURST
+            and self.phase[one.id] is Phase.PENDING
+            and not held(one)
+            and self.now - one.created >= HELP_AFTER
+            for one in fresh
+        )
+        beyond = max(0, self.wanted - model.max)
+        standing = sum(one.kind == BURST for one in fresh) - beyond
+        may = model.burst - beyond if self.demand.waiting else standing
+        return max(0, min(long, may))
+
+    def resume(self, model: Model, missing: int) -> int:
+        """Take back instances that drain because they were idle or ordered to; return how many."""
+        taken = 0
+        most = {BASE: model.max, BURST: model.burst}
+        for instance in self.phases(*USABLE):
+            most[instance.kind] -= 1
+        for instance in self.present:
+            usable = (
+                instance.draining_since is not None
+                and not instance.leaving
+                and instance.drain_reason in RESUMABLE
+                and self.phase[instance.id] is Phase.READY
+                and instance.id not in self.settled
+                and not self.outdated(instance, model)
+            )
+            if usable and taken < missing and most[instance.kind] > 0:
+                self.first.append(Resume(instance.id))
+                self.settled.add(instance.id)
+                most[instance.kind] -= 1
+                taken += 1
+        return taken
+
+    def back_out(self, old: Sequence[Instance], fresh: Sequence[Instance]) -> None:
+        """Take back instances that drain for successors which failed, as many as are lacking."""
+        if not self.memory.failures:
+            return
+        serving = sum(self.phase[instance.id] is Phase.READY for instance in (*old, *fresh))
+        for instance in self.present:
+            returns = (
+                instance.draining_since is not None
+                and not instance.leaving
+                and instance.drain_reason == REPLACED
+                and self.phase[instance.id] is Phase.READY
+                and instance.id not in self.expiring
+            )
+            if returns and serving < self.wanted:
+                self.last.append(Resume(instance.id))
+                self.settled.add(instance.id)
+                serving += 1
+
+    # --- what is asked for ---------------------------------------------------------------------------
+
+    def asks(
+        self, model: Model, old: Sequence[Instance], fresh: Sequence[Instance], missing: int
+    ) -> Optional[Ask]:
+        """Return what to ask for of the missing instances, as far as the model's own bounds let it."""
+        if missing <= 0 or self.now < self.memory.retry_at:
+            return None
+        bursts = sum(one.kind == BURST for one in fresh)
+        base_wanted = min(self.wanted, model.max)
+        standing_in = max(0, bursts - max(0, self.wanted - model.max))
+        base = max(0, base_wanted - (len(fresh) - bursts) - standing_in)
+        base = min(base, missing)
+        burst = missing - base
+        most = self.at_once(old, fresh, missing)
+        base = min(base, most, self.free(BASE, model.max, old) if base else 0)
+        # Base and burst together have one successor too many at most, as each of them has.
+        beyond = model.most + 1 - sum(not given_up(one) for one in self.present) - base
+        burst = min(burst, most - base, beyond, self.free(BURST, model.burst, old) if burst else 0)
+        if base + burst <= 0:
+            return None
+        serving = sum(self.phase[one.id] is Phase.READY for one in old) + len(fresh)
+        unmet = serving < model.min
+        return Ask(
+            model=self.name,
+            base=base,
+            burst=burst,
+            have=serving,
+            wanted=self.wanted,
+            priority=model.priority,
+            gpus=model.gpus,
+            nodes=model.nodes,
+            waiting=unmet or self.demand.asked > 0,
+            cold=not self.present and not unmet,
+            short_since=self.memory.short_since,
+            charge=model.charge,
+            refused_at=self.memory.refused_at,
+        )
+
+    def free(self, kind: str, most: int, old: Sequence[Instance]) -> int:
+        """Return how many more of this kind may be submitted: one beyond `most` to replace another."""
+        backoff = self.memory.burst_refused if kind == BURST else self.memory.refused
+        self.obstacle = self.obstacle or backoff.reason
+        if not most or self.now < backoff.until:
+            return 0
+        mine = [one for one in self.present if one.kind == kind and not given_up(one)]
+        for one in mine:
+            if self.phase[one.id] is Phase.PENDING and "maintenance" in one.reason.lower():
+                self.obstacle = self.obstacle or f"job {one.job_id} waits for a maintenance: {one.reason}"
+                return 0
+        replacing = any(one.kind == kind for one in old) or any(self.goes(one) for one in mine)
+        left = most + replacing - len(mine)
+        if backoff.count:
+            unproven = any(not one.job_id and not one.submit_error for one in mine)
+            left = min(left, 0 if unproven else 1)
+        return max(0, left)
+
+    def at_once(self, old: Sequence[Instance], fresh: Sequence[Instance], missing: int) -> int:
+        """Return how many may be submitted in one decision: few while a rollout or failures are under way."""
+        most = min(missing, MOST_AT_ONCE)
+        rolling = sum(self.phase[one.id] is Phase.READY and one.id not in self.expiring for one in old)
+        if rolling:
+            coming = any(self.phase[one.id] is not Phase.READY for one in fresh)
+            most = min(most, max(0, missing - rolling) + (not coming))
+        if self.memory.failures:
+            unproven = [one for one in self.phases(*COMING) if one not in old]
+            most = min(most, 1 - len(unproven))
+        return max(0, most)
+
+    # --- fewer ---------------------------------------------------------------------------------------
+
+    def retire(self, old: Sequence[Instance], fresh: Sequence[Instance]) -> None:
+        """Drain as many outdated instances as newer ones can stand in for."""
+        serving = [instance for instance in old if self.phase[instance.id] is Phase.READY]
+        for instance in old:
+            if instance not in serving:
+                self.cancel(instance, REPLACED)
+        ready = sum(self.phase[instance.id] is Phase.READY for instance in fresh)
+        left = len(serving)
+        for instance in sorted(serving, key=lambda one: one.id not in self.expiring):
+            # After a failure a successor must first stay up: it may be as bad as the one before.
+            proven = ready if instance.id in self.expiring or not self.memory.failures else 0
+            if proven + left > self.wanted:
+                self.last.append(Drain(instance.id, REPLACED))
+                self.settled.add(instance.id)
+                left -= 1
+
+    def shrink(self, fresh: Sequence[Instance], surplus: int) -> None:
+        """End instances beyond what is wanted: those not ready, then burst ones, then the least loaded."""
+        reason = BUDGET if self.broke else IDLE
+        for instance in sorted(fresh, key=self.dispensable)[:surplus]:
+            if self.phase[instance.id] is Phase.READY:
+                self.last.append(Drain(instance.id, reason))
+                self.settled.add(instance.id)
+            else:
+                self.cancel(instance, reason)
+
+    def dispensable(self, instance: Instance) -> tuple[bool, bool, bool, bool, int, float]:
+        """Return where an instance stands when some must go: the smallest first, of equals the newest.
+
+        Of those that are not ready, one that Slurm has put back into its queue goes before all others: it may
+        not start for two minutes. One that starts already goes last.
+        """
+        found = self.phase[instance.id]
+        ready = found is Phase.READY
+        load = self.demand.load(instance.id) if ready else 0
+        soon = ready or instance.reason != PUT_BACK
+        starts = ready or found is Phase.STARTING
+        return ready, soon, instance.kind != BURST, starts, load, -instance.created
+
+    def end_drained(self) -> None:
+        """Cancel draining instances that have nothing left to answer."""
+        for instance in self.present:
+            since = instance.draining_since
+            if since is None or instance.id in self.settled or instance.cancelled_at is not None:
+                continue
+            waited = self.now - since
+            quiet = self.demand.load(instance.id) == 0 and waited >= DRAIN_GRACE
+            serves = self.phase[instance.id] in (Phase.READY, Phase.SICK)
+            if not serves or quiet or waited >= self.settings.drain_timeout:
+                self.cancel(instance, instance.drain_reason)
+
+    def conclude(self, granted: int, short: bool, reason: str) -> None:
+        """Note how many instances were granted, whether room was short, and what stood in the way."""
+        since = self.memory.short_since
+        if self.ask is None or self.ask.have or granted:
+            since = 0.0
+        elif short:
+            since = since or self.now
+        reason = self.obstacle or reason
+        if (since, reason) != (self.memory.short_since, self.memory.obstacle):
+            self.memory = replace(self.memory, short_since=since, obstacle=reason)
+
+    # --- for other models ----------------------------------------------------------------------------
+
+    def idle(self) -> list[Idle]:
+        """Return the instances that serve nobody and that are not needed to keep `min`."""
+        model = self.model
+        if model is None or self.held or self.orders.drained:
+            return []
+        usable = self.phases(*USABLE)
+        kept = max(model.min, min(1, self.demand.asked))
+        found = sorted((one for one in usable if self.serves_nobody(one)), key=self.dispensable)
+        return [Idle(one, model.priority, self.memory.last) for one in found[: max(0, len(usable) - kept)]]
+
+    def serves_nobody(self, instance: Instance) -> bool:
+        """Whether the instance waits in the queue, or is ready while nobody asks for it."""
+        found = self.phase[instance.id]
+        if found is Phase.READY:
+            return not self.demand.waiting and not self.demand.load(instance.id)
+        return found is Phase.PENDING and not held(instance)

@@ -1,0 +1,239 @@
+"""What to do next, as a pure function: models, instances and demand in, actions out.
+
+It knows no sockets, clocks or processes. In short, for each model:
+
+- *Wanted* is what demand calls for (`target`), between `min` and `max`, and beyond `max` as many burst
+  instances as the model may have. When fewer are wanted, burst instances go first, then the least loaded.
+- What the service may take in all is shared by priority and by need (`bounds`); nobody is starved.
+- An instance that ended is replaced; one that failed to start is replaced after a back-off that doubles.
+  After `max_failures` in a row the model counts as failed and is tried at the longest back-off; a new digest
+  starts afresh. Slurm's limits are no failures: who is refused for them waits, all models for a limit of the
+  cluster, those of one account, partition and QOS for a limit of these, one model for its own (`refusal`).
+  While Slurm refuses several models together, they try one after the other, whatever their priorities.
+- A new digest, or a wall time about to end, brings a successor first; the old instance is drained when the
+  new one is ready. While something is being replaced, drained or ended, one instance beyond `max` may exist.
+  If the cluster has no room for it, it waits in Slurm's queue and the old instance goes on.
+- An instance that says that it must end (`leaving`) is drained, and replaced, at once.
+- A new definition, and a restart, replace serving instances one at a time. Until its successors have proven
+  good the old ones stay, and one that already drains is taken back: a rollout that fails backs out.
+- A model that an administrator drained has no instances: what serves is drained, the rest cancelled, and
+  nothing is started until it is resumed. A job that a person holds in Slurm's queue is left alone.
+- A draining instance is cancelled when it has no running requests, or after `drain_timeout`.
+- While the queue is unknown nothing is submitted, drained, cancelled or forgotten.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Optional
+
+from sluice.scheduler.instances.instance import BURST, Instance
+from sluice.scheduler.policy import bounds
+from sluice.scheduler.policy.bounds import Settings, Spent
+from sluice.scheduler.policy.memory import (
+    MAX_BACKOFF,
+    Backoff,
+    Memory,
+    count_failure,
+    failed,
+    measured_load,
+    measured_queue,
+    percentile,
+)
+from sluice.scheduler.policy.plan import CANCEL_AGAIN, DRAIN_GRACE, SICK_PATIENCE, Plan
+from sluice.scheduler.policy.refusal import Cause, Refusal, heeded, refused
+from sluice.scheduler.policy.signs import STEADY
+from sluice.scheduler.policy.terms import (
+    BUDGET,
+    IDLE,
+    LEAVING,
+    MADE_ROOM,
+    ORDERED,
+    REMOVED,
+    REPLACED,
+    Action,
+    Cancel,
+    Decision,
+    Demand,
+    Drain,
+    Forget,
+    Model,
+    Orders,
+    Resume,
+    Situation,
+    Submit,
+)
+
+__all__ = [
+    "BUDGET",
+    "CANCEL_AGAIN",
+    "DRAIN_GRACE",
+    "IDLE",
+    "LEAVING",
+    "MADE_ROOM",
+    "MAX_BACKOFF",
+    "ORDERED",
+    "REMOVED",
+    "REPLACED",
+    "SICK_PATIENCE",
+    "STEADY",
+    "Action",
+    "Backoff",
+    "Cancel",
+    "Cause",
+    "Decision",
+    "Demand",
+    "Drain",
+    "Forget",
+    "Memory",
+    "Model",
+    "Orders",
+    "Refusal",
+    "Resume",
+    "Settings",
+    "Situation",
+    "Spent",
+    "Submit",
+    "count_failure",
+    "decide",
+    "failed",
+    "measured_load",
+    "measured_queue",
+    "percentile",
+    "refused",
+]
+
+
+NEVER_REFUSED = Backoff()
+
+
+def decide(situation: Situation, settings: Settings, now: float) -> Decision:
+    """Return what to do at the time `now`."""
+    plans = _plans(situation, settings, now)
+    for plan in plans:
+        if situation.known:
+            plan.follow_up()
+        plan.want()
+        if situation.known:
+            plan.act()
+    limits, charges, submissions = situation.limits, dict(situation.charges), []
+    if situation.known:
+        limits = _limits(situation, settings, now)
+        charges = _charges(situation, settings, now)
+        submissions = _share(plans, situation, settings, limits, charges, now)
+    memory = dict(situation.memory)
+    memory.update({plan.name: plan.memory for plan in plans})
+    return Decision(
+        actions=(
+            *(action for plan in plans for action in plan.first),
+            *submissions,
+            *(action for plan in plans for action in plan.last),
+        ),
+        memory=memory,
+        wanted={plan.name: plan.wanted for plan in plans},
+        limits=limits,
+        charges=charges,
+    )
+
+
+def _plans(situation: Situation, settings: Settings, now: float) -> list[Plan]:
+    by_model: dict[str, list[Instance]] = {name: [] for name in situation.models}
+    for instance in situation.instances:
+        by_model.setdefault(instance.model, []).append(instance)
+    return [Plan(name, by_model[name], situation, settings, now) for name in sorted(by_model)]
+
+
+def _limits(situation: Situation, settings: Settings, now: float) -> Backoff:
+    """Return how long nobody may submit. Limits of what burst instances ask for are their own model's."""
+    causes = (Cause.SITE, Cause.TRANSIENT)
+    base = (one for one in situation.instances if one.kind != BURST)
+    return heeded(situation.limits, base, causes, settings.retry_backoff, now)
+
+
+def _charge(instance: Instance, situation: Situation) -> str:
+    """Return the account, partition and QOS of a base instance; an adopted job does not say it."""
+    model = situation.models.get(instance.model)
+    return instance.charge or ("" if model is None else model.charge)
+
+
+def _charges(situation: Situation, settings: Settings, now: float) -> dict[str, Backoff]:
+    """Return how long Slurm takes no submission of each account, partition and QOS."""
+    by_charge: dict[str, list[Instance]] = {model.charge: [] for model in situation.models.values()}
+    for one in situation.instances:
+        if one.kind != BURST:
+            by_charge.setdefault(_charge(one, situation), []).append(one)
+    found = {}
+    for charge, mine in by_charge.items():
+        before = situation.charges.get(charge, NEVER_REFUSED)
+        after = heeded(before, mine, (Cause.LIMIT,), settings.retry_backoff, now)
+        if after != NEVER_REFUSED:
+            found[charge] = after
+    return found
+
+
+def _turns(charges: Mapping[str, Backoff], situation: Situation, now: float) -> dict[str, bounds.Turn]:
+    """Return what may be tried of the accounts, partitions and QOS that Slurm refuses."""
+    refusing = {charge: backoff for charge, backoff in charges.items() if backoff.count}
+    if not refusing:
+        return {}
+    unproven = {
+        _charge(one, situation)
+        for one in situation.instances
+        if not one.job_id and not one.submit_error and one.kind != BURST
+    }
+    return {
+        charge: bounds.Turn(0 if now < backoff.until or charge in unproven else 1, backoff.reason)
+        for charge, backoff in refusing.items()
+    }
+
+
+def _share(
+    plans: Sequence[Plan],
+    situation: Situation,
+    settings: Settings,
+    limits: Backoff,
+    charges: Mapping[str, Backoff],
+    now: float,
+) -> list[Action]:
+    """Return the submissions, and what makes room for them; each plan learns what stood in its way."""
+    asks = [plan.ask for plan in plans if plan.ask is not None]
+    left = bounds.room(settings, _present(plans))
+    most = _at_once(limits, situation.instances, now)
+    turns = _turns(charges, situation, now)
+    shares = bounds.share(
+        asks, left, settings, situation.spent, now, most, turns=turns, single=bool(limits.count)
+    )
+    served = Counter(model for model, _ in shares.granted)
+    for plan in plans:
+        reason = shares.obstacles.get(plan.name, "")
+        if plan.ask is not None and not reason:
+            # Also while one tries: the last word of Slurm's stands until it takes a job.
+            turn = turns.get(plan.ask.charge) if plan.ask.base else None
+            reason = limits.reason or ("" if turn is None else turn.reason)
+        plan.conclude(served[plan.name], plan.name in shares.no_room, reason)
+    room_made = _make_room(plans, shares.starved, left, now)
+    return [*(Submit(model, kind) for model, kind in shares.granted), *room_made]
+
+
+def _at_once(limits: Backoff, instances: Iterable[Instance], now: float) -> int:
+    """Return how many submissions there may be: none, or a single one to try, while Slurm refuses them."""
+    if not limits.count:
+        return bounds.MOST_AT_ONCE
+    unproven = any(not one.job_id and not one.submit_error for one in instances)
+    return 0 if now < limits.until or unproven else 1
+
+
+def _present(plans: Iterable[Plan]) -> list[Instance]:
+    return [instance for plan in plans for instance in plan.present]
+
+
+def _make_room(
+    plans: Sequence[Plan], starved: Optional[bounds.Ask], left: bounds.Room, now: float
+) -> list[Action]:
+    """Return the drains of idle instances that a starved model needs, or nothing."""
+    if starved is None:
+        return []
+    leaving = [one for plan in plans for one in plan.present if plan.goes(one)]
+    idle = [one for plan in plans for one in plan.idle()]
+    return [Drain(one.id, MADE_ROOM) for one in bounds.reclaim(starved, left, leaving, idle)]

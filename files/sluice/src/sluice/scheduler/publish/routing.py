@@ -1,0 +1,135 @@
+"""Builds the routing table from the known instances. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Optional
+
+from sluice import records
+from sluice.records import ModelEntry, RoutedModel
+from sluice.scheduler.instances.instance import Instance, Phase, hung, phase, routable
+from sluice.scheduler.policy.memory import Memory
+from sluice.scheduler.publish import estimates
+
+COMING = (Phase.SUBMITTING, Phase.PENDING, Phase.STARTING)
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What else the table says of a model: `wanted` instances, whether it `failed`, its `memory`.
+
+    `drained` says that an administrator took it out of service.
+    """
+
+    wanted: int
+    failed: bool
+    memory: Memory
+    drained: bool = False
+
+
+def routed_models(
+    entries: Mapping[str, ModelEntry],
+    instances: Iterable[Instance],
+    outlooks: Mapping[str, Outlook],
+    known: bool,
+    now: float,
+) -> dict[str, RoutedModel]:
+    """Return the table's models: those with an entry, as `entries` names them, and no others."""
+    by_model: dict[str, list[Instance]] = {name: [] for name in entries}
+    for instance in sorted(instances, key=lambda instance: (instance.created, instance.id)):
+        if instance.model in by_model:
+            by_model[instance.model].append(instance)
+    return {
+        name: _routed(entries[name], mine, outlooks.get(name, Outlook(0, False, Memory())), known, now)
+        for name, mine in by_model.items()
+    }
+
+
+def _routed(
+    entry: ModelEntry, instances: Sequence[Instance], outlook: Outlook, known: bool, now: float
+) -> RoutedModel:
+    routed = tuple(_instance(one, entry.stall_timeout) for one in instances if routable(one))
+    due = coming(instances)
+    status = _status(any(one.state == "ready" for one in routed), bool(due), outlook, known)
+    return RoutedModel(
+        status=status,
+        expected_ready=expected_ready(instances, status, outlook, now, entry.stall_timeout),
+        context_length=entry.context_length,
+        capabilities=entry.capabilities,
+        groups=entry.groups,
+        description=entry.description,
+        concurrency=_concurrency(entry, instances),
+        starting=len(due),
+        instances=routed,
+        usage=entry.usage,
+        cache_isolation=entry.cache_isolation,
+        created=int(outlook.memory.since),
+    )
+
+
+def _concurrency(entry: ModelEntry, instances: Iterable[Instance]) -> int:
+    """Return how much relays may send to each instance.
+
+    A front refuses what goes beyond twice the figure that its job was started with, so a raised one must not
+    count in full until the instances of the old one are gone.
+    """
+    borne = [one.concurrency * 3 // 2 for one in instances if routable(one) and one.concurrency]
+    return min([entry.concurrency, *(max(1, most) for most in borne)])
+
+
+def _status(ready: bool, coming: bool, outlook: Outlook, known: bool) -> str:
+    if ready:
+        return "ready"
+    if outlook.drained:
+        return "drained"
+    if not known:
+        return "unknown"
+    if outlook.failed:
+        return "failed"
+    return "starting" if coming or outlook.wanted else "sleeping"
+
+
+def expected_ready(
+    instances: Sequence[Instance], status: str, outlook: Outlook, now: float, stall_timeout: float = 0.0
+) -> Optional[float]:
+    """Return when the model's next instance should be ready, None where that is not known or none is due.
+
+    Of a ready model the next one that adds to those it has, none while instances are merely being replaced;
+    of a sleeping one, when it would be if somebody asked now. A failed one promises nothing.
+    """
+    if status in ("failed", "drained"):
+        return None
+    due = coming(instances)
+    if status == "ready":
+        ready = sum(serving(one) and not hung(one, stall_timeout) for one in instances)
+        return estimates.coming(due, outlook.memory, now) if outlook.wanted > ready else None
+    if status == "sleeping":
+        return estimates.asleep(outlook.memory, now)
+    return estimates.coming(due, outlook.memory, now)
+
+
+def coming(instances: Iterable[Instance]) -> list[Instance]:
+    """Return those that are not ready yet and will be, as far as is known."""
+    return [one for one in instances if phase(one) in COMING and one.draining_since is None]
+
+
+def serving(instance: Instance) -> bool:
+    """Whether relays send it new requests."""
+    return routable(instance) and instance.draining_since is None and not instance.leaving
+
+
+def _instance(instance: Instance, stall_timeout: float) -> records.Instance:
+    record = instance.record
+    if record is None:
+        raise ValueError(f"{instance.id} has no record")
+    return records.Instance(
+        id=instance.id,
+        job_id=instance.job_id,
+        host=record.host,
+        port=record.port,
+        certificate=record.certificate,
+        key=record.key,
+        state="ready" if serving(instance) and not hung(instance, stall_timeout) else "draining",
+        stalled=bool(instance.stalled),
+    )

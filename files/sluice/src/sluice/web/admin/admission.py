@@ -1,0 +1,79 @@
+"""Stops and resumes a model at this gateway. The proxy learns of it from the authority."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from sluice.contracts.authority import Stop
+from sluice.records import MODEL_NAME
+from sluice.web.admin import audit
+from sluice.web.database.tables import LimitRow, StoppedModel, UsageDay
+from sluice.web.words.faults import Fault, check_label
+
+# What users are told fits on a few lines of a chat.
+MAX_MESSAGE = 300
+
+
+def stopped(session: Session) -> Sequence[StoppedModel]:
+    """Return the stopped models, by name."""
+    return session.scalars(select(StoppedModel).order_by(StoppedModel.model)).all()
+
+
+def stops(session: Session) -> list[Stop]:
+    """Return the stopped models as the proxy is told of them."""
+    return [Stop(row.model, row.message) for row in stopped(session)]
+
+
+def stop(session: Session, actor: str, model: str, message: str, now: float) -> None:
+    """Stop `model`; what runs goes on. Stopping it again changes the message.
+
+    A model that no cluster has (yet) can be stopped too. Raises Fault for what is no model's name and for a
+    message that cannot be shown.
+    """
+    if not MODEL_NAME.fullmatch(model):
+        raise Fault("model_name", model=model)
+    if message:
+        check_label(message, MAX_MESSAGE)
+    row = session.get(StoppedModel, model)
+    before = _shown(row) if row else None
+    if row is None:
+        row = StoppedModel(model=model, message=message, since=now)
+        session.add(row)
+    row.message = message
+    if _shown(row) != before:
+        audit.note(session, actor, "admission.stop", model, before, _shown(row), now)
+
+
+def unknown(session: Session, model: str) -> str:
+    """Return what to say of a model that was never used, stopped or limited at this gateway, "" otherwise.
+
+    Which models the clusters offer is the proxy's to know: a new one nobody used is unknown here.
+    """
+    known = {row.model for row in stopped(session)}
+    for column in (UsageDay.model, LimitRow.model):
+        known.update(session.scalars(select(column).distinct()))
+    known -= {"", "*"}
+    if model in known:
+        return ""
+    close = difflib.get_close_matches(model, known, n=3)
+    meant = f"; did you mean {' or '.join(close)}?" if close else ""
+    return f"nobody has used a model {model} at this gateway yet{meant}"
+
+
+def resume(session: Session, actor: str, model: str, now: float) -> bool:
+    """Let `model` take requests again. False where it was not stopped."""
+    row = session.get(StoppedModel, model) if MODEL_NAME.fullmatch(model) else None
+    if row is None:
+        return False
+    audit.note(session, actor, "admission.resume", model, _shown(row), None, now)
+    session.delete(row)
+    session.flush()
+    return True
+
+
+def _shown(row: StoppedModel) -> dict[str, str]:
+    return {"message": row.message}

@@ -1,0 +1,76 @@
+"""Texts above every page: maintenance, news. Administrators write them, on pages or on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session
+
+from sluice.web.admin import audit
+from sluice.web.database.tables import Announcement
+from sluice.web.words import times
+from sluice.web.words.faults import Fault, check_label
+
+LEVELS = ("info", "warning")
+MAX_TEXT = 400
+# More at once would push the page's own content out of sight.
+MAX_SHOWN = 3
+
+
+def shown(session: Session, now: float) -> Sequence[Announcement]:
+    """Return what stands above the pages at `now`: warnings first, then the newest, at most MAX_SHOWN."""
+    return session.scalars(
+        select(Announcement)
+        .where(Announcement.starts <= now, or_(Announcement.ends.is_(None), Announcement.ends > now))
+        .order_by(Announcement.level.desc(), Announcement.starts.desc(), Announcement.id.desc())
+        .limit(MAX_SHOWN)
+    ).all()
+
+
+def listed(session: Session, *, offset: int = 0, most: int = 100) -> Sequence[Announcement]:
+    """Return at most `most` announcements of all times, the latest first, after `offset` of them."""
+    newest = select(Announcement).order_by(Announcement.starts.desc(), Announcement.id.desc())
+    return session.scalars(newest.offset(offset).limit(most)).all()
+
+
+def state(row: Announcement, now: float) -> str:
+    """Return `planned`, `shown` or `ended`."""
+    if row.ends is not None and row.ends <= now:
+        return "ended"
+    return "planned" if row.starts > now else "shown"
+
+
+def add(
+    session: Session, actor: str, text: str, level: str, starts: float, ends: float | None, now: float
+) -> Announcement:
+    """Announce `text` from `starts` until `ends`, or until it is ended. Raises Fault."""
+    check_label(text, MAX_TEXT)
+    if level not in LEVELS:
+        raise Fault("level", levels=", ".join(LEVELS))
+    if ends is not None and ends <= max(starts, now):
+        raise Fault("ends_too_early")
+    row = Announcement(text=text, level=level, starts=starts, ends=ends, created=now)
+    session.add(row)
+    session.flush()
+    audit.note(session, actor, "announcement.add", str(row.id), None, _shown(row), now)
+    return row
+
+
+def end(session: Session, actor: str, number: int, now: float) -> bool:
+    """End the announcement of id `number`. False where there is none that has not ended."""
+    row = session.get(Announcement, number)
+    if row is None or state(row, now) == "ended":
+        return False
+    before = _shown(row)
+    row.ends = now
+    # A planned one that ends before it begins would read as if it had been shown.
+    row.starts = min(row.starts, now)
+    audit.note(session, actor, "announcement.end", str(row.id), before, _shown(row), now)
+    return True
+
+
+def _shown(row: Announcement) -> dict[str, Any]:
+    ends = None if row.ends is None else times.written(row.ends)
+    return {"text": row.text, "level": row.level, "starts": times.written(row.starts), "ends": ends}

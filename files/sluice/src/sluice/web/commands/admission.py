@@ -1,0 +1,80 @@
+"""`sluice admission`: stops and resumes a model at this gateway."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from sluice.records import MODEL_NAME
+from sluice.web.admin import admission
+from sluice.web.admin.audit import OPERATOR
+from sluice.web.commands import terminal
+from sluice.web.commands.terminal import NOT_THERE, Site, refuse
+from sluice.web.words import times
+from sluice.web.words.faults import Fault
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the actions."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    listing = actions.add_parser("list", help="list the models that are stopped at this gateway")
+    stop = actions.add_parser(
+        "stop",
+        help="refuse new requests for a model; open requests continue",
+        description=(
+            "Refuse new requests for a model within seconds; open requests continue. This does not "
+            "affect its instances on the cluster: see `sluice models drain` on the login node."
+        ),
+    )
+    stop.add_argument("--message", default="", help="the message for its users, in one line")
+    stop.add_argument("--new", action="store_true", help="allow a model that nobody used at this gateway yet")
+    resume = actions.add_parser("resume", help="accept requests for a model again")
+    for action in (stop, resume):
+        action.add_argument("model", help="its name")
+    for action in (listing, stop, resume):
+        terminal.add_common(action)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carry out one action; 0 when done, 2 for a wrong argument, 1 for a model that is not there."""
+    return terminal.carry_out(args, {"list": _list, "stop": _stop, "resume": _resume})
+
+
+def _list(args: argparse.Namespace, site: Site) -> int:
+    with site.database.read() as session:
+        rows = admission.stopped(session)
+    if args.json:
+        stopped = [{"model": row.model, "since": row.since, "message": row.message} for row in rows]
+        terminal.print_json({"stopped": stopped})
+    else:
+        cells = [(row.model, times.written(row.since), row.message or "-") for row in rows]
+        terminal.print_table(("STOPPED", "SINCE", "MESSAGE"), cells)
+    return 0
+
+
+def _stop(args: argparse.Namespace, site: Site) -> int:
+    try:
+        with site.database.write() as session:
+            problem = "" if args.new else admission.unknown(session, args.model)
+            # Said first of a name that is none: what is wrong with it.
+            if not problem or not MODEL_NAME.fullmatch(args.model):
+                admission.stop(session, OPERATOR, args.model, args.message, time.time())
+    except Fault as fault:
+        return refuse("admission stop", fault)
+    if problem:
+        words = f"{problem}; nothing was stopped. To stop it anyway, add --new"
+        return refuse("admission stop", words, NOT_THERE)
+    if args.json:
+        terminal.print_json({"stopped": {"model": args.model, "message": args.message}})
+    return 0
+
+
+def _resume(args: argparse.Namespace, site: Site) -> int:
+    with site.database.write() as session:
+        done = admission.resume(session, OPERATOR, args.model, time.time())
+    if not done:
+        problem = f"{args.model} is not stopped; see: sluice admission list"
+        return refuse("admission resume", problem, NOT_THERE)
+    if args.json:
+        terminal.print_json({"resumed": args.model})
+    return 0

@@ -1,0 +1,107 @@
+"""`sluice announcements`: texts above every page."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+from sluice.web.admin import announcements
+from sluice.web.admin.audit import OPERATOR
+from sluice.web.commands import terminal
+from sluice.web.commands.terminal import NOT_THERE, Site, refuse
+from sluice.web.database.tables import Announcement
+from sluice.web.words import times
+from sluice.web.words.faults import Fault
+
+_TIME = "in UTC, such as 2026-11-22 or 2026-11-22T18:30"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the actions."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    listing = actions.add_parser("list", help="list announcements, the latest first")
+    listing.add_argument(
+        "--most",
+        type=terminal.whole(1, terminal.MOST_ROWS),
+        default=100,
+        help="how many (default: %(default)s)",
+    )
+    add = actions.add_parser(
+        "add",
+        help="show a text above every page",
+        description="Show a text above every page, also before sign-in. Write only what everybody may read.",
+    )
+    add.add_argument("text", help="one line")
+    add.add_argument("--level", choices=announcements.LEVELS, default="info", help="(default: %(default)s)")
+    add.add_argument("--starts", default="", help=f"from when on, {_TIME} (default: now)")
+    add.add_argument("--ends", default="", help=f"until when, {_TIME} (default: until it is removed)")
+    remove = actions.add_parser("remove", help="end an announcement now; it stays in the list")
+    remove.add_argument("id", type=terminal.whole(1, terminal.LARGEST_ID), help="as `list` shows it")
+    for action in (listing, add, remove):
+        terminal.add_common(action)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carry out one action; 0 when done, 2 for a wrong argument, 1 for an id that is not shown or planned."""
+    return terminal.carry_out(args, {"list": _list, "add": _add, "remove": _remove})
+
+
+def _list(args: argparse.Namespace, site: Site) -> int:
+    now = time.time()
+    with site.database.read() as session:
+        rows = announcements.listed(session, most=max(args.most, 0))
+    if args.json:
+        terminal.print_json({"announcements": [_document(row, now) for row in rows]})
+        return 0
+    cells = [
+        (
+            row.id,
+            announcements.state(row, now),
+            row.level,
+            times.written(row.starts),
+            "-" if row.ends is None else times.written(row.ends),
+            row.text,
+        )
+        for row in rows
+    ]
+    terminal.print_table(("ID", "STATE", "LEVEL", "STARTS", "ENDS", "TEXT"), cells)
+    return 0
+
+
+def _add(args: argparse.Namespace, site: Site) -> int:
+    now = time.time()
+    try:
+        starts, ends = times.read(args.starts), times.read(args.ends)
+        starts = now if starts is None else starts
+        with site.database.write() as session:
+            row = announcements.add(session, OPERATOR, args.text, args.level, starts, ends, now)
+    except Fault as fault:
+        return refuse("announcements add", fault)
+    if args.json:
+        terminal.print_json({"announcement": _document(row, now)})
+    else:
+        print(row.id)
+    return 0
+
+
+def _remove(args: argparse.Namespace, site: Site) -> int:
+    with site.database.write() as session:
+        done = announcements.end(session, OPERATOR, args.id, time.time())
+    if not done:
+        problem = f"announcement {args.id} is neither shown nor planned; see: sluice announcements list"
+        return refuse("announcements remove", problem, NOT_THERE)
+    if args.json:
+        terminal.print_json({"ended": args.id})
+    return 0
+
+
+def _document(row: Announcement, now: float) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "state": announcements.state(row, now),
+        "level": row.level,
+        "starts": row.starts,
+        "ends": row.ends,
+        "text": row.text,
+    }

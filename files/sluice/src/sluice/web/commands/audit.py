@@ -1,0 +1,77 @@
+"""`sluice audit`: shows the audit log."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from sluice.web.admin import audit
+from sluice.web.commands import terminal
+from sluice.web.commands.terminal import Site, refuse
+from sluice.web.database.tables import AuditEntry
+from sluice.web.words import times
+from sluice.web.words.faults import Fault
+
+_TIME = "in UTC, such as 2026-11-22 or 2026-11-22T18:30"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the action."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    listing = actions.add_parser("list", help="list what administrators and operators did, newest first")
+    listing.add_argument("--actor", default="", help="who: a pseudonym, or operator")
+    listing.add_argument("--what", default="", help="which action, such as user.block")
+    listing.add_argument("--object", default="", help="which object: a pseudonym, a key's id, a model, …")
+    listing.add_argument("--since", default="", help=f"from when on, {_TIME}")
+    listing.add_argument("--until", default="", help=f"before when, {_TIME}")
+    listing.add_argument(
+        "--most",
+        type=terminal.whole(1, terminal.MOST_ROWS),
+        default=100,
+        help="how many (default: %(default)s)",
+    )
+    terminal.add_common(listing)
+
+
+def run(args: argparse.Namespace) -> int:
+    """List; 0 when done, 2 for a wrong argument."""
+    try:
+        since, until = times.read(args.since), times.read(args.until)
+    except Fault as fault:
+        return refuse("audit list", fault)
+    wanted = audit.Filter(args.actor, args.what, args.object, since, until)
+    with terminal.site(args.config) as site:
+        return _list(args, site, wanted)
+
+
+def _list(args: argparse.Namespace, site: Site, wanted: audit.Filter) -> int:
+    with site.database.read() as session:
+        rows = audit.entries(session, wanted, most=max(args.most, 0))
+    if args.json:
+        terminal.print_json({"entries": [_document(row) for row in rows]})
+        return 0
+    cells = [
+        (times.written(row.time), row.actor, row.action, row.object, _shown(row.before), _shown(row.after))
+        for row in rows
+    ]
+    terminal.print_table(("TIME", "WHO", "WHAT", "TO WHAT", "BEFORE", "AFTER"), cells)
+    return 0
+
+
+def _document(row: AuditEntry) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "time": row.time,
+        "actor": row.actor,
+        "action": row.action,
+        "object": row.object,
+        "before": row.before,
+        "after": row.after,
+    }
+
+
+def _shown(side: dict[str, Any] | None) -> str:
+    """Return one side of a change in one cell: what is not bound or not there says nothing."""
+    told = {name: value for name, value in (side or {}).items() if value not in (None, "")}
+    return json.dumps(told, ensure_ascii=False) if told else "-"

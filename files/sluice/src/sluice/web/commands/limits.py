@@ -1,0 +1,110 @@
+"""`sluice limits`: lists the inventory's and the administrators' limits, sets and removes the latter."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from sluice.contracts.authority import LARGEST, LIMITED
+from sluice.web.admin.audit import OPERATOR
+from sluice.web.commands import terminal
+from sluice.web.commands.terminal import NOT_THERE, Site, refuse
+from sluice.web.limits import rows
+from sluice.web.settings.config import LimitRule
+from sluice.web.settings.rules import Rule, numbers_of
+from sluice.web.words.faults import Fault
+
+_SCOPE = (
+    "to whom it applies: site, project:NAME, group:NAME (all members together), member:GROUP (each "
+    "member separately), user:PSEUDONYM, key:ID, or user:*, key:*, project:*, group:* (each "
+    "separately)"
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the actions."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    listing = actions.add_parser("list", help="list all limits, also those of the inventory")
+    put = actions.add_parser(
+        "set",
+        help="set a limit, with all its numbers",
+        description=(
+            "Set a limit with all its numbers; a number that you leave out is not limited. The tightest "
+            "limit wins, so this can only be stricter than the inventory."
+        ),
+    )
+    remove = actions.add_parser(
+        "remove", help=("remove a limit that was set with this command or on the pages")
+    )
+    for action in (put, remove):
+        action.add_argument("scope", help=_SCOPE)
+        action.add_argument("--model", default="", help="only for this model (default: all models together)")
+    for name in LIMITED:
+        # What is too small or too large for this number, the limit itself says.
+        number = terminal.whole(-LARGEST, LARGEST)
+        put.add_argument(f"--{name.replace('_', '-')}", type=number, default=None, metavar="N")
+    for action in (listing, put, remove):
+        terminal.add_common(action)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carry out one action; 0 when done, 2 for a limit that cannot be, 1 for one that is not there."""
+    return terminal.carry_out(args, {"list": _list, "set": _set, "remove": _remove})
+
+
+def _list(args: argparse.Namespace, site: Site) -> int:
+    with site.database.read() as session:
+        own = rows.listed(session)
+    rules: list[tuple[str, Rule]] = [("inventory", rule) for rule in site.settings.limits]
+    rules += [("here", row) for row in own]
+    if args.json:
+        terminal.print_json({"limits": [{"from": origin, **_document(rule)} for origin, rule in rules]})
+    else:
+        _print(rules)
+    return 0
+
+
+def _set(args: argparse.Namespace, site: Site) -> int:
+    rule = LimitRule(args.scope, args.model, **{name: getattr(args, name) for name in LIMITED})
+    try:
+        with site.database.write() as session:
+            rows.put(session, site.settings, OPERATOR, rule, time.time())
+    except Fault as fault:
+        return refuse("limits set", fault)
+    if args.json:
+        terminal.print_json({"limit": _document(rule)})
+    else:
+        _print([("here", rule)])
+    return 0
+
+
+def _remove(args: argparse.Namespace, site: Site) -> int:
+    with site.database.write() as session:
+        done = rows.remove(session, OPERATOR, args.scope, args.model, time.time())
+    if not done:
+        name = rows.name_of(args.scope, args.model)
+        problem = f"no limit for {name} was set here; see: sluice limits list"
+        return refuse("limits remove", problem, NOT_THERE)
+    if args.json:
+        terminal.print_json({"removed": {"scope": args.scope, "model": args.model}})
+    return 0
+
+
+def _document(rule: Rule) -> dict[str, Any]:
+    return {"scope": rule.scope, "model": rule.model, **numbers_of(rule)}
+
+
+def _print(rules: Iterable[tuple[str, Rule]]) -> None:
+    cells = [
+        (
+            rule.scope,
+            rule.model or "-",
+            *("-" if number is None else number for number in numbers_of(rule).values()),
+            origin,
+        )
+        for origin, rule in rules
+    ]
+    header = ("SCOPE", "MODEL", *(name.upper().replace("_", " ") for name in LIMITED), "FROM")
+    terminal.print_table(header, cells)

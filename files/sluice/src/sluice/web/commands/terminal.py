@@ -1,0 +1,156 @@
+"""What the gateway's commands share: the site's settings and database, and their output."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from sluice import terminal
+from sluice.errors import ConfigError
+from sluice.web.database.tables import Database
+from sluice.web.settings.config import DEFAULT_PATH, WebConfig, load
+from sluice.web.words import times
+from sluice.web.words.faults import Fault
+from sluice.web.words.texts import Texts
+
+WRONG_ARGUMENT = 2
+NOT_THERE = 1
+
+# The most rows that a list is asked for, and the largest id that a table has.
+MOST_ROWS = 1_000_000
+LARGEST_ID = (1 << 31) - 1
+
+
+class Site(NamedTuple):
+    """What a command works on."""
+
+    settings: WebConfig
+    database: Database
+
+
+Action = Callable[[argparse.Namespace, Site], int]
+
+
+def add_common(parser: argparse.ArgumentParser, *, as_json: bool = True) -> None:
+    """Add `--config` and, where the answer is more than a word, `--json`."""
+    parser.add_argument("--config", default=DEFAULT_PATH, help="web's configuration (default: %(default)s)")
+    if as_json:
+        parser.add_argument("--json", action="store_true", help="print a JSON document, for programs")
+
+
+def add_most(parser: argparse.ArgumentParser) -> None:
+    """Add `--most`, how many rows a list has at most."""
+    help_ = "how many (default: %(default)s)"
+    parser.add_argument("--most", type=whole(1, MOST_ROWS), default=100, help=help_)
+
+
+@contextmanager
+def site(config: str) -> Iterator[Site]:
+    """Open settings and database, as the account that owns them if root asks. Raises ConfigError."""
+    settings = load(config)
+    become_owner(settings.session_dir)
+    database = Database(settings.database)
+    try:
+        database.prepare()
+        yield Site(settings, database)
+    except SQLAlchemyError as error:
+        # The text of such an error quotes the statement with its values.
+        fault = type(getattr(error, "orig", None) or error).__name__
+        raise ConfigError(
+            f"the database refused the command ({fault}): it is locked, full, read-only or "
+            "unavailable, or a value is not allowed; nothing was changed"
+        ) from None
+    finally:
+        database.close()
+
+
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """Return what reads a whole number from `least` to `most` from the command line, for argparse."""
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number") from None
+        if not least <= number <= most:
+            raise argparse.ArgumentTypeError(f"{text[:40]} is not from {least} to {most}")
+        return number
+
+    return read
+
+
+def carry_out(args: argparse.Namespace, actions: Mapping[str, Action]) -> int:
+    """Carry out the action that was asked for, on the opened site; return its exit status."""
+    with site(args.config) as opened:
+        return actions[args.action](args, opened)
+
+
+def become_owner(directory: str) -> None:
+    """As root, go on as the account that owns the web state: files that root makes would lock it out.
+
+    Before the first start of web `directory` may be missing: then the folder above it says whose it is.
+    """
+    if os.geteuid() != 0:
+        return
+    path = Path(directory)
+    owner = next(folder for folder in (path, *path.parents) if folder.exists()).stat()
+    os.setgroups([])
+    os.setgid(owner.st_gid)
+    os.setuid(owner.st_uid)
+
+
+def refuse(command: str, problem: str | Fault, status: int = WRONG_ARGUMENT) -> int:
+    """Say on standard error what was wrong; return the exit status."""
+    if isinstance(problem, Fault):
+        problem = words(problem)
+    print(f"sluice {command}: {problem}", file=sys.stderr)
+    return status
+
+
+def words(fault: Fault) -> str:
+    """Return what a fault says, in English."""
+    return Texts.load("en").get(fault.text, **fault.values)
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """Print a document of the contract's version 1."""
+    print(json.dumps({"version": 1, **document}, indent=2))
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print rows under a header, each column as wide as its widest cell.
+
+    Names come from the provider, and from users: what is unfit for a terminal is shown as `?`.
+    """
+    cells = [[terminal.line(str(cell)) for cell in row] for row in (header, *rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    for row in cells:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def day(moment: float | None) -> str:
+    """Return the day (UTC) of a time in seconds since the epoch, "never" for none."""
+    return "never" if moment is None else times.day(moment)
+
+
+def cell(value: object) -> str:
+    """Return a value of a document as a table shows it; times are floats, in seconds since the epoch."""
+    if isinstance(value, float):
+        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(value))
+    if isinstance(value, list):
+        value = ", ".join(map(str, value))
+    return "-" if value is None or value == "" else str(value)
+
+
+def print_fields(document: dict[str, Any]) -> None:
+    """Print a document of plain values, a line each."""
+    print_table(("FIELD", "VALUE"), [(name, cell(value)) for name, value in document.items()])

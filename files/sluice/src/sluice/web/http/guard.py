@@ -1,0 +1,119 @@
+"""Rules for every request: CSRF, headers, and which addresses are this site's own."""
+
+from __future__ import annotations
+
+import hmac
+import re
+import secrets
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from flask import Flask, Response, abort, request, session
+
+from sluice.web.settings.config import WebConfig
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+CSRF_FIELD = "csrf_token"
+CSRF_HEADER = "X-CSRF-Token"
+CSRF_SESSION = "csrf"
+
+# Endpoints at which no cookie counts: what is sent there proves by itself who sent it.
+_OWN_PROOF = frozenset({"sign.back_channel"})
+
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+# A path of ours. A second slash after the first, or a backslash, would name another host to a browser.
+_LOCAL_PATH = re.compile(r"/(?:[A-Za-z0-9._~%=&?-][A-Za-z0-9._~%=&?/-]{0,200})?")
+
+
+def is_local_path(path: str) -> bool:
+    """Tell whether `path` leads to a page of ours and nowhere else."""
+    return _LOCAL_PATH.fullmatch(path) is not None
+
+
+def new_csrf_token() -> str:
+    """Return a token for one sign-in."""
+    return secrets.token_urlsafe(32)
+
+
+class PublicUrl:
+    """Tells the app its public address from the settings; Host and X-Forwarded-* headers say nothing here."""
+
+    def __init__(self, app: WSGIApplication, public_url: str) -> None:
+        parts = urlsplit(public_url)
+        self._app = app
+        self._scheme = parts.scheme
+        self._host = parts.netloc
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Pass one request on."""
+        environ["wsgi.url_scheme"] = self._scheme
+        environ["HTTP_HOST"] = self._host
+        return self._app(environ, start_response)
+
+
+def protect(app: Flask, settings: WebConfig) -> None:
+    """Put the guards before and after every request of `app`."""
+    parts = urlsplit(settings.public_url)
+    origin = f"{parts.scheme}://{parts.netloc}"
+    headers = _headers(settings)
+
+    @app.before_request
+    def refuse_forged() -> None:
+        if request.method in _SAFE_METHODS or request.endpoint in _OWN_PROOF:
+            return
+        if not (_same_origin(origin) and _token_matches()):
+            abort(403)
+
+    @app.after_request
+    def add_headers(response: Response) -> Response:
+        for name, value in headers.items():
+            response.headers.setdefault(name, value)
+        if request.endpoint != "static":
+            response.headers.setdefault("Cache-Control", "no-store")
+        return response
+
+
+def _same_origin(origin: str) -> bool:
+    # Under a Referrer-Policy of no-referrer a form's Origin is "null": where the browser says Sec-Fetch-Site,
+    # that decides.
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is not None:
+        return site == "same-origin"
+    return request.headers.get("Origin", origin) == origin
+
+
+def _token_matches() -> bool:
+    expected = session.get(CSRF_SESSION)
+    given = request.headers.get(CSRF_HEADER) or request.form.get(CSRF_FIELD, "")
+    return isinstance(expected, str) and hmac.compare_digest(expected.encode(), given.encode())
+
+
+def _headers(settings: WebConfig) -> dict[str, str]:
+    issuer = urlsplit(settings.oidc.issuer)
+    policy = {
+        "default-src": "'none'",
+        "script-src": "'self'",
+        "style-src": "'self'",
+        "img-src": "'self'",
+        "connect-src": "'self'",
+        # Signing out is a form whose answer leads on to the provider: browsers apply this rule to that too.
+        "form-action": f"'self' {issuer.scheme}://{issuer.netloc}",
+        "frame-ancestors": "'none'",
+        "base-uri": "'none'",
+        "require-trusted-types-for": "'script'",
+        "trusted-types": "'none'",
+    }
+    return {
+        "Content-Security-Policy": "; ".join(f"{name} {value}" for name, value in policy.items()),
+        "Strict-Transport-Security": "max-age=31536000",
+        "X-Content-Type-Options": "nosniff",
+        "X-Frame-Options": "DENY",
+        "Referrer-Policy": "same-origin",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Permissions-Policy": "camera=(), microphone=(), geolocation=(), payment=()",
+    }

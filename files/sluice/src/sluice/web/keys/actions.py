@@ -1,0 +1,76 @@
+"""What administrators and operators do to other people's keys, each with its entry in the audit log."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from sluice.web.admin import audit
+from sluice.web.database.tables import SERVICE, ApiKey, User
+from sluice.web.keys import credentials
+from sluice.web.keys.credentials import KeySettings, NewKey, settings_of
+from sluice.web.settings.access import projects_of
+from sluice.web.settings.config import WebConfig
+from sluice.web.settings.rules import numbers_of
+from sluice.web.words import times
+from sluice.web.words.faults import Fault
+
+
+def create(
+    session: Session, settings: WebConfig, actor: str, user: User, wanted: KeySettings, now: float
+) -> NewKey:
+    """Make a key of a service account. Raises Fault for a person: who holds their key could act as them."""
+    _check_service(user)
+    if user.blocked is not None:
+        raise Fault("user_blocked", user=user.name)
+    new = credentials.make_key(session, settings.key_secret, user, wanted, now)
+    audit.note(session, actor, "key.create", new.row.id, None, shown(new.row), now)
+    return new
+
+
+def rotate(
+    session: Session, settings: WebConfig, actor: str, row: ApiKey, grace_days: int, now: float
+) -> NewKey:
+    """Make a new key like `row`, of a service account, which ends after `grace_days`. Raises Fault."""
+    _check_service(row.user)
+    credentials.check_rotation(row, projects_of(row.user.groups, settings.access), now)
+    before = shown(row)
+    new = credentials.rotate_key(session, settings.key_secret, row, grace_days, settings.key_days, now)
+    after = {**shown(row), "replaced_by": new.row.id}
+    audit.note(session, actor, "key.rotate", row.id, before, after, now)
+    return new
+
+
+def revoke(session: Session, actor: str, row: ApiKey, now: float) -> bool:
+    """Revoke a key of anybody. False if it did not work any more."""
+    if not credentials.is_live(row, now):
+        return False
+    row.revoked = now
+    audit.note(session, actor, "key.revoke", row.id, shown(row), None, now)
+    return True
+
+
+def revoke_all(session: Session, actor: str, user: User, now: float) -> int:
+    """Revoke all keys of a user, end their sign-ins and page bearers; return how many keys worked."""
+    revoked = credentials.revoke_all(session, user.id, now)
+    audit.note(session, actor, "user.revoke_keys", user.pseudonym, {"keys": revoked}, {"keys": 0}, now)
+    return revoked
+
+
+def shown(row: ApiKey) -> dict[str, Any]:
+    """Return what the log says of a key: whose, what it may do, until when; nothing of the key itself."""
+    wanted = settings_of(row)
+    document = {
+        "user": row.user.pseudonym,
+        "name": row.name,
+        "project": row.project,
+        "models": row.models,
+        "expires": times.day(row.expires),
+    }
+    return document | {name: number for name, number in numbers_of(wanted).items() if number is not None}
+
+
+def _check_service(user: User) -> None:
+    if user.kind != SERVICE:
+        raise Fault("not_a_service")

@@ -1,0 +1,154 @@
+"""The authority's answer about a credential: whose it is and what it may do, from database and settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import BindParameter, Row, Select, bindparam, select, update
+from sqlalchemy.orm import Session
+
+from sluice.contracts.authority import LIMITED, Limit, Principal
+from sluice.web.database.tables import SERVICE, ApiKey, LimitRow, PageBearer, SignedInBrowser, User
+from sluice.web.keys import making
+from sluice.web.settings.access import may_sign_in, projects_of
+from sluice.web.settings.config import KeySecret, WebConfig
+from sluice.web.settings.rules import Holder, RuleBook, compose, scopes_of
+
+# Tables, not mapped classes, and statements that are built once: the mapper and the building would take more
+# time for each answer than the database does.
+_users, _keys = User.__table__, ApiKey.__table__
+_bearers, _sign_ins, _limits = PageBearer.__table__, SignedInBrowser.__table__, LimitRow.__table__
+_FORMS: BindParameter[Any] = bindparam("forms", expanding=True)
+_USER: tuple[Any, ...] = tuple(
+    _users.c[name] for name in ("pseudonym", "kind", "groups", "blocked", "page_project")
+)
+_KEY: Select[Any] = (
+    select(
+        *(_keys.c[name] for name in ("id", "secret_id", "stored", "expires", "revoked", "project", "models")),
+        *(_keys.c[name] for name in LIMITED),
+        *_USER,
+    )
+    .join(_users, _users.c.id == _keys.c.user_id)
+    .where(_keys.c.stored.in_(_FORMS))
+)
+# A bearer works as long as its sign-in does: ending that is the deletion of one row.
+_BEARER: Select[Any] = (
+    select(*(_bearers.c[name] for name in ("id", "secret_id", "stored", "expires")), *_USER)
+    .join(_users, _users.c.id == _bearers.c.user_id)
+    .join(_sign_ins, _sign_ins.c.tag == _bearers.c.session_tag)
+    .where(_bearers.c.stored.in_(_FORMS))
+)
+_LIMITS: Select[Any] = select(*(_limits.c[name] for name in ("scope", "model", *LIMITED))).where(
+    _limits.c.scope.in_(bindparam("scopes", expanding=True))
+)
+
+
+class Stale(NamedTuple):
+    """A key that is stored under an earlier secret, and how it would be stored under the current one."""
+
+    key_id: str
+    stored: str
+    secret_id: str
+    anew: str
+
+
+class Found(NamedTuple):
+    """A credential's principal; `stale` if its key wants to be stored anew (`store_anew`)."""
+
+    principal: Principal
+    stale: Stale | None
+
+
+class Principals:
+    """The lookup, with what the settings say prepared once."""
+
+    def __init__(self, settings: WebConfig) -> None:
+        self._secrets = (settings.key_secret, *settings.old_key_secrets)
+        self._access = settings.access
+        self._book = RuleBook(settings.limits)
+
+    def find(self, session: Session, credential: str, now: float) -> Found | None:
+        """Return whose credential (SHA-256, hex) this is; None for all that do not work, whatever the reason.
+
+        Raises TooManyLimits.
+        """
+        forms = {making.stored_form(credential, secret.value): secret for secret in self._secrets}
+        row = _row(session, _KEY, forms)
+        if row is not None:
+            return self._of_key(session, row, credential, now)
+        row = _row(session, _BEARER, forms)
+        if row is None or row.expires <= now or not self._may_use(row):
+            return None
+        return Found(self._of_page(session, row), None)
+
+    def _of_key(self, session: Session, row: Row[Any], credential: str, now: float) -> Found | None:
+        if row.revoked is not None or row.expires <= now or not self._may_use(row):
+            return None
+        # Who has left a project must not go on spending what is the project's.
+        if row.project and row.project not in projects_of(row.groups, self._access):
+            return None
+        holder = Holder(row.pseudonym, row.groups, row.project, row.id)
+        principal = Principal(
+            user=row.pseudonym,
+            key_id=row.id,
+            kind="api_key",
+            class_="api",
+            groups=tuple(row.groups),
+            expires=row.expires,
+            project=row.project,
+            models=None if row.models is None else tuple(row.models),
+            limits=self._limits(session, holder, row),
+        )
+        return Found(principal, self._stale(row, credential))
+
+    def _may_use(self, row: Row[Any]) -> bool:
+        # A service account has the groups that an operator gave it, whatever those who sign in must have.
+        return row.blocked is None and (row.kind == SERVICE or may_sign_in(row.groups, self._access))
+
+    def _of_page(self, session: Session, row: Row[Any]) -> Principal:
+        project = page_project(row.page_project, projects_of(row.groups, self._access))
+        holder = Holder(row.pseudonym, row.groups, project, "")
+        return Principal(
+            user=row.pseudonym,
+            key_id=row.id,
+            kind="page",
+            class_="interactive",
+            groups=tuple(row.groups),
+            expires=row.expires,
+            project=project,
+            limits=self._limits(session, holder, None),
+        )
+
+    def _limits(self, session: Session, holder: Holder, own: Row[Any] | None) -> tuple[Limit, ...]:
+        scopes = {"scopes": list({scope for scope, _bucket in scopes_of(holder)})}
+        rows: Sequence[Any] = session.connection().execute(_LIMITS, scopes).all()
+        return compose(holder, self._book, rows, own)
+
+    def _stale(self, row: Row[Any], credential: str) -> Stale | None:
+        current = self._secrets[0]
+        if row.secret_id == current.id:
+            return None
+        return Stale(row.id, row.stored, current.id, making.stored_form(credential, current.value))
+
+
+def page_project(chosen: str, projects: Sequence[str]) -> str:
+    """Return what a person's use of the page counts to: the project they chose, else the first, else none."""
+    return chosen if chosen in projects else projects[0] if projects else ""
+
+
+def store_anew(session: Session, stale: Stale) -> None:
+    """Store a key under the current secret, unless somebody just did."""
+    session.execute(
+        update(ApiKey)
+        .where(ApiKey.id == stale.key_id, ApiKey.stored == stale.stored)
+        .values(stored=stale.anew, secret_id=stale.secret_id)
+    )
+
+
+def _row(session: Session, query: Select[Any], forms: dict[str, KeySecret]) -> Row[Any] | None:
+    """Return the row that is stored under the very secret that it names."""
+    for row in session.connection().execute(query, {"forms": list(forms)}):
+        if forms[row.stored].id == row.secret_id:
+            return row
+    return None

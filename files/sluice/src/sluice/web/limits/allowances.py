@@ -1,0 +1,118 @@
+"""How much of each limit is used: by one person, and which users are close to a limit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from sluice.contracts.authority import LIMITED, Limit, Spent
+from sluice.web.database.tables import ApiKey, LimitRow
+from sluice.web.settings.rules import Holder, Rule, RuleBook, compose, scopes_of
+from sluice.web.usage import ledger
+from sluice.web.usage.charts import share
+from sluice.web.usage.sums import Share
+
+
+class Allowance(NamedTuple):
+    """One limit and what was taken of it; what is under way counts only once it has ended."""
+
+    limit: Limit
+    spent: Spent
+
+    @property
+    def requests_per_minute(self) -> int:
+        """Requests of the last minute."""
+        return sum(count for _, count in self.spent.requests)
+
+    @property
+    def tokens_per_minute(self) -> int:
+        """Tokens settled within the last minute."""
+        return sum(count for _, count in self.spent.tokens)
+
+    @property
+    def tokens_per_day(self) -> int:
+        """Tokens settled today (UTC)."""
+        return self.spent.tokens_today
+
+
+class Near(NamedTuple):
+    """A bound of tokens a day and who is how far in it: `scope` as in `sluice.contracts.authority.Limit`."""
+
+    rule: Rule
+    scope: str
+    tokens: int
+    bound: int
+
+    @property
+    def percent(self) -> float:
+        """How much of the bound is taken."""
+        return share(self.tokens, self.bound)
+
+
+def of_person(
+    session: Session,
+    book: RuleBook,
+    holder: Holder,
+    projects: Sequence[str],
+    keys: Iterable[ApiKey],
+    now: float,
+) -> list[Allowance]:
+    """Return the limits of a person, with each of their projects and each of their keys, and what is taken.
+
+    `holder` is the person on the page. Raises TooManyLimits.
+    """
+    found: dict[tuple[str, str], Limit] = {}
+    page = [holder._replace(project=project) for project in projects] or [holder]
+    holders: list[tuple[Holder, ApiKey | None]] = [(one, None) for one in page]
+    holders += [(holder._replace(project=key.project, key_id=key.id), key) for key in keys]
+    rows = _rows(session, {scope for one, _ in holders for scope, _ in scopes_of(one)})
+    for one, key in holders:
+        found.update({limit.bucket: limit for limit in compose(one, book, rows, key)})
+    limits = sorted(found.values(), key=_order)
+    return [
+        Allowance(limit, spent)
+        for limit, spent in zip(
+            limits, ledger.spent(session, [limit.bucket for limit in limits], now), strict=True
+        )
+    ]
+
+
+# A person looks for themselves first, then for what they share, and for single keys last.
+_KINDS = ("user", "project", "group", "site", "key")
+
+
+def _order(limit: Limit) -> tuple[int, str, str]:
+    return (_KINDS.index(limit.scope.partition(":")[0]), limit.scope, limit.model)
+
+
+def _rows(session: Session, scopes: set[str]) -> Sequence[Any]:
+    columns = (LimitRow.scope, LimitRow.model, *(getattr(LimitRow, name) for name in LIMITED))
+    return session.execute(select(*columns).where(LimitRow.scope.in_(scopes))).all()
+
+
+def nearest(rules: Iterable[Rule], taken: Iterable[Share], most: int) -> list[Near]:
+    """Return who is nearest to a bound of tokens a day, the fullest first, each by the tightest. Pure."""
+    daily: dict[tuple[str, str], Rule] = {}
+    for rule in rules:
+        _keep_tightest(daily, (rule.scope, rule.model), rule)
+    tightest: dict[tuple[str, str], Rule] = {}
+    tokens: dict[tuple[str, str], int] = {}
+    for one in taken:
+        for scope, bucket in scopes_of(one.holder):
+            for model in ("", one.model):
+                if (scope, model) in daily:
+                    _keep_tightest(tightest, (bucket, model), daily[scope, model])
+        for bucket in {bucket for _, bucket in scopes_of(one.holder)}:
+            for model in ("", one.model):
+                tokens[bucket, model] = tokens.get((bucket, model), 0) + one.tokens
+    found = [Near(rule, at[0], tokens[at], rule.tokens_per_day or 0) for at, rule in tightest.items()]
+    return sorted(found, key=lambda near: (-near.percent, -near.tokens, near.scope))[:most]
+
+
+def _keep_tightest(known: dict[tuple[str, str], Rule], at: tuple[str, str], rule: Rule) -> None:
+    bound = rule.tokens_per_day
+    if bound is not None and (at not in known or bound < (known[at].tokens_per_day or 0)):
+        known[at] = rule

@@ -1,0 +1,77 @@
+"""The limits that administrators set at this gateway, in addition to the inventory's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from sluice.records import MODEL_NAME
+from sluice.web.admin import audit
+from sluice.web.database.tables import ApiKey, LimitRow, User
+from sluice.web.settings.config import LimitRule, WebConfig
+from sluice.web.settings.rules import RULE_SCOPE, numbers_of, rule_problem
+from sluice.web.words.faults import Fault
+
+
+def listed(session: Session) -> Sequence[LimitRow]:
+    """Return the administrators' limits, by scope and model."""
+    return session.scalars(select(LimitRow).order_by(LimitRow.scope, LimitRow.model)).all()
+
+
+def find(session: Session, scope: str, model: str) -> LimitRow | None:
+    """Return the limit of one scope and model; of what is neither there is none."""
+    # Not every database can be asked for every text: PostgreSQL refuses NUL.
+    if not RULE_SCOPE.fullmatch(scope) or not (model == "" or MODEL_NAME.fullmatch(model)):
+        return None
+    return session.scalar(select(LimitRow).where(LimitRow.scope == scope, LimitRow.model == model))
+
+
+def put(session: Session, settings: WebConfig, actor: str, rule: LimitRule, now: float) -> None:
+    """Set a limit as a whole: a number that `rule` leaves out is no bound afterwards. Raises Fault."""
+    problem = rule_problem(rule, settings.access.projects)
+    if problem:
+        raise Fault("limit", problem=problem)
+    _check_holder(session, rule.scope)
+    row = find(session, rule.scope, rule.model)
+    before = _shown(row) if row else None
+    if row is None:
+        row = LimitRow(scope=rule.scope, model=rule.model, changed=now)
+        session.add(row)
+    for name, number in numbers_of(rule).items():
+        setattr(row, name, number)
+    if _shown(row) != before:
+        row.changed = now
+        audit.note(session, actor, "limit.set", name_of(rule.scope, rule.model), before, _shown(row), now)
+
+
+def remove(session: Session, actor: str, scope: str, model: str, now: float) -> bool:
+    """Remove a limit that an administrator set. False where there is none."""
+    row = find(session, scope, model)
+    if row is None:
+        return False
+    audit.note(session, actor, "limit.remove", name_of(scope, model), _shown(row), None, now)
+    session.delete(row)
+    session.flush()
+    return True
+
+
+def name_of(scope: str, model: str) -> str:
+    """Return what the audit log calls a limit."""
+    return f"{scope} {model}" if model else scope
+
+
+def _check_holder(session: Session, scope: str) -> None:
+    """Raise Fault for a limit of a user or key that is not there: it would silently bind nobody."""
+    kind, _, name = scope.partition(":")
+    if kind == "user" and name != "*":
+        if session.scalar(select(User.id).where(User.pseudonym == name)) is None:
+            raise Fault("no_such_user", user=name)
+    elif kind == "key" and name != "*" and session.get(ApiKey, name) is None:
+        raise Fault("no_such_key", key=name)
+
+
+def _shown(row: LimitRow) -> dict[str, Any]:
+    return dict(numbers_of(row))

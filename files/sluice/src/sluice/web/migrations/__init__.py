@@ -1,1 +1,0 @@
-"""The schema, revision after revision. Only `sluice db upgrade` (sluice.web.upgrade) runs it."""

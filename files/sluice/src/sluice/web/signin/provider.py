@@ -1,0 +1,473 @@
+"""The OpenID provider, as far as this service believes it.
+
+Authlib speaks the protocol. Here is what it leaves to its users: whose metadata these are (OpenID Connect
+Discovery 4.3), who answered (RFC 9207), whom an ID token is for, which signatures count, how far clocks may
+differ, when keys are fetched again; and for each way to fail a page that says what happened.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from authlib.integrations.base_client.errors import OAuthError
+from authlib.integrations.flask_client import OAuth
+from authlib.integrations.flask_client.apps import FlaskOAuth2App
+from authlib.oidc.core import CodeIDToken, UserInfo
+from flask import Flask, request, session
+from joserfc import jwt
+from joserfc.errors import (
+    BadSignatureError,
+    ExpiredTokenError,
+    InvalidClaimError,
+    InvalidKeyIdError,
+    JoseError,
+    KeyParameterError,
+    UnsupportedAlgorithmError,
+)
+from joserfc.jwk import Key
+from requests.exceptions import HTTPError, RequestException
+
+from sluice.web.http.refusal import PageError, UnreadableAnswer
+from sluice.web.settings import access
+from sluice.web.settings.config import OidcConfig
+from sluice.web.signin import sessions, signing_keys
+from sluice.web.signin.token_endpoint import GONE, Moved, TokenSession, prove_by_header
+
+logger = logging.getLogger(__name__)
+
+NAME = "oidc"
+TIMEOUT = 10
+
+# How old the provider's keys may get. A token whose key is unknown has them fetched at once: always for one
+# that came from the provider itself, at most so often for one that anybody may have sent.
+KEYS_SECONDS = 3_600.0
+STRANGER_SECONDS = 30.0
+
+# How old the provider's metadata may get: that the address moved where browsers are sent, nothing else tells.
+METADATA_SECONDS = 300.0
+
+# A key, an algorithm or a name of a key that the provider did not have when it was last asked.
+_CHANGED = (InvalidKeyIdError, BadSignatureError, UnsupportedAlgorithmError, KeyParameterError)
+
+_ENDPOINTS = (
+    "authorization_endpoint",
+    "token_endpoint",
+    "userinfo_endpoint",
+    "jwks_uri",
+    "end_session_endpoint",
+)
+_NEEDED = ("authorization_endpoint", "token_endpoint", "jwks_uri")
+# The rest of the metadata is not looked at: Authlib takes some names in it for its own settings.
+_KNOWN = (
+    "issuer",
+    *_ENDPOINTS,
+    "id_token_signing_alg_values_supported",
+    "authorization_response_iss_parameter_supported",
+)
+
+# What a session has for each sign-in that was begun.
+STATES = f"_state_{NAME}_"
+MOST_STATES = 5
+
+# What an answer has at most once (RFC 6749, 3.1).
+_ANSWER = ("state", "code", "iss", "error")
+
+_ERROR = re.compile(r"[a-z_]{1,60}")
+_ASK_AGAIN = {"login_required", "interaction_required", "consent_required", "account_selection_required"}
+_DOWN = {"temporarily_unavailable", "server_error"}
+
+
+class Word(NamedTuple):
+    """What the provider says of a person: `told` by its ID token ({} if it gave none), `claims` in all."""
+
+    told: Mapping[str, Any]
+    claims: Mapping[str, Any]
+
+
+class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types.
+    """Authlib's client of the one provider."""
+
+    client_cls = TokenSession
+
+    def __init__(self, *args: Any, oidc: OidcConfig, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._about = oidc
+        self._lock = threading.Lock()
+        self._metadata_quiet = 0.0
+        self._keys: list[Key] | None = None
+        self._keys_since = 0.0
+        self._strangers_since = 0.0
+
+    # --- what the provider is ---------------------------------------------------------------------------
+
+    def load_server_metadata(self) -> dict[str, Any]:
+        """Return the provider's metadata, read again once they are METADATA_SECONDS old.
+
+        Those that were read before serve while it does not answer. Raises requests' RequestException when
+        there are none yet and it does not answer, and PageError when what it answers is not this provider's.
+        """
+        metadata: dict[str, Any] = self.server_metadata
+        if "_loaded_at" not in metadata:
+            return self._read_metadata()
+        if 0 <= time.time() - metadata["_loaded_at"] < METADATA_SECONDS:
+            return metadata
+        if time.monotonic() >= self._metadata_quiet:
+            self._read_again()
+        return dict(self.server_metadata)
+
+    def _read_metadata(self) -> dict[str, Any]:
+        with self._get_session() as http:
+            answer = http.request("GET", self._server_metadata_url, withhold_token=True)
+        answer.raise_for_status()
+        metadata = _checked_metadata(_json(answer), self._about.issuer)
+        # Put in its place whole: what the provider no longer names is gone, and nobody reads a half.
+        self.server_metadata = metadata
+        return metadata
+
+    def _read_again(self) -> None:
+        """Read the metadata anew, if they are to be had; only one of many threads at once waits for it."""
+        self._metadata_quiet = time.monotonic() + STRANGER_SECONDS
+        try:
+            self._read_metadata()
+        except (RequestException, PageError) as error:
+            logger.warning("the provider's metadata could not be read again", extra={"fault": _name(error)})
+
+    def _moved(self, endpoint: str) -> bool:
+        """Tell whether an endpoint that is not where it was is somewhere else now."""
+        before = self.load_server_metadata().get(endpoint)
+        self._read_again()
+        return bool(self.server_metadata.get(endpoint) != before)
+
+    def verify(self, text: str, *, stranger: bool = False) -> jwt.Token:
+        """Return a signed token whose signature is the provider's; nothing in it was looked at.
+
+        `stranger`: the token came from whoever sent it, not from the provider itself. Raises JoseError; and
+        PageError or requests' RequestException where the provider's keys are not to be had.
+        """
+        if stranger and self._keys is None and not self._for_a_stranger():
+            raise PageError(503, "provider_down", retry_after=int(STRANGER_SECONDS))
+        try:
+            token = self._decode(text, self._key_set())
+        except _CHANGED:
+            if stranger and not self._for_a_stranger():
+                raise
+            # Not only the keys: where they are, and what signs with them, may have changed too.
+            self._read_again()
+            token = self._decode(text, self._fetch_keys())
+        if type(token.claims.get("sub")) is int:
+            # OpenID Connect wants a text; some providers send a number of their database.
+            token.claims["sub"] = str(token.claims["sub"])
+        return token
+
+    def _decode(self, text: str, keys: list[Key]) -> jwt.Token:
+        announced = self.load_server_metadata().get("id_token_signing_alg_values_supported")
+        return signing_keys.decode(text, keys, announced)
+
+    def _key_set(self) -> list[Key]:
+        now = time.monotonic()
+        if self._keys is None:
+            return self._fetch_keys()
+        if now - self._keys_since >= KEYS_SECONDS:
+            try:
+                return self._fetch_keys()
+            except (RequestException, PageError) as error:
+                logger.warning(
+                    "the provider's keys could not be fetched again", extra={"fault": _name(error)}
+                )
+                self._keys_since = now - KEYS_SECONDS + STRANGER_SECONDS
+        return self._keys
+
+    def _fetch_keys(self) -> list[Key]:
+        answer = self._get_keys()
+        if answer.status_code in GONE and self._moved("jwks_uri"):
+            answer = self._get_keys()
+        answer.raise_for_status()
+        try:
+            keys = signing_keys.usable(_json(answer))
+        except ValueError as error:
+            raise _unreadable(f"the provider's keys cannot be used: {error}", error) from error
+        self._keys, self._keys_since = keys, time.monotonic()
+        return keys
+
+    def _get_keys(self) -> Any:
+        with self._get_session() as http:
+            return http.request("GET", self.load_server_metadata()["jwks_uri"], withhold_token=True)
+
+    def _for_a_stranger(self) -> bool:
+        now = time.monotonic()
+        with self._lock:
+            may = not self._strangers_since or now - self._strangers_since >= STRANGER_SECONDS
+            if may:
+                self._strangers_since = now
+        return may
+
+    # --- signing in ----------------------------------------------------------------------------------
+
+    def authorize_redirect(self, redirect_uri: str, **kwargs: Any) -> Any:
+        """Send the browser to the provider; sign-ins that it began before and forgot are dropped."""
+        begun = sorted(
+            (key for key in session if key.startswith(STATES)), key=lambda key: session[key].get("exp", 0)
+        )
+        for key in begun[: max(0, len(begun) - MOST_STATES + 1)]:
+            del session[key]
+        return super().authorize_redirect(redirect_uri, **kwargs)
+
+    def save_authorize_data(self, **kwargs: Any) -> None:
+        """Keep what belongs to one sign-in with its state: another tab begins its own and leads elsewhere."""
+        super().save_authorize_data(next=session.pop("next", "/"), **kwargs)
+        sessions.store()
+
+    def fetch_access_token(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Return the token endpoint's answer, from where it is now.
+
+        Raises OAuthError, requests' RequestException, ValueError: see TokenSession.
+        """
+        try:
+            token: dict[str, Any] = super().fetch_access_token(*args, **kwargs)
+        except Moved:
+            if not self._moved("token_endpoint"):
+                raise
+            token = super().fetch_access_token(*args, **kwargs)
+        return token
+
+    def authorize_access_token(self, **_arguments: Any) -> dict[str, Any]:
+        """Take the provider's answer; return its tokens and, as `word`, what it says of the person.
+
+        Raises PageError: the answer is forged, refused or unusable; RequestException: no answer.
+        """
+        self._check_answer()
+        try:
+            token: dict[str, Any] = super().authorize_access_token()
+        except OAuthError as error:
+            raise _refused_code(error) from error
+        except ValueError as error:
+            raise _unreadable("the provider's token answer is not JSON", error) from error
+        if not token.get("userinfo"):
+            raise _unusable("the provider's answer has no ID token")
+        token["word"] = self.word(token)
+        return token
+
+    def _check_answer(self) -> None:
+        """Refuse what is no answer of this provider to a sign-in that this browser began."""
+        if not _has_form():
+            raise PageError(400, "bad_answer", outcome="refused")
+        state, begun = self._begun()
+        if not begun:
+            raise PageError(401, "unknown_sign_in", outcome="refused")
+        # Where flask-oidc looks for it.
+        session["next"] = begun.get("next", "/")
+        required = self.load_server_metadata().get("authorization_response_iss_parameter_supported")
+        issuer = request.args.get("iss")
+        if issuer != self._about.issuer and (issuer is not None or required is True):
+            self.framework.clear_state_data(session, state)
+            logger.error("a sign-in's answer names another issuer, or none")
+            raise PageError(401, "another_issuer", outcome="refused")
+        if "error" in request.args:
+            self.framework.clear_state_data(session, state)
+            raise _refused(request.args["error"])
+        if not request.args.get("code"):
+            self.framework.clear_state_data(session, state)
+            logger.error("a sign-in's answer has no code and no error")
+            raise PageError(400, "bad_answer", outcome="refused")
+
+    def answers_nothing(self) -> bool:
+        """Tell whether this request answers a sign-in that the session does not know (any longer)."""
+        return _has_form() and not self._begun()[1]
+
+    def _begun(self) -> tuple[str, dict[str, Any] | None]:
+        """Return the state in the address, and what the session keeps of the sign-in begun with it."""
+        state = request.args.get("state", "")
+        return state, self.framework.get_state_data(session, state) if state else None
+
+    def parse_id_token(self, token: Mapping[str, Any], nonce: str, **_options: Any) -> UserInfo:
+        """Return the ID token's claims. Authlib calls this; raises PageError."""
+        try:
+            return self._id_token(token, nonce)
+        except JoseError as error:
+            raise _bad_id_token(error) from error
+
+    def _id_token(self, token: Mapping[str, Any], nonce: str | None) -> UserInfo:
+        found = self.verify(str(token["id_token"]))
+        wanted = {
+            "iss": {"essential": True, "value": self._about.issuer},
+            # Authlib by itself is content with another audience where `azp` names us.
+            "aud": {"essential": True, "value": self.client_id},
+        }
+        parameters = {"nonce": nonce, "client_id": self.client_id, "access_token": token.get("access_token")}
+        claims = CodeIDToken(found.claims, found.header, wanted, parameters)
+        claims.validate(leeway=self._about.leeway)
+        return UserInfo(claims)
+
+    def renew(self, refresh_token: str) -> dict[str, Any]:
+        """Return new tokens for an old refresh token, nothing in them looked at.
+
+        Raises OAuthError when the provider refuses, UnreadableAnswer, requests' RequestException.
+        """
+        try:
+            return self.fetch_access_token(grant_type="refresh_token", refresh_token=refresh_token)
+        except ValueError as error:
+            raise _unreadable("the provider's token answer is not JSON", error) from error
+
+    def renewed_word(self, token: dict[str, Any]) -> Word:
+        """Return what the provider says of whom renewed tokens are for. Raises as `word` does."""
+        if token.get("id_token"):
+            token["userinfo"] = self.parse_id_token(token, "")
+        return self.word(token)
+
+    def word(self, token: Mapping[str, Any]) -> Word:
+        """Return what the provider says of whom these tokens are for. Raises PageError, RequestException."""
+        told = token.get("userinfo") or {}
+        if not self.load_server_metadata().get("userinfo_endpoint"):
+            return Word(told, told)
+        profile = self._profile(token)
+        # OpenID Connect Core 5.3.2: only the signed ID token says who it is.
+        subject = access.identifier(profile.get("sub"))
+        if not subject:
+            raise _unusable("the provider's userinfo has no usable identifier", claim="sub")
+        if told and subject != told["sub"]:
+            raise _unusable("the provider's userinfo and ID token name different persons", claim="sub")
+        return Word(told, {**told, **profile, "sub": subject})
+
+    def _profile(self, token: Mapping[str, Any]) -> UserInfo:
+        try:
+            return self._asked_profile(token)
+        except HTTPError as error:
+            if error.response is None or error.response.status_code >= 500:
+                raise
+            raise _unusable("the provider refuses its own token at its userinfo endpoint", error) from error
+        except (TypeError, ValueError) as error:
+            raise _unreadable("the provider's userinfo is not a JSON object", error) from error
+
+    def _asked_profile(self, token: Mapping[str, Any]) -> UserInfo:
+        # Neither how long it lives nor what could be had instead: it is used now, and once.
+        bearer = {"access_token": token["access_token"], "token_type": "Bearer"}
+        try:
+            return self.userinfo(token=bearer)
+        except HTTPError as error:
+            gone = error.response is not None and error.response.status_code in GONE
+            if not gone or not self._moved("userinfo_endpoint"):
+                raise
+            return self.userinfo(token=bearer)
+
+
+def connect(app: Flask, oidc: OidcConfig) -> OAuth:
+    """Return Authlib's registry with the one provider, for flask-oidc to use."""
+    settings: dict[str, Any] = {
+        "scope": oidc.scopes,
+        "token_endpoint_auth_method": oidc.token_auth,
+        "code_challenge_method": "S256",
+        "default_timeout": TIMEOUT,
+    }
+    if oidc.ca_file:
+        # Without trust_env=False, REQUESTS_CA_BUNDLE in the environment would win over the setting.
+        settings.update(verify=oidc.ca_file, trust_env=False)
+    registry = OAuth(app)
+    registry.register(
+        name=NAME,
+        client_cls=Provider,
+        oidc=oidc,
+        client_id=oidc.client_id,
+        client_secret=oidc.client_secret,
+        server_metadata_url=oidc.issuer.rstrip("/") + "/.well-known/openid-configuration",
+        client_kwargs=settings,
+        client_auth_methods=[("client_secret_basic", prove_by_header)],
+    )
+    return registry
+
+
+def _checked_metadata(document: object, issuer: str) -> dict[str, Any]:
+    if not isinstance(document, dict) or document.get("issuer") != issuer:
+        told = document.get("issuer") if isinstance(document, dict) else None
+        logger.error(
+            "the provider's metadata have another issuer: set web_oidc_issuer to the provider's own value",
+            extra={"told": str(told)[:200], "issuer": issuer},
+        )
+        raise PageError(502, "another_issuer", outcome="unusable")
+    kept = {name: document[name] for name in _KNOWN if document.get(name) is not None}
+    bad = [name for name in _NEEDED if name not in kept]
+    bad += [name for name in _ENDPOINTS if name in kept and not _is_https(kept[name])]
+    if bad:
+        raise _unusable(f"the provider's metadata have no usable {bad[0]}")
+    return {**kept, "_loaded_at": time.time()}
+
+
+def _is_https(url: object) -> bool:
+    return isinstance(url, str) and urlsplit(url).scheme == "https"
+
+
+def _json(answer: Any) -> Any:
+    try:
+        return answer.json()
+    except ValueError as error:
+        raise _unreadable("the provider's answer is not JSON", error) from error
+
+
+def _name(error: Exception) -> str:
+    return type(error).__name__
+
+
+def _unusable(why: str, error: Exception | None = None, claim: str = "") -> PageError:
+    # The text of the error may quote a token: its type says enough.
+    logger.error(why, extra={"fault": _name(error)} if error else {"claim": claim} if claim else {})
+    return PageError(502, "502", outcome="unusable")
+
+
+def _unreadable(why: str, error: Exception) -> UnreadableAnswer:
+    logger.error(why, extra={"fault": _name(error)})
+    return UnreadableAnswer(502, "502", outcome="unusable")
+
+
+def _has_form() -> bool:
+    """Tell whether this request has the form of a provider's answer."""
+    return request.method == "GET" and all(len(request.args.getlist(name)) <= 1 for name in _ANSWER)
+
+
+def _refused(told: str) -> PageError:
+    """Return the page for the error with which the provider sent the browser back."""
+    name = told if _ERROR.fullmatch(told) else "unnamed"
+    if name == "access_denied":
+        logger.info("a person or the provider refused a sign-in", extra={"fault": name})
+        return PageError(403, "denied", outcome="denied")
+    if name in _DOWN:
+        logger.error("the sign-in provider has an error", extra={"fault": name})
+        return PageError(503, "provider_down", outcome="provider_down", retry_after=30)
+    if name in _ASK_AGAIN:
+        return PageError(401, "401", outcome="refused")
+    logger.error("the sign-in provider refuses this service's request", extra={"fault": name})
+    return PageError(502, "client_refused", outcome="unusable")
+
+
+def _refused_code(error: OAuthError) -> PageError:
+    """Return the page for the provider's refusal to give tokens."""
+    name = error.error if isinstance(error.error, str) and _ERROR.fullmatch(error.error) else "unnamed"
+    if name in ("invalid_client", "unauthorized_client"):
+        logger.error(
+            "the sign-in provider does not accept this service's secret: check web_oidc_client_id, "
+            "vault_web_oidc_client_secret and web_oidc_token_auth",
+            extra={"fault": name},
+        )
+        return PageError(502, "client_refused", outcome="unusable")
+    logger.warning("a sign-in was refused", extra={"fault": name})
+    return PageError(401, "401", outcome="refused")
+
+
+def _bad_id_token(error: JoseError) -> PageError:
+    """Return the page for an ID token that does not hold; a clock that is wrong is the one everyday cause."""
+    claim = str(getattr(error, "claim", ""))
+    late = isinstance(error, ExpiredTokenError) or (
+        isinstance(error, InvalidClaimError) and claim in ("iat", "nbf", "exp")
+    )
+    if late:
+        logger.error(
+            "the provider's ID token is not valid at this time: compare the clocks of both machines",
+            extra={"claim": claim},
+        )
+        return PageError(401, "clock", outcome="refused")
+    logger.error("the provider's ID token is not valid", extra={"fault": error.error, "claim": claim})
+    return PageError(401, "401", outcome="refused")

@@ -1,0 +1,127 @@
+"""Sums of usage by day, month, user, project, model, class and key, from the days' rows."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, String, case, cast, func, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from sluice.web.database.tables import Usage, UsageDay
+
+# What can be summed by; `key` is `page` for all that was asked on the page.
+DIMENSIONS = ("day", "month", "user", "project", "model", "class", "key")
+PAGE_KEY = "page"
+
+_NUMBERS = ("requests", "failed", "estimated", "input_tokens", "output_tokens", "cached_tokens")
+# How many rows are in memory at once.
+_AT_ONCE = 1_000
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sum; `group` has the values of what it is summed by, in the order asked.
+
+    Days are `YYYY-MM-DD`, months `YYYY-MM` (UTC, of when a request was settled), users pseudonyms ("" once
+    their use is older than `usage_days`). `failed`: requests with a status of 400 or more; `estimated`: those
+    whose tokens were counted by chunks; `seconds`: their durations' sum.
+    """
+
+    group: tuple[str, ...]
+    requests: int
+    failed: int
+    estimated: int
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    seconds: float
+
+    @property
+    def tokens(self) -> int:
+        """Input and output together."""
+        return self.input_tokens + self.output_tokens
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is to be summed: days from `since` to before `until`; None and "" leave out nothing."""
+
+    since: datetime.date | None = None
+    until: datetime.date | None = None
+    user: str = ""
+    project: str = ""
+    model: str = ""
+    class_: str = ""
+
+
+EVERYTHING = Choice()
+
+
+def moment(day: datetime.date) -> float:
+    """Return when a day (UTC) begins, in seconds since the epoch."""
+    return datetime.datetime.combine(day, datetime.time(), datetime.timezone.utc).timestamp()
+
+
+def summed(
+    session: Session, by: Sequence[str], choice: Choice = EVERYTHING, *, limit: int | None = None
+) -> Iterator[Row]:
+    """Return a row for each combination of the DIMENSIONS of `by`, few in memory at once.
+
+    In the order of time where the first of `by` is a day or month, else those with the most tokens first; not
+    more than `limit`. With no dimension, one row of everything.
+    """
+    groups = [_dimension(session, name) for name in by]
+    numbers = [func.coalesce(func.sum(getattr(UsageDay, name)), 0) for name in _NUMBERS]
+    query = select(*groups, *numbers, func.coalesce(func.sum(UsageDay.seconds), 0.0)).group_by(*groups)
+    tokens = func.sum(UsageDay.input_tokens + UsageDay.output_tokens).desc()
+    if by and by[0] not in ("day", "month"):
+        query = query.order_by(tokens, *groups)
+    else:
+        query = query.order_by(*groups)
+    result = session.execute(_chosen(query, choice).limit(limit), execution_options={"yield_per": _AT_ONCE})
+    width = len(groups)
+    for row in result:
+        counts = dict(zip(_NUMBERS, (int(number) for number in row[width:]), strict=False))
+        yield Row(tuple(str(value) for value in row[:width]), seconds=float(row[-1]), **counts)
+
+
+def _chosen(query: Select[Any], choice: Choice) -> Select[Any]:
+    if choice.since is not None:
+        query = query.where(UsageDay.day >= choice.since)
+    if choice.until is not None:
+        query = query.where(UsageDay.day < choice.until)
+    return narrowed(query, UsageDay, choice)
+
+
+def narrowed(query: Select[Any], table: type[Usage | UsageDay], choice: Choice) -> Select[Any]:
+    """Return a query of `table` without the rows that the choice leaves out by anything but their day."""
+    for column, value in (
+        (table.user, choice.user),
+        (table.project, choice.project),
+        (table.model, choice.model),
+        (table.class_, choice.class_),
+    ):
+        if value:
+            query = query.where(column == value)
+    return query
+
+
+def _dimension(session: Session, name: str) -> ColumnElement[Any] | InstrumentedAttribute[Any]:
+    columns: dict[str, InstrumentedAttribute[Any]] = {
+        "day": UsageDay.day,
+        "user": UsageDay.user,
+        "project": UsageDay.project,
+        "model": UsageDay.model,
+        "class": UsageDay.class_,
+    }
+    if name == "month":
+        if session.get_bind().dialect.name == "postgresql":
+            return func.to_char(UsageDay.day, "YYYY-MM")
+        # A date is text there, as in 2026-11-18.
+        return func.substr(cast(UsageDay.day, String), 1, 7)
+    if name == "key":
+        return case((UsageDay.key_id == "", PAGE_KEY), else_=UsageDay.key_id)
+    return columns[name]

@@ -1,0 +1,37 @@
+"""Times as people write and read them: always UTC."""
+
+from __future__ import annotations
+
+import datetime
+
+from sluice.web.words.faults import Fault
+
+
+def read(text: str) -> float | None:
+    """Return a time in seconds since the epoch, as in 2026-11-22 or 2026-11-22T18:30; None for "".
+
+    Raises Fault.
+    """
+    if not text:
+        return None
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=datetime.timezone.utc)
+        found = moment.timestamp()
+        # Rounded up, or by its offset, it may lie after the last day that there is.
+        datetime.datetime.fromtimestamp(found, datetime.timezone.utc)
+    except (ValueError, OverflowError):
+        raise Fault("time", time=text[:40]) from None
+    return found
+
+
+def written(time: float) -> str:
+    """Return a time to the second, as in 2026-11-22T18:30:05Z."""
+    moment = datetime.datetime.fromtimestamp(int(time), datetime.timezone.utc)
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+def day(time: float) -> str:
+    """Return the day of a time, as in 2026-11-22."""
+    return written(time)[:10]

@@ -1,0 +1,153 @@
+"""The contestant under test: Sluice's own policy, `sluice.scheduler.policy.policy.decide`, unchanged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from lab.simulate.serving import Server, Worker
+from lab.simulate.simulation import Service
+from lab.simulate.slurm import RUNNING
+from sluice.scheduler.instances.instance import BASE, BURST, Instance, QueueJob, answered, seen
+from sluice.scheduler.policy import policy
+
+START_TIMEOUT = 1800.0
+# How soon the scheduler looks again while something drains, and what it then waits for is over.
+SOON = policy.DRAIN_GRACE + 1.0
+
+
+@dataclass
+class Sluice:
+    """Carries the scheduler's state over the ticks, and does what is decided.
+
+    What tick does with real Slurm is done here at once: an intent gets its job's id, a cancelled job ends.
+    """
+
+    idle_stop: float
+    instances: dict[str, Instance] = field(default_factory=dict)
+    memory: dict[str, policy.Memory] = field(default_factory=dict)
+    wanted: dict[str, int] = field(default_factory=dict)
+    _ticks: int = 0
+    _models: dict[str, policy.Model] = field(default_factory=dict)
+    _workers: dict[str, Worker] = field(default_factory=dict)
+    _limits: policy.Backoff = field(default_factory=policy.Backoff)
+
+    def changed(self, worker: Worker, now: float) -> None:
+        """Fold in what squeue and the probe would show of one instance."""
+        instance = self.instances.get(worker.id)
+        if instance is None:
+            return
+        memory = self.memory.get(worker.model, policy.Memory())
+        job = worker.job
+        if worker.ready_at is not None and not worker.dead:
+            instance = answered(instance, now)
+            memory = policy.measured_load(memory, now - job.started)
+        else:
+            ends = None if job.state != RUNNING else job.started + job.seconds
+            started = job.started if job.node >= 0 else None
+            nodes = (f"n{job.node:03d}",) if job.node >= 0 else ()
+            instance = seen(
+                instance,
+                QueueJob(str(job.id), instance.name, job.state, started=started, ends=ends, nodes=nodes),
+            )
+            if job.state == RUNNING:
+                memory = policy.measured_queue(memory, job.started - instance.created)
+        self.instances[worker.id] = instance
+        self.memory[worker.model] = memory
+
+    def tick(self, service: Service, now: float) -> None:
+        """Decide, and act; and again for what began to drain, as the scheduler ticks faster then."""
+        if not self._models:
+            self._models = {name: self._model(server) for name, server in service.servers.items()}
+        # Speed: a model with nothing at all cannot change, and one whose instances are all ready and whose
+        # requests all have a place is looked at every second tick.
+        self._ticks += 1
+        looked = {
+            name: server
+            for place, (name, server) in enumerate(service.servers.items())
+            if (not server.quiet or self.wanted.get(name)) and (not server.calm or (place + self._ticks) % 2)
+        }
+        drained = self._decide(service, looked, now)
+        if drained:
+            self._decide(service, {name: looked[name] for name in drained}, now + SOON)
+
+    def _decide(self, service: Service, looked: dict[str, Server], now: float) -> list[str]:
+        """Let these models be decided about, and act; return those of which an instance drains."""
+        instances = [one for one in self.instances.values() if one.model in looked]
+        others = sum(one.gpus for one in self.instances.values() if one.model not in looked)
+        situation = policy.Situation(
+            models={name: self._models[name] for name in looked},
+            instances=instances,
+            demand={name: _demand(server) for name, server in looked.items()},
+            memory=self.memory,
+            limits=self._limits,
+        )
+        room = service.world.parameters.cluster.service_gpus - others
+        settings = policy.Settings(max_instances=10_000, max_gpus=max(1, room))
+        decision = policy.decide(situation, settings, now)
+        self.memory, self._limits = decision.memory, decision.limits
+        self.wanted.update(decision.wanted)
+        for action in decision.actions:
+            self._act(service, action, now)
+        drains = (action.instance for action in decision.actions if isinstance(action, policy.Drain))
+        return sorted({self.instances[instance].model for instance in drains})
+
+    def _model(self, server: Server) -> policy.Model:
+        model = server.model
+        return policy.Model(
+            model.name,
+            digest="d" * 64,
+            min=0,
+            max=model.max,
+            concurrency=model.concurrency,
+            idle_stop=self.idle_stop,
+            start_timeout=START_TIMEOUT,
+            burst=model.burst,
+            gpus=model.gpus,
+        )
+
+    def _act(self, service: Service, action: policy.Action, now: float) -> None:
+        if isinstance(action, policy.Submit):
+            burst = action.kind == BURST
+            worker = service.submit(action.model, now, burst=burst)
+            self._workers[worker.id] = worker
+            self.instances[worker.id] = Instance(
+                worker.id,
+                action.model,
+                worker.id[-8:],
+                "d" * 64,
+                now,
+                job_id=str(worker.job.id),
+                job_state="PENDING",
+                kind=BURST if burst else BASE,
+                gpus=worker.job.gpus,
+                concurrency=service.servers[action.model].model.concurrency,
+            )
+        elif isinstance(action, policy.Forget):
+            del self.instances[action.instance], self._workers[action.instance]
+        else:
+            self._change(service, action, self._workers[action.instance], now)
+
+    def _change(
+        self,
+        service: Service,
+        action: policy.Drain | policy.Resume | policy.Cancel,
+        worker: Worker,
+        now: float,
+    ) -> None:
+        instance = self.instances[worker.id]
+        if isinstance(action, policy.Drain):
+            worker.draining = True
+            instance = replace(instance, draining_since=now, drain_reason=action.reason)
+        elif isinstance(action, policy.Resume):
+            worker.draining = False
+            instance = replace(instance, draining_since=None, drain_reason="")
+        else:
+            instance = replace(instance, cancelled_at=now, cancel_reason=action.reason)
+        self.instances[worker.id] = instance
+        if isinstance(action, policy.Cancel):
+            service.cancel(worker, now)
+
+
+def _demand(server: Server) -> policy.Demand:
+    instances = {worker.id: worker.running for worker in server.workers.values() if worker.running}
+    return policy.Demand(server.running, server.waiting, server.last, instances)

@@ -1,0 +1,117 @@
+"""What holds for every request: forged ones are refused, and the headers are there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+
+import sluice.web
+from sluice.web.database.tables import Database
+from tests.unit.web.visitor import PUBLIC_URL, TOKEN, get, sign_in
+
+TEMPLATES = Path(sluice.web.__file__).parent / "templates"
+FORMS = ["/keys", "/keys/key-000000000000/revoke", "/auth/sign-out", "/page-bearer"]
+OURS = {"Sec-Fetch-Site": "same-origin", "Origin": PUBLIC_URL}
+
+
+@pytest.mark.parametrize("path", FORMS)
+@pytest.mark.parametrize("token", ["", "x" * 43, TOKEN + "x", "ü"])
+def test_trying_a_form_without_the_sessions_token_csrf(
+    client: FlaskClient, database: Database, path: str, token: str
+) -> None:
+    sign_in(client, database)
+    answer = client.post(path, base_url=PUBLIC_URL, headers=OURS, data={"csrf_token": token, "name": "x"})
+    assert answer.status_code == 403
+
+
+@pytest.mark.parametrize("path", FORMS)
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site", "Origin": PUBLIC_URL},
+        {"Sec-Fetch-Site": "none"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": PUBLIC_URL + ".evil.example"},
+        {"Origin": PUBLIC_URL.replace("https", "http")},
+    ],
+)
+def test_trying_a_form_from_another_site_even_with_the_token(
+    client: FlaskClient, database: Database, path: str, headers: dict[str, str]
+) -> None:
+    sign_in(client, database)
+    answer = client.post(path, base_url=PUBLIC_URL, headers=headers, data={"csrf_token": TOKEN, "name": "x"})
+    assert answer.status_code == 403
+
+
+def test_a_form_whose_origin_the_referrer_policy_hides_is_taken(
+    client: FlaskClient, database: Database
+) -> None:
+    sign_in(client, database)
+    headers = {"Sec-Fetch-Site": "same-origin", "Origin": "null"}
+    answer = client.post(
+        "/keys", base_url=PUBLIC_URL, headers=headers, data={"csrf_token": TOKEN, "name": "x"}
+    )
+    assert answer.status_code == 201
+
+
+@pytest.mark.parametrize("path", FORMS)
+def test_a_stranger_has_no_token_to_send(client: FlaskClient, path: str) -> None:
+    assert client.post(path, base_url=PUBLIC_URL, headers=OURS, data={"csrf_token": ""}).status_code == 403
+
+
+def test_trying_anothers_token(client: FlaskClient, database: Database) -> None:
+    sign_in(client, database)
+    with client.session_transaction(base_url=PUBLIC_URL) as session:
+        session["csrf"] = "u" * 43
+    assert (
+        client.post("/page-bearer", base_url=PUBLIC_URL, headers=OURS, data={"csrf_token": TOKEN}).status_code
+        == 403
+    )
+
+
+@pytest.mark.parametrize("path", ["/", "/keys", "/nothing", "/auth/signed-out", "/health"])
+def test_every_answer_has_the_headers(client: FlaskClient, path: str) -> None:
+    headers = get(client, path).headers
+    policy = dict(part.split(" ", 1) for part in headers["Content-Security-Policy"].split("; "))
+    assert policy["default-src"] == "'none'"
+    assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
+    assert policy["frame-ancestors"] == policy["base-uri"] == "'none'"
+    assert policy["require-trusted-types-for"] == "'script'"
+    assert "unsafe" not in headers["Content-Security-Policy"]
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["X-Frame-Options"] == "DENY"
+    assert headers["Cache-Control"] == "no-store"
+
+
+def test_static_files_may_be_kept_and_their_path_changes_with_them(client: FlaskClient) -> None:
+    page = get(client, "/").get_data(as_text=True)
+    path = next(part for part in page.split('"') if part.endswith("sluice.css"))
+    with get(client, path) as answer:
+        assert answer.status_code == 200
+        assert "max-age=2592000" in answer.headers["Cache-Control"]
+    assert len(path.split("/")[2]) == 16
+
+
+def test_pages_hold_no_inline_script_and_no_style(client: FlaskClient, database: Database) -> None:
+    sign_in(client, database)
+    for path in ("/", "/keys"):
+        page = get(client, path).get_data(as_text=True)
+        assert "<style" not in page
+        assert "style=" not in page
+        assert "onclick" not in page
+        assert page.count("<script") == page.count("<script src=") + page.count(
+            '<script type="application/json"'
+        ) + page.count('<script type="module" src=')
+
+
+@pytest.mark.parametrize("template", sorted(TEMPLATES.rglob("*.html")), ids=lambda path: path.stem)
+def test_no_template_holds_an_inline_script_or_a_style(template: Path) -> None:
+    """The content policy would keep the browser from taking either."""
+    text = template.read_text(encoding="utf-8")
+    assert re.findall(r"<style|\bstyle=|\bon[a-z]+=", text) == []
+    assert re.findall(r"<script(?![^>]*(?: src=| type=\"application/json\"))[^>]*", text) == []

@@ -1,0 +1,73 @@
+"""What a form says of a key, field by field."""
+
+from __future__ import annotations
+
+import pytest
+
+from sluice.web.keys import forms
+from sluice.web.keys.credentials import KeySettings
+from sluice.web.words.faults import Fault
+from sluice.web.words.texts import Texts
+
+
+def test_what_is_left_out_is_the_default() -> None:
+    given = {"name": "  notebook ", "days": "", "models": " , "}
+    assert forms.read(given, 180, ()) == (KeySettings("notebook", 180), ())
+
+
+def test_everything_can_be_said() -> None:
+    given = {
+        "name": "n",
+        "days": "1",
+        "project": "lattice",
+        "models": "b, a\nb",
+        "requests_per_minute": "0",
+        "tokens_per_minute": "7",
+        "tokens_per_day": str(1 << 53),
+        "concurrent": "2",
+    }
+    wanted = KeySettings("n", 1, "lattice", ("b", "a"), 0, 7, 1 << 53, 2)
+    assert forms.read(given, 180, ("lattice",)) == (wanted, ())
+
+
+@pytest.mark.parametrize(
+    ("fields", "fault"),
+    [
+        ({"name": "   "}, "label_empty"),
+        ({"name": "x" * 61}, "label_too_long"),
+        ({"name": "a\x00b"}, "label_control"),
+        ({"name": "a\nb"}, "label_control"),
+        ({"name": "a\udc80b"}, "label_broken"),
+        ({"name": "invoice\u202egpj.exe"}, "label_direction"),
+        ({"name": "a\u200bb"}, "label_invisible"),
+        ({"days": "0"}, "key_days"),
+        ({"days": "181"}, "key_days"),
+        ({"days": "1e2"}, "key_days"),
+        ({"days": "\u0663"}, "key_days"),
+        ({"project": "genomics"}, "key_project"),
+        ({"models": "../etc"}, "model_name"),
+        ({"models": " ".join(f"m{n}" for n in range(51))}, "key_models"),
+        ({"tokens_per_minute": "1.5"}, "number"),
+        ({"concurrent": "-1"}, "number"),
+        ({"tokens_per_day": "1" * 17}, "number"),
+        ({"tokens_per_day": str((1 << 53) + 1)}, "number_most"),
+        ({"requests_per_minute": str(1 << 31)}, "number_most"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_field_and_in_words(fields: dict[str, str], fault: str) -> None:
+    reading = forms.read({"name": "n", **fields}, 180, ("lattice",))
+    assert reading.settings is None
+    assert [(refused.field, refused.fault.text) for refused in reading.refused] == [
+        (next(iter(fields)), f"fault.{fault}")
+    ]
+    assert Texts.load("en").get(reading.refused[0].fault.text, **reading.refused[0].fault.values)
+
+
+@pytest.mark.parametrize("text", ["", "8", "-1", "x", "1.5", "٣"])
+def test_a_time_to_go_on_that_is_not_offered_is_refused(text: str) -> None:
+    with pytest.raises(Fault, match="key_grace"):
+        forms.read_grace(text)
+
+
+def test_a_key_may_go_on_for_a_week() -> None:
+    assert [forms.read_grace(str(days)) for days in range(8)] == list(range(8))

@@ -1,0 +1,32 @@
+"""People and their groups, as providers describe them."""
+
+from __future__ import annotations
+
+import re
+
+from sluice.web.database.tables import Database
+from sluice.web.people.accounts import remember_person, remember_service
+
+
+def test_a_person_keeps_the_pseudonym_and_gets_the_groups_of_the_last_sign_in(database: Database) -> None:
+    def sign_in(groups: list[str], issuer: str = "https://a.example") -> tuple[str, list[str]]:
+        with database.write() as session:
+            user = remember_person(
+                session, issuer=issuer, subject="1", name="A", email="a@b", groups=groups, now=1.0
+            )
+        return user.pseudonym, user.groups
+
+    first, _ = sign_in(["users", "admins"])
+    again, groups = sign_in(["users"])
+    assert (first, groups) == (again, ["users"])
+    assert re.fullmatch(r"u-[0-9a-f]{16}", first)
+    assert sign_in(["users"], "https://b.example")[0] != first
+
+
+def test_a_person_whom_the_provider_calls_like_a_service_is_another_account(database: Database) -> None:
+    with database.write() as session:
+        service = remember_service(session, name="demo", groups=["users"], now=1.0)
+        person = remember_person(
+            session, issuer="https://a.example", subject="demo", name="", email="", groups=[], now=1.0
+        )
+    assert service.pseudonym != person.pseudonym

@@ -1,0 +1,75 @@
+"""The geometry of charts, and numbers in few characters."""
+
+from __future__ import annotations
+
+import pytest
+
+from sluice.web.usage import charts
+
+
+@pytest.mark.parametrize(
+    ("most", "top"),
+    [
+        (0, 2),
+        (1, 2),
+        (2, 2),
+        (3, 4),
+        (5, 6),
+        (9, 10),
+        (10, 10),
+        (11, 20),
+        (41, 60),
+        (999, 1000),
+        (1001, 2000),
+    ],
+)
+def test_the_top_is_round_and_can_be_halved(most: int, top: int) -> None:
+    assert charts.nice_top(most) == top
+    assert top % 2 == 0
+
+
+def test_series_stand_on_each_other_and_fill_the_box_at_the_top() -> None:
+    chart = charts.stacked([("a", (4, 6)), ("b", (0, 5)), ("c", (0, 0))])
+    assert chart.ticks == (10, 5, 0)
+    low, high = chart.columns[0].bars
+    assert (low.y + low.height, high.y) == (charts.HEIGHT, 0.0)
+    assert high.y + high.height == pytest.approx(low.y)
+    assert [bar.series for bar in chart.columns[1].bars] == [1]
+    assert chart.columns[2].bars == ()
+
+
+def test_bars_keep_within_their_own_column() -> None:
+    chart = charts.stacked([(str(at), (at,)) for at in range(30)])
+    for at, column in enumerate(chart.columns):
+        for bar in column.bars:
+            assert at * chart.step < bar.x
+            assert bar.x + bar.width < (at + 1) * chart.step <= chart.width
+
+
+def test_a_chart_of_nothing_says_so() -> None:
+    assert charts.stacked([]).empty
+    assert charts.stacked([("a", (0, 0))]).empty
+    assert not charts.stacked([("a", (0, 1))]).empty
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, "0"),
+        (999, "999"),
+        (1000, "1k"),
+        (1290, "1.2k"),
+        (999_999, "999k"),
+        (5_600_000, "5.6M"),
+        (10**16, "10000T"),
+    ],
+)
+def test_numbers_in_few_characters(number: int, text: str) -> None:
+    assert charts.short(number) == text
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "percent"), [(0, 10, 0.0), (5, 10, 50.0), (20, 10, 100.0), (0, 0, 100.0)]
+)
+def test_shares_stay_within_the_whole(part: int, whole: int, percent: float) -> None:
+    assert charts.share(part, whole) == percent

@@ -1,0 +1,107 @@
+"""The pages: chat, page bearer, errors."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import select
+
+from sluice.web.database.tables import Database, PageBearer
+from sluice.web.keys import making
+from tests.unit.web.visitor import PUBLIC_URL, get, post, sign_in
+
+_KEY = re.compile(r"sk-sluice-[A-Za-z0-9_-]{43}-[0-9a-f]{8}")
+
+
+def test_the_chat_page_names_the_person_and_carries_the_token(
+    client: FlaskClient, database: Database
+) -> None:
+    person = sign_in(client, database)
+    page = get(client, "/").get_data(as_text=True)
+    assert 'title="Alice"' in page
+    assert f'data-csrf="{person.csrf}"' in page
+    assert 'id="composer"' in page
+
+
+def test_a_name_from_the_provider_cannot_become_markup(client: FlaskClient, database: Database) -> None:
+    sign_in(client, database, name='<img src=x onerror="alert(1)">')
+    page = get(client, "/keys").get_data(as_text=True)
+    assert "<img src=x" not in page
+
+
+def test_a_page_bearer_is_made_for_who_is_signed_in(client: FlaskClient, database: Database) -> None:
+    person = sign_in(client, database)
+    answer = post(client, "/page-bearer").get_json()
+    assert answer["bearer"].startswith("pt-sluice-")
+    assert making.well_formed(answer["bearer"])
+    assert answer["expires_in"] == 600
+    with database.read() as session:
+        row = session.scalars(select(PageBearer)).one()
+    assert (row.user_id, row.session_tag) == (person.id, person.tag)
+    assert row.expires == pytest.approx(time.time() + 600, abs=60)
+
+
+def test_page_bearers_that_are_over_are_forgotten(client: FlaskClient, database: Database) -> None:
+    sign_in(client, database)
+    post(client, "/page-bearer")
+    with database.write() as session:
+        session.scalars(select(PageBearer)).one().expires = time.time() - 1
+    post(client, "/page-bearer")
+    with database.read() as session:
+        assert len(session.scalars(select(PageBearer)).all()) == 1
+
+
+def test_signing_out_ends_the_page_bearers_of_that_sign_in_alone(
+    app: Flask, client: FlaskClient, database: Database
+) -> None:
+    sign_in(client, database)
+    post(client, "/page-bearer")
+    elsewhere = app.test_client()
+    sign_in(elsewhere, database, tag="another-browser")
+    post(elsewhere, "/page-bearer")
+    post(client, "/auth/sign-out")
+    with database.read() as session:
+        assert [row.session_tag for row in session.scalars(select(PageBearer))] == ["another-browser"]
+
+
+def test_trying_a_page_bearer_or_a_key_at_the_pages(client: FlaskClient, database: Database) -> None:
+    sign_in(client, database)
+    bearer = post(client, "/page-bearer").get_json()["bearer"]
+    found = _KEY.search(post(client, "/keys", name="notebook").text)
+    assert found
+    stranger = client.application.test_client()
+    for credential in (bearer, found[0]):
+        headers = {"Authorization": f"Bearer {credential}", "Sec-Fetch-Site": "same-origin"}
+        assert stranger.get("/keys", base_url=PUBLIC_URL, headers=headers).status_code == 302
+        assert stranger.post("/page-bearer", base_url=PUBLIC_URL, headers=headers).status_code == 403
+
+
+def test_a_script_gets_its_errors_as_json(client: FlaskClient) -> None:
+    answer = get(client, "/nothing", Accept="application/json")
+    assert answer.status_code == 404
+    assert answer.get_json()["error"]["code"] == "404"
+
+
+def test_an_error_page_says_what_to_do_and_gives_the_number(client: FlaskClient) -> None:
+    request_id = "req-" + "a" * 32
+    page = get(client, "/nothing", X_Request_Id=request_id).get_data(as_text=True)
+    assert "There is nothing here" in page
+    assert request_id in page
+
+
+def test_an_unexpected_fault_gets_a_page_and_not_its_text(
+    client: FlaskClient, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(Database, "read")
+    answer = get(client, "/health")
+    assert answer.status_code == 500
+    assert "AttributeError" not in answer.get_data(as_text=True)
+    assert "Something broke on our side" in answer.get_data(as_text=True)
+
+
+def test_health_says_ok(client: FlaskClient) -> None:
+    assert get(client, "/health").get_json() == {"version": 1, "status": "ok"}

@@ -1,0 +1,50 @@
+"""Every text that a page or script names is there, and none is left over."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import sluice.web
+from sluice.web.words.texts import Texts
+
+WEB = Path(sluice.web.__file__).parent
+# Keys that are put together while running.
+FAMILIES = (
+    "error.",
+    "fault.",
+    "keys.field_",
+    "keys.limit_",
+    "js.status_",
+    "js.short_",
+    "js.theme_",
+    "js.error_",
+    "js.admin_",
+)
+
+
+def named() -> set[str]:
+    """Return every key that code, templates and scripts spell out."""
+    found: set[str] = set()
+    for path in [*WEB.rglob("*.html"), *WEB.rglob("*.py")]:
+        found |= set(re.findall(r"""(?:\bt|texts\.get)\(\s*["']([\w.]+)["']""", path.read_text()))
+    for path in WEB.rglob("*.js"):
+        script = path.read_text()
+        found |= {f"js.{key}" for key in re.findall(r"""\bt\(\s*["'](\w+)["']""", script)}
+        found |= {
+            f"js.{key}" for key in re.findall(r"""["'](error_\w+|broken_off|stopped_note)["']""", script)
+        }
+    return found
+
+
+def known() -> set[str]:
+    texts = Texts.load("en")
+    return set(texts._texts)
+
+
+def test_no_text_is_missing() -> None:
+    assert named() - known() == set()
+
+
+def test_no_text_is_left_over() -> None:
+    assert {key for key in known() - named() if not key.startswith(FAMILIES)} == set()
