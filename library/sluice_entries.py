@@ -99,7 +99,7 @@ def problems(
     # Not installed on the controller: the playbook checks with the very code that it is about to roll out.
     sys.path.insert(0, source)
     try:
-        from sluice.records import box_by
+        from sluice.contracts.models import box_by
         from sluice.scheduler.models.catalogue import Allowed
         from sluice.scheduler.models.registration import entry_errors
     finally:

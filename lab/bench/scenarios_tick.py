@@ -17,7 +17,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from lab.bench.report import Bench, Figure, Scenario, at_most, over_rounds
-from sluice.records import JobRecord, write_json
+from sluice.contracts.files import write_json
+from sluice.contracts.jobs import JobRecord
 from sluice.scheduler.instances.instance import Instance
 from sluice.scheduler.loop.tick import Scheduler
 from sluice.scheduler.models.catalogue import read_catalogue

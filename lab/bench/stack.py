@@ -49,7 +49,9 @@ from lab.bench import processes
 from lab.bench.processes import ROOT, BenchError
 from lab.bench.sink import SyslogSink
 from lab.bench.target import Target
-from sluice.records import Instance, JobRecord, RoutedModel, RoutingTable, read_json, write_json
+from sluice.contracts.files import read_json, write_json
+from sluice.contracts.jobs import JobRecord
+from sluice.contracts.routing import Instance, RoutedModel, RoutingTable
 from tests.integration.login import ACCOUNT, UID, LoginNode, Secured, build_zipapp, free_port, wait_for_port
 from tests.policy.tree import COMMON, ROLES, defaults, read_yaml
 

@@ -6,7 +6,8 @@ import json
 from random import Random
 from typing import Any
 
-from sluice.records import PATHS, DemandHead, ErrorHead, InstanceRequest, RequestHead, ResponseHead
+from sluice.contracts.heads import DemandHead, ErrorHead, InstanceRequest, RequestHead, ResponseHead
+from sluice.contracts.paths import PATHS
 from sluice.wire.connection import Connection, Role
 from sluice.wire.frames import HEADER, LAST, Decoder, Frame, FrameType, encode
 from sluice.wire.hello import Hello, Limits

@@ -18,21 +18,16 @@ from lab.soak.memory import Memory
 from sluice.bodies.kinds import OTHER
 from sluice.bodies.positions import SCALARS
 from sluice.bodies.scan import BodyScanner
+from sluice.contracts.files import write_json
+from sluice.contracts.heads import InstanceRequest, ResponseHead
+from sluice.contracts.paths import CAPABILITIES
+from sluice.contracts.routing import Instance, RoutedModel, RoutingTable
 from sluice.errors import SluiceError
 from sluice.front.config import EngineAddress
 from sluice.front.engine import Call, Engine, EngineConnection
 from sluice.front.http import AnswerParser, Nonsense
 from sluice.front.pulse import Pulse
 from sluice.front.relays import Relay
-from sluice.records import (
-    CAPABILITIES,
-    Instance,
-    InstanceRequest,
-    ResponseHead,
-    RoutedModel,
-    RoutingTable,
-    write_json,
-)
 from sluice.relay.config import RelayConfig
 from sluice.relay.instances import Line
 from sluice.relay.session import Session

@@ -12,8 +12,9 @@ from typing import Any
 
 from aiohttp import web
 
-from sluice.contracts.authority import Limit, Principal, Spent, Standing, Stop, UsageRecord
+from sluice.contracts.authority import Limit, Principal, Spent, Standing, Stop
 from sluice.contracts.keys import MARK_LENGTH, mark
+from sluice.contracts.usage import UsageRecord
 
 
 def make_key(prefix: str = "sk", secret: bytes | None = None) -> str:

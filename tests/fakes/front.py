@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from sluice.records import ResponseHead
+from sluice.contracts.heads import ResponseHead
 from sluice.wire import events
 from sluice.wire.connection import Connection, Role
 from sluice.wire.frames import ProtocolError

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from sluice.records import DemandHead, ErrorHead, RequestHead, ResponseHead
+from sluice.contracts.heads import DemandHead, ErrorHead, RequestHead, ResponseHead
 from sluice.wire import events
 from sluice.wire.connection import Connection, Role
 from sluice.wire.hello import Hello, Limits

@@ -9,9 +9,11 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from sluice.contracts.figures import Figures, Sample
+from sluice.contracts.heads import ErrorHead, RequestHead, ResponseHead
+from sluice.contracts.status import ModelsAnswer, ModelStatus
 from sluice.proxy.clusters.transport import WRITE_BUFFER, Receiver, TransportError
 from sluice.proxy.config import ClusterConfig
-from sluice.records import ErrorHead, Figures, ModelsAnswer, ModelStatus, RequestHead, ResponseHead, Sample
 from sluice.wire import events
 from sluice.wire.connection import Connection, Role
 from sluice.wire.hello import Hello, Limits

@@ -14,15 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-from sluice.records import (
-    CAPABILITIES,
-    Instance,
-    JobRecord,
-    RoutedModel,
-    RoutingTable,
-    read_json,
-    write_json,
-)
+from sluice.contracts.files import read_json, write_json
+from sluice.contracts.jobs import JobRecord
+from sluice.contracts.paths import CAPABILITIES
+from sluice.contracts.routing import Instance, RoutedModel, RoutingTable
 from tests.fakes.engine import Behaviour, StubEngine
 from tests.fakes.proxy import WireClient
 from tests.integration.login import PYTHON, UID, LoginNode

@@ -32,7 +32,9 @@ from lab.bench.stack import (
     Running,
     Together,
 )
-from sluice.records import CAPABILITIES, RoutedModel, RoutingTable, write_json
+from sluice.contracts.files import write_json
+from sluice.contracts.paths import CAPABILITIES
+from sluice.contracts.routing import RoutedModel, RoutingTable
 from tests.integration import tools
 from tests.integration.login import UID
 

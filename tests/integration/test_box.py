@@ -22,7 +22,8 @@ from typing import Any
 
 import pytest
 
-from sluice.records import JobRecord, read_json
+from sluice.contracts.files import read_json
+from sluice.contracts.jobs import JobRecord
 from sluice.scheduler.outside.asking import Unanswered, ask
 from tests.integration.login import PYTHON
 from tests.unit.engine.rendering import ROOT, render, vllm_entry

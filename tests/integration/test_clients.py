@@ -13,7 +13,7 @@ import openai
 import pytest
 
 from lab.bench.stack import MODEL
-from sluice.records import CAPABILITIES
+from sluice.contracts.paths import CAPABILITIES
 from tests.clients import examples, programs
 from tests.clients.examples import EXPECTED, OF_A_REAL_ENGINE, Example
 from tests.integration.stand import PLAIN, Stand

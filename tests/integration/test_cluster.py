@@ -20,7 +20,9 @@ from pathlib import Path
 
 import pytest
 
-from sluice.records import ModelEntry, RoutingTable, SlurmRequest, read_json, write_json
+from sluice.contracts.files import read_json, write_json
+from sluice.contracts.models import ModelEntry, SlurmRequest
+from sluice.contracts.routing import RoutingTable
 from tests.fakes.late_fs import LateFileSystem
 from tests.fakes.proxy import Answer, WireClient
 from tests.fakes.slurm.slurm import Cluster

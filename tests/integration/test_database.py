@@ -20,7 +20,7 @@ from sqlalchemy import create_engine, func, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from sluice.contracts.authority import UsageRecord
+from sluice.contracts.usage import UsageRecord
 from sluice.web.database import backup, health, locks, schema, upgrade
 from sluice.web.database.tables import ApiKey, Database, Usage, UsageDay, User
 from sluice.web.usage import ledger

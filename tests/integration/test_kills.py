@@ -24,7 +24,8 @@ from typing import Any, Callable, Optional
 
 import pytest
 
-from sluice.records import RoutingTable, read_json, write_json
+from sluice.contracts.files import read_json, write_json
+from sluice.contracts.routing import RoutingTable
 from tests.fakes.front import KEY, Listening, healthy_front
 from tests.fakes.slurm.slurm import Cluster
 from tests.integration.jobs import ENTRY, MODEL, scheduler_files

@@ -23,7 +23,8 @@ import pytest_asyncio
 from lab.bench.generator import Group, Load, Plan, run
 from lab.bench.processes import pss
 from lab.bench.target import Target
-from sluice.records import Instance, JobRecord
+from sluice.contracts.jobs import JobRecord
+from sluice.contracts.routing import Instance
 from tests.integration.jobs import MODEL, publish, published, start_front
 from tests.integration.login import ROOT, LoginNode, account_processes
 from tests.integration.test_proxy_over_sshd import Bed, proxy, settings

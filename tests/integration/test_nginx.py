@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from lab.bench.stack import MODEL
-from sluice.records import PATHS, REQUEST_ID
+from sluice.contracts.paths import PATHS
+from sluice.contracts.words import REQUEST_ID
 from tests.fakes.authority import make_key
 from tests.integration.stand import BALANCER, SITE, Stand
 

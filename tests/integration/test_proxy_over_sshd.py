@@ -19,11 +19,11 @@ import openai
 import pytest
 import pytest_asyncio
 
+from sluice.contracts.paths import PATHS
 from sluice.logs import JsonFormatter
 from sluice.proxy.clusters.ssh import PREFERRED_CIPHER
 from sluice.proxy.config import ClusterConfig, ProxyConfig
 from sluice.proxy.service import Service
-from sluice.records import PATHS
 from tests.fakes.authority import FakeAuthority
 from tests.fakes.engine import Behaviour
 from tests.integration.jobs import MODEL, Job, job, publish, session, until

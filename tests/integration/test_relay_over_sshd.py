@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sluice.records import InstanceRequest
+from sluice.contracts.heads import InstanceRequest
 from sluice.wire import frames
 from sluice.wire.connection import Connection, Role
 from sluice.wire.hello import Hello, Limits

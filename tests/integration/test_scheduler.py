@@ -19,7 +19,8 @@ from typing import Any, Callable
 
 import pytest
 
-from sluice.records import Instance, RoutingTable, read_json, write_json
+from sluice.contracts.files import read_json, write_json
+from sluice.contracts.routing import Instance, RoutingTable
 from sluice.scheduler.outside.asking import Unanswered, ask
 from tests.fakes.slurm.slurm import Cluster
 from tests.integration.jobs import ENTRY, MODEL, scheduler_files

@@ -15,9 +15,9 @@ from typing import Any
 
 from sluice.bodies.costs import Bounds
 from sluice.bodies.positions import FIELDS
+from sluice.contracts.paths import PATHS
 from sluice.errors import SluiceError
 from sluice.proxy.bodies.body import understand
-from sluice.records import PATHS
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/api.md"
 # The tables stand between this line and the next heading; what explains them is written by hand.

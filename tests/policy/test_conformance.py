@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sluice.records import CAPABILITIES, PATHS
+from sluice.contracts.paths import CAPABILITIES, PATHS
 
 from . import conformance
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sluice import records
+from sluice.contracts import fields
 from sluice.version import RELEASE
 from sluice.web.database import schema
 from sluice.wire import hello
@@ -20,7 +20,7 @@ CONTRACTS = (ROOT / "docs" / "contracts.md").read_text()
 GOLDEN = ROOT / "tests" / "golden" / "contracts"
 NAMED = re.compile(r"`([^`]+)`")
 IN_CODE = {
-    "sluice.records.VERSION": str(records.VERSION),
+    "sluice.contracts.fields.VERSION": str(fields.VERSION),
     "sluice.wire.hello.MAJOR, MINOR": f"{hello.MAJOR}.{hello.MINOR}",
     "sluice.web.database.schema.REVISION": schema.REVISION,
 }

@@ -7,9 +7,10 @@ import re
 
 import pytest
 
+from sluice.contracts.models import Burst, ModelEntry, SlurmRequest
+from sluice.contracts.paths import CAPABILITIES, PATHS
 from sluice.proxy.api import answers
 from sluice.proxy.visits import tokens
-from sluice.records import CAPABILITIES, PATHS, Burst, ModelEntry, SlurmRequest
 from tests.policy.test_promises import missing
 from tests.policy.tree import ROOT
 

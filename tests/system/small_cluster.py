@@ -17,7 +17,7 @@ import jinja2
 from demo.bed.bed import Bed
 from demo.bed.progress import Progress
 from demo.deployment import Deployment
-from sluice.records import RoutingTable
+from sluice.contracts.routing import RoutingTable
 from sluice.scheduler.instances.instance import QueueJob
 from sluice.scheduler.slurm.squeue import new_mark, parse_queue, queue_format
 from tests.run import ROOT

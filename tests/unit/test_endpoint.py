@@ -8,8 +8,8 @@ import time
 from typing import Any, Callable, Optional
 
 from sluice import endpoint as endpoint_module
+from sluice.contracts.heads import InstanceRequest, ResponseHead
 from sluice.endpoint import BUSY_STREAMS, CLOSE_TIMEOUT, HELLO_TIMEOUT, Endpoint
-from sluice.records import InstanceRequest, ResponseHead
 from sluice.wire import events
 from sluice.wire.connection import Connection, Role
 from sluice.wire.hello import Hello, Limits

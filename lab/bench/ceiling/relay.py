@@ -15,10 +15,10 @@ from typing import Any, cast
 if __name__ == "__main__":
     sys.path.insert(0, sys.argv[1])
 
+from sluice.contracts.heads import ErrorHead, RequestHead, ResponseHead
 from sluice.front.config import EngineAddress
 from sluice.front.engine import Call, Engine
 from sluice.front.http import request_head
-from sluice.records import ErrorHead, RequestHead, ResponseHead
 from sluice.relay import stdio
 from sluice.relay.config import RelayConfig, read
 from sluice.relay.session import Session

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from sluice.bodies.costs import Bounds
 from sluice.bodies.positions import KINDS
 from sluice.bodies.scan import BodyScanner
+from sluice.contracts.paths import PATHS
 from sluice.errors import SluiceError
 from sluice.proxy.bodies.body import INLINE_PARSE, scanned, understand
-from sluice.records import PATHS
 from sluice.relay.config import COLLECTED
 from tests.trials import examples
 

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.soak.mutate import fields, noise
+from sluice.contracts.encoding import decode_json, encode_json
+from sluice.contracts.heads import InstanceRequest, RequestHead, ResponseHead
 from sluice.errors import RecordError
-from sluice.records import InstanceRequest, RequestHead, ResponseHead, decode_json, encode_json
 from tests.trials import examples
 from tests.unit.wire.ends import HEAD, INSTANCE_HEAD
 

@@ -11,29 +11,41 @@ from typing import Any
 
 import pytest
 
-from sluice import records
-from sluice.contracts import authority
+from sluice.contracts import (
+    authority,
+    demand,
+    encoding,
+    figures,
+    files,
+    heads,
+    jobs,
+    models,
+    orders,
+    routing,
+    status,
+    usage,
+)
 from sluice.errors import RecordError, SluiceError
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "contracts"
 
 STANDING: dict[str, Any] = {
-    "wire-request.json": records.RequestHead,
-    "wire-instance-request.json": records.InstanceRequest,
-    "wire-response.json": records.ResponseHead,
-    "wire-request-again.json": records.RequestHead,
-    "wire-error.json": records.ErrorHead,
-    "wire-demand.json": records.DemandHead,
-    "wire-models.json": records.ModelsAnswer,
-    "wire-metrics.json": records.Figures,
-    "figures.json": records.Figures,
-    "model-entry.json": records.ModelEntry,
-    "job-record.json": records.JobRecord,
-    "model-orders.json": records.ModelOrders,
-    "node-orders.json": records.NodeOrders,
-    "routing-table.json": records.RoutingTable,
-    "demand-file.json": records.DemandFile,
-    "usage-record.json": authority.UsageRecord,
+    "wire-request.json": heads.RequestHead,
+    "wire-instance-request.json": heads.InstanceRequest,
+    "wire-response.json": heads.ResponseHead,
+    "wire-request-again.json": heads.RequestHead,
+    "wire-error.json": heads.ErrorHead,
+    "wire-demand.json": heads.DemandHead,
+    "wire-models.json": status.ModelsAnswer,
+    "wire-metrics.json": figures.Figures,
+    "figures.json": figures.Figures,
+    "model-entry.json": models.ModelEntry,
+    "job-record.json": jobs.JobRecord,
+    "model-orders.json": orders.ModelOrders,
+    "node-orders.json": orders.NodeOrders,
+    "routing-table.json": routing.RoutingTable,
+    "demand-file.json": demand.DemandFile,
+    "usage-record.json": usage.UsageRecord,
 }
 
 
@@ -81,12 +93,12 @@ def test_contracts_name_every_golden_example() -> None:
 @pytest.mark.parametrize(
     ("name", "record"),
     [
-        ("job-record.json", records.JobRecord),
-        ("demand-file.json", records.DemandFile),
-        ("wire-request.json", records.RequestHead),
-        ("model-entry.json", records.ModelEntry),
-        ("model-orders.json", records.ModelOrders),
-        ("node-orders.json", records.NodeOrders),
+        ("job-record.json", jobs.JobRecord),
+        ("demand-file.json", demand.DemandFile),
+        ("wire-request.json", heads.RequestHead),
+        ("model-entry.json", models.ModelEntry),
+        ("model-orders.json", orders.ModelOrders),
+        ("node-orders.json", orders.NodeOrders),
     ],
 )
 def test_what_comes_from_outside_may_not_carry_unknown_fields(name: str, record: Any) -> None:
@@ -117,7 +129,7 @@ def test_what_comes_from_outside_may_not_carry_unknown_fields(name: str, record:
 def test_a_hostile_job_record_is_refused_by_field(field: str, value: object) -> None:
     document = golden("job-record.json") | {field: value}
     with pytest.raises(RecordError) as caught:
-        records.JobRecord.parse(document)
+        jobs.JobRecord.parse(document)
     assert caught.value.field == field
 
 
@@ -146,7 +158,7 @@ def test_a_wrong_model_entry_is_refused_by_field(path: str, value: object) -> No
         target = target[parent]
     target[last] = value
     with pytest.raises(RecordError) as caught:
-        records.ModelEntry.parse(document)
+        models.ModelEntry.parse(document)
     assert caught.value.field.split("[")[0] == path
 
 
@@ -154,7 +166,7 @@ def test_a_model_entry_fills_in_its_defaults() -> None:
     document = golden("model-entry.json")
     small = {key: document[key] for key in ("name", "engine", "weights", "context_length")}
     small["slurm"] = {"partition": "normal", "time": 60, "cpus": 1, "memory_mb": 100}
-    entry = records.ModelEntry.parse(small)
+    entry = models.ModelEntry.parse(small)
     assert (entry.min, entry.max, entry.groups, entry.slurm.gpus) == (0, 1, ("all",), 0)
 
 
@@ -171,8 +183,8 @@ def test_a_model_entry_fills_in_its_defaults() -> None:
 def test_what_an_engine_says_of_tokens_is_known_by_its_name(engine: str, usage: str) -> None:
     document = golden("model-entry.json") | {"engine": engine}
     del document["usage"]
-    assert records.ModelEntry.parse(document).usage == usage
-    assert records.ModelEntry.parse(document | {"usage": "final"}).usage == "final"
+    assert models.ModelEntry.parse(document).usage == usage
+    assert models.ModelEntry.parse(document | {"usage": "final"}).usage == "final"
 
 
 def test_what_an_older_scheduler_or_relay_wrote_asks_no_engine_for_usage() -> None:
@@ -180,8 +192,8 @@ def test_what_an_older_scheduler_or_relay_wrote_asks_no_engine_for_usage() -> No
     table = golden("routing-table.json")
     del answer["models"][0]["usage"]
     del table["models"]["smollm2-135m"]["usage"]
-    assert records.ModelsAnswer.parse(answer).models[0].usage == "none"
-    assert records.RoutingTable.parse(table).models["smollm2-135m"].usage == "none"
+    assert status.ModelsAnswer.parse(answer).models[0].usage == "none"
+    assert routing.RoutingTable.parse(table).models["smollm2-135m"].usage == "none"
 
 
 @pytest.mark.parametrize(
@@ -205,8 +217,8 @@ def test_what_an_older_scheduler_or_relay_wrote_asks_no_engine_for_usage() -> No
     ],
 )
 def test_the_digest_changes_with_what_a_job_depends_on(change: dict[str, Any], rolls: bool) -> None:
-    entry = records.ModelEntry.parse(golden("model-entry.json"))
-    other = records.ModelEntry.parse(golden("model-entry.json") | change)
+    entry = models.ModelEntry.parse(golden("model-entry.json"))
+    other = models.ModelEntry.parse(golden("model-entry.json") | change)
     assert (entry.digest("a") != other.digest("a")) is rolls
     assert entry.digest("a") != entry.digest("b")
 
@@ -219,13 +231,13 @@ def test_the_digest_changes_with_what_a_job_depends_on(change: dict[str, Any], r
         ("restart", -1),
         ("resumed", 1e12),
         ("replace", ["other"]),
-        ("replace", ["m-00000001"] * (records.MAX_ORDERED + 1)),
+        ("replace", ["m-00000001"] * (orders.MAX_ORDERED + 1)),
         ("by", "a\nb"),
     ],
 )
 def test_orders_are_checked_field_by_field(field: str, value: Any) -> None:
     with pytest.raises(RecordError) as caught:
-        records.ModelOrders.parse(golden("model-orders.json") | {field: value})
+        orders.ModelOrders.parse(golden("model-orders.json") | {field: value})
     assert caught.value.field.startswith(field)
 
 
@@ -236,13 +248,13 @@ OTHER_ENCODINGS = ["{}".encode(name) for name in ("utf-16", "utf-16-be", "utf-32
 @pytest.mark.parametrize("raw", [*DOUBTFUL, *OTHER_ENCODINGS])
 def test_doubtful_json_is_refused(raw: bytes) -> None:
     with pytest.raises(RecordError):
-        records.decode_json(raw)
+        encoding.decode_json(raw)
 
 
 def test_a_file_is_written_whole_with_its_mode(tmp_path: Path) -> None:
     target = tmp_path / "x.json"
     target.write_text("old")
-    records.write_json(target, {"a": 1}, mode=0o640)
+    files.write_json(target, {"a": 1}, mode=0o640)
     assert json.loads(target.read_text()) == {"a": 1}
     assert stat.S_IMODE(target.stat().st_mode) == 0o640
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.json"]
@@ -252,7 +264,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
     target = tmp_path / "x.json"
     target.write_text("old")
     with pytest.raises(UnicodeEncodeError):
-        records.write_text(target, "\ud800")
+        files.write_text(target, "\ud800")
     assert target.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.json"]
 
@@ -261,7 +273,7 @@ def test_a_file_beyond_the_limit_is_refused(tmp_path: Path) -> None:
     target = tmp_path / "x.json"
     target.write_text("[" + "1," * 100 + "1]")
     with pytest.raises(RecordError):
-        records.read_json(target, limit=50)
+        files.read_json(target, limit=50)
 
 
 def test_what_is_no_file_is_refused_and_holds_nobody_up(tmp_path: Path) -> None:
@@ -270,4 +282,4 @@ def test_what_is_no_file_is_refused_and_holds_nobody_up(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     for path in (pipe, tmp_path):
         with pytest.raises((RecordError, OSError)):
-            records.read_json(path)
+            files.read_json(path)

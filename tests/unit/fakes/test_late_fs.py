@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sluice.records import write_json
+from sluice.contracts.files import write_json
 from tests.fakes.late_fs import LateFileSystem
 
 DELAY = 0.3

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from sluice.contracts.files import read_json
+from sluice.contracts.jobs import JobRecord
 from sluice.front.command import add_arguments
-from sluice.records import JobRecord, read_json
 from sluice.scheduler.outside.probe import Health, healthy
 from sluice.wire.hello import Limits
 from tests.fakes.engine import Behaviour, StubEngine

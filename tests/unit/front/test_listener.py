@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from sluice.contracts.heads import InstanceRequest
 from sluice.front import listener as listener_module
 from sluice.front import strangers
 from sluice.front.identity import Identity, make
 from sluice.front.listener import SPARE_STREAMS, bind
 from sluice.front.strangers import Strangers
-from sluice.records import InstanceRequest
 from sluice.wire.connection import Connection, Role
 from sluice.wire.frames import FrameType, encode
 from sluice.wire.hello import Hello, Limits

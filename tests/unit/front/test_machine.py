@@ -14,13 +14,13 @@ from typing import Any, Callable, Optional
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sluice.contracts.heads import InstanceRequest
 from sluice.errors import SluiceError
 from sluice.front import relays
 from sluice.front.config import EngineAddress
 from sluice.front.engine import Call, Engine, EngineConnection
 from sluice.front.pulse import Pulse
 from sluice.front.relays import Relay
-from sluice.records import InstanceRequest
 from sluice.wire import events
 from sluice.wire.connection import Connection, Role
 from sluice.wire.hello import Hello, Limits

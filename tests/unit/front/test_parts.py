@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from sluice.contracts.heads import InstanceRequest
+from sluice.contracts.paths import PATHS
+from sluice.contracts.words import CERTIFICATE, JOB_KEY
 from sluice.errors import ConfigError, SluiceError
 from sluice.front import command, identity
 from sluice.front.config import EngineAddress, FrontConfig
 from sluice.front.screening import screen
-from sluice.records import CERTIFICATE, JOB_KEY, PATHS, InstanceRequest
 
 ENVIRONMENT = {
     "SLUICE_JOB_DIR": "/shared/jobs/m-0123abcd",

@@ -12,17 +12,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
 
+from sluice.contracts.files import write_json
+from sluice.contracts.heads import ErrorHead, InstanceRequest, ResponseHead
+from sluice.contracts.routing import Instance, RoutedModel, RoutingTable
 from sluice.endpoint import Endpoint
 from sluice.front.identity import Identity
-from sluice.records import (
-    ErrorHead,
-    Instance,
-    InstanceRequest,
-    ResponseHead,
-    RoutedModel,
-    RoutingTable,
-    write_json,
-)
 from sluice.relay.config import RelayConfig
 from sluice.relay.limits import STALE_SECONDS
 from sluice.relay.session import Session

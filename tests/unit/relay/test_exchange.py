@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from sluice.contracts.heads import ResponseHead
 from sluice.front.identity import Identity
-from sluice.records import ResponseHead
 from sluice.relay.config import COLLECTED
 from sluice.relay.flow import LUMP
 from sluice.wire.frames import FrameType, encode

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from sluice.contracts.heads import RequestHead, ResponseHead
 from sluice.front.identity import Identity
-from sluice.records import RequestHead, ResponseHead
 from sluice.wire.connection import Connection, Role
 from sluice.wire.frames import FrameType, encode
 from sluice.wire.hello import Hello, Limits

@@ -10,8 +10,8 @@ from typing import Optional
 
 import pytest
 
+from sluice.contracts.heads import MOST_BREAKS
 from sluice.front.identity import Identity
-from sluice.records import MOST_BREAKS
 from sluice.relay import door, instances
 from sluice.relay.instances import Line
 from sluice.wire import events

@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from sluice.contracts.demand import DemandFile, ModelDemand
+from sluice.contracts.figures import Sample
+from sluice.contracts.files import read_json, write_json
 from sluice.errors import ConfigError
-from sluice.records import DemandFile, ModelDemand, Sample, read_json, write_json
 from sluice.relay import config, figures
 from sluice.relay.demand import Demand, DemandWriter
 from sluice.relay.figures import Counters, LineFigures

@@ -10,8 +10,9 @@ from typing import Optional
 
 import pytest
 
+from sluice.contracts.files import write_json
+from sluice.contracts.routing import Instance, RoutingTable
 from sluice.front.identity import Identity
-from sluice.records import Instance, RoutingTable, write_json
 from sluice.relay.routing import RoutingFile, choose, rank, ready, retry_after, room
 from tests.unit.relay.bed import MODEL, instance, routed
 

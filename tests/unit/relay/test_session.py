@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from sluice.contracts.paths import CAPABILITIES, COUNTING, MOST_COUNTED, PATHS
 from sluice.front.identity import Identity
-from sluice.records import CAPABILITIES, COUNTING, MOST_COUNTED, PATHS
 from sluice.relay import session
 from sluice.relay.limits import STALE_SECONDS
 from sluice.wire.frames import FrameType, encode

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Optional
 
-from sluice.records import JobRecord
+from sluice.contracts.jobs import JobRecord
 from sluice.scheduler.instances.instance import Instance
 from sluice.scheduler.policy.policy import (
     Decision,

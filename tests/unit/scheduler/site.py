@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable, Optional, Union
 
-from sluice.records import JobRecord, RoutingTable, read_json
+from sluice.contracts.files import read_json
+from sluice.contracts.jobs import JobRecord
+from sluice.contracts.routing import RoutingTable
 from sluice.scheduler.config import SchedulerConfig
 from sluice.scheduler.instances.instance import TERMINAL, QueueJob
 from sluice.scheduler.loop.tick import Scheduler

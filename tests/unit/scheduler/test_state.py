@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sluice.records import JobRecord
+from sluice.contracts.jobs import JobRecord
 from sluice.scheduler.instances.instance import BURST, Instance
 from sluice.scheduler.instances.suspects import Limits, Node, excluded
 from sluice.scheduler.policy.ledger import Ledger

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Optional
 
-from sluice.records import JobRecord
+from sluice.contracts.jobs import JobRecord
 from sluice.scheduler.instances.following import own_job
 from sluice.scheduler.instances.instance import (
     ABSENT_ANSWERS,

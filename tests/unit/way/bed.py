@@ -18,13 +18,15 @@ from typing import Any, Optional
 
 import aiohttp
 
+from sluice.contracts.files import write_json
+from sluice.contracts.paths import CAPABILITIES
+from sluice.contracts.routing import Instance, RoutedModel, RoutingTable
 from sluice.front.config import EngineAddress, FrontConfig
 from sluice.front.identity import Identity
 from sluice.front.listener import Listener
 from sluice.proxy.clusters.transport import Receiver, TransportError
 from sluice.proxy.config import ClusterConfig, ProxyConfig
 from sluice.proxy.service import Service
-from sluice.records import CAPABILITIES, Instance, RoutedModel, RoutingTable, write_json
 from sluice.relay.config import RelayConfig
 from sluice.relay.session import Session
 from tests.fakes.authority import FakeAuthority

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from sluice.contracts.heads import MOST_BREAKS
 from sluice.front.identity import Identity
-from sluice.records import MOST_BREAKS
 from tests.fakes.engine import Behaviour
 from tests.unit.way.bed import CHAT, Way, chat, until, way
 

@@ -21,6 +21,7 @@ from sluice.web import app as web_app
 from sluice.web import authority as authority_app
 from sluice.web.database.tables import Base, Database
 from sluice.web.settings.config import WebConfig
+from sluice.web.views.shared import Web
 from tests.unit.web.issuer import Issuer
 from tests.unit.web.visitor import ISSUER, settings_of_a_site
 
@@ -87,7 +88,7 @@ def app(
     """The pages' app; the provider is known, and not there."""
     app = web_app.create_app(settings)
     app.jinja_env.bytecode_cache = compiled_templates
-    web: web_app.Web = app.extensions["sluice"]
+    web: Web = app.extensions["sluice"]
     web.sign_in.client.server_metadata.update(
         {
             "_loaded_at": time.time(),

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sluice.records import InstanceRequest, RequestHead, ResponseHead
+from sluice.contracts.heads import InstanceRequest, RequestHead, ResponseHead
 from sluice.wire import events
 from sluice.wire.connection import Connection, Role
 from sluice.wire.frames import Decoder, Frame, FrameType, encode

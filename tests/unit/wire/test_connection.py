@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sluice.contracts.heads import DemandHead, ErrorHead, ResponseHead
 from sluice.errors import SluiceError
-from sluice.records import DemandHead, ErrorHead, ResponseHead
 from sluice.wire import events
 from sluice.wire.connection import Connection, Role
 from sluice.wire.frames import FrameType, ProtocolError, encode

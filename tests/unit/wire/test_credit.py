@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sluice.records import ErrorHead
+from sluice.contracts.heads import ErrorHead
 from sluice.wire import events
 from sluice.wire.frames import Decoder, FrameType
 from sluice.wire.hello import Limits

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sluice.bodies.costs import Bounds
-from sluice.records import DemandHead, ErrorHead, ResponseHead
+from sluice.contracts.heads import DemandHead, ErrorHead, ResponseHead
 from sluice.wire.connection import Connection, Role
 from sluice.wire.frames import HEADER_BYTES, LAST, Decoder, FrameType
 from sluice.wire.hello import Hello, Limits

@@ -12,7 +12,7 @@ from typing import Any, Optional
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from sluice.records import ErrorHead
+from sluice.contracts.heads import ErrorHead
 from sluice.wire import events
 from sluice.wire.connection import Connection, Role
 from sluice.wire.frames import LAST, Decoder, FrameType

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from sluice.contracts.authority import Principal, UsageRecord
+from sluice.contracts.authority import Principal
+from sluice.contracts.usage import UsageRecord
 from sluice.proxy.accounts import principals
 from sluice.proxy.accounts.keys import presented_key, well_formed
 from sluice.proxy.accounts.principals import PrincipalCache

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from sluice.contracts.words import REQUEST_ID
 from sluice.proxy.api import gateway
 from sluice.proxy.bodies import intake
 from sluice.proxy.bodies.body import INLINE_PARSE
-from sluice.records import REQUEST_ID
 from tests.fakes.authority import make_key
 from tests.fakes.wire_relay import Call, FakeRelay, model
 from tests.unit.proxy.conftest import CHAT, COMPLETIONS, Bed, answer_well, chat, config, eventually, open_bed

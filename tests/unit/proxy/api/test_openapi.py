@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from sluice.bodies.positions import KINDS
+from sluice.contracts.paths import CAPABILITIES, PATHS
 from sluice.errors import CODES
 from sluice.proxy.api import openapi
 from sluice.proxy.api.causes import CAUSES
 from sluice.proxy.api.schemas import ANSWERS, REQUESTS
 from sluice.proxy.bodies.fields import ALL_OUTPUT_NAMES, MOST_COPIES
-from sluice.records import CAPABILITIES, PATHS
 from tests.unit.proxy.conftest import Bed
 
 DOCS = Path(__file__).resolve().parents[4] / "docs"

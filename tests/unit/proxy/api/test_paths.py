@@ -12,9 +12,10 @@ import httpx2
 import openai
 import pytest
 
+from sluice.contracts.paths import CAPABILITIES, PATHS
+from sluice.contracts.words import REQUEST_ID
 from sluice.errors import SluiceError
 from sluice.proxy.http import dialect
-from sluice.records import CAPABILITIES, PATHS, REQUEST_ID
 from tests.fakes import shapes
 from tests.fakes.wire_relay import EVENTS, Call, model
 from tests.unit.proxy.conftest import CHAT, Bed, chat, eventually

@@ -17,13 +17,13 @@ import httpx2
 import openai
 import pytest
 
+from sluice.contracts.paths import CAPABILITIES, PATHS
 from sluice.errors import SluiceError
 from sluice.proxy.accounts.keys import presented_key
 from sluice.proxy.api.answers import error, error_event
 from sluice.proxy.http.server import MOST_FIELDS
 from sluice.proxy.visits.outlet import without_gaps
 from sluice.proxy.visits.visit import Visit
-from sluice.records import CAPABILITIES, PATHS
 from tests.clients import go_events
 from tests.fakes.authority import make_key
 from tests.fakes.wire_relay import EVENTS, Call, FakeRelay, model

@@ -9,9 +9,9 @@ import pytest
 
 from sluice.bodies.costs import Bounds
 from sluice.bodies.scan import BodyScanner
+from sluice.contracts.paths import COUNTING, PATHS
 from sluice.errors import SluiceError
 from sluice.proxy.bodies.body import INLINE_PARSE, Asked, scanned, understand
-from sluice.records import COUNTING, PATHS
 
 RESPONSES, EMBEDDINGS, RERANK, MESSAGES = "/v1/responses", "/v1/embeddings", "/v1/rerank", "/v1/messages"
 COUNT_TOKENS, INPUT_TOKENS, TOKENIZE = "/v1/messages/count_tokens", "/v1/responses/input_tokens", "/tokenize"

@@ -12,10 +12,10 @@ import pytest
 import pytest_asyncio
 
 from sluice.contracts.authority import Principal
+from sluice.contracts.paths import PATHS
 from sluice.errors import SluiceError
 from sluice.proxy.bodies.body import Asked
 from sluice.proxy.bodies.isolation import Isolation
-from sluice.records import PATHS
 from tests.fakes.wire_relay import FakeRelay, model
 from tests.unit.proxy.conftest import Bed, answer_well, chat, config, open_bed
 

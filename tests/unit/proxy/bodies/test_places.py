@@ -11,8 +11,8 @@ import pytest
 from sluice.bodies.costs import Bounds
 from sluice.bodies.positions import ITEMS_A_PLACE
 from sluice.bodies.scan import BodyScanner
+from sluice.contracts.paths import PATHS
 from sluice.proxy.bodies.body import INLINE_PARSE, Asked, scanned, understand
-from sluice.records import PATHS
 from tests.fakes.wire_relay import model
 from tests.unit.proxy.conftest import Bed, chat, eventually
 

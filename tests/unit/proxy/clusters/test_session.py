@@ -9,13 +9,13 @@ from itertools import islice
 
 import pytest
 
+from sluice.contracts.heads import RequestHead
 from sluice.errors import SluiceError
 from sluice.proxy.clusters.session import MAX_STREAM_CREDIT, MAX_STREAMS, STREAM_CREDIT, Session
 from sluice.proxy.clusters.stream import SessionLost, Stream
 from sluice.proxy.clusters.transport import TransportError
 from sluice.proxy.clusters.uploads import UPLOAD_QUEUE
 from sluice.proxy.config import ClusterConfig
-from sluice.records import RequestHead
 from sluice.wire.hello import Limits
 from tests.fakes.wire_relay import Answer, Call, FakeRelay, FakeTransport
 from tests.unit.proxy.conftest import eventually

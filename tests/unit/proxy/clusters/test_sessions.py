@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from sluice.contracts.figures import Sample
 from sluice.proxy.clusters.transport import AuthenticationFailed, HostKeyChanged, TransportError
-from sluice.records import Sample
 from tests.fakes.wire_relay import Call, FakeRelay, model
 from tests.unit.proxy.conftest import (
     CHAT,

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from sluice.contracts.words import CLASSES
 from sluice.proxy.queue.admission import (
     AGEING,
     LONGEST_SETBACK,
@@ -22,7 +23,6 @@ from sluice.proxy.queue.admission import (
     State,
     Ticket,
 )
-from sluice.records import CLASSES
 from tests.trials import examples
 
 WAIT = 300.0

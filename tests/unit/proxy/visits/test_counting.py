@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from sluice.contracts.paths import CAPABILITIES
 from sluice.proxy.visits.visit import CLIENT_LEFT
-from sluice.records import CAPABILITIES
 from tests.fakes.wire_relay import EVENTS, Call, FakeRelay, model
 from tests.unit.proxy.conftest import CHAT, COMPLETIONS, Bed, chat, config, open_bed
 

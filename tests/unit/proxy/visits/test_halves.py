@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sluice.contracts.paths import CAPABILITIES
 from sluice.proxy.http.events import LONGEST_EVENT, Events
 from sluice.proxy.visits.visit import CLIENT_LEFT
-from sluice.records import CAPABILITIES
 from tests.fakes.wire_relay import EVENTS, Call, model
 from tests.unit.proxy.api.test_paths import BODIES, MESSAGES, RESPONSES, gpt
 from tests.unit.proxy.conftest import CHAT, COMPLETIONS, Bed, eventually

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from sluice.records import Burst, JobRecord, ModelEntry
+from sluice.contracts.jobs import JobRecord
+from sluice.contracts.models import Burst, ModelEntry
 from sluice.scheduler.commands.overview import Overview
 from sluice.scheduler.commands.status import print_overview
 from sluice.scheduler.instances.instance import BURST, Instance

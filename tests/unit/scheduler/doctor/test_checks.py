@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from sluice.cli import main
-from sluice.records import Burst, ModelEntry
+from sluice.contracts.models import Burst, ModelEntry
 from sluice.scheduler.doctor import checks as doctor
 from sluice.scheduler.doctor import facts as site_facts
 from sluice.scheduler.doctor import findings, slurm_checks

@@ -20,7 +20,8 @@ from typing import Any, Optional, Union
 import pytest
 
 from sluice.cli import main
-from sluice.records import RoutingTable, read_json
+from sluice.contracts.files import read_json
+from sluice.contracts.routing import RoutingTable
 from sluice.scheduler.commands.overview import look
 from sluice.scheduler.instances import suspects
 from sluice.scheduler.instances.instance import Instance
@@ -163,7 +164,7 @@ class Site:
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     """Give a site; entries count as settled at once, and nothing is synced to a disk that nobody reads."""
     monkeypatch.setattr("sluice.scheduler.models.catalogue.UNSETTLED", 0.0)
-    monkeypatch.setattr("sluice.records.os.fsync", lambda _: None)
+    monkeypatch.setattr("sluice.contracts.files.os.fsync", lambda _: None)
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
     yield Site(tmp_path)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sluice.records import ModelEntry
+from sluice.contracts.models import ModelEntry
 from sluice.scheduler.instances.instance import Phase, answered, hung, phase, unanswered, without_run
 from sluice.scheduler.outside import probe
 from sluice.scheduler.outside.asking import Answer

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sluice.records import JobRecord
+from sluice.contracts.jobs import JobRecord
 from sluice.scheduler.instances.instance import QueueJob
 from sluice.scheduler.loop import observe
 from sluice.scheduler.outside.probe import Health

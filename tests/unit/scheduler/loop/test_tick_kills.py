@@ -77,7 +77,7 @@ def test_a_kill_at_any_effect_leaves_no_duplicate_and_no_orphan(
 ) -> None:
     monkeypatch.setattr("sluice.scheduler.models.catalogue.UNSETTLED", 0.0)
     # A kill takes nothing from the disk that was written: syncing is not what is tried here, and slow.
-    monkeypatch.setattr("sluice.records.os.fsync", lambda _: None)
+    monkeypatch.setattr("sluice.contracts.files.os.fsync", lambda _: None)
     boundaries = 0
     for number in range(1, 200):
         root = tmp_path / str(number)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from sluice.contracts.models import Burst, ModelEntry
 from sluice.errors import SluiceError
-from sluice.records import Burst, ModelEntry
 from sluice.scheduler.config import SchedulerConfig
 from sluice.scheduler.models import registration
 from sluice.scheduler.models.catalogue import Allowed, breaches, gpus, read_catalogue

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from sluice.contracts.orders import ModelOrders
 from sluice.errors import RecordError, SluiceError
-from sluice.records import ModelOrders
 from sluice.scheduler.models import orders
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from sluice.contracts.jobs import JobRecord
 from sluice.errors import RecordError
-from sluice.records import JobRecord
 from sluice.scheduler.instances.instance import (
     Instance,
     answered,

@@ -14,7 +14,9 @@ from typing import Union
 
 import pytest
 
-from sluice.records import ErrorHead, Instance, InstanceRequest, JobRecord, ResponseHead, RoutedModel
+from sluice.contracts.heads import ErrorHead, InstanceRequest, ResponseHead
+from sluice.contracts.jobs import JobRecord
+from sluice.contracts.routing import Instance, RoutedModel
 from sluice.scheduler.outside.probe import Health, answers, healthy
 from sluice.wire import events
 from sluice.wire.connection import Connection, Role

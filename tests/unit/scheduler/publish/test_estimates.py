@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from sluice.records import JobRecord, ModelEntry
+from sluice.contracts.jobs import JobRecord
+from sluice.contracts.models import ModelEntry
 from sluice.scheduler.instances.instance import Instance
 from sluice.scheduler.policy.memory import Memory
 from sluice.scheduler.publish import estimates

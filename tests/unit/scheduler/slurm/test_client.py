@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sluice.records import ModelEntry
+from sluice.contracts.models import ModelEntry
 from sluice.scheduler.doctor.facts import Clinic
 from sluice.scheduler.slurm import programs
 from sluice.scheduler.slurm.client import Astray, Slurm, cancel_command, queue_command, submit_command

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sluice.records import ModelEntry
+from sluice.contracts.models import ModelEntry
 from sluice.scheduler.instances.instance import BASE, BURST
 from sluice.scheduler.slurm.submission import comment, options, read_comment
 

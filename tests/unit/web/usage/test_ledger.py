@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text
 
-from sluice.contracts.authority import Spent, UsageRecord
+from sluice.contracts.authority import Spent
+from sluice.contracts.usage import UsageRecord
 from sluice.web.database import health
 from sluice.web.database.tables import ApiKey, Database, Usage, UsageDay, User
 from sluice.web.usage import ledger

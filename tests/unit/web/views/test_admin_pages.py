@@ -13,7 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from werkzeug.test import TestResponse
 
-from sluice.contracts.authority import UsageRecord
+from sluice.contracts.usage import UsageRecord
 from sluice.web.admin import admission, announcements, audit
 from sluice.web.database.tables import ApiKey, AuditEntry, Database, SignedInBrowser, StoppedModel, User
 from sluice.web.keys import credentials

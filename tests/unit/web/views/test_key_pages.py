@@ -11,7 +11,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import select
 
-from sluice.contracts.authority import UsageRecord
+from sluice.contracts.usage import UsageRecord
 from sluice.web.database.tables import ApiKey, Database, User
 from sluice.web.keys import credentials, making
 from sluice.web.settings.config import Access, WebConfig

@@ -19,7 +19,7 @@ from typing import Optional
 
 from sluice.bodies.costs import Role
 from sluice.bodies.jsontext import decode
-from sluice.records import CAPABILITIES, COUNTING
+from sluice.contracts.paths import CAPABILITIES, COUNTING
 
 _WHOLE = frozenset((int,))
 _NUMBER = frozenset((int, float))

@@ -17,8 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from sluice.box import ability, bubblewrap, environment, inside, node
+from sluice.contracts.models import BOXES
 from sluice.errors import EXIT_FAILURE, ConfigError
-from sluice.records import BOXES
 
 # Of bubblewrap and the first process in the box; the engine's own comes by a descriptor.
 BARE = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8"}

@@ -1,8 +1,4 @@
-"""What passes between the proxy and the authority, as frozen dataclasses: docs/contracts.md, "Authority".
-
-As in `sluice.records`: `parse` takes what JSON gave and raises RecordError with the field's path, `dump`
-returns what goes into JSON.
-"""
+"""What passes between the proxy and the authority: docs/contracts.md, "Authority". Pure."""
 
 from __future__ import annotations
 
@@ -11,21 +7,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sluice.errors import CODES, RecordError
-from sluice.records import (
+from sluice.contracts.fields import Fields, dump_record
+from sluice.contracts.words import (
     CLASSES,
     GROUP,
+    GROUP_OR_NONE,
     HEX64,
-    INSTANCE_ID,
+    LARGEST,
     MAX_TIME,
     MODEL_NAME,
-    PATHS,
+    MODEL_OR_NONE,
     PRINTABLE,
-    REQUEST_ID,
     USER,
-    Fields,
-    dump_record,
 )
+from sluice.errors import RecordError
 
 MOST_STOPPED = 1_000
 
@@ -33,11 +28,6 @@ MOST_STOPPED = 1_000
 SCOPE = re.compile(rf"site|(?:project|group):{GROUP.pattern}|(?:user|key):{USER.pattern}")
 MOST_LIMITS = 200
 MOST_SECONDS = 120
-LARGEST = 1 << 53
-
-_GROUP_OR_NONE = re.compile(f"(?:{GROUP.pattern})?")
-_MODEL_OR_NONE = re.compile(f"(?:{MODEL_NAME.pattern})?")
-_INSTANCE_OR_NONE = re.compile(f"(?:{INSTANCE_ID.pattern})?")
 
 
 @dataclass(frozen=True)
@@ -61,7 +51,7 @@ class Limit:
         fields = Fields(obj, where)
         return cls(
             scope=fields.text("scope", SCOPE),
-            model=fields.text("model", _MODEL_OR_NONE, ""),
+            model=fields.text("model", MODEL_OR_NONE, ""),
             **{name: _bound(fields, name) for name in LIMITED},
         )
 
@@ -113,7 +103,7 @@ class Principal:
             class_=fields.choice("class", CLASSES),
             groups=fields.texts("groups", GROUP),
             expires=fields.optional_number("expires", 0, MAX_TIME),
-            project=fields.text("project", _GROUP_OR_NONE),
+            project=fields.text("project", GROUP_OR_NONE),
             models=fields.texts("models", MODEL_NAME) if some else None,
             limits=tuple(Limit.parse(item, at) for at, item in fields.items("limits", most=MOST_LIMITS)),
         )
@@ -146,7 +136,7 @@ class Spent:
         fields = Fields(obj, where)
         return cls(
             scope=fields.text("scope", SCOPE),
-            model=fields.text("model", _MODEL_OR_NONE),
+            model=fields.text("model", MODEL_OR_NONE),
             requests=tuple(_seconds(fields, "requests")),
             tokens=tuple(_seconds(fields, "tokens")),
             tokens_today=fields.integer("tokens_today", 0, LARGEST),
@@ -204,69 +194,3 @@ class Standing:
             "stopped": [stop.dump() for stop in self.stopped],
             "marks": [mark.hex() for mark in self.marks],
         }
-
-
-@dataclass(frozen=True)
-class UsageRecord:
-    """One settled request, never its content.
-
-    Times in seconds; `measured` is false where tokens were counted by chunks. `cached_tokens` of the input
-    tokens were in the engine's cache.
-    """
-
-    id: str
-    time: float
-    user: str
-    project: str
-    key_id: str
-    model: str
-    cluster: str
-    instance: str
-    class_: str
-    path: str
-    status: int
-    code: str
-    input_tokens: int
-    output_tokens: int
-    cached_tokens: int
-    measured: bool
-    wait: float
-    first_byte: float | None
-    duration: float
-    bytes_in: int
-    bytes_out: int
-
-    @classmethod
-    def parse(cls, obj: object, where: str = "") -> UsageRecord:
-        """Read one usage record."""
-        fields = Fields(obj, where)
-        return cls(
-            id=fields.text("id", REQUEST_ID),
-            time=fields.number("time", 0, MAX_TIME),
-            user=fields.text("user", USER),
-            # Absent in what a spool still holds from before these were counted.
-            project=fields.text("project", _GROUP_OR_NONE, ""),
-            key_id=fields.text("key_id", USER),
-            model=fields.text("model", MODEL_NAME),
-            cluster=fields.text("cluster", _GROUP_OR_NONE),
-            instance=fields.text("instance", _INSTANCE_OR_NONE),
-            class_=fields.choice("class", CLASSES),
-            path=fields.choice("path", tuple(PATHS)),
-            status=fields.integer("status", 100, 599),
-            code=fields.choice("code", ("", *CODES)),
-            input_tokens=fields.integer("input_tokens", 0, LARGEST),
-            output_tokens=fields.integer("output_tokens", 0, LARGEST),
-            cached_tokens=fields.integer("cached_tokens", 0, LARGEST, 0),
-            measured=fields.flag("measured"),
-            wait=fields.number("wait", 0, MAX_TIME),
-            first_byte=fields.optional_number("first_byte", 0, MAX_TIME),
-            duration=fields.number("duration", 0, MAX_TIME),
-            bytes_in=fields.integer("bytes_in", 0, LARGEST),
-            bytes_out=fields.integer("bytes_out", 0, LARGEST),
-        )
-
-    def dump(self) -> dict[str, Any]:
-        """Return the record as JSON has it."""
-        document = dump_record(self)
-        document["class"] = document.pop("class_")
-        return document

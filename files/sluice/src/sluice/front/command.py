@@ -12,11 +12,12 @@ import signal
 import time
 
 from sluice import heap, logs
+from sluice.contracts.files import write_json
+from sluice.contracts.jobs import JobRecord
 from sluice.errors import EXIT_FAILURE, ConfigError
 from sluice.front.config import TRIAL_AFTER, FrontConfig
 from sluice.front.identity import make
 from sluice.front.listener import TERMINATED, WARNED, Listener
-from sluice.records import JobRecord, write_json
 
 logger = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from sluice.contracts.words import HOST, INSTANCE_ID, JOB_ID, NONCE, PORTS, port_range
 from sluice.errors import ConfigError
-from sluice.records import HOST, INSTANCE_ID, JOB_ID, NONCE, PORTS, port_range
 
 COUNT = re.compile(r"[1-9][0-9]{0,11}")
 TCP_ENGINE = re.compile(r"tcp:127\.0\.0\.1:([0-9]{1,5})(?:@(/.+))?")

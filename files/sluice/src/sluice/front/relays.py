@@ -10,21 +10,14 @@ import json
 import time
 from typing import Optional, Protocol, cast
 
+from sluice.contracts.heads import CONTENT_TYPES, EVENT_STREAM, ErrorHead, InstanceRequest, ResponseHead
+from sluice.contracts.paths import COUNTING, PATHS
 from sluice.endpoint import Endpoint
 from sluice.errors import SluiceError
 from sluice.front.engine import INSTANCE_FAILED, NO_INSTANCE, Call, Engine
 from sluice.front.http import AnswerHead, request_head
 from sluice.front.pulse import Pulse
 from sluice.front.screening import HEALTH, screen
-from sluice.records import (
-    CONTENT_TYPES,
-    COUNTING,
-    EVENT_STREAM,
-    PATHS,
-    ErrorHead,
-    InstanceRequest,
-    ResponseHead,
-)
 from sluice.wire import events
 from sluice.wire.connection import Connection, Role
 from sluice.wire.hello import Hello

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from sluice.contracts.heads import InstanceRequest
+from sluice.contracts.paths import PATHS
 from sluice.errors import SluiceError
-from sluice.records import PATHS, InstanceRequest
 
 HEALTH = "/health"
 METHODS = {HEALTH: "GET", "/metrics": "GET", **dict.fromkeys(PATHS, "POST")}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sluice.contracts.words import GROUP, HOST
 from sluice.errors import ConfigError
 from sluice.logs import LEVELS
 from sluice.proxy.http.cors import ANY, ORIGIN
-from sluice.records import GROUP, HOST
 
 MAX_SECONDS = 86_400.0
 # A revoked key works for so long after its last check; while the authority is away, a known one for so long.

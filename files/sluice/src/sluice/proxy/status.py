@@ -7,13 +7,13 @@ from typing import Any
 
 from aiohttp import web
 
+from sluice.contracts.fields import VERSION
 from sluice.proxy.accounts.authority import AuthorityClient
 from sluice.proxy.accounts.usage import UsageQueue
 from sluice.proxy.clusters.cluster import Cluster, Fleet
 from sluice.proxy.clusters.keeper import SessionKeeper
 from sluice.proxy.http.dialect import dump
 from sluice.proxy.metrics import Metrics
-from sluice.records import VERSION
 from sluice.version import version
 
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Optional
 
+from sluice.contracts.heads import ErrorHead, ResponseHead
 from sluice.endpoint import Endpoint
-from sluice.records import ErrorHead, ResponseHead
 from sluice.relay.flow import Flow, Outflow
 
 

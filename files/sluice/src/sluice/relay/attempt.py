@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import Optional
 
+from sluice.contracts.heads import InstanceRequest, RequestHead, ResponseHead
 from sluice.errors import SluiceError
-from sluice.records import InstanceRequest, RequestHead, ResponseHead
 from sluice.relay.answer import Answer
 from sluice.relay.body import Body
 from sluice.relay.flow import Flow

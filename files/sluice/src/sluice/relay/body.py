@@ -10,8 +10,9 @@ from typing import Optional
 
 from sluice.bodies.costs import Bounds
 from sluice.bodies.scan import BodyScanner
+from sluice.contracts.heads import RequestHead
+from sluice.contracts.paths import PATHS
 from sluice.errors import SluiceError
-from sluice.records import PATHS, RequestHead
 from sluice.relay.config import COLLECTED
 
 

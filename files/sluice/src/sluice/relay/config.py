@@ -8,9 +8,9 @@ from typing import Any
 
 from sluice.bodies.costs import DEFAULTS, Bounds
 from sluice.config import load
+from sluice.contracts.words import ABSOLUTE_PATH, GROUP
 from sluice.errors import ConfigError
 from sluice.logs import LEVELS
-from sluice.records import ABSOLUTE_PATH, GROUP
 from sluice.relay.flow import LUMP
 
 # Bodies up to this are kept for another try; it is also the most that a larger one has on its way here.

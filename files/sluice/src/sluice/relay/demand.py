@@ -9,7 +9,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Optional
 
-from sluice.records import DemandFile, ModelDemand, write_json
+from sluice.contracts.demand import DemandFile, ModelDemand
+from sluice.contracts.files import write_json
 
 logger = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ import logging
 import ssl
 from typing import Callable, Optional, cast
 
+from sluice.contracts.routing import Instance
 from sluice.endpoint import Endpoint
-from sluice.records import Instance
 
 logger = logging.getLogger(__name__)
 

@@ -11,18 +11,10 @@ import logging
 import time
 from typing import Any, Callable, Optional
 
+from sluice.contracts.heads import EVENT_STREAM, MOST_BREAKS, ErrorHead, RequestHead, ResponseHead
+from sluice.contracts.paths import COUNTING, PATHS, most_counted
+from sluice.contracts.routing import RoutedModel
 from sluice.errors import CODES, SluiceError
-from sluice.records import (
-    COUNTING,
-    EVENT_STREAM,
-    MOST_BREAKS,
-    PATHS,
-    ErrorHead,
-    RequestHead,
-    ResponseHead,
-    RoutedModel,
-    most_counted,
-)
 from sluice.relay import routing
 from sluice.relay.answer import Answer
 from sluice.relay.attempt import Attempt

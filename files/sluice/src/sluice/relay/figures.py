@@ -6,8 +6,9 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from sluice.contracts.figures import Figures, Sample
+from sluice.contracts.files import read_json
 from sluice.errors import RecordError
-from sluice.records import Figures, Sample, read_json
 
 logger = logging.getLogger(__name__)
 

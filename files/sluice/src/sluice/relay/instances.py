@@ -13,9 +13,10 @@ import time
 from collections.abc import Iterable
 from typing import Any, Callable, Optional, Protocol
 
+from sluice.contracts.heads import ErrorHead, InstanceRequest, ResponseHead
+from sluice.contracts.routing import Instance
 from sluice.endpoint import Endpoint
 from sluice.errors import SluiceError
-from sluice.records import ErrorHead, Instance, InstanceRequest, ResponseHead
 from sluice.relay.breaker import Breaker
 from sluice.relay.config import RelayConfig
 from sluice.relay.door import Door, PacedEndpoint

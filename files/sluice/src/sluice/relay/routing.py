@@ -10,8 +10,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Callable, Optional, TypeVar
 
+from sluice.contracts.files import read_json
+from sluice.contracts.routing import Instance, RoutedModel, RoutingTable
 from sluice.errors import RecordError, SluiceError
-from sluice.records import Instance, RoutedModel, RoutingTable, read_json
 from sluice.relay.limits import STALE_SECONDS
 
 logger = logging.getLogger(__name__)

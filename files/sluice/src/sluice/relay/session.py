@@ -12,19 +12,12 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Optional, cast
 
+from sluice.contracts.figures import Figures
+from sluice.contracts.heads import ErrorHead, RequestHead, ResponseHead
+from sluice.contracts.routing import Instance, RoutedModel, RoutingTable
+from sluice.contracts.status import ModelsAnswer, ModelStatus
 from sluice.endpoint import Endpoint
 from sluice.errors import SluiceError
-from sluice.records import (
-    ErrorHead,
-    Figures,
-    Instance,
-    ModelsAnswer,
-    ModelStatus,
-    RequestHead,
-    ResponseHead,
-    RoutedModel,
-    RoutingTable,
-)
 from sluice.relay import limits
 from sluice.relay.audit import open_audit
 from sluice.relay.config import RelayConfig

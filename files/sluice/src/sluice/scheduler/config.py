@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sluice.contracts.models import SLURM_WORD
+from sluice.contracts.words import ABSOLUTE_PATH, GROUP, port_range
 from sluice.errors import ConfigError
 from sluice.logs import LEVELS
-from sluice.records import ABSOLUTE_PATH, GROUP, SLURM_WORD, port_range
 
 PATH_KEYS = (
     "models_dir",

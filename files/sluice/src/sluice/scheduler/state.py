@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from sluice import config
+from sluice.contracts.fields import VERSION
+from sluice.contracts.files import read_json, write_text
 from sluice.errors import ConfigError, RecordError
-from sluice.records import VERSION, read_json, write_text
 from sluice.scheduler.instances.instance import Instance
 from sluice.scheduler.instances.suspects import Node
 from sluice.scheduler.policy.ledger import Ledger

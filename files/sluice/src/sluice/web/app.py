@@ -17,28 +17,16 @@ from sluice import logs
 from sluice.version import version
 from sluice.web.admin import announcements
 from sluice.web.database import patience
-from sluice.web.database.tables import Announcement, Database
+from sluice.web.database.tables import Announcement
 from sluice.web.http import forms, guard
 from sluice.web.http.metrics import Listeners, Metrics
 from sluice.web.settings.config import WebConfig
 from sluice.web.signin.session_store import SessionStore
 from sluice.web.signin.sessions import Sessions
-from sluice.web.signin.sign_in import SignedIn, SignIn
+from sluice.web.signin.sign_in import SignedIn
 from sluice.web.usage import charts
 from sluice.web.views import admin, bearer, chat, errors, keys, sign, usage
-from sluice.web.words.texts import Texts
-
-
-class Web:
-    """What the handlers share: settings, database, sign-in, texts, figures."""
-
-    def __init__(self, app: Flask, settings: WebConfig, metrics: Metrics) -> None:
-        self.settings = settings
-        self.database = Database(settings.database, serving=True)
-        self.metrics = metrics
-        self.texts = Texts.load("en")
-        self.sign_in = SignIn(app, settings, self.database, self.metrics)
-        self.bearers = self.metrics.counter("page_bearers", "Page bearers made.")
+from sluice.web.views.shared import Web
 
 
 def create_app(settings: WebConfig) -> Flask:

@@ -16,9 +16,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 
 from sluice import logs
-from sluice.contracts.authority import MOST_LIMITS, Limit, UsageRecord
+from sluice.contracts.authority import MOST_LIMITS, Limit
+from sluice.contracts.encoding import decode_json
+from sluice.contracts.fields import VERSION, Fields
+from sluice.contracts.usage import UsageRecord
+from sluice.contracts.words import HEX64, MAX_TIME
 from sluice.errors import RecordError, SluiceError
-from sluice.records import HEX64, MAX_TIME, VERSION, Fields, decode_json
 from sluice.web.admin import admission
 from sluice.web.database import patience
 from sluice.web.database.tables import Database

@@ -10,19 +10,18 @@ from __future__ import annotations
 import enum
 from typing import Any, Callable, Optional, Union
 
-from sluice.errors import RecordError, SluiceError
-from sluice.records import (
+from sluice.contracts.encoding import decode_json, encode_json
+from sluice.contracts.fields import Fields
+from sluice.contracts.heads import (
     GO_AWAY_CODES,
-    PRINTABLE,
     DemandHead,
     ErrorHead,
-    Fields,
     InstanceRequest,
     RequestHead,
     ResponseHead,
-    decode_json,
-    encode_json,
 )
+from sluice.contracts.words import PRINTABLE
+from sluice.errors import RecordError, SluiceError
 from sluice.wire import events
 from sluice.wire.frames import MAX_STREAM, Decoder, Frame, FrameType, ProtocolError
 from sluice.wire.guard import Guard

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Union
 
-from sluice.records import DemandHead, ErrorHead, InstanceRequest, RequestHead, ResponseHead
+from sluice.contracts.heads import DemandHead, ErrorHead, InstanceRequest, RequestHead, ResponseHead
 from sluice.wire.hello import Hello
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hmac
 from typing import Any
 
+from sluice.contracts.fields import Fields
+from sluice.contracts.words import JOB_KEY
 from sluice.errors import RecordError
-from sluice.records import JOB_KEY, Fields
 from sluice.wire.frames import MAX_PAYLOAD, ProtocolError
 
 # What a stranger may make a server hold before it has shown the key, in bytes.

@@ -13,7 +13,8 @@ from dataclasses import fields as dataclass_fields
 from typing import Any, Optional
 
 from sluice.bodies.costs import DEFAULTS, MAX_BOUND, Bounds
-from sluice.records import MAX_COUNT, Fields
+from sluice.contracts.fields import Fields
+from sluice.contracts.words import MAX_COUNT
 from sluice.wire.frames import MAX_PAYLOAD
 
 MAJOR = 2

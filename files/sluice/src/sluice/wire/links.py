@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Callable
 
-from sluice.records import InstanceRequest, RequestHead
+from sluice.contracts.heads import InstanceRequest, RequestHead
 from sluice.wire.frames import FrameType
 
 

@@ -13,6 +13,8 @@ from dataclasses import replace
 import aiohttp
 
 from sluice.contracts.authority import Principal, Spent, Standing
+from sluice.contracts.encoding import decode_json
+from sluice.contracts.fields import VERSION, Fields
 from sluice.contracts.keys import marked
 from sluice.errors import RecordError, SluiceError
 from sluice.proxy.accounts.guesses import Guesses, client_address
@@ -20,7 +22,6 @@ from sluice.proxy.accounts.keys import credential, presented_key
 from sluice.proxy.accounts.limits import BucketKey, merged
 from sluice.proxy.accounts.principals import PrincipalCache
 from sluice.proxy.metrics import Metrics
-from sluice.records import VERSION, Fields, decode_json
 
 log = logging.getLogger("sluice.proxy.accounts.authority")
 

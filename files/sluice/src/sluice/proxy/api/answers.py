@@ -12,12 +12,12 @@ from typing import Any
 
 from aiohttp import HttpVersion11, web
 
+from sluice.contracts.status import ModelStatus
 from sluice.errors import SluiceError, error_type
 from sluice.proxy.accounts.stops import STOPPED
 from sluice.proxy.api.openapi import CACHED_SECONDS, Description
 from sluice.proxy.http.dialect import dump
 from sluice.proxy.visits.visit import Visit
-from sluice.records import ModelStatus
 
 # What an engine says of a request that it refuses is at most this long.
 MAX_ENGINE_MESSAGE = 2000

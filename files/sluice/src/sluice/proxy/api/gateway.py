@@ -13,6 +13,10 @@ from aiohttp import web
 
 from sluice.bodies.costs import Bounds
 from sluice.contracts.authority import Principal
+from sluice.contracts.heads import RequestHead, ResponseHead
+from sluice.contracts.paths import COUNTING, PATHS, most_counted
+from sluice.contracts.status import ModelStatus
+from sluice.contracts.words import MODEL_NAME, REQUEST_ID
 from sluice.errors import SluiceError
 from sluice.logs import LineWriter
 from sluice.proxy.accounts.authority import Authenticator
@@ -36,16 +40,6 @@ from sluice.proxy.visits.metering import MOST_ADDED, Passage, Sieve, asking, spl
 from sluice.proxy.visits.outlet import Outlet
 from sluice.proxy.visits.tokens import TokenMeter
 from sluice.proxy.visits.visit import CLIENT_LEFT, Visit
-from sluice.records import (
-    COUNTING,
-    MODEL_NAME,
-    PATHS,
-    REQUEST_ID,
-    ModelStatus,
-    RequestHead,
-    ResponseHead,
-    most_counted,
-)
 
 log = logging.getLogger("sluice.proxy.api.gateway")
 

@@ -14,10 +14,11 @@ from http import HTTPStatus
 from typing import Any
 
 from sluice.bodies.costs import DEFAULTS, WORDS, Bounds
+from sluice.contracts.paths import PATHS
+from sluice.contracts.words import MODEL_NAME
 from sluice.errors import CODES
 from sluice.proxy.api.causes import CAUSES
 from sluice.proxy.api.schemas import ANSWERS, COMPONENTS, REQUESTS, STREAMS, Schema, ref
-from sluice.records import MODEL_NAME, PATHS
 from sluice.version import RELEASE
 
 OPENAPI_PATH = "/v1/openapi.json"

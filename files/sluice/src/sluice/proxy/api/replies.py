@@ -6,6 +6,8 @@ from typing import NoReturn
 
 from aiohttp import web
 
+from sluice.contracts.heads import ResponseHead
+from sluice.contracts.paths import PATHS
 from sluice.errors import SluiceError
 from sluice.proxy.api import answers
 from sluice.proxy.api.notice import Notice
@@ -16,7 +18,6 @@ from sluice.proxy.visits.metering import Passage
 from sluice.proxy.visits.outlet import Outlet, Pump, pass_on, without_gaps
 from sluice.proxy.visits.tokens import TokenMeter
 from sluice.proxy.visits.visit import Visit
-from sluice.records import PATHS, ResponseHead
 
 # An answer up to this size goes out with its length; a larger one in chunks, as it comes.
 WHOLE = 256 * 1024

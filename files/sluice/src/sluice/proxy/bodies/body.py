@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 from sluice.bodies.costs import Bounds
 from sluice.bodies.positions import ITEMS_A_PLACE, LISTS, most_copies
 from sluice.bodies.scan import BodyScanner
+from sluice.contracts.encoding import decode_json
+from sluice.contracts.paths import COUNTING
 from sluice.errors import RecordError, SluiceError
 from sluice.proxy.bodies.fields import (
     check_copies,
@@ -23,7 +25,6 @@ from sluice.proxy.bodies.fields import (
     own_copies,
     wrong,
 )
-from sluice.records import COUNTING, decode_json
 
 # Larger bodies are never parsed whole: a scanner reads what matters as they come.
 INLINE_PARSE = 64 * 1024

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from sluice.bodies.costs import DEFAULTS, Bounds, loosest
+from sluice.contracts.status import ModelsAnswer, ModelStatus
 from sluice.errors import RecordError, SluiceError
 from sluice.proxy.clusters.demand import Demand
 from sluice.proxy.clusters.keeper import SessionKeeper
 from sluice.proxy.clusters.session import Session
 from sluice.proxy.clusters.stream import SessionLost
-from sluice.records import ModelsAnswer, ModelStatus
 
 log = logging.getLogger("sluice.proxy.clusters.cluster")
 

@@ -9,12 +9,12 @@ import random
 import time
 from collections.abc import Callable
 
+from sluice.contracts.figures import Sample
 from sluice.errors import RecordError, SluiceError
 from sluice.proxy.clusters.session import Session
 from sluice.proxy.clusters.stream import SessionLost
 from sluice.proxy.clusters.transport import TransportError, TransportFactory
 from sluice.proxy.config import ClusterConfig
-from sluice.records import Sample
 
 log = logging.getLogger("sluice.proxy.clusters.keeper")
 

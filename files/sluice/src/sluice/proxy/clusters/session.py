@@ -13,17 +13,14 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from sluice.bodies.costs import DEFAULTS, Bounds
+from sluice.contracts.encoding import decode_json
+from sluice.contracts.figures import Figures
+from sluice.contracts.heads import DemandHead, RequestHead
+from sluice.contracts.status import ModelsAnswer
 from sluice.errors import RecordError
 from sluice.proxy.clusters.stream import SessionLost, Stream, failure
 from sluice.proxy.clusters.transport import Transport, TransportError
 from sluice.proxy.clusters.uploads import UPLOAD_PIECE, Uploads
-from sluice.records import (
-    DemandHead,
-    Figures,
-    ModelsAnswer,
-    RequestHead,
-    decode_json,
-)
 from sluice.version import version
 from sluice.wire import events
 from sluice.wire.connection import Connection, Role

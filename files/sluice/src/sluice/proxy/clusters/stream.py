@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from sluice.contracts.heads import ErrorHead, ResponseHead
 from sluice.errors import SluiceError
-from sluice.records import ErrorHead, ResponseHead
 
 TOO_LONG = "The request took longer than this service allows."
 

@@ -7,8 +7,8 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
+from sluice.contracts.paths import PATHS
 from sluice.errors import SluiceError
-from sluice.records import PATHS
 
 MODELS_PATH = "/v1/models"
 MODEL_ROUTE = "/v1/models/{model}"

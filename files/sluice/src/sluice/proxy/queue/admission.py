@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from sluice.records import CLASSES
+from sluice.contracts.words import CLASSES
 
 # A class that waits and was passed over for this long gets the next slot (seconds).
 AGEING = 10.0

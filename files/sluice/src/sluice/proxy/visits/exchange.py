@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from sluice.contracts.heads import MOST_BREAKS, RequestHead, ResponseHead
 from sluice.errors import SluiceError
 from sluice.proxy.clusters.cluster import Cluster
 from sluice.proxy.clusters.session import Session
@@ -18,7 +19,6 @@ from sluice.proxy.clusters.stream import RelayError, SessionLost, Stream
 from sluice.proxy.metrics import Metrics
 from sluice.proxy.queue.waiting import Turn, WaitingRoom
 from sluice.proxy.visits.outlet import broken_off
-from sluice.records import MOST_BREAKS, RequestHead, ResponseHead
 
 # The relay's own limit is shorter; this one holds if it should not keep it (seconds).
 IDLE_TIMEOUT = 180.0

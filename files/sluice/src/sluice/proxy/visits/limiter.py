@@ -8,6 +8,8 @@ import time
 from collections.abc import Sequence
 
 from sluice.contracts.authority import Limit
+from sluice.contracts.paths import COUNTING
+from sluice.contracts.status import ModelStatus
 from sluice.errors import SluiceError
 from sluice.proxy.accounts.authority import RETRY_AFTER, AuthorityClient, AuthorityUnreachable
 from sluice.proxy.accounts.limits import (
@@ -29,7 +31,6 @@ from sluice.proxy.accounts.usage import UsageQueue
 from sluice.proxy.bodies.body import Asked
 from sluice.proxy.visits.tokens import TokenCount
 from sluice.proxy.visits.visit import Visit
-from sluice.records import COUNTING, ModelStatus
 
 # Whoever waits for buckets to be filled is told after so many seconds that it cannot be done now.
 FILL_SECONDS = 10.0

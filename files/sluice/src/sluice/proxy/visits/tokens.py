@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
-from sluice.records import COUNTING
+from sluice.contracts.paths import COUNTING
 
 NAME = b'"usage":'
 # What each paid piece of an answer has, where its engine tells no tokens: about one a token in a stream.

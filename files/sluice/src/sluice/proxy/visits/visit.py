@@ -72,7 +72,7 @@ class Visit:
         return self._record(cluster, 500, "internal_error", 0.0)
 
     def usage(self, duration: float) -> bytes | None:
-        """Return the usage record (`sluice.records.UsageRecord`) as JSON.
+        """Return the usage record (`sluice.contracts.usage.UsageRecord`) as JSON.
 
         None for a request that asked no model for anything.
         """

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from sluice import config, terminal
+from sluice.contracts.files import read_json
+from sluice.contracts.routing import RoutingTable
 from sluice.errors import EXIT_FAILURE, SluiceError
-from sluice.records import RoutingTable, read_json
 from sluice.scheduler.commands import orders
 from sluice.scheduler.commands.overview import did_you_mean, look
 from sluice.scheduler.commands.scheduler import CONFIG

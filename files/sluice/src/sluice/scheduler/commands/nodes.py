@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import Any, Callable
 
 from sluice import config
+from sluice.contracts.orders import MAX_ORDERED, NodeOrders
 from sluice.errors import SluiceError
-from sluice.records import MAX_ORDERED, NodeOrders
 from sluice.scheduler.commands.orders import admin
 from sluice.scheduler.commands.overview import Overview, did_you_mean, look
 from sluice.scheduler.commands.scheduler import CONFIG

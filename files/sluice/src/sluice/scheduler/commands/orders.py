@@ -15,8 +15,9 @@ import time
 from dataclasses import replace
 from typing import Any, Callable
 
+from sluice.contracts.orders import MAX_ORDERED, ModelOrders
+from sluice.contracts.words import ADMIN
 from sluice.errors import EXIT_FAILURE, SluiceError
-from sluice.records import ADMIN, MAX_ORDERED, ModelOrders
 from sluice.scheduler.commands.overview import Overview, look
 from sluice.scheduler.config import SchedulerConfig
 from sluice.scheduler.models import orders

@@ -11,8 +11,10 @@ from functools import cached_property
 from typing import Any, Optional, cast
 
 from sluice import terminal
+from sluice.contracts.figures import Figures
+from sluice.contracts.files import read_json
+from sluice.contracts.routing import RoutingTable
 from sluice.errors import RecordError, SluiceError
-from sluice.records import Figures, RoutingTable, read_json
 from sluice.scheduler.config import SchedulerConfig
 from sluice.scheduler.instances import suspects
 from sluice.scheduler.instances.instance import STILL, Instance, gone, routable, stuck

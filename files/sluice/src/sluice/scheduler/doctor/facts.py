@@ -21,8 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
+from sluice.contracts.files import read_json
+from sluice.contracts.models import ModelEntry
+from sluice.contracts.routing import RoutingTable
 from sluice.errors import RecordError, SluiceError
-from sluice.records import ModelEntry, RoutingTable, read_json
 from sluice.scheduler.config import SchedulerConfig
 from sluice.scheduler.doctor.findings import (
     ASSOCIATION_COLUMNS,

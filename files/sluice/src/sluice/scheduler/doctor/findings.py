@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Optional
 
-from sluice.records import ModelEntry
+from sluice.contracts.models import ModelEntry
 from sluice.scheduler.config import SchedulerConfig
 from sluice.scheduler.slurm.squeue import parse_time
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Optional
 
-from sluice.records import ModelEntry, SlurmRequest
+from sluice.contracts.models import ModelEntry, SlurmRequest
 from sluice.scheduler.doctor.findings import (
     ASSOCIATION_CAPS,
     ASSOCIATION_COLUMNS,

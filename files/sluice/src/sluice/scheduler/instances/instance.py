@@ -13,7 +13,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import Optional
 
-from sluice.records import JobRecord
+from sluice.contracts.jobs import JobRecord
 from sluice.scheduler.instances.reasons import Treatment, treatment
 
 # Slurm's words for a job's state, by what they mean here. What is in none of these lists waits in the queue;

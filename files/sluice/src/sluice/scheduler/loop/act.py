@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable, Optional
 
-from sluice.records import ModelEntry
+from sluice.contracts.models import ModelEntry
 from sluice.scheduler.config import SchedulerConfig
 from sluice.scheduler.instances import suspects
 from sluice.scheduler.instances.instance import ABSENT_ANSWERS, BASE, Instance, gone, job_name

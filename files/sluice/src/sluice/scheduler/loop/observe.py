@@ -13,8 +13,9 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import Callable, Optional
 
+from sluice.contracts.jobs import JobRecord
+from sluice.contracts.words import INSTANCE_ID
 from sluice.errors import RecordError
-from sluice.records import INSTANCE_ID, JobRecord
 from sluice.scheduler.config import SchedulerConfig
 from sluice.scheduler.instances import suspects
 from sluice.scheduler.instances.following import UNTOLD, Jobs

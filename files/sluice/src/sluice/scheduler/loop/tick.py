@@ -11,7 +11,8 @@ import logging
 from dataclasses import dataclass, field, replace
 from typing import Callable, Optional
 
-from sluice.records import ModelEntry, RoutedModel
+from sluice.contracts.models import ModelEntry
+from sluice.contracts.routing import RoutedModel
 from sluice.scheduler import lease
 from sluice.scheduler.config import SchedulerConfig
 from sluice.scheduler.instances import suspects

@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
+from sluice.contracts.encoding import decode_json
+from sluice.contracts.models import ModelEntry, SlurmRequest
+from sluice.contracts.orders import ModelOrders, NodeOrders
+from sluice.contracts.words import MODEL_NAME
 from sluice.errors import RecordError
-from sluice.records import MODEL_NAME, ModelEntry, ModelOrders, NodeOrders, SlurmRequest, decode_json
 from sluice.scheduler.config import SchedulerConfig
 from sluice.scheduler.models import orders
 from sluice.scheduler.policy.policy import Model

@@ -17,8 +17,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Callable, Optional, TypeVar
 
+from sluice.contracts.encoding import decode_json
+from sluice.contracts.files import write_json
+from sluice.contracts.orders import ModelOrders, NodeOrders
 from sluice.errors import RecordError, SluiceError
-from sluice.records import ModelOrders, NodeOrders, decode_json, write_json
 from sluice.scheduler.policy import policy
 
 MAX_ORDERS_BYTES = 1 << 17

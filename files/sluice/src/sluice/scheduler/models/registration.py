@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
+from sluice.contracts.encoding import decode_json
+from sluice.contracts.files import write_text
+from sluice.contracts.models import ModelEntry
+from sluice.contracts.words import MODEL_NAME
 from sluice.errors import RecordError, SluiceError
-from sluice.records import MODEL_NAME, ModelEntry, decode_json, write_text
 from sluice.scheduler.models import orders, weights
 from sluice.scheduler.models.catalogue import ANYTHING, MAX_ENTRY_BYTES, MAX_SCRIPT_BYTES, Allowed, breaches
 from sluice.scheduler.outside import strangers

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
+from sluice.contracts.files import write_text
 from sluice.errors import RecordError, SluiceError
-from sluice.records import write_text
 from sluice.scheduler.outside import strangers
 
 NAME = "SHA256SUMS"

@@ -12,8 +12,10 @@ import ssl
 import time
 from typing import NamedTuple, Optional, Union
 
+from sluice.contracts.heads import InstanceRequest
+from sluice.contracts.jobs import JobRecord
+from sluice.contracts.routing import Instance
 from sluice.errors import SluiceError
-from sluice.records import Instance, InstanceRequest, JobRecord
 from sluice.version import version
 from sluice.wire import events
 from sluice.wire.connection import Connection, Role

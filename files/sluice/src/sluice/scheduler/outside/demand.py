@@ -14,8 +14,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Optional
 
+from sluice.contracts.demand import DemandFile
+from sluice.contracts.encoding import decode_json
 from sluice.errors import RecordError
-from sluice.records import DemandFile, decode_json
 from sluice.scheduler.outside import strangers
 from sluice.scheduler.policy.policy import Demand
 

@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Optional
 
 from sluice import terminal
+from sluice.contracts.encoding import decode_json
+from sluice.contracts.jobs import MAX_JOB_RECORD_BYTES, JobRecord
+from sluice.contracts.words import INSTANCE_ID
 from sluice.errors import RecordError
-from sluice.records import INSTANCE_ID, MAX_JOB_RECORD_BYTES, JobRecord, decode_json
 from sluice.scheduler.instances.instance import Instance
 from sluice.scheduler.outside import strangers
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
+from sluice.contracts.encoding import decode_json
+from sluice.contracts.fields import Fields
+from sluice.contracts.jobs import JobRecord
+from sluice.contracts.routing import Instance, RoutedModel
 from sluice.errors import RecordError
-from sluice.records import Fields, Instance, JobRecord, RoutedModel, decode_json
 from sluice.scheduler.outside.asking import Unanswered, ask
 
 # Why a front takes no new requests: Slurm warned its job, or asked it to end.

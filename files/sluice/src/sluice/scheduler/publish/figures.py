@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from sluice.records import Figures, RoutedModel, Sample
+from sluice.contracts.figures import Figures, Sample
+from sluice.contracts.routing import RoutedModel
 from sluice.scheduler.instances.instance import STILL, Instance, Phase, gone, phase, treated
 from sluice.scheduler.instances.reasons import Treatment
 from sluice.scheduler.policy import ledger

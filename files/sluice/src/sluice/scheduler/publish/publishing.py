@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Optional
 
+from sluice.contracts.files import read_json, write_json, write_text
+from sluice.contracts.routing import RoutedModel, RoutingTable
 from sluice.errors import RecordError
-from sluice.records import RoutedModel, RoutingTable, read_json, write_json, write_text
 
 PUBLISHED_MODE = 0o640
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
-from sluice import records
-from sluice.records import ModelEntry, RoutedModel
+from sluice.contracts import routing
+from sluice.contracts.models import ModelEntry
+from sluice.contracts.routing import RoutedModel
 from sluice.scheduler.instances.instance import Instance, Phase, hung, phase, routable
 from sluice.scheduler.policy.memory import Memory
 from sluice.scheduler.publish import estimates
@@ -119,11 +120,11 @@ def serving(instance: Instance) -> bool:
     return routable(instance) and instance.draining_since is None and not instance.leaving
 
 
-def _instance(instance: Instance, stall_timeout: float) -> records.Instance:
+def _instance(instance: Instance, stall_timeout: float) -> routing.Instance:
     record = instance.record
     if record is None:
         raise ValueError(f"{instance.id} has no record")
-    return records.Instance(
+    return routing.Instance(
         id=instance.id,
         job_id=instance.job_id,
         host=record.host,

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from sluice.records import ModelEntry, SlurmRequest
+from sluice.contracts.models import ModelEntry, SlurmRequest
 from sluice.scheduler.instances.instance import BASE, BURST
 
 DIGEST = re.compile(r"[0-9a-f]{64}")

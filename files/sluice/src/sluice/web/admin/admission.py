@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from sluice.contracts.authority import Stop
-from sluice.records import MODEL_NAME
+from sluice.contracts.words import MODEL_NAME
 from sluice.web.admin import audit
 from sluice.web.database.tables import LimitRow, StoppedModel, UsageDay
 from sluice.web.words.faults import Fault, check_label

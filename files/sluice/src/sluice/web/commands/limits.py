@@ -7,7 +7,8 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from sluice.contracts.authority import LARGEST, LIMITED
+from sluice.contracts.authority import LIMITED
+from sluice.contracts.words import LARGEST
 from sluice.web.admin.audit import OPERATOR
 from sluice.web.commands import terminal
 from sluice.web.commands.terminal import NOT_THERE, Site, refuse

@@ -8,9 +8,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from sluice import config
+from sluice.contracts.words import GROUP
 from sluice.errors import ConfigError
 from sluice.logs import LEVELS
-from sluice.records import GROUP
 from sluice.web.settings.rules import rule_problem
 
 DEFAULT_PATH = "/etc/sluice/web.json"

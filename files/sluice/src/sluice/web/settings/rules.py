@@ -10,9 +10,9 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from sluice.contracts.authority import LARGEST, LIMITED, MOST_LIMITS, SCOPE, Limit
+from sluice.contracts.authority import LIMITED, MOST_LIMITS, SCOPE, Limit
+from sluice.contracts.words import GROUP, LARGEST, MODEL_NAME
 from sluice.errors import SluiceError
-from sluice.records import GROUP, MODEL_NAME
 
 # What a rule may be meant for: a limit's own scope, or each of a kind by itself.
 RULE_SCOPE = re.compile(rf"{SCOPE.pattern}|(?:user|key|project|group):\*|member:{GROUP.pattern}")

@@ -11,7 +11,8 @@ from sqlalchemy import BigInteger, ColumnElement, Select, cast, false, func, sel
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from sluice.contracts.authority import Spent, UsageRecord
+from sluice.contracts.authority import Spent
+from sluice.contracts.usage import UsageRecord
 from sluice.web.database.tables import ApiKey, Usage, UsageDay, User, settled
 from sluice.web.keys.credentials import note_use
 

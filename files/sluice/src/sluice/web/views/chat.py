@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response, jsonify, render_template
 from sqlalchemy import text
 
-from sluice.records import VERSION
+from sluice.contracts.fields import VERSION
 from sluice.web.views.shared import web
 
 blueprint = Blueprint("chat", __name__)

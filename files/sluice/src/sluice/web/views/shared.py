@@ -5,24 +5,37 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import wraps
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
-from flask import current_app, redirect, request, url_for
+from flask import Flask, current_app, redirect, request, url_for
 from werkzeug.wrappers import Response
 
+from sluice.web.database.tables import Database
 from sluice.web.http.guard import is_local_path
+from sluice.web.http.metrics import Metrics
 from sluice.web.http.refusal import PageError
 from sluice.web.settings.access import ADMIN
-from sluice.web.signin.sign_in import SignedIn
-
-if TYPE_CHECKING:
-    from sluice.web.app import Web
+from sluice.web.settings.config import WebConfig
+from sluice.web.signin.sign_in import SignedIn, SignIn
+from sluice.web.words.texts import Texts
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 # How old the provider's word on somebody's groups may be where administrators' rights rest on it, in seconds.
 ADMIN_SECONDS = 900.0
+
+
+class Web:
+    """What the handlers share: settings, database, sign-in, texts, figures."""
+
+    def __init__(self, app: Flask, settings: WebConfig, metrics: Metrics) -> None:
+        self.settings = settings
+        self.database = Database(settings.database, serving=True)
+        self.metrics = metrics
+        self.texts = Texts.load("en")
+        self.sign_in = SignIn(app, settings, self.database, self.metrics)
+        self.bearers = self.metrics.counter("page_bearers", "Page bearers made.")
 
 
 def web() -> Web:

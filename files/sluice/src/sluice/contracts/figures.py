@@ -1,0 +1,67 @@
+"""Figures for Prometheus, the scheduler's and the relay's: `figures.json`. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from sluice.contracts.fields import Fields, dump_record
+from sluice.contracts.words import MAX_TIME, PRINTABLE
+
+SAMPLE_NAME = re.compile(r"sluice_(?:relay|scheduler)_[a-z0-9_]{1,80}")
+LABEL_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One figure for Prometheus: a gauge or a counter with its labels."""
+
+    name: str
+    kind: str
+    help: str
+    value: float
+    labels: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, obj: object, where: str = "") -> Sample:
+        """Read one sample."""
+        fields = Fields(obj, where)
+        labels = {}
+        for name, value in fields.mapping("labels", LABEL_NAME, {}).items():
+            if not isinstance(value, str) or not PRINTABLE.fullmatch(value):
+                raise fields.fail("labels", f"{name} must be a printable string")
+            labels[name] = value
+        return cls(
+            name=fields.text("name", SAMPLE_NAME),
+            kind=fields.choice("kind", ("gauge", "counter")),
+            help=fields.text("help", PRINTABLE),
+            value=fields.number("value", -1e308, 1e308),
+            labels=labels,
+        )
+
+    def dump(self) -> dict[str, Any]:
+        """Return the sample as JSON has it."""
+        return dump_record(self)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The scheduler's figures, and the answer of the `metrics` verb (where `written` is the relay's time)."""
+
+    written: float
+    samples: tuple[Sample, ...]
+
+    @classmethod
+    def parse(cls, obj: object) -> Figures:
+        """Read figures."""
+        fields = Fields(obj)
+        fields.version()
+        return cls(
+            written=fields.number("written", 0, MAX_TIME),
+            samples=tuple(Sample.parse(item, path) for path, item in fields.items("samples")),
+        )
+
+    def dump(self) -> dict[str, Any]:
+        """Return the document."""
+        return dump_record(self, version=True)
