@@ -1,0 +1,213 @@
+"""The rooms of the code: imports point down, what decides is pure, nothing is too long to be read at once.
+
+lab/rooms.py has the order of the rooms; docs/rooms.md shows it.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab import rooms
+from tests.policy.tree import ROOT
+
+CODE = rooms.read()
+# Where people read and change code; generated or vendored code is not among it.
+FOLDERS = ("files/sluice", "lab", "demo", "library", "action_plugins", "roles")
+MOST_LINES = 500
+MOST_LINES_OF_A_FUNCTION = 60
+
+# Longer than MOST_LINES today, by path. No number may grow, and nothing may be added.
+LONG_FILES: dict[str, int] = {
+    "files/sluice/src/sluice/relay/instances.py": 504,
+    "lab/bench/generator.py": 600,
+    "lab/bench/stack.py": 612,
+    "library/sluice_health.py": 544,
+}
+
+# Longer than MOST_LINES_OF_A_FUNCTION today, as path::function. No number may grow, and nothing may be added.
+LONG_FUNCTIONS: dict[str, int] = {}
+
+# What must be pure, and what in it touches the world after all.
+PURE = (
+    "sluice.wire",
+    "sluice.contracts",
+    "sluice.bodies",
+    "sluice.errors",
+    "sluice.sources",
+    "sluice.front.http",
+    "sluice.front.screening",
+    "sluice.proxy.accounts.guesses",
+    "sluice.proxy.accounts.limits",
+    "sluice.proxy.accounts.principals",
+    "sluice.proxy.queue.admission",
+    "sluice.scheduler.instances",
+    "sluice.scheduler.policy",
+    "sluice.scheduler.slurm.nodes",
+    "sluice.scheduler.slurm.sbatch_options",
+    "sluice.scheduler.slurm.submission",
+)
+IMPURE_THERE = ("sluice.contracts.files",)
+WORLD = frozenset(
+    (
+        "asyncio",
+        "concurrent",
+        "datetime",
+        "fcntl",
+        "io",
+        "multiprocessing",
+        "os",
+        "pathlib",
+        "random",
+        "secrets",
+        "select",
+        "shutil",
+        "signal",
+        "socket",
+        "ssl",
+        "subprocess",
+        "sys",
+        "tempfile",
+        "threading",
+        "time",
+    )
+)
+
+
+def is_pure(module: str) -> bool:
+    """Tell whether a module is to be pure."""
+    return module not in IMPURE_THERE and any(
+        module == name or module.startswith(f"{name}.") for name in PURE
+    )
+
+
+def python_files() -> Iterator[tuple[str, Path]]:
+    """Yield every Python file of FOLDERS with its path from the top."""
+    for folder in FOLDERS:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            if not {"__pycache__", "node_modules", "build", "dist"} & set(path.parts):
+                yield str(path.relative_to(ROOT)), path
+
+
+def long_files() -> dict[str, int]:
+    """Return the files that are too long, with their lines."""
+    sizes = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in python_files()}
+    return {name: size for name, size in sizes.items() if size > MOST_LINES}
+
+
+def long_functions() -> dict[str, int]:
+    """Return the functions that are too long, as path::function, with their lines."""
+    found = {}
+    for name, path in python_files():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                size = (node.end_lineno or node.lineno) - node.lineno + 1
+                if size > MOST_LINES_OF_A_FUNCTION:
+                    found[f"{name}::{node.name}"] = size
+    return found
+
+
+def grown(found: dict[str, int], allowed: dict[str, int]) -> list[str]:
+    """Return what is too long and not allowed, or longer than allowed, or allowed for nothing."""
+    too_long = [f"{name}: {size} lines" for name, size in found.items() if size > allowed.get(name, 0)]
+    return [*too_long, *(f"{name}: strike it from the list" for name in allowed if name not in found)]
+
+
+def test_imports_point_down() -> None:
+    """Whoever reads a room needs to know only what lies below it, and can change it without looking up.
+
+    A new room, or a file that stands in none, gets its line in lab/rooms.py.
+    """
+    assert rooms.rising(CODE) == []
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    """Files in a circle are one file in several pieces: none is understood, tested or moved alone."""
+    assert rooms.circles(CODE.imports) == []
+
+
+def test_no_part_imports_another() -> None:
+    """Each part runs as an account of its own, some on other hosts: what two of them need is shared, below.
+
+    The cluster's parts must not even carry the gateway's code.
+    """
+    across = [
+        f"{module} -> {target}"
+        for module, targets in CODE.imports.items()
+        for target in targets
+        if rooms.part_of(module) and rooms.part_of(target) not in ("", rooms.part_of(module))
+    ]
+    assert across == []
+
+
+@pytest.mark.parametrize("module", [name for name in CODE.files if is_pure(name)])
+def test_what_decides_knows_no_socket_clock_process_or_file(module: str) -> None:
+    """Decisions are pure, effects thin: what tests feed byte by byte, or over years, is the real thing.
+
+    A pure module imports no module of the project that is not pure, for that would be a way round.
+    """
+    used = set()
+    for node in ast.walk(ast.parse(CODE.files[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            used |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            used.add((node.module or "").split(".")[0])
+    assert used & WORLD == set()
+    assert [target for target in CODE.imports[module] if not is_pure(target)] == []
+
+
+@pytest.mark.parametrize("room", sorted({rooms.room_of(name) for name in CODE.files} - {""}))
+def test_each_room_says_what_lives_there_and_what_may_import_it(room: str) -> None:
+    """Who comes with a new file, or looks for an old one, reads these lines instead of all files.
+
+    A file that stands in no room says at least what it is.
+    """
+    path = CODE.files[room]
+    says = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    assert says
+    if path.name == "__init__.py":
+        assert len(says.splitlines()) >= 3, f"{path}: what lives there, an empty line, what may import it"
+        assert "import" in says, f"{path} does not say what may import it"
+
+
+def test_the_page_is_current() -> None:
+    """A picture that is drawn by hand is old after a week; this one is drawn by `python -m lab.rooms`."""
+    assert rooms.PAGE.read_text(encoding="utf-8") == rooms.page(CODE), "run: python -m lab.rooms"
+
+
+def test_files_are_short_enough_to_be_read_at_once() -> None:
+    """A file of one thing has seldom more than 500 lines; a longer one holds several, and hides them."""
+    assert grown(long_files(), LONG_FILES) == []
+
+
+def test_functions_are_short_enough_to_be_read_at_once() -> None:
+    """What does not fit on a screen is read in pieces; where it goes wrong is found in the piece not read."""
+    assert grown(long_functions(), LONG_FUNCTIONS) == []
+
+
+def test_an_import_that_points_up_is_noticed() -> None:
+    """A check that cannot fail proves nothing."""
+    order = ("top", "bottom")
+    up = rooms.Code({}, {"bottom.a": frozenset(("top.b",)), "top.b": frozenset(("bottom.a",))})
+    assert rooms.rising(up, order) == ["bottom.a -> top.b"]
+    lost = rooms.Code({}, {"elsewhere": frozenset()})
+    assert rooms.rising(lost, order) == ["elsewhere stands on no line of the order"]
+
+
+def test_a_circle_is_noticed_however_long() -> None:
+    assert rooms.circles({"a": ["b"], "b": ["c"], "c": ["a"], "d": ["a"]}) == [["a", "b", "c"]]
+    assert rooms.circles({"a": ["b"], "b": ["c"], "c": []}) == []
+
+
+def test_what_grows_and_what_need_not_stand_on_a_list_is_noticed() -> None:
+    assert grown({"a": 510}, {"a": 505}) == ["a: 510 lines"]
+    assert grown({"b": 501}, {}) == ["b: 501 lines"]
+    assert grown({}, {"c": 600}) == ["c: strike it from the list"]
+    assert grown({"a": 503}, {"a": 505}) == []
+
+
+def test_an_arrow_that_follows_from_others_is_left_out() -> None:
+    assert rooms.needed({"a": ["b", "c"], "b": ["c"], "c": []}) == [("a", "b"), ("b", "c")]
