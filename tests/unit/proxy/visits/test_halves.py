@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -253,6 +254,16 @@ def test_a_comment_passes_at_once() -> None:
     assert events.feed(b"ve\ndata: {") == b": alive\n"
     assert events.feed(b"}\n: within an event\n") == b""
     assert not events.torn
+
+
+@pytest.mark.parametrize("start", [b":", b": a\n:", b":a\r", b"data: x", b"\r"])
+def test_a_line_in_small_pieces_costs_no_more_than_its_bytes(start: bytes) -> None:
+    events = Events()
+    began = time.process_time()
+    events.feed(start + b"x" * 200_000)
+    for _ in range(50_000):
+        events.feed(b"x")
+    assert time.process_time() - began < 5
 
 
 @pytest.mark.parametrize("step", [1000, 16384, LONGEST_EVENT * 2])

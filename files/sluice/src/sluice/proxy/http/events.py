@@ -41,7 +41,8 @@ class Events:
         held += data
         end = _end(held, searched)
         passed = self._take(end) if end else b""
-        if not self._sent and (comments := _COMMENTS.match(held)) is not None:
+        # Only what came can end a comment: a long one in small pieces is not looked through for each.
+        if not self._sent and b"\n" in data and (comments := _COMMENTS.match(held)) is not None:
             passed += self._take(comments.end())
         if self._sent or len(held) > LONGEST_EVENT:
             passed += self._take(len(held), kept=len(BOUNDARY))
