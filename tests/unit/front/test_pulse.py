@@ -200,6 +200,58 @@ async def test_the_first_events_of_a_response_prove_nothing(tmp_path: Path, iden
         relay.endpoint.abort()
 
 
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        b'data: {"error": {"message": "no such token", "code": 400}}\n\n',
+        b"event: error\ndata: {}\n\n",
+    ],
+)
+async def test_a_stream_that_is_a_refusal_proves_nothing(
+    refusal: bytes, tmp_path: Path, identity: Identity
+) -> None:
+    """Engines check some fields behind a stream's head, without the part that hangs."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    parts = [refusal, b"more of the reason\n\n", b"data: [DONE]\n\n"]
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = await reader.readuntil(b"\r\n\r\n")
+        if b"/v1/completions" in asked:
+            writer.write(head)
+            for part in parts:
+                writer.write(b"%x\r\n%s\r\n" % (len(part), part))
+                await asyncio.sleep(0.02)
+            writer.write(b"0\r\n\r\n")
+        await asyncio.sleep(60)
+
+    async with scripted(tmp_path, serve), front(tmp_path, identity, **SOON) as running:
+        relay = await running.connect()
+        relay.start("POST", CHAT, chat())
+        await until(lambda: stalled(running), 5)
+        since = running.listener.pulse.trying
+        refused = await relay.ask("POST", "/v1/completions", chat(True))
+        assert refused.body.endswith(b"[DONE]\n\n")
+        assert running.listener.pulse.trying == since
+        relay.endpoint.abort()
+
+
+async def test_a_stream_that_was_refused_leaves_no_doubt_behind(tmp_path: Path, identity: Identity) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    refusal = b'data: {"error": {}}\n\n'
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(head + b"%x\r\n%s\r\n0\r\n\r\n" % (len(refusal), refusal))
+        await asyncio.sleep(60)
+
+    async with scripted(tmp_path, serve), front(tmp_path, identity, trial_after=60.0) as running:
+        relay = await running.connect()
+        await relay.ask("POST", CHAT, chat(True))
+        await until(lambda: not running.listener.running, 5)
+        assert not running.listener.pulse.due(time.monotonic() + 1e6)
+        relay.endpoint.abort()
+
+
 async def test_the_trial_is_of_a_kind_that_the_engine_serves(tmp_path: Path, identity: Identity) -> None:
     behaviour = Behaviour(fault="refuse", only="messages")
     async with bed(tmp_path, identity, behaviour, **SOON) as (running, relay, engine):

@@ -34,6 +34,8 @@ PING_INTERVAL = 10.0
 RETRY_AFTER = 5.0
 # Events of a stream that say only that it was taken, by path: an engine writes them before it generates.
 PRELUDE = {"/v1/responses": 2}
+# How a stream begins that says only why there is none: engines refuse some requests behind its head.
+REFUSALS = (b'data: {"error"', b'data:{"error"', b"event: error", b"event: response.failed", b"error: ")
 
 
 def _health(leaving: str, stalled: int) -> bytes:
@@ -210,6 +212,7 @@ class Exchange:
         # What is only counted is answered without that which generates.
         self._generates = self._counted and PATHS[head.path] not in COUNTING
         self._prelude = PRELUDE.get(head.path, 0)
+        self._refused = False
         self._served = False
         floor = relay.floor
         if self._counted:
@@ -302,6 +305,12 @@ class Exchange:
             self._prelude = max(0, left)
             if left >= 0:
                 return
+        if not self._served and head.media_type == EVENT_STREAM:
+            self._refused = self._refused or data.startswith(REFUSALS)
+        if self._refused:
+            # As an error's status would, it leaves no doubt behind, and proves nothing.
+            self._served = whole
+            return
         self._served = True
         self._relay.floor.pulse.moved(time.monotonic())
 
