@@ -152,6 +152,23 @@ def test_what_is_not_json_passes_as_it_is() -> None:
     assert passed([junk], NOTHING)[0] == junk
 
 
+@pytest.mark.parametrize("size", [1, 7, 100, 100_000])
+@pytest.mark.parametrize("wanted", [NOTHING, LAST, ALL])
+def test_a_stream_whose_lines_end_with_cr_alone_passes_whole_and_at_once(size: int, wanted: Wanted) -> None:
+    """Nothing of it is lost, whatever figures it has; what comes with other line ends is sifted as ever."""
+    event = compact(chunk("ab", figures(1)))
+    bare = b"".join(
+        one[:-2] + b"\r\r" for one in (event, compact(chunk("cd")), compact(final(figures(2))), DONE)
+    )
+    meter = TokenMeter("chat")
+    sieve = Sieve(meter, wanted)
+    first = b"".join(sieve.feed(one) for one in cut(bare[: len(event) + 1], [size] * len(event)))
+    assert first == event[:-2] + b"\r\r", "an event waits for nothing but the byte behind it"
+    pieces = cut(bare + b"\n" + event, [size] * (len(bare) // size))
+    without = event if wanted is ALL else compact(chunk("ab"))
+    assert passed(pieces, wanted)[0] == bare + b"\n" + without
+
+
 USAGES = st.builds(figures, st.integers(0, 99))
 DOCUMENTS = st.one_of(
     st.builds(chunk, st.one_of(st.sampled_from(TRAPS), st.text(max_size=20)), USAGES, st.integers(0, 2)),
@@ -161,6 +178,7 @@ DOCUMENTS = st.one_of(
 EVENTS = st.one_of(
     DOCUMENTS.map(compact),
     DOCUMENTS.map(lambda one: b"data: " + json.dumps(one).encode() + b"\r\n\r\n"),
+    DOCUMENTS.map(lambda one: b"data: " + json.dumps(one).encode() + b"\r\r"),
     st.sampled_from([DONE, b": queued position=1\n\n", b"event: x\ndata: {}\n\n", b"\n", b'data: "usage"\n']),
 )
 

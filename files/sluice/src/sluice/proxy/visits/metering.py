@@ -41,6 +41,8 @@ _OPTIONS = b'"stream_options"'
 _OPTIONS_VALUE = re.compile(rb"\s*:\s*(\{[^{}]*\}|null)")
 _CHOICE = b'"choices":[{"index":'
 _ANY_CHOICE = re.compile(rb'"choices"\s*:\s*\[\s*\{[^{}\[\]]*?"index"\s*:\s*([0-9]+)')
+# Here CR alone ends a line, as a stream of events may have it: no text of JSON holds one.
+_BARE_END = re.compile(rb"\r[^\n]")
 _NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 _NUMBERS = rb'(?:"[a-z_]+":(?:[0-9]+|null),?)*'
 # Figures that end their event, with nothing in them that could be mistaken: names, numbers, one more level.
@@ -164,8 +166,9 @@ class Passage:
 class Sieve(Passage):
     """Takes the figures out of one event stream, for the meter, and leaves in it what was wanted.
 
-    It works by lines, which may be cut anywhere. What it holds back beside unfinished events is the start of
-    a line of which the end has not come: at most LONGEST_LINE bytes.
+    It works by lines, which may be cut anywhere. Where CR alone ends lines, they pass as they are. What it
+    holds back beside unfinished events is the start of a line of which the end has not come: at most
+    LONGEST_LINE bytes.
     """
 
     __slots__ = ("_busy", "_each", "_held", "_last", "_passing", "_swallowing")
@@ -207,7 +210,7 @@ class Sieve(Passage):
             return data
         *lines, held = (self._held + data).split(b"\n")
         passed = [self._line(line + b"\n") for line in lines]
-        if self._passing or len(held) > LONGEST_LINE:
+        if self._passing or len(held) > LONGEST_LINE or _BARE_END.search(held) is not None:
             self._passing = True
             self.meter.feed(held)
             passed.append(held)
@@ -222,7 +225,7 @@ class Sieve(Passage):
             if not line.strip():
                 return b""
         if not self._passing and _NAME in line and line.startswith(b"data:") and len(line) <= LONGEST_LINE:
-            place = _member(line)
+            place = _member(line) if _BARE_END.search(line) is None else None
             if place is not None:
                 return self._without(line, line[place.value : place.end].strip(), place.start, place.behind)
         self._passing = False
