@@ -152,6 +152,9 @@ TABLE: list[tuple[str, dict[str, Any], str, Optional[str]]] = [
     # Kinds.
     (CHAT, {"temperature": "0.5"}, WRONG, "temperature"),
     (CHAT, {"max_tokens": 2.5}, WRONG, "max_tokens"),
+    # By a low number an engine that goes by it puts a request before everybody else's.
+    *((path, {"priority": number}, WRONG, "priority") for path in BASES for number in (-1, -(2**63), "-1")),
+    *((CHAT, {"priority": number}, "", None) for number in (0, None, 2**62)),
     (CHAT, {"max_tokens": 2.0, "n": None, "stop": ["x"], "tool_choice": "auto"}, "", None),
     (CHAT, {"stream_options": {"include_usage": "true"}, "stream": True}, WRONG,
      "stream_options.include_usage"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from math import inf
 
 from sluice.bodies.jsonorder import LONGEST_KNOWN
 
@@ -56,3 +57,8 @@ def is_within(word: bytes, limits: tuple[float, float]) -> bool:
     """Return whether a value that begins with this word is no number, or one within limits."""
     value = value_of(word)
     return not isinstance(value, (int, float)) or limits[0] <= value <= limits[1]
+
+
+def told(limits: tuple[float, float]) -> str:
+    """Return what a number within limits is, for people."""
+    return ("{:g} or more" if limits[1] == inf else "from {:g} to {:g}").format(*limits)

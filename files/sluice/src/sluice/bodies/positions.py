@@ -15,6 +15,7 @@ Nothing here reads bytes: that is `sluice.bodies.scan`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 from typing import Optional
 
 from sluice.bodies.costs import Role
@@ -38,6 +39,7 @@ _WHOLE_NUMBERS = (
     "max_output_tokens",
     "max_tokens",
     "n",
+    "priority",
     "seed",
     "top_k",
     "top_logprobs",
@@ -60,7 +62,8 @@ KINDS: dict[str, Kind] = {
     "tool_choice": (_TEXT | _OBJECT, "a text or an object"),
 }
 # An engine divides the value of a beam by its length to the power of this; beyond, it fails to.
-RANGES = {"length_penalty": (-10.0, 10.0)}
+# One that orders requests by their own word puts those with a lower number before everybody else's.
+RANGES = {"length_penalty": (-10.0, 10.0), "priority": (0, inf)}
 # What a path cannot do without, and of what kind it is; the second word is for one that is empty.
 _MESSAGES: Kind = (_LIST, "a list with at least one message")
 _TEXTS_OR_TOKENS: Kind = (_TEXT | _LIST, "a text, or a list that is not empty")

@@ -24,7 +24,7 @@ from typing import Optional, Union
 from sluice.bodies.costs import DEFAULTS, Bounds, Costs, Excess, Role
 from sluice.bodies.jsonorder import FIRST_NAME, MAX_DEPTH, START, Point, values
 from sluice.bodies.jsontext import decode, malformed
-from sluice.bodies.kinds import LITERALS, beginning, is_of, is_within, value_of
+from sluice.bodies.kinds import LITERALS, beginning, is_of, is_within, told, value_of
 from sluice.bodies.pieces import Pairs, Pieces
 from sluice.bodies.positions import ANY, FIELDS, IN_TEXT, NAMES, SAYABLE, SCALARS, Field, Place, places
 from sluice.bodies.prefix import MAX_PREFIX, Prefix
@@ -363,7 +363,7 @@ class BodyScanner(Pieces):
         elif field.kind is not None and not is_of(word, field.kind[0]):
             raise _invalid(field.name, f"must be {field.kind[1]}")
         elif field.range is not None and not is_within(word, field.range):
-            raise _invalid(field.name, "must be from {:g} to {:g}".format(*field.range))
+            raise _invalid(field.name, f"must be {told(field.range)}")
         if field.name in SCALARS:
             self.given[field.name] = value_of(word)
         elif field.name == "stream":

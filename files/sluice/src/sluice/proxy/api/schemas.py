@@ -41,6 +41,7 @@ def _either(*types: str) -> Schema:
 _BOUNDS: dict[str, Schema] = {
     **{name: {"minimum": least, "maximum": MOST_COPIES} for name, least in LEAST_COPIES.items()},
     **{name: {"minimum": 0} for name in ALL_OUTPUT_NAMES},
+    "priority": {"minimum": 0},
     # On whatever path: nothing here connects to other servers.
     "mcp_servers": {"maxItems": 0},
     "tools": {"items": {"not": {"type": "object", "required": ["server_url"]}}},
