@@ -165,7 +165,7 @@ def configure(root: Path) -> None:
         "zipapp": "/shared/sluice.pyz",
         "ports": f"{PORTS.start}-{PORTS.stop}",
         "slurm_bin": str(root / "slurm" / "bin"),
-        "command_timeout": 1.5,
+        "command_timeout": 4.0,
         "retry_backoff": 0.1,
         "drain_timeout": 0.1,
     }

@@ -154,7 +154,7 @@ def running_site(zipapp: Path) -> Iterator[Site]:
         "zipapp": str(zipapp),
         "ports": "22000-22999",
         "slurm_bin": str(slurm.bin),
-        "command_timeout": 2.0,
+        "command_timeout": 4.0,
         "tick_interval": 1.0,
         "busy_interval": 0.2,
         "run_for": 100.0,

@@ -21,6 +21,8 @@ from tests.system.service import Service
 _VOLATILE = (
     *("/proc", "/sys", "/run", "/dev", "/tmp", "/var/tmp", "/var/log", "/var/cache", "/var/lib/systemd"),
     *("/var/lib/apt/lists", "/root/.ansible", "/root/.cache", "/shared"),
+    # slurmctld writes its own state down from time to time.
+    "/var/lib/slurm",
 )
 
 

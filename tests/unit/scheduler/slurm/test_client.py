@@ -36,8 +36,8 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 
 @pytest.fixture
 def slurm(cluster: Cluster) -> Slurm:
-    """Give the adapter on the fake Slurm; commands get three seconds."""
-    return Slurm(str(cluster.bin), "", 3.0)
+    """Give the adapter on the fake Slurm; commands get what a busy machine needs."""
+    return Slurm(str(cluster.bin), "", 60.0)
 
 
 def submission(directory: Path, name: str = NAME) -> Submission:
@@ -91,7 +91,7 @@ def test_an_invalid_job_id_is_an_answer(slurm: Slurm) -> None:
 
 @pytest.mark.parametrize("kind", ["fail", "garbage", "hang"])
 def test_whatever_goes_wrong_is_unknown(cluster: Cluster, tmp_path: Path, kind: str) -> None:
-    slurm = Slurm(str(cluster.bin), "", 0.5 if kind == "hang" else 5.0)
+    slurm = Slurm(str(cluster.bin), "", 0.5 if kind == "hang" else 60.0)
     for program in ("squeue", "sbatch", "scontrol"):
         cluster.fault(program, kind)
     assert isinstance(slurm.queue(), Unknown)
