@@ -79,6 +79,8 @@ ORDER = (
     "sluice.version",
     "sluice.errors",
 )
+# The process that sshd starts for the gateway's key.
+RELAY = "sluice.relay.command"
 # No part imports another.
 PARTS = ("web", "proxy", "scheduler", "relay", "front", "box")
 TITLES = {
@@ -174,6 +176,15 @@ def _reachable(graph: Mapping[str, Iterable[str]], start: str) -> set[str]:
     return found
 
 
+def loaded(code: Code, start: str) -> list[str]:
+    """Return every module that a process loads which begins with `start`, packages included, sorted."""
+    names = {start, *_reachable(code.imports, start)}
+    packages = {
+        ".".join(parts[:end]) for parts in (name.split(".") for name in names) for end in range(1, len(parts))
+    }
+    return sorted(names | packages & set(code.files))
+
+
 def rooms(code: Code) -> dict[str, set[str]]:
     """Return which rooms each room imports, itself left out."""
     inhabited = {room_of(name) for name in code.files}
@@ -221,7 +232,29 @@ def page(code: Code) -> str:
             lines += [*_picture(drawn), ""]
         lines += ["| | what lives there | files |", "| --- | --- | --- |"]
         lines += [_row(code, room, part) for room in inside]
+        if part == "relay":
+            lines += ["", *_trusted(code)]
     return "\n".join(lines) + "\n"
+
+
+def _trusted(code: Code) -> list[str]:
+    """Return the section on the code that the cluster trusts: what one relay process loads."""
+    by_room: dict[str, list[str]] = {}
+    for name in loaded(code, RELAY):
+        if room_of(name):
+            by_room.setdefault(room_of(name), []).append(name)
+    return [
+        "### What a relay process loads",
+        "",
+        "The gateway's key reaches this code and nothing else on the cluster. Besides the standard library "
+        "it is all that runs there, so it is what a security officer reads.",
+        "",
+        *(
+            f"- `{room}`: "
+            + (", ".join(f"`{name[len(room) + 1 :]}`" for name in own if name != room) or "the file")
+            for room, own in by_room.items()
+        ),
+    ]
 
 
 def _of_parts(graph: Mapping[str, set[str]]) -> dict[str, set[str]]:

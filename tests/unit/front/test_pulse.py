@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -281,10 +282,53 @@ async def test_requests_on_a_stalled_engine_that_is_ended_have_broken(
 ) -> None:
     async with bed(tmp_path, identity, Behaviour(fault="hang"), **SOON) as (running, relay, _engine):
         answer = relay.start("POST", CHAT, chat())
-        await until(lambda: stalled(running))
+        await until(lambda: running.listener.pulse.hangs(time.monotonic()))
         running.listener.depart("terminated")
         await until(lambda: answer.over)
     assert answer.outcome == "instance_failed"
+
+
+async def test_a_trial_that_has_just_begun_breaks_nobodys_request(tmp_path: Path, identity: Identity) -> None:
+    behaviour = Behaviour(fault="hang")
+    async with bed(tmp_path, identity, behaviour, trial_after=0.1) as (running, relay, _engine):
+        answer = relay.start("POST", CHAT, chat())
+        await until(lambda: stalled(running))
+        # However slow the machine: the trial began in this moment.
+        running.listener.pulse.trying = time.monotonic()
+        running.listener.depart("terminated")
+        await asyncio.sleep(0.1)
+        assert not answer.over
+
+
+async def test_a_front_that_must_leave_counts_no_stall_any_more(tmp_path: Path, identity: Identity) -> None:
+    async with bed(tmp_path, identity, Behaviour(fault="hang"), **SOON) as (running, relay, _engine):
+        relay.start("POST", CHAT, chat())
+        await until(lambda: stalled(running))
+        running.listener.depart("warned")
+        assert not stalled(running)
+        assert "stalled" not in await health(running)
+
+
+@pytest.mark.parametrize("status", [401, 403, 408, 409, 429, 500, 502, 503])
+async def test_a_trial_that_is_put_off_is_made_again_of_the_same_kind(
+    tmp_path: Path, identity: Identity, status: int
+) -> None:
+    asked: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                if TRIAL_ID.encode() in head:
+                    await reader.readuntil(b"}")
+                    asked.append(head.split(b" ")[1])
+                    writer.write(b"HTTP/1.1 %d No\r\ncontent-length: 2\r\n\r\n{}" % status)
+
+    async with scripted(tmp_path, serve), front(tmp_path, identity, **SOON) as running:
+        relay = await running.connect()
+        relay.start("POST", CHAT, chat())
+        await until(lambda: len(asked) > len(pulse.KINDS))
+        assert set(asked) == {CHAT.encode()}
+        relay.endpoint.abort()
 
 
 async def test_a_front_that_leaves_asks_nothing(tmp_path: Path, identity: Identity) -> None:

@@ -89,11 +89,12 @@ class Listener:
         """
         if self.leaving != TERMINATED:
             self.leaving = why
-        stalled = self.pulse.trying is not None
+        hangs = self.pulse.hangs(time.monotonic())
         self._trial.stop()
+        self.pulse.unasked()
         for relay in self._relays:
             relay.send_away()
-            if why == TERMINATED and stalled:
+            if why == TERMINATED and hangs:
                 # They are told now, as broken, so that one on which engines hang does not go on from here.
                 relay.give_up()
 

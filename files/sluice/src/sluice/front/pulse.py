@@ -28,7 +28,8 @@ KINDS: tuple[tuple[str, dict[str, object]], ...] = (
     ("/v1/rerank", {"query": "Hello", "documents": ["Hello"]}),
 )
 TRIAL_ID = "trial"
-NOT_IMPLEMENTED = 501
+# By these an engine says that it does not serve this kind of question. Others, such as 429, pass.
+NOT_SERVED = frozenset((400, 404, 405, 415, 422, 501))
 
 
 class Pulse:
@@ -68,6 +69,18 @@ class Pulse:
     def stalled(self, now: float) -> float:
         """Return for how many seconds a trial has been waiting while nobody got anything, 0 if none has."""
         return 0.0 if self.trying is None else now - self.trying
+
+    def hangs(self, now: float) -> bool:
+        """Whether a trial has been waiting for so long that the requests beside it count as broken.
+
+        A trial that has just begun says nothing: somebody's long prompt may be all there is.
+        """
+        return self.trying is not None and self.stalled(now) >= self._after
+
+    def unasked(self) -> None:
+        """Count no stall: the trial was broken off, and there will be no other."""
+        self.trying = None
+        self._since = None
 
 
 class Trial:
@@ -130,7 +143,7 @@ class Trial:
             self.stop()
         if status == 200:
             self._pulse.moved(time.monotonic())
-        elif 400 <= status < 500 or status == NOT_IMPLEMENTED:
+        elif status in NOT_SERVED:
             self._refused()
         else:
             self._again = time.monotonic() + TRIAL_PAUSE
