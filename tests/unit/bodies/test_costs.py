@@ -87,10 +87,14 @@ PATTERNS: dict[str, tuple[str, str]] = {
 }
 
 
-def verdict(more: dict[str, Any], step: int, bounds: Bounds = DEFAULTS, pad: int = 0) -> str:
+def verdict(
+    more: dict[str, Any], step: int, bounds: Bounds = DEFAULTS, pad: int = 0, of: str = "chat"
+) -> str:
     """Return the message that refuses the body, "" for none."""
-    raw = json.dumps({"pad": "x" * pad, "model": "m", "messages": USER, **more, "end": 1}).encode()
-    scanner = BodyScanner("chat", bounds)
+    raw = json.dumps(
+        {"pad": "x" * pad, "model": "m", "messages": USER, "prompt": "x", "input": "x", **more, "end": 1}
+    ).encode()
+    scanner = BodyScanner(of, bounds)
     try:
         for start in range(0, len(raw), step):
             scanner.feed(raw[start : start + step])
@@ -122,6 +126,43 @@ def test_a_regular_expression_is_bounded_wherever_engines_take_one(place: str, w
     for step in (65_536, 7):
         assert f"at most {getattr(DEFAULTS, what)} {WORDS[what]}" in verdict(beyond, step)
         assert verdict(within, step) == ""
+
+
+SCORED: dict[str, dict[str, Any]] = {
+    "prompt_logprobs": {"prompt_logprobs": 20},
+    "none but the token's own": {"prompt_logprobs": 0},
+    "all": {"prompt_logprobs": -1},
+    "a number as text": {"prompt_logprobs": "5"},
+    "echo of a completion": {"echo": True, "logprobs": 1},
+    "echo of a completion with none": {"echo": True, "logprobs": 0},
+    "echo of a chat": {"echo": True, "logprobs": True, "top_logprobs": 3},
+    "echo of a chat with places alone": {"echo": True, "top_logprobs": 0},
+}
+
+
+@pytest.mark.parametrize("capability", ["chat", "completions", "responses", "messages"])
+@pytest.mark.parametrize("what", SCORED)
+def test_a_prompt_is_scored_only_within_the_clusters_bound(what: str, capability: str) -> None:
+    for step in (1, 65_536):
+        assert "at most 0 bytes with log probabilities" in verdict(SCORED[what], step, of=capability)
+        some = Bounds(scored_bytes=500)
+        assert verdict(SCORED[what], step, some, of=capability) == ""
+        assert "at most 500 bytes" in verdict(SCORED[what], step, some, pad=600, of=capability)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"prompt_logprobs": None},
+        {"echo": True},
+        {"echo": False, "logprobs": 1},
+        {"logprobs": True, "top_logprobs": 5},
+        {"echo": True, "logprobs": False},
+        {"echo": True, "logprobs": None},
+    ],
+)
+def test_what_scores_no_prompt_is_let_through(more: dict[str, Any]) -> None:
+    assert verdict(more, 7) == ""
 
 
 @pytest.mark.parametrize("name", ["guided_grammar", "grammar"])

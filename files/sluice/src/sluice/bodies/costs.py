@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 from sluice.bodies.jsonorder import MAX_DEPTH
@@ -57,7 +58,9 @@ class Bounds:
     expressions; `repeats`: what may be there or not, or again and again, in one regular expression, and
     in all grammars; `ways`: in how many ways one regular expression can take a text apart, as a power of two
     (`ambiguity`); `repetition`: the largest number of items, characters or repetitions. By default there
-    are no grammars: what an ambiguous one costs grows with each token, however short it is.
+    are no grammars: what an ambiguous one costs grows with each token, however short it is. `scored_bytes`:
+    of a body whose prompt's tokens are to be scored; by default none is: an engine keeps the whole vocabulary
+    for each token of the prompt, beyond the memory that it has planned with.
     """
 
     bytes: int = 65_536
@@ -72,6 +75,7 @@ class Bounds:
     ways: int = 8
     repetition: int = 100_000
     grammar_bytes: int = 0
+    scored_bytes: int = 0
     tools: int = 128
 
     def problem(self) -> str:
@@ -111,6 +115,7 @@ WORDS = {
     ),
     "repetition": "items, characters or repetitions at one place",
     "grammar_bytes": "bytes of grammars",
+    "scored_bytes": "bytes with log probabilities of the prompt",
     "tools": "tools",
 }
 
@@ -131,6 +136,26 @@ class Excess(Exception):
             f"{WORDS[self.what]} in a request.",
             param=param,
         )
+
+
+def scored(given: Mapping[str, object]) -> str:
+    """Return by which field the prompt's own tokens are to be scored, "" where they are not.
+
+    `given`: the scalars of a body. An echoed prompt is scored like what is generated behind it.
+    """
+    if given.get("prompt_logprobs") is not None:
+        return "prompt_logprobs"
+    asked = given.get("logprobs")
+    # 0 asks for those of the prompt's own tokens; it is no False.
+    wanted = (asked is not None and asked is not False) or given.get("top_logprobs") is not None
+    return "echo" if given.get("echo") is True and wanted else ""
+
+
+def check_scored(given: Mapping[str, object], size: int, bounds: Bounds) -> None:
+    """Raise SluiceError where a body of this size may not have its prompt's tokens scored."""
+    param = scored(given)
+    if param and size > bounds.scored_bytes:
+        raise Excess("scored_bytes", bounds.scored_bytes).told(param)
 
 
 class Costs:

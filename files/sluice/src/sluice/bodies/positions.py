@@ -97,13 +97,17 @@ SCALARS = (
     "cache_prompt",
     "cache_salt",
     "conversation",
+    "echo",
+    "logprobs",
     "max_completion_tokens",
     "max_output_tokens",
     "max_tokens",
     "n",
     "previous_response_id",
+    "prompt_logprobs",
     "store",
     "stream_options",
+    "top_logprobs",
 )
 # Where a body's text lies: the conversation, and what may refer to media.
 TEXTS = ("messages", "prompt", "input", "documents", "query", "system", "instructions")

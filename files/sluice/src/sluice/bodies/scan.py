@@ -21,7 +21,7 @@ from __future__ import annotations
 import re
 from typing import Optional, Union
 
-from sluice.bodies.costs import DEFAULTS, Bounds, Costs, Excess, Role
+from sluice.bodies.costs import DEFAULTS, Bounds, Costs, Excess, Role, check_scored
 from sluice.bodies.jsonorder import FIRST_NAME, MAX_DEPTH, START, Point, values
 from sluice.bodies.jsontext import decode, malformed
 from sluice.bodies.kinds import LITERALS, beginning, is_of, is_within, told, value_of
@@ -60,7 +60,6 @@ class BodyScanner(Pieces):
     """Takes a body in chunks, cut anywhere, and holds a few kilobytes of it at most.
 
     `capability` says by which description it is read, `bounds` what it may have an engine compile.
-
     `model`: the top-level model once it was seen. `stream`: the top-level `stream`, None where it is absent
     or null. `seen`: which of NAMES the body has at its top level; `nulls`: those of all names described
     that are null. `given`: those of SCALARS with their values, OTHER where one is no number, true, false or
@@ -125,6 +124,7 @@ class BodyScanner(Pieces):
         self._check_end()
         if self.model is None:
             raise _invalid("model", "is required: the name of a model that GET /v1/models lists")
+        check_scored(self.given, self._size, self._bounds)
         return self.model
 
     # --- strings and gaps ---------------------------------------------------------------------------------
