@@ -244,7 +244,9 @@ def program(zipapp: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("program")
     with zipfile.ZipFile(zipapp) as packed:
         packed.extractall(place)
-    subprocess.run([PYTHON, "-m", "compileall", "-q", str(place)], check=True)
+    # -I: beside the sources, wherever this process may keep its own; else the first tick has their writing
+    # among its effects.
+    subprocess.run([PYTHON, "-I", "-m", "compileall", "-q", str(place)], check=True)
     return place
 
 
