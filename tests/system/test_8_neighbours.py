@@ -6,9 +6,10 @@ account, as those would that a job plugin renames, or a person with that account
 
 from __future__ import annotations
 
+import contextlib
 import shlex
-import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
@@ -27,8 +28,6 @@ TEXTS = {
     "colours": "\x1b[31m\x1b[2J",
     "a thousand letters": "x" * 1000,
 }
-# Longer than the wait between two ticks at rest.
-SOME_TICKS = 75.0
 
 
 def kill_front(service: Service, job: str) -> None:
@@ -49,6 +48,18 @@ def hostile_jobs(service: Service) -> list[str]:
         script = f"cd /tmp && runuser -u sluice -- sbatch {asked} {named} --wrap='sleep 900'"
         found.append(service.shell("login", script).strip())
     return found
+
+
+def last_tick(service: Service) -> float:
+    """Return when the scheduler last ticked."""
+    told = service.shell("login", "sluice status --json")
+    return float(told.partition('"last_tick": ')[2].partition(",")[0])
+
+
+def wait_for_a_tick(service: Service, eventually: Wait) -> None:
+    """Wait until a tick has ended after now."""
+    before = last_tick(service)
+    eventually(lambda: last_tick(service) > before, 120, "the scheduler ticks")
 
 
 @pytest.fixture
@@ -88,7 +99,8 @@ def test_a_job_that_was_renamed_is_followed_and_ended_by_its_id(
     (job,) = service.ready(model)
     text = shlex.quote(TEXTS["a line end"])
     service.shell("login", f"scontrol update jobid={job} name={text} comment={text}")
-    time.sleep(SOME_TICKS)
+    for _ in range(2):
+        wait_for_a_tick(service, eventually)
     assert service.ready(model) == [job]
     shown = service.shell("login", "sluice status")
     assert "\x1b" not in shown and "\nticket" not in shown
@@ -98,22 +110,39 @@ def test_a_job_that_was_renamed_is_followed_and_ended_by_its_id(
     eventually(lambda: service.ready(model) not in ([], [job]), 120, "another is ready")
 
 
-@pytest.mark.parametrize("lay", ["mkdir", "mkfifo", "ln -s /etc/passwd"])
+LAID = ("mkdir", "mkfifo", "ln -s /etc/passwd")
+
+
+def lay(service: Service, name: str, kind: str) -> str:
+    """Lay something in the way of a job's record and output, and kill its front; return the job."""
+    (job,) = service.ready(name)
+    folder = shlex.quote(service.job(job)["WorkDir"])
+    for file in ("record.json", "output"):
+        script = f"cd {folder} && rm -rf {file} && {kind} {file}"
+        service.shell("login", f"runuser -u sluice -- sh -c {shlex.quote(script)}")
+    # Its record is read again once its front does not answer.
+    kill_front(service, job)
+    return job
+
+
 def test_what_lies_in_one_jobs_folder_stops_no_other_model(
-    service: Service, model: str, lay: str, eventually: Wait
+    service: Service, model: str, eventually: Wait
 ) -> None:
-    with registered(service, "hostile", LIGHT, min=1, slurm=SLURM) as name:
-        assert not stream(service, name, 8).problem
-        (job,) = service.ready(name)
-        folder = shlex.quote(service.job(job)["WorkDir"])
-        for file in ("record.json", "output"):
-            script = f"cd {folder} && rm -rf {file} && {lay} {file}"
-            service.shell("login", f"runuser -u sluice -- sh -c {shlex.quote(script)}")
-        # Its record is read again once its front does not answer.
-        kill_front(service, job)
+    with contextlib.ExitStack() as stack:
+        names = {
+            kind: stack.enter_context(registered(service, "hostile", LIGHT, min=1, slurm=SLURM))
+            for kind in LAID
+        }
+        eventually(lambda: all(service.ready(name) for name in names.values()), 180, "they serve")
+        jobs = {name: lay(service, name, kind) for kind, name in names.items()}
         began = float(service.shell("login", "date +%s"))
-        eventually(lambda: service.ready(name) not in ([], [job]), 180, "another instance of it is ready")
+        for name, job in jobs.items():
+            eventually(partial(replaced, service, name, job), 180, "another instance of it is ready")
         assert len(service.ready(model)) == 1
         assert not stream(service, model, 8).problem
-        told = service.shell("login", "sluice status --json")
-        assert began < float(told.partition('"last_tick": ')[2].partition(",")[0])
+        assert began < last_tick(service)
+
+
+def replaced(service: Service, name: str, job: str) -> bool:
+    """Whether another job serves a model."""
+    return service.ready(name) not in ([], [job])
