@@ -157,8 +157,8 @@ def check_steps(folder: Path | None = None) -> list[Step]:
     shell = _tracked_with_shebang("sh") + _tracked_with_shebang("bash")
     place = (f"--basetemp={folder / 'tests'}",) if folder else ()
     return [
-        # A file stays in one process, so that its fixtures are made once.
-        Step("unit tests", (python, "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", *place)),
+        # They wait more than they work; a file stays in one process, so that its fixtures are made once.
+        Step("unit tests", (python, "-m", "pytest", "-q", "-n", "4", "--dist", "loadfile", *place)),
         Step("mypy", (str(BIN / "mypy"),)),
         Step(
             "ansible-lint",
