@@ -192,8 +192,12 @@ class Sieve(Passage):
             at = data.rfind(_MEMBER)
             if data.find(b"\n\n", 0, at) >= 0:
                 return b"".join([self._sift(one + b"\n\n") for one in data[:-2].split(b"\n\n")])
-            # One event, as engines send them.
-            if 0 < at < LONGEST_LINE - FIGURES and data.find(b"\n", 0, at) < 0:
+            # One event of one line, as engines send them; CR alone would end a line too.
+            if (
+                0 < at < LONGEST_LINE - FIGURES
+                and data.find(b"\n", 0, at) < 0
+                and data.find(b"\r", 0, at) < 0
+            ):
                 found = _LAST_MEMBER.match(data, at)
                 if found is not None:
                     return self._without(data, found[1], at, found.end(1))
