@@ -234,8 +234,9 @@ def test_nothing_of_an_unfinished_event_passes_wherever_it_is_cut(stream: bytes,
         unfinished = stream[whole_of(stream[: len(passed)]) : len(passed)]
         assert all(line.startswith(b":") for line in unfinished.split(b"\n")[:-1])
         assert unfinished.split(b"\n")[-1] in (b"", b"\r")
-    # Nobody waits for blank lines alone.
-    assert len(passed) >= len(stream[: whole_of(stream)].rstrip(b"\r\n"))
+    # Nobody waits for blank lines alone; only a CR behind an LF waits for the byte that may belong to it.
+    sure = stream[:-1] if stream.endswith(b"\n\r") else stream
+    assert len(passed) >= len(sure[: whole_of(sure)].rstrip(b"\r\n"))
     assert passed + events.rest() == stream
 
 
