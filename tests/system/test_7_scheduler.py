@@ -116,7 +116,9 @@ def test_what_a_job_waits_for_is_told_with_slurms_words(
 ) -> None:
     reservation = f"chat{secrets.token_hex(3)}"
     when = "starttime=now+2hours duration=60 nodecnt=1 partition=normal users=sluice flags=ignore_jobs"
-    service.shell("login", f"scontrol create reservationname={reservation} {when}")
+    # A controller that was away does not take its nodes for usable at once.
+    made = f"scontrol create reservationname={reservation} {when}"
+    service.shell("login", f"for _ in $(seq 60); do {made} && exit 0; sleep 1; done; exit 1", timeout=90)
     try:
         asked = {"partition": "normal", "time": 5, "reservation": reservation}
         with registered(service, "reserved", LIGHT, min=1, max=1, slurm=asked) as name:
