@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,9 +113,9 @@ def main(commit: str = "") -> None:
         if commit:
             makers[commit[:9]] = scanner(earlier(commit, Path(folder)))
         for name, (path, raw) in bodies().items():
-            runs: dict[str, Callable[[], object]] = {"json": lambda raw=raw: json.loads(raw)}  # type: ignore[misc]
+            runs: dict[str, Callable[[], object]] = {"json": partial(json.loads, raw)}
             for who, make in makers.items():
-                runs[who] = lambda make=make, path=path, raw=raw: scan(make, path, raw)  # type: ignore[misc]
+                runs[who] = partial(scan, make, path, raw)
             took = best(runs)
             told = ", ".join(f"{who} {took[who]:.1f} ({took['this'] / took[who]:.2f})" for who in runs)
             print(f"{name}, {len(raw)} bytes: {told}", flush=True)

@@ -154,7 +154,7 @@ class BodyScanner(Pieces):
         elif self._items_at:
             self._count_items(before, gap)
 
-    def _take_pairs(self, pairs: Pairs) -> None:  # noqa: C901
+    def _take_pairs(self, pairs: Pairs) -> None:  # noqa: C901 - a call a string is what costs
         """Take gaps, each with the whole string behind it: the hot loop, where calls are what costs."""
         if self._costly:
             self._take_costly(pairs)
@@ -207,7 +207,7 @@ class BodyScanner(Pieces):
             if name is not None:
                 self._on_top_key(name)
 
-    def _count_pairs(self, costs: Costs, pairs: Pairs) -> Optional[bytes]:  # noqa: C901
+    def _count_pairs(self, costs: Costs, pairs: Pairs) -> Optional[bytes]:  # noqa: C901 - a call a string is what costs
         """Count pairs up to the next name at the top, and return it: the other hot loop."""
         point, places, keys, awaits = self._point, self._places, self._keys, self._awaits
         properties, most_properties = costs.properties, costs.bounds.properties

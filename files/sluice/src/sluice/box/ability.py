@@ -59,7 +59,7 @@ def obstacle() -> str:
         "/dev",
     ]
     # The box's own /tmp, not the node's.
-    argv += ["--tmpfs", "/tmp", "--as-pid-1", "--cap-drop", "ALL", "--", "/usr/bin/env", "true"]  # noqa: S108
+    argv += ["--tmpfs", "/tmp", "--as-pid-1", "--cap-drop", "ALL", "--", "/usr/bin/env", "true"]  # noqa: S108 - the box's own
     try:
         tried = subprocess.run(argv, capture_output=True, timeout=SECONDS, check=False, env={}, cwd="/")
     except (OSError, subprocess.TimeoutExpired) as error:
