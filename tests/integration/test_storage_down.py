@@ -23,7 +23,7 @@ from sqlalchemy.exc import OperationalError
 from sluice.errors import ConfigError
 from sluice.web import app as web_app
 from sluice.web import authority as authority_app
-from sluice.web.database import engines, patience, schema
+from sluice.web.database import engines, schema, timeouts
 from sluice.web.database.tables import Database
 from tests.integration.postgres import PostgreSQL, running
 from tests.unit.web.database.test_storage_down import SECONDS, long_unseen, says_so, timed
@@ -200,14 +200,14 @@ def test_a_server_behind_a_hole_and_one_whose_name_takes_long(
         database = Database(address, serving=True)
         for most in (SECONDS, 1.0):
             began = time.monotonic()
-            with patience.of(patience.SECONDS), pytest.raises(OperationalError), database.read() as session:
+            with timeouts.of(timeouts.SECONDS), pytest.raises(OperationalError), database.read() as session:
                 session.execute(text("SELECT 1"))
             assert time.monotonic() - began < most
         database.close()
     go_on = threading.Event()
     monkeypatch.setattr(engines.PatientConnection, "connect", lambda **_named: go_on.wait(SECONDS))
     database = Database("postgresql+psycopg://sluice@db.example.org/sluice", serving=True)
-    with patience.of(0.2), pytest.raises(OperationalError), database.read() as session:
+    with timeouts.of(0.2), pytest.raises(OperationalError), database.read() as session:
         session.execute(text("SELECT 1"))
     go_on.set()
     database.close()

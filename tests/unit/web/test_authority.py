@@ -14,8 +14,8 @@ from sqlalchemy import delete, select
 
 from sluice.contracts.authority import Principal, Spent
 from sluice.web.database.tables import ApiKey, Database, SignedInBrowser, StoppedModel, Usage, User
-from sluice.web.keys import credentials, making
-from sluice.web.people import browsers
+from sluice.web.keys import credentials, generation
+from sluice.web.people import sign_ins
 from sluice.web.people.accounts import remember_person
 from sluice.web.settings.config import WebConfig
 
@@ -47,7 +47,7 @@ def make_key(database: Database, settings: WebConfig, user: User, days: int = 1)
 
 
 def ask(authority: FlaskClient, key: str) -> tuple[int, Any]:
-    answer = authority.post("/v1/principal", json={"version": 1, "credential": making.credential(key)})
+    answer = authority.post("/v1/principal", json={"version": 1, "credential": generation.credential(key)})
     return answer.status_code, answer.get_json()
 
 
@@ -108,7 +108,7 @@ def test_trying_what_the_database_holds_as_a_credential(
 
 def begin_sign_in(database: Database, user: User, tag: str = "tag") -> None:
     with database.write() as session:
-        browsers.begin(session, tag=tag, user_id=user.id, sid="", subject=user.subject, now=time.time())
+        sign_ins.begin(session, tag=tag, user_id=user.id, sid="", subject=user.subject, now=time.time())
 
 
 def test_a_page_bearer_is_interactive_and_ends_with_its_time_and_its_sign_in(

@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from sluice.web.database.tables import Database
-from sluice.web.people import browsers
+from sluice.web.people import sign_ins
 from sluice.web.people.accounts import remember_person
 from sluice.web.settings.config import Claims, KeySecret, OidcConfig, WebConfig
 
@@ -78,8 +78,8 @@ def sign_in(
             groups=list(groups),
             now=now,
         )
-        browsers.end(session, str(kept["tag"]))
-        browsers.begin(session, tag=str(kept["tag"]), user_id=user.id, sid=sid, subject=name, now=now)
+        sign_ins.end(session, str(kept["tag"]))
+        sign_ins.begin(session, tag=str(kept["tag"]), user_id=user.id, sid=sid, subject=name, now=now)
     with client.session_transaction(base_url=PUBLIC_URL) as session_data:
         session_data["person"] = kept
         session_data["csrf"] = kept["csrf"]

@@ -11,11 +11,11 @@ import pytest
 from sluice.contracts.authority import Stop
 from sluice.web.admin import admission, announcements, audit
 from sluice.web.database.tables import Database
-from sluice.web.limits import rows
+from sluice.web.limits import admin_limits
 from sluice.web.people.accounts import remember_person
 from sluice.web.settings.config import Access, LimitRule, WebConfig
-from sluice.web.words.faults import Fault
 from sluice.web.words.texts import Texts
+from sluice.web.words.validation import Fault
 
 NOW = 1_700_000_000.0
 ANN = "u-00000000000000aa"
@@ -137,21 +137,21 @@ def test_a_stop_that_makes_no_sense_is_refused(store: Database, model: str, mess
 
 def test_a_limit_is_set_as_a_whole_and_removed(store: Database, settings: WebConfig) -> None:
     with store.write() as session:
-        rows.put(session, settings, ANN, LimitRule("user:*", "", 60, None, 5_000), NOW)
-        rows.put(session, settings, ANN, LimitRule("user:*", "", None, None, 6_000), NOW + 1)
-        rows.put(session, settings, ANN, LimitRule("user:*", "", None, None, 6_000), NOW + 2)
-        (row,) = rows.listed(session)
+        admin_limits.put(session, settings, ANN, LimitRule("user:*", "", 60, None, 5_000), NOW)
+        admin_limits.put(session, settings, ANN, LimitRule("user:*", "", None, None, 6_000), NOW + 1)
+        admin_limits.put(session, settings, ANN, LimitRule("user:*", "", None, None, 6_000), NOW + 2)
+        (row,) = admin_limits.listed(session)
         assert (row.requests_per_minute, row.tokens_per_day, row.changed) == (None, 6_000, NOW + 1)
-        assert rows.remove(session, ANN, "user:*", "", NOW + 3)
-        assert not rows.remove(session, ANN, "user:*", "", NOW + 3)
+        assert admin_limits.remove(session, ANN, "user:*", "", NOW + 3)
+        assert not admin_limits.remove(session, ANN, "user:*", "", NOW + 3)
     assert [entry[1] for entry in log(store)] == ["limit.set", "limit.set", "limit.remove"]
 
 
 def test_a_limit_of_one_model_stands_beside_that_of_all(store: Database, settings: WebConfig) -> None:
     with store.write() as session:
-        rows.put(session, settings, ANN, LimitRule("site", "", 60), NOW)
-        rows.put(session, settings, ANN, LimitRule("site", "big", 6), NOW)
-        assert [(row.scope, row.model) for row in rows.listed(session)] == [
+        admin_limits.put(session, settings, ANN, LimitRule("site", "", 60), NOW)
+        admin_limits.put(session, settings, ANN, LimitRule("site", "big", 6), NOW)
+        assert [(row.scope, row.model) for row in admin_limits.listed(session)] == [
             ("site", ""),
             ("site", "big"),
         ]
@@ -175,7 +175,7 @@ def test_a_limit_that_would_bind_nobody_is_refused(
 ) -> None:
     settings = replace(settings, access=Access(projects={"sun": ("users",)}))
     with store.write() as session, pytest.raises(Fault) as fault:
-        rows.put(session, settings, ANN, rule, NOW)
+        admin_limits.put(session, settings, ANN, rule, NOW)
     assert words in Texts.load("en").get(fault.value.text, **fault.value.values)
     assert log(store) == []
 
@@ -185,8 +185,8 @@ def test_a_user_who_is_there_can_be_limited(store: Database, settings: WebConfig
         user = remember_person(
             session, issuer="i", subject="s", name="S", email="", groups=["users"], now=time.time()
         )
-        rows.put(session, settings, ANN, LimitRule(f"user:{user.pseudonym}", "", 1), NOW)
-        assert rows.find(session, f"user:{user.pseudonym}", "") is not None
+        admin_limits.put(session, settings, ANN, LimitRule(f"user:{user.pseudonym}", "", 1), NOW)
+        assert admin_limits.find(session, f"user:{user.pseudonym}", "") is not None
 
 
 # --- The log -------------------------------------------------------------------------------------

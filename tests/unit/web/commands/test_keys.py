@@ -15,9 +15,9 @@ from sqlalchemy import select
 
 from sluice.cli import main
 from sluice.web.database.tables import AuditEntry, Database, PageBearer, SignedInBrowser, User
-from sluice.web.keys import credentials, making
+from sluice.web.keys import credentials, generation
 from sluice.web.keys.principals import Principals
-from sluice.web.people import accounts, browsers
+from sluice.web.people import accounts, sign_ins
 from sluice.web.settings.config import Access, WebConfig
 from tests.unit.web.settings.test_config import write
 
@@ -40,7 +40,7 @@ def test_a_key_is_printed_alone_and_works(
     key = capsys.readouterr().out.strip()
     database = Database(settings.database)
     with database.read() as session:
-        found = Principals(settings).find(session, making.credential(key), 1.0)
+        found = Principals(settings).find(session, generation.credential(key), 1.0)
     database.close()
     assert found
     assert found.principal.groups == ("users",)
@@ -49,7 +49,7 @@ def test_a_key_is_printed_alone_and_works(
 def test_scripts_get_json(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sluice_keys(config, "create", "--groups", "users,admins", "--name", "demo", "--json")
     made = json.loads(capsys.readouterr().out)
-    assert making.well_formed(made["key"])
+    assert generation.well_formed(made["key"])
     assert made.keys() == {"version", "key", "key_id", "user"}
 
 
@@ -100,7 +100,7 @@ def person(settings: WebConfig, name: str = "alice") -> User:
         user = accounts.remember_person(
             session, issuer="i", subject=name, name=name.capitalize(), email="", groups=["physics"], now=1.0
         )
-        browsers.begin(session, tag=f"of-{name}", user_id=user.id, sid="", subject=name, now=1.0)
+        sign_ins.begin(session, tag=f"of-{name}", user_id=user.id, sid="", subject=name, now=1.0)
         wanted = credentials.KeySettings("laptop", 90)
         credentials.make_key(session, settings.key_secret, user, wanted, time.time())
         credentials.make_bearer(session, settings.key_secret, user.id, f"of-{name}", 600, time.time())
@@ -169,14 +169,14 @@ def test_a_rotated_key_is_printed_and_the_old_one_ends(
 ) -> None:
     old = made(config, capsys, "--days", "30", "--models", "m")
     new = told(config, capsys, "keys", "rotate", "--key-id", old["key_id"], "--grace", "2")
-    assert making.well_formed(new["key"])
+    assert generation.well_formed(new["key"])
     before, after = (
         told(config, capsys, "keys", "show", "--key-id", key["key_id"])["key"] for key in (old, new)
     )
     assert before["expires"] == pytest.approx(time.time() + 2 * 86_400, abs=60)
     assert after["models"] == ["m"]
     assert sluice_keys(config, "rotate", "--key-id", new["key_id"]) == 0
-    assert making.well_formed(capsys.readouterr().out.strip())
+    assert generation.well_formed(capsys.readouterr().out.strip())
     assert told(config, capsys, "keys", "show", "--key-id", new["key_id"])["key"]["state"] == "revoked"
     assert [action for _actor, action, _object in logged(settings)][-2:] == ["key.rotate", "key.rotate"]
 
@@ -234,7 +234,7 @@ def test_a_blocked_user_s_keys_are_unknown_until_unblocked(
     def works() -> bool:
         database = Database(settings.database)
         with database.read() as session:
-            found = Principals(settings).find(session, making.credential(new["key"]), time.time())
+            found = Principals(settings).find(session, generation.credential(new["key"]), time.time())
         database.close()
         return found is not None
 

@@ -18,7 +18,7 @@ from sqlalchemy import make_url, select
 from sluice.cli import main
 from sluice.web.database import backup
 from sluice.web.database.tables import ApiKey, Database, PageBearer, SignedInBrowser
-from sluice.web.keys import making
+from sluice.web.keys import generation
 from sluice.web.keys.principals import Principals
 from sluice.web.settings.config import WebConfig
 from tests.unit.web.settings.test_config import write
@@ -53,7 +53,7 @@ def loot(
     assert bearer is not None
     found.append(bearer["bearer"])
     for text in found:
-        question = {"version": 1, "credential": making.credential(text)}
+        question = {"version": 1, "credential": generation.credential(text)}
         assert authority.post("/v1/principal", json=question).status_code == 200
     secrets = {
         "secret_key": settings.secret_key,
@@ -68,8 +68,8 @@ def loot(
         body = text.rsplit("-", 1)[0]
         secrets |= {
             f"key {number}": text,
-            f"random part of key {number}": body[len(making.API_PREFIX) :],
-            f"credential {number}": making.credential(text),
+            f"random part of key {number}": body[len(generation.API_PREFIX) :],
+            f"credential {number}": generation.credential(text),
             f"plain digest {number}": hashlib.sha256(body.encode()).hexdigest(),
         }
     return Loot(tuple(found), secrets)
@@ -133,9 +133,9 @@ def test_trying_to_test_a_guessed_key_against_a_stolen_database(loot: Loot, data
     with database.read() as session:
         stored = {*session.scalars(select(ApiKey.stored)), *session.scalars(select(PageBearer.stored))}
     for text in loot.credentials:
-        for guess in ("", "1", "s" * 43, "sluice", making.credential(text)):
-            assert making.stored_form(making.credential(text), guess) not in stored
-        assert making.credential(text) not in stored
+        for guess in ("", "1", "s" * 43, "sluice", generation.credential(text)):
+            assert generation.stored_form(generation.credential(text), guess) not in stored
+        assert generation.credential(text) not in stored
 
 
 def test_trying_a_stolen_database_at_a_site_of_ones_own(
@@ -145,8 +145,8 @@ def test_trying_a_stolen_database_at_a_site_of_ones_own(
     own = replace(settings, key_secret=replace(settings.key_secret, value="x" * 43))
     with database.read() as session:
         for text in loot.credentials:
-            assert Principals(settings).find(session, making.credential(text), time.time()) is not None
-            assert Principals(own).find(session, making.credential(text), time.time()) is None
+            assert Principals(settings).find(session, generation.credential(text), time.time()) is not None
+            assert Principals(own).find(session, generation.credential(text), time.time()) is None
 
 
 def test_trying_to_sign_in_with_what_a_stolen_database_says_of_a_browser(

@@ -18,14 +18,14 @@ from flask.testing import FlaskClient
 from sqlalchemy import event, make_url
 from werkzeug.test import TestResponse
 
-from sluice.web.database import patience
+from sluice.web.database import timeouts
 from sluice.web.database.tables import Database, SignedInBrowser
-from sluice.web.people import browsers
+from sluice.web.people import sign_ins
 from sluice.web.settings.config import WebConfig
 from tests.felt import Stopwatch
 from tests.unit.web.issuer import Issuer
 from tests.unit.web.signin.test_attacks import forms, path_of
-from tests.unit.web.signin.test_provider import due, sign_ins
+from tests.unit.web.signin.test_provider import due, sign_in_rows
 from tests.unit.web.visitor import PUBLIC_URL, TOKEN, cookie, get, post, sign_in
 
 # A busy machine adds its own to what is waited here; three waits of five seconds were what there was.
@@ -36,7 +36,7 @@ WORDS = "cannot reach what it has stored"
 @pytest.fixture(autouse=True)
 def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait less than a site does: many pages are asked for."""
-    monkeypatch.setattr(patience, "SECONDS", 0.3)
+    monkeypatch.setattr(timeouts, "SECONDS", 0.3)
 
 
 Break = Callable[[Path, Database], None]
@@ -177,7 +177,7 @@ def long_unseen(database: Database) -> None:
     """Let each sign-in be due for a note of its use, which is a write."""
     with database.write() as session:
         for row in session.query(SignedInBrowser):
-            row.seen -= 2 * browsers.SEEN_SECONDS
+            row.seen -= 2 * sign_ins.SEEN_SECONDS
 
 
 @pytest.mark.parametrize("how", READABLE)
@@ -243,7 +243,7 @@ def test_the_providers_word_that_cannot_be_kept_ends_no_sign_in_and_loses_no_ref
     with client.session_transaction(base_url=PUBLIC_URL) as session:
         assert session["person"]["refresh_token"] == "refresh-1"
         assert session["person"]["checked"] < time.time() - 9_000
-    assert len(sign_ins(database)) == 1
+    assert len(sign_in_rows(database)) == 1
 
 
 @pytest.mark.parametrize("how", ALL)
@@ -306,26 +306,26 @@ def test_all_waits_of_one_request_together_have_one_bound(monkeypatch: pytest.Mo
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     waited = 0.0
-    with patience.of(patience.SECONDS) as bound:
+    with timeouts.of(timeouts.SECONDS) as bound:
         for _ in range(5):
-            with patience.current().waiting() as seconds:
+            with timeouts.current().waiting() as seconds:
                 step = min(seconds, 0.7)
                 now[0] += step
                 waited += step
-            with patience.of(patience.MOMENT), patience.current().waiting() as seconds:
-                assert seconds <= patience.MOMENT
+            with timeouts.of(timeouts.MOMENT), timeouts.current().waiting() as seconds:
+                assert seconds <= timeouts.MOMENT
                 now[0] += seconds
                 waited += seconds
         assert bound.left == pytest.approx(0.0)
-    assert waited == pytest.approx(patience.SECONDS)
-    assert not patience.is_bounded()
+    assert waited == pytest.approx(timeouts.SECONDS)
+    assert not timeouts.is_bounded()
 
 
 def test_after_a_failure_a_request_does_not_wait_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    with patience.of(patience.SECONDS) as bound:
-        with patience.of(patience.MOMENT) as moment:
+    with timeouts.of(timeouts.SECONDS) as bound:
+        with timeouts.of(timeouts.MOMENT) as moment:
             moment.lose()
-        assert bound.left == pytest.approx(patience.SECONDS - patience.MOMENT)
-        patience.current().lose()
-        with patience.current().waiting() as seconds:
+        assert bound.left == pytest.approx(timeouts.SECONDS - timeouts.MOMENT)
+        timeouts.current().lose()
+        with timeouts.current().waiting() as seconds:
             assert seconds == 0.0

@@ -6,8 +6,8 @@ import pytest
 
 from sluice.web.keys import forms
 from sluice.web.keys.credentials import KeySettings
-from sluice.web.words.faults import Fault
 from sluice.web.words.texts import Texts
+from sluice.web.words.validation import Fault
 
 
 def test_what_is_left_out_is_the_default() -> None:

@@ -15,10 +15,10 @@ from sqlalchemy import delete, select, text
 from sluice.contracts.authority import Limit, Principal
 from sluice.logs import JsonFormatter
 from sluice.web.database.tables import ApiKey, Database, LimitRow, PageBearer, SignedInBrowser, User
-from sluice.web.keys import credentials, making
+from sluice.web.keys import credentials, generation
 from sluice.web.keys.credentials import KeySettings
 from sluice.web.keys.principals import Principals
-from sluice.web.people import accounts, browsers
+from sluice.web.people import accounts, sign_ins
 from sluice.web.settings.config import Access, KeySecret, LimitRule, WebConfig
 
 OLD, CURRENT = KeySecret("1", "o" * 43), KeySecret("2", "n" * 43)
@@ -57,7 +57,7 @@ def alice(database: Database) -> User:
         user = accounts.remember_person(
             session, issuer="i", subject="a", name="A", email="", groups=["students", "physics"], now=1.0
         )
-        browsers.begin(session, tag="tag", user_id=user.id, sid="", subject="a", now=1.0)
+        sign_ins.begin(session, tag="tag", user_id=user.id, sid="", subject="a", now=1.0)
     return user
 
 
@@ -75,7 +75,7 @@ def bearer(database: Database, user: User, secret: KeySecret = CURRENT) -> str:
 
 def found(database: Database, settings: WebConfig, key: str) -> Principal | None:
     with database.read() as session:
-        answer = Principals(settings).find(session, making.credential(key), time.time())
+        answer = Principals(settings).find(session, generation.credential(key), time.time())
     return answer.principal if answer else None
 
 
@@ -125,7 +125,7 @@ def test_who_is_bound_by_more_limits_than_the_proxy_takes_is_not_let_off_some(
         session.add_all(
             LimitRow(scope="user:*", model=f"m{number}", concurrent=1, changed=1.0) for number in range(200)
         )
-    question = {"version": 1, "credential": making.credential(new.text)}
+    question = {"version": 1, "credential": generation.credential(new.text)}
     answer = authority.post("/v1/principal", json=question)
     assert answer.status_code == 500
     message = answer.get_json()["error"]["message"]
@@ -185,13 +185,13 @@ def test_a_key_of_an_earlier_secret_works_and_is_stored_anew_when_it_is_used(
     authority: FlaskClient, database: Database, settings: WebConfig, alice: User
 ) -> None:
     new = make_key(database, alice, OLD)
-    question = {"version": 1, "credential": making.credential(new.text)}
+    question = {"version": 1, "credential": generation.credential(new.text)}
     for _ in range(2):
         assert authority.post("/v1/principal", json=question).status_code == 200
         with database.read() as session:
             row = session.get_one(ApiKey, new.row.id)
         assert row.secret_id == CURRENT.id
-        assert row.stored == making.stored_form(making.credential(new.text), CURRENT.value)
+        assert row.stored == generation.stored_form(generation.credential(new.text), CURRENT.value)
     without = dataclasses.replace(settings, old_key_secrets=())
     assert found(database, without, new.text)
 
@@ -204,7 +204,7 @@ def test_a_key_that_cannot_be_stored_anew_just_now_works_all_the_same(
         session.execute(
             text("CREATE TRIGGER full BEFORE UPDATE ON api_key BEGIN SELECT RAISE(FAIL, 'full'); END")
         )
-    question = {"version": 1, "credential": making.credential(new.text)}
+    question = {"version": 1, "credential": generation.credential(new.text)}
     assert authority.post("/v1/principal", json=question).status_code == 200
     with database.read() as session:
         assert session.get_one(ApiKey, new.row.id).secret_id == OLD.id
@@ -230,12 +230,18 @@ def test_trying_all_that_a_stolen_database_holds(
             *session.scalars(select(SignedInBrowser.tag)),
         ]
     for value in stolen:
-        for credential in (value if len(value) == 64 else making.credential(value), making.credential(value)):
+        for credential in (
+            value if len(value) == 64 else generation.credential(value),
+            generation.credential(value),
+        ):
             answer = authority.post("/v1/principal", json={"version": 1, "credential": credential})
             assert answer.status_code == 404
     # Who has the rows, and even a key to compare with, cannot tell one from another without the secret.
     for token in tokens:
-        for guess in (making.credential(token), making.stored_form(making.credential(token), "g" * 43)):
+        for guess in (
+            generation.credential(token),
+            generation.stored_form(generation.credential(token), "g" * 43),
+        ):
             assert guess not in stolen
 
 
@@ -244,15 +250,15 @@ def test_no_key_and_no_secret_is_in_a_dump_of_the_database(
 ) -> None:
     tokens = [make_key(database, alice).text, make_key(database, alice, OLD).text, bearer(database, alice)]
     for token in tokens:
-        authority.post("/v1/principal", json={"version": 1, "credential": making.credential(token)})
+        authority.post("/v1/principal", json={"version": 1, "credential": generation.credential(token)})
     connection = database._engine.raw_connection()
     dump = "\n".join(connection.driver_connection.iterdump())  # type: ignore[union-attr]
     connection.close()
     assert alice.pseudonym in dump
     for token in tokens:
-        body = token[len(making.API_PREFIX) + 4 :]
+        body = token[len(generation.API_PREFIX) + 4 :]
         assert body not in dump
-        assert making.credential(token) not in dump
+        assert generation.credential(token) not in dump
     assert CURRENT.value not in dump
     assert OLD.value not in dump
 
@@ -269,14 +275,14 @@ def test_no_key_is_in_what_the_authority_logs(
         session.execute(
             text("CREATE TRIGGER full BEFORE UPDATE ON api_key BEGIN SELECT RAISE(FAIL, 'full'); END")
         )
-    authority.post("/v1/principal", json={"version": 1, "credential": making.credential(new.text)})
+    authority.post("/v1/principal", json={"version": 1, "credential": generation.credential(new.text)})
     authority.post("/v1/principal", json={"version": 1, "credential": new.text})
     logged = journal.getvalue()
     assert "a key could not be stored under the current secret" in logged
     for secret in (
         new.text,
-        new.text[len(making.API_PREFIX) + 4 :],
-        making.credential(new.text),
+        new.text[len(generation.API_PREFIX) + 4 :],
+        generation.credential(new.text),
         new.row.stored,
     ):
         assert secret not in logged

@@ -26,7 +26,7 @@ def people(database: Database) -> list[User]:
         return list(session.scalars(select(User)))
 
 
-def sign_ins(database: Database) -> list[SignedInBrowser]:
+def sign_in_rows(database: Database) -> list[SignedInBrowser]:
     """Return the sign-ins."""
     with database.read() as session:
         return list(session.scalars(select(SignedInBrowser)))
@@ -36,7 +36,7 @@ def nothing_was_kept(client: FlaskClient, database: Database) -> bool:
     """Tell whether a refused sign-in left nothing behind, in the database or the session."""
     with client.session_transaction(base_url=PUBLIC_URL) as session:
         kept = {"person", "oidc_auth_token", "oidc_auth_profile"} & set(session)
-    return not kept and people(database) == [] and sign_ins(database) == []
+    return not kept and people(database) == [] and sign_in_rows(database) == []
 
 
 def test_a_sign_in_leaves_a_user_a_row_and_no_token_where_flask_oidc_keeps_it(
@@ -45,7 +45,7 @@ def test_a_sign_in_leaves_a_user_a_row_and_no_token_where_flask_oidc_keeps_it(
     answer = issuer.sign_in(client, "/keys")
     assert (answer.status_code, answer.location) == (302, "/keys")
     assert get(client, "/auth/account").status_code == 200
-    (user,), (row,) = people(database), sign_ins(database)
+    (user,), (row,) = people(database), sign_in_rows(database)
     assert (user.subject, user.name, user.email) == ("alice", "Alice", "alice@example.org")
     assert (user.groups, row.sid, row.subject) == (["users"], "session-1", "alice")
     with client.session_transaction(base_url=PUBLIC_URL) as session:
@@ -98,7 +98,7 @@ class TestOtherClaims:
             "realm_access": {"roles": "staff, ops"},
         }
         assert issuer.sign_in(client).status_code == 302
-        (user,), (row,) = people(database), sign_ins(database)
+        (user,), (row,) = people(database), sign_in_rows(database)
         assert (user.subject, user.email, user.groups) == ("4711", "", ["staff", "ops"])
         assert user.name == "AliceSet-Cookie: a=b"
         assert row.subject == "pairwise"
@@ -142,7 +142,7 @@ def test_a_blocked_user_does_not_get_in_again(
     answer = issuer.sign_in(client)
     assert answer.status_code == 403
     assert "An administrator has blocked your account" in answer.text
-    assert sign_ins(database) == []
+    assert sign_in_rows(database) == []
 
 
 # --- the provider's errors ------------------------------------------------------------------------------
@@ -270,7 +270,7 @@ def test_a_key_that_the_provider_withdrew_is_not_believed_for_long(
         "/auth/backchannel-logout", base_url=PUBLIC_URL, data={"logout_token": issuer.logout_token(stolen)}
     )
     assert answer.status_code == 400
-    assert len(sign_ins(database)) == 1
+    assert len(sign_in_rows(database)) == 1
 
 
 def test_old_keys_serve_while_new_ones_cannot_be_fetched(
@@ -323,7 +323,7 @@ def test_a_sign_in_that_the_provider_does_not_confirm_ends(
     for name, value in change.items():
         setattr(issuer, name, value)
     assert get(client, "/auth/account").status_code == 302
-    assert sign_ins(database) == []
+    assert sign_in_rows(database) == []
     assert people(database)[0].groups == ["users"]
 
 
@@ -348,7 +348,7 @@ def test_a_sign_in_survives_a_provider_that_answers_nonsense(
     due(client, database)
     issuer.answers = {path: (200, b"<html>maintenance</html>")}
     assert get(client, "/auth/account").status_code == 200
-    assert len(sign_ins(database)) == 1
+    assert len(sign_in_rows(database)) == 1
 
 
 def test_a_new_refresh_token_is_kept_even_where_the_rest_fails(

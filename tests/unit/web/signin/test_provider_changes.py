@@ -17,7 +17,7 @@ from sluice.web.database.tables import Database
 from sluice.web.settings.config import WebConfig
 from sluice.web.signin import provider
 from tests.unit.web.issuer import CLIENT, Issuer
-from tests.unit.web.signin.test_provider import due, nothing_was_kept, people, sign_ins
+from tests.unit.web.signin.test_provider import due, nothing_was_kept, people, sign_in_rows
 from tests.unit.web.visitor import ISSUER, PUBLIC_URL, get, post
 
 # How long a provider may say that its access token lives.
@@ -50,7 +50,7 @@ def test_a_refresh_token_that_serves_once_is_shown_once_however_short_the_access
         forget_recent(client)
         assert get(client, "/auth/account").status_code == 200
         assert issuer.asked.count("/token") == turn
-    assert len(sign_ins(database)) == 1
+    assert len(sign_in_rows(database)) == 1
 
 
 def forget_recent(client: FlaskClient) -> None:

@@ -18,7 +18,7 @@ from requests.adapters import HTTPAdapter
 from sluice.web.database.tables import Database
 from sluice.web.signin.provider import MOST_STATES
 from tests.unit.web.issuer import Issuer
-from tests.unit.web.signin.test_provider import due, sign_ins
+from tests.unit.web.signin.test_provider import due, sign_in_rows
 from tests.unit.web.visitor import PUBLIC_URL, cookie, get, post
 
 SECONDS = 30
@@ -117,7 +117,7 @@ def test_of_many_requests_at_once_one_asks_the_provider_and_all_get_their_page(
             assert get(each, "/auth/account").status_code == 200
     assert issuer.asked.count("/token") == 1
     assert kept(client)["person"]["refresh_token"] == "refresh-1"
-    assert len(sign_ins(database)) == 1
+    assert len(sign_in_rows(database)) == 1
 
 
 def test_the_new_refresh_token_is_written_before_the_request_goes_on(
@@ -154,7 +154,7 @@ def test_two_tabs_that_begin_to_sign_in_both_end_where_they_wanted(
     # The first tab's forms still work, and the browser is signed in once.
     assert kept(client)["csrf"] == token
     assert post(client, "/page-bearer", token).status_code == 200
-    assert len(sign_ins(database)) == 1
+    assert len(sign_in_rows(database)) == 1
 
 
 @pytest.mark.parametrize("end", ["/auth/sign-out", "/auth/sign-out-everywhere"])
@@ -178,7 +178,7 @@ def test_another_person_in_the_second_tab_gets_forms_of_their_own(
     issuer.claims = {"sub": "bob", "name": "Bob", "groups": ["users"]}
     issuer.come_back(client, second)
     assert kept(client)["csrf"] != token
-    assert [row.subject for row in sign_ins(database)] == ["bob"]
+    assert [row.subject for row in sign_in_rows(database)] == ["bob"]
 
 
 def test_states_and_nonces_are_each_tabs_own_and_bounded(client: FlaskClient, issuer: Issuer) -> None:
@@ -198,11 +198,11 @@ def test_a_tab_whose_sign_in_was_forgotten_gets_the_page_once_another_is_signed_
     asked = [issuer.begin(client, "/usage") for _ in range(MOST_STATES + 3)]
     for each in reversed(asked):
         assert issuer.come_back(client, each).status_code == 302
-    before, session = sign_ins(database), kept(client)
+    before, session = sign_in_rows(database), kept(client)
     answer = issuer.come_back(client, asked[0])
     assert (answer.status_code, answer.location) == (302, "/")
     assert get(client, "/auth/account").status_code == 200
-    assert [row.tag for row in sign_ins(database)] == [row.tag for row in before]
+    assert [row.tag for row in sign_in_rows(database)] == [row.tag for row in before]
     assert kept(client) == session
 
 
@@ -214,7 +214,7 @@ def test_a_tab_whose_sign_in_was_forgotten_is_told_so_and_offered_another(
     assert answer.status_code == 401
     assert "This sign-in is not known here" in answer.text
     assert "/auth/login?next=/" in answer.text
-    assert not sign_ins(database)
+    assert not sign_in_rows(database)
     # The others have lost nothing by it.
     assert all(issuer.come_back(client, each).status_code == 302 for each in asked[1:])
 
@@ -248,13 +248,13 @@ def test_trying_to_sign_somebody_in_as_another_by_an_answer_they_never_asked_for
     """Login CSRF: the code in the address is another person's, and is never redeemed."""
     if signed_in:
         issuer.sign_in(client)
-    before, asked_before = [row.tag for row in sign_ins(database)], list(issuer.asked)
+    before, asked_before = [row.tag for row in sign_in_rows(database)], list(issuer.asked)
     theirs = issuer.begin(app.test_client())
     issuer.claims = {"sub": "mallory", "name": "Mallory", "groups": ["users"]}
     answer = issuer.come_back(client, theirs, **changes)
     assert (answer.status_code, answer.location) == ((302, "/") if signed_in else (401, None))
     assert "/token" not in issuer.asked[len(asked_before) :]
-    assert [row.tag for row in sign_ins(database)] == before
+    assert [row.tag for row in sign_in_rows(database)] == before
     assert get(client, "/auth/account").status_code == (200 if signed_in else 302)
 
 

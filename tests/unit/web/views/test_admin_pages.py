@@ -18,7 +18,7 @@ from sluice.web.admin import admission, announcements, audit
 from sluice.web.database.tables import ApiKey, AuditEntry, Database, SignedInBrowser, StoppedModel, User
 from sluice.web.keys import credentials
 from sluice.web.keys.credentials import KeySettings
-from sluice.web.limits import rows
+from sluice.web.limits import admin_limits
 from sluice.web.people import accounts
 from sluice.web.settings.config import Access, LimitRule, WebConfig
 from sluice.web.usage import ledger
@@ -405,7 +405,7 @@ def test_a_limit_is_set_changed_and_removed(admin: FlaskClient, database: Databa
     assert 'value="5000"' in form
     followed(admin, post(admin, "/admin/limits", scope="site", model="big", concurrent="3"))
     with database.read() as session:
-        (row,) = rows.listed(session)
+        (row,) = admin_limits.listed(session)
         assert (row.tokens_per_day, row.concurrent) == (None, 3)
     page = followed(admin, post(admin, "/admin/limits/remove", scope="site", model="big"))
     assert "is removed" in page

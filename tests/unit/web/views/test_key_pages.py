@@ -13,7 +13,7 @@ from sqlalchemy import select
 
 from sluice.contracts.usage import UsageRecord
 from sluice.web.database.tables import ApiKey, Database, User
-from sluice.web.keys import credentials, making
+from sluice.web.keys import credentials, generation
 from sluice.web.settings.config import Access, WebConfig
 from sluice.web.usage import ledger
 from tests.unit.web.test_authority import example
@@ -48,13 +48,13 @@ def test_a_key_is_shown_once_and_only_its_hash_is_kept(
 ) -> None:
     sign_in(client, database)
     key, key_id = made_key(client)
-    assert making.well_formed(key)
+    assert generation.well_formed(key)
     for path in ("/keys", f"/keys/{key_id}"):
         page = get(client, path).text
         assert key not in page
-        assert making.hint(key) in page
+        assert generation.hint(key) in page
     row = row_of(database, key_id)
-    assert row.stored == making.stored_form(making.credential(key), settings.key_secret.value)
+    assert row.stored == generation.stored_form(generation.credential(key), settings.key_secret.value)
     assert key not in str(vars(row))
 
 

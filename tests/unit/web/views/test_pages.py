@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 
 from sluice.web.database.tables import Database, PageBearer
-from sluice.web.keys import making
+from sluice.web.keys import generation
 from tests.unit.web.visitor import PUBLIC_URL, get, post, sign_in
 
 _KEY = re.compile(r"sk-sluice-[A-Za-z0-9_-]{43}-[0-9a-f]{8}")
@@ -37,7 +37,7 @@ def test_a_page_bearer_is_made_for_who_is_signed_in(client: FlaskClient, databas
     person = sign_in(client, database)
     answer = post(client, "/page-bearer").get_json()
     assert answer["bearer"].startswith("pt-sluice-")
-    assert making.well_formed(answer["bearer"])
+    assert generation.well_formed(answer["bearer"])
     assert answer["expires_in"] == 600
     with database.read() as session:
         row = session.scalars(select(PageBearer)).one()

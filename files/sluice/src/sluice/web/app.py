@@ -16,9 +16,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sluice import logs
 from sluice.version import version
 from sluice.web.admin import announcements
-from sluice.web.database import patience
+from sluice.web.database import timeouts
 from sluice.web.database.tables import Announcement
-from sluice.web.http import forms, guard
+from sluice.web.http import form_encoding, guard
 from sluice.web.http.metrics import Listeners, Metrics
 from sluice.web.settings.config import WebConfig
 from sluice.web.signin.session_store import SessionStore
@@ -38,8 +38,8 @@ def create_app(settings: WebConfig) -> Flask:
     # In this order at each request: count it, refuse what is forged, then look at who is signed in.
     metrics = Metrics("web")
     metrics.watch(app)
-    patience.bound_requests(app)
-    forms.refuse_broken_text(app)
+    timeouts.bound_requests(app)
+    form_encoding.refuse_broken_text(app)
     guard.protect(app, settings)
     web = Web(app, settings, metrics)
     web.database.prepare()

@@ -23,10 +23,10 @@ from sluice.contracts.usage import UsageRecord
 from sluice.contracts.words import HEX64, MAX_TIME
 from sluice.errors import RecordError, SluiceError
 from sluice.web.admin import admission
-from sluice.web.database import patience
+from sluice.web.database import timeouts
 from sluice.web.database.tables import Database
 from sluice.web.http.metrics import Listeners, Metrics
-from sluice.web.keys import making
+from sluice.web.keys import generation
 from sluice.web.keys.principals import Principals, Stale, store_anew
 from sluice.web.settings.config import WebConfig
 from sluice.web.usage import ledger
@@ -60,7 +60,7 @@ def create_app(settings: WebConfig) -> Flask:
     authority.database.prepare()
     app.extensions["sluice"] = authority
     authority.metrics.watch(app)
-    patience.bound_requests(app)
+    timeouts.bound_requests(app)
     app.register_blueprint(blueprint)
     app.register_error_handler(RecordError, _bad_record)
     app.register_error_handler(SluiceError, _named_error)
@@ -95,7 +95,7 @@ def principal() -> tuple[Response, int]:
 
 def _store_anew(authority: Authority, stale: Stale) -> None:
     try:
-        with patience.of(patience.MOMENT), authority.database.write() as session:
+        with timeouts.of(timeouts.MOMENT), authority.database.write() as session:
             store_anew(session, stale)
     except SQLAlchemyError as error:
         # The key works all the same, and its next use tries again.
@@ -137,7 +137,7 @@ def gateway() -> tuple[Response, int]:
     with authority.database.read() as session:
         stopped = [stop.dump() for stop in admission.stops(session)]
     secrets = (authority.settings.key_secret, *authority.settings.old_key_secrets)
-    marks = [making.mark_secret(secret.value).hex() for secret in secrets]
+    marks = [generation.mark_secret(secret.value).hex() for secret in secrets]
     return _answer({"stopped": stopped, "marks": marks}, 200)
 
 

@@ -12,7 +12,7 @@ from sluice.contracts.authority import Stop
 from sluice.contracts.words import MODEL_NAME
 from sluice.web.admin import audit
 from sluice.web.database.tables import LimitRow, StoppedModel, UsageDay
-from sluice.web.words.faults import Fault, check_label
+from sluice.web.words.validation import Fault, check_label
 
 # What users are told fits on a few lines of a chat.
 MAX_MESSAGE = 300

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from sluice.web.admin import audit
 from sluice.web.database.tables import Announcement
 from sluice.web.words import times
-from sluice.web.words.faults import Fault, check_label
+from sluice.web.words.validation import Fault, check_label
 
 LEVELS = ("info", "warning")
 MAX_TEXT = 400

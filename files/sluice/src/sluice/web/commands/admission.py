@@ -8,10 +8,10 @@ import time
 from sluice.contracts.words import MODEL_NAME
 from sluice.web.admin import admission
 from sluice.web.admin.audit import OPERATOR
-from sluice.web.commands import terminal
-from sluice.web.commands.terminal import NOT_THERE, Site, refuse
+from sluice.web.commands import common
+from sluice.web.commands.common import NOT_THERE, Site, refuse
 from sluice.web.words import times
-from sluice.web.words.faults import Fault
+from sluice.web.words.validation import Fault
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,12 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for action in (stop, resume):
         action.add_argument("model", help="its name")
     for action in (listing, stop, resume):
-        terminal.add_common(action)
+        common.add_common(action)
 
 
 def run(args: argparse.Namespace) -> int:
     """Carry out one action; 0 when done, 2 for a wrong argument, 1 for a model that is not there."""
-    return terminal.carry_out(args, {"list": _list, "stop": _stop, "resume": _resume})
+    return common.carry_out(args, {"list": _list, "stop": _stop, "resume": _resume})
 
 
 def _list(args: argparse.Namespace, site: Site) -> int:
@@ -45,10 +45,10 @@ def _list(args: argparse.Namespace, site: Site) -> int:
         rows = admission.stopped(session)
     if args.json:
         stopped = [{"model": row.model, "since": row.since, "message": row.message} for row in rows]
-        terminal.print_json({"stopped": stopped})
+        common.print_json({"stopped": stopped})
     else:
         cells = [(row.model, times.written(row.since), row.message or "-") for row in rows]
-        terminal.print_table(("STOPPED", "SINCE", "MESSAGE"), cells)
+        common.print_table(("STOPPED", "SINCE", "MESSAGE"), cells)
     return 0
 
 
@@ -65,7 +65,7 @@ def _stop(args: argparse.Namespace, site: Site) -> int:
         words = f"{problem}; nothing was stopped. To stop it anyway, add --new"
         return refuse("admission stop", words, NOT_THERE)
     if args.json:
-        terminal.print_json({"stopped": {"model": args.model, "message": args.message}})
+        common.print_json({"stopped": {"model": args.model, "message": args.message}})
     return 0
 
 
@@ -76,5 +76,5 @@ def _resume(args: argparse.Namespace, site: Site) -> int:
         problem = f"{args.model} is not stopped; see: sluice admission list"
         return refuse("admission resume", problem, NOT_THERE)
     if args.json:
-        terminal.print_json({"resumed": args.model})
+        common.print_json({"resumed": args.model})
     return 0

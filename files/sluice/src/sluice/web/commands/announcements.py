@@ -8,11 +8,11 @@ from typing import Any
 
 from sluice.web.admin import announcements
 from sluice.web.admin.audit import OPERATOR
-from sluice.web.commands import terminal
-from sluice.web.commands.terminal import NOT_THERE, Site, refuse
+from sluice.web.commands import common
+from sluice.web.commands.common import NOT_THERE, Site, refuse
 from sluice.web.database.tables import Announcement
 from sluice.web.words import times
-from sluice.web.words.faults import Fault
+from sluice.web.words.validation import Fault
 
 _TIME = "in UTC, such as 2026-11-22 or 2026-11-22T18:30"
 
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listing = actions.add_parser("list", help="list announcements, the latest first")
     listing.add_argument(
         "--most",
-        type=terminal.whole(1, terminal.MOST_ROWS),
+        type=common.whole(1, common.MOST_ROWS),
         default=100,
         help="how many (default: %(default)s)",
     )
@@ -37,14 +37,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add.add_argument("--starts", default="", help=f"from when on, {_TIME} (default: now)")
     add.add_argument("--ends", default="", help=f"until when, {_TIME} (default: until it is removed)")
     remove = actions.add_parser("remove", help="end an announcement now; it stays in the list")
-    remove.add_argument("id", type=terminal.whole(1, terminal.LARGEST_ID), help="as `list` shows it")
+    remove.add_argument("id", type=common.whole(1, common.LARGEST_ID), help="as `list` shows it")
     for action in (listing, add, remove):
-        terminal.add_common(action)
+        common.add_common(action)
 
 
 def run(args: argparse.Namespace) -> int:
     """Carry out one action; 0 when done, 2 for a wrong argument, 1 for an id that is not shown or planned."""
-    return terminal.carry_out(args, {"list": _list, "add": _add, "remove": _remove})
+    return common.carry_out(args, {"list": _list, "add": _add, "remove": _remove})
 
 
 def _list(args: argparse.Namespace, site: Site) -> int:
@@ -52,7 +52,7 @@ def _list(args: argparse.Namespace, site: Site) -> int:
     with site.database.read() as session:
         rows = announcements.listed(session, most=max(args.most, 0))
     if args.json:
-        terminal.print_json({"announcements": [_document(row, now) for row in rows]})
+        common.print_json({"announcements": [_document(row, now) for row in rows]})
         return 0
     cells = [
         (
@@ -65,7 +65,7 @@ def _list(args: argparse.Namespace, site: Site) -> int:
         )
         for row in rows
     ]
-    terminal.print_table(("ID", "STATE", "LEVEL", "STARTS", "ENDS", "TEXT"), cells)
+    common.print_table(("ID", "STATE", "LEVEL", "STARTS", "ENDS", "TEXT"), cells)
     return 0
 
 
@@ -79,7 +79,7 @@ def _add(args: argparse.Namespace, site: Site) -> int:
     except Fault as fault:
         return refuse("announcements add", fault)
     if args.json:
-        terminal.print_json({"announcement": _document(row, now)})
+        common.print_json({"announcement": _document(row, now)})
     else:
         print(row.id)
     return 0
@@ -92,7 +92,7 @@ def _remove(args: argparse.Namespace, site: Site) -> int:
         problem = f"announcement {args.id} is neither shown nor planned; see: sluice announcements list"
         return refuse("announcements remove", problem, NOT_THERE)
     if args.json:
-        terminal.print_json({"ended": args.id})
+        common.print_json({"ended": args.id})
     return 0
 
 

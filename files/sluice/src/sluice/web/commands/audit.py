@@ -7,11 +7,11 @@ import json
 from typing import Any
 
 from sluice.web.admin import audit
-from sluice.web.commands import terminal
-from sluice.web.commands.terminal import Site, refuse
+from sluice.web.commands import common
+from sluice.web.commands.common import Site, refuse
 from sluice.web.database.tables import AuditEntry
 from sluice.web.words import times
-from sluice.web.words.faults import Fault
+from sluice.web.words.validation import Fault
 
 _TIME = "in UTC, such as 2026-11-22 or 2026-11-22T18:30"
 
@@ -27,11 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listing.add_argument("--until", default="", help=f"before when, {_TIME}")
     listing.add_argument(
         "--most",
-        type=terminal.whole(1, terminal.MOST_ROWS),
+        type=common.whole(1, common.MOST_ROWS),
         default=100,
         help="how many (default: %(default)s)",
     )
-    terminal.add_common(listing)
+    common.add_common(listing)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     except Fault as fault:
         return refuse("audit list", fault)
     wanted = audit.Filter(args.actor, args.what, args.object, since, until)
-    with terminal.site(args.config) as site:
+    with common.site(args.config) as site:
         return _list(args, site, wanted)
 
 
@@ -49,13 +49,13 @@ def _list(args: argparse.Namespace, site: Site, wanted: audit.Filter) -> int:
     with site.database.read() as session:
         rows = audit.entries(session, wanted, most=max(args.most, 0))
     if args.json:
-        terminal.print_json({"entries": [_document(row) for row in rows]})
+        common.print_json({"entries": [_document(row) for row in rows]})
         return 0
     cells = [
         (times.written(row.time), row.actor, row.action, row.object, _shown(row.before), _shown(row.after))
         for row in rows
     ]
-    terminal.print_table(("TIME", "WHO", "WHAT", "TO WHAT", "BEFORE", "AFTER"), cells)
+    common.print_table(("TIME", "WHO", "WHAT", "TO WHAT", "BEFORE", "AFTER"), cells)
     return 0
 
 

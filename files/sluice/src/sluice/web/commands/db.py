@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import make_url
 
-from sluice.web.commands import terminal
+from sluice.web.commands import common
 from sluice.web.database import backup, health, schema
 from sluice.web.database.upgrade import upgrade
 from sluice.web.settings.config import WebConfig, load
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     save = actions.add_parser("backup", help="write a backup while the services run, and print its path")
     save.add_argument("--dir", type=Path, default=Path(BACKUPS), help="where to (default: %(default)s)")
     save.add_argument(
-        "--keep", type=terminal.whole(1, 10_000), default=KEEP, help="how many to keep (default: %(default)s)"
+        "--keep", type=common.whole(1, 10_000), default=KEEP, help="how many to keep (default: %(default)s)"
     )
     put_back = actions.add_parser(
         "restore",
@@ -43,8 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     put_back.add_argument("backup", type=Path, help="a file that `backup` wrote")
     prune = actions.add_parser("prune", help="remove records older than usage_days and audit_days")
     for action in (bring_up, save, put_back, prune):
-        terminal.add_common(action, as_json=False)
-    terminal.add_common(look)
+        common.add_common(action, as_json=False)
+    common.add_common(look)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -71,17 +71,17 @@ def _upgrade(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    with terminal.site(args.config) as site:
+    with common.site(args.config) as site:
         place = make_url(site.settings.database)
         file = Path(place.database) if place.get_backend_name() == "sqlite" and place.database else None
         findings = [health.Finding("revision", schema.REVISION)]
         findings += health.check(site.database, file, args.dir, time.time())
     well = not any(finding.remedy for finding in findings)
     if args.json:
-        terminal.print_json({"well": well, "findings": [asdict(finding) for finding in findings]})
+        common.print_json({"well": well, "findings": [asdict(finding) for finding in findings]})
     else:
         rows = [(item.name, "ok" if not item.remedy else "WRONG", item.found) for item in findings]
-        terminal.print_table(("CHECK", "STATE", "FOUND"), rows)
+        common.print_table(("CHECK", "STATE", "FOUND"), rows)
         for finding in findings:
             if finding.remedy:
                 print(f"{finding.name}: {finding.remedy}")
@@ -101,7 +101,7 @@ def _restore(args: argparse.Namespace) -> int:
 
 
 def _prune(args: argparse.Namespace) -> int:
-    with terminal.site(args.config) as site:
+    with common.site(args.config) as site:
         settings = site.settings
         removed = retention.prune(site.database, settings.usage_days, settings.audit_days, time.time())
     print(
@@ -113,5 +113,5 @@ def _prune(args: argparse.Namespace) -> int:
 
 def _as_owner(args: argparse.Namespace) -> WebConfig:
     settings = load(args.config)
-    terminal.become_owner(settings.session_dir)
+    common.become_owner(settings.session_dir)
     return settings

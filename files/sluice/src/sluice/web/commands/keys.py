@@ -15,8 +15,8 @@ from sluice.contracts.authority import LIMITED
 from sluice.contracts.words import GROUP
 from sluice.web.admin import audit
 from sluice.web.admin.audit import OPERATOR
-from sluice.web.commands import terminal
-from sluice.web.commands.terminal import NOT_THERE, Site, refuse
+from sluice.web.commands import common
+from sluice.web.commands.common import NOT_THERE, Site, refuse
 from sluice.web.database.tables import ApiKey, User
 from sluice.web.keys import actions as key_actions
 from sluice.web.keys import credentials, forms
@@ -26,7 +26,7 @@ from sluice.web.people import accounts
 from sluice.web.settings.access import projects_of
 from sluice.web.settings.config import WebConfig
 from sluice.web.settings.rules import numbers_of
-from sluice.web.words.faults import Fault
+from sluice.web.words.validation import Fault
 
 _USER = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 # What the authority calls people; a service account of such a name could be taken for one.
@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     revoke_all.add_argument("--user", required=True, help="service account, or the pseudonym of anybody")
     for action in (create, listing, show, rotate, revoke, revoke_all):
-        terminal.add_common(action)
+        common.add_common(action)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     if problem:
         return refuse("keys", problem)
     try:
-        return terminal.carry_out(args, _ACTIONS)
+        return common.carry_out(args, _ACTIONS)
     except Fault as fault:
         return refuse(f"keys {args.action}", fault)
 
@@ -133,7 +133,7 @@ def _list(args: argparse.Namespace, site: Site) -> int:
             query = query.where(ApiKey.user_id == user.id)
         rows = session.scalars(query.order_by(User.name, ApiKey.created.desc(), ApiKey.id)).all()
     if args.json:
-        terminal.print_json({"keys": [_document(row, site.settings, now) for row in rows]})
+        common.print_json({"keys": [_document(row, site.settings, now) for row in rows]})
     else:
         _print_list(rows, site.settings, now)
     return 0
@@ -146,9 +146,9 @@ def _show(args: argparse.Namespace, site: Site) -> int:
             return _no_key(args)
     document = _document(row, site.settings, time.time())
     if args.json:
-        terminal.print_json({"key": document})
+        common.print_json({"key": document})
     else:
-        terminal.print_fields(document)
+        common.print_fields(document)
     return 0
 
 
@@ -172,7 +172,7 @@ def _revoke(args: argparse.Namespace, site: Site) -> int:
             return _no_key(args)
         key_actions.revoke(session, OPERATOR, row, time.time())
     if args.json:
-        terminal.print_json({"revoked": [row.id]})
+        common.print_json({"revoked": [row.id]})
     return 0
 
 
@@ -185,7 +185,7 @@ def _revoke_all(args: argparse.Namespace, site: Site) -> int:
             )
         number = key_actions.revoke_all(session, OPERATOR, user, time.time())
     if args.json:
-        terminal.print_json({"user": user.pseudonym, "revoked": number})
+        common.print_json({"user": user.pseudonym, "revoked": number})
     else:
         print(f"{number} keys revoked; sign-ins and page bearers ended")
     return 0
@@ -206,13 +206,13 @@ def _no_key(args: argparse.Namespace) -> int:
 
 def _refuse_fields(refused: Sequence[Refused]) -> int:
     for field, fault in refused:
-        status = refuse("keys", f"--{field.replace('_', '-')}: {terminal.words(fault)}")
+        status = refuse("keys", f"--{field.replace('_', '-')}: {common.words(fault)}")
     return status
 
 
 def _print_new(args: argparse.Namespace, new: NewKey, user: User) -> int:
     if args.json:
-        terminal.print_json({"key": new.text, "key_id": new.row.id, "user": user.pseudonym})
+        common.print_json({"key": new.text, "key_id": new.row.id, "user": user.pseudonym})
     else:
         print(new.text)
     return 0
@@ -225,14 +225,14 @@ def _print_list(rows: Sequence[ApiKey], settings: WebConfig, now: float) -> None
             f"{row.hint}...",
             row.user.name,
             _state(row, settings, now),
-            terminal.day(row.expires),
-            terminal.day(row.last_used),
+            common.day(row.expires),
+            common.day(row.last_used),
             row.project or "-",
             row.name,
         )
         for row in rows
     ]
-    terminal.print_table(("KEY", "BEGINS", "USER", "STATE", "UNTIL", "USED", "PROJECT", "NAME"), cells)
+    common.print_table(("KEY", "BEGINS", "USER", "STATE", "UNTIL", "USED", "PROJECT", "NAME"), cells)
 
 
 def _document(row: ApiKey, settings: WebConfig, now: float) -> dict[str, Any]:

@@ -10,12 +10,12 @@ from typing import Any
 from sluice.contracts.authority import LIMITED
 from sluice.contracts.words import LARGEST
 from sluice.web.admin.audit import OPERATOR
-from sluice.web.commands import terminal
-from sluice.web.commands.terminal import NOT_THERE, Site, refuse
-from sluice.web.limits import rows
+from sluice.web.commands import common
+from sluice.web.commands.common import NOT_THERE, Site, refuse
+from sluice.web.limits import admin_limits
 from sluice.web.settings.config import LimitRule
 from sluice.web.settings.rules import Rule, numbers_of
-from sluice.web.words.faults import Fault
+from sluice.web.words.validation import Fault
 
 _SCOPE = (
     "to whom it applies: site, project:NAME, group:NAME (all members together), member:GROUP (each "
@@ -44,24 +44,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action.add_argument("--model", default="", help="only for this model (default: all models together)")
     for name in LIMITED:
         # What is too small or too large for this number, the limit itself says.
-        number = terminal.whole(-LARGEST, LARGEST)
+        number = common.whole(-LARGEST, LARGEST)
         put.add_argument(f"--{name.replace('_', '-')}", type=number, default=None, metavar="N")
     for action in (listing, put, remove):
-        terminal.add_common(action)
+        common.add_common(action)
 
 
 def run(args: argparse.Namespace) -> int:
     """Carry out one action; 0 when done, 2 for a limit that cannot be, 1 for one that is not there."""
-    return terminal.carry_out(args, {"list": _list, "set": _set, "remove": _remove})
+    return common.carry_out(args, {"list": _list, "set": _set, "remove": _remove})
 
 
 def _list(args: argparse.Namespace, site: Site) -> int:
     with site.database.read() as session:
-        own = rows.listed(session)
+        own = admin_limits.listed(session)
     rules: list[tuple[str, Rule]] = [("inventory", rule) for rule in site.settings.limits]
     rules += [("here", row) for row in own]
     if args.json:
-        terminal.print_json({"limits": [{"from": origin, **_document(rule)} for origin, rule in rules]})
+        common.print_json({"limits": [{"from": origin, **_document(rule)} for origin, rule in rules]})
     else:
         _print(rules)
     return 0
@@ -71,11 +71,11 @@ def _set(args: argparse.Namespace, site: Site) -> int:
     rule = LimitRule(args.scope, args.model, **{name: getattr(args, name) for name in LIMITED})
     try:
         with site.database.write() as session:
-            rows.put(session, site.settings, OPERATOR, rule, time.time())
+            admin_limits.put(session, site.settings, OPERATOR, rule, time.time())
     except Fault as fault:
         return refuse("limits set", fault)
     if args.json:
-        terminal.print_json({"limit": _document(rule)})
+        common.print_json({"limit": _document(rule)})
     else:
         _print([("here", rule)])
     return 0
@@ -83,13 +83,13 @@ def _set(args: argparse.Namespace, site: Site) -> int:
 
 def _remove(args: argparse.Namespace, site: Site) -> int:
     with site.database.write() as session:
-        done = rows.remove(session, OPERATOR, args.scope, args.model, time.time())
+        done = admin_limits.remove(session, OPERATOR, args.scope, args.model, time.time())
     if not done:
-        name = rows.name_of(args.scope, args.model)
+        name = admin_limits.name_of(args.scope, args.model)
         problem = f"no limit for {name} was set here; see: sluice limits list"
         return refuse("limits remove", problem, NOT_THERE)
     if args.json:
-        terminal.print_json({"removed": {"scope": args.scope, "model": args.model}})
+        common.print_json({"removed": {"scope": args.scope, "model": args.model}})
     return 0
 
 
@@ -108,4 +108,4 @@ def _print(rules: Iterable[tuple[str, Rule]]) -> None:
         for origin, rule in rules
     ]
     header = ("SCOPE", "MODEL", *(name.upper().replace("_", " ") for name in LIMITED), "FROM")
-    terminal.print_table(header, cells)
+    common.print_table(header, cells)

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from sluice.web.commands import terminal
+from sluice.web.commands import common
 from sluice.web.database.tables import User
 from sluice.web.usage import exports, reports
 from sluice.web.usage.exports import PERSON, Renamer
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"what to sum by, such as month,project; from {', '.join(reports.DIMENSIONS)} (default: user)",
     )
     report.add_argument(
-        "--limit", type=terminal.whole(1, terminal.MOST_ROWS), default=None, help="maximum number of rows"
+        "--limit", type=common.whole(1, common.MOST_ROWS), default=None, help="maximum number of rows"
     )
     report.add_argument("--csv", action="store_true", help="print CSV, with a header")
     csv_only = "begin CSV with a byte order mark, so that Excel reads UTF-8"
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     export.add_argument("--bom", action="store_true", help=csv_only)
     for action in (report, export):
         _add_choice(action)
-        terminal.add_common(action)
+        common.add_common(action)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     )
     rename = _RENAMERS[args.pseudonymised]() if args.pseudonymised else None
     try:
-        with terminal.site(args.config) as site, site.database.read() as session:
+        with common.site(args.config) as site, site.database.read() as session:
             if args.action == "report":
                 _report(session, args, choice, rename)
             else:
@@ -126,7 +126,7 @@ def _report(
         _print_csv(table, args.bom)
     else:
         cells = [[_short(row[name]) for name in table.header] for row in table.rows]
-        terminal.print_table([name.upper() for name in table.header], cells)
+        common.print_table([name.upper() for name in table.header], cells)
 
 
 def _named(session: Session, by: Sequence[str], row: reports.Row, rename: Renamer | None) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 
 from sluice.web.admin import audit
 from sluice.web.admin.audit import OPERATOR
-from sluice.web.commands import terminal
-from sluice.web.commands.terminal import NOT_THERE, Site, refuse
+from sluice.web.commands import common
+from sluice.web.commands.common import NOT_THERE, Site, refuse
 from sluice.web.database.tables import PERSON, SERVICE, SignedInBrowser, User
 from sluice.web.keys import credentials
 from sluice.web.people import accounts
@@ -38,12 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for action in (show, block, unblock):
         action.add_argument("user", help="pseudonym as `list` shows it, or the name of a service account")
     for action in (listing, show, block, unblock):
-        terminal.add_common(action)
+        common.add_common(action)
 
 
 def run(args: argparse.Namespace) -> int:
     """Carry out one action; 0 when done, 1 for a user that is not there."""
-    return terminal.carry_out(args, {"list": _list, "show": _show, "block": _block, "unblock": _block})
+    return common.carry_out(args, {"list": _list, "show": _show, "block": _block, "unblock": _block})
 
 
 def _list(args: argparse.Namespace, site: Site) -> int:
@@ -58,7 +58,7 @@ def _list(args: argparse.Namespace, site: Site) -> int:
     with site.database.read() as session:
         rows = session.scalars(query).all()
     if args.json:
-        terminal.print_json({"users": [_document(row, site.settings) for row in rows]})
+        common.print_json({"users": [_document(row, site.settings) for row in rows]})
     else:
         _print_list(rows)
     return 0
@@ -71,9 +71,9 @@ def _show(args: argparse.Namespace, site: Site) -> int:
             return _no_user(args)
         document = {**_document(row, site.settings), **_holds(session, row)}
     if args.json:
-        terminal.print_json({"user": document})
+        common.print_json({"user": document})
     else:
-        terminal.print_fields(document)
+        common.print_fields(document)
     return 0
 
 
@@ -92,7 +92,7 @@ def _block(args: argparse.Namespace, site: Site) -> int:
             before, after = {"blocked": was}, {"blocked": wanted}
             audit.note(session, OPERATOR, f"user.{args.action}", row.pseudonym, before, after, now)
     if args.json:
-        terminal.print_json({"user": row.pseudonym, "blocked": row.blocked})
+        common.print_json({"user": row.pseudonym, "blocked": row.blocked})
     return 0
 
 
@@ -106,13 +106,13 @@ def _print_list(rows: Sequence[User]) -> None:
             row.pseudonym,
             row.kind,
             "blocked" if row.blocked is not None else "-",
-            terminal.day(row.seen),
+            common.day(row.seen),
             ",".join(row.groups) or "-",
             row.name,
         )
         for row in rows
     ]
-    terminal.print_table(("USER", "KIND", "BLOCKED", "SEEN", "GROUPS", "NAME"), cells)
+    common.print_table(("USER", "KIND", "BLOCKED", "SEEN", "GROUPS", "NAME"), cells)
 
 
 def _document(row: User, settings: WebConfig) -> dict[str, Any]:

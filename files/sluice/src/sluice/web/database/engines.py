@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection, Engine, ExceptionContext
 from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 
 from sluice.errors import ConfigError
-from sluice.web.database import patience
+from sluice.web.database import timeouts
 
 # Set on an engine whose transactions write.
 WRITE = "sluice_write"
@@ -28,7 +28,7 @@ WRITE = "sluice_write"
 APPLICATION = "sluice"
 
 # As many connections as gunicorn has threads: none waits for another's.
-_POOL: dict[str, Any] = {"pool_size": 5, "max_overflow": 11, "pool_timeout": patience.SECONDS}
+_POOL: dict[str, Any] = {"pool_size": 5, "max_overflow": 11, "pool_timeout": timeouts.SECONDS}
 
 # Connections to PostgreSQL that are on their way at once: each thread's, and those that nobody waits for any
 # more, since the name took long to resolve, say.
@@ -40,7 +40,7 @@ _CONNECT_SECONDS = 5
 # How long nobody tries again after a server did not answer in time.
 _AWAY_SECONDS = 1.0
 
-# `patience.SECONDS`, in milliseconds.
+# `timeouts.SECONDS`, in milliseconds.
 _LOCKS = "SET lock_timeout = 1500"
 
 _NOT_IN_ADDRESS = ("autocommit", "row_factory", "cursor_factory", "context")
@@ -90,7 +90,7 @@ def _sqlite(url: URL) -> Engine:
     def on_connect(connection: Any, _record: object) -> None:
         # The driver's own transaction handling begins too late; see on_begin.
         connection.isolation_level = None
-        with patience.current().waiting() as seconds:
+        with timeouts.current().waiting() as seconds:
             connection.execute(_busy(seconds))
             for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
                 connection.execute(f"PRAGMA {pragma}")
@@ -100,7 +100,7 @@ def _sqlite(url: URL) -> Engine:
         # A transaction that reads first and takes the write lock later fails at once, whatever the time-out,
         # if another has written in between: take the lock first.
         writes = connection.get_execution_options().get(WRITE)
-        with patience.current().waiting() as seconds:
+        with timeouts.current().waiting() as seconds:
             # Told again only where it changes, in steps: most requests never wait.
             wanted = math.ceil(seconds * 10) / 10
             if connection.info.get("busy") != wanted:
@@ -162,8 +162,8 @@ class PatientConnection(psycopg.Connection[Any]):
     ) -> T:
         """Wait for the server's answer to one message; a connection that waited in vain is closed."""
         limit = timeout or self.limit
-        if limit is None and patience.is_bounded():
-            limit = patience.STATEMENT
+        if limit is None and timeouts.is_bounded():
+            limit = timeouts.STATEMENT
         began = time.monotonic()
         try:
             return super().wait(gen, interval, limit)
@@ -204,7 +204,7 @@ def _postgresql(url: URL, own: dict[str, Any], serving: bool) -> Engine:
 
 def _ask(connection: PatientConnection, statement: LiteralString) -> None:
     """Carry out a statement outside of any transaction, as fast as a request must have its answer."""
-    with patience.current().waiting() as seconds:
+    with timeouts.current().waiting() as seconds:
         connection.limit = max(seconds, 0.01)
         try:
             connection.autocommit = True
@@ -230,7 +230,7 @@ class _Connecting:
                 raise psycopg.OperationalError("the server did not answer a moment ago")
             self._waiting += 1
         future = self._threads.submit(self._counted, connect)
-        with patience.current().waiting() as seconds:
+        with timeouts.current().waiting() as seconds:
             try:
                 return future.result(seconds)
             except TooLate:
@@ -275,4 +275,4 @@ def _count_failures(engine: Engine) -> None:
     def on_error(context: ExceptionContext) -> None:
         # A violated constraint says nothing of whether the database answers.
         if isinstance(context.original_exception, sqlite3.OperationalError | psycopg.OperationalError):
-            patience.current().lose()
+            timeouts.current().lose()

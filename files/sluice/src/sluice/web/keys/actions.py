@@ -14,7 +14,7 @@ from sluice.web.settings.access import projects_of
 from sluice.web.settings.config import WebConfig
 from sluice.web.settings.rules import numbers_of
 from sluice.web.words import times
-from sluice.web.words.faults import Fault
+from sluice.web.words.validation import Fault
 
 
 def create(

@@ -13,10 +13,10 @@ from sqlalchemy.orm import Session
 
 from sluice.contracts.authority import LIMITED
 from sluice.web.database.tables import ApiKey, PageBearer, User
-from sluice.web.keys import making
-from sluice.web.people import browsers
+from sluice.web.keys import generation
+from sluice.web.people import sign_ins
 from sluice.web.settings.config import KeySecret
-from sluice.web.words.faults import Fault
+from sluice.web.words.validation import Fault
 
 DAY = 86_400.0
 MAX_KEYS = 50
@@ -56,14 +56,14 @@ def make_key(session: Session, secret: KeySecret, user: User, wanted: KeySetting
     """Make an API key for `user`. Raises TooManyKeys."""
     if sum(1 for row in list_keys(session, user.id) if is_live(row, now)) >= MAX_KEYS:
         raise TooManyKeys
-    text = making.mint(making.API_PREFIX, secret.value)
+    text = generation.mint(generation.API_PREFIX, secret.value)
     row = ApiKey(
         id=f"key-{secrets.token_hex(6)}",
         user_id=user.id,
         name=wanted.name,
-        hint=making.hint(text),
+        hint=generation.hint(text),
         secret_id=secret.id,
-        stored=making.stored_form(making.credential(text), secret.value),
+        stored=generation.stored_form(generation.credential(text), secret.value),
         created=now,
         expires=now + wanted.days * DAY,
         revoked=None,
@@ -146,7 +146,7 @@ def revoke_all(session: Session, user_id: int, now: float) -> int:
     revoked = [row for row in list_keys(session, user_id) if is_live(row, now)]
     for row in revoked:
         row.revoked = now
-    browsers.end_all(session, user_id)
+    sign_ins.end_all(session, user_id)
     return len(revoked)
 
 
@@ -155,14 +155,14 @@ def make_bearer(
 ) -> str:
     """Make a page bearer that expires after `seconds`, and forget the expired ones."""
     session.execute(delete(PageBearer).where(PageBearer.expires <= now))
-    text = making.mint(making.PAGE_PREFIX, secret.value)
+    text = generation.mint(generation.PAGE_PREFIX, secret.value)
     session.add(
         PageBearer(
             id=f"page-{secrets.token_hex(6)}",
             user_id=user_id,
             session_tag=session_tag,
             secret_id=secret.id,
-            stored=making.stored_form(making.credential(text), secret.value),
+            stored=generation.stored_form(generation.credential(text), secret.value),
             created=now,
             expires=now + seconds,
         )

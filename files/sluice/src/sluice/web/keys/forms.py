@@ -11,7 +11,7 @@ from sluice.contracts.authority import LIMITED
 from sluice.contracts.words import MODEL_NAME
 from sluice.web.keys.credentials import MAX_GRACE_DAYS, MAX_MODELS, KeySettings
 from sluice.web.settings.rules import MOST
-from sluice.web.words.faults import Fault, check_label
+from sluice.web.words.validation import Fault, check_label
 
 T = TypeVar("T")
 

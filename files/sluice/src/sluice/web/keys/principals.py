@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from sluice.contracts.authority import LIMITED, Limit, Principal
 from sluice.web.database.tables import SERVICE, ApiKey, LimitRow, PageBearer, SignedInBrowser, User
-from sluice.web.keys import making
+from sluice.web.keys import generation
 from sluice.web.settings.access import may_sign_in, projects_of
 from sluice.web.settings.config import KeySecret, WebConfig
 from sluice.web.settings.rules import Holder, RuleBook, compose, scopes_of
@@ -73,7 +73,7 @@ class Principals:
 
         Raises TooManyLimits.
         """
-        forms = {making.stored_form(credential, secret.value): secret for secret in self._secrets}
+        forms = {generation.stored_form(credential, secret.value): secret for secret in self._secrets}
         row = _row(session, _KEY, forms)
         if row is not None:
             return self._of_key(session, row, credential, now)
@@ -129,7 +129,7 @@ class Principals:
         current = self._secrets[0]
         if row.secret_id == current.id:
             return None
-        return Stale(row.id, row.stored, current.id, making.stored_form(credential, current.value))
+        return Stale(row.id, row.stored, current.id, generation.stored_form(credential, current.value))
 
 
 def page_project(chosen: str, projects: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from sluice.web.database.tables import PERSON, SERVICE, User
-from sluice.web.people import browsers
+from sluice.web.people import sign_ins
 
 _SERVICE_ISSUER = "sluice"
 
@@ -52,7 +52,7 @@ def block(session: Session, user: User, now: float) -> None:
     """Let nothing of a user's work any more: keys are unknown, sign-ins over."""
     if user.blocked is None:
         user.blocked = now
-    browsers.end_all(session, user.id)
+    sign_ins.end_all(session, user.id)
 
 
 def unblock(session: Session, user: User) -> None:

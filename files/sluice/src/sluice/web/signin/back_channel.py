@@ -19,7 +19,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from sluice.web.database.tables import Database, UsedToken
-from sluice.web.people import browsers
+from sluice.web.people import sign_ins
 from sluice.web.settings import access
 from sluice.web.settings.config import OidcConfig
 from sluice.web.signin.provider import Provider
@@ -109,7 +109,7 @@ def carry_out(database: Database, logout: Logout, leeway: float, now: float) -> 
     try:
         with database.write() as session:
             _use_up(session, logout, leeway, now)
-            ended = browsers.end_at_provider(session, sid=logout.sid, subject=logout.subject)
+            ended = sign_ins.end_at_provider(session, sid=logout.sid, subject=logout.subject)
     except IntegrityError as error:
         raise NoLogoutToken("the token was already used") from error
     logger.info("the provider ended sign-ins", extra={"ended": ended})

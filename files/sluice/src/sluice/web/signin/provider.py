@@ -33,7 +33,7 @@ from joserfc.errors import (
 from joserfc.jwk import Key
 from requests.exceptions import HTTPError, RequestException
 
-from sluice.web.http.refusal import PageError, UnreadableAnswer
+from sluice.web.http.page_error import PageError, UnreadableAnswer
 from sluice.web.settings import access
 from sluice.web.settings.config import OidcConfig
 from sluice.web.signin import sessions, signing_keys

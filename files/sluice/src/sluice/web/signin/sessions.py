@@ -16,7 +16,7 @@ from flask import Flask, Request, current_app, session
 from flask_session.base import ServerSideSession
 from flask_session.cachelib import CacheLibSessionInterface
 
-from sluice.web.http.refusal import PageError
+from sluice.web.http.page_error import PageError
 from sluice.web.signin.session_store import SessionStore
 
 logger = logging.getLogger(__name__)

@@ -23,12 +23,12 @@ from requests.exceptions import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.wrappers import Response
 
-from sluice.web.database import patience
+from sluice.web.database import timeouts
 from sluice.web.database.tables import Database, SignedInBrowser, User
 from sluice.web.http.guard import CSRF_SESSION, is_local_path, new_csrf_token
 from sluice.web.http.metrics import Metrics
-from sluice.web.http.refusal import PageError, UnreadableAnswer
-from sluice.web.people import browsers
+from sluice.web.http.page_error import PageError, UnreadableAnswer
+from sluice.web.people import sign_ins
 from sluice.web.people.accounts import find_person, remember_person
 from sluice.web.settings import access
 from sluice.web.settings.config import WebConfig
@@ -102,7 +102,7 @@ class SignIn:
         self._outcomes = metrics.counter("sign_ins", "Sign-ins by outcome.", ("outcome",))
         self._recent = _Recent()
         self._quiet_until = 0.0
-        self.lifetime = browsers.Lifetime(settings.session_idle, settings.session_max)
+        self.lifetime = sign_ins.Lifetime(settings.session_idle, settings.session_max)
         self._oidc = _connect(app, settings)
         after_authorize.connect(self._on_authorized, sender=self._oidc.oauth.oidc)
         app.before_request(self._before_request)
@@ -139,14 +139,14 @@ class SignIn:
 
     def _row(self, entry: _Entry, now: float) -> tuple[SignedInBrowser, User] | None:
         with self._database.read() as transaction:
-            return browsers.find(transaction, entry.tag, self._settings.oidc.issuer, self.lifetime, now)
+            return sign_ins.find(transaction, entry.tag, self._settings.oidc.issuer, self.lifetime, now)
 
     def _touch(self, row: SignedInBrowser, now: float) -> None:
-        if now - row.seen < browsers.SEEN_SECONDS:
+        if now - row.seen < sign_ins.SEEN_SECONDS:
             return
         try:
-            with patience.of(patience.MOMENT), self._database.write() as transaction:
-                browsers.touch(transaction, row.tag, now)
+            with timeouts.of(timeouts.MOMENT), self._database.write() as transaction:
+                sign_ins.touch(transaction, row.tag, now)
         except SQLAlchemyError as error:
             # What only reads goes on; the next request tries again.
             logger.warning("the use of a sign-in was not recorded", extra={"fault": type(error).__name__})
@@ -176,7 +176,7 @@ class SignIn:
         person = self.person()
         if everywhere and person is not None:
             with self._database.write() as transaction:
-                browsers.end_all(transaction, person.id)
+                sign_ins.end_all(transaction, person.id)
         self.end_session()
         if person is None:
             return redirect(url_for("chat.index"))
@@ -198,7 +198,7 @@ class SignIn:
         try:
             if person is not None:
                 with self._database.write() as transaction:
-                    browsers.end(transaction, person.tag)
+                    sign_ins.end(transaction, person.tag)
         except SQLAlchemyError as error:
             # Its page bearers live for minutes yet; nobody else can show this sign-in again.
             logger.warning("a sign-in was not ended in the database", extra={"fault": type(error).__name__})
@@ -334,11 +334,11 @@ class SignIn:
             )
             may = member and user.blocked is None
             if not may:
-                browsers.end_all(transaction, user.id)
+                sign_ins.end_all(transaction, user.id)
             elif tag:
-                browsers.forget_ended(transaction, self.lifetime, now)
-                browsers.end(transaction, ends)
-                browsers.begin(
+                sign_ins.forget_ended(transaction, self.lifetime, now)
+                sign_ins.end(transaction, ends)
+                sign_ins.begin(
                     transaction,
                     tag=tag,
                     user_id=user.id,

@@ -9,7 +9,7 @@ from requests.exceptions import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 
-from sluice.web.http.refusal import PageError
+from sluice.web.http.page_error import PageError
 from sluice.web.views.shared import web
 
 logger = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from sluice.web.keys.principals import page_project
 from sluice.web.signin.sign_in import SignedIn
 from sluice.web.usage import reports
 from sluice.web.views.shared import signed_in, web
-from sluice.web.words.faults import Fault
+from sluice.web.words.validation import Fault
 
 blueprint = Blueprint("keys", __name__, url_prefix="/keys")
 

@@ -13,7 +13,7 @@ from werkzeug.wrappers import Response
 from sluice.web.database.tables import Database
 from sluice.web.http.guard import is_local_path
 from sluice.web.http.metrics import Metrics
-from sluice.web.http.refusal import PageError
+from sluice.web.http.page_error import PageError
 from sluice.web.settings.access import ADMIN
 from sluice.web.settings.config import WebConfig
 from sluice.web.signin.sign_in import SignedIn, SignIn

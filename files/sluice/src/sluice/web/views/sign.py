@@ -9,8 +9,8 @@ from flask import Blueprint, Response, jsonify, render_template, request
 from requests.exceptions import RequestException
 from werkzeug.wrappers import Response as AnyResponse
 
-from sluice.web.http.refusal import PageError
-from sluice.web.people import browsers
+from sluice.web.http.page_error import PageError
+from sluice.web.people import sign_ins
 from sluice.web.signin import back_channel as logout_tokens
 from sluice.web.signin.sign_in import PREFIX, SignedIn, empty_session
 from sluice.web.views.shared import signed_in, web
@@ -45,7 +45,7 @@ def signed_out() -> Response:
 def account(person: SignedIn) -> str:
     """Show who this service takes somebody for, and where they are signed in."""
     with web().database.read() as transaction:
-        rows = browsers.of_user(transaction, person.id, web().sign_in.lifetime, time.time())
+        rows = sign_ins.of_user(transaction, person.id, web().sign_in.lifetime, time.time())
     return render_template("account.html", rows=rows)
 
 

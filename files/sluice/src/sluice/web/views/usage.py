@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from sluice.web.database.tables import ApiKey, User
 from sluice.web.keys import credentials
 from sluice.web.keys.principals import page_project
-from sluice.web.limits import allowances
+from sluice.web.limits import limit_usage
 from sluice.web.settings.rules import Holder, RuleBook, TooManyLimits
 from sluice.web.signin.sign_in import SignedIn
 from sluice.web.usage import charts, sums
@@ -56,12 +56,12 @@ def _used(session: Session, person: SignedIn, now: float) -> dict[str, Any]:
 
 def _left(
     session: Session, person: SignedIn, keys: list[ApiKey], now: float
-) -> list[allowances.Allowance] | None:
+) -> list[limit_usage.Allowance] | None:
     """Return the person's limits; None where there are more than anybody can keep to."""
     chosen = session.get_one(User, person.id).page_project
     holder = Holder(person.user, person.groups, page_project(chosen, person.projects), "")
     book = RuleBook(web().settings.limits)
     try:
-        return allowances.of_person(session, book, holder, person.projects, keys, now)
+        return limit_usage.of_person(session, book, holder, person.projects, keys, now)
     except TooManyLimits:
         return None

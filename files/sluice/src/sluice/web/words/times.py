@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 
-from sluice.web.words.faults import Fault
+from sluice.web.words.validation import Fault
 
 
 def read(text: str) -> float | None:

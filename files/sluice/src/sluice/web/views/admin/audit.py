@@ -12,7 +12,7 @@ from sluice.web.signin.sign_in import SignedIn
 from sluice.web.views.admin.common import PAGE, argument, words
 from sluice.web.views.shared import admin_required, web
 from sluice.web.words import times
-from sluice.web.words.faults import Fault
+from sluice.web.words.validation import Fault
 
 blueprint = Blueprint("admin_audit", __name__, url_prefix="/admin/audit")
 

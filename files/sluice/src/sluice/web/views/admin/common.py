@@ -9,7 +9,7 @@ from flask import flash, redirect, request
 from werkzeug.wrappers import Response
 
 from sluice.web.views.shared import web
-from sluice.web.words.faults import Fault
+from sluice.web.words.validation import Fault
 
 PAGE = 50
 MOST_PAGES = 10_000

@@ -8,14 +8,14 @@ from flask import Blueprint, Response, abort, make_response, render_template, ur
 from werkzeug.wrappers import Response as AnyResponse
 
 from sluice.contracts.authority import LIMITED
-from sluice.web.limits import allowances, rows
+from sluice.web.limits import admin_limits, limit_usage
 from sluice.web.people import directory
 from sluice.web.settings.config import LimitRule
 from sluice.web.signin.sign_in import SignedIn
 from sluice.web.usage import sums
 from sluice.web.views.admin.common import argument, done, field, number, words
 from sluice.web.views.shared import admin_required, web
-from sluice.web.words.faults import Fault
+from sluice.web.words.validation import Fault
 
 blueprint = Blueprint("admin_limits", __name__, url_prefix="/admin/limits")
 
@@ -36,11 +36,11 @@ def put(person: SignedIn) -> AnyResponse:
     try:
         rule = LimitRule(field("scope"), field("model"), **{name: number(name) for name in LIMITED})
         with web().database.write() as session:
-            rows.put(session, web().settings, person.user, rule, time.time())
+            admin_limits.put(session, web().settings, person.user, rule, time.time())
     except Fault as fault:
         given = {name: field(name) for name in ("scope", "model", *LIMITED)}
         return _render(given, problem=words(fault), status=400)
-    name = rows.name_of(rule.scope, rule.model)
+    name = admin_limits.name_of(rule.scope, rule.model)
     return done(web().texts.get("admin.done_limit_set", name=name), url_for("admin_limits.index"))
 
 
@@ -50,20 +50,20 @@ def remove(person: SignedIn) -> AnyResponse:
     """Remove a limit that was set here."""
     scope, model = field("scope"), field("model")
     with web().database.write() as session:
-        if not rows.remove(session, person.user, scope, model, time.time()):
+        if not admin_limits.remove(session, person.user, scope, model, time.time()):
             abort(404)
-    name = rows.name_of(scope, model)
+    name = admin_limits.name_of(scope, model)
     return done(web().texts.get("admin.done_limit_removed", name=name), url_for("admin_limits.index"))
 
 
 def _render(given: dict[str, str], *, problem: str = "", status: int = 200) -> Response:
     now, settings = time.time(), web().settings
     with web().database.read() as session:
-        own = rows.listed(session)
-        edited = rows.find(session, given["scope"], given["model"])
+        own = admin_limits.listed(session)
+        edited = admin_limits.find(session, given["scope"], given["model"])
         groups = directory.groups(session)
         taken = sums.shares(session, sums.last_days(now, 1), groups)
-        near = allowances.nearest((*settings.limits, *own), taken, MOST_NEAR)
+        near = limit_usage.nearest((*settings.limits, *own), taken, MOST_NEAR)
         scopes = (
             [one.scope for one in near]
             + [rule.scope for rule in settings.limits]

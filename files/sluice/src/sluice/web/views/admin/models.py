@@ -16,7 +16,7 @@ from sluice.web.signin.sign_in import SignedIn
 from sluice.web.usage import sums
 from sluice.web.views.admin.common import done, field, words
 from sluice.web.views.shared import admin_required, web
-from sluice.web.words.faults import Fault
+from sluice.web.words.validation import Fault
 
 blueprint = Blueprint("admin_models", __name__, url_prefix="/admin/models")
 

@@ -14,7 +14,7 @@ from sluice.web.signin.sign_in import SignedIn
 from sluice.web.views.admin.common import done, words
 from sluice.web.views.admin.users import found, render
 from sluice.web.views.shared import admin_required, web
-from sluice.web.words.faults import Fault
+from sluice.web.words.validation import Fault
 
 blueprint = Blueprint("admin_keys", __name__, url_prefix="/admin/users")
 

@@ -12,7 +12,7 @@ from sluice.web.admin import audit
 from sluice.web.database.tables import SERVICE, User
 from sluice.web.keys import actions, credentials
 from sluice.web.keys.credentials import NewKey
-from sluice.web.people import accounts, browsers, directory
+from sluice.web.people import accounts, directory, sign_ins
 from sluice.web.settings import access
 from sluice.web.signin.sign_in import SignedIn
 from sluice.web.usage import sums
@@ -87,7 +87,7 @@ def sign_out(person: SignedIn, user: str) -> AnyResponse:
     """End every sign-in of a user."""
     with web().database.write() as session:
         row = found(session, user)
-        ended = browsers.end_all(session, row.id)
+        ended = sign_ins.end_all(session, row.id)
         before, after = {"sign_ins": ended}, {"sign_ins": 0}
         audit.note(session, person.user, "user.sign_out", user, before, after, time.time())
     message = web().texts.get("admin.done_signed_out", name=row.name, number=ended)
@@ -132,7 +132,7 @@ def render(
             myself=pseudonym == person.user,
             live=[key for key in keys if credentials.is_live(key, now)],
             ended=sum(1 for key in keys if not credentials.is_live(key, now)),
-            sign_ins=browsers.of_user(session, user.id, web().sign_in.lifetime, now),
+            sign_ins=sign_ins.of_user(session, user.id, web().sign_in.lifetime, now),
             total=sums.total(session, theirs),
             by_model=sums.by(session, "model", theirs, MOST),
             days=DAYS,

@@ -6,7 +6,7 @@ from urllib.parse import unquote_to_bytes
 
 from flask import Flask, request
 
-from sluice.web.http.refusal import PageError
+from sluice.web.http.page_error import PageError
 
 _FORM = "application/x-www-form-urlencoded"
 

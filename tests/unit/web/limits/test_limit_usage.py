@@ -11,8 +11,8 @@ from flask.testing import FlaskClient
 from sluice.web.database.tables import Database, User
 from sluice.web.keys import credentials
 from sluice.web.keys.credentials import KeySettings
-from sluice.web.limits import allowances, rows
-from sluice.web.limits.allowances import nearest
+from sluice.web.limits import admin_limits, limit_usage
+from sluice.web.limits.limit_usage import nearest
 from sluice.web.settings.config import LimitRule, WebConfig
 from sluice.web.settings.rules import Holder, RuleBook
 from sluice.web.usage import ledger, sums
@@ -90,11 +90,11 @@ def test_a_person_sees_each_limit_once_and_what_is_left(store: Database, setting
         session.flush()
         wanted = KeySettings("laptop", 30, tokens_per_day=70)
         key = credentials.make_key(session, settings.key_secret, user, wanted, now).row
-        rows.put(session, settings, "operator", rule("user:*", 5_000), now)
+        admin_limits.put(session, settings, "operator", rule("user:*", 5_000), now)
         ledger.settle(session, store.dialect, [used("u-ann", 900)])
         book = RuleBook([rule("project:*", 1_000), rule("user:*", 8_000)])
         # Not before the second in which the record was settled.
-        found = allowances.of_person(session, book, ANN, ("genomics", "moon"), [key], time.time())
+        found = limit_usage.of_person(session, book, ANN, ("genomics", "moon"), [key], time.time())
         assert [(one.limit.scope, one.limit.tokens_per_day, one.tokens_per_day) for one in found] == [
             ("user:u-ann", 5_000, 900),
             ("project:genomics", 1_000, 900),

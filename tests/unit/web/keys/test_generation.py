@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sluice.contracts.keys import marked
-from sluice.web.keys import making as keys
+from sluice.web.keys import generation as keys
 
 SECRET = "a secret of the site, of forty characters"
 

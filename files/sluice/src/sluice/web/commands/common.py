@@ -19,8 +19,8 @@ from sluice.errors import ConfigError
 from sluice.web.database.tables import Database
 from sluice.web.settings.config import DEFAULT_PATH, WebConfig, load
 from sluice.web.words import times
-from sluice.web.words.faults import Fault
 from sluice.web.words.texts import Texts
+from sluice.web.words.validation import Fault
 
 WRONG_ARGUMENT = 2
 NOT_THERE = 1

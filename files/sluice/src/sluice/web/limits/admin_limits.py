@@ -13,7 +13,7 @@ from sluice.web.admin import audit
 from sluice.web.database.tables import ApiKey, LimitRow, User
 from sluice.web.settings.config import LimitRule, WebConfig
 from sluice.web.settings.rules import RULE_SCOPE, numbers_of, rule_problem
-from sluice.web.words.faults import Fault
+from sluice.web.words.validation import Fault
 
 
 def listed(session: Session) -> Sequence[LimitRow]:
