@@ -35,7 +35,7 @@ MODULES = frozenset(
         "unit/relay/test_fuzz",
         "unit/scheduler/commands/test_printing",
         "unit/scheduler/loop/test_job_folders",
-        "unit/scheduler/outside/test_strangers",
+        "unit/scheduler/outside/test_untrusted_files",
         "unit/test_terminal",
         "unit/way/test_broken",
         "unit/way/test_deaths",

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from functools import partial
 
 from lab.simulate import clairvoyant
-from lab.simulate.keeping import Average, Fixed
+from lab.simulate.baselines import Average, Fixed
 from lab.simulate.load import World, build
-from lab.simulate.ours import Sluice
 from lab.simulate.parameters import Parameters
 from lab.simulate.simulation import Contestant, Result, pareto, simulate
+from lab.simulate.sluice_policy import Sluice
 
 OURS, AVERAGE, FIXED, CLAIRVOYANT = "sluice", "moving average", "fixed", "clairvoyant"
 BOUNDS = (0.0, 30.0, 60.0, 120.0, 240.0, 480.0)

@@ -15,9 +15,9 @@ from random import Random
 
 from lab.soak import mutate
 from sluice.errors import RecordError
-from sluice.scheduler.instances.following import Jobs
 from sluice.scheduler.instances.instance import Instance, QueueJob, gone, phase, seen
-from sluice.scheduler.outside import strangers
+from sluice.scheduler.instances.matching import Jobs
+from sluice.scheduler.outside import untrusted_files
 from sluice.scheduler.outside.demand import DemandFolder
 from sluice.scheduler.outside.jobs import LONGEST_LINE, MOST_LINES, JobDirectories
 from sluice.scheduler.slurm.squeue import READ, new_mark, parse_job, parse_queue
@@ -222,7 +222,7 @@ class Folders:
 
 def _socket(path: Path) -> None:
     # By the folder's descriptor: the address of a socket is short.
-    with socket.socket(socket.AF_UNIX) as listener, strangers.folder(str(path.parent)) as inside:
+    with socket.socket(socket.AF_UNIX) as listener, untrusted_files.folder(str(path.parent)) as inside:
         listener.bind(f"/proc/self/fd/{inside}/x")
     path.with_name("x").rename(path)
 

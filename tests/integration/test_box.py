@@ -24,7 +24,7 @@ import pytest
 
 from sluice.contracts.files import read_json
 from sluice.contracts.jobs import JobRecord
-from sluice.scheduler.outside.asking import Unanswered, ask
+from sluice.scheduler.outside.front_client import Unanswered, ask
 from tests.integration.login import PYTHON
 from tests.unit.engine.rendering import ROOT, render, vllm_entry
 

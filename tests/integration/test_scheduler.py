@@ -21,7 +21,7 @@ import pytest
 
 from sluice.contracts.files import read_json, write_json
 from sluice.contracts.routing import Instance, RoutingTable
-from sluice.scheduler.outside.asking import Unanswered, ask
+from sluice.scheduler.outside.front_client import Unanswered, ask
 from tests.fakes.slurm.slurm import Cluster
 from tests.integration.jobs import ENTRY, MODEL, scheduler_files
 from tests.integration.login import PYTHON, ROOT

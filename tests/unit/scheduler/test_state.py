@@ -10,7 +10,7 @@ import pytest
 
 from sluice.contracts.jobs import JobRecord
 from sluice.scheduler.instances.instance import BURST, Instance
-from sluice.scheduler.instances.suspects import Limits, Node, excluded
+from sluice.scheduler.instances.node_failures import Limits, Node, excluded
 from sluice.scheduler.policy.ledger import Ledger
 from sluice.scheduler.policy.policy import Backoff, Memory
 from sluice.scheduler.state import Ended, FailedStart, Lease, Overwritten, State, StateFile

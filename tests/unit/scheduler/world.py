@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from typing import Optional
 
 from sluice.contracts.jobs import JobRecord
-from sluice.scheduler.instances.following import own_job
 from sluice.scheduler.instances.instance import (
     ABSENT_ANSWERS,
     BURST,
@@ -25,6 +24,7 @@ from sluice.scheduler.instances.instance import (
     seen,
     unanswered,
 )
+from sluice.scheduler.instances.matching import own_job
 from sluice.scheduler.loop.act import marked
 from sluice.scheduler.policy import ledger
 from sluice.scheduler.policy.policy import (

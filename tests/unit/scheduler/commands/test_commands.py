@@ -13,7 +13,7 @@ import pytest
 
 import sluice
 from sluice.cli import main
-from sluice.scheduler.instances.suspects import Node
+from sluice.scheduler.instances.node_failures import Node
 from tests.unit.scheduler.site import GOLDEN, Site
 
 

@@ -14,7 +14,7 @@ from sluice.contracts.models import Burst, ModelEntry
 from sluice.scheduler.commands.overview import Overview
 from sluice.scheduler.commands.status import print_overview
 from sluice.scheduler.instances.instance import BURST, Instance
-from sluice.scheduler.instances.suspects import Node
+from sluice.scheduler.instances.node_failures import Node
 from sluice.scheduler.models.catalogue import Catalogue, Listed
 from sluice.scheduler.policy.ledger import Ledger
 from sluice.scheduler.policy.memory import Backoff, Memory

@@ -11,8 +11,8 @@ import pytest
 
 from sluice.scheduler.instances.instance import COMPLETING, RUNNING, STILL, TERMINAL, Phase, hindered, phase
 from sluice.scheduler.instances.reasons import REASONS, STATES, Treatment, treatment
+from sluice.scheduler.policy.job_checks import held
 from sluice.scheduler.policy.policy import Cancel, Decision
-from sluice.scheduler.policy.signs import held
 from tests.unit.scheduler.policy_cases import MODEL, NOW, SETTINGS, decided, instance
 
 ROOT = Path(__file__).parents[4]

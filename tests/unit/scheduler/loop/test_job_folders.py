@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.scheduler.outside.test_strangers import KINDS
+from tests.unit.scheduler.outside.test_untrusted_files import KINDS
 from tests.unit.scheduler.site import Site
 
 

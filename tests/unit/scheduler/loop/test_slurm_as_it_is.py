@@ -23,7 +23,7 @@ from sluice.cli import main
 from sluice.contracts.files import read_json
 from sluice.contracts.routing import RoutingTable
 from sluice.scheduler.commands.overview import look
-from sluice.scheduler.instances import suspects
+from sluice.scheduler.instances import node_failures
 from sluice.scheduler.instances.instance import Instance
 from sluice.scheduler.loop.tick import Scheduler
 from sluice.scheduler.models import orders
@@ -384,10 +384,10 @@ def test_a_record_refused_for_a_moment_is_nobodys_failure(site: Site) -> None:
 
 def excluded(site: Site) -> dict[str, float]:
     """Return the nodes that are left out, with the time until when."""
-    limits = suspects.Limits(site.scheduler.config.node_failures, site.scheduler.config.node_exclude)
+    limits = node_failures.Limits(site.scheduler.config.node_failures, site.scheduler.config.node_exclude)
     memory = site.scheduler.state.memory
     digest = memory["m"].digest if "m" in memory else ""
-    return suspects.excluded(site.scheduler.state.nodes, limits, site.now, digest)
+    return node_failures.excluded(site.scheduler.state.nodes, limits, site.now, digest)
 
 
 def test_a_node_that_kills_every_job_at_once_is_left_out_for_a_while(site: Site) -> None:
@@ -415,7 +415,10 @@ def test_a_wrong_definition_shuts_no_node_out_for_other_models(site: Site) -> No
         assert not any(
             job["options"].get("exclude") for job in site.cluster.jobs() if "m-" in job["name"][:9]
         )
-        assert suspects.excluded(site.scheduler.state.nodes, suspects.Limits(2, 3600.0), site.now) == {}
+        assert (
+            node_failures.excluded(site.scheduler.state.nodes, node_failures.Limits(2, 3600.0), site.now)
+            == {}
+        )
     assert site.scheduler.state.memory["wrong"].failures >= 5
     site.apply("o")
     site.tick(times=4)

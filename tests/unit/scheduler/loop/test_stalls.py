@@ -11,7 +11,7 @@ import pytest
 from sluice.contracts.models import ModelEntry
 from sluice.scheduler.instances.instance import Phase, answered, hung, phase, unanswered, without_run
 from sluice.scheduler.outside import probe
-from sluice.scheduler.outside.asking import Answer
+from sluice.scheduler.outside.front_client import Answer
 from sluice.scheduler.policy.memory import STALL_MEMORY
 from sluice.scheduler.policy.policy import (
     MAX_BACKOFF,

@@ -13,7 +13,7 @@ import pytest
 from sluice.scheduler.outside import demand
 from sluice.scheduler.outside.demand import DemandFolder, read_demand
 from sluice.scheduler.policy.policy import Demand
-from tests.unit.scheduler.outside.test_strangers import KINDS
+from tests.unit.scheduler.outside.test_untrusted_files import KINDS
 
 NOW = 1_795_000_000.0
 
@@ -178,7 +178,7 @@ def test_a_file_that_lies_still_is_read_once(tmp_path: Path, monkeypatch: pytest
         reads.append(name)
         return b""
 
-    monkeypatch.setattr("sluice.scheduler.outside.strangers.read", read)
+    monkeypatch.setattr("sluice.scheduler.outside.untrusted_files.read", read)
     assert folder.read(NOW) == first
     assert reads == []
 

@@ -23,7 +23,7 @@ from sluice.scheduler.instances.instance import (
     without_run,
 )
 from sluice.scheduler.outside.jobs import JobDirectories
-from tests.unit.scheduler.outside.test_strangers import KINDS
+from tests.unit.scheduler.outside.test_untrusted_files import KINDS
 
 GOLDEN = Path(__file__).parents[3] / "golden" / "contracts" / "job-record.json"
 DOCUMENT = json.loads(GOLDEN.read_text())

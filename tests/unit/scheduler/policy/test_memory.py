@@ -8,7 +8,7 @@ import json
 import pytest
 
 from sluice import config
-from sluice.scheduler.policy import renewal
+from sluice.scheduler.policy import successors
 from sluice.scheduler.policy.memory import (
     KEPT,
     Backoff,
@@ -48,9 +48,9 @@ def test_measured_times_are_bounded_and_follow_a_change() -> None:
 
 
 def test_a_start_takes_what_few_starts_exceed() -> None:
-    assert renewal.start_time(Memory()) == renewal.DEFAULT_START
-    assert renewal.start_time(Memory(load_times=(50.0, 90.0))) == 90.0
-    assert renewal.start_time(Memory(load_times=(50.0,), queue_times=(1.0, 7.0))) == 57.0
+    assert successors.start_time(Memory()) == successors.DEFAULT_START
+    assert successors.start_time(Memory(load_times=(50.0, 90.0))) == 90.0
+    assert successors.start_time(Memory(load_times=(50.0,), queue_times=(1.0, 7.0))) == 57.0
 
 
 def test_back_offs_double_up_to_their_bound() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sluice.scheduler.instances.instance import BURST, Instance, Phase, given_up, hung, phase
 from sluice.scheduler.policy import ledger
+from sluice.scheduler.policy.job_checks import put_back
 from sluice.scheduler.policy.plan import HELP_AFTER
 from sluice.scheduler.policy.policy import (
     DRAIN_GRACE,
@@ -21,7 +22,6 @@ from sluice.scheduler.policy.policy import (
     Settings,
     Submit,
 )
-from sluice.scheduler.policy.signs import put_back
 from tests.trials import examples
 from tests.unit.scheduler.world import ENDS, World
 

@@ -22,7 +22,7 @@ from sluice.contracts.fields import VERSION
 from sluice.contracts.files import read_json, write_text
 from sluice.errors import ConfigError, RecordError
 from sluice.scheduler.instances.instance import Instance
-from sluice.scheduler.instances.suspects import Node
+from sluice.scheduler.instances.node_failures import Node
 from sluice.scheduler.policy.ledger import Ledger
 from sluice.scheduler.policy.policy import Backoff, Memory
 

@@ -16,7 +16,7 @@ from sluice.contracts.files import read_json
 from sluice.contracts.routing import RoutingTable
 from sluice.errors import RecordError, SluiceError
 from sluice.scheduler.config import SchedulerConfig
-from sluice.scheduler.instances import suspects
+from sluice.scheduler.instances import node_failures
 from sluice.scheduler.instances.instance import STILL, Instance, gone, routable, stuck
 from sluice.scheduler.models import orders
 from sluice.scheduler.models.catalogue import Allowed, Catalogue, read_catalogue
@@ -108,14 +108,14 @@ class Overview:
 
     def excluded_nodes(self) -> dict[str, float]:
         """Return the nodes that submissions leave out, with the time until when."""
-        return suspects.excluded(self.state.nodes, self._node_limits(), self.now)
+        return node_failures.excluded(self.state.nodes, self._node_limits(), self.now)
 
     def excluded_for(self) -> dict[str, dict[str, float]]:
         """Return, by model, the nodes that its submissions alone leave out, with the time until when."""
         everybodys, limits = self.excluded_nodes(), self._node_limits()
         found = {}
         for name, listed in self.catalogue.listed.items():
-            mine = suspects.excluded(self.state.nodes, limits, self.now, listed.digest)
+            mine = node_failures.excluded(self.state.nodes, limits, self.now, listed.digest)
             own = {node: until for node, until in mine.items() if node not in everybodys}
             if own:
                 found[name] = own
@@ -141,8 +141,8 @@ class Overview:
             }
         return found
 
-    def _node_limits(self) -> suspects.Limits:
-        return suspects.Limits(self.settings.node_failures, self.settings.node_exclude)
+    def _node_limits(self) -> node_failures.Limits:
+        return node_failures.Limits(self.settings.node_failures, self.settings.node_exclude)
 
     def model(self, name: str) -> dict[str, Any]:
         """Return one model: its entry's numbers, its status, its demand and its instances."""

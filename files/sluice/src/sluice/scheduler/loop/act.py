@@ -15,7 +15,7 @@ from typing import Any, Callable, Optional
 
 from sluice.contracts.models import ModelEntry
 from sluice.scheduler.config import SchedulerConfig
-from sluice.scheduler.instances import suspects
+from sluice.scheduler.instances import node_failures
 from sluice.scheduler.instances.instance import ABSENT_ANSWERS, BASE, Instance, gone, job_name
 from sluice.scheduler.loop.observe import Observation
 from sluice.scheduler.models.catalogue import Listed, gpus
@@ -68,7 +68,7 @@ class Actor:
                     self._revoked.append(instance)
                 del instances[instance.id]
                 ended[instance.id] = Ended(instance.model, instance.digest, now)
-                if suspects.failed_early(instance, now):
+                if node_failures.failed_early(instance, now):
                     nodes = self._blame(nodes, instance, now)
             else:
                 instances[instance.id] = marked(instance, action, now)
@@ -146,13 +146,15 @@ class Actor:
                 found[instance.model] = FailedStart(instance.id, instance.job_id, instance.digest, lines)
         return found
 
-    def _blame(self, nodes: suspects.Nodes, instance: Instance, now: float) -> dict[str, suspects.Node]:
+    def _blame(
+        self, nodes: node_failures.Nodes, instance: Instance, now: float
+    ) -> dict[str, node_failures.Node]:
         """Hold a job that failed at once against its nodes."""
         limits = self._node_limits()
-        digest, blamed = instance.digest, suspects.failed(nodes, instance, now)
-        everybodys = suspects.excluded(blamed, limits, now)
-        before = suspects.excluded(nodes, limits, now, digest)
-        for name in suspects.excluded(blamed, limits, now, digest).keys() - before.keys():
+        digest, blamed = instance.digest, node_failures.failed(nodes, instance, now)
+        everybodys = node_failures.excluded(blamed, limits, now)
+        before = node_failures.excluded(nodes, limits, now, digest)
+        for name in node_failures.excluded(blamed, limits, now, digest).keys() - before.keys():
             whose = (
                 "all models"
                 if name in everybodys
@@ -162,8 +164,8 @@ class Actor:
             log.warning("jobs fail at once on a node: it is excluded", extra=fields)
         return blamed
 
-    def _node_limits(self) -> suspects.Limits:
-        return suspects.Limits(self.config.node_failures, self.config.node_exclude)
+    def _node_limits(self) -> node_failures.Limits:
+        return node_failures.Limits(self.config.node_failures, self.config.node_exclude)
 
     def _cancel(self, instance: Instance) -> None:
         result = self.slurm.cancel(instance.job_id, "" if instance.renamed else instance.name)
@@ -192,7 +194,7 @@ class Actor:
             account = ledger.started(account, now)
         state = replace(state, submissions=state.submissions + 1, ledger=account)
         state = self._remember(state, instance)
-        out = suspects.excluded(state.nodes, self._node_limits(), now, listed.digest)
+        out = node_failures.excluded(state.nodes, self._node_limits(), now, listed.digest)
         result = self.slurm.submit(self._submission(listed, instance, directory, out))
         fields = {"instance": instance.id, "model": instance.model, "kind": kind}
         if isinstance(result, Astray):
@@ -205,7 +207,7 @@ class Actor:
             return self._remember(state, replace(instance, job_id=result.value)), None
         log.warning("the result of sbatch is unknown", extra={**fields, "problem": result.reason})
         if any(words in result.reason for words in NO_OTHER_NODES):
-            state = replace(state, nodes=suspects.allowed(state.nodes, out, listed.digest))
+            state = replace(state, nodes=node_failures.allowed(state.nodes, out, listed.digest))
         state = self._remember(state, replace(instance, submit_error=result.reason))
         return state, refusal.refused(result.reason).cause
 

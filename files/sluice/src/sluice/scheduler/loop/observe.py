@@ -17,8 +17,7 @@ from sluice.contracts.jobs import JobRecord
 from sluice.contracts.words import INSTANCE_ID
 from sluice.errors import RecordError
 from sluice.scheduler.config import SchedulerConfig
-from sluice.scheduler.instances import suspects
-from sluice.scheduler.instances.following import UNTOLD, Jobs
+from sluice.scheduler.instances import node_failures
 from sluice.scheduler.instances.instance import (
     ABSENT_ANSWERS,
     COMPLETING,
@@ -35,6 +34,7 @@ from sluice.scheduler.instances.instance import (
     seen,
     unanswered,
 )
+from sluice.scheduler.instances.matching import UNTOLD, Jobs
 from sluice.scheduler.models.catalogue import Allowed, Catalogue, gpus, read_catalogue
 from sluice.scheduler.outside.demand import DemandFolder
 from sluice.scheduler.outside.jobs import JobDirectories
@@ -372,7 +372,7 @@ def _tell_refused(instance: Instance, problem: str) -> None:
 
 def _first_answer(state: State, instance: Instance, now: float) -> State:
     """Remember how long the start took, and that its nodes are good."""
-    nodes = suspects.served(state.nodes, instance, now)
+    nodes = node_failures.served(state.nodes, instance, now)
     if instance.started is None:
         return replace(state, nodes=nodes)
     seconds = max(0.0, now - instance.started)

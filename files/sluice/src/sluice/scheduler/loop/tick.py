@@ -15,7 +15,7 @@ from sluice.contracts.models import ModelEntry
 from sluice.contracts.routing import RoutedModel
 from sluice.scheduler import lease
 from sluice.scheduler.config import SchedulerConfig
-from sluice.scheduler.instances import suspects
+from sluice.scheduler.instances import node_failures
 from sluice.scheduler.instances.instance import Instance, Phase, phase
 from sluice.scheduler.loop.act import Actor, settings
 from sluice.scheduler.loop.observe import Observation, Observer, Probe
@@ -80,7 +80,7 @@ class Scheduler:
         self.state, seen = self._observer.observe(replace(self.state, lease=lease.mine(began)), began)
         account = ledger.advance(self.state.ledger, ledger.runs(before, self.state.instances), began)
         ordered = seen.catalogue.nodes
-        nodes = suspects.readmitted(self.state.nodes, ordered.all, ordered.nodes)
+        nodes = node_failures.readmitted(self.state.nodes, ordered.all, ordered.nodes)
         self.state = replace(self.state, ledger=account, nodes=nodes)
         decision = self._decide(seen)
         self.state = self._actor.write_down(self.state, decision, seen)

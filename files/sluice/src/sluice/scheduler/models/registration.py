@@ -16,7 +16,7 @@ from sluice.contracts.words import MODEL_NAME
 from sluice.errors import RecordError, SluiceError
 from sluice.scheduler.models import orders, weights
 from sluice.scheduler.models.catalogue import ANYTHING, MAX_ENTRY_BYTES, MAX_SCRIPT_BYTES, Allowed, breaches
-from sluice.scheduler.outside import strangers
+from sluice.scheduler.outside import untrusted_files
 from sluice.scheduler.slurm import sbatch_options
 
 FILE_MODE = 0o640
@@ -234,7 +234,7 @@ def _script(path: Path) -> tuple[str, list[str]]:
 
 def _given(path: Path, limit: int) -> str:
     try:
-        return strangers.at(str(path), limit).decode("utf-8")
+        return untrusted_files.at(str(path), limit).decode("utf-8")
     except OSError as error:
         raise SluiceError("invalid_request", f"{path}: {error.strerror}") from None
     except RecordError as error:

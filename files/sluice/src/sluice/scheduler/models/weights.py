@@ -23,7 +23,7 @@ from typing import Optional
 
 from sluice.contracts.files import write_text
 from sluice.errors import RecordError, SluiceError
-from sluice.scheduler.outside import strangers
+from sluice.scheduler.outside import untrusted_files
 
 NAME = "SHA256SUMS"
 # Unpickling one of these runs whatever its author wrote into it.
@@ -222,7 +222,7 @@ def _sum(path: Path, told: Callable[[int], None]) -> str:
     found = hashlib.sha256()
     piece = memoryview(bytearray(PIECE))
     try:
-        with os.fdopen(strangers.opened(str(path)), "rb", buffering=0) as stream:
+        with os.fdopen(untrusted_files.opened(str(path)), "rb", buffering=0) as stream:
             while size := stream.readinto(piece):
                 found.update(piece[:size])
                 told(size)
@@ -235,7 +235,7 @@ def _sum(path: Path, told: Callable[[int], None]) -> str:
 
 def _manifest_bytes(manifest: Path) -> bytes:
     try:
-        return strangers.at(str(manifest), MOST_MANIFEST_BYTES)
+        return untrusted_files.at(str(manifest), MOST_MANIFEST_BYTES)
     except OSError as error:
         raise _refusal(f"{manifest}: {error.strerror}; create it with `sluice weights make`") from None
     except RecordError as error:

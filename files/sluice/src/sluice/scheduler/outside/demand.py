@@ -17,7 +17,7 @@ from typing import Optional
 from sluice.contracts.demand import DemandFile
 from sluice.contracts.encoding import decode_json
 from sluice.errors import RecordError
-from sluice.scheduler.outside import strangers
+from sluice.scheduler.outside import untrusted_files
 from sluice.scheduler.policy.policy import Demand
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class DemandFolder:
         Files that cannot be read are passed over: a relay that ends removes its own.
         """
         try:
-            with strangers.folder(self._directory) as inside:
+            with untrusted_files.folder(self._directory) as inside:
                 self._look(inside, now)
         except OSError as error:
             log.warning("demand cannot be read", extra={"path": self._directory, "problem": error.strerror})
@@ -140,7 +140,7 @@ def read_demand(directory: str, now: float) -> dict[str, Demand]:
 
 def _report(inside: int, name: str, now: float) -> DemandFile:
     """Read one file. Raises OSError and RecordError."""
-    reported = DemandFile.parse(decode_json(strangers.read(inside, name, MAX_BYTES)))
+    reported = DemandFile.parse(decode_json(untrusted_files.read(inside, name, MAX_BYTES)))
     if reported.written - now > MAX_AGE:
         raise RecordError("written", f"is ahead of this host's clock by more than {MAX_AGE:g} s")
     return reported

@@ -23,7 +23,7 @@ from sluice.contracts.jobs import MAX_JOB_RECORD_BYTES, JobRecord
 from sluice.contracts.words import INSTANCE_ID
 from sluice.errors import RecordError
 from sluice.scheduler.instances.instance import Instance
-from sluice.scheduler.outside import strangers
+from sluice.scheduler.outside import untrusted_files
 
 RECORD = "record.json"
 KEEP_DIRECTORIES = 86_400.0
@@ -76,7 +76,7 @@ class JobDirectories:
     def drop_record(self, instance_id: str) -> None:
         """Remove the record of a run that is over, if it is still there."""
         try:
-            with strangers.folder(str(self._root), instance_id) as inside:
+            with untrusted_files.folder(str(self._root), instance_id) as inside:
                 os.unlink(RECORD, dir_fd=inside)
         except OSError:
             # It is recognised as old anyway; removing it only spares reading it again.
@@ -91,8 +91,8 @@ class JobDirectories:
         if instance.ready_at is not None or instance.stale_record:
             return ()
         try:
-            with strangers.folder(str(self._root), instance.id) as inside:
-                raw = strangers.tail(inside, OUTPUT, MAX_OUTPUT_BYTES, os.geteuid())
+            with untrusted_files.folder(str(self._root), instance.id) as inside:
+                raw = untrusted_files.tail(inside, OUTPUT, MAX_OUTPUT_BYTES, os.geteuid())
         except (OSError, RecordError):
             return ()
         lines = [terminal.line(line.expandtabs(4)) for line in raw.decode("utf-8", "replace").split("\n")]
@@ -104,8 +104,8 @@ class JobDirectories:
         What one call does is bounded; the next goes on. Raises OSError if none of them can be seen.
         """
         removed = 0
-        removal = strangers.Removal(MOST_STEPS, MOST_SECONDS)
-        with strangers.folder(str(self._root)) as root:
+        removal = untrusted_files.Removal(MOST_STEPS, MOST_SECONDS)
+        with untrusted_files.folder(str(self._root)) as root:
             for name in self._still(root, keep, now):
                 if removed == MOST_CLEANED or removal.over:
                     break
@@ -130,10 +130,10 @@ class JobDirectories:
 
     def _read(self, instance_id: str) -> Optional[bytes]:
         try:
-            with strangers.folder(str(self._root), instance_id) as inside:
-                return strangers.read(inside, RECORD, MAX_JOB_RECORD_BYTES, os.geteuid())
+            with untrusted_files.folder(str(self._root), instance_id) as inside:
+                return untrusted_files.read(inside, RECORD, MAX_JOB_RECORD_BYTES, os.geteuid())
         except OSError as error:
-            if strangers.is_link(error):
+            if untrusted_files.is_link(error):
                 raise RecordError("", "its directory is a link, or not a directory") from None
             # ENOENT, ESTALE, EIO, EACCES: not there yet, or the file system shows an old one, or is away.
             return None

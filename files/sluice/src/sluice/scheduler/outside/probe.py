@@ -10,7 +10,7 @@ from sluice.contracts.fields import Fields
 from sluice.contracts.jobs import JobRecord
 from sluice.contracts.routing import Instance, RoutedModel
 from sluice.errors import RecordError
-from sluice.scheduler.outside.asking import Unanswered, ask
+from sluice.scheduler.outside.front_client import Unanswered, ask
 
 # Why a front takes no new requests: Slurm warned its job, or asked it to end.
 LEAVING = ("warned", "terminated")

@@ -10,20 +10,9 @@ from dataclasses import replace
 from typing import Optional
 
 from sluice.scheduler.instances.instance import BASE, BURST, STILL, Instance, Phase, given_up, phase, stuck
-from sluice.scheduler.policy import lessons, renewal, target
+from sluice.scheduler.policy import memory_updates, successors, target
 from sluice.scheduler.policy.bounds import Ask, Idle
-from sluice.scheduler.policy.memory import count_stall
-from sluice.scheduler.policy.signs import (
-    PUT_BACK,
-    failure,
-    held,
-    in_the_way,
-    put_back,
-    taken_back,
-    waiting_for,
-)
-from sluice.scheduler.policy.standing import Standing
-from sluice.scheduler.policy.terms import (
+from sluice.scheduler.policy.data import (
     BUDGET,
     IDLE,
     LEAVING,
@@ -35,6 +24,17 @@ from sluice.scheduler.policy.terms import (
     Model,
     Resume,
 )
+from sluice.scheduler.policy.job_checks import (
+    PUT_BACK,
+    failure,
+    held,
+    in_the_way,
+    put_back,
+    taken_back,
+    waiting_for,
+)
+from sluice.scheduler.policy.memory import count_stall
+from sluice.scheduler.policy.plan_state import Standing
 
 # Relays look at the routing table for each request and report each second: after this long, no running
 # requests means none on the draining instance.
@@ -67,7 +67,7 @@ class Plan(Standing):
         if self.orders.given > self.memory.ordered:
             self.start_afresh()
             self.memory = replace(self.memory, ordered=self.orders.given)
-        self.memory = lessons.refusals(
+        self.memory = memory_updates.refusals(
             self.memory, [*self.lost, *self.present], self.settings.retry_backoff, self.now
         )
         problems = []
@@ -114,7 +114,7 @@ class Plan(Standing):
         level = target.level(
             memory.trend,
             concurrency=model.concurrency,
-            load_time=renewal.start_time(memory),
+            load_time=successors.start_time(memory),
             idle_stop=model.idle_stop,
             now=self.now,
         )
@@ -249,10 +249,10 @@ class Plan(Standing):
         found: frozenset[str] = frozenset()
         for kind in (BASE, BURST):
             mine = [one for one in self.present if one.kind == kind and one.draining_since is None]
-            found |= renewal.expiring(mine, model, self.memory, self.now)
+            found |= successors.expiring(mine, model, self.memory, self.now)
         drained = (one for one in self.present if one.draining_since is not None)
         for one in drained:
-            found |= renewal.expiring([one], model, self.memory, self.now)
+            found |= successors.expiring([one], model, self.memory, self.now)
         return found
 
     def helpers(self, model: Model, fresh: Sequence[Instance]) -> int:

@@ -31,20 +31,7 @@ from typing import Optional
 from sluice.scheduler.instances.instance import BURST, Instance
 from sluice.scheduler.policy import bounds
 from sluice.scheduler.policy.bounds import Settings, Spent
-from sluice.scheduler.policy.memory import (
-    MAX_BACKOFF,
-    Backoff,
-    Memory,
-    count_failure,
-    failed,
-    measured_load,
-    measured_queue,
-    percentile,
-)
-from sluice.scheduler.policy.plan import CANCEL_AGAIN, DRAIN_GRACE, SICK_PATIENCE, Plan
-from sluice.scheduler.policy.refusal import Cause, Refusal, heeded, refused
-from sluice.scheduler.policy.signs import STEADY
-from sluice.scheduler.policy.terms import (
+from sluice.scheduler.policy.data import (
     BUDGET,
     IDLE,
     LEAVING,
@@ -64,6 +51,19 @@ from sluice.scheduler.policy.terms import (
     Situation,
     Submit,
 )
+from sluice.scheduler.policy.job_checks import STEADY
+from sluice.scheduler.policy.memory import (
+    MAX_BACKOFF,
+    Backoff,
+    Memory,
+    count_failure,
+    failed,
+    measured_load,
+    measured_queue,
+    percentile,
+)
+from sluice.scheduler.policy.plan import CANCEL_AGAIN, DRAIN_GRACE, SICK_PATIENCE, Plan
+from sluice.scheduler.policy.refusal import Cause, Refusal, heeded, refused
 
 __all__ = [
     "BUDGET",

@@ -20,7 +20,7 @@ from typing import Optional
 
 from sluice.contracts.words import JOB_ID
 from sluice.scheduler.instances.instance import QueueJob
-from sluice.scheduler.slurm.nodes import expand
+from sluice.scheduler.slurm.hostlist import expand
 from sluice.scheduler.slurm.submission import read_comment
 
 # Texts are cut: ours are shorter (a name has 80 bytes at most, a comment 160), and nobody's fills the answer.

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice.scheduler.instances.instance import Instance
-from sluice.scheduler.instances.suspects import (
+from sluice.scheduler.instances.node_failures import (
     EARLY,
     Limits,
     Node,

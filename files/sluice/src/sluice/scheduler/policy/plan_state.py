@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Optional
 
 from sluice.scheduler.instances.instance import Instance, Phase, hung, phase
-from sluice.scheduler.policy import lessons
+from sluice.scheduler.policy import memory_updates
 from sluice.scheduler.policy.bounds import Ask, Settings
+from sluice.scheduler.policy.data import Action, Cancel, Demand, Model, Orders, Situation
+from sluice.scheduler.policy.job_checks import STEADY
 from sluice.scheduler.policy.memory import Memory, count_failure
-from sluice.scheduler.policy.signs import STEADY
-from sluice.scheduler.policy.terms import Action, Cancel, Demand, Model, Orders, Situation
 
 
 class Standing:
@@ -52,7 +52,7 @@ class Standing:
     def start_afresh(self) -> None:
         """Forget earlier failures."""
         digest = self.memory.digest if self.model is None else self.model.digest
-        self.memory = lessons.afresh(self.memory, digest)
+        self.memory = memory_updates.afresh(self.memory, digest)
 
     def steady(self, instance: Instance) -> bool:
         """Whether the instance has been ready for long enough to prove the model good again."""

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sluice.errors import RecordError
-from sluice.scheduler.outside import strangers
+from sluice.scheduler.outside import untrusted_files
 
 LIMIT = 1000
 
@@ -71,8 +71,8 @@ KINDS = {
 
 def read(directory: Path, name: str = "it", owner: int = os.geteuid()) -> bytes:
     """Read a file of a folder."""
-    with strangers.folder(str(directory)) as inside:
-        return strangers.read(inside, name, LIMIT, owner)
+    with untrusted_files.folder(str(directory)) as inside:
+        return untrusted_files.read(inside, name, LIMIT, owner)
 
 
 @pytest.mark.parametrize("lay", KINDS.values(), ids=KINDS)
@@ -80,8 +80,8 @@ def test_what_is_no_file_is_refused_without_opening_it(tmp_path: Path, lay: Call
     lay(tmp_path / "it")
     with pytest.raises(RecordError, match=r"link|regular"):
         read(tmp_path)
-    with strangers.folder(str(tmp_path)) as inside, pytest.raises(RecordError, match=r"link|regular"):
-        strangers.tail(inside, "it", LIMIT)
+    with untrusted_files.folder(str(tmp_path)) as inside, pytest.raises(RecordError, match=r"link|regular"):
+        untrusted_files.tail(inside, "it", LIMIT)
 
 
 def test_a_file_is_read_up_to_its_limit(tmp_path: Path) -> None:
@@ -90,8 +90,8 @@ def test_a_file_is_read_up_to_its_limit(tmp_path: Path) -> None:
     os.truncate(tmp_path / "it", 10 << 30)
     with pytest.raises(RecordError, match="larger"):
         read(tmp_path)
-    with strangers.folder(str(tmp_path)) as inside:
-        assert strangers.tail(inside, "it", LIMIT) == b"\0" * LIMIT
+    with untrusted_files.folder(str(tmp_path)) as inside:
+        assert untrusted_files.tail(inside, "it", LIMIT) == b"\0" * LIMIT
 
 
 def test_a_file_of_another_account_is_refused(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_a_file_system_that_fails_is_an_error_of_the_system_and_leaves_nothing_o
 ) -> None:
     (tmp_path / "it").write_bytes(b"x")
     before = len(list(Path("/proc/self/fd").iterdir()))
-    with strangers.folder(str(tmp_path)) as inside:
+    with untrusted_files.folder(str(tmp_path)) as inside:
 
         def fail(*_: Any, **__: Any) -> Any:
             raise OSError(number, os.strerror(number))
@@ -121,7 +121,7 @@ def test_a_file_system_that_fails_is_an_error_of_the_system_and_leaves_nothing_o
         with monkeypatch.context() as broken:
             broken.setattr(os, call, fail)
             with pytest.raises(OSError, match=os.strerror(number)):
-                strangers.read(inside, "it", LIMIT)
+                untrusted_files.read(inside, "it", LIMIT)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
@@ -131,23 +131,23 @@ def test_a_folder_that_is_a_link_is_not_followed_but_where_it_is_roots_own(
     (tmp_path / "real" / "inner").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "real")
     (tmp_path / "real" / "other").symlink_to(tmp_path / "real" / "inner")
-    with pytest.raises(OSError), strangers.folder(str(tmp_path / "real"), "other"):
+    with pytest.raises(OSError), untrusted_files.folder(str(tmp_path / "real"), "other"):
         pass
     owned = os.stat_result((stat.S_IFLNK | 0o777, 1, 1, 1, 901, 901, 4, 0, 0, 0))
     with monkeypatch.context() as changed:
         changed.setattr(os, "lstat", lambda _: owned)
-        with pytest.raises(OSError), strangers.folder(str(tmp_path / "link")):
+        with pytest.raises(OSError), untrusted_files.folder(str(tmp_path / "link")):
             pass
     by_root = os.stat_result((stat.S_IFLNK | 0o777, 1, 1, 1, 0, 0, 4, 0, 0, 0))
     monkeypatch.setattr(os, "lstat", lambda _: by_root)
-    with strangers.folder(str(tmp_path / "link"), "inner") as inside:
+    with untrusted_files.folder(str(tmp_path / "link"), "inner") as inside:
         assert not list(os.scandir(inside))
 
 
 def removed(directory: Path, steps: int = 10_000) -> bool:
     """Remove the folder `it`; return whether it has gone."""
-    with strangers.folder(str(directory)) as inside:
-        return strangers.Removal(steps, 60.0).remove(inside, "it")
+    with untrusted_files.folder(str(directory)) as inside:
+        return untrusted_files.Removal(steps, 60.0).remove(inside, "it")
 
 
 def test_a_folder_goes_with_all_that_may_lie_in_it(tmp_path: Path) -> None:

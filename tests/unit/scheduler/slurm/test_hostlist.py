@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sluice.scheduler.slurm.nodes import expand
+from sluice.scheduler.slurm.hostlist import expand
 
 
 @pytest.mark.parametrize(

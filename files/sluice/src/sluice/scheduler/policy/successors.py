@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import Optional
 
 from sluice.scheduler.instances.instance import BASE, Instance
+from sluice.scheduler.policy.data import Model
 from sluice.scheduler.policy.memory import CAUTIOUS, Memory, percentile
-from sluice.scheduler.policy.terms import Model
 
 # What is planned with for a start, queue and load, until one was measured.
 DEFAULT_START = 300.0
