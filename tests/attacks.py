@@ -26,7 +26,7 @@ MODULES = frozenset(
         "unit/box/test_environment",
         "unit/front/test_boxed_engine",
         "unit/front/test_listener",
-        "unit/front/test_strangers",
+        "unit/front/test_unauthenticated",
         "unit/lab/soak/test_bad_input",
         "unit/proxy/accounts/test_guesses",
         "unit/proxy/bodies/test_isolation",

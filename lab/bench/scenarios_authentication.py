@@ -14,7 +14,7 @@ from sluice.proxy.accounts.keys import credential
 from sluice.proxy.accounts.limits import Buckets, need
 from sluice.proxy.accounts.principals import PrincipalCache
 from sluice.proxy.metrics import Metrics
-from sluice.proxy.visits.limiter import headers
+from sluice.proxy.requests.limiter import headers
 
 ROUNDS = 5
 # Questions come so far apart (seconds), as those for 500 keys in use do, whose answers hold for 5 s.

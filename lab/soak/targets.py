@@ -24,10 +24,10 @@ from sluice.contracts.paths import CAPABILITIES
 from sluice.contracts.routing import Instance, RoutedModel, RoutingTable
 from sluice.errors import SluiceError
 from sluice.front.config import EngineAddress
+from sluice.front.connections import Relay
 from sluice.front.engine import Call, Engine, EngineConnection
 from sluice.front.http import AnswerParser, Nonsense
-from sluice.front.pulse import Pulse
-from sluice.front.relays import Relay
+from sluice.front.stall import Pulse
 from sluice.relay.config import RelayConfig
 from sluice.relay.instances import Line
 from sluice.relay.session import Session

@@ -25,7 +25,7 @@ from sqlalchemy.pool import NullPool
 
 from lab.bench import processes
 from lab.bench.stack import Authority, Build, Engine, Front, Login, Options, Proxy, Running
-from sluice.proxy.visits.metering import MOST_ADDED
+from sluice.proxy.requests.metering import MOST_ADDED
 from tests.integration.postgres import PostgreSQL
 
 SOAK = "SLUICE_SOAK_KILLS" in os.environ

@@ -10,7 +10,7 @@ import pytest
 from sluice.contracts.models import Burst, ModelEntry, SlurmRequest
 from sluice.contracts.paths import CAPABILITIES, PATHS
 from sluice.proxy.api import answers
-from sluice.proxy.visits import tokens
+from sluice.proxy.requests import tokens
 from tests.policy.test_promises import missing
 from tests.policy.tree import ROOT
 

@@ -26,17 +26,17 @@ from sluice.contracts.authority import Principal
 from sluice.proxy.accounts.authority import Authenticator
 from sluice.proxy.accounts.stops import Stops
 from sluice.proxy.accounts.usage import UsageQueue
-from sluice.proxy.api.gateway import Gateway
-from sluice.proxy.bodies.intake import Body, Intake
+from sluice.proxy.api.handler import Gateway
 from sluice.proxy.bodies.isolation import Isolation
+from sluice.proxy.bodies.reader import Body, Intake
 from sluice.proxy.clusters.cluster import Cluster, Fleet
 from sluice.proxy.config import ProxyConfig
 from sluice.proxy.http.cors import Cors
 from sluice.proxy.http.server import ApiServer
 from sluice.proxy.queue.waiting import Turn, WaitingRoom
+from sluice.proxy.requests.context import Visit
+from sluice.proxy.requests.limiter import Limiter
 from sluice.proxy.service import Service
-from sluice.proxy.visits.limiter import Limiter
-from sluice.proxy.visits.visit import Visit
 
 CALLER = Principal(
     user="u-bench", key_id="k-bench", kind="api_key", class_="api", groups=("users",), expires=None

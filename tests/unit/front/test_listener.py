@@ -15,10 +15,10 @@ import pytest
 
 from sluice.contracts.heads import InstanceRequest
 from sluice.front import listener as listener_module
-from sluice.front import strangers
+from sluice.front import unauthenticated
 from sluice.front.identity import Identity, make
 from sluice.front.listener import SPARE_STREAMS, bind
-from sluice.front.strangers import Strangers
+from sluice.front.unauthenticated import Strangers
 from sluice.wire.connection import Connection, Role
 from sluice.wire.frames import FrameType, encode
 from sluice.wire.hello import Hello, Limits
@@ -183,7 +183,7 @@ async def test_two_thousand_strangers_keep_nobody_out(tmp_path: Path, identity: 
             probes += 1
         occupied = await flood
         assert probes > 1
-        assert len(running.listener._strangers) <= strangers.MOST_STRANGERS
+        assert len(running.listener._strangers) <= unauthenticated.MOST_STRANGERS
         another = await running.connect()
         assert (await another.ask("GET", "/health")).outcome == 200
         another.endpoint.abort()

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from sluice.contracts.heads import InstanceRequest
 from sluice.errors import SluiceError
-from sluice.front import relays
+from sluice.front import connections
 from sluice.front.config import EngineAddress
+from sluice.front.connections import Relay
 from sluice.front.engine import Call, Engine, EngineConnection
-from sluice.front.pulse import Pulse
-from sluice.front.relays import Relay
+from sluice.front.stall import Pulse
 from sluice.wire import events
 from sluice.wire.connection import Connection, Role
 from sluice.wire.hello import Hello, Limits
@@ -204,7 +204,7 @@ class History:
         assert self.floor.pulse._open == len(counted)
         for exchange in self.relay._exchanges.values():
             assert not exchange._over
-            assert self.relay.connection.pending(exchange.stream) <= relays.HIGH_WATER + 0x10000
+            assert self.relay.connection.pending(exchange.stream) <= connections.HIGH_WATER + 0x10000
 
     def begin(self) -> None:
         """Open a request."""

@@ -17,7 +17,7 @@ from sluice.proxy.bodies.body import Asked, parse, understand
 from sluice.proxy.clusters.demand import Demand
 from sluice.proxy.config import ClusterConfig, ProxyConfig
 from sluice.proxy.config import check as check_config
-from sluice.proxy.visits.tokens import TokenCount, TokenMeter
+from sluice.proxy.requests.tokens import TokenCount, TokenMeter
 
 from .conftest import event
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sluice.front.identity import Identity, make
-from sluice.proxy.visits import exchange
+from sluice.proxy.requests import forwarding
 
 
 @pytest.fixture(scope="session")
@@ -17,4 +17,4 @@ def identity(tmp_path_factory: pytest.TempPathFactory) -> Identity:
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Try what broke again sooner."""
-    monkeypatch.setattr(exchange, "BREAK_PAUSE", 0.05)
+    monkeypatch.setattr(forwarding, "BREAK_PAUSE", 0.05)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sluice.contracts.authority import Limit, Spent
 from sluice.proxy.accounts.limits import DAY, Buckets, Excess, Need, Reservation, merged, need
-from sluice.proxy.visits.limiter import headers, span
+from sluice.proxy.requests.limiter import headers, span
 from tests.trials import examples
 
 START = 1_795_000_030.25

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from sluice.contracts.words import REQUEST_ID
-from sluice.proxy.api import gateway
-from sluice.proxy.bodies import intake
+from sluice.proxy.api import handler
+from sluice.proxy.bodies import reader as body_reader
 from sluice.proxy.bodies.body import INLINE_PARSE
 from tests.fakes.authority import make_key
 from tests.fakes.wire_relay import Call, FakeRelay, model
@@ -374,7 +374,7 @@ async def test_a_fault_of_ours_is_500_without_a_trace(bed: Bed, monkeypatch: pyt
 
 
 async def test_too_many_bodies_at_once_are_503(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intake, "ROOM_SECONDS", 0.1)
+    monkeypatch.setattr(body_reader, "ROOM_SECONDS", 0.1)
     monkeypatch.setattr(bed.service.gateway._intake._small, "_most", 10)
     status, headers, document = await bed.post(chat())
     assert status == 503
@@ -389,7 +389,7 @@ async def test_a_large_body_is_never_parsed_whole(bed: Bed, monkeypatch: pytest.
     def parse(*_: object) -> None:
         raise AssertionError("a large body was parsed")
 
-    monkeypatch.setattr(gateway, "understand", parse)
+    monkeypatch.setattr(handler, "understand", parse)
     large = chat(messages=[{"role": "user", "content": LARGE}])
     answers = await asyncio.gather(*(bed.post(large) for _ in range(6)))
     assert [status for status, _, _ in answers] == [200] * 6

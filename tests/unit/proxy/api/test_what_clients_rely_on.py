@@ -22,15 +22,15 @@ from sluice.errors import SluiceError
 from sluice.proxy.accounts.keys import presented_key
 from sluice.proxy.api.answers import error, error_event
 from sluice.proxy.http.server import MOST_FIELDS
-from sluice.proxy.visits.outlet import without_gaps
-from sluice.proxy.visits.visit import Visit
+from sluice.proxy.requests.context import Visit
+from sluice.proxy.requests.pump import without_gaps
 from tests.clients import go_events
 from tests.fakes.authority import make_key
 from tests.fakes.wire_relay import EVENTS, Call, FakeRelay, model
 from tests.unit.proxy.api.test_paths import BODIES, RESPONSES, known
 from tests.unit.proxy.conftest import CHAT, Bed, answer_well, chat, config, event, eventually, open_bed
 from tests.unit.proxy.http.test_bad_input import ask, error_of, post
-from tests.unit.proxy.visits.test_limiter import limited
+from tests.unit.proxy.requests.test_limiter import limited
 
 MESSAGES: list[Any] = [{"role": "user", "content": "Hello?"}]
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from sluice.bodies.scan import BodyScanner
-from sluice.proxy.api import gateway
-from sluice.proxy.bodies import intake
+from sluice.proxy.api import handler
+from sluice.proxy.bodies import reader as body_reader
 from sluice.proxy.http.server import MAX_FIELD, MAX_FIELDS, MAX_LINE
-from sluice.proxy.visits.exchange import Exchange
-from sluice.proxy.visits.tokens import TokenMeter
+from sluice.proxy.requests.forwarding import Exchange
+from sluice.proxy.requests.tokens import TokenMeter
 from tests.unit.proxy.conftest import CHAT, COMPLETIONS, Bed, TwoParts, chat, eventually
 
 STATUS = re.compile(rb"HTTP/[0-9]\.[0-9] ([0-9]{3}) ")
@@ -261,7 +261,7 @@ async def test_a_body_for_which_there_is_no_room_waits_unread_and_then_goes_on(
 async def test_a_body_that_finds_no_room_in_time_is_told_to_come_back(
     bed: Bed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(intake, "ROOM_SECONDS", 0.1)
+    monkeypatch.setattr(body_reader, "ROOM_SECONDS", 0.1)
     monkeypatch.setattr(bed.service.gateway._intake._large, "_most", 300_000)
     reader, writer = await begin_upload(bed, 400_000, 1000)
     got = await asyncio.wait_for(reader.readuntil(b"}}"), 60)
@@ -273,7 +273,7 @@ async def test_a_body_that_finds_no_room_in_time_is_told_to_come_back(
 
 async def test_one_user_cannot_take_all_room(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
     size = 400_000
-    monkeypatch.setattr(intake, "ROOM_SECONDS", 0.1)
+    monkeypatch.setattr(body_reader, "ROOM_SECONDS", 0.1)
     monkeypatch.setattr(bed.service.gateway._intake._large, "_share", size)
     _, first = await begin_upload(bed, size, 1000)
     await eventually(lambda: bed.metric("sluice_proxy_held_body_bytes") == size)
@@ -287,8 +287,8 @@ async def test_one_user_cannot_take_all_room(bed: Bed, monkeypatch: pytest.Monke
 
 
 async def test_one_user_cannot_fill_the_line_for_room(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
-    room = intake.Room(1000, 500)
-    monkeypatch.setattr(intake, "USER_WAITING", 3)
+    room = body_reader.Room(1000, 500)
+    monkeypatch.setattr(body_reader, "USER_WAITING", 3)
     assert room.take("greedy", 500)
     waiting = [asyncio.create_task(room.wait("greedy", 100)) for _ in range(3)]
     await asyncio.sleep(0)
@@ -300,7 +300,7 @@ async def test_one_user_cannot_fill_the_line_for_room(bed: Bed, monkeypatch: pyt
 
 
 async def test_single_bytes_cost_a_body_no_more_than_their_number(bed: Bed) -> None:
-    body = intake.Body(bed.service.gateway._intake, "user", lambda: BodyScanner("chat"))
+    body = body_reader.Body(bed.service.gateway._intake, "user", lambda: BodyScanner("chat"))
     raw = json.dumps(chat(padding="x" * 100_000)).encode()
     for index in range(70_000):
         await body.add(raw[index : index + 1])
@@ -319,7 +319,7 @@ async def test_a_body_is_let_go_when_its_answer_begins(bed: Bed, monkeypatch: py
             super().__init__(*arguments)
             made.append(self)
 
-    monkeypatch.setattr(gateway, "Exchange", Watched)
+    monkeypatch.setattr(handler, "Exchange", Watched)
     bed.relay.answer = slow = TwoParts()
     body = chat(stream=True, padding="x" * 400_000)
     async with bed.http.post(f"http://proxy{CHAT}", json=body, headers=bed.headers()) as response:
@@ -348,7 +348,7 @@ async def test_a_fault_behind_the_answers_beginning_puts_no_second_answer_there(
 
 
 async def test_a_body_that_stops_coming_is_given_up(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intake, "IDLE_SECONDS", 0.1)
+    monkeypatch.setattr(body_reader, "IDLE_SECONDS", 0.1)
     reader, writer = await begin_upload(bed, 400_000, 1000)
     got = await asyncio.wait_for(reader.readuntil(b"}}"), 60)
     writer.close()
@@ -358,8 +358,8 @@ async def test_a_body_that_stops_coming_is_given_up(bed: Bed, monkeypatch: pytes
 
 
 async def test_a_body_that_drips_is_given_up(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intake, "BODY_SECONDS", 0.2)
-    monkeypatch.setattr(intake, "SLOWEST", 1 << 30)
+    monkeypatch.setattr(body_reader, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(body_reader, "SLOWEST", 1 << 30)
     reader, writer = await begin_upload(bed, 400_000, 1000)
     answer = asyncio.create_task(reader.readuntil(b"}}"))
     for _ in range(200):

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sluice.box import ability, bubblewrap, environment, inside, node
+from sluice.box import bubblewrap, check, environment, inside, node
 from sluice.contracts.models import BOXES
 from sluice.errors import EXIT_FAILURE, ConfigError
 
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check() -> int:
-    problem = ability.obstacle()
+    problem = check.obstacle()
     print(f"sluice: box: {problem}" if problem else "sluice: box: this node can create one")
     return EXIT_FAILURE if problem else 0
 
@@ -101,9 +101,9 @@ def _bare(args: argparse.Namespace, variables: dict[str, str]) -> int:
 
 
 def _boxed(args: argparse.Namespace, variables: dict[str, str]) -> int:
-    program = ability.program()
+    program = check.program()
     if not program:
-        raise ConfigError(f"box: {ability.advice()}")
+        raise ConfigError(f"box: {check.advice()}")
     outside = str(Path(args.private).parent)
     closed = [outside, *_folders_of_jobs()]
     box = node.box(args.private, args.shared, args.read, args.device, args.network, closed)
@@ -125,7 +125,7 @@ def _boxed(args: argparse.Namespace, variables: dict[str, str]) -> int:
         signal.signal(signal.SIGUSR2, lambda *_: _ask(first))
     status = inside.exit_status(wrapper.wait())
     if not first:
-        print(f"sluice: box: the node could not create it; {ability.advice()}", file=sys.stderr)
+        print(f"sluice: box: the node could not create it; {check.advice()}", file=sys.stderr)
     return status
 
 

@@ -11,7 +11,7 @@ import resource
 import signal
 import time
 
-from sluice import heap, logs
+from sluice import garbage, logs
 from sluice.contracts.files import write_json
 from sluice.contracts.jobs import JobRecord
 from sluice.errors import EXIT_FAILURE, ConfigError
@@ -123,7 +123,7 @@ async def _serve(config: FrontConfig) -> int:
     loop.add_signal_handler(signal.SIGUSR1, _warned, listener)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGUSR1,))
     port = await listener.start()
-    heap.settle()
+    garbage.settle()
     record = JobRecord(
         instance=config.instance,
         nonce=config.nonce,

@@ -13,12 +13,12 @@ from typing import Optional
 
 from sluice.errors import SluiceError
 from sluice.front.config import FrontConfig
+from sluice.front.connections import Relay
 from sluice.front.engine import Engine
 from sluice.front.identity import Identity
-from sluice.front.pulse import Pulse, Trial
-from sluice.front.relays import Relay
-from sluice.front.strangers import Strangers, source_of
+from sluice.front.stall import Pulse, Trial
 from sluice.front.tally import Tally
+from sluice.front.unauthenticated import Strangers, source_of
 from sluice.version import version
 from sluice.wire.hello import Hello, Limits
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from sluice import heap
+from sluice import garbage
 from sluice.errors import ConfigError
 from sluice.logs import LineWriter, log_loop_fault
 from sluice.proxy.accounts.authority import Authenticator, AuthorityClient
@@ -23,9 +23,9 @@ from sluice.proxy.accounts.principals import PrincipalCache
 from sluice.proxy.accounts.spool import Spool
 from sluice.proxy.accounts.stops import Stops
 from sluice.proxy.accounts.usage import UsageQueue
-from sluice.proxy.api.gateway import Gateway
-from sluice.proxy.bodies.intake import Intake
+from sluice.proxy.api.handler import Gateway
 from sluice.proxy.bodies.isolation import Isolation
+from sluice.proxy.bodies.reader import Intake
 from sluice.proxy.clusters.cluster import Cluster, Fleet
 from sluice.proxy.clusters.keeper import SessionKeeper
 from sluice.proxy.clusters.ssh import SshTransport
@@ -36,8 +36,8 @@ from sluice.proxy.http.server import ApiServer
 from sluice.proxy.metrics import Metrics
 from sluice.proxy.queue.admission import Bounds
 from sluice.proxy.queue.waiting import Patience, WaitingRoom
+from sluice.proxy.requests.limiter import Limiter
 from sluice.proxy.status import Status
-from sluice.proxy.visits.limiter import Limiter
 
 log = logging.getLogger("sluice.proxy")
 
@@ -219,7 +219,7 @@ async def serve(config: ProxyConfig) -> None:
         loop.add_signal_handler(number, stopping.set)
     service = Service(config)
     await service.start()
-    heap.settle()
+    garbage.settle()
     log.info("listening", extra={"socket": config.socket, "status_port": config.status_port})
     watching = loop.create_task(service.watch())
     waiting = loop.create_task(stopping.wait())

@@ -23,10 +23,10 @@ from sluice.contracts.heads import (
 from sluice.contracts.words import PRINTABLE
 from sluice.errors import RecordError, SluiceError
 from sluice.wire import events
+from sluice.wire.credit import NUMBER_BYTES, Ledger
 from sluice.wire.frames import MAX_STREAM, Decoder, Frame, FrameType, ProtocolError
 from sluice.wire.guard import Guard
 from sluice.wire.hello import MAJOR, Hello
-from sluice.wire.ledger import NUMBER_BYTES, Ledger
 from sluice.wire.links import PROXY_RELAY, Link
 from sluice.wire.sender import SEND_LIMIT, Sender
 from sluice.wire.streams import Stream

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import Optional
 
+from sluice.wire.credit import NUMBER_BYTES, Ledger
 from sluice.wire.frames import FrameType, ProtocolError, encode
-from sluice.wire.ledger import NUMBER_BYTES, Ledger
 from sluice.wire.streams import Payload, Stream
 
 SEND_LIMIT = 262_144

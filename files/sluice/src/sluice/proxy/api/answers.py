@@ -17,7 +17,7 @@ from sluice.errors import SluiceError, error_type
 from sluice.proxy.accounts.stops import STOPPED
 from sluice.proxy.api.openapi import CACHED_SECONDS, Description
 from sluice.proxy.http.dialect import dump
-from sluice.proxy.visits.visit import Visit
+from sluice.proxy.requests.context import Visit
 
 # What an engine says of a request that it refuses is at most this long.
 MAX_ENGINE_MESSAGE = 2000

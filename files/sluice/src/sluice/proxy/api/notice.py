@@ -9,7 +9,7 @@ from aiohttp import web
 
 from sluice.errors import SluiceError
 from sluice.proxy.api import answers
-from sluice.proxy.visits.visit import Visit
+from sluice.proxy.requests.context import Visit
 
 
 class Notice:

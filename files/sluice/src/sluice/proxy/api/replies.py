@@ -13,11 +13,11 @@ from sluice.proxy.api import answers
 from sluice.proxy.api.notice import Notice
 from sluice.proxy.clusters.stream import Stream
 from sluice.proxy.http.events import BOUNDARY
-from sluice.proxy.visits.exchange import next_bytes
-from sluice.proxy.visits.metering import Passage
-from sluice.proxy.visits.outlet import Outlet, Pump, pass_on, without_gaps
-from sluice.proxy.visits.tokens import TokenMeter
-from sluice.proxy.visits.visit import Visit
+from sluice.proxy.requests.context import Visit
+from sluice.proxy.requests.forwarding import next_bytes
+from sluice.proxy.requests.metering import Passage
+from sluice.proxy.requests.pump import Outlet, Pump, pass_on, without_gaps
+from sluice.proxy.requests.tokens import TokenMeter
 
 # An answer up to this size goes out with its length; a larger one in chunks, as it comes.
 WHOLE = 256 * 1024

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from sluice.box import ability
+from sluice.box import check
 
 
 def test_a_node_without_bubblewrap_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ability, "program", lambda: "")
-    assert "install the package bubblewrap" in ability.obstacle()
+    monkeypatch.setattr(check, "program", lambda: "")
+    assert "install the package bubblewrap" in check.obstacle()
 
 
-@pytest.mark.parametrize(("name", "bad", "remedy"), ability.LOCKS)
+@pytest.mark.parametrize(("name", "bad", "remedy"), check.LOCKS)
 def test_a_setting_of_the_kernel_is_named_with_what_helps(
     name: str, bad: str, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -23,9 +23,9 @@ def test_a_setting_of_the_kernel_is_named_with_what_helps(
     refuses = tmp_path / "bwrap"
     refuses.write_text("#!/bin/sh\necho bwrap: No permissions to create new namespace >&2\nexit 1\n")
     refuses.chmod(0o755)
-    monkeypatch.setattr(ability, "SYSCTLS", tmp_path)
-    monkeypatch.setattr(ability, "program", lambda: str(refuses))
-    said = ability.obstacle()
+    monkeypatch.setattr(check, "SYSCTLS", tmp_path)
+    monkeypatch.setattr(check, "program", lambda: str(refuses))
+    said = check.obstacle()
     assert said.startswith("bwrap: No permissions") and name.replace("/", ".") in said and remedy[:40] in said
 
 
@@ -33,5 +33,5 @@ def test_a_node_that_can_says_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
     works = tmp_path / "bwrap"
     works.write_text("#!/bin/sh\nexit 0\n")
     works.chmod(0o755)
-    monkeypatch.setattr(ability, "program", lambda: str(works))
-    assert ability.obstacle() == ""
+    monkeypatch.setattr(check, "program", lambda: str(works))
+    assert check.obstacle() == ""

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from sluice.contracts.paths import CAPABILITIES
-from sluice.proxy.visits.visit import CLIENT_LEFT
+from sluice.proxy.requests.context import CLIENT_LEFT
 from tests.fakes.wire_relay import EVENTS, Call, FakeRelay, model
 from tests.unit.proxy.conftest import CHAT, COMPLETIONS, Bed, chat, config, open_bed
 

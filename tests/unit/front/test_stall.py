@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from sluice.front import listener, pulse
+from sluice.front import listener, stall
 from sluice.front.identity import Identity, make
-from sluice.front.pulse import TRIAL_ID, Pulse
+from sluice.front.stall import TRIAL_ID, Pulse
 from tests.fakes.engine import Behaviour, StubEngine
 from tests.unit.front.bed import CHAT, Bed, bed, chat, front, scripted, until
 
@@ -31,7 +31,7 @@ def identity(tmp_path_factory: pytest.TempPathFactory) -> Identity:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a front look at its engine often, so that no test waits for its clock."""
     monkeypatch.setattr(listener, "TICK", 0.02)
-    monkeypatch.setattr(pulse, "TRIAL_PAUSE", 0.02)
+    monkeypatch.setattr(stall, "TRIAL_PAUSE", 0.02)
 
 
 def trials(engine: StubEngine) -> list[bytes]:
@@ -270,10 +270,10 @@ async def test_an_engine_that_refuses_every_trial_is_never_called_stalled(
 ) -> None:
     async with bed(tmp_path, identity, Behaviour(fault="refuse"), **SOON) as (running, relay, engine):
         waiting = relay.open("POST", CHAT, 100)
-        await until(lambda: len(trials(engine)) == len(pulse.KINDS))
+        await until(lambda: len(trials(engine)) == len(stall.KINDS))
         await asyncio.sleep(0.2)
         assert not stalled(running)
-        assert len(trials(engine)) == len(pulse.KINDS)
+        assert len(trials(engine)) == len(stall.KINDS)
         relay.cancel(waiting)
 
 
@@ -326,7 +326,7 @@ async def test_a_trial_that_is_put_off_is_made_again_of_the_same_kind(
     async with scripted(tmp_path, serve), front(tmp_path, identity, **SOON) as running:
         relay = await running.connect()
         relay.start("POST", CHAT, chat())
-        await until(lambda: len(asked) > len(pulse.KINDS))
+        await until(lambda: len(asked) > len(stall.KINDS))
         assert set(asked) == {CHAT.encode()}
         relay.endpoint.abort()
 

@@ -15,8 +15,8 @@ from aiohttp import HttpVersion11, web
 from sluice.errors import SluiceError
 from sluice.proxy.clusters.stream import SessionLost, Stream
 from sluice.proxy.http.events import BOUNDARY
-from sluice.proxy.visits.metering import Passage
-from sluice.proxy.visits.visit import Visit
+from sluice.proxy.requests.context import Visit
+from sluice.proxy.requests.metering import Passage
 
 # A client that reads nothing for this long is gone (seconds).
 STALLED = 300.0

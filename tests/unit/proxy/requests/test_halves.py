@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from sluice.contracts.paths import CAPABILITIES
 from sluice.proxy.http.events import LONGEST_EVENT, Events
-from sluice.proxy.visits.visit import CLIENT_LEFT
+from sluice.proxy.requests.context import CLIENT_LEFT
 from tests.fakes.wire_relay import EVENTS, Call, model
 from tests.unit.proxy.api.test_paths import BODIES, MESSAGES, RESPONSES, gpt
 from tests.unit.proxy.conftest import CHAT, COMPLETIONS, Bed, eventually
@@ -107,9 +107,9 @@ async def die(bed: Bed, way: str, death: str, before: bytes, halves: list[bytes]
 def death(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """How the engine dies; where it falls silent, that is noticed soon."""
     if DEATHS[request.param][0] is fall_silent:
-        monkeypatch.setattr("sluice.proxy.visits.outlet.SILENT", 0.5)
-        monkeypatch.setattr("sluice.proxy.visits.outlet.SWEEP_SECONDS", 0.05)
-        monkeypatch.setattr("sluice.proxy.visits.exchange.IDLE_TIMEOUT", 0.5)
+        monkeypatch.setattr("sluice.proxy.requests.pump.SILENT", 0.5)
+        monkeypatch.setattr("sluice.proxy.requests.pump.SWEEP_SECONDS", 0.05)
+        monkeypatch.setattr("sluice.proxy.requests.forwarding.IDLE_TIMEOUT", 0.5)
     return str(request.param)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from sluice.contracts.authority import Principal
 from sluice.proxy.accounts.limits import Reservation
 from sluice.proxy.http.dialect import OPENAI, Dialect
-from sluice.proxy.visits.tokens import NOTHING, TokenCount
+from sluice.proxy.requests.tokens import NOTHING, TokenCount
 
 # Nobody is there to read this status; it marks in logs and usage that the client left first.
 CLIENT_LEFT = 499

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from sluice.proxy.config import ClusterConfig
-from sluice.proxy.visits.visit import CLIENT_LEFT
+from sluice.proxy.requests.context import CLIENT_LEFT
 from tests.fakes.wire_relay import EVENTS, Call, FakeRelay, FakeTransport, model
 from tests.unit.proxy.conftest import CHAT, Bed, answer_well, chat, config, event, eventually, open_bed
 
@@ -102,7 +102,7 @@ async def test_a_reader_who_stands_still_stops_his_own_stream_alone(bed: Bed) ->
 
 
 async def test_a_reader_who_never_reads_again_is_given_up(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sluice.proxy.visits.outlet.STALLED", 0.2)
+    monkeypatch.setattr("sluice.proxy.requests.pump.STALLED", 0.2)
     bed.relay.answer = endless
     response = await bed.http.post(
         f"http://proxy{CHAT}", json=chat(stream=True), headers=bed.headers(), read_bufsize=4096

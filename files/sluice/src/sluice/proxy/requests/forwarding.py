@@ -18,7 +18,7 @@ from sluice.proxy.clusters.session import Session
 from sluice.proxy.clusters.stream import RelayError, SessionLost, Stream
 from sluice.proxy.metrics import Metrics
 from sluice.proxy.queue.waiting import Turn, WaitingRoom
-from sluice.proxy.visits.outlet import broken_off
+from sluice.proxy.requests.pump import broken_off
 
 # The relay's own limit is shorter; this one holds if it should not keep it (seconds).
 IDLE_TIMEOUT = 180.0

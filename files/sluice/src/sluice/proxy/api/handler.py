@@ -26,22 +26,22 @@ from sluice.proxy.api import answers, replies
 from sluice.proxy.api.notice import Notice
 from sluice.proxy.api.openapi import OPENAPI_PATH, Description, describe
 from sluice.proxy.bodies.body import Asked, check_places, scanned, understand
-from sluice.proxy.bodies.intake import Body, Intake
 from sluice.proxy.bodies.isolation import Isolation, check_room
+from sluice.proxy.bodies.reader import Body, Intake
 from sluice.proxy.clusters.cluster import Fleet
 from sluice.proxy.clusters.stream import Stream
 from sluice.proxy.http import dialect, paths
 from sluice.proxy.http.cors import Cors
 from sluice.proxy.metrics import Metrics
 from sluice.proxy.queue.waiting import WaitingRoom
-from sluice.proxy.visits.exchange import RECONNECT_WAIT, Exchange
-from sluice.proxy.visits.limiter import Limiter
-from sluice.proxy.visits.metering import MOST_ADDED, Passage, Sieve, asking, spliced
-from sluice.proxy.visits.outlet import Outlet
-from sluice.proxy.visits.tokens import TokenMeter
-from sluice.proxy.visits.visit import CLIENT_LEFT, Visit
+from sluice.proxy.requests.context import CLIENT_LEFT, Visit
+from sluice.proxy.requests.forwarding import RECONNECT_WAIT, Exchange
+from sluice.proxy.requests.limiter import Limiter
+from sluice.proxy.requests.metering import MOST_ADDED, Passage, Sieve, asking, spliced
+from sluice.proxy.requests.pump import Outlet
+from sluice.proxy.requests.tokens import TokenMeter
 
-log = logging.getLogger("sluice.proxy.api.gateway")
+log = logging.getLogger("sluice.proxy.api.handler")
 
 # Of a request whose engine tells no tokens, so many bytes are taken for one.
 BYTES_A_TOKEN = 4

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice.front import strangers as module
-from sluice.front.strangers import Strangers, source_of
+from sluice.front import unauthenticated as module
+from sluice.front.unauthenticated import Strangers, source_of
 
 
 def crowd(most: int = 4, most_of_a_source: int = 4) -> Strangers[str]:

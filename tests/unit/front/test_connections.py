@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sluice.front import relays
+from sluice.front import connections
 from sluice.front.config import EngineAddress
 from sluice.front.identity import Identity, make
 from sluice.wire.hello import Limits
@@ -110,7 +110,7 @@ async def test_there_is_no_instance_while_no_engine_listens(tmp_path: Path, iden
 async def test_health_of_an_engine_that_hangs_has_an_end(
     tmp_path: Path, identity: Identity, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relays, "HEALTH_TIMEOUT", 0.5)
+    monkeypatch.setattr(connections, "HEALTH_TIMEOUT", 0.5)
 
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
@@ -244,7 +244,7 @@ async def test_trying_another_length_than_announced(tmp_path: Path, identity: Id
 async def test_a_body_that_does_not_come_is_given_up(
     tmp_path: Path, identity: Identity, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relays, "BODY_TIMEOUT", 0.3)
+    monkeypatch.setattr(connections, "BODY_TIMEOUT", 0.3)
     async with bed(tmp_path, identity) as (running, relay, engine):
         answer = relay.open("POST", CHAT, 10)
         relay.send(answer, b"x")
@@ -283,7 +283,7 @@ async def test_a_relay_that_takes_nothing_slows_the_engine_alone(tmp_path: Path,
         assert not engine.requests()[0].finished
         (served,) = running.listener._relays
         waiting = served.connection.pending(stalled.stream)
-        assert waiting <= relays.HIGH_WATER + 65_536
+        assert waiting <= connections.HIGH_WATER + 65_536
         assert (await relay.ask("GET", "/health")).outcome == 200
         relay.cancel(stalled)
         await until(lambda: engine.requests()[0].left is not None)
@@ -301,7 +301,7 @@ async def test_a_relay_that_stops_reading_its_connection_is_bounded_too(
         relay.endpoint.transport.pause_reading()
         await asyncio.sleep(0.5)
         served = next(one for one in running.listener._relays if one._exchanges)
-        assert served.connection.pending(1) <= relays.HIGH_WATER + 65_536
+        assert served.connection.pending(1) <= connections.HIGH_WATER + 65_536
         assert not engine.requests()[0].finished
         relay.endpoint.transport.resume_reading()
         await until(lambda: engine.requests()[0].finished)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sluice.contracts.heads import MOST_BREAKS
-from sluice.proxy.visits.exchange import MOST_LOST
+from sluice.proxy.requests.forwarding import MOST_LOST
 from tests.fakes.wire_relay import EVENTS, Call, FakeRelay, model
 from tests.unit.proxy.conftest import Bed, answer_well, chat, config, event, open_bed
 

@@ -29,8 +29,8 @@ from sluice.proxy.accounts.limits import (
 )
 from sluice.proxy.accounts.usage import UsageQueue
 from sluice.proxy.bodies.body import Asked
-from sluice.proxy.visits.tokens import TokenCount
-from sluice.proxy.visits.visit import Visit
+from sluice.proxy.requests.context import Visit
+from sluice.proxy.requests.tokens import TokenCount
 
 # Whoever waits for buckets to be filled is told after so many seconds that it cannot be done now.
 FILL_SECONDS = 10.0

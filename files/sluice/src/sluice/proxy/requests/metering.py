@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from sluice.proxy.bodies.body import Asked
 from sluice.proxy.http.events import Events
-from sluice.proxy.visits.tokens import ALL, FIGURES, TokenMeter
+from sluice.proxy.requests.tokens import ALL, FIGURES, TokenMeter
 
 # The paths whose streams tell tokens only if they are asked to.
 ASKED = frozenset(("chat", "completions"))

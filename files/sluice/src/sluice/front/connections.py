@@ -16,8 +16,8 @@ from sluice.endpoint import Endpoint
 from sluice.errors import SluiceError
 from sluice.front.engine import INSTANCE_FAILED, NO_INSTANCE, Call, Engine
 from sluice.front.http import AnswerHead, request_head
-from sluice.front.pulse import Pulse
 from sluice.front.screening import HEALTH, screen
+from sluice.front.stall import Pulse
 from sluice.wire import events
 from sluice.wire.connection import Connection, Role
 from sluice.wire.hello import Hello

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from sluice.bodies.costs import Bounds
 from sluice.bodies.scan import BodyScanner
 from sluice.proxy.bodies.body import Asked, scanned, understand
-from sluice.proxy.visits.metering import LONGEST_LINE, MOST_ADDED, Sieve, Wanted, asking
-from sluice.proxy.visits.tokens import TokenCount, TokenMeter
+from sluice.proxy.requests.metering import LONGEST_LINE, MOST_ADDED, Sieve, Wanted, asking
+from sluice.proxy.requests.tokens import TokenCount, TokenMeter
 from tests.trials import examples
 
 NOTHING = Wanted(each=False, last=False)

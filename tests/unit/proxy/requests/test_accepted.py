@@ -16,7 +16,7 @@ import openai
 import pytest
 import pytest_asyncio
 
-from sluice.proxy.visits import exchange
+from sluice.proxy.requests import forwarding
 from tests.fakes.wire_relay import EVENTS, Call, FakeRelay, model
 from tests.unit.proxy.conftest import CHAT, Bed, chat, config, event, eventually, open_bed
 
@@ -163,7 +163,7 @@ async def test_what_fails_behind_the_head_is_an_event(reading: tuple[Bed, Readin
 async def test_what_breaks_at_once_has_its_status(
     reading: tuple[Bed, Reading], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exchange, "HEAD_PAUSE", 5.0)
+    monkeypatch.setattr(forwarding, "HEAD_PAUSE", 5.0)
     bed, _ = reading
 
     async def fail(call: Call) -> None:
