@@ -266,13 +266,13 @@ class Relay:
         sshd = self.module.get_bin_path("sshd", required=True, opt_dirs=["/usr/sbin"])
         groups = [grp.getgrgid(pwd.getpwnam(self.account).pw_gid).gr_name]
         problems: list[str] = []
-        for address in addresses(self.sources):
-            place = f"user={self.account},host={address},addr={address},laddr={towards(address)},lport=22"
-            status, output, errors = self.module.run_command([sshd, "-T", "-C", place])
+        for peer in addresses(self.sources):
+            connection = f"user={self.account},host={peer},addr={peer},laddr={local_address(peer)},lport=22"
+            status, output, errors = self.module.run_command([sshd, "-T", "-C", connection])
             if status != 0:
                 return f"sshd does not accept its configuration: {errors.strip()}"
             settings = sshd_settings(output)
-            for found in (*unconfined(settings), *shut_out(settings, self.account, groups, address)):
+            for found in (*unconfined(settings), *shut_out(settings, self.account, groups, peer)):
                 if found not in problems:
                     problems.append(found)
         if not problems:
@@ -349,7 +349,7 @@ def addresses(sources: list[str]) -> list[str]:
     return found or [ANYWHERE]
 
 
-def towards(address: str) -> str:
+def local_address(address: str) -> str:
     """Return this host's address on the way to another; nothing is sent."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
@@ -395,12 +395,12 @@ def shut_out(settings: dict[str, list[str]], account: str, groups: list[str], ad
 
 
 def _matches(word: str, name: str, address: str) -> bool:
-    pattern, _, place = word.partition("@")
+    pattern, _, host = word.partition("@")
     if not fnmatch.fnmatchcase(name, pattern):
         return False
-    if "/" in place:
-        return ipaddress.ip_address(address) in ipaddress.ip_network(place, strict=False)
-    return not place or fnmatch.fnmatchcase(address, place)
+    if "/" in host:
+        return ipaddress.ip_address(address) in ipaddress.ip_network(host, strict=False)
+    return not host or fnmatch.fnmatchcase(address, host)
 
 
 def size_of(text: str) -> int:

@@ -16,7 +16,7 @@ from random import Random
 from lab.soak import mutate
 from sluice.errors import RecordError
 from sluice.scheduler.instances.instance import Instance, QueueJob, gone, phase, seen
-from sluice.scheduler.instances.matching import Jobs
+from sluice.scheduler.instances.matching import QueueJobs
 from sluice.scheduler.outside import untrusted_files
 from sluice.scheduler.outside.demand import DemandFolder
 from sluice.scheduler.outside.jobs import LONGEST_LINE, MOST_LINES, JobDirectories
@@ -100,7 +100,7 @@ class Queue:
         self._follow(found)
 
     def _follow(self, found: tuple[QueueJob, ...]) -> None:
-        jobs = Jobs(found, ROOT, OURS)
+        jobs = QueueJobs(found, ROOT, OURS)
         whole = all(job.job_id for job in found)
         for instance in self._instances:
             job = jobs.of(instance)

@@ -15,7 +15,7 @@ from sluice.scheduler.state import Lease
 HOLDER = """
 import sys, time
 from sluice.scheduler import lease
-with lease.held(sys.argv[1], 0.0):
+with lease.lock(sys.argv[1], 0.0):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -29,11 +29,11 @@ def test_a_second_holder_is_refused_and_a_killed_one_leaves_nothing(tmp_path: Pa
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(lease.Busy, match="lock"), lease.held(path, 0.0):
+        with pytest.raises(lease.Busy, match="lock"), lease.lock(path, 0.0):
             pass
         holder.kill()
         holder.wait()
-    with lease.held(path, 0.0):
+    with lease.lock(path, 0.0):
         assert Path(path).exists()
 
 
@@ -56,5 +56,5 @@ def test_a_lease_from_the_future_of_another_host_still_holds() -> None:
 
 
 def test_the_lease_names_host_and_boot() -> None:
-    mine = lease.mine(5.0)
-    assert mine.host and len(mine.boot_id) == 36 and mine.time == 5.0
+    own = lease.own_lease(5.0)
+    assert own.host and len(own.boot_id) == 36 and own.time == 5.0

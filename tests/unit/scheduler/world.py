@@ -10,7 +10,7 @@ from sluice.contracts.jobs import JobRecord
 from sluice.scheduler.instances.instance import (
     ABSENT_ANSWERS,
     BURST,
-    STILL,
+    SUSPENDED,
     TERMINAL,
     Instance,
     Phase,
@@ -126,7 +126,7 @@ class World:
 
     def probed(self, instance: Instance) -> Instance:
         """Fold in one probe of a front."""
-        if instance.id not in self.healthy or self.jobs[instance.name].state in STILL:
+        if instance.id not in self.healthy or self.jobs[instance.name].state in SUSPENDED:
             return unanswered(instance, self.now)
         leaving = "warned" if instance.id in self.warned else instance.leaving
         stalled = int(self.now - self.hanging.get(instance.id, self.now))
@@ -242,7 +242,7 @@ class World:
             if change == "go on":
                 self.end(name, "COMPLETED")
         elif change == "go on":
-            self.progress(name, "start" if job.state in ("PENDING", *STILL) else "ready")
+            self.progress(name, "start" if job.state in ("PENDING", *SUSPENDED) else "ready")
         elif change in ENDS:
             self.end(name, change)
         elif change in HOLDS and job.state == "PENDING":
@@ -261,7 +261,7 @@ class World:
     def run(self, name: str, change: str) -> None:
         """Let a running job's engine come up, hang or fall silent, or the job be stopped, or warned."""
         job, instance_id = self.jobs[name], name.split(":", 1)[1]
-        if job.state in STILL and change == "start":
+        if job.state in SUSPENDED and change == "start":
             self.jobs[name] = replace(job, state="RUNNING")
         elif job.state != "RUNNING":
             return

@@ -9,9 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from sluice.scheduler.instances.instance import COMPLETING, RUNNING, STILL, TERMINAL, Phase, hindered, phase
+from sluice.scheduler.instances.instance import (
+    COMPLETING,
+    RUNNING,
+    SUSPENDED,
+    TERMINAL,
+    Phase,
+    hindered,
+    phase,
+)
 from sluice.scheduler.instances.reasons import REASONS, STATES, Treatment, treatment
-from sluice.scheduler.policy.job_checks import held
+from sluice.scheduler.policy.job_checks import held_by_person
 from sluice.scheduler.policy.policy import Cancel, Decision
 from tests.unit.scheduler.policy_cases import MODEL, NOW, SETTINGS, decided, instance
 
@@ -103,19 +111,19 @@ def test_a_job_is_treated_by_its_state(state: str) -> None:
         check(state, "Priority", Treatment.WAITS)
         check(state, "BadConstraints", Treatment.ENDS)
     elif found is Treatment.FOLLOWS:
-        assert state in TERMINAL | RUNNING | STILL | COMPLETING
+        assert state in TERMINAL | RUNNING | SUSPENDED | COMPLETING
         assert phase(instance(job_state=state)) not in (Phase.PENDING, Phase.SUBMITTING)
     else:
         check(state, "None", found)
         check(state, "JobHeldUser", found)
-    known = TERMINAL | RUNNING | STILL | COMPLETING
+    known = TERMINAL | RUNNING | SUSPENDED | COMPLETING
     assert (state in known) is (found is Treatment.FOLLOWS)
 
 
 def test_a_job_that_a_person_holds_is_told_and_left_for_as_long_as_they_like() -> None:
     one = instance(reason="JobHeldAdmin", created=NOW - 30 * 86_400)
     decision = decided([one], model=ONE)
-    assert held(one)
+    assert held_by_person(one)
     assert decision.actions == ()
     assert decision.memory["m"].obstacle == "job 1 is held (JobHeldAdmin): scontrol release 1"
 

@@ -22,7 +22,7 @@ import pytest
 from sluice.cli import main
 from sluice.contracts.files import read_json
 from sluice.contracts.routing import RoutingTable
-from sluice.scheduler.commands.overview import look
+from sluice.scheduler.commands.overview import read_overview
 from sluice.scheduler.instances import node_failures
 from sluice.scheduler.instances.instance import Instance
 from sluice.scheduler.loop.tick import Scheduler
@@ -323,7 +323,7 @@ PLAUSIBLE = {"another port of the range": ({"port": 20002}, "not the one that th
 def told(site: Site, caplog: pytest.LogCaptureFixture) -> tuple[list[str], str]:
     """Return what the log says of job records, and what `sluice status` says of the one instance."""
     logged = [vars(one)["problem"] for one in caplog.records if "job record" in one.getMessage()]
-    (instance,) = look(site.scheduler.config).document()["models"]["m"]["instances"]
+    (instance,) = read_overview(site.scheduler.config).document()["models"]["m"]["instances"]
     return logged, instance["reason"]
 
 

@@ -189,8 +189,8 @@ def test_whoever_makes_each_engine_hang_has_ever_fewer_of_them_ended() -> None:
 def test_relays_learn_of_a_stall_and_send_nothing_more_to_one_that_hangs(
     said: int, state: str, status: str
 ) -> None:
-    outlook = routing.Outlook(1, False, Memory())
-    table = routing.routed_models({"m": ENTRY}, [ready(stalled=said)], {"m": outlook}, True, NOW)
+    outcome = routing.ModelOutcome(1, False, Memory())
+    table = routing.routed_models({"m": ENTRY}, [ready(stalled=said)], {"m": outcome}, True, NOW)
     (one,) = table["m"].instances
     assert (one.state, one.stalled, table["m"].status) == (state, bool(said), status)
 

@@ -59,7 +59,7 @@ def test_what_is_beyond_the_sites_bounds_is_named(
 
 def test_the_configuration_says_what_is_allowed() -> None:
     settings = replace(GOOD, partitions=("gpu",), min_nice=7)
-    assert Allowed.by(settings) == Allowed(("gpu",), 7)
+    assert Allowed.from_config(settings) == Allowed(("gpu",), 7)
 
 
 @pytest.mark.parametrize(

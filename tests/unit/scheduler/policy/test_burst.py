@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from sluice.scheduler.instances.instance import BASE, BURST, Instance
-from sluice.scheduler.policy.plan import HELP_AFTER, STILL_PATIENCE
+from sluice.scheduler.policy.plan import HELP_AFTER, SUSPENDED_PATIENCE
 from sluice.scheduler.policy.policy import Cancel, Demand, Drain, Forget, Memory, Orders, Resume, Submit
 from sluice.scheduler.policy.target import Trend, observe
 from tests.unit.scheduler.policy_cases import MODEL, NOW, decided, instance, ready, starting
@@ -230,7 +230,7 @@ def test_a_job_that_slurm_holds_after_its_own_failure_counts_as_a_failed_start()
 def test_a_suspended_instance_is_replaced_and_no_failure() -> None:
     still = ready(1, job_state="SUSPENDED", failures=9, failing_since=NOW - 900, sick=True)
     asked = Demand(1, 0, NOW, {still.id: 1})
-    turn = replace(still, failing_since=NOW - STILL_PATIENCE + 1)
+    turn = replace(still, failing_since=NOW - SUSPENDED_PATIENCE + 1)
     assert decided([turn], model=replace(MODEL, max=1), demand=asked).actions == ()
     decision = decided([still], model=replace(MODEL, max=1), demand=asked)
     assert decision.actions == (Submit("m"),)

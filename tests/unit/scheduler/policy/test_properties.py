@@ -8,9 +8,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice.scheduler.instances.instance import BURST, Instance, Phase, given_up, hung, phase
+from sluice.scheduler.instances.instance import BURST, Instance, Phase, hung, only_completing, phase
 from sluice.scheduler.policy import ledger
-from sluice.scheduler.policy.job_checks import put_back
+from sluice.scheduler.policy.job_checks import requeued
 from sluice.scheduler.policy.plan import HELP_AFTER
 from sluice.scheduler.policy.policy import (
     DRAIN_GRACE,
@@ -97,7 +97,7 @@ def usable(world: World, instance: Instance) -> bool:
         and one.id not in orders.replace
         and one.created >= orders.restart
         and (one.ends is None or one.ends - world.now > 1000.0)
-        and not put_back(one)
+        and not requeued(one)
         and not hung(one, world.models[one.model].stall_timeout)
         and phase(one) in (*COMING, Phase.READY)
     )
@@ -131,7 +131,7 @@ def check_model(world: World, one: Model, decision: Decision, before: list[Insta
     mine = [
         kept
         for kept in world.instances.values()
-        if kept.model == one.name and kept.name in alive and not given_up(kept)
+        if kept.model == one.name and kept.name in alive and not only_completing(kept)
     ]
     assert sum(kept.kind != BURST for kept in mine) <= one.max + 1
     assert len(mine) <= one.max + one.burst + 1

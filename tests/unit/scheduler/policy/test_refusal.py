@@ -20,7 +20,7 @@ from sluice.scheduler.policy.policy import (
     Submit,
     decide,
 )
-from sluice.scheduler.policy.refusal import Cause, refused
+from sluice.scheduler.policy.refusal import Cause, parse_refusal
 from tests.unit.scheduler.policy_cases import MODEL, NOW, instance, ready
 
 FAILED = "exit status 1: sbatch: error: Batch job submission failed: "
@@ -67,11 +67,11 @@ PLUGIN = f"exit status 1: sbatch: error: no jobs on Mondays {FAILED[15:]}Unspeci
     ],
 )
 def test_slurms_words_tell_whose_fault_a_refusal_is(message: str, cause: Cause) -> None:
-    assert refused(message).cause is cause
+    assert parse_refusal(message).cause is cause
 
 
 def test_the_reason_is_one_short_line() -> None:
-    assert refused("two\nlines  " + "x" * 999).reason == ("two lines " + "x" * 999)[:300]
+    assert parse_refusal("two\nlines  " + "x" * 999).reason == ("two lines " + "x" * 999)[:300]
 
 
 SITE = Settings(max_instances=20)

@@ -14,7 +14,7 @@ from sluice.contracts.models import ModelEntry
 from sluice.scheduler.instances.instance import Instance
 from sluice.scheduler.policy.memory import Memory
 from sluice.scheduler.publish import estimates
-from sluice.scheduler.publish.routing import Outlook, routed_models
+from sluice.scheduler.publish.routing import ModelOutcome, routed_models
 
 GOLDEN = Path(__file__).parents[3] / "golden" / "contracts"
 ENTRY = ModelEntry.parse(json.loads((GOLDEN / "model-entry.json").read_text()))
@@ -93,9 +93,9 @@ def published(
     instances: list[Instance], wanted: int, *, failed: bool = False, drained: bool = False
 ) -> tuple[str, float | None]:
     """Return status and seconds until the expected readiness, as the routing table has them."""
-    outlook = Outlook(wanted, failed, MEASURED, drained)
+    outcome = ModelOutcome(wanted, failed, MEASURED, drained)
     entry = replace(ENTRY, name="m")
-    model = routed_models({"m": entry}, instances, {"m": outlook}, known=True, now=NOW)["m"]
+    model = routed_models({"m": entry}, instances, {"m": outcome}, known=True, now=NOW)["m"]
     return model.status, None if model.expected_ready is None else model.expected_ready - NOW
 
 
@@ -125,9 +125,9 @@ def test_a_failed_and_a_drained_model_promise_nothing() -> None:
 
 
 def test_relays_are_told_not_to_use_an_instance_that_leaves() -> None:
-    outlook = Outlook(1, False, MEASURED)
+    outcome = ModelOutcome(1, False, MEASURED)
     instances = [ready(1, leaving="terminated"), ready(2)]
-    table = routed_models({"m": replace(ENTRY, name="m")}, instances, {"m": outlook}, known=True, now=NOW)
+    table = routed_models({"m": replace(ENTRY, name="m")}, instances, {"m": outcome}, known=True, now=NOW)
     assert {one.id: one.state for one in table["m"].instances} == {
         "m-00000001": "draining",
         "m-00000002": "ready",

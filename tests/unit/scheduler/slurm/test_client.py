@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sluice.contracts.models import ModelEntry
-from sluice.scheduler.doctor.facts import Clinic
+from sluice.scheduler.doctor.facts import SchedulerAccount
 from sluice.scheduler.slurm import programs
 from sluice.scheduler.slurm.client import Astray, Slurm, cancel_command, queue_command, submit_command
 from sluice.scheduler.slurm.programs import Known, Unknown
@@ -316,8 +316,8 @@ def test_the_doctors_trial_job_is_ended_where_it_landed_and_no_other_with_it(
     other = Slurm(str(cluster.bin), "", 10.0)
     assert isinstance(other.submit(submission(tmp_path)), Known)
     cluster.configure(lands_on=landed, start_delay=60.0)
-    clinic = Clinic(configuration(tmp_path, slurm_bin=str(cluster.bin)))
-    probed = clinic.probe(ENTRY, 0.1)
+    account = SchedulerAccount(configuration(tmp_path, slurm_bin=str(cluster.bin)))
+    probed = account.probe(ENTRY, 0.1)
     assert probed.answer.status == 1 and "did not report" in probed.answer.errors
     assert cluster.elsewhere() == []
     assert (cluster.jobs()[0]["name"], cluster.jobs()[0]["state"]) == (NAME, "RUNNING")
@@ -333,5 +333,5 @@ def test_a_doctor_whose_account_cannot_be_looked_up_says_so(
 
     monkeypatch.setattr("pwd.getpwuid", away)
     programs._home.cache_clear()
-    answer = Clinic(configuration(tmp_path, slurm_bin=str(cluster.bin))).ask(["squeue"])
+    answer = SchedulerAccount(configuration(tmp_path, slurm_bin=str(cluster.bin))).ask(["squeue"])
     assert (answer.status, "cannot be looked up" in answer.errors) == (None, True)

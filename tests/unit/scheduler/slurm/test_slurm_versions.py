@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from sluice.scheduler.instances.instance import Instance, Phase, QueueJob, phase, seen, stuck
+from sluice.scheduler.instances.instance import Instance, Phase, QueueJob, held_by_slurm, phase, seen
 from sluice.scheduler.slurm.client import INVALID_ID
 from sluice.scheduler.slurm.squeue import parse_job
 from tests.unit.scheduler import recorded
@@ -98,7 +98,7 @@ def test_each_state_means_the_same_in_an_instances_life(queue: dict[str, QueueJo
 
 
 def test_only_what_slurm_itself_holds_is_stuck(queue: dict[str, QueueJob]) -> None:
-    held = {name for name, job in queue.items() if stuck(instance(job))}
+    held = {name for name, job in queue.items() if held_by_slurm(instance(job))}
     assert held == {"00000006", "0000000f"}
 
 

@@ -37,7 +37,7 @@ JOB = QueueJob(
     nodes=("c1", "c2"),
     directory=FOLDER,
 )
-UNTOLD = QueueJob("", "", "")
+UNREADABLE = QueueJob("", "", "")
 
 
 def line(**changes: str) -> str:
@@ -129,14 +129,14 @@ def test_a_job_that_is_not_understood_is_there_and_is_the_only_one(changes: dict
 def test_what_a_wrapper_says_beside_the_jobs_leaves_them_known_but_not_all_of_them(noise: str) -> None:
     for answer in (noise + line(), line() + noise, line() + noise + line(job_id="18")):
         jobs = parse(answer)
-        assert jobs[0] == JOB and jobs[-1] == UNTOLD
+        assert jobs[0] == JOB and jobs[-1] == UNREADABLE
 
 
 def test_an_answer_that_was_cut_off_within_a_job_never_says_that_nobody_is_missing() -> None:
     first, second = line(), line(job_id="18")
     for left in range(1, len(second) - 2):
         jobs = parse(first + second[:left])
-        assert jobs == (JOB, UNTOLD)
+        assert jobs == (JOB, UNREADABLE)
 
 
 @pytest.mark.parametrize(

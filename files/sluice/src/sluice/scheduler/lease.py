@@ -26,7 +26,7 @@ class Busy(SluiceError):
 
 
 @contextmanager
-def held(path: str, wait: float, stopped: Callable[[], bool] = lambda: False) -> Iterator[None]:
+def lock(path: str, wait: float, stopped: Callable[[], bool] = lambda: False) -> Iterator[None]:
     """Hold the lock file's flock, for which at most `wait` seconds are waited. Raises Busy.
 
     The kernel lets go of it when the process ends, however it ends; the file itself means nothing. Children
@@ -52,7 +52,7 @@ def _acquire(descriptor: int, path: str, deadline: float, stopped: Callable[[], 
             return
 
 
-def mine(now: float) -> Lease:
+def own_lease(now: float) -> Lease:
     """Return this host's lease, as of `now`."""
     return Lease(host=socket.gethostname(), boot_id=BOOT_ID.read_text().strip(), time=now)
 

@@ -18,7 +18,7 @@ from sluice.contracts.files import read_json
 from sluice.contracts.routing import RoutingTable
 from sluice.errors import EXIT_FAILURE, SluiceError
 from sluice.scheduler.commands import orders
-from sluice.scheduler.commands.overview import did_you_mean, look
+from sluice.scheduler.commands.overview import did_you_mean, read_overview
 from sluice.scheduler.commands.scheduler import CONFIG
 from sluice.scheduler.commands.status import print_failed_start, print_models, print_overview
 from sluice.scheduler.config import SchedulerConfig
@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _list(settings: SchedulerConfig, arguments: argparse.Namespace) -> int:
-    document = look(settings).document()
+    document = read_overview(settings).document()
     if arguments.json:
         return _print_json(document)
     print_models(document["models"])
@@ -79,10 +79,10 @@ def _list(settings: SchedulerConfig, arguments: argparse.Namespace) -> int:
 
 
 def _show(settings: SchedulerConfig, arguments: argparse.Namespace) -> int:
-    overview = look(settings)
+    overview = read_overview(settings)
     document = overview.document()
     if arguments.name not in document["models"]:
-        overview.must_know(arguments.name)
+        overview.require_model(arguments.name)
     document["models"] = {arguments.name: document["models"][arguments.name]}
     listed = overview.catalogue.listed.get(arguments.name)
     document["entry"] = None if listed is None else listed.entry.dump()
@@ -97,17 +97,17 @@ def _show(settings: SchedulerConfig, arguments: argparse.Namespace) -> int:
 
 def _apply(settings: SchedulerConfig, arguments: argparse.Namespace) -> int:
     change = registration.prepare(
-        settings.models_dir, arguments.entry, arguments.script, Allowed.by(settings)
+        settings.models_dir, arguments.entry, arguments.script, Allowed.from_config(settings)
     )
     return _change(settings, arguments, change)
 
 
 def _remove(settings: SchedulerConfig, arguments: argparse.Namespace) -> int:
     change = registration.removal(settings.models_dir, arguments.name)
-    overview = look(settings)
+    overview = read_overview(settings)
     if not change.changed and not arguments.json and arguments.name not in overview.document()["models"]:
         # For a program that wants it away it is away; a person has mistyped the name.
-        overview.must_know(arguments.name)
+        overview.require_model(arguments.name)
     return _change(settings, arguments, change)
 
 
@@ -138,9 +138,9 @@ def _change(settings: SchedulerConfig, arguments: argparse.Namespace, change: Ch
 def _wait(settings: SchedulerConfig, arguments: argparse.Namespace) -> int:
     began = time.monotonic()
     while True:
-        overview = look(settings)
+        overview = read_overview(settings)
         name = arguments.name
-        overview.must_know(name)
+        overview.require_model(name)
         done = overview.serves(name) or overview.asleep(name) or overview.drained(name)
         waited = time.monotonic() - began
         if done or overview.failed(name) or waited >= arguments.timeout:

@@ -14,7 +14,7 @@ from sluice import config
 from sluice.contracts.orders import MAX_ORDERED, NodeOrders
 from sluice.errors import SluiceError
 from sluice.scheduler.commands.orders import admin
-from sluice.scheduler.commands.overview import Overview, did_you_mean, look
+from sluice.scheduler.commands.overview import Overview, did_you_mean, read_overview
 from sluice.scheduler.commands.scheduler import CONFIG
 from sluice.scheduler.commands.status import moment, print_table
 from sluice.scheduler.config import SchedulerConfig
@@ -46,8 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Carry out one action; return the exit status."""
     settings = config.load(SchedulerConfig, arguments.config)
     if arguments.action == "list":
-        return _list(look(settings), arguments.json)
-    return _readmit(settings, look(settings), arguments)
+        return _list(read_overview(settings), arguments.json)
+    return _readmit(settings, read_overview(settings), arguments)
 
 
 def _list(overview: Overview, as_json: bool) -> int:

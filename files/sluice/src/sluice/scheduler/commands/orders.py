@@ -18,7 +18,7 @@ from typing import Any, Callable
 from sluice.contracts.orders import MAX_ORDERED, ModelOrders
 from sluice.contracts.words import ADMIN
 from sluice.errors import EXIT_FAILURE, SluiceError
-from sluice.scheduler.commands.overview import Overview, look
+from sluice.scheduler.commands.overview import Overview, read_overview
 from sluice.scheduler.config import SchedulerConfig
 from sluice.scheduler.models import orders
 
@@ -58,9 +58,9 @@ def _timeout(text: str) -> float:
 
 def run(settings: SchedulerConfig, arguments: argparse.Namespace) -> int:
     """Give one order and, if asked to, wait until it was followed; return the exit status."""
-    overview = look(settings)
+    overview = read_overview(settings)
     name = arguments.name
-    overview.must_know(name)
+    overview.require_model(name)
     before = overview.catalogue.orders.get(name, ModelOrders(name))
     given = _given(overview, arguments)
     after = orders.change(settings.models_dir, name, given)
@@ -137,7 +137,7 @@ def _wait(settings: SchedulerConfig, arguments: argparse.Namespace) -> tuple[boo
     began = time.monotonic()
     said = ""
     while True:
-        overview = look(settings)
+        overview = read_overview(settings)
         model = overview.model(arguments.name)
         if _done(overview, arguments):
             return True, ""

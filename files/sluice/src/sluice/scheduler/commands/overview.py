@@ -17,7 +17,7 @@ from sluice.contracts.routing import RoutingTable
 from sluice.errors import RecordError, SluiceError
 from sluice.scheduler.config import SchedulerConfig
 from sluice.scheduler.instances import node_failures
-from sluice.scheduler.instances.instance import STILL, Instance, gone, routable, stuck
+from sluice.scheduler.instances.instance import SUSPENDED, Instance, gone, held_by_slurm, routable
 from sluice.scheduler.models import orders
 from sluice.scheduler.models.catalogue import Allowed, Catalogue, read_catalogue
 from sluice.scheduler.outside.demand import read_demand
@@ -62,7 +62,7 @@ class Overview:
         }
         return cast(dict[str, Any], terminal.tidy(document))
 
-    def must_know(self, name: str) -> None:
+    def require_model(self, name: str) -> None:
         """Raise SluiceError for a name that is no model's here, with those that look like it."""
         listed = {*self.catalogue.listed, *self.catalogue.held}
         if name in listed:
@@ -278,11 +278,11 @@ def _reason(instance: Instance) -> str:
     """Return why an instance is as it is, in a few words for people."""
     if instance.leaving and not instance.cancel_reason:
         return f"leaving: {instance.leaving}"
-    if instance.job_state in STILL:
+    if instance.job_state in SUSPENDED:
         return f"its job is {instance.job_state}"
     if instance.stalled and routable(instance) and not instance.drain_reason:
         return f"its engine has given nothing for {instance.stalled} s, nor to its front's own question"
-    if stuck(instance):
+    if held_by_slurm(instance):
         return f"held by Slurm: {instance.reason}"
     told = instance.drain_reason or instance.cancel_reason or instance.submit_error
     return told or _record_problem(instance) or instance.reason
@@ -309,11 +309,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {' or '.join(close)}?" if close else ""
 
 
-def look(settings: SchedulerConfig) -> Overview:
+def read_overview(settings: SchedulerConfig) -> Overview:
     """Read everything. Raises SluiceError when the models or the state may not be read."""
     now = time.time()
     try:
-        catalogue = read_catalogue(settings.models_dir, now, Allowed.by(settings))
+        catalogue = read_catalogue(settings.models_dir, now, Allowed.from_config(settings))
         state = StateFile(settings.state_file).peek()
     except OSError as error:
         raise SluiceError(

@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         return SluiceError.exit_code
     stop = Stop()
     try:
-        with lease.held(settings.lock_file, 0.0 if arguments.once else settings.run_for, stop.is_set):
+        with lease.lock(settings.lock_file, 0.0 if arguments.once else settings.run_for, stop.is_set):
             scheduler = assemble(settings)
             scheduler.load()
             if arguments.once:

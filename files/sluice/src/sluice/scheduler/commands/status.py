@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
 from sluice import config, terminal
-from sluice.scheduler.commands.overview import look
+from sluice.scheduler.commands.overview import read_overview
 from sluice.scheduler.commands.scheduler import CONFIG
 from sluice.scheduler.config import SchedulerConfig
 from sluice.scheduler.policy.policy import ORDERED
@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _print_status(settings: SchedulerConfig, as_json: bool, clear: bool) -> None:
-    document = look(settings).document()
+    document = read_overview(settings).document()
     if clear:
         terminal.clear()
     if as_json:

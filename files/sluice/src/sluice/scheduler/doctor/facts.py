@@ -94,7 +94,7 @@ with socket.socket() as listener:
 
 
 @dataclass(frozen=True)
-class Probed:
+class ProbeResult:
     """What a probe's job told: its line, why its port was not reached ("": it was), what it sees of ours.
 
     `box`: what keeps its node from making one, "" for nothing.
@@ -106,15 +106,15 @@ class Probed:
     box: Optional[str] = None
 
 
-def reached(answer: Answer) -> Probed:
+def read_probe(answer: Answer) -> ProbeResult:
     """Read a probe's line and connect to the port that its job listens on."""
     found = PROBE_LINE.fullmatch(answer.output)
     if found is None:
-        return Probed(answer)
+        return ProbeResult(answer)
     word, port, sees, boxes, host, said, box = found.groups()
     told = Answer(answer.status, f"{host}: {'' if word == 'ok' else 'failed: '}{said}", answer.errors)
     problem = _connect(host, int(port)) if int(port) else "no port in the range was free on the node"
-    return Probed(told, problem, sees == "yes", "" if boxes == "yes" else f"{host}: {box}")
+    return ProbeResult(told, problem, sees == "yes", "" if boxes == "yes" else f"{host}: {box}")
 
 
 def _connect(host: str, port: int) -> str:
@@ -126,7 +126,7 @@ def _connect(host: str, port: int) -> str:
     return ""
 
 
-class Clinic:
+class SchedulerAccount:
     """Asks Slurm with the settings' paths and time-out, as the account that owns the state folder."""
 
     def __init__(self, settings: SchedulerConfig) -> None:
@@ -141,7 +141,7 @@ class Clinic:
             self._entry = None
 
     @property
-    def account(self) -> str:
+    def name(self) -> str:
         """The scheduler's account, or its id where it has no name."""
         return str(self.account_id) if self._entry is None else self._entry.pw_name
 
@@ -186,23 +186,23 @@ class Clinic:
             return None
         return self.ask(["sacctmgr", "--noheader", "--parsable2", *argv])
 
-    def probe(self, entry: ModelEntry, seconds: float) -> Probed:
+    def probe(self, entry: ModelEntry, seconds: float) -> ProbeResult:
         """Let one tiny job look at shared folder, Python and program; it is cancelled at the end."""
         folder = f"{self.settings.jobs_dir}/doctor-{secrets.token_hex(4)}"
         # By programs that run as the account: root may not write there (root_squash), and follows no link so.
         made = self.ask(["/bin/mkdir", "-m", "0700", "--", folder])
         if made.status != 0:
-            return Probed(Answer(1, errors=made.words() or "mkdir: no answer"))
+            return ProbeResult(Answer(1, errors=made.words() or "mkdir: no answer"))
         submitted: Optional[re.Match[str]] = None
         try:
             script = probe_script(self.settings, f"{folder}/result")
             answer = self.ask(probe_command(entry, folder), script)
             if answer.status != 0:
-                return Probed(Answer(1, errors=answer.words() or "sbatch: no answer"))
+                return ProbeResult(Answer(1, errors=answer.words() or "sbatch: no answer"))
             submitted = SUBMITTED.fullmatch(answer.output.strip())
             if submitted is None:
-                return Probed(Answer(1, errors=f"sbatch answered {answer.output[:80]!r}"))
-            return reached(self._await(submitted[1], f"{folder}/result", seconds))
+                return ProbeResult(Answer(1, errors=f"sbatch answered {answer.output[:80]!r}"))
+            return read_probe(self._await(submitted[1], f"{folder}/result", seconds))
         finally:
             if submitted is not None:
                 self.ask(cancel_command(submitted[1], PROBE_NAME, submitted[2] or "", self.account_id))
@@ -252,34 +252,34 @@ def probe_script(settings: SchedulerConfig, result: str) -> str:
 
 def gather(settings: SchedulerConfig, config_path: str, probe_seconds: float = 0.0) -> Facts:
     """Return everything; with `probe_seconds` a job looks at the shared folder for at most so long."""
-    clinic = Clinic(settings)
+    account = SchedulerAccount(settings)
     now = time.time()
     try:
-        catalogue = read_catalogue(settings.models_dir, now, Allowed.by(settings))
+        catalogue = read_catalogue(settings.models_dir, now, Allowed.from_config(settings))
         state = StateFile(settings.state_file).peek() or State()
     except OSError as error:
         catalogue, state = Catalogue(held={"models": f"{error.filename}: {error.strerror}"}), State()
     entries = {name: listed.entry for name, listed in catalogue.listed.items()}
-    probed = _probed(clinic, next(iter(entries.values()), None), probe_seconds)
-    associations = clinic.accounting(
-        ["show", "assoc", "where", f"user={clinic.account}", f"format={','.join(ASSOCIATION_COLUMNS)}"]
+    probed = _probed(account, next(iter(entries.values()), None), probe_seconds)
+    associations = account.accounting(
+        ["show", "assoc", "where", f"user={account.name}", f"format={','.join(ASSOCIATION_COLUMNS)}"]
     )
     return Facts(
         settings=settings,
         now=time.time(),
         host=socket.gethostname(),
-        account=clinic.account,
-        account_id=clinic.account_id,
+        account=account.name,
+        account_id=account.account_id,
         python=sys.version_info[:2],
-        commands={name: clinic.ask([name, "--version"]) for name in PROGRAMS},
-        queue=clinic.ask(["squeue", "--noheader", f"--user={clinic.account_id}", "--format=%A"]),
-        partitions=clinic.ask(["scontrol", "--oneliner", "show", "partition"]),
-        slurm_config=clinic.ask(["scontrol", "show", "config"]),
+        commands={name: account.ask([name, "--version"]) for name in PROGRAMS},
+        queue=account.ask(["squeue", "--noheader", f"--user={account.account_id}", "--format=%A"]),
+        partitions=account.ask(["scontrol", "--oneliner", "show", "partition"]),
+        slurm_config=account.ask(["scontrol", "show", "config"]),
         associations=associations,
-        qos=clinic.accounting(["show", "qos", f"format={','.join(QOS_COLUMNS)}"]),
+        qos=account.accounting(["show", "qos", f"format={','.join(QOS_COLUMNS)}"]),
         models=entries,
         held=catalogue.held,
-        tests=_tests(clinic, catalogue.listed),
+        tests=_tests(account, catalogue.listed),
         paths={path: path_facts(path) for path in watched_paths(settings, config_path)},
         last_tick=_last_tick(settings),
         lease_host=state.lease.host,
@@ -288,38 +288,40 @@ def gather(settings: SchedulerConfig, config_path: str, probe_seconds: float = 0
         cron_runs=_cron_runs(),
         crontab=CRONTAB,
         kills_user_processes=_kills_user_processes(),
-        lingers=(LINGER / clinic.account).exists(),
+        lingers=(LINGER / account.name).exists(),
         closed=Path(config_path).with_name("closed").exists(),
         probe=None if probed is None else probed.answer,
-        reservations=clinic.ask(["scontrol", "--oneliner", "show", "reservation"]),
+        reservations=account.ask(["scontrol", "--oneliner", "show", "reservation"]),
         launchers=tuple(name for name, path in launcher_files(settings) if Path(path).exists()),
         timer=_timer() if settings.launcher == "systemd" else "",
-        scrontab=clinic.ask(["scrontab", "-l"]) if settings.launcher == "scrontab" else None,
+        scrontab=account.ask(["scrontab", "-l"]) if settings.launcher == "scrontab" else None,
         reapers=_reapers(),
         weights={name: _weights(entry) for name, entry in entries.items()},
         unreached=None if probed is None else probed.unreached,
         job_sees_state=None if probed is None else probed.sees_state,
         sshd=_sshd(),
         box=None if probed is None else probed.box,
-        login_shell=clinic.shell,
-        keys=clinic.keys(),
+        login_shell=account.shell,
+        keys=account.keys(),
     )
 
 
-def _probed(clinic: Clinic, entry: Optional[ModelEntry], seconds: float) -> Optional[Probed]:
+def _probed(account: SchedulerAccount, entry: Optional[ModelEntry], seconds: float) -> Optional[ProbeResult]:
     if seconds <= 0:
         return None
-    return Probed(Answer(1, errors="no model says where")) if entry is None else clinic.probe(entry, seconds)
+    if entry is None:
+        return ProbeResult(Answer(1, errors="no model says where"))
+    return account.probe(entry, seconds)
 
 
-def _tests(clinic: Clinic, models: Mapping[str, Listed]) -> dict[str, Answer]:
+def _tests(account: SchedulerAccount, models: Mapping[str, Listed]) -> dict[str, Answer]:
     """Ask whether Slurm would take each model's script, as a base and as a burst instance."""
     test = ["sbatch", "--test-only", "--export=ALL"]
     answers = {}
     for name, listed in models.items():
-        answers[name] = clinic.ask(test, listed.script)
+        answers[name] = account.ask(test, listed.script)
         if listed.entry.burst is not None:
-            answers[f"{name} (burst)"] = clinic.ask([*test, *options(listed.entry, BURST)], listed.script)
+            answers[f"{name} (burst)"] = account.ask([*test, *options(listed.entry, BURST)], listed.script)
     return answers
 
 

@@ -34,11 +34,11 @@ TERMINAL = frozenset(
 )
 RUNNING = frozenset(("RUNNING", "SIGNALING", "RESIZING"))
 # The job keeps its nodes, its processes are stopped: it answers nobody, and may go on where it was.
-STILL = frozenset(("SUSPENDED", "STOPPED"))
+SUSPENDED = frozenset(("SUSPENDED", "STOPPED"))
 # The job's processes are ended or gone; Slurm has yet to clear up.
 COMPLETING = frozenset(("COMPLETING", "STAGE_OUT"))
 # Ends that say nothing against the model: Slurm took the job back, or its node broke.
-NOT_THE_MODELS = frozenset(("BOOT_FAIL", "NODE_FAIL", "PREEMPTED", "REVOKED"))
+NOT_THE_MODELS_FAULT = frozenset(("BOOT_FAIL", "NODE_FAIL", "PREEMPTED", "REVOKED"))
 # How an instance was asked for: as the model's `slurm` says, or as its `burst` does.
 BASE, BURST = "base", "burst"
 
@@ -173,7 +173,7 @@ def phase(instance: Instance) -> Phase:
         return Phase.ENDING
     if not instance.job_id:
         return Phase.SUBMITTING
-    if instance.job_state in STILL:
+    if instance.job_state in SUSPENDED:
         return Phase.SICK
     if not instance.running:
         return Phase.PENDING
@@ -194,7 +194,7 @@ def gone(instance: Instance) -> bool:
     return instance.invalid and silent
 
 
-def given_up(instance: Instance) -> bool:
+def only_completing(instance: Instance) -> bool:
     """Whether the job's work is over for good while Slurm has yet to clear up: COMPLETING, its front silent.
 
     It may stay so for as long as a node does not answer. Its nodes are still taken, its model's place is not.
@@ -212,26 +212,26 @@ def routable(instance: Instance) -> bool:
     return phase(instance) is Phase.READY and instance.record is not None
 
 
-def treated(instance: Instance) -> Treatment:
+def treatment_of(instance: Instance) -> Treatment:
     """Return what becomes of the instance for its job's state and reason (`reasons`)."""
     if not instance.job_id or not instance.job_state:
         return Treatment.FOLLOWS
     return treatment(instance.job_state, instance.reason)
 
 
-def stuck(instance: Instance) -> str:
+def held_by_slurm(instance: Instance) -> str:
     """Return Slurm's reason for holding a job that nobody will release, or "".
 
     A job that a person holds (JobHeldAdmin, JobHeldUser) is not stuck: it is left alone.
     """
-    if treated(instance) is not Treatment.ENDS:
+    if treatment_of(instance) is not Treatment.ENDS:
         return ""
     return instance.reason if instance.reason not in ("", "None") else instance.job_state
 
 
 def hindered(instance: Instance, now: float) -> Instance:
     """Note since when the job waits for what may never come; the very same instance where that is no news."""
-    waits = treated(instance) is Treatment.GIVES_UP
+    waits = treatment_of(instance) is Treatment.GIVES_UP
     if waits == (instance.hindered_since is not None):
         return instance
     return replace(instance, hindered_since=now if waits else None)
@@ -254,7 +254,7 @@ def seen(instance: Instance, job: QueueJob) -> Instance:
         submit_error="",
         renamed=job.name != instance.name,
     )
-    if job.state in RUNNING or job.state in STILL:
+    if job.state in RUNNING or job.state in SUSPENDED:
         if instance.started is not None and job.started is not None and instance.started != job.started:
             found = without_run(found)
         nodes = job.nodes or found.nodes
@@ -320,7 +320,7 @@ def published(instance: Instance, record: JobRecord) -> Instance:
     the run's front has answered: a front publishes once, but jobs share an account, and a hostile engine on
     the same node could lay a record of its own here to be sent this instance's requests.
     """
-    if not another(instance, record):
+    if not is_other_record(instance, record):
         return instance
     if instance.record is not None and instance.ready_at is not None:
         return instance
@@ -328,12 +328,12 @@ def published(instance: Instance, record: JobRecord) -> Instance:
     return replace(accepted, ready_at=None, failures=0, failing_since=None, sick=False)
 
 
-def another(instance: Instance, record: JobRecord) -> bool:
+def is_other_record(instance: Instance, record: JobRecord) -> bool:
     """Whether a record is neither the accepted one nor the last run's."""
     return record != instance.record and fingerprint(record) != instance.stale_record
 
 
-def refused(instance: Instance, problem: str, now: float) -> Instance:
+def with_refused_record(instance: Instance, problem: str, now: float) -> Instance:
     """Fold in a record that must not be believed. It may be an earlier run's, seen late: time tells."""
     since = now if instance.refused_since is None else instance.refused_since
     return replace(instance, refused=problem, refused_since=since)

@@ -15,10 +15,10 @@ from sluice.scheduler.instances.instance import TERMINAL, Instance, QueueJob
 
 JOB_PREFIX = "sluice:"
 # It is there, or may be, and how it is cannot be told.
-UNTOLD = QueueJob("", "", "")
+UNREADABLE = QueueJob("", "", "")
 
 
-class Jobs:
+class QueueJobs:
     """The jobs of one answer of squeue; job folders lie in `root`, `known` are the ids of our instances."""
 
     def __init__(self, found: Iterable[QueueJob], root: str, known: Collection[str]) -> None:
@@ -51,7 +51,7 @@ class Jobs:
             own = [job for job in found if job.state]
         if own:
             return own_job(instance, own)
-        return None if self._whole and not found else UNTOLD
+        return None if self._whole and not found else UNREADABLE
 
     def owns(self, instance: Instance, job: QueueJob) -> bool:
         """Whether a job that has the instance's id is the one that was submitted for it."""

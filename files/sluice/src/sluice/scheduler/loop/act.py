@@ -29,11 +29,11 @@ from sluice.scheduler.state import REMEMBER_ENDED, Ended, FailedStart, State, St
 log = logging.getLogger(__name__)
 
 # Refusals after which the next submission of the same tick would meet the same.
-EVERYBODYS = (refusal.Cause.SITE, refusal.Cause.TRANSIENT)
+FOR_EVERYBODY = (refusal.Cause.SITE, refusal.Cause.TRANSIENT)
 # The state of a federation's job that another cluster took.
 REVOKED = "REVOKED"
-Way = tuple[str, str]
-EVERYBODY: Way = ("everybody", "")
+Scope = tuple[str, str]
+EVERYBODY: Scope = ("everybody", "")
 # What sbatch says where the nodes that are left out are the only ones, or are no longer there.
 NO_OTHER_NODES = ("Requested node configuration is not available", "Invalid node name specified")
 
@@ -97,17 +97,17 @@ class Actor:
             self._cancel(self._revoked.pop())
         for instance in state.instances.values():
             if instance.astray:
-                state = self._call_back(state, instance)
-        closed: set[Way] = set()
+                state = self._cancel_astray(state, instance)
+        blocked: set[Scope] = set()
         for action in decision.actions:
             if isinstance(action, policy.Cancel):
                 self._cancel(state.instances[action.instance])
             elif isinstance(action, policy.Submit):
                 listed = seen.catalogue.listed[action.model]
-                ways = _ways(listed, action.kind)
-                if EVERYBODY not in closed and closed.isdisjoint(ways):
+                scopes = _scopes(listed, action.kind)
+                if EVERYBODY not in blocked and blocked.isdisjoint(scopes):
                     state, cause = self._submit(state, listed, action.kind)
-                    closed.update(_closed(cause, ways))
+                    blocked.update(_blocked(cause, scopes))
         return state
 
     def _entries(
@@ -201,7 +201,7 @@ class Actor:
             fields = {**fields, "job": f"{result.job_id};{result.cluster}"}
             log.error("the job was submitted to another cluster; it is cancelled there", extra=fields)
             instance = replace(instance, astray=fields["job"], submit_error=_astray(result))
-            return self._call_back(self._remember(state, instance), instance), refusal.Cause.INVALID
+            return self._cancel_astray(self._remember(state, instance), instance), refusal.Cause.INVALID
         if not isinstance(result, Unknown):
             log.info("submitted", extra={**fields, "job_id": result.value})
             return self._remember(state, replace(instance, job_id=result.value)), None
@@ -209,9 +209,9 @@ class Actor:
         if any(words in result.reason for words in NO_OTHER_NODES):
             state = replace(state, nodes=node_failures.allowed(state.nodes, out, listed.digest))
         state = self._remember(state, replace(instance, submit_error=result.reason))
-        return state, refusal.refused(result.reason).cause
+        return state, refusal.parse_refusal(result.reason).cause
 
-    def _call_back(self, state: State, instance: Instance) -> State:
+    def _cancel_astray(self, state: State, instance: Instance) -> State:
         """Cancel a job on the cluster where it landed; tried again each time until it is done."""
         job_id, _, cluster = instance.astray.partition(";")
         result = self.slurm.cancel(job_id, instance.name, cluster)
@@ -287,19 +287,19 @@ def _astray(found: Astray) -> str:
     )
 
 
-def _ways(listed: Listed, kind: str) -> list[Way]:
+def _scopes(listed: Listed, kind: str) -> list[Scope]:
     """Return whom a submission stands for: its model, and for a base instance all of the same account."""
     own = [("model", f"{listed.entry.name} {kind}")]
     return [*own, ("charge", submission.charge(listed.entry.slurm))] if kind == BASE else own
 
 
-def _closed(cause: Optional[refusal.Cause], ways: Sequence[Way]) -> Sequence[Way]:
+def _blocked(cause: Optional[refusal.Cause], scopes: Sequence[Scope]) -> Sequence[Scope]:
     """Return for whom nothing more is submitted in this tick: the next one would meet the same refusal."""
     if cause is None:
         return ()
-    if cause in EVERYBODYS:
+    if cause in FOR_EVERYBODY:
         return (EVERYBODY,)
-    return ways if cause is refusal.Cause.LIMIT else ways[:1]
+    return scopes if cause is refusal.Cause.LIMIT else scopes[:1]
 
 
 def settings(config: SchedulerConfig) -> policy.Settings:

@@ -21,20 +21,20 @@ from sluice.scheduler.instances import node_failures
 from sluice.scheduler.instances.instance import (
     ABSENT_ANSWERS,
     COMPLETING,
-    STILL,
+    SUSPENDED,
     TERMINAL,
     Instance,
     QueueJob,
-    another,
     answered,
     hindered,
+    is_other_record,
     missing,
     published,
-    refused,
     seen,
     unanswered,
+    with_refused_record,
 )
-from sluice.scheduler.instances.matching import UNTOLD, Jobs
+from sluice.scheduler.instances.matching import UNREADABLE, QueueJobs
 from sluice.scheduler.models.catalogue import Allowed, Catalogue, gpus, read_catalogue
 from sluice.scheduler.outside.demand import DemandFolder
 from sluice.scheduler.outside.jobs import JobDirectories
@@ -133,7 +133,7 @@ class Observer:
             return self._catalogue, True
         self._stamp, self._catalogue = stamp, None
         try:
-            catalogue = read_catalogue(self._config.models_dir, now, Allowed.by(self._config))
+            catalogue = read_catalogue(self._config.models_dir, now, Allowed.from_config(self._config))
         except OSError as error:
             fields = {"path": self._config.models_dir, "problem": error.strerror}
             log.warning("the models cannot be listed; nothing is started or ended", extra=fields)
@@ -152,14 +152,14 @@ class Observer:
         self, state: State, catalogue: Catalogue, found: Iterable[QueueJob], asked_at: float
     ) -> tuple[State, tuple[str, ...]]:
         """Fold in a squeue answer; return also the names of jobs that bear our prefix but are not ours."""
-        jobs = Jobs(found, self._config.jobs_dir, {*state.instances, *state.ended})
+        jobs = QueueJobs(found, self._config.jobs_dir, {*state.instances, *state.ended})
         state, strays = self._adopt(state, catalogue, jobs, asked_at)
         instances = {}
         for instance in state.instances.values():
             job = jobs.of(instance)
             if job is None:
                 instances[instance.id] = self._missed(instance, jobs, asked_at)
-            elif job is UNTOLD:
+            elif job is UNREADABLE:
                 fields = {"instance": instance.id, "job_id": instance.job_id}
                 log.warning("a job's state cannot be read; the instance keeps its state", extra=fields)
                 instances[instance.id] = instance
@@ -184,13 +184,13 @@ class Observer:
             return replace(followed, leaving=PREEMPTED)
         return followed
 
-    def _missed(self, instance: Instance, jobs: Jobs, asked_at: float) -> Instance:
+    def _missed(self, instance: Instance, jobs: QueueJobs, asked_at: float) -> Instance:
         """Fold in an answer that does not name the job."""
-        if instance.submit_error and refusal.refused(instance.submit_error).cause in CERTAIN:
+        if instance.submit_error and refusal.parse_refusal(instance.submit_error).cause in CERTAIN:
             return replace(instance, absent=ABSENT_ANSWERS)
-        return self._doubt(missing(instance, asked_at, 1.5 * self._config.command_timeout), jobs)
+        return self._confirm_absence(missing(instance, asked_at, 1.5 * self._config.command_timeout), jobs)
 
-    def _doubt(self, instance: Instance, jobs: Jobs) -> Instance:
+    def _confirm_absence(self, instance: Instance, jobs: QueueJobs) -> Instance:
         """Ask about a job that several squeue answers did not name."""
         if instance.absent < ABSENT_ANSWERS or not instance.job_id:
             return instance
@@ -203,7 +203,7 @@ class Observer:
         return seen(instance, shown.value)
 
     def _adopt(
-        self, state: State, catalogue: Catalogue, jobs: Jobs, now: float
+        self, state: State, catalogue: Catalogue, jobs: QueueJobs, now: float
     ) -> tuple[State, tuple[str, ...]]:
         """Take back jobs that the state lost or had given up; return the names of all others."""
         strays = []
@@ -253,7 +253,7 @@ class Observer:
         state = replace(state, instances=instances)
         now = self._clock()
         for instance in instances.values():
-            if instance.job_state in STILL:
+            if instance.job_state in SUSPENDED:
                 # Its front cannot answer: asking would only hold up the tick.
                 instances[instance.id] = unanswered(instance, now)
         asked = [self._compared(instance) for instance in self._due(instances.values())]
@@ -298,7 +298,7 @@ class Observer:
             record = self._directories.record(instance)
         except RecordError as error:
             _tell_refused(instance, str(error))
-            return refused(instance, str(error), self._clock())
+            return with_refused_record(instance, str(error), self._clock())
         if record is not None:
             return published(instance, record)
         return replace(instance, refused="", refused_since=None) if instance.refused else instance
@@ -313,7 +313,7 @@ class Observer:
         problem = ""
         try:
             record = self._directories.record(instance)
-            if record is not None and another(instance, record):
+            if record is not None and is_other_record(instance, record):
                 problem = ANOTHER
         except RecordError as error:
             problem = str(error)

@@ -65,7 +65,7 @@ class Scheduler:
         """Read the state and take the lease. Raises OSError, and Busy while another host has the lease."""
         now = self.clock()
         state = self.states.load(now)
-        own = lease.mine(now)
+        own = lease.own_lease(now)
         lease.check(state.lease, own, self.config.lease)
         self._save(replace(state, lease=own))
 
@@ -77,7 +77,7 @@ class Scheduler:
         """Make one pass. Raises OSError when the state cannot be written: then nothing more is done."""
         began = self.clock()
         before = self.state.instances
-        self.state, seen = self._observer.observe(replace(self.state, lease=lease.mine(began)), began)
+        self.state, seen = self._observer.observe(replace(self.state, lease=lease.own_lease(began)), began)
         account = ledger.advance(self.state.ledger, ledger.runs(before, self.state.instances), began)
         ordered = seen.catalogue.nodes
         nodes = node_failures.readmitted(self.state.nodes, ordered.all, ordered.nodes)
@@ -123,7 +123,7 @@ class Scheduler:
             self._parsed_entries(),
             self.state.instances.values(),
             {
-                name: routing.Outlook(
+                name: routing.ModelOutcome(
                     decision.wanted.get(name, 0),
                     policy.failed(memory, limits),
                     memory,

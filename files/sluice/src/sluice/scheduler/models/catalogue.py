@@ -35,7 +35,7 @@ class Allowed:
     min_nice: int = 0
 
     @classmethod
-    def by(cls, settings: SchedulerConfig) -> Allowed:
+    def from_config(cls, settings: SchedulerConfig) -> Allowed:
         """Return what a configuration allows."""
         return cls(settings.partitions, settings.min_nice)
 

@@ -142,18 +142,18 @@ def entry_errors(document: object, allowed: Allowed = ANYTHING) -> list[str]:
             entry = ModelEntry.parse(rest)
         except RecordError as error:
             errors.append(f"  {error}")
-            if not isinstance(rest, dict) or not _mend(rest, error.field):
+            if not isinstance(rest, dict) or not _repair(rest, error.field):
                 break
         else:
             errors += [
                 f"  {problem}"
-                for problem in [*_misplaced(entry), *_warned_at_birth(entry), *breaches(entry, allowed)]
+                for problem in [*_refused_options(entry), *_warned_at_start(entry), *breaches(entry, allowed)]
             ]
             break
     return errors
 
 
-def _mend(document: dict[str, Any], field: str) -> bool:
+def _repair(document: dict[str, Any], field: str) -> bool:
     """Put something right where an error points, or nothing; return whether that could be done."""
     target, plausible, key = document, PLAUSIBLE, field
     found = _FIELD.fullmatch(field)
@@ -173,12 +173,12 @@ def _mend(document: dict[str, Any], field: str) -> bool:
     return True
 
 
-def _misplaced(entry: ModelEntry) -> list[str]:
+def _refused_options(entry: ModelEntry) -> list[str]:
     problems = [sbatch_options.refused_extra(option) for option in entry.slurm.extra]
     return [f"slurm.extra[{index}]: {problem}" for index, problem in enumerate(problems) if problem]
 
 
-def _warned_at_birth(entry: ModelEntry) -> list[str]:
+def _warned_at_start(entry: ModelEntry) -> list[str]:
     """Say where an instance may get so little time that Slurm's warning comes as it starts."""
     slurm, burst = entry.slurm, entry.burst
     times = {"slurm.time": slurm.time, "slurm.time_min": slurm.time_min}

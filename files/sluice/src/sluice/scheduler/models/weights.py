@@ -41,7 +41,7 @@ _SUM = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 
 
 @dataclass(frozen=True)
-class Listed:
+class ManifestLine:
     """A file as a manifest has it: SHA-256 (hex), and size in bytes where one is given."""
 
     sha256: str
@@ -108,13 +108,13 @@ def full(weights: Weights, expected: str, progress: Optional[Callable[[int], Non
     return found or _wrong_sums(weights, listed, sorted(weights.files), progress)
 
 
-def make(weights: Weights, progress: Optional[Callable[[int], None]]) -> dict[str, Listed]:
+def make(weights: Weights, progress: Optional[Callable[[int], None]]) -> dict[str, ManifestLine]:
     """Read every byte and return what a manifest of these weights lists. Raises SluiceError."""
     sums = _sums(weights, sorted(weights.files), progress)
-    return {name: Listed(sums[name], weights.files[name]) for name in sorted(sums)}
+    return {name: ManifestLine(sums[name], weights.files[name]) for name in sorted(sums)}
 
 
-def write(weights: Weights, listed: Mapping[str, Listed]) -> None:
+def write(weights: Weights, listed: Mapping[str, ManifestLine]) -> None:
     """Write the manifest, whole. Raises SluiceError."""
     text = "".join(f"# {one.size} {name}\n{one.sha256}  {name}\n" for name, one in listed.items())
     try:
@@ -123,21 +123,21 @@ def write(weights: Weights, listed: Mapping[str, Listed]) -> None:
         raise _refusal(f"{weights.manifest}: {error.strerror}") from None
 
 
-def read(manifest: Path) -> dict[str, Listed]:
+def read(manifest: Path) -> dict[str, ManifestLine]:
     """Read a manifest. Raises SluiceError."""
     try:
         text = _manifest_bytes(manifest).decode("utf-8")
     except UnicodeDecodeError:
         raise _refusal(f"{manifest}: is not UTF-8 text") from None
     sizes: dict[str, int] = {}
-    listed: dict[str, Listed] = {}
+    listed: dict[str, ManifestLine] = {}
     for number, line in enumerate(text.splitlines(), 1):
         size, sum_ = _SIZE.fullmatch(line), _SUM.fullmatch(line)
         if size:
             sizes[size[2]] = int(size[1])
         elif sum_:
             name = sum_[2][2:] if sum_[2].startswith("./") else sum_[2]
-            listed[name] = Listed(sum_[1], sizes.get(name))
+            listed[name] = ManifestLine(sum_[1], sizes.get(name))
         elif line.strip() and not line.startswith("#"):
             raise _refusal(f"{manifest}: line {number} does not have the format of sha256sum")
     return listed
@@ -171,7 +171,7 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def _compare(weights: Weights, expected: str) -> tuple[dict[str, Listed], list[str]]:
+def _compare(weights: Weights, expected: str) -> tuple[dict[str, ManifestLine], list[str]]:
     """Return what the manifest lists, and what can be found wrong without reading the weights."""
     if expected:
         found = digest(weights.manifest)
@@ -193,7 +193,7 @@ def _compare(weights: Weights, expected: str) -> tuple[dict[str, Listed], list[s
 
 def _wrong_sums(
     weights: Weights,
-    listed: Mapping[str, Listed],
+    listed: Mapping[str, ManifestLine],
     names: list[str],
     progress: Optional[Callable[[int], None]],
 ) -> list[str]:

@@ -99,28 +99,28 @@ def tail(inside: int, name: str, limit: int, owner: Optional[int] = None) -> byt
     return _content(inside, name, limit, -limit, owner)
 
 
-def _content(inside: int, name: str, limit: int, place: int, owner: Optional[int]) -> bytes:
+def _content(inside: int, name: str, limit: int, offset: int, owner: Optional[int]) -> bytes:
     # Asked before it is opened, since to open a device may do something; and again afterwards.
     _check(os.stat(name, dir_fd=inside, follow_symlinks=False), name, owner)
     descriptor = os.open(name, FILE, dir_fd=inside)
     try:
         found = os.fstat(descriptor)
         _check(found, name, owner)
-        if place < 0:
-            place = max(0, found.st_size + place)
-        return _pieces(descriptor, place, limit)
+        if offset < 0:
+            offset = max(0, found.st_size + offset)
+        return _pieces(descriptor, offset, limit)
     finally:
         os.close(descriptor)
 
 
-def _pieces(descriptor: int, place: int, most: int) -> bytes:
+def _pieces(descriptor: int, offset: int, most: int) -> bytes:
     parts = []
     while most > 0:
-        part = os.pread(descriptor, min(most, PIECE), place)
+        part = os.pread(descriptor, min(most, PIECE), offset)
         if not part:
             break
         parts.append(part)
-        place, most = place + len(part), most - len(part)
+        offset, most = offset + len(part), most - len(part)
     return b"".join(parts)
 
 

@@ -150,7 +150,7 @@ class Shares:
 
 
 # An ask's rank, its model, and itself.
-Place = tuple[tuple[object, ...], str, Ask]
+Queued = tuple[tuple[object, ...], str, Ask]
 NO_TURNS: Mapping[str, Turn] = {}
 
 
@@ -198,14 +198,14 @@ def share(
     return shares
 
 
-def _queue(asks: Iterable[Ask], turns: Mapping[str, Turn], single: bool, now: float) -> list[Place]:
+def _queue(asks: Iterable[Ask], turns: Mapping[str, Turn], single: bool, now: float) -> list[Queued]:
     """Return the asks by rank, as a heap.
 
     Models that Slurm refuses together take turns: of their places the first is that of the one that it has
     not refused for the longest. Without that the first of them would be refused for ever, and no other tried.
     """
     together: dict[str, list[Ask]] = {}
-    queue: list[Place] = []
+    queue: list[Queued] = []
     for ask in asks:
         if single or (ask.base and ask.charge in turns):
             together.setdefault("" if single else ask.charge, []).append(ask)

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 from sluice.scheduler.instances.instance import BURST, Instance
 from sluice.scheduler.policy.memory import Memory
-from sluice.scheduler.policy.refusal import Cause, heeded
+from sluice.scheduler.policy.refusal import Cause, backoff_after
 
 # Refusals that make a model's burst instances wait, and nothing else.
 BURSTS_OWN = (Cause.MODEL, Cause.LIMIT, Cause.SITE, Cause.TRANSIENT)
 
 
-def afresh(known: Memory, digest: str) -> Memory:
+def without_failures(known: Memory, digest: str) -> Memory:
     """Return the memory without earlier failures: the definition changed, or an administrator says so."""
     return Memory(
         digest=digest,
@@ -30,15 +30,15 @@ def afresh(known: Memory, digest: str) -> Memory:
     )
 
 
-def refusals(memory: Memory, mine: Sequence[Instance], first: float, now: float) -> Memory:
+def with_refusals(memory: Memory, mine: Sequence[Instance], first: float, now: float) -> Memory:
     """Return the memory after the submissions that Slurm refused for now: each waits longer.
 
     `mine`: the model's instances, gone ones included. `first`: the shortest wait, in seconds.
     """
     base = [one for one in mine if one.kind != BURST]
     burst = [one for one in mine if one.kind == BURST]
-    ours = heeded(memory.refused, base, (Cause.MODEL,), first, now)
-    bursts = heeded(memory.burst_refused, burst, BURSTS_OWN, first, now)
+    ours = backoff_after(memory.refused, base, (Cause.MODEL,), first, now)
+    bursts = backoff_after(memory.burst_refused, burst, BURSTS_OWN, first, now)
     last = max([memory.refused_at, *(one.created for one in mine if one.submit_error)])
     if ours is memory.refused and bursts is memory.burst_refused and last <= memory.refused_at:
         return memory

@@ -9,7 +9,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Optional
 
-from sluice.scheduler.instances.instance import BASE, BURST, STILL, Instance, Phase, given_up, phase, stuck
+from sluice.scheduler.instances.instance import (
+    BASE,
+    BURST,
+    SUSPENDED,
+    Instance,
+    Phase,
+    held_by_slurm,
+    only_completing,
+    phase,
+)
 from sluice.scheduler.policy import memory_updates, successors, target
 from sluice.scheduler.policy.bounds import Ask, Idle
 from sluice.scheduler.policy.data import (
@@ -25,16 +34,16 @@ from sluice.scheduler.policy.data import (
     Resume,
 )
 from sluice.scheduler.policy.job_checks import (
-    PUT_BACK,
+    REQUEUED,
+    ended_by_others,
     failure,
-    held,
-    in_the_way,
-    put_back,
-    taken_back,
+    held_by_person,
+    queue_obstacle,
+    requeued,
     waiting_for,
 )
 from sluice.scheduler.policy.memory import count_stall
-from sluice.scheduler.policy.plan_state import Standing
+from sluice.scheduler.policy.plan_state import PlanState
 
 # Relays look at the routing table for each request and report each second: after this long, no running
 # requests means none on the draining instance.
@@ -44,7 +53,7 @@ SICK_PATIENCE = 120.0
 REFUSED_PATIENCE = 60.0
 CANCEL_AGAIN = 30.0
 # Where jobs take turns on a node, each is suspended for a time slice, commonly half a minute.
-STILL_PATIENCE = 60.0
+SUSPENDED_PATIENCE = 60.0
 # A base instance that waits in the queue for so long, while requests wait too, is helped by a burst one.
 HELP_AFTER = 120.0
 MOST_AT_ONCE = 8
@@ -53,7 +62,7 @@ USABLE = (*COMING, Phase.READY)
 RESUMABLE = frozenset((IDLE, ORDERED, BUDGET))
 
 
-class Plan(Standing):
+class Plan(PlanState):
     """Built up step by step; lives for one call of `decide`."""
 
     # --- memory --------------------------------------------------------------------------------------
@@ -67,7 +76,7 @@ class Plan(Standing):
         if self.orders.given > self.memory.ordered:
             self.start_afresh()
             self.memory = replace(self.memory, ordered=self.orders.given)
-        self.memory = memory_updates.refusals(
+        self.memory = memory_updates.with_refusals(
             self.memory, [*self.lost, *self.present], self.settings.retry_backoff, self.now
         )
         problems = []
@@ -76,7 +85,7 @@ class Plan(Standing):
             problem = failure(instance, self.now)
             if problem:
                 problems.append(problem)
-            elif taken_back(instance):
+            elif ended_by_others(instance):
                 # Nobody's fault, but nothing to do again at once either.
                 retry = max(self.memory.retry_at, self.now + self.settings.retry_backoff)
                 self.memory = replace(self.memory, retry_at=retry)
@@ -107,7 +116,7 @@ class Plan(Standing):
             self.wanted = self._wanted(model, asked)
 
     def _wanted(self, model: Model, asked: int) -> int:
-        if self.broke:
+        if self.gpu_hours_spent:
             self.obstacle = f"{BUDGET} (gpu_hours_per_day): only the instances of `min` are kept"
             return model.min
         memory = self.memory
@@ -124,7 +133,7 @@ class Plan(Standing):
 
     def act(self) -> None:
         """Add the actions for what is present, and ask for what is missing."""
-        self.end_again()
+        self.repeat_cancellations()
         if self.orders.drained and (self.held or self.model is not None):
             self.clear(ORDERED)
         elif self.held:
@@ -133,11 +142,11 @@ class Plan(Standing):
             self.clear(REMOVED)
         else:
             self.give_up(self.model)
-            self.let_leave()
+            self.drain_leaving()
             self.scale(self.model)
         self.end_drained()
 
-    def end_again(self) -> None:
+    def repeat_cancellations(self) -> None:
         """Repeat a cancellation that Slurm has not carried out."""
         for instance in self.present:
             since = instance.cancelled_at
@@ -148,17 +157,17 @@ class Plan(Standing):
         """The model is to have no instances: end what serves nobody, drain the rest."""
         for instance in self.phases(*COMING, Phase.SICK):
             self.cancel(instance, reason)
-        self.let_leave()
+        self.drain_leaving()
         for instance in self.phases(Phase.READY):
             self.last.append(Drain(instance.id, reason))
 
     def give_up(self, model: Model) -> None:
         """End instances that do not come up, or that stopped answering."""
         for instance in self.phases(Phase.PENDING):
-            problem = self.hopeless(instance)
+            problem = self.pending_problem(instance)
             if problem:
                 self.cancel_failed(instance, problem)
-            elif put_back(instance):
+            elif requeued(instance):
                 self.cancel(instance, "Slurm requeued it; another one starts sooner", self.first)
         for instance in self.phases(Phase.STARTING):
             if instance.started is not None and self.now - instance.started > model.start_timeout:
@@ -173,16 +182,16 @@ class Plan(Standing):
     def give_up_sick(self, instance: Instance) -> None:
         """End an instance that stopped answering: at all, or all but its health check."""
         since = instance.failing_since
-        if instance.job_state in STILL:
+        if instance.job_state in SUSPENDED:
             self.replace_suspended(instance)
         elif phase(instance) is Phase.READY:
             self.end_stalled(instance)
         elif since is not None and self.now - since > SICK_PATIENCE:
             self.cancel_failed(instance, f"did not answer its health check for {SICK_PATIENCE:g} s")
 
-    def hopeless(self, instance: Instance) -> str:
+    def pending_problem(self, instance: Instance) -> str:
         """Return why nobody may wait for a pending job any longer, or ""."""
-        reason, since = stuck(instance), instance.hindered_since
+        reason, since = held_by_slurm(instance), instance.hindered_since
         if reason:
             return f"held by Slurm permanently: {reason}"
         patience = self.settings.pending_patience
@@ -203,7 +212,7 @@ class Plan(Standing):
                 instance, f"its engine gave nothing for {instance.stalled} s, nor to its front's own question"
             )
 
-    def let_leave(self) -> None:
+    def drain_leaving(self) -> None:
         """Send nothing more to instances whose front says that they must end soon."""
         for instance in self.present:
             if not instance.leaving or instance.draining_since is not None or instance.id in self.settled:
@@ -230,19 +239,19 @@ class Plan(Standing):
         for instance in self.present:
             if instance.submit_error and not instance.job_id:
                 self.obstacle = self.obstacle or f"sbatch accepted no job: {instance.submit_error}"
-        active = [instance for instance in fresh if not held(instance)]
+        active = [instance for instance in fresh if not held_by_person(instance)]
         for instance in fresh:
             if self.phase[instance.id] is Phase.PENDING:
-                self.obstacle = self.obstacle or in_the_way(instance)
+                self.obstacle = self.obstacle or queue_obstacle(instance)
         surplus = len(active) - target_number
         if surplus > 0:
             self.shrink(active, surplus)
 
     def paused(self) -> int:
         """Return how many suspended instances may yet go on by themselves: a time slice is soon over."""
-        still = (one for one in self.phases(Phase.SICK) if one.job_state in STILL)
+        still = (one for one in self.phases(Phase.SICK) if one.job_state in SUSPENDED)
         since = (self.now if one.failing_since is None else one.failing_since for one in still)
-        return sum(self.now - began < STILL_PATIENCE for began in since)
+        return sum(self.now - began < SUSPENDED_PATIENCE for began in since)
 
     def near_end(self, model: Model) -> frozenset[str]:
         """Return which instances' wall time is about to end."""
@@ -265,7 +274,7 @@ class Plan(Standing):
         long = sum(
             one.kind != BURST
             and self.phase[one.id] is Phase.PENDING
-            and not held(one)
+            and not held_by_person(one)
             and self.now - one.created >= HELP_AFTER
             for one in fresh
         )
@@ -331,7 +340,7 @@ class Plan(Standing):
         most = self.at_once(old, fresh, missing)
         base = min(base, most, self.free(BASE, model.max, old) if base else 0)
         # Base and burst together have one successor too many at most, as each of them has.
-        beyond = model.most + 1 - sum(not given_up(one) for one in self.present) - base
+        beyond = model.most + 1 - sum(not only_completing(one) for one in self.present) - base
         burst = min(burst, most - base, beyond, self.free(BURST, model.burst, old) if burst else 0)
         if base + burst <= 0:
             return None
@@ -359,7 +368,7 @@ class Plan(Standing):
         self.obstacle = self.obstacle or backoff.reason
         if not most or self.now < backoff.until:
             return 0
-        mine = [one for one in self.present if one.kind == kind and not given_up(one)]
+        mine = [one for one in self.present if one.kind == kind and not only_completing(one)]
         for one in mine:
             if self.phase[one.id] is Phase.PENDING and "maintenance" in one.reason.lower():
                 self.obstacle = self.obstacle or f"job {one.job_id} waits for a maintenance: {one.reason}"
@@ -403,15 +412,15 @@ class Plan(Standing):
 
     def shrink(self, fresh: Sequence[Instance], surplus: int) -> None:
         """End instances beyond what is wanted: those not ready, then burst ones, then the least loaded."""
-        reason = BUDGET if self.broke else IDLE
-        for instance in sorted(fresh, key=self.dispensable)[:surplus]:
+        reason = BUDGET if self.gpu_hours_spent else IDLE
+        for instance in sorted(fresh, key=self.removal_order)[:surplus]:
             if self.phase[instance.id] is Phase.READY:
                 self.last.append(Drain(instance.id, reason))
                 self.settled.add(instance.id)
             else:
                 self.cancel(instance, reason)
 
-    def dispensable(self, instance: Instance) -> tuple[bool, bool, bool, bool, int, float]:
+    def removal_order(self, instance: Instance) -> tuple[bool, bool, bool, bool, int, float]:
         """Return where an instance stands when some must go: the smallest first, of equals the newest.
 
         Of those that are not ready, one that Slurm has put back into its queue goes before all others: it may
@@ -420,7 +429,7 @@ class Plan(Standing):
         found = self.phase[instance.id]
         ready = found is Phase.READY
         load = self.demand.load(instance.id) if ready else 0
-        soon = ready or instance.reason != PUT_BACK
+        soon = ready or instance.reason != REQUEUED
         starts = ready or found is Phase.STARTING
         return ready, soon, instance.kind != BURST, starts, load, -instance.created
 
@@ -456,7 +465,7 @@ class Plan(Standing):
             return []
         usable = self.phases(*USABLE)
         kept = max(model.min, min(1, self.demand.asked))
-        found = sorted((one for one in usable if self.serves_nobody(one)), key=self.dispensable)
+        found = sorted((one for one in usable if self.serves_nobody(one)), key=self.removal_order)
         return [Idle(one, model.priority, self.memory.last) for one in found[: max(0, len(usable) - kept)]]
 
     def serves_nobody(self, instance: Instance) -> bool:
@@ -464,4 +473,4 @@ class Plan(Standing):
         found = self.phase[instance.id]
         if found is Phase.READY:
             return not self.demand.waiting and not self.demand.load(instance.id)
-        return found is Phase.PENDING and not held(instance)
+        return found is Phase.PENDING and not held_by_person(instance)

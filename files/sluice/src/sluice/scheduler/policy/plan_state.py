@@ -13,7 +13,7 @@ from sluice.scheduler.policy.job_checks import STEADY
 from sluice.scheduler.policy.memory import Memory, count_failure
 
 
-class Standing:
+class PlanState:
     """What a model's plan builds on; lives for one call of `decide`.
 
     `first` holds what is done before, `last` what is done after the submissions of this decision; `ask` is
@@ -32,7 +32,7 @@ class Standing:
         self.settings = settings
         self.now = now
         spent = situation.spent.gpu_hours
-        self.broke = 0.0 < settings.gpu_hours_per_day <= spent
+        self.gpu_hours_spent = 0.0 < settings.gpu_hours_per_day <= spent
         self.first: list[Action] = []
         self.last: list[Action] = []
         self.ask: Optional[Ask] = None
@@ -52,7 +52,7 @@ class Standing:
     def start_afresh(self) -> None:
         """Forget earlier failures."""
         digest = self.memory.digest if self.model is None else self.model.digest
-        self.memory = memory_updates.afresh(self.memory, digest)
+        self.memory = memory_updates.without_failures(self.memory, digest)
 
     def steady(self, instance: Instance) -> bool:
         """Whether the instance has been ready for long enough to prove the model good again."""

@@ -63,7 +63,7 @@ from sluice.scheduler.policy.memory import (
     percentile,
 )
 from sluice.scheduler.policy.plan import CANCEL_AGAIN, DRAIN_GRACE, SICK_PATIENCE, Plan
-from sluice.scheduler.policy.refusal import Cause, Refusal, heeded, refused
+from sluice.scheduler.policy.refusal import Cause, Refusal, backoff_after, parse_refusal
 
 __all__ = [
     "BUDGET",
@@ -100,8 +100,8 @@ __all__ = [
     "failed",
     "measured_load",
     "measured_queue",
+    "parse_refusal",
     "percentile",
-    "refused",
 ]
 
 
@@ -148,7 +148,7 @@ def _limits(situation: Situation, settings: Settings, now: float) -> Backoff:
     """Return how long nobody may submit. Limits of what burst instances ask for are their own model's."""
     causes = (Cause.SITE, Cause.TRANSIENT)
     base = (one for one in situation.instances if one.kind != BURST)
-    return heeded(situation.limits, base, causes, settings.retry_backoff, now)
+    return backoff_after(situation.limits, base, causes, settings.retry_backoff, now)
 
 
 def _charge(instance: Instance, situation: Situation) -> str:
@@ -166,7 +166,7 @@ def _charges(situation: Situation, settings: Settings, now: float) -> dict[str, 
     found = {}
     for charge, mine in by_charge.items():
         before = situation.charges.get(charge, NEVER_REFUSED)
-        after = heeded(before, mine, (Cause.LIMIT,), settings.retry_backoff, now)
+        after = backoff_after(before, mine, (Cause.LIMIT,), settings.retry_backoff, now)
         if after != NEVER_REFUSED:
             found[charge] = after
     return found

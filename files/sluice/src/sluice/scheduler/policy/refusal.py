@@ -101,7 +101,7 @@ WORDS: tuple[tuple[Cause, tuple[str, ...]], ...] = (
 SIZE_WORDS = ("cpu", "node", "mem", "tres", "wall", "gres", "minutes", "mins")
 
 
-def refused(message: str) -> Refusal:
+def parse_refusal(message: str) -> Refusal:
     """Return what a refusal means, of sbatch's own words; what is not known counts against the model."""
     text = " ".join(message.split())[:300]
     low = text.lower()
@@ -115,7 +115,7 @@ def _of_size(low: str) -> bool:
     return any(size in word for word in named for size in SIZE_WORDS)
 
 
-def heeded(
+def backoff_after(
     backoff: Backoff, submissions: Iterable[Instance], causes: Collection[Cause], first: float, now: float
 ) -> Backoff:
     """Return the back-off after what became of the submissions since the last one that it knows of.
@@ -132,7 +132,7 @@ def heeded(
     )
     if backoff.count and any(one.job_id for one in since):
         backoff = Backoff(at=since[-1].created)
-    refusals = [refused(one.submit_error) for one in since if not one.job_id]
+    refusals = [parse_refusal(one.submit_error) for one in since if not one.job_id]
     ours = [refusal for refusal in refusals if refusal.cause in causes]
     if not ours:
         return backoff

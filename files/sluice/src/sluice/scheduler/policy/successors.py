@@ -41,11 +41,11 @@ def expiring(instances: Iterable[Instance], model: Model, memory: Memory, now: f
     mine.sort(key=lambda one: -(one.ends or 0.0))
     begins: list[float] = []
     width = max(1, _most(mine, model) + 1 - len(mine))
-    for place, instance in enumerate(mine):
+    for index, instance in enumerate(mine):
         ends, started = instance.ends or 0.0, instance.started or 0.0
         begin = ends - early
-        if place >= width:
-            begin = min(begin, begins[place - width] - early)
+        if index >= width:
+            begin = min(begin, begins[index - width] - early)
         begins.append(max(begin, ends - (ends - started) / 2))
     return frozenset(one.id for one, begin in zip(mine, begins) if now >= begin)
 

@@ -105,9 +105,9 @@ def _room(idle_stop: float) -> float:
 
 def _counted(counts: tuple[float, ...], pause: float) -> tuple[float, ...]:
     """Return the counts with one more pause of so many seconds."""
-    place = 0 if pause < SHORTEST else min(CLASSES - 1, 1 + int(math.log2(pause / SHORTEST)))
+    found = 0 if pause < SHORTEST else min(CLASSES - 1, 1 + int(math.log2(pause / SHORTEST)))
     share = 0.5 if sum(counts) >= REMEMBERED else 1.0
-    return tuple(count * share + (index == place) for index, count in enumerate(counts))
+    return tuple(count * share + (index == found) for index, count in enumerate(counts))
 
 
 @lru_cache(maxsize=4096)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from sluice.contracts.figures import Figures, Sample
 from sluice.contracts.routing import RoutedModel
-from sluice.scheduler.instances.instance import STILL, Instance, Phase, gone, phase, treated
+from sluice.scheduler.instances.instance import SUSPENDED, Instance, Phase, gone, phase, treatment_of
 from sluice.scheduler.instances.reasons import Treatment
 from sluice.scheduler.policy import ledger
 from sluice.scheduler.policy.memory import Memory, stalls
@@ -124,13 +124,13 @@ def _stalls(name: str, count: int) -> Sample:
 def describe(instance: Instance) -> str:
     """Return an instance's state as one word for people and figures."""
     found = phase(instance)
-    if instance.job_state in STILL and found is Phase.SICK:
+    if instance.job_state in SUSPENDED and found is Phase.SICK:
         return "suspended"
     if found in (Phase.READY, Phase.SICK) and instance.leaving:
         return "leaving"
     if found in (Phase.READY, Phase.SICK) and instance.draining_since is not None:
         return "draining"
-    if found is Phase.PENDING and treated(instance) in (Treatment.ENDS, Treatment.LEFT):
+    if found is Phase.PENDING and treatment_of(instance) in (Treatment.ENDS, Treatment.LEFT):
         return "held"
     if found is Phase.READY and instance.stalled:
         return "stalled"

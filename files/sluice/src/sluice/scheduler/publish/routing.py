@@ -17,7 +17,7 @@ COMING = (Phase.SUBMITTING, Phase.PENDING, Phase.STARTING)
 
 
 @dataclass(frozen=True)
-class Outlook:
+class ModelOutcome:
     """What else the table says of a model: `wanted` instances, whether it `failed`, its `memory`.
 
     `drained` says that an administrator took it out of service.
@@ -32,7 +32,7 @@ class Outlook:
 def routed_models(
     entries: Mapping[str, ModelEntry],
     instances: Iterable[Instance],
-    outlooks: Mapping[str, Outlook],
+    outcomes: Mapping[str, ModelOutcome],
     known: bool,
     now: float,
 ) -> dict[str, RoutedModel]:
@@ -42,20 +42,20 @@ def routed_models(
         if instance.model in by_model:
             by_model[instance.model].append(instance)
     return {
-        name: _routed(entries[name], mine, outlooks.get(name, Outlook(0, False, Memory())), known, now)
+        name: _routed(entries[name], mine, outcomes.get(name, ModelOutcome(0, False, Memory())), known, now)
         for name, mine in by_model.items()
     }
 
 
 def _routed(
-    entry: ModelEntry, instances: Sequence[Instance], outlook: Outlook, known: bool, now: float
+    entry: ModelEntry, instances: Sequence[Instance], outcome: ModelOutcome, known: bool, now: float
 ) -> RoutedModel:
     routed = tuple(_instance(one, entry.stall_timeout) for one in instances if routable(one))
     due = coming(instances)
-    status = _status(any(one.state == "ready" for one in routed), bool(due), outlook, known)
+    status = _status(any(one.state == "ready" for one in routed), bool(due), outcome, known)
     return RoutedModel(
         status=status,
-        expected_ready=expected_ready(instances, status, outlook, now, entry.stall_timeout),
+        expected_ready=expected_ready(instances, status, outcome, now, entry.stall_timeout),
         context_length=entry.context_length,
         capabilities=entry.capabilities,
         groups=entry.groups,
@@ -65,7 +65,7 @@ def _routed(
         instances=routed,
         usage=entry.usage,
         cache_isolation=entry.cache_isolation,
-        created=int(outlook.memory.since),
+        created=int(outcome.memory.since),
     )
 
 
@@ -79,20 +79,20 @@ def _concurrency(entry: ModelEntry, instances: Iterable[Instance]) -> int:
     return min([entry.concurrency, *(max(1, most) for most in borne)])
 
 
-def _status(ready: bool, coming: bool, outlook: Outlook, known: bool) -> str:
+def _status(ready: bool, coming: bool, outcome: ModelOutcome, known: bool) -> str:
     if ready:
         return "ready"
-    if outlook.drained:
+    if outcome.drained:
         return "drained"
     if not known:
         return "unknown"
-    if outlook.failed:
+    if outcome.failed:
         return "failed"
-    return "starting" if coming or outlook.wanted else "sleeping"
+    return "starting" if coming or outcome.wanted else "sleeping"
 
 
 def expected_ready(
-    instances: Sequence[Instance], status: str, outlook: Outlook, now: float, stall_timeout: float = 0.0
+    instances: Sequence[Instance], status: str, outcome: ModelOutcome, now: float, stall_timeout: float = 0.0
 ) -> Optional[float]:
     """Return when the model's next instance should be ready, None where that is not known or none is due.
 
@@ -104,10 +104,10 @@ def expected_ready(
     due = coming(instances)
     if status == "ready":
         ready = sum(serving(one) and not hung(one, stall_timeout) for one in instances)
-        return estimates.coming(due, outlook.memory, now) if outlook.wanted > ready else None
+        return estimates.coming(due, outcome.memory, now) if outcome.wanted > ready else None
     if status == "sleeping":
-        return estimates.asleep(outlook.memory, now)
-    return estimates.coming(due, outlook.memory, now)
+        return estimates.asleep(outcome.memory, now)
+    return estimates.coming(due, outcome.memory, now)
 
 
 def coming(instances: Iterable[Instance]) -> list[Instance]:
