@@ -332,7 +332,7 @@ def test_a_backup_taken_under_load_holds_one_moment_and_can_be_put_back(
         future = pool.submit(settle)
         path = backup.backup(url, tmp_path / "backups", 3, NOON)
         future.result()
-    with pytest.raises(locks.InUse, match="stop the services first"):
+    with pytest.raises(locks.DatabaseInUse, match="stop the services first"):
         backup.restore(url, path, NOON)
     assert sums(made)[0][0] == 400
     made.close()

@@ -200,14 +200,18 @@ def test_a_server_behind_a_hole_and_one_whose_name_takes_long(
         database = Database(address, serving=True)
         for most in (SECONDS, 1.0):
             began = time.monotonic()
-            with timeouts.of(timeouts.SECONDS), pytest.raises(OperationalError), database.read() as session:
+            with (
+                timeouts.at_most(timeouts.REQUEST_SECONDS),
+                pytest.raises(OperationalError),
+                database.read() as session,
+            ):
                 session.execute(text("SELECT 1"))
             assert time.monotonic() - began < most
         database.close()
     go_on = threading.Event()
-    monkeypatch.setattr(engines.PatientConnection, "connect", lambda **_named: go_on.wait(SECONDS))
+    monkeypatch.setattr(engines.TimedConnection, "connect", lambda **_named: go_on.wait(SECONDS))
     database = Database("postgresql+psycopg://sluice@db.example.org/sluice", serving=True)
-    with timeouts.of(0.2), pytest.raises(OperationalError), database.read() as session:
+    with timeouts.at_most(0.2), pytest.raises(OperationalError), database.read() as session:
         session.execute(text("SELECT 1"))
     go_on.set()
     database.close()

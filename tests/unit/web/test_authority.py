@@ -16,7 +16,7 @@ from sluice.contracts.authority import Principal, Spent
 from sluice.web.database.tables import ApiKey, Database, SignedInBrowser, StoppedModel, Usage, User
 from sluice.web.keys import credentials, generation
 from sluice.web.people import sign_ins
-from sluice.web.people.accounts import remember_person
+from sluice.web.people.accounts import upsert_person
 from sluice.web.settings.config import WebConfig
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "contracts"
@@ -29,7 +29,7 @@ def example(name: str) -> Any:
 @pytest.fixture
 def user(database: Database) -> User:
     with database.write() as session:
-        return remember_person(
+        return upsert_person(
             session,
             issuer="https://idp.example.org",
             subject="alice",
@@ -43,7 +43,7 @@ def user(database: Database) -> User:
 def make_key(database: Database, settings: WebConfig, user: User, days: int = 1) -> credentials.NewKey:
     with database.write() as session:
         wanted = credentials.KeySettings("a key", days)
-        return credentials.make_key(session, settings.key_secret, user, wanted, time.time())
+        return credentials.create_key(session, settings.key_secret, user, wanted, time.time())
 
 
 def ask(authority: FlaskClient, key: str) -> tuple[int, Any]:
@@ -117,8 +117,8 @@ def test_a_page_bearer_is_interactive_and_ends_with_its_time_and_its_sign_in(
     now = time.time()
     begin_sign_in(database, user)
     with database.write() as session:
-        old = credentials.make_bearer(session, settings.key_secret, user.id, "tag", 600, now - 700)
-        live = credentials.make_bearer(session, settings.key_secret, user.id, "tag", 600, now)
+        old = credentials.create_bearer(session, settings.key_secret, user.id, "tag", 600, now - 700)
+        live = credentials.create_bearer(session, settings.key_secret, user.id, "tag", 600, now)
     assert ask(authority, old)[0] == 404
     status, answer = ask(authority, live)
     assert status == 200

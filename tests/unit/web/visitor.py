@@ -12,7 +12,7 @@ from werkzeug.test import TestResponse
 
 from sluice.web.database.tables import Database
 from sluice.web.people import sign_ins
-from sluice.web.people.accounts import remember_person
+from sluice.web.people.accounts import upsert_person
 from sluice.web.settings.config import Claims, KeySecret, OidcConfig, WebConfig
 
 PUBLIC_URL = "https://sluice.example.org"
@@ -69,7 +69,7 @@ def sign_in(
     kept = {"tag": f"tag-of-{name}", "csrf": TOKEN, "id_token": "", "refresh_token": "", "checked": now}
     kept.update(changes)
     with database.write() as session:
-        user = remember_person(
+        user = upsert_person(
             session,
             issuer=ISSUER,
             subject=name,

@@ -12,10 +12,10 @@ from sluice.contracts.authority import Stop
 from sluice.web.admin import admission, announcements, audit
 from sluice.web.database.tables import Database
 from sluice.web.limits import admin_limits
-from sluice.web.people.accounts import remember_person
+from sluice.web.people.accounts import upsert_person
 from sluice.web.settings.config import Access, LimitRule, WebConfig
 from sluice.web.words.texts import Texts
-from sluice.web.words.validation import Fault
+from sluice.web.words.validation import ValidationError
 
 NOW = 1_700_000_000.0
 ANN = "u-00000000000000aa"
@@ -86,10 +86,10 @@ def test_an_announcement_that_is_ended_is_gone_and_can_be_ended_once(store: Data
 def test_an_announcement_that_cannot_be_shown_is_refused(
     store: Database, text: str, level: str, ends: float | None, name: str
 ) -> None:
-    with store.write() as session, pytest.raises(Fault) as fault:
+    with store.write() as session, pytest.raises(ValidationError) as error:
         announcements.add(session, ANN, text, level, NOW, ends, NOW)
-    assert fault.value.text == f"fault.{name}"
-    assert Texts.load("en").get(fault.value.text, **fault.value.values)
+    assert error.value.text == f"validation.{name}"
+    assert Texts.load("en").get(error.value.text, **error.value.values)
     assert log(store) == []
 
 
@@ -100,11 +100,11 @@ def test_a_stopped_model_is_told_to_the_proxy_until_it_is_resumed(store: Databas
     with store.write() as session:
         admission.stop(session, ANN, "smollm2-135m", "Back at noon.", NOW)
     with store.read() as session:
-        assert admission.stops(session) == [Stop("smollm2-135m", "Back at noon.")]
+        assert admission.stops_for_proxy(session) == [Stop("smollm2-135m", "Back at noon.")]
     with store.write() as session:
         assert admission.resume(session, ANN, "smollm2-135m", NOW)
         assert not admission.resume(session, ANN, "smollm2-135m", NOW)
-        assert admission.stops(session) == []
+        assert admission.stops_for_proxy(session) == []
     assert [entry[1] for entry in log(store)] == ["admission.stop", "admission.resume"]
 
 
@@ -128,7 +128,7 @@ def test_stopping_again_changes_the_message_and_nothing_new_is_not_logged(store:
     ],
 )
 def test_a_stop_that_makes_no_sense_is_refused(store: Database, model: str, message: str, name: str) -> None:
-    with store.write() as session, pytest.raises(Fault, match=name):
+    with store.write() as session, pytest.raises(ValidationError, match=name):
         admission.stop(session, ANN, model, message, NOW)
 
 
@@ -174,15 +174,15 @@ def test_a_limit_that_would_bind_nobody_is_refused(
     store: Database, settings: WebConfig, rule: LimitRule, words: str
 ) -> None:
     settings = replace(settings, access=Access(projects={"sun": ("users",)}))
-    with store.write() as session, pytest.raises(Fault) as fault:
+    with store.write() as session, pytest.raises(ValidationError) as error:
         admin_limits.put(session, settings, ANN, rule, NOW)
-    assert words in Texts.load("en").get(fault.value.text, **fault.value.values)
+    assert words in Texts.load("en").get(error.value.text, **error.value.values)
     assert log(store) == []
 
 
 def test_a_user_who_is_there_can_be_limited(store: Database, settings: WebConfig) -> None:
     with store.write() as session:
-        user = remember_person(
+        user = upsert_person(
             session, issuer="i", subject="s", name="S", email="", groups=["users"], now=time.time()
         )
         admin_limits.put(session, settings, ANN, LimitRule(f"user:{user.pseudonym}", "", 1), NOW)
@@ -196,10 +196,10 @@ def filled(store: Database) -> None:
     with store.write() as session:
         for at in range(5):
             actor = ANN if at % 2 else audit.OPERATOR
-            audit.note(
+            audit.add(
                 session, actor, "user.block", f"u-{at}", {"blocked": False}, {"blocked": True}, NOW + at
             )
-        audit.note(session, ANN, "user.unblock", "u-1", None, None, NOW + 9)
+        audit.add(session, ANN, "user.unblock", "u-1", None, None, NOW + 9)
 
 
 def test_the_log_is_found_by_who_what_and_when(store: Database) -> None:
@@ -228,14 +228,14 @@ def test_the_log_is_read_on_where_a_page_ended(store: Database) -> None:
 
 def test_what_was_undone_was_not_logged(store: Database) -> None:
     with pytest.raises(RuntimeError), store.write() as session:
-        audit.note(session, ANN, "user.block", "u-1", None, None, NOW)
+        audit.add(session, ANN, "user.block", "u-1", None, None, NOW)
         raise RuntimeError
     assert log(store) == []
 
 
 def test_an_action_has_the_form_of_one(store: Database) -> None:
     with store.write() as session, pytest.raises(ValueError, match="not an action"):
-        audit.note(session, ANN, "blocked somebody", "u-1", None, None, NOW)
+        audit.add(session, ANN, "blocked somebody", "u-1", None, None, NOW)
 
 
 def test_old_entries_are_forgotten(store: Database) -> None:

@@ -259,8 +259,8 @@ def test_old_records_go_and_their_sums_stay_without_names(live: Database) -> Non
     settle(live, 3, settled=old, user=BOB)
     settle(live, 4)
     with live.write() as session:
-        audit.note(session, "operator", "user.block", "u-1", None, None, old)
-        audit.note(session, "operator", "user.block", "u-2", None, None, NOON)
+        audit.add(session, "operator", "user.block", "u-1", None, None, old)
+        audit.add(session, "operator", "user.block", "u-2", None, None, NOON)
     assert retention.prune(live, 400, 400, NOON) == retention.Removed(records=3, days=2, audit=1)
     assert retention.prune(live, 400, 400, NOON) == retention.Removed(0, 0, 0)
     with live.read() as session:

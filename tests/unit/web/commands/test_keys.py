@@ -97,13 +97,13 @@ def person(settings: WebConfig, name: str = "alice") -> User:
     """Let a person sign in; return them."""
     database = Database(settings.database)
     with database.write() as session:
-        user = accounts.remember_person(
+        user = accounts.upsert_person(
             session, issuer="i", subject=name, name=name.capitalize(), email="", groups=["physics"], now=1.0
         )
         sign_ins.begin(session, tag=f"of-{name}", user_id=user.id, sid="", subject=name, now=1.0)
         wanted = credentials.KeySettings("laptop", 90)
-        credentials.make_key(session, settings.key_secret, user, wanted, time.time())
-        credentials.make_bearer(session, settings.key_secret, user.id, f"of-{name}", 600, time.time())
+        credentials.create_key(session, settings.key_secret, user, wanted, time.time())
+        credentials.create_bearer(session, settings.key_secret, user.id, f"of-{name}", 600, time.time())
     database.close()
     return user
 
@@ -255,8 +255,8 @@ def test_users_are_listed_and_shown(
     alice = person(settings)
     everybody = told(config, capsys, "users", "list")["users"]
     assert [(user["kind"], user["name"]) for user in everybody] == [("person", "Alice"), ("service", "demo")]
-    for narrowed in (("--kind", "person"), ("--search", "ALI")):
-        assert [user["name"] for user in told(config, capsys, "users", "list", *narrowed)["users"]] == [
+    for filtered in (("--kind", "person"), ("--search", "ALI")):
+        assert [user["name"] for user in told(config, capsys, "users", "list", *filtered)["users"]] == [
             "Alice"
         ]
     assert told(config, capsys, "users", "list", "--blocked")["users"] == []
@@ -270,10 +270,10 @@ def test_no_name_of_a_person_or_key_reaches_the_terminal_with_control_characters
     evil = "Eve\x1b[2J\u202egnp\nroot"
     database = Database(settings.database)
     with database.write() as session:
-        user = accounts.remember_service(session, name="demo", groups=[], now=time.time())
+        user = accounts.upsert_service_account(session, name="demo", groups=[], now=time.time())
         user.name = evil
         wanted = credentials.KeySettings(name=evil, days=1)
-        credentials.make_key(session, settings.key_secret, user, wanted, time.time())
+        credentials.create_key(session, settings.key_secret, user, wanted, time.time())
     database.close()
     for command in (("users", "list"), ("users", "show", "demo"), ("keys", "list"), ("audit", "list")):
         main([*command, "--config", str(config)])

@@ -146,7 +146,7 @@ def test_a_command_that_the_database_does_not_take_says_so(
 ) -> None:
     if not settings.database.startswith("sqlite"):
         pytest.skip("the lock is SQLite's")
-    monkeypatch.setattr("sluice.web.database.timeouts.LONG", 0.1)
+    monkeypatch.setattr("sluice.web.database.timeouts.COMMAND_SECONDS", 0.1)
     other = sqlite3.connect(settings.database.removeprefix("sqlite:///"), isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     try:

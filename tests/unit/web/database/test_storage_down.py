@@ -36,7 +36,7 @@ WORDS = "cannot reach what it has stored"
 @pytest.fixture(autouse=True)
 def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait less than a site does: many pages are asked for."""
-    monkeypatch.setattr(timeouts, "SECONDS", 0.3)
+    monkeypatch.setattr(timeouts, "REQUEST_SECONDS", 0.3)
 
 
 Break = Callable[[Path, Database], None]
@@ -306,26 +306,26 @@ def test_all_waits_of_one_request_together_have_one_bound(monkeypatch: pytest.Mo
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     waited = 0.0
-    with timeouts.of(timeouts.SECONDS) as bound:
+    with timeouts.at_most(timeouts.REQUEST_SECONDS) as bound:
         for _ in range(5):
             with timeouts.current().waiting() as seconds:
                 step = min(seconds, 0.7)
                 now[0] += step
                 waited += step
-            with timeouts.of(timeouts.MOMENT), timeouts.current().waiting() as seconds:
-                assert seconds <= timeouts.MOMENT
+            with timeouts.at_most(timeouts.OPTIONAL_SECONDS), timeouts.current().waiting() as seconds:
+                assert seconds <= timeouts.OPTIONAL_SECONDS
                 now[0] += seconds
                 waited += seconds
         assert bound.left == pytest.approx(0.0)
-    assert waited == pytest.approx(timeouts.SECONDS)
-    assert not timeouts.is_bounded()
+    assert waited == pytest.approx(timeouts.REQUEST_SECONDS)
+    assert not timeouts.in_request()
 
 
 def test_after_a_failure_a_request_does_not_wait_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    with timeouts.of(timeouts.SECONDS) as bound:
-        with timeouts.of(timeouts.MOMENT) as moment:
-            moment.lose()
-        assert bound.left == pytest.approx(timeouts.SECONDS - timeouts.MOMENT)
-        timeouts.current().lose()
+    with timeouts.at_most(timeouts.REQUEST_SECONDS) as bound:
+        with timeouts.at_most(timeouts.OPTIONAL_SECONDS) as moment:
+            moment.give_up()
+        assert bound.left == pytest.approx(timeouts.REQUEST_SECONDS - timeouts.OPTIONAL_SECONDS)
+        timeouts.current().give_up()
         with timeouts.current().waiting() as seconds:
             assert seconds == 0.0

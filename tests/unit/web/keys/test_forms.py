@@ -7,7 +7,7 @@ import pytest
 from sluice.web.keys import forms
 from sluice.web.keys.credentials import KeySettings
 from sluice.web.words.texts import Texts
-from sluice.web.words.validation import Fault
+from sluice.web.words.validation import ValidationError
 
 
 def test_what_is_left_out_is_the_default() -> None:
@@ -31,7 +31,7 @@ def test_everything_can_be_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "fault"),
+    ("fields", "error"),
     [
         ({"name": "   "}, "label_empty"),
         ({"name": "x" * 61}, "label_too_long"),
@@ -54,18 +54,18 @@ def test_everything_can_be_said() -> None:
         ({"requests_per_minute": str(1 << 31)}, "number_most"),
     ],
 )
-def test_what_cannot_be_is_refused_by_field_and_in_words(fields: dict[str, str], fault: str) -> None:
+def test_what_cannot_be_is_refused_by_field_and_in_words(fields: dict[str, str], error: str) -> None:
     reading = forms.read({"name": "n", **fields}, 180, ("lattice",))
     assert reading.settings is None
-    assert [(refused.field, refused.fault.text) for refused in reading.refused] == [
-        (next(iter(fields)), f"fault.{fault}")
+    assert [(found.field, found.error.text) for found in reading.errors] == [
+        (next(iter(fields)), f"validation.{error}")
     ]
-    assert Texts.load("en").get(reading.refused[0].fault.text, **reading.refused[0].fault.values)
+    assert Texts.load("en").get(reading.errors[0].error.text, **reading.errors[0].error.values)
 
 
 @pytest.mark.parametrize("text", ["", "8", "-1", "x", "1.5", "٣"])
 def test_a_time_to_go_on_that_is_not_offered_is_refused(text: str) -> None:
-    with pytest.raises(Fault, match="key_grace"):
+    with pytest.raises(ValidationError, match="key_grace"):
         forms.read_grace(text)
 
 

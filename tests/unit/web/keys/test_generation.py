@@ -12,14 +12,14 @@ SECRET = "a secret of the site, of forty characters"
 
 @pytest.mark.parametrize("prefix", [keys.API_PREFIX, keys.PAGE_PREFIX])
 def test_a_new_key_has_the_form_of_the_contract(prefix: str) -> None:
-    key = keys.mint(prefix, SECRET)
+    key = keys.generate_key(prefix, SECRET)
     assert key.startswith(prefix)
     assert len(key) == len(prefix) + 43 + 1 + 8
     assert keys.well_formed(key)
 
 
 def test_two_keys_differ() -> None:
-    assert keys.mint(keys.API_PREFIX, SECRET) != keys.mint(keys.API_PREFIX, SECRET)
+    assert keys.generate_key(keys.API_PREFIX, SECRET) != keys.generate_key(keys.API_PREFIX, SECRET)
 
 
 def test_the_checksum_is_the_crc_32_of_what_stands_before_the_last_dash() -> None:
@@ -27,7 +27,7 @@ def test_the_checksum_is_the_crc_32_of_what_stands_before_the_last_dash() -> Non
 
 
 def test_a_typing_error_is_noticed() -> None:
-    key = keys.mint(keys.API_PREFIX, SECRET)
+    key = keys.generate_key(keys.API_PREFIX, SECRET)
     wrong = key[:15] + ("a" if key[15] != "a" else "b") + key[16:]
     assert not keys.well_formed(wrong)
 
@@ -38,7 +38,7 @@ def test_another_form_is_refused(key: str) -> None:
 
 
 def test_a_line_feed_after_a_key_is_refused() -> None:
-    assert not keys.well_formed(keys.mint(keys.API_PREFIX, SECRET) + "\n")
+    assert not keys.well_formed(keys.generate_key(keys.API_PREFIX, SECRET) + "\n")
 
 
 def test_what_is_stored_depends_on_the_secret() -> None:
@@ -50,7 +50,7 @@ def test_what_is_stored_depends_on_the_secret() -> None:
 @pytest.mark.parametrize("prefix", [keys.API_PREFIX, keys.PAGE_PREFIX])
 def test_a_key_shows_that_it_was_made_here_and_nobody_else_can_make_it_so(prefix: str) -> None:
     ours, others = keys.mark_secret(SECRET), keys.mark_secret("another secret of another site, as long")
-    key = keys.mint(prefix, SECRET)
+    key = keys.generate_key(prefix, SECRET)
     assert marked(key, (others, ours))
     assert not marked(key, (others,))
     assert not marked(key, ())

@@ -54,7 +54,7 @@ def database(settings: WebConfig) -> Iterator[Database]:
 def alice(database: Database) -> User:
     """A person who is signed in."""
     with database.write() as session:
-        user = accounts.remember_person(
+        user = accounts.upsert_person(
             session, issuer="i", subject="a", name="A", email="", groups=["students", "physics"], now=1.0
         )
         sign_ins.begin(session, tag="tag", user_id=user.id, sid="", subject="a", now=1.0)
@@ -65,12 +65,12 @@ def make_key(
     database: Database, user: User, secret: KeySecret = CURRENT, wanted: KeySettings | None = None
 ) -> credentials.NewKey:
     with database.write() as session:
-        return credentials.make_key(session, secret, user, wanted or KeySettings("k", 90), time.time())
+        return credentials.create_key(session, secret, user, wanted or KeySettings("k", 90), time.time())
 
 
 def bearer(database: Database, user: User, secret: KeySecret = CURRENT) -> str:
     with database.write() as session:
-        return credentials.make_bearer(session, secret, user.id, "tag", 600, time.time())
+        return credentials.create_bearer(session, secret, user.id, "tag", 600, time.time())
 
 
 def found(database: Database, settings: WebConfig, key: str) -> Principal | None:
@@ -157,7 +157,7 @@ def test_trying_keys_and_bearers_of_who_may_no_longer_sign_in(
     closed = dataclasses.replace(settings, access=Access(users=("staff",)))
     assert [found(database, closed, token) for token in tokens] == [None, None]
     with database.write() as session:
-        service = accounts.remember_service(session, name="nightly", groups=["batch"], now=1.0)
+        service = accounts.upsert_service_account(session, name="nightly", groups=["batch"], now=1.0)
     assert found(database, closed, make_key(database, service).text)
 
 

@@ -12,11 +12,11 @@ from sluice.web.database.tables import Database, User
 from sluice.web.keys import credentials
 from sluice.web.keys.credentials import KeySettings
 from sluice.web.limits import admin_limits, limit_usage
-from sluice.web.limits.limit_usage import nearest
+from sluice.web.limits.limit_usage import nearest_limits
 from sluice.web.settings.config import LimitRule, WebConfig
-from sluice.web.settings.rules import Holder, RuleBook
+from sluice.web.settings.rules import Holder, RuleIndex
 from sluice.web.usage import ledger, sums
-from sluice.web.usage.sums import Share
+from sluice.web.usage.sums import TokensUsed
 from tests.unit.web.views.test_admin_pages import used
 from tests.unit.web.visitor import get, sign_in
 
@@ -29,8 +29,8 @@ def rule(scope: str, tokens: int | None, model: str = "") -> LimitRule:
 
 
 def test_the_fullest_bound_comes_first_and_each_holder_counts_for_themselves() -> None:
-    taken = [Share(ANN, "a", 60), Share(ANN, "b", 30), Share(BEN, "a", 50)]
-    found = nearest([rule("user:*", 100), rule("group:bio", 1000), rule("user:*", 80, "a")], taken, 10)
+    taken = [TokensUsed(ANN, "a", 60), TokensUsed(ANN, "b", 30), TokensUsed(BEN, "a", 50)]
+    found = nearest_limits([rule("user:*", 100), rule("group:bio", 1000), rule("user:*", 80, "a")], taken, 10)
     assert [(one.scope, one.rule.model, one.tokens, one.bound) for one in found] == [
         ("user:u-ann", "", 90, 100),
         ("user:u-ann", "a", 60, 80),
@@ -42,24 +42,26 @@ def test_the_fullest_bound_comes_first_and_each_holder_counts_for_themselves() -
 
 def test_of_several_bounds_of_one_holder_the_tightest_counts() -> None:
     rules = [rule("user:*", 500), rule("member:sky", 100), rule("user:u-ben", 900), rule("member:sky", 300)]
-    (found,) = nearest(rules, [Share(BEN, "a", 50)], 10)
+    (found,) = nearest_limits(rules, [TokensUsed(BEN, "a", 50)], 10)
     assert (found.rule.scope, found.bound, found.percent) == ("member:sky", 100, 50.0)
 
 
 def test_a_bound_of_nothing_is_full_and_rules_without_tokens_are_none() -> None:
-    found = nearest([rule("site", 0), rule("key:*", None)], [Share(BEN, "a", 5)], 10)
+    found = nearest_limits([rule("site", 0), rule("key:*", None)], [TokensUsed(BEN, "a", 5)], 10)
     assert [(one.scope, one.percent) for one in found] == [("site", 100.0)]
 
 
 def test_no_more_than_asked_for_are_told() -> None:
-    taken = [Share(Holder(f"u-{number}", (), "", ""), "a", number) for number in range(9)]
-    assert [one.scope for one in nearest([rule("user:*", 10)], taken, 2)] == ["user:u-8", "user:u-7"]
+    taken = [TokensUsed(Holder(f"u-{number}", (), "", ""), "a", number) for number in range(9)]
+    assert [one.scope for one in nearest_limits([rule("user:*", 10)], taken, 2)] == ["user:u-8", "user:u-7"]
 
 
 def test_trying_many_users_and_rules_stays_quick() -> None:
-    taken = [Share(Holder(f"u-{number}", ("bio", "sky"), "p", ""), "a", number) for number in range(5_000)]
+    taken = [
+        TokensUsed(Holder(f"u-{number}", ("bio", "sky"), "p", ""), "a", number) for number in range(5_000)
+    ]
     begun = time.process_time()
-    assert nearest([rule("user:*", 10), rule("group:bio", 9)], taken, 20)
+    assert nearest_limits([rule("user:*", 10), rule("group:bio", 9)], taken, 20)
     assert time.process_time() - begun < 2.0
 
 
@@ -89,12 +91,12 @@ def test_a_person_sees_each_limit_once_and_what_is_left(store: Database, setting
         session.add(user)
         session.flush()
         wanted = KeySettings("laptop", 30, tokens_per_day=70)
-        key = credentials.make_key(session, settings.key_secret, user, wanted, now).row
+        key = credentials.create_key(session, settings.key_secret, user, wanted, now).row
         admin_limits.put(session, settings, "operator", rule("user:*", 5_000), now)
         ledger.settle(session, store.dialect, [used("u-ann", 900)])
-        book = RuleBook([rule("project:*", 1_000), rule("user:*", 8_000)])
+        book = RuleIndex([rule("project:*", 1_000), rule("user:*", 8_000)])
         # Not before the second in which the record was settled.
-        found = limit_usage.of_person(session, book, ANN, ("genomics", "moon"), [key], time.time())
+        found = limit_usage.of_user(session, book, ANN, ("genomics", "moon"), [key], time.time())
         assert [(one.limit.scope, one.limit.tokens_per_day, one.tokens_per_day) for one in found] == [
             ("user:u-ann", 5_000, 900),
             ("project:genomics", 1_000, 900),

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 
 from sluice.web.database.tables import Database
-from sluice.web.people.accounts import remember_person, remember_service
+from sluice.web.people.accounts import upsert_person, upsert_service_account
 
 
 def test_a_person_keeps_the_pseudonym_and_gets_the_groups_of_the_last_sign_in(database: Database) -> None:
     def sign_in(groups: list[str], issuer: str = "https://a.example") -> tuple[str, list[str]]:
         with database.write() as session:
-            user = remember_person(
+            user = upsert_person(
                 session, issuer=issuer, subject="1", name="A", email="a@b", groups=groups, now=1.0
             )
         return user.pseudonym, user.groups
@@ -25,8 +25,8 @@ def test_a_person_keeps_the_pseudonym_and_gets_the_groups_of_the_last_sign_in(da
 
 def test_a_person_whom_the_provider_calls_like_a_service_is_another_account(database: Database) -> None:
     with database.write() as session:
-        service = remember_service(session, name="demo", groups=["users"], now=1.0)
-        person = remember_person(
+        service = upsert_service_account(session, name="demo", groups=["users"], now=1.0)
+        person = upsert_person(
             session, issuer="https://a.example", subject="demo", name="", email="", groups=[], now=1.0
         )
     assert service.pseudonym != person.pseudonym

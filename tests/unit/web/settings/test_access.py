@@ -91,7 +91,7 @@ def test_groups_are_taken_as_they_are_or_not_at_all(claim: object, groups: list[
 def test_a_group_of_another_form_goes_by_the_name_that_the_site_gives_it() -> None:
     names = {"urn:x:group:ops#idp": "ops", "/Staff": "staff"}
     told = ["urn:x:group:ops#idp", "/Staff", "/staff", "ops", "users"]
-    known = access.Known(names, frozenset())
+    known = access.ConfiguredGroups(names, frozenset())
     assert access.usable_groups(told, known) == ["ops", "staff", "users"]
     assert access.usable_groups("urn:x:group:ops#idp, users", known) == ["ops", "users"]
     assert access.usable_groups("urn:x:group:ops#idp;users", known) == ["ops", "users"]
@@ -100,18 +100,18 @@ def test_a_group_of_another_form_goes_by_the_name_that_the_site_gives_it() -> No
 
 @pytest.mark.parametrize("text", ["cn=a b,ou=c", "a;b", "a b", "a,b"])
 def test_a_text_that_the_site_names_whole_is_one_group_whatever_divides_others(text: str) -> None:
-    known = access.Known({text: "ops"}, frozenset())
+    known = access.ConfiguredGroups({text: "ops"}, frozenset())
     assert access.usable_groups(text, known) == ["ops"]
     assert access.usable_groups([text], known) == ["ops"]
 
 
 def test_a_semicolon_within_a_value_is_part_of_it() -> None:
-    known = access.Known({"urn:a;b": "ops"}, frozenset())
+    known = access.ConfiguredGroups({"urn:a;b": "ops"}, frozenset())
     assert access.usable_groups(r"users;urn:a\;b", known) == ["users", "ops"]
 
 
 def test_no_more_groups_are_taken_than_an_answer_can_carry() -> None:
-    assert len(access.usable_groups([f"g{number}" for number in range(10_000)])) == access.MOST_GROUPS
+    assert len(access.usable_groups([f"g{number}" for number in range(10_000)])) == access.MAX_GROUPS
 
 
 def test_groups_that_the_settings_name_are_never_among_those_that_are_too_many(
@@ -119,11 +119,11 @@ def test_groups_that_the_settings_name_are_never_among_those_that_are_too_many(
 ) -> None:
     site = Access(admins=("ops",), users=("staff",), projects={"p": ("bio",)}, names={"/HPC": "hpc"})
     rules = (LimitRule("group:slow"), LimitRule("member:fast"), LimitRule("user:*"))
-    known = access.known_groups(site, rules)
+    known = access.configured_groups(site, rules)
     assert known.wanted == {"ops", "staff", "bio", "hpc", "slow", "fast"}
     told = [f"g{number}" for number in range(600)] + ["ops", "staff", "bio", "/HPC", "slow", "fast"]
     found = access.usable_groups(told, known, "isMemberOf")
-    assert len(found) == access.MOST_GROUPS
+    assert len(found) == access.MAX_GROUPS
     assert found[-6:] == ["ops", "staff", "bio", "hpc", "slow", "fast"]
     (record,) = caplog.records
     assert "more than can be kept" in record.getMessage()

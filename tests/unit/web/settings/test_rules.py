@@ -10,7 +10,7 @@ import pytest
 from sluice.contracts.authority import MOST_LIMITS, Limit, Principal
 from sluice.errors import RecordError
 from sluice.web.settings.config import LimitRule
-from sluice.web.settings.rules import Holder, RuleBook, TooManyLimits, compose, rule_problem, scopes_of
+from sluice.web.settings.rules import Holder, RuleIndex, TooManyLimits, compose, rule_problem, scopes_of
 
 ALICE = Holder("u-alice", ("students", "physics"), "lattice", "key-1")
 ON_THE_PAGE = ALICE._replace(key_id="")
@@ -22,7 +22,7 @@ def rules(*scopes: str, model: str = "", **numbers: int) -> list[LimitRule]:
 
 
 def composed(holder: Holder, *inventory: LimitRule, rows: Any = (), own: Any = None) -> list[Limit]:
-    return list(compose(holder, RuleBook(inventory), rows, own))
+    return list(compose(holder, RuleIndex(inventory), rows, own))
 
 
 @pytest.mark.parametrize(

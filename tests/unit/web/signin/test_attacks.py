@@ -108,8 +108,8 @@ def test_replayed_code(app: Flask, client: FlaskClient, issuer: Issuer) -> None:
     code = issuer.grant(asked)
     assert issuer.come_back(client, asked, code=code).status_code == 302
     assert issuer.come_back(client, asked, code=code).location == "/"
-    stranger = app.test_client()
-    assert issuer.come_back(stranger, asked, code=code).status_code == 401
+    untrusted = app.test_client()
+    assert issuer.come_back(untrusted, asked, code=code).status_code == 401
     assert issuer.asked.count("/token") == 1
     other = app.test_client()
     assert issuer.come_back(other, issuer.begin(other), code=code).status_code == 401
@@ -323,11 +323,11 @@ def test_no_credential_of_the_api_opens_a_page(
     token = re.search(r'data-csrf="([^"]+)"', get(client, "/auth/account").text)
     assert token
     bearer = post(client, "/page-bearer", token[1]).get_json()["bearer"]
-    stranger = app.test_client()
+    untrusted = app.test_client()
     for rule in app.url_map.iter_rules():
         if "GET" in (rule.methods or set()) and not rule.arguments:
             headers = {"Authorization": f"Bearer {bearer}", "Cookie": f"__Host-sluice={bearer}"}
-            answer = stranger.get(rule.rule, base_url=PUBLIC_URL, headers=headers)
+            answer = untrusted.get(rule.rule, base_url=PUBLIC_URL, headers=headers)
             assert 'title="Alice"' not in answer.text
 
 

@@ -16,7 +16,7 @@ from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
 
 from sluice.web.database.tables import Database
-from sluice.web.signin.provider import MOST_STATES
+from sluice.web.signin.provider import MAX_STATES
 from tests.unit.web.issuer import Issuer
 from tests.unit.web.signin.test_provider import due, sign_in_rows
 from tests.unit.web.visitor import PUBLIC_URL, cookie, get, post
@@ -182,20 +182,20 @@ def test_another_person_in_the_second_tab_gets_forms_of_their_own(
 
 
 def test_states_and_nonces_are_each_tabs_own_and_bounded(client: FlaskClient, issuer: Issuer) -> None:
-    asked = [issuer.begin(client) for _ in range(MOST_STATES + 3)]
+    asked = [issuer.begin(client) for _ in range(MAX_STATES + 3)]
     assert (
         len({each["state"][0] for each in asked}) == len({each["nonce"][0] for each in asked}) == len(asked)
     )
     states = [name for name in kept(client) if name.startswith("_state_")]
-    assert len(states) == MOST_STATES
+    assert len(states) == MAX_STATES
     answers = [issuer.come_back(client, each).status_code for each in asked]
-    assert answers == [401] * 3 + [302] * MOST_STATES
+    assert answers == [401] * 3 + [302] * MAX_STATES
 
 
 def test_a_tab_whose_sign_in_was_forgotten_gets_the_page_once_another_is_signed_in(
     client: FlaskClient, database: Database, issuer: Issuer
 ) -> None:
-    asked = [issuer.begin(client, "/usage") for _ in range(MOST_STATES + 3)]
+    asked = [issuer.begin(client, "/usage") for _ in range(MAX_STATES + 3)]
     for each in reversed(asked):
         assert issuer.come_back(client, each).status_code == 302
     before, session = sign_in_rows(database), kept(client)
@@ -209,7 +209,7 @@ def test_a_tab_whose_sign_in_was_forgotten_gets_the_page_once_another_is_signed_
 def test_a_tab_whose_sign_in_was_forgotten_is_told_so_and_offered_another(
     client: FlaskClient, database: Database, issuer: Issuer
 ) -> None:
-    asked = [issuer.begin(client) for _ in range(MOST_STATES + 1)]
+    asked = [issuer.begin(client) for _ in range(MAX_STATES + 1)]
     answer = issuer.come_back(client, asked[0])
     assert answer.status_code == 401
     assert "This sign-in is not known here" in answer.text
@@ -261,7 +261,7 @@ def test_trying_to_sign_somebody_in_as_another_by_an_answer_they_never_asked_for
 def test_a_browser_whose_sign_in_has_ended_is_not_signed_in(client: FlaskClient, issuer: Issuer) -> None:
     issuer.sign_in(client)
     forgotten = issuer.begin(client)
-    for _ in range(MOST_STATES):
+    for _ in range(MAX_STATES):
         issuer.begin(client)
     post(client, "/auth/sign-out-everywhere", kept(client)["csrf"])
     assert issuer.come_back(client, forgotten).status_code == 401

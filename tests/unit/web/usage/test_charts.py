@@ -72,4 +72,4 @@ def test_numbers_in_few_characters(number: int, text: str) -> None:
     ("part", "whole", "percent"), [(0, 10, 0.0), (5, 10, 50.0), (20, 10, 100.0), (0, 0, 100.0)]
 )
 def test_shares_stay_within_the_whole(part: int, whole: int, percent: float) -> None:
-    assert charts.share(part, whole) == percent
+    assert charts.percent(part, whole) == percent

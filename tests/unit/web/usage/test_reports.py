@@ -34,7 +34,7 @@ def used(database_url: str) -> Iterator[Database]:
 
 
 def summed(
-    database: Database, *by: str, choice: reports.Choice = reports.EVERYTHING, limit: int | None = None
+    database: Database, *by: str, choice: reports.UsageFilter = reports.EVERYTHING, limit: int | None = None
 ) -> list[tuple[object, ...]]:
     with database.read() as session:
         return [(*row.group, row.requests) for row in reports.summed(session, by, choice, limit=limit)]
@@ -62,29 +62,29 @@ RECORD_MODEL = record(0).model
 def test_a_sum_has_every_number(used: Database) -> None:
     with used.read() as session:
         (row,) = reports.summed(session, ())
-    assert row == reports.Row((), 6, 1, 1, 72, 48, 5 + 5 * record(0).cached_tokens, 12.0)
+    assert row == reports.UsageSum((), 6, 1, 1, 72, 48, 5 + 5 * record(0).cached_tokens, 12.0)
     assert row.tokens == 120
 
 
 def test_of_nothing_the_sum_is_nought(used: Database) -> None:
     with used.read() as session:
-        (row,) = reports.summed(session, (), reports.Choice(user="u-nobody"))
+        (row,) = reports.summed(session, (), reports.UsageFilter(user="u-nobody"))
         assert (row.requests, row.tokens, row.seconds) == (0, 0, 0.0)
-        assert list(reports.summed(session, ("user",), reports.Choice(user="u-nobody"))) == []
+        assert list(reports.summed(session, ("user",), reports.UsageFilter(user="u-nobody"))) == []
 
 
 @pytest.mark.parametrize(
     ("choice", "requests"),
     [
-        (reports.Choice(since=NOVEMBER_18 + datetime.timedelta(1)), 2),
-        (reports.Choice(until=NOVEMBER_18 + datetime.timedelta(1)), 4),
-        (reports.Choice(user=BOB), 2),
-        (reports.Choice(project="genomics"), 5),
-        (reports.Choice(model="other"), 1),
-        (reports.Choice(class_="interactive"), 1),
+        (reports.UsageFilter(since=NOVEMBER_18 + datetime.timedelta(1)), 2),
+        (reports.UsageFilter(until=NOVEMBER_18 + datetime.timedelta(1)), 4),
+        (reports.UsageFilter(user=BOB), 2),
+        (reports.UsageFilter(project="genomics"), 5),
+        (reports.UsageFilter(model="other"), 1),
+        (reports.UsageFilter(class_="interactive"), 1),
     ],
 )
-def test_a_choice_leaves_out_the_rest(used: Database, choice: reports.Choice, requests: int) -> None:
+def test_a_choice_leaves_out_the_rest(used: Database, choice: reports.UsageFilter, requests: int) -> None:
     assert summed(used, choice=choice) == [(requests,)]
 
 

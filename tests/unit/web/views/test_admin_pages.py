@@ -49,7 +49,7 @@ def bob(app: Flask, database: Database) -> str:
     with database.write() as session:
         row = session.get_one(User, user.id)
         secret = app.extensions["sluice"].settings.key_secret
-        credentials.make_key(session, secret, row, KeySettings("laptop", 30), time.time())
+        credentials.create_key(session, secret, row, KeySettings("laptop", 30), time.time())
         ledger.settle(session, database.dialect, [used(user.user, 900)])
     return user.user
 
@@ -58,7 +58,9 @@ def bob(app: Flask, database: Database) -> str:
 def robot(database: Database) -> str:
     """The pseudonym of a service account."""
     with database.write() as session:
-        return accounts.remember_service(session, name="robot", groups=["users"], now=time.time()).pseudonym
+        return accounts.upsert_service_account(
+            session, name="robot", groups=["users"], now=time.time()
+        ).pseudonym
 
 
 def used(user: str, tokens: int, model: str = "smollm2-135m", project: str = "genomics") -> UsageRecord:
@@ -252,7 +254,7 @@ def test_a_percent_sign_is_searched_for_and_not_obeyed(admin: FlaskClient, bob: 
 def test_a_long_list_has_pages(admin: FlaskClient, database: Database) -> None:
     with database.write() as session:
         for number in range(60):
-            accounts.remember_service(session, name=f"robot-{number:02}", groups=["users"], now=1.0)
+            accounts.upsert_service_account(session, name=f"robot-{number:02}", groups=["users"], now=1.0)
     first = get(admin, "/admin/users?search=robot-").get_data(as_text=True)
     assert "robot-49" in first
     assert "robot-50" not in first
@@ -451,7 +453,7 @@ def test_a_model_is_stopped_with_a_message_and_resumed(
     page = followed(admin, post(admin, "/admin/models/stop", model="smollm2-135m", message="Back at noon."))
     assert "Back at noon." in page
     with database.read() as session:
-        assert [stop.model for stop in admission.stops(session)] == ["smollm2-135m"]
+        assert [stop.model for stop in admission.stops_for_proxy(session)] == ["smollm2-135m"]
     page = followed(admin, post(admin, "/admin/models/resume", model="smollm2-135m"))
     assert "accepts requests again" in page
     assert post(admin, "/admin/models/resume", model="smollm2-135m").status_code == 404
@@ -478,8 +480,8 @@ def test_an_announcement_stands_above_every_page_until_it_is_ended(
     app: Flask, admin: FlaskClient, database: Database
 ) -> None:
     followed(admin, post(admin, "/admin/announcements", text="Down at <ten>", level="warning"))
-    stranger = app.test_client()
-    for visitor, path in ((admin, "/"), (admin, "/keys"), (stranger, "/"), (admin, "/usage")):
+    untrusted = app.test_client()
+    for visitor, path in ((admin, "/"), (admin, "/keys"), (untrusted, "/"), (admin, "/usage")):
         page = get(visitor, path).get_data(as_text=True)
         assert 'role="status"' in page, path
         assert "Down at &lt;ten&gt;" in page, path
@@ -531,9 +533,9 @@ def test_the_log_shows_who_did_what_before_and_after(admin: FlaskClient, bob: st
     assert ">Ada</a>" in page
     assert ">Bob</a>" in page
     assert re.search(r"<del>.*?3</del>.*?<ins>.*?4</ins>", page, re.DOTALL)
-    narrowed = get(admin, "/admin/audit?action=user.block").get_data(as_text=True)
-    assert "limit.set</code>" not in narrowed
-    assert "user.block</code>" in narrowed
+    filtered = get(admin, "/admin/audit?action=user.block").get_data(as_text=True)
+    assert "limit.set</code>" not in filtered
+    assert "user.block</code>" in filtered
 
 
 def test_the_log_is_narrowed_by_time_and_refuses_what_is_none(admin: FlaskClient, bob: str) -> None:
@@ -548,7 +550,7 @@ def test_the_log_is_narrowed_by_time_and_refuses_what_is_none(admin: FlaskClient
 def test_the_log_has_pages_that_keep_what_was_looked_for(admin: FlaskClient, database: Database) -> None:
     with database.write() as session:
         for number in range(55):
-            audit.note(session, audit.OPERATOR, "limit.set", f"user:{number}", None, {"concurrent": 1}, 1.0)
+            audit.add(session, audit.OPERATOR, "limit.set", f"user:{number}", None, {"concurrent": 1}, 1.0)
     first = get(admin, "/admin/audit?actor=operator").get_data(as_text=True)
     following = re.search(r'rel="next" href="([^"]+)"', first)
     assert following

@@ -73,11 +73,11 @@ def test_trying_a_page_bearer_or_a_key_at_the_pages(client: FlaskClient, databas
     bearer = post(client, "/page-bearer").get_json()["bearer"]
     found = _KEY.search(post(client, "/keys", name="notebook").text)
     assert found
-    stranger = client.application.test_client()
+    untrusted = client.application.test_client()
     for credential in (bearer, found[0]):
         headers = {"Authorization": f"Bearer {credential}", "Sec-Fetch-Site": "same-origin"}
-        assert stranger.get("/keys", base_url=PUBLIC_URL, headers=headers).status_code == 302
-        assert stranger.post("/page-bearer", base_url=PUBLIC_URL, headers=headers).status_code == 403
+        assert untrusted.get("/keys", base_url=PUBLIC_URL, headers=headers).status_code == 302
+        assert untrusted.post("/page-bearer", base_url=PUBLIC_URL, headers=headers).status_code == 403
 
 
 def test_a_script_gets_its_errors_as_json(client: FlaskClient) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from sluice.web.database.tables import Database, PageBearer, SignedInBrowser, User
 from sluice.web.settings.config import Access, WebConfig
-from sluice.web.signin.sign_in import SignedIn
+from sluice.web.signin.sign_in import SignedInUser
 from sluice.web.views.shared import admin_required
 from tests.unit.web.visitor import cookie, get, post, sign_in
 
@@ -29,8 +29,8 @@ def app(app: Flask) -> Flask:
     """The app and a page of administrators that says what it was told."""
 
     @admin_required
-    def page(person: SignedIn) -> str:
-        return f"{person.user} {person.role} {' '.join(person.projects)}"
+    def page(person: SignedInUser) -> str:
+        return f"{person.pseudonym} {person.role} {' '.join(person.projects)}"
 
     app.add_url_rule("/for-administrators", view_func=page, methods=["GET", "POST"])
     return app

@@ -12,7 +12,7 @@ WEB = Path(sluice.web.__file__).parent
 # Keys that are put together while running.
 FAMILIES = (
     "error.",
-    "fault.",
+    "validation.",
     "keys.field_",
     "keys.limit_",
     "js.status_",

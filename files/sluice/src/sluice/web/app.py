@@ -22,8 +22,8 @@ from sluice.web.http import form_encoding, guard
 from sluice.web.http.metrics import Listeners, Metrics
 from sluice.web.settings.config import WebConfig
 from sluice.web.signin.session_store import SessionStore
-from sluice.web.signin.sessions import Sessions
-from sluice.web.signin.sign_in import SignedIn
+from sluice.web.signin.sessions import SessionInterface
+from sluice.web.signin.sign_in import SignedInUser
 from sluice.web.usage import charts
 from sluice.web.views import admin, bearer, chat, errors, keys, sign, usage
 from sluice.web.views.shared import Web
@@ -34,12 +34,12 @@ def create_app(settings: WebConfig) -> Flask:
     logs.configure("web", settings.log_level)
     app = Flask("sluice.web", static_url_path=f"/static/{_digest_of_static()}")
     app.config.update(_flask_settings(settings))
-    app.session_interface = Sessions(app, app.config["SESSION_CACHELIB"])
+    app.session_interface = SessionInterface(app, app.config["SESSION_CACHELIB"])
     # In this order at each request: count it, refuse what is forged, then look at who is signed in.
     metrics = Metrics("web")
-    metrics.watch(app)
-    timeouts.bound_requests(app)
-    form_encoding.refuse_broken_text(app)
+    metrics.instrument(app)
+    timeouts.limit_requests(app)
+    form_encoding.refuse_invalid_utf8(app)
     guard.protect(app, settings)
     web = Web(app, settings, metrics)
     web.database.prepare()
@@ -80,7 +80,7 @@ def _prepare_templates(app: Flask, web: Web) -> None:
     app.jinja_env.filters["iso"] = _iso
     app.jinja_env.filters["number"] = "{:,}".format
     app.jinja_env.filters["short"] = charts.short
-    app.jinja_env.filters["share"] = charts.share
+    app.jinja_env.filters["percent"] = charts.percent
 
     @app.context_processor
     def shared() -> dict[str, Any]:
@@ -96,7 +96,7 @@ def _prepare_templates(app: Flask, web: Web) -> None:
         }
 
 
-def _person(web: Web) -> SignedIn | None:
+def _person(web: Web) -> SignedInUser | None:
     """Return who is signed in; nobody where that cannot be told: a page that says so still has a frame."""
     try:
         return web.sign_in.person()

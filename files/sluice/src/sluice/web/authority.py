@@ -27,7 +27,7 @@ from sluice.web.database import timeouts
 from sluice.web.database.tables import Database
 from sluice.web.http.metrics import Listeners, Metrics
 from sluice.web.keys import generation
-from sluice.web.keys.principals import Principals, Stale, store_anew
+from sluice.web.keys.principals import OutdatedKey, Principals, update_stored_form
 from sluice.web.settings.config import WebConfig
 from sluice.web.usage import ledger
 
@@ -59,8 +59,8 @@ def create_app(settings: WebConfig) -> Flask:
     authority = Authority(settings)
     authority.database.prepare()
     app.extensions["sluice"] = authority
-    authority.metrics.watch(app)
-    timeouts.bound_requests(app)
+    authority.metrics.instrument(app)
+    timeouts.limit_requests(app)
     app.register_blueprint(blueprint)
     app.register_error_handler(RecordError, _bad_record)
     app.register_error_handler(SluiceError, _named_error)
@@ -88,15 +88,15 @@ def principal() -> tuple[Response, int]:
     authority.questions.labels("known" if found else "unknown").inc()
     if found is None:
         return _answer({"principal": None}, 404)
-    if found.stale:
-        _store_anew(authority, found.stale)
+    if found.outdated:
+        _update_stored_form(authority, found.outdated)
     return _answer({"principal": found.principal.dump()}, 200)
 
 
-def _store_anew(authority: Authority, stale: Stale) -> None:
+def _update_stored_form(authority: Authority, outdated: OutdatedKey) -> None:
     try:
-        with timeouts.of(timeouts.MOMENT), authority.database.write() as session:
-            store_anew(session, stale)
+        with timeouts.at_most(timeouts.OPTIONAL_SECONDS), authority.database.write() as session:
+            update_stored_form(session, outdated)
     except SQLAlchemyError as error:
         # The key works all the same, and its next use tries again.
         logger.warning(
@@ -135,7 +135,7 @@ def gateway() -> tuple[Response, int]:
     """Answer what holds for all requests of this gateway: stopped models, and how its keys are marked."""
     authority = _authority()
     with authority.database.read() as session:
-        stopped = [stop.dump() for stop in admission.stops(session)]
+        stopped = [stop.dump() for stop in admission.stops_for_proxy(session)]
     secrets = (authority.settings.key_secret, *authority.settings.old_key_secrets)
     marks = [generation.mark_secret(secret.value).hex() for secret in secrets]
     return _answer({"stopped": stopped, "marks": marks}, 200)

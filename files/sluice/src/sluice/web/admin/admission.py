@@ -12,7 +12,7 @@ from sluice.contracts.authority import Stop
 from sluice.contracts.words import MODEL_NAME
 from sluice.web.admin import audit
 from sluice.web.database.tables import LimitRow, StoppedModel, UsageDay
-from sluice.web.words.validation import Fault, check_label
+from sluice.web.words.validation import ValidationError, check_label
 
 # What users are told fits on a few lines of a chat.
 MAX_MESSAGE = 300
@@ -23,7 +23,7 @@ def stopped(session: Session) -> Sequence[StoppedModel]:
     return session.scalars(select(StoppedModel).order_by(StoppedModel.model)).all()
 
 
-def stops(session: Session) -> list[Stop]:
+def stops_for_proxy(session: Session) -> list[Stop]:
     """Return the stopped models as the proxy is told of them."""
     return [Stop(row.model, row.message) for row in stopped(session)]
 
@@ -35,20 +35,20 @@ def stop(session: Session, actor: str, model: str, message: str, now: float) -> 
     message that cannot be shown.
     """
     if not MODEL_NAME.fullmatch(model):
-        raise Fault("model_name", model=model)
+        raise ValidationError("model_name", model=model)
     if message:
         check_label(message, MAX_MESSAGE)
     row = session.get(StoppedModel, model)
-    before = _shown(row) if row else None
+    before = _audit_values(row) if row else None
     if row is None:
         row = StoppedModel(model=model, message=message, since=now)
         session.add(row)
     row.message = message
-    if _shown(row) != before:
-        audit.note(session, actor, "admission.stop", model, before, _shown(row), now)
+    if _audit_values(row) != before:
+        audit.add(session, actor, "admission.stop", model, before, _audit_values(row), now)
 
 
-def unknown(session: Session, model: str) -> str:
+def unknown_model_problem(session: Session, model: str) -> str:
     """Return what to say of a model that was never used, stopped or limited at this gateway, "" otherwise.
 
     Which models the clusters offer is the proxy's to know: a new one nobody used is unknown here.
@@ -69,11 +69,11 @@ def resume(session: Session, actor: str, model: str, now: float) -> bool:
     row = session.get(StoppedModel, model) if MODEL_NAME.fullmatch(model) else None
     if row is None:
         return False
-    audit.note(session, actor, "admission.resume", model, _shown(row), None, now)
+    audit.add(session, actor, "admission.resume", model, _audit_values(row), None, now)
     session.delete(row)
     session.flush()
     return True
 
 
-def _shown(row: StoppedModel) -> dict[str, str]:
+def _audit_values(row: StoppedModel) -> dict[str, str]:
     return {"message": row.message}

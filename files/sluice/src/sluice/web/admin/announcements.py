@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from sluice.web.admin import audit
 from sluice.web.database.tables import Announcement
 from sluice.web.words import times
-from sluice.web.words.validation import Fault, check_label
+from sluice.web.words.validation import ValidationError, check_label
 
 LEVELS = ("info", "warning")
 MAX_TEXT = 400
@@ -48,13 +48,13 @@ def add(
     """Announce `text` from `starts` until `ends`, or until it is ended. Raises Fault."""
     check_label(text, MAX_TEXT)
     if level not in LEVELS:
-        raise Fault("level", levels=", ".join(LEVELS))
+        raise ValidationError("level", levels=", ".join(LEVELS))
     if ends is not None and ends <= max(starts, now):
-        raise Fault("ends_too_early")
+        raise ValidationError("ends_too_early")
     row = Announcement(text=text, level=level, starts=starts, ends=ends, created=now)
     session.add(row)
     session.flush()
-    audit.note(session, actor, "announcement.add", str(row.id), None, _shown(row), now)
+    audit.add(session, actor, "announcement.add", str(row.id), None, _audit_values(row), now)
     return row
 
 
@@ -63,14 +63,14 @@ def end(session: Session, actor: str, number: int, now: float) -> bool:
     row = session.get(Announcement, number)
     if row is None or state(row, now) == "ended":
         return False
-    before = _shown(row)
+    before = _audit_values(row)
     row.ends = now
     # A planned one that ends before it begins would read as if it had been shown.
     row.starts = min(row.starts, now)
-    audit.note(session, actor, "announcement.end", str(row.id), before, _shown(row), now)
+    audit.add(session, actor, "announcement.end", str(row.id), before, _audit_values(row), now)
     return True
 
 
-def _shown(row: Announcement) -> dict[str, Any]:
+def _audit_values(row: Announcement) -> dict[str, Any]:
     ends = None if row.ends is None else times.written(row.ends)
     return {"text": row.text, "level": row.level, "starts": times.written(row.starts), "ends": ends}

@@ -31,7 +31,7 @@ class Filter(NamedTuple):
 EVERYTHING = Filter()
 
 
-def note(
+def add(
     session: Session,
     actor: str,
     action: str,

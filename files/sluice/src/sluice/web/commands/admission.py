@@ -9,9 +9,9 @@ from sluice.contracts.words import MODEL_NAME
 from sluice.web.admin import admission
 from sluice.web.admin.audit import OPERATOR
 from sluice.web.commands import common
-from sluice.web.commands.common import NOT_THERE, Site, refuse
+from sluice.web.commands.common import NOT_FOUND, Context, refuse
 from sluice.web.words import times
-from sluice.web.words.validation import Fault
+from sluice.web.words.validation import ValidationError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,11 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Carry out one action; 0 when done, 2 for a wrong argument, 1 for a model that is not there."""
-    return common.carry_out(args, {"list": _list, "stop": _stop, "resume": _resume})
+    return common.run_action(args, {"list": _list, "stop": _stop, "resume": _resume})
 
 
-def _list(args: argparse.Namespace, site: Site) -> int:
-    with site.database.read() as session:
+def _list(args: argparse.Namespace, context: Context) -> int:
+    with context.database.read() as session:
         rows = admission.stopped(session)
     if args.json:
         stopped = [{"model": row.model, "since": row.since, "message": row.message} for row in rows]
@@ -52,29 +52,29 @@ def _list(args: argparse.Namespace, site: Site) -> int:
     return 0
 
 
-def _stop(args: argparse.Namespace, site: Site) -> int:
+def _stop(args: argparse.Namespace, context: Context) -> int:
     try:
-        with site.database.write() as session:
-            problem = "" if args.new else admission.unknown(session, args.model)
+        with context.database.write() as session:
+            problem = "" if args.new else admission.unknown_model_problem(session, args.model)
             # Said first of a name that is none: what is wrong with it.
             if not problem or not MODEL_NAME.fullmatch(args.model):
                 admission.stop(session, OPERATOR, args.model, args.message, time.time())
-    except Fault as fault:
-        return refuse("admission stop", fault)
+    except ValidationError as error:
+        return refuse("admission stop", error)
     if problem:
         words = f"{problem}; nothing was stopped. To stop it anyway, add --new"
-        return refuse("admission stop", words, NOT_THERE)
+        return refuse("admission stop", words, NOT_FOUND)
     if args.json:
         common.print_json({"stopped": {"model": args.model, "message": args.message}})
     return 0
 
 
-def _resume(args: argparse.Namespace, site: Site) -> int:
-    with site.database.write() as session:
+def _resume(args: argparse.Namespace, context: Context) -> int:
+    with context.database.write() as session:
         done = admission.resume(session, OPERATOR, args.model, time.time())
     if not done:
         problem = f"{args.model} is not stopped; see: sluice admission list"
-        return refuse("admission resume", problem, NOT_THERE)
+        return refuse("admission resume", problem, NOT_FOUND)
     if args.json:
         common.print_json({"resumed": args.model})
     return 0

@@ -9,10 +9,10 @@ from typing import Any
 from sluice.web.admin import announcements
 from sluice.web.admin.audit import OPERATOR
 from sluice.web.commands import common
-from sluice.web.commands.common import NOT_THERE, Site, refuse
+from sluice.web.commands.common import NOT_FOUND, Context, refuse
 from sluice.web.database.tables import Announcement
 from sluice.web.words import times
-from sluice.web.words.validation import Fault
+from sluice.web.words.validation import ValidationError
 
 _TIME = "in UTC, such as 2026-11-22 or 2026-11-22T18:30"
 
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listing = actions.add_parser("list", help="list announcements, the latest first")
     listing.add_argument(
         "--most",
-        type=common.whole(1, common.MOST_ROWS),
+        type=common.whole_number(1, common.MAX_ROWS),
         default=100,
         help="how many (default: %(default)s)",
     )
@@ -37,19 +37,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add.add_argument("--starts", default="", help=f"from when on, {_TIME} (default: now)")
     add.add_argument("--ends", default="", help=f"until when, {_TIME} (default: until it is removed)")
     remove = actions.add_parser("remove", help="end an announcement now; it stays in the list")
-    remove.add_argument("id", type=common.whole(1, common.LARGEST_ID), help="as `list` shows it")
+    remove.add_argument("id", type=common.whole_number(1, common.LARGEST_ID), help="as `list` shows it")
     for action in (listing, add, remove):
         common.add_common(action)
 
 
 def run(args: argparse.Namespace) -> int:
     """Carry out one action; 0 when done, 2 for a wrong argument, 1 for an id that is not shown or planned."""
-    return common.carry_out(args, {"list": _list, "add": _add, "remove": _remove})
+    return common.run_action(args, {"list": _list, "add": _add, "remove": _remove})
 
 
-def _list(args: argparse.Namespace, site: Site) -> int:
+def _list(args: argparse.Namespace, context: Context) -> int:
     now = time.time()
-    with site.database.read() as session:
+    with context.database.read() as session:
         rows = announcements.listed(session, most=max(args.most, 0))
     if args.json:
         common.print_json({"announcements": [_document(row, now) for row in rows]})
@@ -69,15 +69,15 @@ def _list(args: argparse.Namespace, site: Site) -> int:
     return 0
 
 
-def _add(args: argparse.Namespace, site: Site) -> int:
+def _add(args: argparse.Namespace, context: Context) -> int:
     now = time.time()
     try:
         starts, ends = times.read(args.starts), times.read(args.ends)
         starts = now if starts is None else starts
-        with site.database.write() as session:
+        with context.database.write() as session:
             row = announcements.add(session, OPERATOR, args.text, args.level, starts, ends, now)
-    except Fault as fault:
-        return refuse("announcements add", fault)
+    except ValidationError as error:
+        return refuse("announcements add", error)
     if args.json:
         common.print_json({"announcement": _document(row, now)})
     else:
@@ -85,12 +85,12 @@ def _add(args: argparse.Namespace, site: Site) -> int:
     return 0
 
 
-def _remove(args: argparse.Namespace, site: Site) -> int:
-    with site.database.write() as session:
+def _remove(args: argparse.Namespace, context: Context) -> int:
+    with context.database.write() as session:
         done = announcements.end(session, OPERATOR, args.id, time.time())
     if not done:
         problem = f"announcement {args.id} is neither shown nor planned; see: sluice announcements list"
-        return refuse("announcements remove", problem, NOT_THERE)
+        return refuse("announcements remove", problem, NOT_FOUND)
     if args.json:
         common.print_json({"ended": args.id})
     return 0

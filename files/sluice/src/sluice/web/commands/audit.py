@@ -8,10 +8,10 @@ from typing import Any
 
 from sluice.web.admin import audit
 from sluice.web.commands import common
-from sluice.web.commands.common import Site, refuse
+from sluice.web.commands.common import Context, refuse
 from sluice.web.database.tables import AuditEntry
 from sluice.web.words import times
-from sluice.web.words.validation import Fault
+from sluice.web.words.validation import ValidationError
 
 _TIME = "in UTC, such as 2026-11-22 or 2026-11-22T18:30"
 
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listing.add_argument("--until", default="", help=f"before when, {_TIME}")
     listing.add_argument(
         "--most",
-        type=common.whole(1, common.MOST_ROWS),
+        type=common.whole_number(1, common.MAX_ROWS),
         default=100,
         help="how many (default: %(default)s)",
     )
@@ -38,15 +38,15 @@ def run(args: argparse.Namespace) -> int:
     """List; 0 when done, 2 for a wrong argument."""
     try:
         since, until = times.read(args.since), times.read(args.until)
-    except Fault as fault:
-        return refuse("audit list", fault)
+    except ValidationError as error:
+        return refuse("audit list", error)
     wanted = audit.Filter(args.actor, args.what, args.object, since, until)
-    with common.site(args.config) as site:
-        return _list(args, site, wanted)
+    with common.open_context(args.config) as context:
+        return _list(args, context, wanted)
 
 
-def _list(args: argparse.Namespace, site: Site, wanted: audit.Filter) -> int:
-    with site.database.read() as session:
+def _list(args: argparse.Namespace, context: Context, wanted: audit.Filter) -> int:
+    with context.database.read() as session:
         rows = audit.entries(session, wanted, most=max(args.most, 0))
     if args.json:
         common.print_json({"entries": [_document(row) for row in rows]})

@@ -20,24 +20,24 @@ from sluice.web.database.tables import Database
 from sluice.web.settings.config import DEFAULT_PATH, WebConfig, load
 from sluice.web.words import times
 from sluice.web.words.texts import Texts
-from sluice.web.words.validation import Fault
+from sluice.web.words.validation import ValidationError
 
 WRONG_ARGUMENT = 2
-NOT_THERE = 1
+NOT_FOUND = 1
 
 # The most rows that a list is asked for, and the largest id that a table has.
-MOST_ROWS = 1_000_000
+MAX_ROWS = 1_000_000
 LARGEST_ID = (1 << 31) - 1
 
 
-class Site(NamedTuple):
+class Context(NamedTuple):
     """What a command works on."""
 
     settings: WebConfig
     database: Database
 
 
-Action = Callable[[argparse.Namespace, Site], int]
+Action = Callable[[argparse.Namespace, Context], int]
 
 
 def add_common(parser: argparse.ArgumentParser, *, as_json: bool = True) -> None:
@@ -50,18 +50,18 @@ def add_common(parser: argparse.ArgumentParser, *, as_json: bool = True) -> None
 def add_most(parser: argparse.ArgumentParser) -> None:
     """Add `--most`, how many rows a list has at most."""
     help_ = "how many (default: %(default)s)"
-    parser.add_argument("--most", type=whole(1, MOST_ROWS), default=100, help=help_)
+    parser.add_argument("--most", type=whole_number(1, MAX_ROWS), default=100, help=help_)
 
 
 @contextmanager
-def site(config: str) -> Iterator[Site]:
+def open_context(config: str) -> Iterator[Context]:
     """Open settings and database, as the account that owns them if root asks. Raises ConfigError."""
     settings = load(config)
     become_owner(settings.session_dir)
     database = Database(settings.database)
     try:
         database.prepare()
-        yield Site(settings, database)
+        yield Context(settings, database)
     except SQLAlchemyError as error:
         # The text of such an error quotes the statement with its values.
         fault = type(getattr(error, "orig", None) or error).__name__
@@ -73,7 +73,7 @@ def site(config: str) -> Iterator[Site]:
         database.close()
 
 
-def whole(least: int, most: int) -> Callable[[str], int]:
+def whole_number(least: int, most: int) -> Callable[[str], int]:
     """Return what reads a whole number from `least` to `most` from the command line, for argparse."""
 
     def read(text: str) -> int:
@@ -88,9 +88,9 @@ def whole(least: int, most: int) -> Callable[[str], int]:
     return read
 
 
-def carry_out(args: argparse.Namespace, actions: Mapping[str, Action]) -> int:
+def run_action(args: argparse.Namespace, actions: Mapping[str, Action]) -> int:
     """Carry out the action that was asked for, on the opened site; return its exit status."""
-    with site(args.config) as opened:
+    with open_context(args.config) as opened:
         return actions[args.action](args, opened)
 
 
@@ -108,17 +108,17 @@ def become_owner(directory: str) -> None:
     os.setuid(owner.st_uid)
 
 
-def refuse(command: str, problem: str | Fault, status: int = WRONG_ARGUMENT) -> int:
+def refuse(command: str, problem: str | ValidationError, status: int = WRONG_ARGUMENT) -> int:
     """Say on standard error what was wrong; return the exit status."""
-    if isinstance(problem, Fault):
-        problem = words(problem)
+    if isinstance(problem, ValidationError):
+        problem = error_text(problem)
     print(f"sluice {command}: {problem}", file=sys.stderr)
     return status
 
 
-def words(fault: Fault) -> str:
-    """Return what a fault says, in English."""
-    return Texts.load("en").get(fault.text, **fault.values)
+def error_text(error: ValidationError) -> str:
+    """Return the message of an error, in English."""
+    return Texts.load("en").get(error.text, **error.values)
 
 
 def print_json(document: dict[str, Any]) -> None:

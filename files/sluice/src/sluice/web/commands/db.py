@@ -34,7 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     save = actions.add_parser("backup", help="write a backup while the services run, and print its path")
     save.add_argument("--dir", type=Path, default=Path(BACKUPS), help="where to (default: %(default)s)")
     save.add_argument(
-        "--keep", type=common.whole(1, 10_000), default=KEEP, help="how many to keep (default: %(default)s)"
+        "--keep",
+        type=common.whole_number(1, 10_000),
+        default=KEEP,
+        help="how many to keep (default: %(default)s)",
     )
     put_back = actions.add_parser(
         "restore",
@@ -71,11 +74,11 @@ def _upgrade(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    with common.site(args.config) as site:
-        place = make_url(site.settings.database)
+    with common.open_context(args.config) as context:
+        place = make_url(context.settings.database)
         file = Path(place.database) if place.get_backend_name() == "sqlite" and place.database else None
         findings = [health.Finding("revision", schema.REVISION)]
-        findings += health.check(site.database, file, args.dir, time.time())
+        findings += health.check(context.database, file, args.dir, time.time())
     well = not any(finding.remedy for finding in findings)
     if args.json:
         common.print_json({"well": well, "findings": [asdict(finding) for finding in findings]})
@@ -101,9 +104,9 @@ def _restore(args: argparse.Namespace) -> int:
 
 
 def _prune(args: argparse.Namespace) -> int:
-    with common.site(args.config) as site:
-        settings = site.settings
-        removed = retention.prune(site.database, settings.usage_days, settings.audit_days, time.time())
+    with common.open_context(args.config) as context:
+        settings = context.settings
+        removed = retention.prune(context.database, settings.usage_days, settings.audit_days, time.time())
     print(
         f"removed {removed.records} usage records and {removed.audit} entries of the audit log; "
         f"removed users from {removed.days} sums of days"

@@ -16,17 +16,17 @@ from sluice.contracts.words import GROUP
 from sluice.web.admin import audit
 from sluice.web.admin.audit import OPERATOR
 from sluice.web.commands import common
-from sluice.web.commands.common import NOT_THERE, Site, refuse
+from sluice.web.commands.common import NOT_FOUND, Context, refuse
 from sluice.web.database.tables import ApiKey, User
 from sluice.web.keys import actions as key_actions
 from sluice.web.keys import credentials, forms
 from sluice.web.keys.credentials import NewKey
-from sluice.web.keys.forms import Refused
+from sluice.web.keys.forms import FieldError
 from sluice.web.people import accounts
 from sluice.web.settings.access import projects_of
 from sluice.web.settings.config import WebConfig
 from sluice.web.settings.rules import numbers_of
-from sluice.web.words.validation import Fault
+from sluice.web.words.validation import ValidationError
 
 _USER = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 # What the authority calls people; a service account of such a name could be taken for one.
@@ -77,9 +77,9 @@ def run(args: argparse.Namespace) -> int:
     if problem:
         return refuse("keys", problem)
     try:
-        return common.carry_out(args, _ACTIONS)
-    except Fault as fault:
-        return refuse(f"keys {args.action}", fault)
+        return common.run_action(args, _ACTIONS)
+    except ValidationError as error:
+        return refuse(f"keys {args.action}", error)
 
 
 def _bad_names(args: argparse.Namespace) -> str:
@@ -96,15 +96,15 @@ def _bad_names(args: argparse.Namespace) -> str:
     return ""
 
 
-def _create(args: argparse.Namespace, site: Site) -> int:
+def _create(args: argparse.Namespace, context: Context) -> int:
     groups, now = args.groups.split(","), time.time()
     given = {field: getattr(args, field) for field in forms.FIELDS}
-    reading = forms.read(given, site.settings.key_days, projects_of(groups, site.settings.access))
+    reading = forms.read(given, context.settings.key_days, projects_of(groups, context.settings.access))
     if reading.settings is None:
-        return _refuse_fields(reading.refused)
-    with site.database.write() as session:
+        return _refuse_fields(reading.errors)
+    with context.database.write() as session:
         user = _service(session, args.user, groups, now)
-        new = key_actions.create(session, site.settings, OPERATOR, user, reading.settings, now)
+        new = key_actions.create(session, context.settings, OPERATOR, user, reading.settings, now)
     return _print_new(args, new, user)
 
 
@@ -112,39 +112,39 @@ def _service(session: Session, name: str, groups: list[str], now: float) -> User
     """Return the service account, made or changed to these groups; that is an operator's action too."""
     before = accounts.find(session, name)
     had = None if before is None else list(before.groups)
-    user = accounts.remember_service(session, name=name, groups=groups, now=now)
+    user = accounts.upsert_service_account(session, name=name, groups=groups, now=now)
     if had != groups:
         action = "user.create" if had is None else "user.change"
         old = None if had is None else {"groups": had}
-        audit.note(session, OPERATOR, action, user.pseudonym, old, {"name": name, "groups": groups}, now)
+        audit.add(session, OPERATOR, action, user.pseudonym, old, {"name": name, "groups": groups}, now)
     return user
 
 
-def _list(args: argparse.Namespace, site: Site) -> int:
+def _list(args: argparse.Namespace, context: Context) -> int:
     now = time.time()
     query = select(ApiKey).join(ApiKey.user).options(contains_eager(ApiKey.user))
-    with site.database.read() as session:
+    with context.database.read() as session:
         user = accounts.find(session, args.user) if args.user else None
         if args.user and user is None:
-            return refuse("keys list", f"there is no user {args.user}; see: sluice users list", NOT_THERE)
+            return refuse("keys list", f"there is no user {args.user}; see: sluice users list", NOT_FOUND)
         if user is None:
             query = query.where(ApiKey.revoked.is_(None), ApiKey.expires > now)
         else:
             query = query.where(ApiKey.user_id == user.id)
         rows = session.scalars(query.order_by(User.name, ApiKey.created.desc(), ApiKey.id)).all()
     if args.json:
-        common.print_json({"keys": [_document(row, site.settings, now) for row in rows]})
+        common.print_json({"keys": [_document(row, context.settings, now) for row in rows]})
     else:
-        _print_list(rows, site.settings, now)
+        _print_list(rows, context.settings, now)
     return 0
 
 
-def _show(args: argparse.Namespace, site: Site) -> int:
-    with site.database.read() as session:
+def _show(args: argparse.Namespace, context: Context) -> int:
+    with context.database.read() as session:
         row = _key(session, args)
         if row is None:
             return _no_key(args)
-    document = _document(row, site.settings, time.time())
+    document = _document(row, context.settings, time.time())
     if args.json:
         common.print_json({"key": document})
     else:
@@ -152,21 +152,21 @@ def _show(args: argparse.Namespace, site: Site) -> int:
     return 0
 
 
-def _rotate(args: argparse.Namespace, site: Site) -> int:
+def _rotate(args: argparse.Namespace, context: Context) -> int:
     try:
         grace = forms.read_grace(args.grace)
-    except Fault as fault:
-        return _refuse_fields([Refused("grace", fault)])
-    with site.database.write() as session:
+    except ValidationError as error:
+        return _refuse_fields([FieldError("grace", error)])
+    with context.database.write() as session:
         row = _key(session, args)
         if row is None:
             return _no_key(args)
-        new = key_actions.rotate(session, site.settings, OPERATOR, row, grace, time.time())
+        new = key_actions.rotate(session, context.settings, OPERATOR, row, grace, time.time())
     return _print_new(args, new, row.user)
 
 
-def _revoke(args: argparse.Namespace, site: Site) -> int:
-    with site.database.write() as session:
+def _revoke(args: argparse.Namespace, context: Context) -> int:
+    with context.database.write() as session:
         row = _key(session, args)
         if row is None:
             return _no_key(args)
@@ -176,12 +176,12 @@ def _revoke(args: argparse.Namespace, site: Site) -> int:
     return 0
 
 
-def _revoke_all(args: argparse.Namespace, site: Site) -> int:
-    with site.database.write() as session:
+def _revoke_all(args: argparse.Namespace, context: Context) -> int:
+    with context.database.write() as session:
         user = accounts.find(session, args.user)
         if user is None:
             return refuse(
-                "keys revoke-all", f"there is no user {args.user}; see: sluice users list", NOT_THERE
+                "keys revoke-all", f"there is no user {args.user}; see: sluice users list", NOT_FOUND
             )
         number = key_actions.revoke_all(session, OPERATOR, user, time.time())
     if args.json:
@@ -201,12 +201,12 @@ def _key(session: Session, args: argparse.Namespace) -> ApiKey | None:
 
 def _no_key(args: argparse.Namespace) -> int:
     whose = f"{args.user} has" if args.user else "there is"
-    return refuse(f"keys {args.action}", f"{whose} no key {args.key_id}; {_SEE}", NOT_THERE)
+    return refuse(f"keys {args.action}", f"{whose} no key {args.key_id}; {_SEE}", NOT_FOUND)
 
 
-def _refuse_fields(refused: Sequence[Refused]) -> int:
-    for field, fault in refused:
-        status = refuse("keys", f"--{field.replace('_', '-')}: {common.words(fault)}")
+def _refuse_fields(errors: Sequence[FieldError]) -> int:
+    for field, error in errors:
+        status = refuse("keys", f"--{field.replace('_', '-')}: {common.error_text(error)}")
     return status
 
 

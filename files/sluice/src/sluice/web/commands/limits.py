@@ -11,11 +11,11 @@ from sluice.contracts.authority import LIMITED
 from sluice.contracts.words import LARGEST
 from sluice.web.admin.audit import OPERATOR
 from sluice.web.commands import common
-from sluice.web.commands.common import NOT_THERE, Site, refuse
+from sluice.web.commands.common import NOT_FOUND, Context, refuse
 from sluice.web.limits import admin_limits
 from sluice.web.settings.config import LimitRule
 from sluice.web.settings.rules import Rule, numbers_of
-from sluice.web.words.validation import Fault
+from sluice.web.words.validation import ValidationError
 
 _SCOPE = (
     "to whom it applies: site, project:NAME, group:NAME (all members together), member:GROUP (each "
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action.add_argument("--model", default="", help="only for this model (default: all models together)")
     for name in LIMITED:
         # What is too small or too large for this number, the limit itself says.
-        number = common.whole(-LARGEST, LARGEST)
+        number = common.whole_number(-LARGEST, LARGEST)
         put.add_argument(f"--{name.replace('_', '-')}", type=number, default=None, metavar="N")
     for action in (listing, put, remove):
         common.add_common(action)
@@ -52,13 +52,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Carry out one action; 0 when done, 2 for a limit that cannot be, 1 for one that is not there."""
-    return common.carry_out(args, {"list": _list, "set": _set, "remove": _remove})
+    return common.run_action(args, {"list": _list, "set": _set, "remove": _remove})
 
 
-def _list(args: argparse.Namespace, site: Site) -> int:
-    with site.database.read() as session:
+def _list(args: argparse.Namespace, context: Context) -> int:
+    with context.database.read() as session:
         own = admin_limits.listed(session)
-    rules: list[tuple[str, Rule]] = [("inventory", rule) for rule in site.settings.limits]
+    rules: list[tuple[str, Rule]] = [("inventory", rule) for rule in context.settings.limits]
     rules += [("here", row) for row in own]
     if args.json:
         common.print_json({"limits": [{"from": origin, **_document(rule)} for origin, rule in rules]})
@@ -67,13 +67,13 @@ def _list(args: argparse.Namespace, site: Site) -> int:
     return 0
 
 
-def _set(args: argparse.Namespace, site: Site) -> int:
+def _set(args: argparse.Namespace, context: Context) -> int:
     rule = LimitRule(args.scope, args.model, **{name: getattr(args, name) for name in LIMITED})
     try:
-        with site.database.write() as session:
-            admin_limits.put(session, site.settings, OPERATOR, rule, time.time())
-    except Fault as fault:
-        return refuse("limits set", fault)
+        with context.database.write() as session:
+            admin_limits.put(session, context.settings, OPERATOR, rule, time.time())
+    except ValidationError as error:
+        return refuse("limits set", error)
     if args.json:
         common.print_json({"limit": _document(rule)})
     else:
@@ -81,13 +81,13 @@ def _set(args: argparse.Namespace, site: Site) -> int:
     return 0
 
 
-def _remove(args: argparse.Namespace, site: Site) -> int:
-    with site.database.write() as session:
+def _remove(args: argparse.Namespace, context: Context) -> int:
+    with context.database.write() as session:
         done = admin_limits.remove(session, OPERATOR, args.scope, args.model, time.time())
     if not done:
         name = admin_limits.name_of(args.scope, args.model)
         problem = f"no limit for {name} was set here; see: sluice limits list"
-        return refuse("limits remove", problem, NOT_THERE)
+        return refuse("limits remove", problem, NOT_FOUND)
     if args.json:
         common.print_json({"removed": {"scope": args.scope, "model": args.model}})
     return 0

@@ -18,13 +18,13 @@ from sqlalchemy.orm import Session
 from sluice.web.commands import common
 from sluice.web.database.tables import User
 from sluice.web.usage import exports, reports
-from sluice.web.usage.exports import PERSON, Renamer
+from sluice.web.usage.exports import PERSONAL_COLUMNS, Pseudonymiser
 
 NUMBERS = ("requests", "failed", "estimated", "input_tokens", "output_tokens", "cached_tokens", "seconds")
 # A spreadsheet takes such a text for a formula; a name is whatever the provider sends.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 # What `--pseudonymised` may be.
-_RENAMERS = {"stable": lambda: exports.same_names, "random": exports.random_names}
+_PSEUDONYMISERS = {"stable": lambda: exports.stable_pseudonyms, "random": exports.random_pseudonyms}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"what to sum by, such as month,project; from {', '.join(reports.DIMENSIONS)} (default: user)",
     )
     report.add_argument(
-        "--limit", type=common.whole(1, common.MOST_ROWS), default=None, help="maximum number of rows"
+        "--limit", type=common.whole_number(1, common.MAX_ROWS), default=None, help="maximum number of rows"
     )
     report.add_argument("--csv", action="store_true", help="print CSV, with a header")
     csv_only = "begin CSV with a byte order mark, so that Excel reads UTF-8"
@@ -47,13 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     export = actions.add_parser("export", help="single records, one for each request: CSV, or --json")
     export.add_argument("--bom", action="store_true", help=csv_only)
     for action in (report, export):
-        _add_choice(action)
+        _add_filters(action)
         common.add_common(action)
 
 
 def run(args: argparse.Namespace) -> int:
     """Carry out one action."""
-    choice = reports.Choice(
+    wanted = reports.UsageFilter(
         since=args.since,
         # After the last day there is no further one, and nothing to leave out.
         until=args.until + datetime.timedelta(1) if args.until not in (None, datetime.date.max) else None,
@@ -62,13 +62,13 @@ def run(args: argparse.Namespace) -> int:
         model=args.model,
         class_=args.class_,
     )
-    rename = _RENAMERS[args.pseudonymised]() if args.pseudonymised else None
+    pseudonymise = _PSEUDONYMISERS[args.pseudonymised]() if args.pseudonymised else None
     try:
-        with common.site(args.config) as site, site.database.read() as session:
+        with common.open_context(args.config) as context, context.database.read() as session:
             if args.action == "report":
-                _report(session, args, choice, rename)
+                _report(session, args, wanted, pseudonymise)
             else:
-                _export(session, args, choice, rename)
+                _export(session, args, wanted, pseudonymise)
         sys.stdout.flush()
     except BrokenPipeError:
         # Who reads has seen enough. What is still in the buffer must not fail a second time at the end.
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _add_choice(parser: argparse.ArgumentParser) -> None:
+def _add_filters(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--from", dest="since", type=_day, help="first day (UTC), such as 2026-11-01")
     parser.add_argument("--to", dest="until", type=_day, help="last day (UTC), included")
     parser.add_argument("--user", default="", help="only this user (pseudonym)")
@@ -94,7 +94,7 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="stable",
         default="",
-        choices=sorted(_RENAMERS),
+        choices=sorted(_PSEUDONYMISERS),
         help=(
             "no names or mail addresses: the pseudonyms that the cluster sees (stable, the default), or "
             "new ones only for this output (random)"
@@ -112,14 +112,17 @@ class _Table:
 
 
 def _report(
-    session: Session, args: argparse.Namespace, choice: reports.Choice, rename: Renamer | None
+    session: Session,
+    args: argparse.Namespace,
+    wanted: reports.UsageFilter,
+    pseudonymise: Pseudonymiser | None,
 ) -> None:
-    persons = PERSON if "user" in args.by and rename is None else ()
+    personal = PERSONAL_COLUMNS if "user" in args.by and pseudonymise is None else ()
     rows = (
-        _named(session, args.by, row, rename)
-        for row in reports.summed(session, args.by, choice, limit=args.limit)
+        _named(session, args.by, row, pseudonymise)
+        for row in reports.summed(session, args.by, wanted, limit=args.limit)
     )
-    table = _Table((*args.by, *persons, *NUMBERS), rows)
+    table = _Table((*args.by, *personal, *NUMBERS), rows)
     if args.json:
         _print_json("rows", table.rows)
     elif args.csv:
@@ -129,16 +132,18 @@ def _report(
         common.print_table([name.upper() for name in table.header], cells)
 
 
-def _named(session: Session, by: Sequence[str], row: reports.Row, rename: Renamer | None) -> dict[str, Any]:
+def _named(
+    session: Session, by: Sequence[str], row: reports.UsageSum, pseudonymise: Pseudonymiser | None
+) -> dict[str, Any]:
     found: dict[str, Any] = dict(zip(by, row.group, strict=True))
-    if rename is not None:
+    if pseudonymise is not None:
         for name in ("user", "key"):
             if name in found and found[name] != reports.PAGE_KEY:
-                found[name] = rename(found[name])
+                found[name] = pseudonymise(found[name])
     elif "user" in found:
         query = select(User.name, User.email).where(User.pseudonym == found["user"])
         person = session.execute(query).one_or_none()
-        found.update(zip(PERSON, person or ("", ""), strict=True))
+        found.update(zip(PERSONAL_COLUMNS, person or ("", ""), strict=True))
     return {**found, **{name: getattr(row, name) for name in NUMBERS}}
 
 
@@ -150,13 +155,16 @@ def _short(value: object) -> str:
 
 
 def _export(
-    session: Session, args: argparse.Namespace, choice: reports.Choice, rename: Renamer | None
+    session: Session,
+    args: argparse.Namespace,
+    wanted: reports.UsageFilter,
+    pseudonymise: Pseudonymiser | None,
 ) -> None:
-    rows = exports.records(session, choice, rename)
+    rows = exports.records(session, wanted, pseudonymise)
     if args.json:
         _print_json("records", rows)
     else:
-        _print_csv(_Table(exports.header(renamed=rename is not None), rows), args.bom)
+        _print_csv(_Table(exports.header(pseudonymised=pseudonymise is not None), rows), args.bom)
 
 
 # --- Printing -----------------------------------------------------------------------------------------
@@ -185,7 +193,7 @@ def _print_csv(table: _Table, bom: bool) -> None:
 def _cell(name: str, value: object) -> object:
     if value is None:
         return ""
-    if name in PERSON and str(value).startswith(_FORMULA):
+    if name in PERSONAL_COLUMNS and str(value).startswith(_FORMULA):
         return f"'{value}"
     return value
 

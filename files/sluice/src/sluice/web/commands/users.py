@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from sluice.web.admin import audit
 from sluice.web.admin.audit import OPERATOR
 from sluice.web.commands import common
-from sluice.web.commands.common import NOT_THERE, Site, refuse
+from sluice.web.commands.common import NOT_FOUND, Context, refuse
 from sluice.web.database.tables import PERSON, SERVICE, SignedInBrowser, User
 from sluice.web.keys import credentials
 from sluice.web.people import accounts
@@ -43,10 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Carry out one action; 0 when done, 1 for a user that is not there."""
-    return common.carry_out(args, {"list": _list, "show": _show, "block": _block, "unblock": _block})
+    return common.run_action(args, {"list": _list, "show": _show, "block": _block, "unblock": _block})
 
 
-def _list(args: argparse.Namespace, site: Site) -> int:
+def _list(args: argparse.Namespace, context: Context) -> int:
     query = select(User).order_by(User.kind, User.name, User.id)
     if args.kind:
         query = query.where(User.kind == args.kind)
@@ -55,21 +55,21 @@ def _list(args: argparse.Namespace, site: Site) -> int:
     if args.search:
         columns = (User.name, User.email, User.pseudonym)
         query = query.where(or_(*(column.icontains(args.search, autoescape=True) for column in columns)))
-    with site.database.read() as session:
+    with context.database.read() as session:
         rows = session.scalars(query).all()
     if args.json:
-        common.print_json({"users": [_document(row, site.settings) for row in rows]})
+        common.print_json({"users": [_document(row, context.settings) for row in rows]})
     else:
         _print_list(rows)
     return 0
 
 
-def _show(args: argparse.Namespace, site: Site) -> int:
-    with site.database.read() as session:
+def _show(args: argparse.Namespace, context: Context) -> int:
+    with context.database.read() as session:
         row = accounts.find(session, args.user)
         if row is None:
             return _no_user(args)
-        document = {**_document(row, site.settings), **_holds(session, row)}
+        document = {**_document(row, context.settings), **_holds(session, row)}
     if args.json:
         common.print_json({"user": document})
     else:
@@ -77,9 +77,9 @@ def _show(args: argparse.Namespace, site: Site) -> int:
     return 0
 
 
-def _block(args: argparse.Namespace, site: Site) -> int:
+def _block(args: argparse.Namespace, context: Context) -> int:
     now, wanted = time.time(), args.action == "block"
-    with site.database.write() as session:
+    with context.database.write() as session:
         row = accounts.find(session, args.user)
         if row is None:
             return _no_user(args)
@@ -90,14 +90,14 @@ def _block(args: argparse.Namespace, site: Site) -> int:
             accounts.unblock(session, row)
         if was != wanted:
             before, after = {"blocked": was}, {"blocked": wanted}
-            audit.note(session, OPERATOR, f"user.{args.action}", row.pseudonym, before, after, now)
+            audit.add(session, OPERATOR, f"user.{args.action}", row.pseudonym, before, after, now)
     if args.json:
         common.print_json({"user": row.pseudonym, "blocked": row.blocked})
     return 0
 
 
 def _no_user(args: argparse.Namespace) -> int:
-    return refuse(f"users {args.action}", f"there is no user {args.user}; see: sluice users list", NOT_THERE)
+    return refuse(f"users {args.action}", f"there is no user {args.user}; see: sluice users list", NOT_FOUND)
 
 
 def _print_list(rows: Sequence[User]) -> None:

@@ -141,7 +141,7 @@ def _expect_whole(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _restore_sqlite(file: Path, source: Path, stamp: str) -> str:
-    with locks.alone(str(file)):
+    with locks.exclusive_lock(str(file)):
         arriving = file.with_name(f"{file.name}.arriving")
         shutil.copyfile(source, arriving)
         arriving.chmod(0o600)
@@ -170,7 +170,7 @@ def _expect_revision(connection: Connection, source: Path) -> None:
     if found is None:
         raise BackupError(f"{source} does not have Sluice's tables: name a backup of sluice db backup")
     if found not in (schema.REVISION, *schema.OLDER):
-        raise BackupError(f"{source} cannot be restored: {schema.newer(found)}")
+        raise BackupError(f"{source} cannot be restored: {schema.newer_message(found)}")
 
 
 def _set_aside(file: Path, stamp: str) -> Path | None:
@@ -253,7 +253,7 @@ def _expect_alone(connection: Connection) -> None:
         )
     )
     if others:
-        raise locks.InUse(
+        raise locks.DatabaseInUse(
             f"{others} other connections use the database: stop the services first, for example with "
             "systemctl stop sluice-web sluice-authority"
         )

@@ -28,7 +28,7 @@ WRITE = "sluice_write"
 APPLICATION = "sluice"
 
 # As many connections as gunicorn has threads: none waits for another's.
-_POOL: dict[str, Any] = {"pool_size": 5, "max_overflow": 11, "pool_timeout": timeouts.SECONDS}
+_POOL: dict[str, Any] = {"pool_size": 5, "max_overflow": 11, "pool_timeout": timeouts.REQUEST_SECONDS}
 
 # Connections to PostgreSQL that are on their way at once: each thread's, and those that nobody waits for any
 # more, since the name took long to resolve, say.
@@ -84,7 +84,7 @@ def _sqlite(url: URL) -> Engine:
     in_memory = url.database in (None, "", ":memory:")
     engine = create_engine(url, **({} if in_memory else _POOL))
     _count_failures(engine)
-    _stay_with_the_file(engine)
+    _refuse_replaced_file(engine)
 
     @event.listens_for(engine, "connect")
     def on_connect(connection: Any, _record: object) -> None:
@@ -115,7 +115,7 @@ def _busy(seconds: float) -> str:
     return f"PRAGMA busy_timeout={int(seconds * 1000)}"
 
 
-def _stay_with_the_file(engine: Engine) -> None:
+def _refuse_replaced_file(engine: Engine) -> None:
     """Let no connection go on with a file that is gone, or is another: what it writes would be lost."""
     path = engine.url.database
     if not path or path == ":memory:" or path.startswith("file:"):
@@ -131,7 +131,7 @@ def _stay_with_the_file(engine: Engine) -> None:
             raise DisconnectionError("the file was replaced")
 
 
-def expect_file(engine: Engine) -> None:
+def require_file(engine: Engine) -> None:
     """From now on make no new file where SQLite's is gone: an empty one looks like a loss of everything."""
     path = engine.url.database or ""
 
@@ -152,7 +152,7 @@ def _identity(path: str) -> tuple[int, int] | None:
 # --- PostgreSQL -----------------------------------------------------------------------------------------
 
 
-class PatientConnection(psycopg.Connection[Any]):
+class TimedConnection(psycopg.Connection[Any]):
     """A connection whose waits end, whatever becomes of the server: frozen, or behind a cut cable."""
 
     limit: float | None = None
@@ -162,8 +162,8 @@ class PatientConnection(psycopg.Connection[Any]):
     ) -> T:
         """Wait for the server's answer to one message; a connection that waited in vain is closed."""
         limit = timeout or self.limit
-        if limit is None and timeouts.is_bounded():
-            limit = timeouts.STATEMENT
+        if limit is None and timeouts.in_request():
+            limit = timeouts.STATEMENT_SECONDS
         began = time.monotonic()
         try:
             return super().wait(gen, interval, limit)
@@ -174,22 +174,22 @@ class PatientConnection(psycopg.Connection[Any]):
 
 
 def _postgresql(url: URL, own: dict[str, Any], serving: bool) -> Engine:
-    connecting = _Connecting()
+    connecting = _Connector()
     told = {"connect_timeout": _CONNECT_SECONDS, "application_name": APPLICATION, **own}
     engine = create_engine(url, connect_args=told, **_POOL)
     _count_failures(engine)
 
     @event.listens_for(engine, "do_connect")
     def on_do_connect(_dialect: object, _record: object, args: list[Any], named: dict[str, Any]) -> Any:
-        return connecting.connect(lambda: PatientConnection.connect(*args, **named))
+        return connecting.connect(lambda: TimedConnection.connect(*args, **named))
 
     @event.listens_for(engine, "connect")
-    def on_connect(connection: PatientConnection, _record: object) -> None:
+    def on_connect(connection: TimedConnection, _record: object) -> None:
         if serving:
             _ask(connection, _LOCKS)
 
     @event.listens_for(engine, "checkout")
-    def on_checkout(connection: PatientConnection, record: Any, _proxy: object) -> None:
+    def on_checkout(connection: TimedConnection, record: Any, _proxy: object) -> None:
         if not record.info.setdefault("used", False):
             record.info["used"] = True
             return
@@ -202,7 +202,7 @@ def _postgresql(url: URL, own: dict[str, Any], serving: bool) -> Engine:
     return engine
 
 
-def _ask(connection: PatientConnection, statement: LiteralString) -> None:
+def _ask(connection: TimedConnection, statement: LiteralString) -> None:
     """Carry out a statement outside of any transaction, as fast as a request must have its answer."""
     with timeouts.current().waiting() as seconds:
         connection.limit = max(seconds, 0.01)
@@ -214,7 +214,7 @@ def _ask(connection: PatientConnection, statement: LiteralString) -> None:
             connection.limit = None
 
 
-class _Connecting:
+class _Connector:
     """Connects in threads of its own, since no time-out bounds how long a name takes to resolve."""
 
     def __init__(self) -> None:
@@ -223,7 +223,7 @@ class _Connecting:
         self._waiting = 0
         self._away_until = 0.0
 
-    def connect(self, connect: Callable[[], PatientConnection]) -> PatientConnection:
+    def connect(self, connect: Callable[[], TimedConnection]) -> TimedConnection:
         """Return a connection. Raises psycopg's OperationalError when there is none in time."""
         with self._lock:
             if time.monotonic() < self._away_until or self._waiting >= _CONNECTING:
@@ -238,7 +238,7 @@ class _Connecting:
                 future.add_done_callback(_close)
                 raise psycopg.OperationalError("the server does not answer") from None
 
-    def _counted(self, connect: Callable[[], PatientConnection]) -> PatientConnection:
+    def _counted(self, connect: Callable[[], TimedConnection]) -> TimedConnection:
         try:
             return connect()
         finally:
@@ -275,4 +275,4 @@ def _count_failures(engine: Engine) -> None:
     def on_error(context: ExceptionContext) -> None:
         # A violated constraint says nothing of whether the database answers.
         if isinstance(context.original_exception, sqlite3.OperationalError | psycopg.OperationalError):
-            timeouts.current().lose()
+            timeouts.current().give_up()

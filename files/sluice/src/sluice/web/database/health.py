@@ -16,8 +16,8 @@ from sluice.web.database import backup
 from sluice.web.database.tables import Base, Database, Usage, UsageDay, settled
 
 # SQLite writes its log back into the file by itself; a long one says that a reader never ends.
-MOST_WAL = 256 << 20
-LEAST_FREE = 1 << 30
+MAX_WAL = 256 << 20
+MIN_FREE = 1 << 30
 OLDEST_BACKUP = 2 * 86_400.0
 # Days whose sums are compared with their records.
 _DAYS = 2
@@ -128,12 +128,12 @@ def _rows(session: Session) -> Finding:
 def _files(file: Path) -> Iterator[Finding]:
     wal = file.with_name(f"{file.name}-wal")
     size = wal.stat().st_size if wal.exists() else 0
-    remedy = "" if size <= MOST_WAL else "end the long-running reader; restarting web and authority does this"
+    remedy = "" if size <= MAX_WAL else "end the long-running reader; restarting web and authority does this"
     yield Finding(
         "log", f"{_mebibytes(size)} not yet in the file of {_mebibytes(file.stat().st_size)}", remedy
     )
     free = shutil.disk_usage(file.parent).free
-    least = max(LEAST_FREE, 2 * file.stat().st_size)
+    least = max(MIN_FREE, 2 * file.stat().st_size)
     remedy = "" if free >= least else f"free some space: at least {_mebibytes(least)} are needed"
     yield Finding("room", f"{_mebibytes(free)} free in {file.parent}", remedy)
     others = file.stat().st_mode & 0o077

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from sluice.errors import ConfigError
 
 
-class InUse(ConfigError):
+class DatabaseInUse(ConfigError):
     """Somebody else has the database in use, or puts it back."""
 
 
@@ -23,7 +23,9 @@ class SharedLock:
             fcntl.flock(self._file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             self.release()
-            raise InUse(f"the database {path} is being restored: wait for sluice db restore to end") from None
+            raise DatabaseInUse(
+                f"the database {path} is being restored: wait for sluice db restore to end"
+            ) from None
 
     def release(self) -> None:
         """Say that it is not in use any more."""
@@ -31,7 +33,7 @@ class SharedLock:
 
 
 @contextmanager
-def alone(path: str) -> Iterator[None]:
+def exclusive_lock(path: str) -> Iterator[None]:
     """Keep everybody else from using the database at `path`. Raises InUse while anybody does."""
     file = _open(path)
     try:
@@ -45,7 +47,7 @@ def _take(file: int, path: str) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise InUse(
+        raise DatabaseInUse(
             f"the database {path} is in use: stop the services first, for example with systemctl stop "
             "sluice-web sluice-authority"
         ) from None

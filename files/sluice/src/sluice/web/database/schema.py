@@ -11,7 +11,7 @@ from sluice.errors import ConfigError
 REVISION = "0003"
 OLDER = ("0001", "0002")
 # Tables of the time before revisions were noted: those of the first.
-UNMARKED = OLDER[0]
+UNSTAMPED = OLDER[0]
 
 # Alembic's own, as it makes it.
 _VERSION = Table(
@@ -33,23 +33,23 @@ def revision(connection: Connection) -> str | None:
         found = connection.scalar(select(_VERSION.c.version_num))
         if found is not None:
             return str(found)
-    return UNMARKED if "user" in tables else None
+    return UNSTAMPED if "user" in tables else None
 
 
-def mark(connection: Connection) -> None:
+def stamp(connection: Connection) -> None:
     """Note that the tables, just made, are of REVISION, unless one is noted already."""
     _VERSION.create(connection, checkfirst=True)
     if connection.scalar(select(_VERSION.c.version_num)) is None:
         connection.execute(_VERSION.insert().values(version_num=REVISION))
 
 
-def expect(connection: Connection) -> None:
+def require(connection: Connection) -> None:
     """Raise WrongSchema unless the tables are of REVISION."""
     found = revision(connection)
     if found == REVISION:
         return
     if found is not None and found not in OLDER:
-        raise WrongSchema(newer(found))
+        raise WrongSchema(newer_message(found))
     state = "has no tables yet" if found is None else f"is of revision {found}"
     raise WrongSchema(
         f"the database {state}, this version of Sluice needs revision {REVISION}: on the gateway, as root, "
@@ -57,7 +57,7 @@ def expect(connection: Connection) -> None:
     )
 
 
-def newer(found: str) -> str:
+def newer_message(found: str) -> str:
     """Say what to do about a revision that nobody knows here."""
     return (
         f"the database has revision {found}, but this version of Sluice knows none after {REVISION}: "

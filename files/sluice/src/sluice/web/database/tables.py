@@ -274,7 +274,7 @@ _DAYS = {
     "postgresql": "(to_timestamp(floor(NEW.time + NEW.duration)) AT TIME ZONE 'UTC')::date",
 }
 # What adds a new row of usage to its day, by dialect.
-COUNTING = {
+USAGE_TRIGGERS = {
     "sqlite": (
         "CREATE TRIGGER count_usage AFTER INSERT ON usage BEGIN" + _COUNT.format(day=_DAYS["sqlite"]) + "END",
     ),
@@ -290,7 +290,7 @@ COUNTING = {
 @event.listens_for(UsageDay.__table__, "after_create")
 def _count_usage(_table: object, connection: Connection, **_options: object) -> None:
     # With the table that is made after `usage`: names decide the order.
-    for statement in COUNTING[connection.dialect.name]:
+    for statement in USAGE_TRIGGERS[connection.dialect.name]:
         connection.exec_driver_sql(statement)
 
 
@@ -308,7 +308,7 @@ class Database:
         """Make the tables of a database that has none, all in one transaction."""
         with self._writer.begin() as connection:
             Base.metadata.create_all(connection)
-            schema.mark(connection)
+            schema.stamp(connection)
 
     def prepare(self) -> None:
         """Make sure that the tables are those that this code knows, and hold off a restore until `close`.
@@ -320,11 +320,11 @@ class Database:
             self._lock = SharedLock(path)
         try:
             with self._engine.connect() as connection:
-                schema.expect(connection)
+                schema.require(connection)
         except DBAPIError as error:
             raise schema.WrongSchema(unreachable(self._engine, error)) from None
         if self.dialect == "sqlite":
-            engines.expect_file(self._engine)
+            engines.require_file(self._engine)
 
     @contextmanager
     def read(self) -> Iterator[Session]:

@@ -13,16 +13,16 @@ from contextvars import ContextVar
 from flask import Flask
 
 # Of one request; people are told within two seconds that the database does not answer.
-SECONDS = 1.5
+REQUEST_SECONDS = 1.5
 # Of what a request can do without.
-MOMENT = 0.1
+OPTIONAL_SECONDS = 0.1
 # Of a command, for each wait.
-LONG = 5.0
+COMMAND_SECONDS = 5.0
 # How long a statement may work in the database once a request has it, and its answer may take.
-STATEMENT = 30.0
+STATEMENT_SECONDS = 30.0
 
 
-class Patience:
+class RemainingWait:
     """The seconds that are `left` for waiting."""
 
     def __init__(self, seconds: float) -> None:
@@ -37,29 +37,29 @@ class Patience:
         finally:
             self.left -= time.monotonic() - began
 
-    def lose(self) -> None:
+    def give_up(self) -> None:
         """Wait no more: the database has just shown that it does not answer."""
         self.left = 0.0
 
 
-_current: ContextVar[Patience | None] = ContextVar("patience", default=None)
+_current: ContextVar[RemainingWait | None] = ContextVar("patience", default=None)
 
 
-def current() -> Patience:
+def current() -> RemainingWait:
     """Return the running request's patience, or a command's."""
-    return _current.get() or Patience(LONG)
+    return _current.get() or RemainingWait(COMMAND_SECONDS)
 
 
-def is_bounded() -> bool:
+def in_request() -> bool:
     """Tell whether a request waits, and not a command."""
     return _current.get() is not None
 
 
 @contextmanager
-def of(seconds: float) -> Iterator[Patience]:
+def at_most(seconds: float) -> Iterator[RemainingWait]:
     """Wait no longer than that within the block, nor than the request may at all."""
     outer = _current.get()
-    inner = Patience(seconds if outer is None else min(seconds, outer.left))
+    inner = RemainingWait(seconds if outer is None else min(seconds, outer.left))
     before = inner.left
     token = _current.set(inner)
     try:
@@ -70,12 +70,12 @@ def of(seconds: float) -> Iterator[Patience]:
             outer.left -= before - max(0.0, inner.left)
 
 
-def bound_requests(app: Flask) -> None:
+def limit_requests(app: Flask) -> None:
     """Give each request of `app` its patience; to be called before whatever asks the database."""
 
     @app.before_request
     def begin() -> None:
-        _current.set(Patience(SECONDS))
+        _current.set(RemainingWait(REQUEST_SECONDS))
 
     @app.teardown_request
     def end(_error: BaseException | None) -> None:

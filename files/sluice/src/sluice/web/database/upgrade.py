@@ -27,7 +27,7 @@ _PAUSE = 0.2
 _LOCK = 7_551_423
 
 
-class Busy(schema.WrongSchema):
+class UpgradeRunning(schema.WrongSchema):
     """Another upgrade is still going on."""
 
 
@@ -46,7 +46,7 @@ def upgrade(url: str) -> tuple[str | None, str]:
             elif before in schema.OLDER:
                 _migrate(connection, before)
             elif before != schema.REVISION:
-                raise schema.WrongSchema(schema.newer(before))
+                raise schema.WrongSchema(schema.newer_message(before))
     finally:
         engine.dispose()
     return before, schema.REVISION
@@ -145,7 +145,7 @@ def _until(take: Callable[[], bool]) -> None:
     end = time.monotonic() + WAIT
     while not take():
         if time.monotonic() > end:
-            raise Busy(
+            raise UpgradeRunning(
                 "another sluice db upgrade has not ended: check what it waits for, or end it by its pid"
             )
         time.sleep(_PAUSE)

@@ -11,7 +11,7 @@ from sluice.web.http.page_error import PageError
 _FORM = "application/x-www-form-urlencoded"
 
 
-def refuse_broken_text(app: Flask) -> None:
+def refuse_invalid_utf8(app: Flask) -> None:
     """Refuse forms whose text is not UTF-8, halves of surrogate pairs among it.
 
     Werkzeug would hand such bytes on as percent signs and digits, which then stand in a name for good. To be

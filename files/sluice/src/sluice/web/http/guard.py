@@ -21,7 +21,7 @@ CSRF_HEADER = "X-CSRF-Token"
 CSRF_SESSION = "csrf"
 
 # Endpoints at which no cookie counts: what is sent there proves by itself who sent it.
-_OWN_PROOF = frozenset({"sign.back_channel"})
+_SELF_AUTHENTICATED = frozenset({"sign.back_channel"})
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -63,7 +63,7 @@ def protect(app: Flask, settings: WebConfig) -> None:
 
     @app.before_request
     def refuse_forged() -> None:
-        if request.method in _SAFE_METHODS or request.endpoint in _OWN_PROOF:
+        if request.method in _SAFE_METHODS or request.endpoint in _SELF_AUTHENTICATED:
             return
         if not (_same_origin(origin) and _token_matches()):
             abort(403)

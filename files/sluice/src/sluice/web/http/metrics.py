@@ -49,7 +49,7 @@ class Metrics:
         """Make a counter `sluice_<component>_<name>_total`."""
         return Counter(f"sluice_{self.component}_{name}", text, labels, registry=self.registry)
 
-    def watch(self, app: Flask) -> None:
+    def instrument(self, app: Flask) -> None:
         """Count and time every request of `app`, by endpoint: a path is anybody's to make up."""
 
         @app.before_request

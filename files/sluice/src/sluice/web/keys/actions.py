@@ -14,7 +14,7 @@ from sluice.web.settings.access import projects_of
 from sluice.web.settings.config import WebConfig
 from sluice.web.settings.rules import numbers_of
 from sluice.web.words import times
-from sluice.web.words.validation import Fault
+from sluice.web.words.validation import ValidationError
 
 
 def create(
@@ -23,9 +23,9 @@ def create(
     """Make a key of a service account. Raises Fault for a person: who holds their key could act as them."""
     _check_service(user)
     if user.blocked is not None:
-        raise Fault("user_blocked", user=user.name)
-    new = credentials.make_key(session, settings.key_secret, user, wanted, now)
-    audit.note(session, actor, "key.create", new.row.id, None, shown(new.row), now)
+        raise ValidationError("user_blocked", user=user.name)
+    new = credentials.create_key(session, settings.key_secret, user, wanted, now)
+    audit.add(session, actor, "key.create", new.row.id, None, audit_values(new.row), now)
     return new
 
 
@@ -35,10 +35,10 @@ def rotate(
     """Make a new key like `row`, of a service account, which ends after `grace_days`. Raises Fault."""
     _check_service(row.user)
     credentials.check_rotation(row, projects_of(row.user.groups, settings.access), now)
-    before = shown(row)
+    before = audit_values(row)
     new = credentials.rotate_key(session, settings.key_secret, row, grace_days, settings.key_days, now)
-    after = {**shown(row), "replaced_by": new.row.id}
-    audit.note(session, actor, "key.rotate", row.id, before, after, now)
+    after = {**audit_values(row), "replaced_by": new.row.id}
+    audit.add(session, actor, "key.rotate", row.id, before, after, now)
     return new
 
 
@@ -47,18 +47,18 @@ def revoke(session: Session, actor: str, row: ApiKey, now: float) -> bool:
     if not credentials.is_live(row, now):
         return False
     row.revoked = now
-    audit.note(session, actor, "key.revoke", row.id, shown(row), None, now)
+    audit.add(session, actor, "key.revoke", row.id, audit_values(row), None, now)
     return True
 
 
 def revoke_all(session: Session, actor: str, user: User, now: float) -> int:
     """Revoke all keys of a user, end their sign-ins and page bearers; return how many keys worked."""
     revoked = credentials.revoke_all(session, user.id, now)
-    audit.note(session, actor, "user.revoke_keys", user.pseudonym, {"keys": revoked}, {"keys": 0}, now)
+    audit.add(session, actor, "user.revoke_keys", user.pseudonym, {"keys": revoked}, {"keys": 0}, now)
     return revoked
 
 
-def shown(row: ApiKey) -> dict[str, Any]:
+def audit_values(row: ApiKey) -> dict[str, Any]:
     """Return what the log says of a key: whose, what it may do, until when; nothing of the key itself."""
     wanted = settings_of(row)
     document = {
@@ -73,4 +73,4 @@ def shown(row: ApiKey) -> dict[str, Any]:
 
 def _check_service(user: User) -> None:
     if user.kind != SERVICE:
-        raise Fault("not_a_service")
+        raise ValidationError("not_a_service")

@@ -16,7 +16,7 @@ from sluice.web.database.tables import ApiKey, PageBearer, User
 from sluice.web.keys import generation
 from sluice.web.people import sign_ins
 from sluice.web.settings.config import KeySecret
-from sluice.web.words.validation import Fault
+from sluice.web.words.validation import ValidationError
 
 DAY = 86_400.0
 MAX_KEYS = 50
@@ -24,7 +24,7 @@ MAX_MODELS = 50
 MAX_GRACE_DAYS = 7
 
 
-class TooManyKeys(Fault):
+class TooManyKeys(ValidationError):
     """The user holds MAX_KEYS keys that still work."""
 
     def __init__(self) -> None:
@@ -52,11 +52,11 @@ class KeySettings:
     concurrent: int | None = None
 
 
-def make_key(session: Session, secret: KeySecret, user: User, wanted: KeySettings, now: float) -> NewKey:
+def create_key(session: Session, secret: KeySecret, user: User, wanted: KeySettings, now: float) -> NewKey:
     """Make an API key for `user`. Raises TooManyKeys."""
     if sum(1 for row in list_keys(session, user.id) if is_live(row, now)) >= MAX_KEYS:
         raise TooManyKeys
-    text = generation.mint(generation.API_PREFIX, secret.value)
+    text = generation.generate_key(generation.API_PREFIX, secret.value)
     row = ApiKey(
         id=f"key-{secrets.token_hex(6)}",
         user_id=user.id,
@@ -108,9 +108,9 @@ def find_key(session: Session, user_id: int, key_id: str) -> ApiKey | None:
 def check_rotation(row: ApiKey, projects: Sequence[str], now: float) -> None:
     """Raise Fault for a key whose like would not work; `projects` are its owner's."""
     if not is_live(row, now):
-        raise Fault("key_ended")
+        raise ValidationError("key_ended")
     if row.project and row.project not in projects:
-        raise Fault("key_left_project", project=row.project)
+        raise ValidationError("key_left_project", project=row.project)
 
 
 def rotate_key(
@@ -126,7 +126,7 @@ def rotate_key(
     else:
         row.expires = min(row.expires, now + grace_days * DAY)
     session.flush()
-    return make_key(
+    return create_key(
         session, secret, row.user, dataclasses.replace(wanted, days=min(wanted.days, most_days)), now
     )
 
@@ -150,12 +150,12 @@ def revoke_all(session: Session, user_id: int, now: float) -> int:
     return len(revoked)
 
 
-def make_bearer(
+def create_bearer(
     session: Session, secret: KeySecret, user_id: int, session_tag: str, seconds: int, now: float
 ) -> str:
     """Make a page bearer that expires after `seconds`, and forget the expired ones."""
     session.execute(delete(PageBearer).where(PageBearer.expires <= now))
-    text = generation.mint(generation.PAGE_PREFIX, secret.value)
+    text = generation.generate_key(generation.PAGE_PREFIX, secret.value)
     session.add(
         PageBearer(
             id=f"page-{secrets.token_hex(6)}",

@@ -10,8 +10,8 @@ from typing import NamedTuple, TypeVar
 from sluice.contracts.authority import LIMITED
 from sluice.contracts.words import MODEL_NAME
 from sluice.web.keys.credentials import MAX_GRACE_DAYS, MAX_MODELS, KeySettings
-from sluice.web.settings.rules import MOST
-from sluice.web.words.validation import Fault, check_label
+from sluice.web.settings.rules import MAX
+from sluice.web.words.validation import ValidationError, check_label
 
 T = TypeVar("T")
 
@@ -24,21 +24,21 @@ _NUMBER = re.compile(r"[0-9]{1,16}")
 _BETWEEN = re.compile(r"[\s,]+")
 
 
-class Refused(NamedTuple):
+class FieldError(NamedTuple):
     """A field of FIELDS (or `grace`) that cannot be taken as it is, and why."""
 
     field: str
-    fault: Fault
+    error: ValidationError
 
 
-class Reading(NamedTuple):
+class FormResult(NamedTuple):
     """What was read: `settings`, or all that was wrong with it."""
 
     settings: KeySettings | None
-    refused: Sequence[Refused]
+    errors: Sequence[FieldError]
 
 
-def read(given: Mapping[str, str], key_days: int, projects: Sequence[str]) -> Reading:
+def read(given: Mapping[str, str], key_days: int, projects: Sequence[str]) -> FormResult:
     """Read the settings of a new key, at most `key_days` old, for a member of `projects`.
 
     A field that is absent or empty is the default: the longest life, no project, all models, no limit.
@@ -49,28 +49,28 @@ def read(given: Mapping[str, str], key_days: int, projects: Sequence[str]) -> Re
         days=form.take("days", lambda text: _days(text, key_days), key_days),
         project=form.take("project", lambda text: _project(text, projects), ""),
         models=form.take("models", _models, None),
-        **{name: form.take(name, partial(_number, most=MOST[name]), None) for name in LIMITED},
+        **{name: form.take(name, partial(_number, most=MAX[name]), None) for name in LIMITED},
     )
-    return Reading(None, form.refused) if form.refused else Reading(settings, ())
+    return FormResult(None, form.errors) if form.errors else FormResult(settings, ())
 
 
 class _Form:
     def __init__(self, given: Mapping[str, str]) -> None:
         self._given = given
-        self.refused: list[Refused] = []
+        self.errors: list[FieldError] = []
 
     def take(self, field: str, reader: Callable[[str], T], instead: T) -> T:
         try:
             return reader(self._given.get(field, "").strip())
-        except Fault as fault:
-            self.refused.append(Refused(field, fault))
+        except ValidationError as error:
+            self.errors.append(FieldError(field, error))
             return instead
 
 
 def read_grace(text: str) -> int:
     """Return for how many days a rotated key goes on. Raises Fault."""
     if not _NUMBER.fullmatch(text) or int(text) > MAX_GRACE_DAYS:
-        raise Fault("key_grace", most=MAX_GRACE_DAYS)
+        raise ValidationError("key_grace", most=MAX_GRACE_DAYS)
     return int(text)
 
 
@@ -83,13 +83,13 @@ def _days(text: str, most: int) -> int:
     if not text:
         return most
     if not _NUMBER.fullmatch(text) or not 1 <= int(text) <= most:
-        raise Fault("key_days", most=most)
+        raise ValidationError("key_days", most=most)
     return int(text)
 
 
 def _project(text: str, projects: Sequence[str]) -> str:
     if text and text not in projects:
-        raise Fault("key_project", projects=", ".join(projects) or "-")
+        raise ValidationError("key_project", projects=", ".join(projects) or "-")
     return text
 
 
@@ -97,9 +97,9 @@ def _models(text: str) -> tuple[str, ...] | None:
     names = tuple(dict.fromkeys(name for name in _BETWEEN.split(text) if name))
     for name in names:
         if not MODEL_NAME.fullmatch(name):
-            raise Fault("model_name", model=name[:100])
+            raise ValidationError("model_name", model=name[:100])
     if len(names) > MAX_MODELS:
-        raise Fault("key_models", most=MAX_MODELS)
+        raise ValidationError("key_models", most=MAX_MODELS)
     return names or None
 
 
@@ -107,7 +107,7 @@ def _number(text: str, most: int) -> int | None:
     if not text:
         return None
     if not _NUMBER.fullmatch(text):
-        raise Fault("number", value=text[:40])
+        raise ValidationError("number", value=text[:40])
     if int(text) > most:
-        raise Fault("number_most", most=most)
+        raise ValidationError("number_most", most=most)
     return int(text)

@@ -13,9 +13,9 @@ __all__ = [
     "PAGE_PREFIX",
     "checksum",
     "credential",
+    "generate_key",
     "hint",
     "mark_secret",
-    "mint",
     "stored_form",
     "well_formed",
 ]
@@ -26,7 +26,7 @@ _RANDOM_BYTES = 24
 _MARK_PURPOSE = b"the mark of keys"
 
 
-def mint(prefix: str, secret: str) -> str:
+def generate_key(prefix: str, secret: str) -> str:
     """Return a new key with 192 random bits and the mark of those that are made under the site's `secret`."""
     stem = prefix + secrets.token_urlsafe(_RANDOM_BYTES)
     body = stem + mark(stem, mark_secret(secret))

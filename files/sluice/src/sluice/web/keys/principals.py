@@ -13,7 +13,7 @@ from sluice.web.database.tables import SERVICE, ApiKey, LimitRow, PageBearer, Si
 from sluice.web.keys import generation
 from sluice.web.settings.access import may_sign_in, projects_of
 from sluice.web.settings.config import KeySecret, WebConfig
-from sluice.web.settings.rules import Holder, RuleBook, compose, scopes_of
+from sluice.web.settings.rules import Holder, RuleIndex, compose, scopes_of
 
 # Tables, not mapped classes, and statements that are built once: the mapper and the building would take more
 # time for each answer than the database does.
@@ -44,20 +44,20 @@ _LIMITS: Select[Any] = select(*(_limits.c[name] for name in ("scope", "model", *
 )
 
 
-class Stale(NamedTuple):
+class OutdatedKey(NamedTuple):
     """A key that is stored under an earlier secret, and how it would be stored under the current one."""
 
     key_id: str
     stored: str
     secret_id: str
-    anew: str
+    new_form: str
 
 
-class Found(NamedTuple):
+class Match(NamedTuple):
     """A credential's principal; `stale` if its key wants to be stored anew (`store_anew`)."""
 
     principal: Principal
-    stale: Stale | None
+    outdated: OutdatedKey | None
 
 
 class Principals:
@@ -66,9 +66,9 @@ class Principals:
     def __init__(self, settings: WebConfig) -> None:
         self._secrets = (settings.key_secret, *settings.old_key_secrets)
         self._access = settings.access
-        self._book = RuleBook(settings.limits)
+        self._book = RuleIndex(settings.limits)
 
-    def find(self, session: Session, credential: str, now: float) -> Found | None:
+    def find(self, session: Session, credential: str, now: float) -> Match | None:
         """Return whose credential (SHA-256, hex) this is; None for all that do not work, whatever the reason.
 
         Raises TooManyLimits.
@@ -80,9 +80,9 @@ class Principals:
         row = _row(session, _BEARER, forms)
         if row is None or row.expires <= now or not self._may_use(row):
             return None
-        return Found(self._of_page(session, row), None)
+        return Match(self._of_page(session, row), None)
 
-    def _of_key(self, session: Session, row: Row[Any], credential: str, now: float) -> Found | None:
+    def _of_key(self, session: Session, row: Row[Any], credential: str, now: float) -> Match | None:
         if row.revoked is not None or row.expires <= now or not self._may_use(row):
             return None
         # Who has left a project must not go on spending what is the project's.
@@ -100,7 +100,7 @@ class Principals:
             models=None if row.models is None else tuple(row.models),
             limits=self._limits(session, holder, row),
         )
-        return Found(principal, self._stale(row, credential))
+        return Match(principal, self._outdated(row, credential))
 
     def _may_use(self, row: Row[Any]) -> bool:
         # A service account has the groups that an operator gave it, whatever those who sign in must have.
@@ -125,11 +125,11 @@ class Principals:
         rows: Sequence[Any] = session.connection().execute(_LIMITS, scopes).all()
         return compose(holder, self._book, rows, own)
 
-    def _stale(self, row: Row[Any], credential: str) -> Stale | None:
+    def _outdated(self, row: Row[Any], credential: str) -> OutdatedKey | None:
         current = self._secrets[0]
         if row.secret_id == current.id:
             return None
-        return Stale(row.id, row.stored, current.id, generation.stored_form(credential, current.value))
+        return OutdatedKey(row.id, row.stored, current.id, generation.stored_form(credential, current.value))
 
 
 def page_project(chosen: str, projects: Sequence[str]) -> str:
@@ -137,12 +137,12 @@ def page_project(chosen: str, projects: Sequence[str]) -> str:
     return chosen if chosen in projects else projects[0] if projects else ""
 
 
-def store_anew(session: Session, stale: Stale) -> None:
+def update_stored_form(session: Session, outdated: OutdatedKey) -> None:
     """Store a key under the current secret, unless somebody just did."""
     session.execute(
         update(ApiKey)
-        .where(ApiKey.id == stale.key_id, ApiKey.stored == stale.stored)
-        .values(stored=stale.anew, secret_id=stale.secret_id)
+        .where(ApiKey.id == outdated.key_id, ApiKey.stored == outdated.stored)
+        .values(stored=outdated.new_form, secret_id=outdated.secret_id)
     )
 
 

@@ -13,7 +13,7 @@ from sluice.web.admin import audit
 from sluice.web.database.tables import ApiKey, LimitRow, User
 from sluice.web.settings.config import LimitRule, WebConfig
 from sluice.web.settings.rules import RULE_SCOPE, numbers_of, rule_problem
-from sluice.web.words.validation import Fault
+from sluice.web.words.validation import ValidationError
 
 
 def listed(session: Session) -> Sequence[LimitRow]:
@@ -33,18 +33,20 @@ def put(session: Session, settings: WebConfig, actor: str, rule: LimitRule, now:
     """Set a limit as a whole: a number that `rule` leaves out is no bound afterwards. Raises Fault."""
     problem = rule_problem(rule, settings.access.projects)
     if problem:
-        raise Fault("limit", problem=problem)
+        raise ValidationError("limit", problem=problem)
     _check_holder(session, rule.scope)
     row = find(session, rule.scope, rule.model)
-    before = _shown(row) if row else None
+    before = _audit_values(row) if row else None
     if row is None:
         row = LimitRow(scope=rule.scope, model=rule.model, changed=now)
         session.add(row)
     for name, number in numbers_of(rule).items():
         setattr(row, name, number)
-    if _shown(row) != before:
+    if _audit_values(row) != before:
         row.changed = now
-        audit.note(session, actor, "limit.set", name_of(rule.scope, rule.model), before, _shown(row), now)
+        audit.add(
+            session, actor, "limit.set", name_of(rule.scope, rule.model), before, _audit_values(row), now
+        )
 
 
 def remove(session: Session, actor: str, scope: str, model: str, now: float) -> bool:
@@ -52,7 +54,7 @@ def remove(session: Session, actor: str, scope: str, model: str, now: float) -> 
     row = find(session, scope, model)
     if row is None:
         return False
-    audit.note(session, actor, "limit.remove", name_of(scope, model), _shown(row), None, now)
+    audit.add(session, actor, "limit.remove", name_of(scope, model), _audit_values(row), None, now)
     session.delete(row)
     session.flush()
     return True
@@ -68,10 +70,10 @@ def _check_holder(session: Session, scope: str) -> None:
     kind, _, name = scope.partition(":")
     if kind == "user" and name != "*":
         if session.scalar(select(User.id).where(User.pseudonym == name)) is None:
-            raise Fault("no_such_user", user=name)
+            raise ValidationError("no_such_user", user=name)
     elif kind == "key" and name != "*" and session.get(ApiKey, name) is None:
-        raise Fault("no_such_key", key=name)
+        raise ValidationError("no_such_key", key=name)
 
 
-def _shown(row: LimitRow) -> dict[str, Any]:
+def _audit_values(row: LimitRow) -> dict[str, Any]:
     return dict(numbers_of(row))

@@ -10,13 +10,13 @@ from sqlalchemy.orm import Session
 
 from sluice.contracts.authority import LIMITED, Limit, Spent
 from sluice.web.database.tables import ApiKey, LimitRow
-from sluice.web.settings.rules import Holder, Rule, RuleBook, compose, scopes_of
+from sluice.web.settings.rules import Holder, Rule, RuleIndex, compose, scopes_of
 from sluice.web.usage import ledger
-from sluice.web.usage.charts import share
-from sluice.web.usage.sums import Share
+from sluice.web.usage.charts import percent
+from sluice.web.usage.sums import TokensUsed
 
 
-class Allowance(NamedTuple):
+class LimitUsage(NamedTuple):
     """One limit and what was taken of it; what is under way counts only once it has ended."""
 
     limit: Limit
@@ -38,7 +38,7 @@ class Allowance(NamedTuple):
         return self.spent.tokens_today
 
 
-class Near(NamedTuple):
+class NearLimit(NamedTuple):
     """A bound of tokens a day and who is how far in it: `scope` as in `sluice.contracts.authority.Limit`."""
 
     rule: Rule
@@ -49,17 +49,17 @@ class Near(NamedTuple):
     @property
     def percent(self) -> float:
         """How much of the bound is taken."""
-        return share(self.tokens, self.bound)
+        return percent(self.tokens, self.bound)
 
 
-def of_person(
+def of_user(
     session: Session,
-    book: RuleBook,
+    book: RuleIndex,
     holder: Holder,
     projects: Sequence[str],
     keys: Iterable[ApiKey],
     now: float,
-) -> list[Allowance]:
+) -> list[LimitUsage]:
     """Return the limits of a person, with each of their projects and each of their keys, and what is taken.
 
     `holder` is the person on the page. Raises TooManyLimits.
@@ -73,7 +73,7 @@ def of_person(
         found.update({limit.bucket: limit for limit in compose(one, book, rows, key)})
     limits = sorted(found.values(), key=_order)
     return [
-        Allowance(limit, spent)
+        LimitUsage(limit, spent)
         for limit, spent in zip(
             limits, ledger.spent(session, [limit.bucket for limit in limits], now), strict=True
         )
@@ -93,7 +93,7 @@ def _rows(session: Session, scopes: set[str]) -> Sequence[Any]:
     return session.execute(select(*columns).where(LimitRow.scope.in_(scopes))).all()
 
 
-def nearest(rules: Iterable[Rule], taken: Iterable[Share], most: int) -> list[Near]:
+def nearest_limits(rules: Iterable[Rule], taken: Iterable[TokensUsed], most: int) -> list[NearLimit]:
     """Return who is nearest to a bound of tokens a day, the fullest first, each by the tightest. Pure."""
     daily: dict[tuple[str, str], Rule] = {}
     for rule in rules:
@@ -108,7 +108,7 @@ def nearest(rules: Iterable[Rule], taken: Iterable[Share], most: int) -> list[Ne
         for bucket in {bucket for _, bucket in scopes_of(one.holder)}:
             for model in ("", one.model):
                 tokens[bucket, model] = tokens.get((bucket, model), 0) + one.tokens
-    found = [Near(rule, at[0], tokens[at], rule.tokens_per_day or 0) for at, rule in tightest.items()]
+    found = [NearLimit(rule, at[0], tokens[at], rule.tokens_per_day or 0) for at, rule in tightest.items()]
     return sorted(found, key=lambda near: (-near.percent, -near.tokens, near.scope))[:most]
 
 

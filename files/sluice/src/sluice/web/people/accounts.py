@@ -24,7 +24,7 @@ def find(session: Session, name: str) -> User | None:
     return found or session.scalar(select(User).where(User.issuer == _SERVICE_ISSUER, User.subject == name))
 
 
-def remember_person(
+def upsert_person(
     session: Session, *, issuer: str, subject: str, name: str, email: str, groups: list[str], now: float
 ) -> User:
     """Insert or bring up to date the person whom the provider just vouched for."""
@@ -37,7 +37,7 @@ def remember_person(
     return user
 
 
-def remember_service(session: Session, *, name: str, groups: list[str], now: float) -> User:
+def upsert_service_account(session: Session, *, name: str, groups: list[str], now: float) -> User:
     """Insert or bring up to date a service account; only the command line makes these."""
     user = session.scalar(select(User).where(User.issuer == _SERVICE_ISSUER, User.subject == name))
     if user is None:

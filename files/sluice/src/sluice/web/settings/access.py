@@ -16,11 +16,11 @@ USER = "user"
 ADMIN = "admin"
 
 # Of one person; each goes with every answer about their keys.
-MOST_GROUPS = 500
+MAX_GROUPS = 500
 
 # The longest identifier that is taken (OpenID Connect Core 2 has the same bound), and the longest name.
-MOST_ID = 255
-MOST_NAME = 200
+MAX_ID = 255
+MAX_NAME = 200
 
 # In one text, what stands between two groups. Shibboleth puts a semicolon between the values of an attribute,
 # and a backslash before one that belongs to a value.
@@ -32,17 +32,17 @@ _ELSEWHERE = "_claim_names"
 _HAS_GROUPS = "hasgroups"
 
 
-class Known(NamedTuple):
+class ConfiguredGroups(NamedTuple):
     """Groups that the settings name: `names` by what the provider calls them, `wanted` by their own names."""
 
     names: Mapping[str, str]
     wanted: frozenset[str]
 
 
-NOTHING_KNOWN = Known({}, frozenset())
+NO_CONFIGURED_GROUPS = ConfiguredGroups({}, frozenset())
 
 
-def known_groups(access: Access, limits: Iterable[LimitRule]) -> Known:
+def configured_groups(access: Access, limits: Iterable[LimitRule]) -> ConfiguredGroups:
     """Return the groups that the settings name; those of models stand in the models' own entries."""
     wanted = {*access.admins, *access.users, *access.names.values()}
     wanted.update(*access.projects.values())
@@ -50,10 +50,10 @@ def known_groups(access: Access, limits: Iterable[LimitRule]) -> Known:
         kind, _, name = rule.scope.partition(":")
         if kind in ("group", "member"):
             wanted.add(name)
-    return Known(access.names, frozenset(wanted))
+    return ConfiguredGroups(access.names, frozenset(wanted))
 
 
-class Person(NamedTuple):
+class Identity(NamedTuple):
     """Somebody as the provider's claims describe them."""
 
     id: str
@@ -62,7 +62,7 @@ class Person(NamedTuple):
     groups: list[str]
 
 
-def describe(claims: Mapping[str, object], names: Claims, known: Known) -> Person | None:
+def read_identity(claims: Mapping[str, object], names: Claims, known: ConfiguredGroups) -> Identity | None:
     """Return whom these claims describe; None if they lack an identifier that can be used.
 
     An identifier is taken whole or not at all; of name and address what cannot be printed is left out.
@@ -70,7 +70,7 @@ def describe(claims: Mapping[str, object], names: Claims, known: Known) -> Perso
     found = identifier(claim(claims, names.id))
     if not found:
         return None
-    return Person(
+    return Identity(
         id=found,
         name=_line(claim(claims, names.name)) or found,
         email=_line(claim(claims, names.email)),
@@ -78,7 +78,7 @@ def describe(claims: Mapping[str, object], names: Claims, known: Known) -> Perso
     )
 
 
-def groups_are_elsewhere(claims: Mapping[str, object], names: Claims) -> bool:
+def groups_were_omitted(claims: Mapping[str, object], names: Claims) -> bool:
     """Tell whether the provider has groups of this person and did not send them: they were too many, say."""
     if claim(claims, names.groups) is not None:
         return False
@@ -92,13 +92,13 @@ def identifier(value: object) -> str:
     """Return a claim that names something, as text; "" if it is none, or one that nobody could type."""
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
-    return value if isinstance(value, str) and len(value) <= MOST_ID and value.isprintable() else ""
+    return value if isinstance(value, str) and len(value) <= MAX_ID and value.isprintable() else ""
 
 
 def _line(value: object) -> str:
     # Neither control characters, nor lone surrogates, nor what turns the direction of writing is printable.
-    kept = "".join(filter(str.isprintable, value[:MOST_ID])) if isinstance(value, str) else ""
-    return kept.strip()[:MOST_NAME]
+    kept = "".join(filter(str.isprintable, value[:MAX_ID])) if isinstance(value, str) else ""
+    return kept.strip()[:MAX_NAME]
 
 
 def may_sign_in(groups: Iterable[str], access: Access) -> bool:
@@ -133,7 +133,9 @@ def claim(claims: Mapping[str, object], path: str) -> object:
     return None
 
 
-def usable_groups(value: object, known: Known = NOTHING_KNOWN, called: str = "groups") -> list[str]:
+def usable_groups(
+    value: object, known: ConfiguredGroups = NO_CONFIGURED_GROUPS, called: str = "groups"
+) -> list[str]:
     """Return the groups of a provider's claim, called `called`, that have the form of a group name.
 
     A claim may be absent; a list; an object of objects, whose names are the groups (Zitadel's roles); or one
@@ -158,13 +160,13 @@ def usable_groups(value: object, known: Known = NOTHING_KNOWN, called: str = "gr
 
 
 def _bounded(groups: list[str], wanted: frozenset[str], called: str) -> list[str]:
-    over = len(groups) - MOST_GROUPS
+    over = len(groups) - MAX_GROUPS
     if over <= 0:
         return groups
-    kept = set(sorted(groups, key=lambda name: name not in wanted)[:MOST_GROUPS])
+    kept = set(sorted(groups, key=lambda name: name not in wanted)[:MAX_GROUPS])
     logger.warning(
         "groups of the provider left out: more than can be kept; let it send only those that are needed",
-        extra={"claim": called, "dropped": over, "kept": MOST_GROUPS},
+        extra={"claim": called, "dropped": over, "kept": MAX_GROUPS},
     )
     return [name for name in groups if name in kept]
 

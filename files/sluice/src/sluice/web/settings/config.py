@@ -16,13 +16,13 @@ from sluice.web.settings.rules import rule_problem
 DEFAULT_PATH = "/etc/sluice/web.json"
 
 # A secret shorter than this is a password someone made up, not one that was generated.
-LEAST_SECRET = 32
+MIN_SECRET = 32
 # Records younger than this are still looked at.
-LEAST_USAGE_DAYS = 2
+MIN_USAGE_DAYS = 2
 
 # A sign-in lives no longer than a week, in seconds; a clock that is further off than this needs correcting.
-MOST_SESSION = 604_800
-MOST_LEEWAY = 300
+MAX_SESSION = 604_800
+MAX_LEEWAY = 300
 
 _NAMING = "names have a-z, 0-9 and . _ -, at most 64 characters, and begin with a letter or digit"
 _SOCKET_MODE = re.compile(r"0[0-7]{3}")
@@ -160,10 +160,8 @@ def _secret_problem(settings: WebConfig) -> str:
     for index, secret in enumerate(settings.old_key_secrets):
         secrets[f"old_key_secrets[{index}].value"] = secret.value
     for key, value in secrets.items():
-        if len(value) < LEAST_SECRET:
-            return (
-                f"{key}: must have at least {LEAST_SECRET} characters; create one with: openssl rand -hex 32"
-            )
+        if len(value) < MIN_SECRET:
+            return f"{key}: must have at least {MIN_SECRET} characters; create one with: openssl rand -hex 32"
     ids = [secret.id for secret in (settings.key_secret, *settings.old_key_secrets)]
     for index, old in enumerate(ids[1:], start=1):
         if old in ids[:index]:
@@ -179,8 +177,8 @@ def _database_problem(settings: WebConfig) -> str:
     if not _DATABASE.match(settings.database):
         return "database: must be sqlite:////PATH or postgresql+psycopg://NAME:PASSWORD@HOST/DATABASE"
     # Limits look back a minute and a day: what they look at must be there.
-    if settings.usage_days < LEAST_USAGE_DAYS or settings.audit_days < 1:
-        return f"usage_days must be at least {LEAST_USAGE_DAYS} and audit_days at least 1"
+    if settings.usage_days < MIN_USAGE_DAYS or settings.audit_days < 1:
+        return f"usage_days must be at least {MIN_USAGE_DAYS} and audit_days at least 1"
     return ""
 
 
@@ -200,10 +198,10 @@ def _access_problem(access: Access) -> str:
 
 
 def _session_problem(settings: WebConfig) -> str:
-    if not 60 <= settings.session_idle <= settings.session_max <= MOST_SESSION:
-        return f"session_idle and session_max: 60 <= session_idle <= session_max <= {MOST_SESSION} (seconds)"
-    if not 0 <= settings.oidc.leeway <= MOST_LEEWAY:
-        return f"oidc.leeway: must be from 0 to {MOST_LEEWAY} seconds; correct the clocks instead"
+    if not 60 <= settings.session_idle <= settings.session_max <= MAX_SESSION:
+        return f"session_idle and session_max: 60 <= session_idle <= session_max <= {MAX_SESSION} (seconds)"
+    if not 0 <= settings.oidc.leeway <= MAX_LEEWAY:
+        return f"oidc.leeway: must be from 0 to {MAX_LEEWAY} seconds; correct the clocks instead"
     return ""
 
 

@@ -18,7 +18,7 @@ from sluice.errors import SluiceError
 RULE_SCOPE = re.compile(rf"{SCOPE.pattern}|(?:user|key|project|group):\*|member:{GROUP.pattern}")
 
 # The database counts requests in 32 bits.
-MOST = {name: (1 << 31) - 1 if name in ("requests_per_minute", "concurrent") else LARGEST for name in LIMITED}
+MAX = {name: (1 << 31) - 1 if name in ("requests_per_minute", "concurrent") else LARGEST for name in LIMITED}
 
 
 # The numbers that a limit has, by name.
@@ -77,7 +77,7 @@ class TooManyLimits(SluiceError):
         )
 
 
-class RuleBook:
+class RuleIndex:
     """The rules of the inventory, found by scope; what is None in them is left out once and for all."""
 
     def __init__(self, rules: Iterable[Rule]) -> None:
@@ -106,7 +106,7 @@ def scopes_of(holder: Holder) -> list[tuple[str, str]]:
     return found
 
 
-def compose(holder: Holder, book: RuleBook, rows: Iterable[Rule], own: Numbers | None) -> tuple[Limit, ...]:
+def compose(holder: Holder, book: RuleIndex, rows: Iterable[Rule], own: Numbers | None) -> tuple[Limit, ...]:
     """Return all limits that bind `holder`, one for each bucket, in the order of their buckets.
 
     `rows` are the administrators' for any of `scopes_of(holder)`, `own` the key's. Raises TooManyLimits.
@@ -171,5 +171,5 @@ def scope_problem(scope: str, projects: Collection[str]) -> str:
 def number_problems(numbers: Mapping[str, int | None]) -> Iterator[str]:
     """Say of each number of a limit that cannot be what is wrong with it."""
     for name, number in numbers.items():
-        if number is not None and not 0 <= number <= MOST[name]:
-            yield f"{name}: must be from 0 (allows nothing) to {MOST[name]}, or null for no bound"
+        if number is not None and not 0 <= number <= MAX[name]:
+            yield f"{name}: must be from 0 (allows nothing) to {MAX[name]}, or null for no bound"

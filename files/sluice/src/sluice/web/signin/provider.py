@@ -37,7 +37,7 @@ from sluice.web.http.page_error import PageError, UnreadableAnswer
 from sluice.web.settings import access
 from sluice.web.settings.config import OidcConfig
 from sluice.web.signin import sessions, signing_keys
-from sluice.web.signin.token_endpoint import GONE, Moved, TokenSession, prove_by_header
+from sluice.web.signin.token_endpoint import GONE_STATUSES, EndpointGone, TokenSession, client_secret_basic
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ TIMEOUT = 10
 # How old the provider's keys may get. A token whose key is unknown has them fetched at once: always for one
 # that came from the provider itself, at most so often for one that anybody may have sent.
 KEYS_SECONDS = 3_600.0
-STRANGER_SECONDS = 30.0
+UNTRUSTED_SECONDS = 30.0
 
 # How old the provider's metadata may get: that the address moved where browsers are sent, nothing else tells.
 METADATA_SECONDS = 300.0
@@ -73,20 +73,20 @@ _KNOWN = (
 
 # What a session has for each sign-in that was begun.
 STATES = f"_state_{NAME}_"
-MOST_STATES = 5
+MAX_STATES = 5
 
 # What an answer has at most once (RFC 6749, 3.1).
 _ANSWER = ("state", "code", "iss", "error")
 
 _ERROR = re.compile(r"[a-z_]{1,60}")
-_ASK_AGAIN = {"login_required", "interaction_required", "consent_required", "account_selection_required"}
+_SIGN_IN_AGAIN = {"login_required", "interaction_required", "consent_required", "account_selection_required"}
 _DOWN = {"temporarily_unavailable", "server_error"}
 
 
-class Word(NamedTuple):
-    """What the provider says of a person: `told` by its ID token ({} if it gave none), `claims` in all."""
+class UserClaims(NamedTuple):
+    """What the provider says about a user: the claims of its ID token ({} without one), and all claims."""
 
-    told: Mapping[str, Any]
+    id_token: Mapping[str, Any]
     claims: Mapping[str, Any]
 
 
@@ -102,7 +102,7 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types.
         self._metadata_quiet = 0.0
         self._keys: list[Key] | None = None
         self._keys_since = 0.0
-        self._strangers_since = 0.0
+        self._untrusted_since = 0.0
 
     # --- what the provider is ---------------------------------------------------------------------------
 
@@ -132,7 +132,7 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types.
 
     def _read_again(self) -> None:
         """Read the metadata anew, if they are to be had; only one of many threads at once waits for it."""
-        self._metadata_quiet = time.monotonic() + STRANGER_SECONDS
+        self._metadata_quiet = time.monotonic() + UNTRUSTED_SECONDS
         try:
             self._read_metadata()
         except (RequestException, PageError) as error:
@@ -144,18 +144,18 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types.
         self._read_again()
         return bool(self.server_metadata.get(endpoint) != before)
 
-    def verify(self, text: str, *, stranger: bool = False) -> jwt.Token:
+    def verify(self, text: str, *, untrusted: bool = False) -> jwt.Token:
         """Return a signed token whose signature is the provider's; nothing in it was looked at.
 
         `stranger`: the token came from whoever sent it, not from the provider itself. Raises JoseError; and
         PageError or requests' RequestException where the provider's keys are not to be had.
         """
-        if stranger and self._keys is None and not self._for_a_stranger():
-            raise PageError(503, "provider_down", retry_after=int(STRANGER_SECONDS))
+        if untrusted and self._keys is None and not self._may_fetch_for_untrusted():
+            raise PageError(503, "provider_down", retry_after=int(UNTRUSTED_SECONDS))
         try:
             token = self._decode(text, self._key_set())
         except _CHANGED:
-            if stranger and not self._for_a_stranger():
+            if untrusted and not self._may_fetch_for_untrusted():
                 raise
             # Not only the keys: where they are, and what signs with them, may have changed too.
             self._read_again()
@@ -180,16 +180,16 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types.
                 logger.warning(
                     "the provider's keys could not be fetched again", extra={"fault": _name(error)}
                 )
-                self._keys_since = now - KEYS_SECONDS + STRANGER_SECONDS
+                self._keys_since = now - KEYS_SECONDS + UNTRUSTED_SECONDS
         return self._keys
 
     def _fetch_keys(self) -> list[Key]:
         answer = self._get_keys()
-        if answer.status_code in GONE and self._moved("jwks_uri"):
+        if answer.status_code in GONE_STATUSES and self._moved("jwks_uri"):
             answer = self._get_keys()
         answer.raise_for_status()
         try:
-            keys = signing_keys.usable(_json(answer))
+            keys = signing_keys.usable_keys(_json(answer))
         except ValueError as error:
             raise _unreadable(f"the provider's keys cannot be used: {error}", error) from error
         self._keys, self._keys_since = keys, time.monotonic()
@@ -199,12 +199,12 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types.
         with self._get_session() as http:
             return http.request("GET", self.load_server_metadata()["jwks_uri"], withhold_token=True)
 
-    def _for_a_stranger(self) -> bool:
+    def _may_fetch_for_untrusted(self) -> bool:
         now = time.monotonic()
         with self._lock:
-            may = not self._strangers_since or now - self._strangers_since >= STRANGER_SECONDS
+            may = not self._untrusted_since or now - self._untrusted_since >= UNTRUSTED_SECONDS
             if may:
-                self._strangers_since = now
+                self._untrusted_since = now
         return may
 
     # --- signing in ----------------------------------------------------------------------------------
@@ -214,14 +214,14 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types.
         begun = sorted(
             (key for key in session if key.startswith(STATES)), key=lambda key: session[key].get("exp", 0)
         )
-        for key in begun[: max(0, len(begun) - MOST_STATES + 1)]:
+        for key in begun[: max(0, len(begun) - MAX_STATES + 1)]:
             del session[key]
         return super().authorize_redirect(redirect_uri, **kwargs)
 
     def save_authorize_data(self, **kwargs: Any) -> None:
         """Keep what belongs to one sign-in with its state: another tab begins its own and leads elsewhere."""
         super().save_authorize_data(next=session.pop("next", "/"), **kwargs)
-        sessions.store()
+        sessions.save()
 
     def fetch_access_token(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Return the token endpoint's answer, from where it is now.
@@ -230,14 +230,14 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types.
         """
         try:
             token: dict[str, Any] = super().fetch_access_token(*args, **kwargs)
-        except Moved:
+        except EndpointGone:
             if not self._moved("token_endpoint"):
                 raise
             token = super().fetch_access_token(*args, **kwargs)
         return token
 
     def authorize_access_token(self, **_arguments: Any) -> dict[str, Any]:
-        """Take the provider's answer; return its tokens and, as `word`, what it says of the person.
+        """Take the provider's answer; return its tokens and, as `user_claims`, what it says about the user.
 
         Raises PageError: the answer is forged, refused or unusable; RequestException: no answer.
         """
@@ -250,14 +250,14 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types.
             raise _unreadable("the provider's token answer is not JSON", error) from error
         if not token.get("userinfo"):
             raise _unusable("the provider's answer has no ID token")
-        token["word"] = self.word(token)
+        token["user_claims"] = self.user_claims(token)
         return token
 
     def _check_answer(self) -> None:
         """Refuse what is no answer of this provider to a sign-in that this browser began."""
         if not _has_form():
             raise PageError(400, "bad_answer", outcome="refused")
-        state, begun = self._begun()
+        state, begun = self._pending()
         if not begun:
             raise PageError(401, "unknown_sign_in", outcome="refused")
         # Where flask-oidc looks for it.
@@ -276,11 +276,11 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types.
             logger.error("a sign-in's answer has no code and no error")
             raise PageError(400, "bad_answer", outcome="refused")
 
-    def answers_nothing(self) -> bool:
+    def is_unknown_answer(self) -> bool:
         """Tell whether this request answers a sign-in that the session does not know (any longer)."""
-        return _has_form() and not self._begun()[1]
+        return _has_form() and not self._pending()[1]
 
-    def _begun(self) -> tuple[str, dict[str, Any] | None]:
+    def _pending(self) -> tuple[str, dict[str, Any] | None]:
         """Return the state in the address, and what the session keeps of the sign-in begun with it."""
         state = request.args.get("state", "")
         return state, self.framework.get_state_data(session, state) if state else None
@@ -304,7 +304,7 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types.
         claims.validate(leeway=self._about.leeway)
         return UserInfo(claims)
 
-    def renew(self, refresh_token: str) -> dict[str, Any]:
+    def refresh(self, refresh_token: str) -> dict[str, Any]:
         """Return new tokens for an old refresh token, nothing in them looked at.
 
         Raises OAuthError when the provider refuses, UnreadableAnswer, requests' RequestException.
@@ -314,29 +314,29 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types.
         except ValueError as error:
             raise _unreadable("the provider's token answer is not JSON", error) from error
 
-    def renewed_word(self, token: dict[str, Any]) -> Word:
-        """Return what the provider says of whom renewed tokens are for. Raises as `word` does."""
+    def refreshed_claims(self, token: dict[str, Any]) -> UserClaims:
+        """Return the claims about the user of refreshed tokens. Raises as `user_claims` does."""
         if token.get("id_token"):
             token["userinfo"] = self.parse_id_token(token, "")
-        return self.word(token)
+        return self.user_claims(token)
 
-    def word(self, token: Mapping[str, Any]) -> Word:
+    def user_claims(self, token: Mapping[str, Any]) -> UserClaims:
         """Return what the provider says of whom these tokens are for. Raises PageError, RequestException."""
-        told = token.get("userinfo") or {}
+        id_token = token.get("userinfo") or {}
         if not self.load_server_metadata().get("userinfo_endpoint"):
-            return Word(told, told)
+            return UserClaims(id_token, id_token)
         profile = self._profile(token)
         # OpenID Connect Core 5.3.2: only the signed ID token says who it is.
         subject = access.identifier(profile.get("sub"))
         if not subject:
             raise _unusable("the provider's userinfo has no usable identifier", claim="sub")
-        if told and subject != told["sub"]:
+        if id_token and subject != id_token["sub"]:
             raise _unusable("the provider's userinfo and ID token name different persons", claim="sub")
-        return Word(told, {**told, **profile, "sub": subject})
+        return UserClaims(id_token, {**id_token, **profile, "sub": subject})
 
     def _profile(self, token: Mapping[str, Any]) -> UserInfo:
         try:
-            return self._asked_profile(token)
+            return self._fetch_profile(token)
         except HTTPError as error:
             if error.response is None or error.response.status_code >= 500:
                 raise
@@ -344,19 +344,19 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types.
         except (TypeError, ValueError) as error:
             raise _unreadable("the provider's userinfo is not a JSON object", error) from error
 
-    def _asked_profile(self, token: Mapping[str, Any]) -> UserInfo:
+    def _fetch_profile(self, token: Mapping[str, Any]) -> UserInfo:
         # Neither how long it lives nor what could be had instead: it is used now, and once.
         bearer = {"access_token": token["access_token"], "token_type": "Bearer"}
         try:
             return self.userinfo(token=bearer)
         except HTTPError as error:
-            gone = error.response is not None and error.response.status_code in GONE
+            gone = error.response is not None and error.response.status_code in GONE_STATUSES
             if not gone or not self._moved("userinfo_endpoint"):
                 raise
             return self.userinfo(token=bearer)
 
 
-def connect(app: Flask, oidc: OidcConfig) -> OAuth:
+def register(app: Flask, oidc: OidcConfig) -> OAuth:
     """Return Authlib's registry with the one provider, for flask-oidc to use."""
     settings: dict[str, Any] = {
         "scope": oidc.scopes,
@@ -376,17 +376,17 @@ def connect(app: Flask, oidc: OidcConfig) -> OAuth:
         client_secret=oidc.client_secret,
         server_metadata_url=oidc.issuer.rstrip("/") + "/.well-known/openid-configuration",
         client_kwargs=settings,
-        client_auth_methods=[("client_secret_basic", prove_by_header)],
+        client_auth_methods=[("client_secret_basic", client_secret_basic)],
     )
     return registry
 
 
 def _checked_metadata(document: object, issuer: str) -> dict[str, Any]:
     if not isinstance(document, dict) or document.get("issuer") != issuer:
-        told = document.get("issuer") if isinstance(document, dict) else None
+        found = document.get("issuer") if isinstance(document, dict) else None
         logger.error(
             "the provider's metadata have another issuer: set web_oidc_issuer to the provider's own value",
-            extra={"told": str(told)[:200], "issuer": issuer},
+            extra={"told": str(found)[:200], "issuer": issuer},
         )
         raise PageError(502, "another_issuer", outcome="unusable")
     kept = {name: document[name] for name in _KNOWN if document.get(name) is not None}
@@ -428,16 +428,16 @@ def _has_form() -> bool:
     return request.method == "GET" and all(len(request.args.getlist(name)) <= 1 for name in _ANSWER)
 
 
-def _refused(told: str) -> PageError:
+def _refused(code: str) -> PageError:
     """Return the page for the error with which the provider sent the browser back."""
-    name = told if _ERROR.fullmatch(told) else "unnamed"
+    name = code if _ERROR.fullmatch(code) else "unnamed"
     if name == "access_denied":
         logger.info("a person or the provider refused a sign-in", extra={"fault": name})
         return PageError(403, "denied", outcome="denied")
     if name in _DOWN:
         logger.error("the sign-in provider has an error", extra={"fault": name})
         return PageError(503, "provider_down", outcome="provider_down", retry_after=30)
-    if name in _ASK_AGAIN:
+    if name in _SIGN_IN_AGAIN:
         return PageError(401, "401", outcome="refused")
     logger.error("the sign-in provider refuses this service's request", extra={"fault": name})
     return PageError(502, "client_refused", outcome="unusable")

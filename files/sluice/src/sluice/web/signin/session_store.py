@@ -11,7 +11,7 @@ from typing import Any
 from cachelib.file import FileSystemCache
 
 # What a session has in which somebody is signed in.
-PERSON = "person"
+SIGN_IN_KEY = "person"
 
 # Sessions kept at once, half-finished sign-ins included; beyond it the store drops the oldest.
 MAX_SESSIONS = 50_000
@@ -38,7 +38,7 @@ class SessionStore(FileSystemCache):
 
         A full store drops first what ends first: whoever begins sign-ins by the thousand drops their own.
         """
-        if isinstance(value, dict) and PERSON not in value and isinstance(timeout, int):
+        if isinstance(value, dict) and SIGN_IN_KEY not in value and isinstance(timeout, int):
             timeout = min(timeout, UNFINISHED_SECONDS)
         return bool(super().set(key, value, timeout, mgmt_element))
 

@@ -30,27 +30,27 @@ class BrowserSession(ServerSideSession):  # type: ignore[misc]  # Flask-Session 
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.shown = ""
-        self.stored = ""
-        self.was: dict[str, Any] = {}
+        self.cookie_id = ""
+        self.stored_id = ""
+        self.baseline: dict[str, Any] = {}
 
 
-class Sessions(CacheLibSessionInterface):  # type: ignore[misc]
+class SessionInterface(CacheLibSessionInterface):  # type: ignore[misc]
     """Flask-Session's interface on our store."""
 
     session_class = BrowserSession
 
-    def __init__(self, app: Flask, store: SessionStore) -> None:
-        super().__init__(app, client=store)
+    def __init__(self, app: Flask, save: SessionStore) -> None:
+        super().__init__(app, client=save)
         # One process serves all (sluice.web.gunicorn), so that this is enough.
         self._lock = threading.Lock()
 
     def open_session(self, app: Flask, request: Request) -> BrowserSession:
         """Return the session that the request's cookie names, or a new one."""
         found: BrowserSession = super().open_session(app, request)
-        found.shown = request.cookies.get(self.get_cookie_name(app), "")
-        if found.sid == found.shown:
-            found.stored, found.was = found.sid, dict(found)
+        found.cookie_id = request.cookies.get(self.get_cookie_name(app), "")
+        if found.sid == found.cookie_id:
+            found.stored_id, found.baseline = found.sid, dict(found)
         return found
 
     def should_set_cookie(self, app: Flask, session: BrowserSession) -> bool:
@@ -58,9 +58,9 @@ class Sessions(CacheLibSessionInterface):  # type: ignore[misc]
 
         The answer of a slow request must not take the browser back to a session that is over.
         """
-        return bool(super().should_set_cookie(app, session)) and session.sid != session.shown
+        return bool(super().should_set_cookie(app, session)) and session.sid != session.cookie_id
 
-    def keep(self, session: BrowserSession) -> bool:
+    def save(self, session: BrowserSession) -> bool:
         """Write a session now: a request may yet fail, or take long. Tell whether it is written."""
         return self._write(current_app.permanent_session_lifetime, session, self._get_store_id(session.sid))
 
@@ -70,22 +70,24 @@ class Sessions(CacheLibSessionInterface):  # type: ignore[misc]
     def _write(self, lifetime: timedelta, session: BrowserSession, store_id: str) -> bool:
         with self._lock:
             found: Mapping[str, Any] | None = {}
-            if session.stored == session.sid:
+            if session.stored_id == session.sid:
                 found = self.cache.get(store_id)
             if found is None:
                 # It ended meanwhile: nobody brings it back.
                 return True
             written = bool(
-                self.cache.set(store_id, _merged(found, session.was, session), int(lifetime.total_seconds()))
+                self.cache.set(
+                    store_id, _merged(found, session.baseline, session), int(lifetime.total_seconds())
+                )
             )
-        session.stored, session.was = session.sid, dict(session)
+        session.stored_id, session.baseline = session.sid, dict(session)
         return written
 
 
-def store() -> None:
+def save() -> None:
     """Write the running request's session now. Raises PageError when it cannot be written."""
     interface: Any = current_app.session_interface
-    if not interface.keep(session):
+    if not interface.save(session):
         logger.error(
             "a session could not be written: check that its folder exists, belongs to Sluice and has "
             "free space"
@@ -93,10 +95,10 @@ def store() -> None:
         raise PageError(503, "storage", outcome="storage", retry_after=30)
 
 
-def _merged(found: Mapping[str, Any], was: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+def _merged(found: Mapping[str, Any], baseline: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is `found` in the store with the changes from `was` to `now`. Pure."""
     if not found:
         return dict(now)
-    kept = {name: value for name, value in found.items() if name in now or name not in was}
-    changed = {name: value for name, value in now.items() if name not in was or was[name] != value}
+    kept = {name: value for name, value in found.items() if name in now or name not in baseline}
+    changed = {name: value for name, value in now.items() if name not in baseline or baseline[name] != value}
     return {**kept, **changed}

@@ -37,8 +37,8 @@ _KINDS: dict[str, type[RSAKey] | type[ECKey] | type[OKPKey]] = {"RSA": RSAKey, "
 _MEMBERS = ("kty", "kid", "alg", "n", "e", "crv", "x", "y")
 
 # More keys than these no provider has; more of them no signature is tried with.
-MOST_KEYS = 100
-MOST_TRIED = 10
+MAX_KEYS = 100
+MAX_TRIED = 10
 
 
 class _Registry(JWSRegistry):
@@ -60,7 +60,7 @@ _UNREADABLE = (
 )
 
 
-def usable(document: object) -> list[Key]:
+def usable_keys(document: object) -> list[Key]:
     """Return the keys of a JWKS document that can check a signature; the others are counted in the log.
 
     Raises ValueError when it is no JWKS document, or has no key of use.
@@ -68,7 +68,7 @@ def usable(document: object) -> list[Key]:
     listed = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(listed, list):
         raise ValueError("it has no list of keys")  # noqa: TRY004
-    found = [key for key in map(_usable, listed[:MOST_KEYS]) if key is not None]
+    found = [key for key in map(_usable_key, listed[:MAX_KEYS]) if key is not None]
     if len(found) < len(listed):
         logger.info(
             "ignored keys of the provider: not for signatures, or not readable here",
@@ -79,7 +79,7 @@ def usable(document: object) -> list[Key]:
     return found
 
 
-def _usable(data: object) -> Key | None:
+def _usable_key(data: object) -> Key | None:
     if not isinstance(data, dict) or data.get("use", "sig") != "sig":
         return None
     operations = data.get("key_ops", ["verify"])
@@ -111,7 +111,7 @@ def decode(text: str, keys: Sequence[Key], announced: object) -> jwt.Token:
     try:
         header: Mapping[str, Any] = jws.extract_compact(text.encode(), registry=registry).headers()
         fitting = list(_fitting(keys, header.get("kid"), header.get("alg")))
-        return _decode(text, fitting[:MOST_TRIED], registry)
+        return _decode(text, fitting[:MAX_TRIED], registry)
     except (ValueError, TypeError, RecursionError) as error:
         raise JoseError("it is not a signed token") from error
 

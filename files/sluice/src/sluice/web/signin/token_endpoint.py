@@ -12,14 +12,14 @@ from requests import Response
 from requests.exceptions import HTTPError
 
 # What a server answers at an address that it no longer has.
-GONE = (404, 405, 410)
+GONE_STATUSES = (404, 405, 410)
 
 # An access token is used once, at once. Authlib would redeem the refresh token, before that single use, for a
 # token that lives no longer than a minute, and nobody would keep the refresh token that comes instead.
 _NOT_ASKED = ("expires_in", "expires_at")
 
 
-class Moved(HTTPError):
+class EndpointGone(HTTPError):
     """There is no token endpoint at that address (any more)."""
 
 
@@ -32,8 +32,8 @@ class TokenSession(OAuth2Session):  # type: ignore[misc]  # Authlib has no types
         Raises OAuthError when the provider refuses, requests' RequestException when it is not there or has an
         error, and ValueError when the answer is not the JSON object that it should be.
         """
-        if resp.status_code in GONE:
-            raise Moved(f"HTTP {resp.status_code}", response=resp)
+        if resp.status_code in GONE_STATUSES:
+            raise EndpointGone(f"HTTP {resp.status_code}", response=resp)
         if resp.status_code >= 500:
             resp.raise_for_status()
         answer = resp.json()
@@ -46,7 +46,7 @@ class TokenSession(OAuth2Session):  # type: ignore[misc]  # Authlib has no types
         return {name: value for name, value in answer.items() if name not in _NOT_ASKED}
 
 
-def prove_by_header(
+def client_secret_basic(
     client: Any, _method: str, uri: str, headers: dict[str, str], body: Any
 ) -> tuple[str, dict[str, str], Any]:
     """Put id and secret into the Authorization header, each encoded as RFC 6749 (2.3.1) says.

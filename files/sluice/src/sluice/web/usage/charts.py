@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sluice.web.usage.reports import Row
+from sluice.web.usage.reports import UsageSum
 
 HEIGHT = 100.0
 
@@ -83,12 +83,12 @@ def nice_top(most: int) -> int:
         power *= 10
 
 
-def of_tokens(rows: Sequence[Row]) -> Chart:
+def of_tokens(rows: Sequence[UsageSum]) -> Chart:
     """Return the chart of sums: input tokens below, output tokens above."""
     return stacked([(row.group[0], (row.input_tokens, row.output_tokens)) for row in rows])
 
 
-def share(part: int, whole: int) -> float:
+def percent(part: int, whole: int) -> float:
     """Return how many percent `part` is of `whole`, from 0 to 100; all of nothing is 100."""
     return 100.0 if whole <= 0 else round(min(100.0, 100.0 * part / whole), 1)
 

@@ -12,20 +12,22 @@ from sqlalchemy import inspect, select
 from sqlalchemy.orm import Session
 
 from sluice.web.database.tables import Usage, User, settled
-from sluice.web.usage.reports import Choice, moment, narrowed
+from sluice.web.usage.reports import UsageFilter, filtered, start_of_day
 
 # The columns of a record, in the order of the table, with the names of docs/contracts.md.
 RECORD = tuple(column.name for column in inspect(Usage).columns)
 # Who it was, where the reader may know.
-PERSON = ("name", "email")
+PERSONAL_COLUMNS = ("name", "email")
 
 # How many rows are in memory at once.
 _AT_ONCE = 1_000
 
-Renamer = Callable[[str], str]
+Pseudonymiser = Callable[[str], str]
 
 
-def records(session: Session, choice: Choice, rename: Renamer | None = None) -> Iterator[dict[str, Any]]:
+def records(
+    session: Session, wanted: UsageFilter, pseudonymise: Pseudonymiser | None = None
+) -> Iterator[dict[str, Any]]:
     """Return each record that was settled on the days of `choice`, the oldest first, few in memory at once.
 
     With `rename`, a user's name and mail address are left out, and what stands for users, keys and requests
@@ -33,39 +35,39 @@ def records(session: Session, choice: Choice, rename: Renamer | None = None) -> 
     """
     columns = [*inspect(Usage).columns]
     query = select(*columns, User.name, User.email).outerjoin(User, User.pseudonym == Usage.user)
-    query = _chosen(query, choice).order_by(settled(), Usage.id)
+    query = _chosen(query, wanted).order_by(settled(), Usage.id)
     rows = session.execute(query, execution_options={"yield_per": _AT_ONCE})
     for row in rows:
         record = dict(zip(RECORD, row[: len(RECORD)], strict=True))
-        if rename is None:
-            yield {**record, **dict(zip(PERSON, row[len(RECORD) :], strict=True))}
+        if pseudonymise is None:
+            yield {**record, **dict(zip(PERSONAL_COLUMNS, row[len(RECORD) :], strict=True))}
         else:
-            yield {**record, **{name: rename(record[name]) for name in ("id", "user", "key_id")}}
+            yield {**record, **{name: pseudonymise(record[name]) for name in ("id", "user", "key_id")}}
 
 
-def header(*, renamed: bool) -> tuple[str, ...]:
+def header(*, pseudonymised: bool) -> tuple[str, ...]:
     """Return the names of what `records` gives."""
-    return RECORD if renamed else (*RECORD, *PERSON)
+    return RECORD if pseudonymised else (*RECORD, *PERSONAL_COLUMNS)
 
 
-def random_names() -> Renamer:
+def random_pseudonyms() -> Pseudonymiser:
     """Return names that hold for one export: what two exports say of one person cannot be put together."""
     secret = secrets.token_bytes(32)
 
-    def rename(text: str) -> str:
+    def pseudonymise(text: str) -> str:
         return hmac.new(secret, text.encode(), hashlib.sha256).hexdigest()[:20] if text else ""
 
-    return rename
+    return pseudonymise
 
 
-def same_names(text: str) -> str:
+def stable_pseudonyms(text: str) -> str:
     """Leave what stands for a user: a pseudonym, the same in every export."""
     return text
 
 
-def _chosen(query: Any, choice: Choice) -> Any:
-    if choice.since is not None:
-        query = query.where(settled() >= moment(choice.since))
-    if choice.until is not None:
-        query = query.where(settled() < moment(choice.until))
-    return narrowed(query, Usage, choice)
+def _chosen(query: Any, wanted: UsageFilter) -> Any:
+    if wanted.since is not None:
+        query = query.where(settled() >= start_of_day(wanted.since))
+    if wanted.until is not None:
+        query = query.where(settled() < start_of_day(wanted.until))
+    return filtered(query, Usage, wanted)

@@ -22,7 +22,7 @@ _AT_ONCE = 1_000
 
 
 @dataclass(frozen=True)
-class Row:
+class UsageSum:
     """One sum; `group` has the values of what it is summed by, in the order asked.
 
     Days are `YYYY-MM-DD`, months `YYYY-MM` (UTC, of when a request was settled), users pseudonyms ("" once
@@ -46,7 +46,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Choice:
+class UsageFilter:
     """What is to be summed: days from `since` to before `until`; None and "" leave out nothing."""
 
     since: datetime.date | None = None
@@ -57,17 +57,17 @@ class Choice:
     class_: str = ""
 
 
-EVERYTHING = Choice()
+EVERYTHING = UsageFilter()
 
 
-def moment(day: datetime.date) -> float:
+def start_of_day(day: datetime.date) -> float:
     """Return when a day (UTC) begins, in seconds since the epoch."""
     return datetime.datetime.combine(day, datetime.time(), datetime.timezone.utc).timestamp()
 
 
 def summed(
-    session: Session, by: Sequence[str], choice: Choice = EVERYTHING, *, limit: int | None = None
-) -> Iterator[Row]:
+    session: Session, by: Sequence[str], wanted: UsageFilter = EVERYTHING, *, limit: int | None = None
+) -> Iterator[UsageSum]:
     """Return a row for each combination of the DIMENSIONS of `by`, few in memory at once.
 
     In the order of time where the first of `by` is a day or month, else those with the most tokens first; not
@@ -81,28 +81,28 @@ def summed(
         query = query.order_by(tokens, *groups)
     else:
         query = query.order_by(*groups)
-    result = session.execute(_chosen(query, choice).limit(limit), execution_options={"yield_per": _AT_ONCE})
+    result = session.execute(_chosen(query, wanted).limit(limit), execution_options={"yield_per": _AT_ONCE})
     width = len(groups)
     for row in result:
         counts = dict(zip(_NUMBERS, (int(number) for number in row[width:]), strict=False))
-        yield Row(tuple(str(value) for value in row[:width]), seconds=float(row[-1]), **counts)
+        yield UsageSum(tuple(str(value) for value in row[:width]), seconds=float(row[-1]), **counts)
 
 
-def _chosen(query: Select[Any], choice: Choice) -> Select[Any]:
-    if choice.since is not None:
-        query = query.where(UsageDay.day >= choice.since)
-    if choice.until is not None:
-        query = query.where(UsageDay.day < choice.until)
-    return narrowed(query, UsageDay, choice)
+def _chosen(query: Select[Any], wanted: UsageFilter) -> Select[Any]:
+    if wanted.since is not None:
+        query = query.where(UsageDay.day >= wanted.since)
+    if wanted.until is not None:
+        query = query.where(UsageDay.day < wanted.until)
+    return filtered(query, UsageDay, wanted)
 
 
-def narrowed(query: Select[Any], table: type[Usage | UsageDay], choice: Choice) -> Select[Any]:
+def filtered(query: Select[Any], table: type[Usage | UsageDay], wanted: UsageFilter) -> Select[Any]:
     """Return a query of `table` without the rows that the choice leaves out by anything but their day."""
     for column, value in (
-        (table.user, choice.user),
-        (table.project, choice.project),
-        (table.model, choice.model),
-        (table.class_, choice.class_),
+        (table.user, wanted.user),
+        (table.project, wanted.project),
+        (table.model, wanted.model),
+        (table.class_, wanted.class_),
     ):
         if value:
             query = query.where(column == value)

@@ -10,12 +10,12 @@ from sqlalchemy.orm import Session
 
 from sluice.web.database.tables import UsageDay
 from sluice.web.settings.rules import Holder
-from sluice.web.usage.reports import PAGE_KEY, Choice, Row, summed
+from sluice.web.usage.reports import PAGE_KEY, UsageFilter, UsageSum, summed
 
 DAY = datetime.timedelta(days=1)
 
 
-class Share(NamedTuple):
+class TokensUsed(NamedTuple):
     """The tokens of one day that one holder of limits had of one model."""
 
     holder: Holder
@@ -23,47 +23,47 @@ class Share(NamedTuple):
     tokens: int
 
 
-def last_days(now: float, days: int, *, user: str = "", project: str = "") -> Choice:
+def last_days(now: float, days: int, *, user: str = "", project: str = "") -> UsageFilter:
     """Return the choice of the `days` days (UTC) that end with the day of `now`."""
     until = datetime.datetime.fromtimestamp(now, datetime.timezone.utc).date() + DAY
-    return Choice(since=until - days * DAY, until=until, user=user, project=project)
+    return UsageFilter(since=until - days * DAY, until=until, user=user, project=project)
 
 
-def nothing(name: str) -> Row:
+def zero(name: str) -> UsageSum:
     """Return the sum of no request."""
-    return Row((name,), 0, 0, 0, 0, 0, 0, 0.0)
+    return UsageSum((name,), 0, 0, 0, 0, 0, 0, 0.0)
 
 
-def total(session: Session, choice: Choice) -> Row:
+def total(session: Session, wanted: UsageFilter) -> UsageSum:
     """Return the sum of everything chosen."""
-    return next(summed(session, (), choice))
+    return next(summed(session, (), wanted))
 
 
-def by(session: Session, dimension: str, choice: Choice, most: int) -> list[Row]:
+def by(session: Session, dimension: str, wanted: UsageFilter, most: int) -> list[UsageSum]:
     """Return the sums by one of `reports.DIMENSIONS`, those with the most tokens first."""
-    return list(summed(session, (dimension,), choice, limit=most))
+    return list(summed(session, (dimension,), wanted, limit=most))
 
 
-def daily(session: Session, choice: Choice) -> list[Row]:
+def daily(session: Session, wanted: UsageFilter) -> list[UsageSum]:
     """Return one sum for each day of a choice that has a first and a last day, in their order."""
-    if choice.since is None or choice.until is None:
+    if wanted.since is None or wanted.until is None:
         raise ValueError("days without a first and a last one are not to be counted")
-    found = {row.group[0]: row for row in summed(session, ("day",), choice)}
-    names = [str(choice.since + at * DAY) for at in range((choice.until - choice.since).days)]
-    return [found.get(name, nothing(name)) for name in names]
+    found = {row.group[0]: row for row in summed(session, ("day",), wanted)}
+    names = [str(wanted.since + at * DAY) for at in range((wanted.until - wanted.since).days)]
+    return [found.get(name, zero(name)) for name in names]
 
 
-def users(session: Session, choice: Choice) -> int:
+def users(session: Session, wanted: UsageFilter) -> int:
     """Return how many users there were in the days of a choice."""
-    within = (UsageDay.day >= choice.since, UsageDay.day < choice.until, UsageDay.user != "")
+    within = (UsageDay.day >= wanted.since, UsageDay.day < wanted.until, UsageDay.user != "")
     return session.scalar(select(func.count(distinct(UsageDay.user))).where(*within)) or 0
 
 
-def shares(session: Session, choice: Choice, groups: dict[str, list[str]]) -> list[Share]:
+def tokens_used(session: Session, wanted: UsageFilter, groups: dict[str, list[str]]) -> list[TokensUsed]:
     """Return who took what, as limits count it; `groups` of each user, by pseudonym."""
     found = []
-    for row in summed(session, ("user", "project", "key", "model"), choice):
+    for row in summed(session, ("user", "project", "key", "model"), wanted):
         user, project, key, model = row.group
         holder = Holder(user, groups.get(user, []), project, "" if key == PAGE_KEY else key)
-        found.append(Share(holder, model, row.tokens))
+        found.append(TokensUsed(holder, model, row.tokens))
     return found

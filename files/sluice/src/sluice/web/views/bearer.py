@@ -24,7 +24,7 @@ def make() -> Response:
         return page(401, "signed_out")
     settings = web().settings
     with web().database.write() as session:
-        bearer = credentials.make_bearer(
+        bearer = credentials.create_bearer(
             session, settings.key_secret, person.id, person.tag, settings.page_bearer_seconds, time.time()
         )
     web().bearers.inc()

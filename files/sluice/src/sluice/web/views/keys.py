@@ -14,12 +14,12 @@ from sluice.contracts.authority import LIMITED
 from sluice.web.database.tables import ApiKey, User
 from sluice.web.keys import credentials, forms
 from sluice.web.keys.credentials import NewKey
-from sluice.web.keys.forms import Refused
+from sluice.web.keys.forms import FieldError
 from sluice.web.keys.principals import page_project
-from sluice.web.signin.sign_in import SignedIn
+from sluice.web.signin.sign_in import SignedInUser
 from sluice.web.usage import reports
 from sluice.web.views.shared import signed_in, web
-from sluice.web.words.validation import Fault
+from sluice.web.words.validation import ValidationError
 
 blueprint = Blueprint("keys", __name__, url_prefix="/keys")
 
@@ -29,57 +29,57 @@ USAGE_DAYS = 30
 
 @blueprint.get("")
 @signed_in
-def index(person: SignedIn) -> str:
+def index(person: SignedInUser) -> str:
     """The list."""
     return _list(person)
 
 
 @blueprint.post("")
 @signed_in
-def make(person: SignedIn) -> Response:
+def make(person: SignedInUser) -> Response:
     """Make a key and show it, this once."""
     settings = web().settings
     reading = forms.read(request.form, settings.key_days, person.projects)
     if reading.settings is None:
-        return make_response(_list(person, refused=reading.refused), 400)
+        return make_response(_list(person, errors=reading.errors), 400)
     try:
         with web().database.write() as session:
             user = session.get_one(User, person.id)
-            new = credentials.make_key(session, settings.key_secret, user, reading.settings, time.time())
-    except Fault as fault:
-        return make_response(_list(person, refused=[Refused("name", fault)]), 409)
+            new = credentials.create_key(session, settings.key_secret, user, reading.settings, time.time())
+    except ValidationError as error:
+        return make_response(_list(person, errors=[FieldError("name", error)]), 409)
     return make_response(_list(person, new=new), 201)
 
 
 @blueprint.get("/<key_id>")
 @signed_in
-def show(person: SignedIn, key_id: str) -> str:
+def show(person: SignedInUser, key_id: str) -> str:
     """One key: what it may do, what it was used for, and the forms to rotate or revoke it."""
     return _show(person, key_id)
 
 
 @blueprint.post("/<key_id>/rotate")
 @signed_in
-def rotate(person: SignedIn, key_id: str) -> Response:
+def rotate(person: SignedInUser, key_id: str) -> Response:
     """Make a new key like this one and show it, this once; this one ends after the time that was chosen."""
     settings, now = web().settings, time.time()
     try:
         grace = forms.read_grace(request.form.get("grace", ""))
-    except Fault as fault:
-        return make_response(_show(person, key_id, Refused("grace", fault)), 400)
+    except ValidationError as error:
+        return make_response(_show(person, key_id, FieldError("grace", error)), 400)
     try:
         with web().database.write() as session:
             row = _own(session, person, key_id)
             credentials.check_rotation(row, person.projects, now)
             new = credentials.rotate_key(session, settings.key_secret, row, grace, settings.key_days, now)
-    except Fault as fault:
-        return make_response(_show(person, key_id, Refused("grace", fault)), 409)
+    except ValidationError as error:
+        return make_response(_show(person, key_id, FieldError("grace", error)), 409)
     return make_response(_list(person, new=new), 201)
 
 
 @blueprint.post("/<key_id>/revoke")
 @signed_in
-def revoke(person: SignedIn, key_id: str) -> AnyResponse:
+def revoke(person: SignedInUser, key_id: str) -> AnyResponse:
     """Revoke one of the person's own keys."""
     with web().database.write() as session:
         if not credentials.revoke_key(session, person.id, key_id, time.time()):
@@ -89,7 +89,7 @@ def revoke(person: SignedIn, key_id: str) -> AnyResponse:
 
 @blueprint.post("/page-project")
 @signed_in
-def choose_page_project(person: SignedIn) -> AnyResponse:
+def choose_page_project(person: SignedInUser) -> AnyResponse:
     """Remember which of their projects the person's use of the chat page counts to."""
     project = request.form.get("project", "")
     if project not in person.projects:
@@ -99,14 +99,14 @@ def choose_page_project(person: SignedIn) -> AnyResponse:
     return redirect(url_for("keys.index"), code=303)
 
 
-def _own(session: Session, person: SignedIn, key_id: str) -> ApiKey:
+def _own(session: Session, person: SignedInUser, key_id: str) -> ApiKey:
     row = credentials.find_key(session, person.id, key_id)
     if row is None:
         abort(404)
     return row
 
 
-def _list(person: SignedIn, *, new: NewKey | None = None, refused: Sequence[Refused] = ()) -> str:
+def _list(person: SignedInUser, *, new: NewKey | None = None, errors: Sequence[FieldError] = ()) -> str:
     now = time.time()
     with web().database.read() as session:
         rows = credentials.list_keys(session, person.id)
@@ -122,8 +122,8 @@ def _list(person: SignedIn, *, new: NewKey | None = None, refused: Sequence[Refu
         new=new,
         projects=person.projects,
         page_project=page_project(chosen, person.projects),
-        refused=_texts(refused),
-        form=request.form if refused else {},
+        errors=_texts(errors),
+        form=request.form if errors else {},
         days=web().settings.key_days,
         max_name=forms.MAX_NAME,
         numbers=LIMITED,
@@ -131,13 +131,13 @@ def _list(person: SignedIn, *, new: NewKey | None = None, refused: Sequence[Refu
     )
 
 
-def _show(person: SignedIn, key_id: str, refused: Refused | None = None) -> str:
+def _show(person: SignedInUser, key_id: str, errors: FieldError | None = None) -> str:
     now = time.time()
     with web().database.read() as session:
         row = _own(session, person, key_id)
         used = [
             (group.group[1], group)
-            for group in reports.summed(session, ("key", "model"), reports.Choice(user=person.user))
+            for group in reports.summed(session, ("key", "model"), reports.UsageFilter(user=person.pseudonym))
             if group.group[0] == key_id
         ]
     return render_template(
@@ -147,21 +147,21 @@ def _show(person: SignedIn, key_id: str, refused: Refused | None = None) -> str:
         end=_end(row),
         left=bool(row.project) and row.project not in person.projects,
         used=used,
-        refused=_texts([refused] if refused else []),
+        errors=_texts([errors] if errors else []),
         numbers=[(name, getattr(row, name)) for name in LIMITED],
         max_grace=credentials.MAX_GRACE_DAYS,
     )
 
 
-def _used(session: Session, person: SignedIn, now: float) -> Mapping[str, reports.Row]:
+def _used(session: Session, person: SignedInUser, now: float) -> Mapping[str, reports.UsageSum]:
     today = datetime.datetime.fromtimestamp(now, datetime.timezone.utc).date()
     since = today - datetime.timedelta(days=USAGE_DAYS - 1)
-    choice = reports.Choice(since=since, user=person.user)
-    return {row.group[0]: row for row in reports.summed(session, ("key",), choice)}
+    wanted = reports.UsageFilter(since=since, user=person.pseudonym)
+    return {row.group[0]: row for row in reports.summed(session, ("key",), wanted)}
 
 
-def _texts(refused: Sequence[Refused]) -> dict[str, str]:
-    return {field: web().texts.get(fault.text, **fault.values) for field, fault in refused}
+def _texts(errors: Sequence[FieldError]) -> dict[str, str]:
+    return {field: web().texts.get(error.text, **error.values) for field, error in errors}
 
 
 def _end(row: ApiKey) -> float:

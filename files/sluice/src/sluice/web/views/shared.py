@@ -16,7 +16,7 @@ from sluice.web.http.metrics import Metrics
 from sluice.web.http.page_error import PageError
 from sluice.web.settings.access import ADMIN
 from sluice.web.settings.config import WebConfig
-from sluice.web.signin.sign_in import SignedIn, SignIn
+from sluice.web.signin.sign_in import SignedInUser, SignIn
 from sluice.web.words.texts import Texts
 
 P = ParamSpec("P")
@@ -44,7 +44,7 @@ def web() -> Web:
     return shared
 
 
-def signed_in(view: Callable[Concatenate[SignedIn, P], R]) -> Callable[P, R | Response]:
+def signed_in(view: Callable[Concatenate[SignedInUser, P], R]) -> Callable[P, R | Response]:
     """Give a page the person who is signed in; send anybody else to sign in, and back after it."""
 
     @wraps(view)
@@ -57,7 +57,7 @@ def signed_in(view: Callable[Concatenate[SignedIn, P], R]) -> Callable[P, R | Re
     return guarded
 
 
-def admin_required(view: Callable[Concatenate[SignedIn, P], R]) -> Callable[P, R | Response]:
+def admin_required(view: Callable[Concatenate[SignedInUser, P], R]) -> Callable[P, R | Response]:
     """Give a page the administrator who is signed in; anybody else gets a page that refuses it.
 
     Rights come from the groups as the provider named them at most ADMIN_SECONDS ago: where it could not be

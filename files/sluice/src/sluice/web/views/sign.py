@@ -12,7 +12,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from sluice.web.http.page_error import PageError
 from sluice.web.people import sign_ins
 from sluice.web.signin import back_channel as logout_tokens
-from sluice.web.signin.sign_in import PREFIX, SignedIn, empty_session
+from sluice.web.signin.sign_in import PREFIX, SignedInUser, empty_session
 from sluice.web.views.shared import signed_in, web
 
 logger = logging.getLogger(__name__)
@@ -23,13 +23,13 @@ blueprint = Blueprint("sign", __name__, url_prefix=PREFIX)
 @blueprint.post("/sign-out")
 def out() -> AnyResponse:
     """End the session here and at the provider."""
-    return web().sign_in.leave()
+    return web().sign_in.sign_out()
 
 
 @blueprint.post("/sign-out-everywhere")
 def out_everywhere() -> AnyResponse:
     """End all of this user's sign-ins here, and this browser's at the provider."""
-    return web().sign_in.leave(everywhere=True)
+    return web().sign_in.sign_out(everywhere=True)
 
 
 @blueprint.get("/signed-out")
@@ -42,7 +42,7 @@ def signed_out() -> Response:
 
 @blueprint.get("/account")
 @signed_in
-def account(person: SignedIn) -> str:
+def account(person: SignedInUser) -> str:
     """Show who this service takes somebody for, and where they are signed in."""
     with web().database.read() as transaction:
         rows = sign_ins.of_user(transaction, person.id, web().sign_in.lifetime, time.time())
@@ -56,7 +56,7 @@ def back_channel() -> tuple[Response, int]:
     try:
         logout = logout_tokens.read(request.form.get("logout_token", ""), sign_in.client, settings.oidc, now)
         logout_tokens.carry_out(web().database, logout, settings.oidc.leeway, now)
-    except logout_tokens.NoLogoutToken as error:
+    except logout_tokens.InvalidLogoutToken as error:
         logger.warning("a logout token was refused", extra={"why": str(error)})
         sign_in.count("logout_refused")
         return jsonify({"error": "invalid_request", "error_description": str(error)}), 400

@@ -12,8 +12,8 @@ from sluice.web.database.tables import ApiKey, User
 from sluice.web.keys import credentials
 from sluice.web.keys.principals import page_project
 from sluice.web.limits import limit_usage
-from sluice.web.settings.rules import Holder, RuleBook, TooManyLimits
-from sluice.web.signin.sign_in import SignedIn
+from sluice.web.settings.rules import Holder, RuleIndex, TooManyLimits
+from sluice.web.signin.sign_in import SignedInUser
 from sluice.web.usage import charts, sums
 from sluice.web.usage.reports import PAGE_KEY
 from sluice.web.views.shared import signed_in, web
@@ -22,12 +22,12 @@ blueprint = Blueprint("usage", __name__, url_prefix="/usage")
 
 DAYS = 30
 # Rows of a table: more models or keys than these nobody uses in a month.
-MOST = 100
+MAX_ROWS = 100
 
 
 @blueprint.get("")
 @signed_in
-def index(person: SignedIn) -> str:
+def index(person: SignedInUser) -> str:
     """The page."""
     now = time.time()
     with web().database.read() as session:
@@ -41,27 +41,27 @@ def index(person: SignedIn) -> str:
         )
 
 
-def _used(session: Session, person: SignedIn, now: float) -> dict[str, Any]:
-    mine = sums.last_days(now, DAYS, user=person.user)
+def _used(session: Session, person: SignedInUser, now: float) -> dict[str, Any]:
+    mine = sums.last_days(now, DAYS, user=person.pseudonym)
     daily = sums.daily(session, mine)
     return {
         "total": sums.total(session, mine),
         "today": daily[-1],
         "daily": daily,
         "chart": charts.of_tokens(daily),
-        "by_model": sums.by(session, "model", mine, MOST),
-        "by_key": sums.by(session, "key", mine, MOST),
+        "by_model": sums.by(session, "model", mine, MAX_ROWS),
+        "by_key": sums.by(session, "key", mine, MAX_ROWS),
     }
 
 
 def _left(
-    session: Session, person: SignedIn, keys: list[ApiKey], now: float
-) -> list[limit_usage.Allowance] | None:
+    session: Session, person: SignedInUser, keys: list[ApiKey], now: float
+) -> list[limit_usage.LimitUsage] | None:
     """Return the person's limits; None where there are more than anybody can keep to."""
     chosen = session.get_one(User, person.id).page_project
-    holder = Holder(person.user, person.groups, page_project(chosen, person.projects), "")
-    book = RuleBook(web().settings.limits)
+    holder = Holder(person.pseudonym, person.groups, page_project(chosen, person.projects), "")
+    book = RuleIndex(web().settings.limits)
     try:
-        return limit_usage.of_person(session, book, holder, person.projects, keys, now)
+        return limit_usage.of_user(session, book, holder, person.projects, keys, now)
     except TooManyLimits:
         return None

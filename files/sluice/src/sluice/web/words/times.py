@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 
-from sluice.web.words.validation import Fault
+from sluice.web.words.validation import ValidationError
 
 
 def read(text: str) -> float | None:
@@ -22,7 +22,7 @@ def read(text: str) -> float | None:
         # Rounded up, or by its offset, it may lie after the last day that there is.
         datetime.datetime.fromtimestamp(found, datetime.timezone.utc)
     except (ValueError, OverflowError):
-        raise Fault("time", time=text[:40]) from None
+        raise ValidationError("time", time=text[:40]) from None
     return found
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from sluice.web.words import labels
 
 
-class Fault(Exception):
-    """Nothing was changed. Its words are the text `fault.<name>`, with `values` filled in."""
+class ValidationError(Exception):
+    """Nothing was changed. Its words are the text `validation.<name>`, with `values` filled in."""
 
     def __init__(self, name: str, **values: object) -> None:
         super().__init__(name)
-        self.text = f"fault.{name}"
+        self.text = f"validation.{name}"
         self.values = values
 
 
@@ -18,4 +18,4 @@ def check_label(text: str, most: int) -> None:
     """Raise Fault if `text` cannot be shown as a label of at most `most` characters."""
     problem = labels.problem(text, most)
     if problem:
-        raise Fault(f"label_{problem}", most=most)
+        raise ValidationError(f"label_{problem}", most=most)

@@ -20,7 +20,7 @@ LOCK_WAIT = "2s"
 ATTEMPTS = 60
 PAUSE = 0.5
 # Between two steps on SQLite, where the one before took as long.
-MOST_YIELD = 0.3
+MAX_YIELD = 0.3
 # A lock was not to be had in time, or each waited for the other.
 _TRY_AGAIN = ("55P03", "40P01")
 
@@ -31,7 +31,7 @@ def _yielding() -> Iterator[None]:
     started = time.monotonic()
     yield
     if not on_postgresql():
-        time.sleep(min(MOST_YIELD, time.monotonic() - started))
+        time.sleep(min(MAX_YIELD, time.monotonic() - started))
 
 
 def on_postgresql() -> bool:

@@ -8,11 +8,11 @@ from flask import Blueprint, Response, abort, make_response, render_template, ur
 from werkzeug.wrappers import Response as AnyResponse
 
 from sluice.web.admin import announcements
-from sluice.web.signin.sign_in import SignedIn
-from sluice.web.views.admin.common import PAGE, done, field, page, words
+from sluice.web.signin.sign_in import SignedInUser
+from sluice.web.views.admin.common import PAGE, done, error_text, field, page
 from sluice.web.views.shared import admin_required, web
 from sluice.web.words import times
-from sluice.web.words.validation import Fault
+from sluice.web.words.validation import ValidationError
 
 blueprint = Blueprint("admin_announcements", __name__, url_prefix="/admin/announcements")
 
@@ -21,31 +21,33 @@ _FIELDS = ("text", "level", "starts", "ends")
 
 @blueprint.get("")
 @admin_required
-def index(_person: SignedIn) -> Response:
+def index(_person: SignedInUser) -> Response:
     """The list."""
     return _render(dict.fromkeys(_FIELDS, ""))
 
 
 @blueprint.post("")
 @admin_required
-def add(person: SignedIn) -> AnyResponse:
+def add(person: SignedInUser) -> AnyResponse:
     """Announce something."""
     now = time.time()
     try:
         starts, ends = times.read(field("starts")), times.read(field("ends"))
         with web().database.write() as session:
-            announcements.add(session, person.user, field("text"), field("level"), starts or now, ends, now)
-    except Fault as fault:
-        return _render({name: field(name) for name in _FIELDS}, problem=words(fault), status=400)
+            announcements.add(
+                session, person.pseudonym, field("text"), field("level"), starts or now, ends, now
+            )
+    except ValidationError as error:
+        return _render({name: field(name) for name in _FIELDS}, problem=error_text(error), status=400)
     return done(web().texts.get("admin.done_announced"), url_for("admin_announcements.index"))
 
 
 @blueprint.post("/<int:number>/end")
 @admin_required
-def end(person: SignedIn, number: int) -> AnyResponse:
+def end(person: SignedInUser, number: int) -> AnyResponse:
     """End one now."""
     with web().database.write() as session:
-        if not announcements.end(session, person.user, number, time.time()):
+        if not announcements.end(session, person.pseudonym, number, time.time()):
             abort(404)
     return done(web().texts.get("admin.done_ended"), url_for("admin_announcements.index"))
 

@@ -8,11 +8,11 @@ from flask import Blueprint, Response, make_response, render_template, request
 
 from sluice.web.admin import audit
 from sluice.web.people import directory
-from sluice.web.signin.sign_in import SignedIn
-from sluice.web.views.admin.common import PAGE, argument, words
+from sluice.web.signin.sign_in import SignedInUser
+from sluice.web.views.admin.common import PAGE, argument, error_text
 from sluice.web.views.shared import admin_required, web
 from sluice.web.words import times
-from sluice.web.words.validation import Fault
+from sluice.web.words.validation import ValidationError
 
 blueprint = Blueprint("admin_audit", __name__, url_prefix="/admin/audit")
 
@@ -21,13 +21,13 @@ _FIELDS = ("actor", "action", "object", "since", "until")
 
 @blueprint.get("")
 @admin_required
-def index(_person: SignedIn) -> Response:
+def index(_person: SignedInUser) -> Response:
     """The log, newest first, narrowed by what the address asks for."""
     given = {name: argument(name) for name in _FIELDS}
     try:
         wanted = _wanted(given)
-    except Fault as fault:
-        return _render(given, audit.EVERYTHING, problem=words(fault), status=400)
+    except ValidationError as error:
+        return _render(given, audit.EVERYTHING, problem=error_text(error), status=400)
     return _render(given, wanted)
 
 

@@ -9,13 +9,13 @@ from flask import flash, redirect, request
 from werkzeug.wrappers import Response
 
 from sluice.web.views.shared import web
-from sluice.web.words.validation import Fault
+from sluice.web.words.validation import ValidationError
 
 PAGE = 50
-MOST_PAGES = 10_000
+MAX_PAGES = 10_000
 # Longer than any text that a form takes, and short enough for a line of a page that shows it again.
-MOST_FIELD = 1_000
-MOST_ARGUMENT = 100
+MAX_FIELD = 1_000
+MAX_ARGUMENT = 100
 
 
 class Page(NamedTuple):
@@ -33,23 +33,23 @@ def page() -> Page:
     """Return the page that the address asks for; the first where it asks for none that can be."""
     text = request.args.get("page", "1")
     number = int(text) if re.fullmatch(r"[0-9]{1,6}", text) else 1
-    return Page(min(max(number, 1), MOST_PAGES))
+    return Page(min(max(number, 1), MAX_PAGES))
 
 
 def argument(name: str) -> str:
     """Return what the address says of `name`; "" for nothing, and for what has control characters in it."""
-    text = request.args.get(name, "").strip()[:MOST_ARGUMENT]
+    text = request.args.get(name, "").strip()[:MAX_ARGUMENT]
     return text if text.isprintable() else ""
 
 
 def field(name: str) -> str:
     """Return what a form's field has, without blanks at its ends."""
-    return request.form.get(name, "").strip()[:MOST_FIELD]
+    return request.form.get(name, "").strip()[:MAX_FIELD]
 
 
-def words(fault: Fault) -> str:
-    """Return what to tell of a fault."""
-    return web().texts.get(fault.text, **fault.values)
+def error_text(error: ValidationError) -> str:
+    """Return the message of an error."""
+    return web().texts.get(error.text, **error.values)
 
 
 def done(message: str, path: str) -> Response:
@@ -64,5 +64,5 @@ def number(name: str) -> int | None:
     if not text:
         return None
     if not re.fullmatch(r"[0-9]{1,16}", text):
-        raise Fault("number", value=text[:40])
+        raise ValidationError("number", value=text[:40])
     return int(text)

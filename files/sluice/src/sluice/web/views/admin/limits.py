@@ -11,46 +11,46 @@ from sluice.contracts.authority import LIMITED
 from sluice.web.limits import admin_limits, limit_usage
 from sluice.web.people import directory
 from sluice.web.settings.config import LimitRule
-from sluice.web.signin.sign_in import SignedIn
+from sluice.web.signin.sign_in import SignedInUser
 from sluice.web.usage import sums
-from sluice.web.views.admin.common import argument, done, field, number, words
+from sluice.web.views.admin.common import argument, done, error_text, field, number
 from sluice.web.views.shared import admin_required, web
-from sluice.web.words.validation import Fault
+from sluice.web.words.validation import ValidationError
 
 blueprint = Blueprint("admin_limits", __name__, url_prefix="/admin/limits")
 
-MOST_NEAR = 20
+MAX_NEAR = 20
 
 
 @blueprint.get("")
 @admin_required
-def index(_person: SignedIn) -> Response:
+def index(_person: SignedInUser) -> Response:
     """The list, and the form; the address may name a limit to begin with."""
     return _render({name: argument(name) for name in ("scope", "model")})
 
 
 @blueprint.post("")
 @admin_required
-def put(person: SignedIn) -> AnyResponse:
+def put(person: SignedInUser) -> AnyResponse:
     """Set a limit."""
     try:
         rule = LimitRule(field("scope"), field("model"), **{name: number(name) for name in LIMITED})
         with web().database.write() as session:
-            admin_limits.put(session, web().settings, person.user, rule, time.time())
-    except Fault as fault:
+            admin_limits.put(session, web().settings, person.pseudonym, rule, time.time())
+    except ValidationError as error:
         given = {name: field(name) for name in ("scope", "model", *LIMITED)}
-        return _render(given, problem=words(fault), status=400)
+        return _render(given, problem=error_text(error), status=400)
     name = admin_limits.name_of(rule.scope, rule.model)
     return done(web().texts.get("admin.done_limit_set", name=name), url_for("admin_limits.index"))
 
 
 @blueprint.post("/remove")
 @admin_required
-def remove(person: SignedIn) -> AnyResponse:
+def remove(person: SignedInUser) -> AnyResponse:
     """Remove a limit that was set here."""
     scope, model = field("scope"), field("model")
     with web().database.write() as session:
-        if not admin_limits.remove(session, person.user, scope, model, time.time()):
+        if not admin_limits.remove(session, person.pseudonym, scope, model, time.time()):
             abort(404)
     name = admin_limits.name_of(scope, model)
     return done(web().texts.get("admin.done_limit_removed", name=name), url_for("admin_limits.index"))
@@ -62,8 +62,8 @@ def _render(given: dict[str, str], *, problem: str = "", status: int = 200) -> R
         own = admin_limits.listed(session)
         edited = admin_limits.find(session, given["scope"], given["model"])
         groups = directory.groups(session)
-        taken = sums.shares(session, sums.last_days(now, 1), groups)
-        near = limit_usage.nearest((*settings.limits, *own), taken, MOST_NEAR)
+        taken = sums.tokens_used(session, sums.last_days(now, 1), groups)
+        near = limit_usage.nearest_limits((*settings.limits, *own), taken, MAX_NEAR)
         scopes = (
             [one.scope for one in near]
             + [rule.scope for rule in settings.limits]

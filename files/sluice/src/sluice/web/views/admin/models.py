@@ -12,45 +12,45 @@ from flask import Blueprint, Response, abort, make_response, render_template, ur
 from werkzeug.wrappers import Response as AnyResponse
 
 from sluice.web.admin import admission
-from sluice.web.signin.sign_in import SignedIn
+from sluice.web.signin.sign_in import SignedInUser
 from sluice.web.usage import sums
-from sluice.web.views.admin.common import done, field, words
+from sluice.web.views.admin.common import done, error_text, field
 from sluice.web.views.shared import admin_required, web
-from sluice.web.words.validation import Fault
+from sluice.web.words.validation import ValidationError
 
 blueprint = Blueprint("admin_models", __name__, url_prefix="/admin/models")
 
 DAYS = 30
-MOST = 200
+MAX_ROWS = 200
 
 
 @blueprint.get("")
 @admin_required
-def index(_person: SignedIn) -> Response:
+def index(_person: SignedInUser) -> Response:
     """The list."""
     return _render("", "")
 
 
 @blueprint.post("/stop")
 @admin_required
-def stop(person: SignedIn) -> AnyResponse:
+def stop(person: SignedInUser) -> AnyResponse:
     """Stop a model; what runs goes on."""
     model, message = field("model"), field("message")
     try:
         with web().database.write() as session:
-            admission.stop(session, person.user, model, message, time.time())
-    except Fault as fault:
-        return _render(model, message, problem=words(fault), status=400)
+            admission.stop(session, person.pseudonym, model, message, time.time())
+    except ValidationError as error:
+        return _render(model, message, problem=error_text(error), status=400)
     return done(web().texts.get("admin.done_stopped", model=model), url_for("admin_models.index"))
 
 
 @blueprint.post("/resume")
 @admin_required
-def resume(person: SignedIn) -> AnyResponse:
+def resume(person: SignedInUser) -> AnyResponse:
     """Let a model take requests again."""
     model = field("model")
     with web().database.write() as session:
-        if not admission.resume(session, person.user, model, time.time()):
+        if not admission.resume(session, person.pseudonym, model, time.time()):
             abort(404)
     return done(web().texts.get("admin.done_resumed", model=model), url_for("admin_models.index"))
 
@@ -58,9 +58,9 @@ def resume(person: SignedIn) -> AnyResponse:
 def _render(model: str, message: str, *, problem: str = "", status: int = 200) -> Response:
     with web().database.read() as session:
         stopped = {row.model: row for row in admission.stopped(session)}
-        used = sums.by(session, "model", sums.last_days(time.time(), DAYS), MOST)
+        used = sums.by(session, "model", sums.last_days(time.time(), DAYS), MAX_ROWS)
     known = {row.group[0] for row in used}
-    idle = [sums.nothing(name) for name in stopped if name not in known]
+    idle = [sums.zero(name) for name in stopped if name not in known]
     text = render_template(
         "admin/models.html",
         models=[(row, stopped.get(row.group[0])) for row in (*used, *idle)],

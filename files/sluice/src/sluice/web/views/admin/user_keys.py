@@ -10,18 +10,18 @@ from werkzeug.wrappers import Response as AnyResponse
 from sluice.contracts.words import USER
 from sluice.web.keys import actions, credentials, forms
 from sluice.web.settings import access
-from sluice.web.signin.sign_in import SignedIn
-from sluice.web.views.admin.common import done, words
+from sluice.web.signin.sign_in import SignedInUser
+from sluice.web.views.admin.common import done, error_text
 from sluice.web.views.admin.users import found, render
 from sluice.web.views.shared import admin_required, web
-from sluice.web.words.validation import Fault
+from sluice.web.words.validation import ValidationError
 
 blueprint = Blueprint("admin_keys", __name__, url_prefix="/admin/users")
 
 
 @blueprint.post("/<user>/keys")
 @admin_required
-def make(person: SignedIn, user: str) -> Response:
+def make(person: SignedInUser, user: str) -> Response:
     """Make a key of a service account and show it, this once."""
     settings = web().settings
     try:
@@ -30,22 +30,22 @@ def make(person: SignedIn, user: str) -> Response:
             projects = access.projects_of(row.groups, settings.access)
             reading = forms.read(request.form, settings.key_days, projects)
             if reading.settings is None:
-                raise reading.refused[0].fault
+                raise reading.errors[0].error
             now = time.time()
-            new = actions.create(session, settings, person.user, row, reading.settings, now)
-    except Fault as fault:
-        return render(person, user, problem=words(fault), status=400)
+            new = actions.create(session, settings, person.pseudonym, row, reading.settings, now)
+    except ValidationError as error:
+        return render(person, user, problem=error_text(error), status=400)
     return render(person, user, new=new, status=201)
 
 
 @blueprint.post("/<user>/keys/<key_id>/revoke")
 @admin_required
-def revoke(person: SignedIn, user: str, key_id: str) -> AnyResponse:
+def revoke(person: SignedInUser, user: str, key_id: str) -> AnyResponse:
     """Revoke one key."""
     with web().database.write() as session:
         owner = found(session, user)
         key = credentials.find_key(session, owner.id, key_id) if USER.fullmatch(key_id) else None
         if key is None:
             abort(404)
-        actions.revoke(session, person.user, key, time.time())
+        actions.revoke(session, person.pseudonym, key, time.time())
     return done(web().texts.get("admin.done_revoked", name=key.name), url_for("admin_users.show", user=user))

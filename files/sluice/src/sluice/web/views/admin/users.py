@@ -14,7 +14,7 @@ from sluice.web.keys import actions, credentials
 from sluice.web.keys.credentials import NewKey
 from sluice.web.people import accounts, directory, sign_ins
 from sluice.web.settings import access
-from sluice.web.signin.sign_in import SignedIn
+from sluice.web.signin.sign_in import SignedInUser
 from sluice.web.usage import sums
 from sluice.web.views.admin.common import PAGE, argument, done, page
 from sluice.web.views.shared import admin_required, web
@@ -22,12 +22,12 @@ from sluice.web.views.shared import admin_required, web
 blueprint = Blueprint("admin_users", __name__, url_prefix="/admin/users")
 
 DAYS = 30
-MOST = 100
+MAX_ROWS = 100
 
 
 @blueprint.get("")
 @admin_required
-def index(_person: SignedIn) -> str:
+def index(_person: SignedInUser) -> str:
     """The list, narrowed by what was searched for."""
     text = argument("search")
     kind = argument("kind")
@@ -47,35 +47,39 @@ def index(_person: SignedIn) -> str:
 
 @blueprint.get("/<user>")
 @admin_required
-def show(person: SignedIn, user: str) -> Response:
+def show(person: SignedInUser, user: str) -> Response:
     """One user."""
     return render(person, user)
 
 
 @blueprint.post("/<user>/block")
 @admin_required
-def block(person: SignedIn, user: str) -> AnyResponse:
+def block(person: SignedInUser, user: str) -> AnyResponse:
     """Let nothing of a user work any more, until they are unblocked."""
-    if user == person.user:
+    if user == person.pseudonym:
         problem = web().texts.get("admin.not_yourself")
         return render(person, user, problem=problem, status=409)
     with web().database.write() as session:
         row, now = found(session, user), time.time()
         if row.blocked is None:
             accounts.block(session, row, now)
-            audit.note(session, person.user, "user.block", user, {"blocked": False}, {"blocked": True}, now)
+            audit.add(
+                session, person.pseudonym, "user.block", user, {"blocked": False}, {"blocked": True}, now
+            )
     return done(web().texts.get("admin.done_blocked", name=row.name), url_for("admin_users.show", user=user))
 
 
 @blueprint.post("/<user>/unblock")
 @admin_required
-def unblock(person: SignedIn, user: str) -> AnyResponse:
+def unblock(person: SignedInUser, user: str) -> AnyResponse:
     """Let a user in again."""
     with web().database.write() as session:
         row, now = found(session, user), time.time()
         if row.blocked is not None:
             accounts.unblock(session, row)
-            audit.note(session, person.user, "user.unblock", user, {"blocked": True}, {"blocked": False}, now)
+            audit.add(
+                session, person.pseudonym, "user.unblock", user, {"blocked": True}, {"blocked": False}, now
+            )
     return done(
         web().texts.get("admin.done_unblocked", name=row.name), url_for("admin_users.show", user=user)
     )
@@ -83,24 +87,24 @@ def unblock(person: SignedIn, user: str) -> AnyResponse:
 
 @blueprint.post("/<user>/sign-out")
 @admin_required
-def sign_out(person: SignedIn, user: str) -> AnyResponse:
+def sign_out(person: SignedInUser, user: str) -> AnyResponse:
     """End every sign-in of a user."""
     with web().database.write() as session:
         row = found(session, user)
         ended = sign_ins.end_all(session, row.id)
         before, after = {"sign_ins": ended}, {"sign_ins": 0}
-        audit.note(session, person.user, "user.sign_out", user, before, after, time.time())
+        audit.add(session, person.pseudonym, "user.sign_out", user, before, after, time.time())
     message = web().texts.get("admin.done_signed_out", name=row.name, number=ended)
     return done(message, url_for("admin_users.show", user=user))
 
 
 @blueprint.post("/<user>/revoke-keys")
 @admin_required
-def revoke_keys(person: SignedIn, user: str) -> AnyResponse:
+def revoke_keys(person: SignedInUser, user: str) -> AnyResponse:
     """Revoke every key of a user, and end their sign-ins."""
     with web().database.write() as session:
         row = found(session, user)
-        revoked = actions.revoke_all(session, person.user, row, time.time())
+        revoked = actions.revoke_all(session, person.pseudonym, row, time.time())
     message = web().texts.get("admin.done_revoked_all", name=row.name, number=revoked)
     return done(message, url_for("admin_users.show", user=user))
 
@@ -114,7 +118,7 @@ def found(session: Session, pseudonym: str) -> User:
 
 
 def render(
-    person: SignedIn, pseudonym: str, *, new: NewKey | None = None, problem: str = "", status: int = 200
+    person: SignedInUser, pseudonym: str, *, new: NewKey | None = None, problem: str = "", status: int = 200
 ) -> Response:
     """Return the page of a user; `new` is a key that was just made for them."""
     now = time.time()
@@ -129,12 +133,12 @@ def render(
             service=user.kind == SERVICE,
             role=access.role_of(user.groups, settings.access),
             projects=access.projects_of(user.groups, settings.access),
-            myself=pseudonym == person.user,
+            myself=pseudonym == person.pseudonym,
             live=[key for key in keys if credentials.is_live(key, now)],
             ended=sum(1 for key in keys if not credentials.is_live(key, now)),
             sign_ins=sign_ins.of_user(session, user.id, web().sign_in.lifetime, now),
             total=sums.total(session, theirs),
-            by_model=sums.by(session, "model", theirs, MOST),
+            by_model=sums.by(session, "model", theirs, MAX_ROWS),
             days=DAYS,
             key_days=settings.key_days,
             new=new,
