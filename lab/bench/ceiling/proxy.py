@@ -33,7 +33,7 @@ from sluice.proxy.clusters.cluster import Cluster, Fleet
 from sluice.proxy.config import ProxyConfig
 from sluice.proxy.http.cors import Cors
 from sluice.proxy.http.server import ApiServer
-from sluice.proxy.queue.waiting import Turn, WaitingRoom
+from sluice.proxy.queue.waiting import RequestQueues, RequestTicket
 from sluice.proxy.requests.context import Visit
 from sluice.proxy.requests.limiter import Limiter
 from sluice.proxy.service import Service
@@ -93,33 +93,33 @@ class NoBooks:
 
 
 class AlwaysAdmitted:
-    """A place in no line."""
+    """A ticket that never waits."""
 
     admitted_now = True
 
-    def __init__(self, place: str) -> None:
-        self.place = place
+    def __init__(self, cluster: str) -> None:
+        self.cluster = cluster
 
 
 class OpenDoor:
-    """Stands for the waiting room: nobody waits, nobody is counted."""
+    """Stands for the queues: nobody waits, nobody is counted."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
-        self._turn = AlwaysAdmitted(fleet.clusters[0].name)
+        self._ticket = AlwaysAdmitted(fleet.clusters[0].name)
 
     def enter(self, model: str, user: str, class_: str, *, stream: bool) -> AlwaysAdmitted:
         """Let a request through."""
-        return self._turn
+        return self._ticket
 
     def cluster(self, name: str) -> Cluster:
         """Return the one cluster."""
         return self._fleet.clusters[0]
 
-    def leave(self, turn: Turn) -> None:
+    def leave(self, ticket: RequestTicket) -> None:
         """Note nothing."""
 
-    def put_back(self, turn: Turn, fault: Exception | None) -> None:
+    def put_back(self, ticket: RequestTicket, fault: Exception | None) -> None:
         """Give up: the ceiling is measured without losses."""
         raise fault or ConnectionError("a session was lost")
 
@@ -160,7 +160,7 @@ class BareService(Service):
             cast(Limiter, NoLimits()),
             self.usage,
             AnySize(config.max_body, config.max_buffered, self.metrics),
-            cast(WaitingRoom, OpenDoor(self.fleet)),
+            cast(RequestQueues, OpenDoor(self.fleet)),
             self.metrics,
             self.access,
             Cors(()),

@@ -17,11 +17,11 @@ from sluice.proxy.queue.admission import (
     LONGEST_SETBACK,
     MOST_RETURNS,
     SETBACK,
-    Bounds,
     Queue,
+    QueueBounds,
     Refused,
-    State,
     Ticket,
+    TicketState,
 )
 from tests.trials import examples
 
@@ -30,7 +30,7 @@ WAIT = 300.0
 
 def queue(capacity: int = 0, length: int = 1000, per_user: int = 200) -> Queue[Ticket]:
     """Return an empty queue before one cluster."""
-    made: Queue[Ticket] = Queue(Bounds(length, per_user))
+    made: Queue[Ticket] = Queue(QueueBounds(length, per_user))
     made.offer([("demo", capacity)], 0.0)
     return made
 
@@ -58,7 +58,7 @@ def served(from_: Queue[Ticket], running: Ticket, now: float, most: int = 1000) 
         if not changed:
             break
         (running,) = changed
-        assert running.state is State.ADMITTED
+        assert running.state is TicketState.ADMITTED
         order.append(running)
     return order
 
@@ -68,16 +68,16 @@ def served(from_: Queue[Ticket], running: Ticket, now: float, most: int = 1000) 
 
 def test_with_room_a_request_goes_at_once() -> None:
     line = queue(2)
-    assert enter(line, "a").state is State.ADMITTED
-    assert enter(line, "a").state is State.ADMITTED
-    assert enter(line, "a").state is State.WAITING
+    assert enter(line, "a").state is TicketState.ADMITTED
+    assert enter(line, "a").state is TicketState.ADMITTED
+    assert enter(line, "a").state is TicketState.WAITING
 
 
 def test_a_request_for_many_answers_takes_as_many_places() -> None:
     line = queue(capacity=8)
     many = enter(line, "greedy", places=8)
     other = enter(line, "other")
-    assert (many.state, other.state, line.running) == (State.ADMITTED, State.WAITING, 8)
+    assert (many.state, other.state, line.running) == (TicketState.ADMITTED, TicketState.WAITING, 8)
     assert line.leave(many, 1.0) == [other]
     assert (line.running, line.length) == (1, 0)
 
@@ -109,7 +109,7 @@ def test_who_needs_more_places_than_a_queue_may_have_still_waits_alone() -> None
     line = queue(capacity=1, length=4, per_user=2)
     enter(line, "a")
     waiting = enter(line, "b", places=8)
-    assert waiting.state is State.WAITING
+    assert waiting.state is TicketState.WAITING
     assert refusal(line, "c").reason == "queue_full"
 
 
@@ -133,7 +133,7 @@ def test_two_users_share_the_slots_evenly() -> None:
     crowd = [enter(line, "a") for _ in range(50)]
     for _ in range(50):
         enter(line, "b")
-    running = [ticket for ticket in crowd if ticket.state is State.ADMITTED]
+    running = [ticket for ticket in crowd if ticket.state is TicketState.ADMITTED]
     for now in range(1, 30):
         running += line.leave(running.pop(0), float(now))
     assert collections.Counter(ticket.user for ticket in running) == {"a": 3, "b": 3}
@@ -183,7 +183,7 @@ def test_a_ticket_that_is_put_back_goes_before_its_users_others() -> None:
     first = enter(line, "a")
     second = enter(line, "a")
     assert line.put_back(first, 1.0) == []
-    assert (first.state, second.state) == (State.WAITING, State.WAITING)
+    assert (first.state, second.state) == (TicketState.WAITING, TicketState.WAITING)
     assert line.tick(1.0 + SETBACK) == [first]
 
 
@@ -194,9 +194,9 @@ def test_clusters_are_filled_in_order_of_preference() -> None:
     line = queue()
     line.offer([("near", 2), ("far", 1)], 0.0)
     tickets = [enter(line, "a") for _ in range(4)]
-    assert [ticket.place for ticket in tickets] == ["near", "near", "far", ""]
+    assert [ticket.cluster for ticket in tickets] == ["near", "near", "far", ""]
     assert line.leave(tickets[0], 1.0) == [tickets[3]]
-    assert tickets[3].place == "near"
+    assert tickets[3].cluster == "near"
 
 
 def test_a_ticket_put_back_by_one_cluster_goes_to_another_at_once() -> None:
@@ -204,7 +204,7 @@ def test_a_ticket_put_back_by_one_cluster_goes_to_another_at_once() -> None:
     line.offer([("near", 2), ("far", 1)], 0.0)
     ticket = enter(line, "a")
     assert line.put_back(ticket, 1.0) == [ticket]
-    assert (ticket.state, ticket.place) == (State.ADMITTED, "far")
+    assert (ticket.state, ticket.cluster) == (TicketState.ADMITTED, "far")
     assert line.running == 1
 
 
@@ -225,15 +225,15 @@ def test_setbacks_are_spaced_out_while_they_go_on_and_come_to_an_end() -> None:
     line = queue(4)
     ticket = enter(line, "a", wait=100_000.0)
     now, tries = 0.0, []
-    while ticket.state is not State.REFUSED:
+    while ticket.state is not TicketState.REFUSED:
         now += 0.1
         if line.put_back(ticket, now) == [ticket]:
             break
-        while ticket.state is State.WAITING:
+        while ticket.state is TicketState.WAITING:
             now += 0.1
             line.tick(now)
         tries.append(now)
-    assert ticket.state is State.REFUSED
+    assert ticket.state is TicketState.REFUSED
     assert len(tries) == MOST_RETURNS
     assert tries[0] <= 1.0
     assert tries[-1] - tries[-2] == pytest.approx(LONGEST_SETBACK, abs=0.3)
@@ -245,7 +245,7 @@ def test_a_cluster_that_goes_keeps_what_runs_there_and_takes_nothing_new() -> No
     ticket = enter(line, "a")
     line.offer([], 1.0)
     assert (line.capacity, line.running) == (0, 1)
-    assert enter(line, "b", 1.0).state is State.WAITING
+    assert enter(line, "b", 1.0).state is TicketState.WAITING
     line.leave(ticket, 2.0)
     assert line.running == 0
     assert [changed.user for changed in line.offer([("demo", 1)], 3.0)] == ["b"]
@@ -277,7 +277,7 @@ def test_who_leaves_while_waiting_is_forgotten() -> None:
     tickets = [enter(line, f"user{number}") for number in range(10)]
     for ticket in tickets:
         assert line.leave(ticket, 1.0) == []
-        assert ticket.state is State.WITHDRAWN
+        assert ticket.state is TicketState.WITHDRAWN
     assert line.length == 0
     assert not line._users
 
@@ -287,7 +287,7 @@ def test_a_deadline_ends_the_wait() -> None:
     ticket = enter(line, "a", wait=10.0)
     assert line.tick(9.9) == []
     assert line.tick(10.0) == [ticket]
-    assert ticket.state is State.EXPIRED
+    assert ticket.state is TicketState.EXPIRED
 
 
 def test_a_slot_that_comes_too_late_goes_to_the_next() -> None:
@@ -296,7 +296,7 @@ def test_a_slot_that_comes_too_late_goes_to_the_next() -> None:
     late = enter(line, "b", wait=5.0)
     patient = enter(line, "c")
     assert line.leave(first, 6.0) == [late, patient]
-    assert (late.state, patient.state) == (State.EXPIRED, State.ADMITTED)
+    assert (late.state, patient.state) == (TicketState.EXPIRED, TicketState.ADMITTED)
 
 
 def test_a_deadline_that_cannot_be_met_is_told_at_once() -> None:
@@ -307,7 +307,7 @@ def test_a_deadline_that_cannot_be_met_is_told_at_once() -> None:
     too_late = refusal(line, "a", now=40.0, wait=79.0)
     assert (too_late.reason, too_late.expected) == ("too_late", 80.0)
     # Another user would come before that one's second request, and is taken.
-    assert enter(line, "b", 40.0, wait=79.0).state is State.WAITING
+    assert enter(line, "b", 40.0, wait=79.0).state is TicketState.WAITING
 
 
 def test_an_instance_that_is_expected_too_late_is_told_as_soon_as_that_is_known() -> None:
@@ -316,7 +316,7 @@ def test_an_instance_that_is_expected_too_late_is_told_as_soon_as_that_is_known(
     patient = enter(line, "a", wait=300.0)
     assert line.offer([("demo", 0)], 1.0, ready_at=120.0) == []
     assert line.tick(1.0) == [hasty]
-    assert patient.state is State.WAITING
+    assert patient.state is TicketState.WAITING
     assert refusal(line, "b", now=2.0, wait=50.0).expected == pytest.approx(118.0)
 
 
@@ -342,7 +342,7 @@ def test_the_position_counts_requests_and_the_wait_all_their_places() -> None:
     assert [line.outlook(ticket, 0.0) for ticket in (wide, narrow, own)] == [(1, 10.0), (2, 15.0), (3, 20.0)]
     assert (line.newcomer(0.0), line.newcomer(0.0, 2)) == (25.0, 30.0)
     assert refusal(line, "c", wait=24.0, places=2).expected == 25.0
-    assert enter(line, "c", wait=24.0).state is State.WAITING
+    assert enter(line, "c", wait=24.0).state is TicketState.WAITING
 
 
 def test_the_wait_for_a_full_model_counts_on_its_next_instance() -> None:
@@ -388,7 +388,7 @@ def test_the_mean_service_time_follows_what_is_measured() -> None:
 # --- properties ------------------------------------------------------------------------------------------
 
 USERS = st.sampled_from(["a", "b", "c", "d"])
-ENDED = (State.DONE, State.EXPIRED, State.REFUSED, State.WITHDRAWN)
+ENDED = (TicketState.DONE, TicketState.EXPIRED, TicketState.REFUSED, TicketState.WITHDRAWN)
 
 
 def taken(tickets: Iterable[Ticket]) -> int:
@@ -403,12 +403,12 @@ class Life(RuleBasedStateMachine):
         super().__init__()
         self.now = 0.0
         self.length, self.per_user = 12, 5
-        self.line: Queue[Ticket] = Queue(Bounds(self.length, self.per_user))
+        self.line: Queue[Ticket] = Queue(QueueBounds(self.length, self.per_user))
         self.places: dict[str, int] = {}
         self.tickets: list[Ticket] = []
         self.ends: collections.Counter[int] = collections.Counter()
 
-    def in_state(self, state: State) -> list[Ticket]:
+    def in_state(self, state: TicketState) -> list[Ticket]:
         """Return all tickets that stand so."""
         return [ticket for ticket in self.tickets if ticket.state is state]
 
@@ -416,8 +416,8 @@ class Life(RuleBasedStateMachine):
         """Take what a method says to have changed."""
         assert len(set(map(id, changed))) == len(changed)
         for ticket in changed:
-            assert ticket.state in (State.ADMITTED, State.EXPIRED, State.REFUSED)
-            if ticket.state is State.ADMITTED:
+            assert ticket.state in (TicketState.ADMITTED, TicketState.EXPIRED, TicketState.REFUSED)
+            if ticket.state is TicketState.ADMITTED:
                 assert ticket.deadline > self.now
             else:
                 self.ends[id(ticket)] += 1
@@ -430,14 +430,14 @@ class Life(RuleBasedStateMachine):
     )
     def enter(self, user: str, class_: str, wait: float, places: int) -> None:
         """A request comes."""
-        waiting = self.in_state(State.WAITING)
+        waiting = self.in_state(TicketState.WAITING)
         ticket = Ticket(user, class_, self.now, self.now + wait, places)
         self.tickets.append(ticket)
         try:
             self.line.enter(ticket, self.now)
         except Refused as refused:
             self.ends[id(ticket)] += 1
-            assert ticket.state is State.REFUSED
+            assert ticket.state is TicketState.REFUSED
             own = [other for other in waiting if other.user == user]
             full = {
                 "queue_full": taken(waiting) + (places if waiting else 1) > self.length,
@@ -445,8 +445,8 @@ class Life(RuleBasedStateMachine):
             }
             assert full.get(refused.reason, refused.expected is not None and refused.expected > wait)
         else:
-            assert taken(waiting) + (1 if ticket.state is State.WAITING else 0) <= self.length
-            if ticket.state is State.ADMITTED:
+            assert taken(waiting) + (1 if ticket.state is TicketState.WAITING else 0) <= self.length
+            if ticket.state is TicketState.ADMITTED:
                 gathers = any(one.places > 1 for one in waiting)
                 assert gathers or not waiting, "nobody overtakes those who wait by just coming"
 
@@ -455,7 +455,7 @@ class Life(RuleBasedStateMachine):
         """Time passes."""
         self.now += seconds
         self.learn(self.line.tick(self.now))
-        assert all(ticket.deadline > self.now for ticket in self.in_state(State.WAITING))
+        assert all(ticket.deadline > self.now for ticket in self.in_state(TicketState.WAITING))
 
     @rule(sizes=st.lists(st.integers(0, 4), max_size=3), ready=st.none() | st.floats(0.0, 200.0))
     def offer(self, sizes: list[int], ready: float | None) -> None:
@@ -465,15 +465,17 @@ class Life(RuleBasedStateMachine):
         before = {name: self.running(name) for name in self.places}
         self.learn(self.line.offer(list(self.places.items()), self.now, ready_at, 2))
         for name, size in self.places.items():
-            alone = sum(ticket.place == name for ticket in self.in_state(State.ADMITTED)) == 1
+            alone = sum(ticket.cluster == name for ticket in self.in_state(TicketState.ADMITTED)) == 1
             assert self.running(name) <= max(size, before[name]) or alone
 
-    @precondition(lambda self: self.in_state(State.ADMITTED))
+    @precondition(lambda self: self.in_state(TicketState.ADMITTED))
     @rule(data=st.data(), full=st.booleans())
     def put_back(self, data: st.DataObject, full: bool) -> None:
         """A cluster has no room after all, or was lost."""
         self.learn(
-            self.line.put_back(data.draw(st.sampled_from(self.in_state(State.ADMITTED))), self.now, full=full)
+            self.line.put_back(
+                data.draw(st.sampled_from(self.in_state(TicketState.ADMITTED))), self.now, full=full
+            )
         )
 
     @precondition(lambda self: self.tickets)
@@ -487,7 +489,7 @@ class Life(RuleBasedStateMachine):
             assert (ticket.state, changed) == (before, [])
             return
         self.ends[id(ticket)] += 1
-        assert ticket.state is (State.DONE if before is State.ADMITTED else State.WITHDRAWN)
+        assert ticket.state is (TicketState.DONE if before is TicketState.ADMITTED else TicketState.WITHDRAWN)
         self.learn(changed)
 
     @rule()
@@ -496,36 +498,36 @@ class Life(RuleBasedStateMachine):
         self.learn(self.line.dismiss())
         assert self.line.length == 0
 
-    def running(self, place: str) -> int:
+    def running(self, cluster: str) -> int:
         """Return the places that are taken on one cluster."""
-        return taken(ticket for ticket in self.in_state(State.ADMITTED) if ticket.place == place)
+        return taken(ticket for ticket in self.in_state(TicketState.ADMITTED) if ticket.cluster == cluster)
 
     @invariant()
     def every_ticket_is_somewhere_once(self) -> None:
-        waiting = self.in_state(State.WAITING)
+        waiting = self.in_state(TicketState.WAITING)
         assert sorted(map(id, self.line.tickets())) == sorted(map(id, waiting))
         assert self.line.length == taken(waiting) == sum(self.line.waiting)
-        assert self.line.running == taken(self.in_state(State.ADMITTED))
+        assert self.line.running == taken(self.in_state(TicketState.ADMITTED))
         assert all(self.ends[id(ticket)] == (1 if ticket.state in ENDED else 0) for ticket in self.tickets)
         users = {ticket.user for ticket in self.tickets if ticket.state not in ENDED}
         assert set(self.line._users) == users, "the memory of users who have nothing here stays"
 
     @invariant()
     def positions_are_places_in_the_line(self) -> None:
-        for ticket in self.in_state(State.WAITING):
+        for ticket in self.in_state(TicketState.WAITING):
             position, expected = self.line.outlook(ticket, self.now)
             assert 1 <= position <= self.line.length
             assert expected is None or expected >= 0
 
     @invariant()
     def nobody_waits_beside_a_free_slot(self) -> None:
-        if self.in_state(State.WAITING):
+        if self.in_state(TicketState.WAITING):
             # Time may just have passed for a place after a setback: that is what a tick is for.
             needed = self.line._first(self.line._class(self.now)).places
             assert not any(
-                place.base is None and place.running + min(needed, place.capacity) <= place.capacity
-                for place in self.line._places.values()
-                if place.capacity
+                cluster.base is None and cluster.running + min(needed, cluster.capacity) <= cluster.capacity
+                for cluster in self.line._clusters.values()
+                if cluster.capacity
             )
 
 
@@ -546,9 +548,9 @@ def test_a_crowd_delays_another_users_first_request_by_one_service_time_at_most(
     """Whatever one user has running and queued: the next slots that come free all go to newcomers."""
     line = queue(capacity)
     made = [enter(line, "crowd") for _ in range(crowd)]
-    running = [ticket for ticket in made if ticket.state is State.ADMITTED]
+    running = [ticket for ticket in made if ticket.state is TicketState.ADMITTED]
     newcomers = [enter(line, f"user{number}") for number in range(others)]
-    while any(ticket.state is State.WAITING for ticket in newcomers):
+    while any(ticket.state is TicketState.WAITING for ticket in newcomers):
         ended = data.draw(st.sampled_from(running))
         running.remove(ended)
         changed = line.leave(ended, 1.0)

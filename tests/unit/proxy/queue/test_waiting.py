@@ -15,8 +15,8 @@ import httpx2
 import openai
 import pytest
 
-from sluice.proxy.queue.admission import State
-from sluice.proxy.queue.waiting import SILENT_WAIT, WaitingRoom
+from sluice.proxy.queue.admission import TicketState
+from sluice.proxy.queue.waiting import SILENT_WAIT, RequestQueues
 from tests.fakes.wire_relay import EVENTS, Answer, Call, FakeRelay, model
 from tests.felt import Stopwatch
 from tests.unit.proxy.conftest import (
@@ -46,9 +46,9 @@ def asleep(**changes: Any) -> Any:
     return model("smol", **{"ready": 0, "status": "sleeping", **changes})
 
 
-def room(bed: Bed) -> WaitingRoom:
+def queues(bed: Bed) -> RequestQueues:
     """Return the proxy's waiting room."""
-    return bed.service.room
+    return bed.service.queues
 
 
 def waiting(bed: Bed) -> int:
@@ -488,19 +488,19 @@ async def test_slots_are_given_back_however_a_request_ends(bed: Bed) -> None:
         await stream(bed) if answer is answer_well else await bed.post(chat(stream=True))
     bed.relay.answer = TwoParts()
     left = asyncio.create_task(stream(bed))
-    await eventually(lambda: room(bed)._lines["smol"].queue.running == 1)
+    await eventually(lambda: queues(bed)._queues["smol"].running == 1)
     left.cancel()
-    await eventually(lambda: room(bed)._lines["smol"].queue.running == 0)
-    assert not room(bed)._lines["smol"].queue._users
+    await eventually(lambda: queues(bed)._queues["smol"].running == 0)
+    assert not queues(bed)._queues["smol"]._users
 
 
 async def test_a_request_passes_the_room_for_a_few_microseconds(bed: Bed) -> None:
     """The figure is measured here with much to spare; the benchmark keeps the real one."""
-    door = room(bed)
+    door = queues(bed)
 
     def pass_through() -> None:
         turn = door.enter("smol", "u-1", "api", stream=True)
-        assert turn.state is State.ADMITTED
+        assert turn.state is TicketState.ADMITTED
         door.leave(turn)
 
     began = time.process_time()

@@ -151,7 +151,7 @@ async def test_who_waits_in_the_queue_is_held_to_the_limits_already(tmp_path: Pa
         limited(bed, requests_per_minute=2)
         waiting = [asyncio.create_task(stream(bed)) for _ in range(2)]
         await eventually(
-            lambda: len(bed.service.room._waiting()) and sum(bed.service.room._waiting()["smol"]) == 2
+            lambda: len(bed.service.queues._waiting()) and sum(bed.service.queues._waiting()["smol"]) == 2
         )
         assert (await bed.post(chat()))[0] == 429
         relay.models = [model("smol")]

@@ -34,8 +34,8 @@ from sluice.proxy.config import ClusterConfig, ProxyConfig
 from sluice.proxy.http.cors import Cors
 from sluice.proxy.http.server import ApiServer
 from sluice.proxy.metrics import Metrics
-from sluice.proxy.queue.admission import Bounds
-from sluice.proxy.queue.waiting import Patience, WaitingRoom
+from sluice.proxy.queue.admission import QueueBounds
+from sluice.proxy.queue.waiting import QueueSettings, RequestQueues
 from sluice.proxy.requests.limiter import Limiter
 from sluice.proxy.status import Status
 
@@ -70,11 +70,11 @@ class Service:
         )
         intake = Intake(config.max_body, config.max_buffered, self.metrics)
         self.access = LineWriter("proxy", level=config.log_level)
-        bounds = Bounds(config.queue_length, config.queue_per_user)
-        self.room = WaitingRoom(
+        bounds = QueueBounds(config.queue_length, config.queue_per_user)
+        self.queues = RequestQueues(
             self.fleet,
             self.metrics,
-            Patience(
+            QueueSettings(
                 bounds, config.queue_wait, config.quiet_wait, config.request_timeout, config.comment_interval
             ),
         )
@@ -85,7 +85,7 @@ class Service:
             self.limiter,
             self.usage,
             intake,
-            self.room,
+            self.queues,
             self.metrics,
             self.access,
             Cors(config.cors_origins),
@@ -141,7 +141,7 @@ class Service:
         await site.stop()
         if self._runners[0].server is not None:
             self._runners[0].server.pre_shutdown()  # idle connections close, busy ones after their answer
-        self.room.close()
+        self.queues.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(drain):
                 await self._quiet.wait()

@@ -33,7 +33,7 @@ from sluice.proxy.clusters.stream import Stream
 from sluice.proxy.http import dialect, paths
 from sluice.proxy.http.cors import Cors
 from sluice.proxy.metrics import Metrics
-from sluice.proxy.queue.waiting import WaitingRoom
+from sluice.proxy.queue.waiting import RequestQueues
 from sluice.proxy.requests.context import CLIENT_LEFT, Visit
 from sluice.proxy.requests.forwarding import RECONNECT_WAIT, Exchange
 from sluice.proxy.requests.limiter import Limiter
@@ -61,7 +61,7 @@ class Gateway:
         limiter: Limiter,
         usage: UsageQueue,
         intake: Intake,
-        room: WaitingRoom,
+        queues: RequestQueues,
         metrics: Metrics,
         access: LineWriter,
         cors: Cors,
@@ -73,7 +73,7 @@ class Gateway:
         self._limiter = limiter
         self._usage = usage
         self._intake = intake
-        self._room = room
+        self._queues = queues
         self._metrics = metrics
         self._access = access
         self._cors = cors
@@ -279,7 +279,7 @@ class Gateway:
             places=asked.places,
         )
         return Exchange(
-            self._room,
+            self._queues,
             self._metrics,
             head,
             body.chunks,

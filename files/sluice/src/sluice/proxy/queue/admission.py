@@ -40,7 +40,7 @@ LONGEST_SETBACK = 8.0
 MOST_RETURNS = 40
 
 
-class State(enum.Enum):
+class TicketState(enum.Enum):
     """Where a ticket stands. From the last four it does not come back."""
 
     WAITING = "waiting"
@@ -64,7 +64,7 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True)
-class Bounds:
+class QueueBounds:
     """How many places tickets may wait for: `length` in all, `per_user` of one user."""
 
     length: int
@@ -72,12 +72,12 @@ class Bounds:
 
 
 class Ticket:
-    """One request. `deadline`: until when it may wait. `place`: the cluster that it is admitted to.
+    """One request. `deadline`: until when it may wait. `cluster`: the cluster that it is admitted to.
 
     `places`: how many places it takes there.
     """
 
-    __slots__ = ("admitted", "deadline", "entered", "place", "places", "rank", "returns", "state", "user")
+    __slots__ = ("admitted", "cluster", "deadline", "entered", "places", "rank", "returns", "state", "user")
 
     def __init__(self, user: str, class_: str, now: float, deadline: float, places: int = 1) -> None:
         self.user = user
@@ -85,10 +85,10 @@ class Ticket:
         self.entered = now
         self.deadline = deadline
         self.admitted = 0.0
-        self.place = ""
+        self.cluster = ""
         self.places = places
         self.returns = 0
-        self.state = State.WAITING
+        self.state = TicketState.WAITING
 
 
 T = TypeVar("T", bound=Ticket)
@@ -142,7 +142,7 @@ class _User(Generic[T]):
         return tickets, taken
 
 
-class _Place:
+class _Cluster:
     """One cluster's room for the model.
 
     After a setback it counts as full, with one more request tried as each `step` passes: others may be using
@@ -184,9 +184,9 @@ class Queue(Generic[T]):
     After each of them, either nobody waits or there is no room.
     """
 
-    def __init__(self, bounds: Bounds) -> None:
+    def __init__(self, bounds: QueueBounds) -> None:
         self._bounds = bounds
-        self._places: dict[str, _Place] = {}
+        self._clusters: dict[str, _Cluster] = {}
         self._users: dict[str, _User[T]] = {}
         self._gone: dict[str, int] = {}
         self._coming = 1
@@ -203,29 +203,33 @@ class Queue(Generic[T]):
     @property
     def capacity(self) -> int:
         """How many places the clusters have."""
-        return sum(place.capacity for place in self._places.values())
+        return sum(cluster.capacity for cluster in self._clusters.values())
 
     @property
     def running(self) -> int:
         """How many places are taken."""
-        return sum(place.running for place in self._places.values())
+        return sum(cluster.running for cluster in self._clusters.values())
 
     def offer(
-        self, places: Sequence[tuple[str, int]], now: float, ready_at: float | None = None, coming: int = 1
+        self,
+        capacities: Sequence[tuple[str, int]],
+        now: float,
+        ready_at: float | None = None,
+        coming: int = 1,
     ) -> list[T]:
         """Learn the clusters' capacity, the preferred cluster first.
 
         `ready_at`: when the next instance is expected, None where none is; it will take `coming` at once.
         """
-        before, self._places = self._places, {}
-        for name, capacity in places:
-            place = before.pop(name) if name in before else _Place()
-            place.capacity = capacity
-            self._places[name] = place
-        for name, place in before.items():
-            if place.running:
-                place.capacity = 0
-                self._places[name] = place
+        before, self._clusters = self._clusters, {}
+        for name, capacity in capacities:
+            cluster = before.pop(name) if name in before else _Cluster()
+            cluster.capacity = capacity
+            self._clusters[name] = cluster
+        for name, cluster in before.items():
+            if cluster.running:
+                cluster.capacity = 0
+                self._clusters[name] = cluster
         self._ready_at, self._coming = ready_at, max(1, coming)
         return self._fill(now) if self.length else []
 
@@ -234,37 +238,37 @@ class Queue(Generic[T]):
     def enter(self, ticket: T, now: float) -> None:
         """Admit a new ticket, or let it wait. Raises Refused."""
         if not self.length:
-            place = self._room(now, ticket.places)
-            if place is not None:
-                self._admit(ticket, self._user(ticket.user), place, now)
+            cluster = self._free_cluster(now, ticket.places)
+            if cluster is not None:
+                self._admit(ticket, self._user(ticket.user), cluster, now)
                 return
         user = self._user(ticket.user)
         reason = self._reason_against(ticket, user, now)
         if reason:
             expected = self._expected(self._ahead(ticket, user)[1] + ticket.places, now)
             self._forget(ticket.user, user)
-            ticket.state = State.REFUSED
+            ticket.state = TicketState.REFUSED
             raise Refused(reason, expected)
         self._hold(ticket, user, now)
         self._pass(ticket, now)
 
     def _pass(self, ticket: T, now: float) -> None:
         """Admit a ticket that has just come if it is its turn, and only the one before it lacks places."""
-        place = self._room(now, ticket.places)
-        if place is not None and ticket is self._first(self._class(now)):
-            self._admit(ticket, self._remove(ticket, State.ADMITTED), place, now)
+        cluster = self._free_cluster(now, ticket.places)
+        if cluster is not None and ticket is self._first(self._class(now)):
+            self._admit(ticket, self._remove(ticket, TicketState.ADMITTED), cluster, now)
             self._since[ticket.rank] = now
 
     def leave(self, ticket: T, now: float) -> list[T]:
         """End a ticket: one that waits is withdrawn, one that runs is done, any other has ended before."""
-        if ticket.state is State.WAITING:
-            self._remove(ticket, State.WITHDRAWN)
+        if ticket.state is TicketState.WAITING:
+            self._remove(ticket, TicketState.WITHDRAWN)
             # Places may have gathered for it.
             return self._fill(now) if self.length else []
-        if ticket.state is not State.ADMITTED:
+        if ticket.state is not TicketState.ADMITTED:
             return []
         self._vacate(ticket)
-        ticket.state = State.DONE
+        ticket.state = TicketState.DONE
         self._forget(ticket.user, self._users[ticket.user])
         took = now - ticket.admitted
         self.service = took if self.service is None else self.service + NEWEST * (took - self.service)
@@ -276,13 +280,13 @@ class Queue(Generic[T]):
         `full`: its cluster had no room for it, so fewer are sent there for a while. A ticket that was put
         back MOST_RETURNS times is refused.
         """
-        place = self._vacate(ticket)
+        cluster = self._vacate(ticket)
         user = self._users[ticket.user]
         if full:
-            place.set_back(ticket.admitted, now)
+            cluster.set_back(ticket.admitted, now)
         ticket.returns += 1
         if ticket.returns > MOST_RETURNS:
-            ticket.state = State.REFUSED
+            ticket.state = TicketState.REFUSED
             self._forget(ticket.user, user)
             return [ticket, *self._fill(now)]
         self._hold(ticket, user, now, first=True)
@@ -295,14 +299,14 @@ class Queue(Generic[T]):
             earliest = max(now, self._ready_at)
         late = [ticket for ticket in self.tickets() if ticket.deadline <= earliest]
         for ticket in late:
-            self._remove(ticket, State.EXPIRED)
+            self._remove(ticket, TicketState.EXPIRED)
         return late + self._fill(now)
 
     def dismiss(self) -> list[T]:
         """Refuse all that wait: there is nothing left to wait for."""
         changed = self.tickets()
         for ticket in changed:
-            self._remove(ticket, State.REFUSED)
+            self._remove(ticket, TicketState.REFUSED)
         return changed
 
     # --- what is told of it ---------------------------------------------------------------------------------
@@ -413,25 +417,25 @@ class Queue(Generic[T]):
         expected = self._expected(self._ahead(ticket, user)[1] + ticket.places, now)
         return "too_late" if now + (expected or 0.0) > ticket.deadline else ""
 
-    def _room(self, now: float, places: int) -> str | None:
+    def _free_cluster(self, now: float, places: int) -> str | None:
         """Return the first cluster with so many places free."""
-        for name, place in self._places.items():
-            if place.has_room(now, places):
+        for name, cluster in self._clusters.items():
+            if cluster.has_room(now, places):
                 return name
         return None
 
-    def _admit(self, ticket: T, user: _User[T], place: str, now: float) -> None:
-        self._places[place].running += ticket.places
+    def _admit(self, ticket: T, user: _User[T], cluster: str, now: float) -> None:
+        self._clusters[cluster].running += ticket.places
         user.running += ticket.places
         self._round = max(self._round, user.turn)
         user.turn = self._round + ticket.places
-        ticket.state, ticket.place, ticket.admitted = State.ADMITTED, place, now
+        ticket.state, ticket.cluster, ticket.admitted = TicketState.ADMITTED, cluster, now
 
-    def _vacate(self, ticket: T) -> _Place:
-        place = self._places[ticket.place]
-        place.running -= ticket.places
+    def _vacate(self, ticket: T) -> _Cluster:
+        cluster = self._clusters[ticket.cluster]
+        cluster.running -= ticket.places
         self._users[ticket.user].running -= ticket.places
-        return place
+        return cluster
 
     def _hold(self, ticket: T, user: _User[T], now: float, *, first: bool = False) -> None:
         lane = user.lanes[ticket.rank]
@@ -439,14 +443,14 @@ class Queue(Generic[T]):
             lane.appendleft(ticket)
         else:
             lane.append(ticket)
-        ticket.state = State.WAITING
+        ticket.state = TicketState.WAITING
         if not self.waiting[ticket.rank]:
             self._since[ticket.rank] = now
         user.waiting += ticket.places
         self.waiting[ticket.rank] += ticket.places
         self.length += ticket.places
 
-    def _remove(self, ticket: T, state: State) -> _User[T]:
+    def _remove(self, ticket: T, state: TicketState) -> _User[T]:
         """Take a waiting ticket out."""
         user = self._users[ticket.user]
         user.lanes[ticket.rank].remove(ticket)
@@ -454,25 +458,25 @@ class Queue(Generic[T]):
         user.waiting -= ticket.places
         self.waiting[ticket.rank] -= ticket.places
         self.length -= ticket.places
-        if state is not State.ADMITTED:
+        if state is not TicketState.ADMITTED:
             self._forget(ticket.user, user)
         return user
 
     def _fill(self, now: float) -> list[T]:
         """Admit while there is room and somebody waits."""
         changed = []
-        while self.length and self._room(now, 1) is not None:
+        while self.length and self._free_cluster(now, 1) is not None:
             rank = self._class(now)
             ticket = self._first(rank)
-            place = self._room(now, ticket.places)
-            if place is None and ticket.deadline > now:
+            cluster = self._free_cluster(now, ticket.places)
+            if cluster is None and ticket.deadline > now:
                 break
-            user = self._remove(ticket, State.ADMITTED)
-            if place is None or ticket.deadline <= now:
-                ticket.state = State.EXPIRED
+            user = self._remove(ticket, TicketState.ADMITTED)
+            if cluster is None or ticket.deadline <= now:
+                ticket.state = TicketState.EXPIRED
                 self._forget(ticket.user, user)
             else:
-                self._admit(ticket, user, place, now)
+                self._admit(ticket, user, cluster, now)
                 self._since[rank] = now
             changed.append(ticket)
         return changed

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from sluice.errors import SluiceError
 from sluice.proxy.clusters.cluster import Cluster, Fleet
 from sluice.proxy.metrics import Metrics
-from sluice.proxy.queue.admission import Bounds, Queue, Refused, State, Ticket
+from sluice.proxy.queue.admission import Queue, QueueBounds, Refused, Ticket, TicketState
 
 # What the clusters have is looked at this often while somebody waits, and else when it is older than that.
 LOOK_EVERY = 0.1
@@ -36,28 +36,28 @@ Tell = Callable[[int, float | None], Awaitable[None]]
 
 
 @dataclass(frozen=True)
-class Patience:
+class QueueSettings:
     """How many may wait, and how long (seconds): `quiet` of it without a word.
 
     `whole` bounds a request's whole time, from its arrival to its answer's end. A stream that an instance
     works on gets a comment each `comments` seconds until its first token.
     """
 
-    bounds: Bounds
+    bounds: QueueBounds
     wait: float
     quiet: float
     whole: float = math.inf
     comments: float = 15.0
 
 
-class Turn(Ticket):
-    """One request's place in its model's line; `fault` is what a cluster said when it had no room."""
+class RequestTicket(Ticket):
+    """One request's place in its model's queue; `fault` is what a cluster said when it had no room."""
 
-    __slots__ = ("ends_by", "fault", "line", "tell_at", "waiter")
+    __slots__ = ("ends_by", "fault", "queue", "tell_at", "waiter")
 
     def __init__(
         self,
-        line: Line,
+        queue: ModelQueue,
         user: str,
         class_: str,
         now: float,
@@ -66,7 +66,7 @@ class Turn(Ticket):
         places: int = 1,
     ) -> None:
         super().__init__(user, class_, now, min(deadline, ends_by), places)
-        self.line = line
+        self.queue = queue
         self.ends_by = ends_by
         self.fault: SluiceError | None = None
         self.waiter: asyncio.Future[None] | None = None
@@ -75,36 +75,34 @@ class Turn(Ticket):
     @property
     def admitted_now(self) -> bool:
         """Whether the request may go to the cluster `place`."""
-        return self.state is State.ADMITTED
+        return self.state is TicketState.ADMITTED
 
 
-class Line:
-    """A model and its queue; `looked` is when the clusters' capacity was last looked at."""
+class ModelQueue(Queue[RequestTicket]):
+    """One model's queue; `looked` is when the clusters' capacity was last read (monotonic clock)."""
 
-    __slots__ = ("looked", "model", "queue")
-
-    def __init__(self, model: str, bounds: Bounds) -> None:
+    def __init__(self, model: str, bounds: QueueBounds) -> None:
+        super().__init__(bounds)
         self.model = model
-        self.queue: Queue[Turn] = Queue(bounds)
         self.looked = -LOOK_EVERY
 
 
-class WaitingRoom:
+class RequestQueues:
     """Lets requests through to the clusters as these have room, and keeps the others waiting."""
 
-    def __init__(self, fleet: Fleet, metrics: Metrics, patience: Patience) -> None:
+    def __init__(self, fleet: Fleet, metrics: Metrics, settings: QueueSettings) -> None:
         self._fleet = fleet
         self._metrics = metrics
-        self._patience = patience
-        self._lines: dict[str, Line] = {}
+        self._settings = settings
+        self._queues: dict[str, ModelQueue] = {}
         self._looking = False
         self._closed = False
         metrics.watch_queues(self._waiting)
 
     @property
-    def patience(self) -> Patience:
+    def settings(self) -> QueueSettings:
         """How many may wait, and how long things may take."""
-        return self._patience
+        return self._settings
 
     # --- a request's way ------------------------------------------------------------------------------------
 
@@ -117,87 +115,87 @@ class WaitingRoom:
         stream: bool,
         ends_by: float = math.inf,
         places: int = 1,
-    ) -> Turn:
+    ) -> RequestTicket:
         """Take a request in: it may go at once, or waits, no longer than until `ends_by` (monotonic clock).
 
         `places`: how many of an instance's it takes.
         Raises SluiceError when waiting is of no use.
         """
         now = time.monotonic()
-        line = self._lines.get(model)
-        if line is None:
-            line = self._lines[model] = Line(model, self._patience.bounds)
-        if now - line.looked > LOOK_EVERY:
-            self._look(line, now)
-        wait = self._patience.wait if stream else min(self._patience.wait, SILENT_WAIT)
-        turn = Turn(line, user, class_, now, now + wait, ends_by, places)
+        queue = self._queues.get(model)
+        if queue is None:
+            queue = self._queues[model] = ModelQueue(model, self._settings.bounds)
+        if now - queue.looked > LOOK_EVERY:
+            self._look(queue, now)
+        wait = self._settings.wait if stream else min(self._settings.wait, SILENT_WAIT)
+        ticket = RequestTicket(queue, user, class_, now, now + wait, ends_by, places)
         try:
-            line.queue.enter(turn, now)
+            queue.enter(ticket, now)
         except Refused as refused:
-            raise self._refusal(turn, refused) from None
-        if turn.state is State.WAITING:
-            turn.tell_at = now + self._patience.quiet
-            self._check_worth(turn)
+            raise self._refusal(ticket, refused) from None
+        if ticket.state is TicketState.WAITING:
+            ticket.tell_at = now + self._settings.quiet
+            self._check_worth(ticket)
             self._keep_looking()
-        return turn
+        return ticket
 
-    async def wait(self, turn: Turn, tell: Tell | None) -> None:
+    async def wait(self, ticket: RequestTicket, tell: Tell | None) -> None:
         """Come back when the request may go; meanwhile `tell` its position and seconds, now and then.
 
         Raises SluiceError when that does not come in time, or never.
         """
-        routes = self._fleet.routes(turn.line.model)
+        routes = self._fleet.routes(ticket.queue.model)
         began = time.monotonic()
         for cluster in routes[:1]:
-            cluster.hold(turn.line.model, turn.places)
+            cluster.hold(ticket.queue.model, ticket.places)
         try:
-            while turn.state is State.WAITING:
-                await self._sleep(turn, tell is not None)
+            while ticket.state is TicketState.WAITING:
+                await self._sleep(ticket, tell is not None)
                 now = time.monotonic()
-                if tell is not None and turn.state is State.WAITING and now >= turn.tell_at:
-                    turn.tell_at = now + TELL_EVERY
-                    await tell(*turn.line.queue.outlook(turn, now))
+                if tell is not None and ticket.state is TicketState.WAITING and now >= ticket.tell_at:
+                    ticket.tell_at = now + TELL_EVERY
+                    await tell(*ticket.queue.outlook(ticket, now))
         finally:
             for cluster in routes[:1]:
-                cluster.release(turn.line.model, turn.places)
-            self._metrics.waited(turn.line.model, time.monotonic() - began)
-        if turn.state is not State.ADMITTED:
-            fault = turn.fault
-            if turn.state is State.EXPIRED and not turn.line.queue.capacity:
+                cluster.release(ticket.queue.model, ticket.places)
+            self._metrics.waited(ticket.queue.model, time.monotonic() - began)
+        if ticket.state is not TicketState.ADMITTED:
+            fault = ticket.fault
+            if ticket.state is TicketState.EXPIRED and not ticket.queue.capacity:
                 # What a cluster said when the request was put back is not what is now.
                 fault = None
-            raise self._sent_away(turn, fault or self._too_late(turn.line), "too_late")
+            raise self._sent_away(ticket, fault or self._too_late(ticket.queue), "too_late")
 
-    def put_back(self, turn: Turn, fault: SluiceError, *, full: bool = True) -> None:
+    def put_back(self, ticket: RequestTicket, fault: SluiceError, *, full: bool = True) -> None:
         """Let a request wait again: its cluster had no room, as `fault` says, or (not `full`) it broke off.
 
         Raises `fault` when waiting is of no use.
         """
-        line, now = turn.line, time.monotonic()
+        queue, now = ticket.queue, time.monotonic()
         if full:
-            turn.fault = fault
+            ticket.fault = fault
         else:
             # It may have been worked on for longer than it was to wait.
-            turn.deadline = min(max(turn.deadline, now + AGAIN_WAIT), turn.ends_by)
-        self._look(line, now)
-        self._wake(line.queue.put_back(turn, now, full=full))
-        if turn.state is State.ADMITTED:
+            ticket.deadline = min(max(ticket.deadline, now + AGAIN_WAIT), ticket.ends_by)
+        self._look(queue, now)
+        self._wake(queue.put_back(ticket, now, full=full))
+        if ticket.state is TicketState.ADMITTED:
             return
-        if turn.state is not State.WAITING or (full and not _worth_waiting(turn, fault, now)):
-            self.leave(turn)
-            raise self._sent_away(turn, fault, "no_room") if full else fault
-        self._check_worth(turn)
+        if ticket.state is not TicketState.WAITING or (full and not _worth_waiting(ticket, fault, now)):
+            self.leave(ticket)
+            raise self._sent_away(ticket, fault, "no_room") if full else fault
+        self._check_worth(ticket)
         self._keep_looking()
 
-    def leave(self, turn: Turn) -> None:
+    def leave(self, ticket: RequestTicket) -> None:
         """End a request's stay, wherever it stands. Harmless a second time."""
-        self._wake(turn.line.queue.leave(turn, time.monotonic()))
+        self._wake(ticket.queue.leave(ticket, time.monotonic()))
 
     def close(self) -> None:
         """Send away all who wait, and who comes from now on and would have to: the process stops."""
         self._closed = True
-        for line in self._lines.values():
-            self._dismiss(line, _closing())
+        for queue in self._queues.values():
+            self._dismiss(queue, _closing())
 
     def cluster(self, name: str) -> Cluster:
         """Return the cluster that a request was admitted to."""
@@ -205,12 +203,12 @@ class WaitingRoom:
 
     # --- what the clusters have -----------------------------------------------------------------------------
 
-    def _look(self, line: Line, now: float) -> None:
+    def _look(self, queue: ModelQueue, now: float) -> None:
         """Tell the queue what the clusters have for its model now."""
-        line.looked = now
+        queue.looked = now
         places, ready_at, coming = [], None, 1
-        for cluster in self._fleet.routes(line.model):
-            model = cluster.models[line.model]
+        for cluster in self._fleet.routes(queue.model):
+            model = cluster.models[queue.model]
             up = cluster.up
             # Requests on instances that drain are counted as running, and take no place of the others.
             capacity = model.ready * model.concurrency + model.draining if model.ready else 0
@@ -219,7 +217,7 @@ class WaitingRoom:
                 expected = now + max(0.0, model.expected_ready - time.time())
                 if ready_at is None or expected < ready_at:
                     ready_at, coming = expected, model.concurrency
-        self._wake(line.queue.offer(places, now, ready_at, coming))
+        self._wake(queue.offer(places, now, ready_at, coming))
 
     def _keep_looking(self) -> None:
         if not self._looking:
@@ -230,23 +228,23 @@ class WaitingRoom:
         """Let time pass for all who wait."""
         self._looking = False
         now = time.monotonic()
-        for line in self._lines.values():
-            if not line.queue.length:
+        for queue in self._queues.values():
+            if not queue.length:
                 continue
-            self._look(line, now)
-            vain = self._vain(line.model)
+            self._look(queue, now)
+            vain = self._vain(queue.model)
             if vain is not None:
-                self._dismiss(line, vain)
+                self._dismiss(queue, vain)
             else:
-                self._wake(line.queue.tick(now))
-            if line.queue.length:
+                self._wake(queue.tick(now))
+            if queue.length:
                 self._keep_looking()
 
-    def _dismiss(self, line: Line, fault: SluiceError) -> None:
-        changed = line.queue.dismiss()
-        for turn in changed:
+    def _dismiss(self, queue: ModelQueue, fault: SluiceError) -> None:
+        changed = queue.dismiss()
+        for ticket in changed:
             # One each: an exception that is raised in many tasks would gather all their tracebacks.
-            turn.fault = SluiceError(
+            ticket.fault = SluiceError(
                 fault.code, fault.message, param=fault.param, retry_after=fault.retry_after
             )
         self._wake(changed)
@@ -268,74 +266,74 @@ class WaitingRoom:
             return SluiceError("no_instance", "Administrators took the model out of service.")
         return SluiceError("no_instance", "The model fails to start. Its administrators can see the reason.")
 
-    def _check_worth(self, turn: Turn) -> None:
+    def _check_worth(self, ticket: RequestTicket) -> None:
         """Raise SluiceError for a request that would wait in vain."""
-        vain = self._vain(turn.line.model)
+        vain = self._vain(ticket.queue.model)
         if vain is not None:
-            self.leave(turn)
-            raise self._sent_away(turn, vain, "vain")
+            self.leave(ticket)
+            raise self._sent_away(ticket, vain, "vain")
 
     # --- waking and telling ---------------------------------------------------------------------------------
 
-    async def _sleep(self, turn: Turn, telling: bool) -> None:
+    async def _sleep(self, ticket: RequestTicket, telling: bool) -> None:
         """Wait until the ticket's state changes, or there is something to tell."""
         loop = asyncio.get_running_loop()
-        turn.waiter = waiter = loop.create_future()
+        ticket.waiter = waiter = loop.create_future()
         timer = None
         if telling:
-            timer = loop.call_later(max(0.0, turn.tell_at - time.monotonic()), _wake, waiter)
+            timer = loop.call_later(max(0.0, ticket.tell_at - time.monotonic()), _wake, waiter)
         try:
             await waiter
         finally:
-            turn.waiter = None
+            ticket.waiter = None
             if timer is not None:
                 timer.cancel()
 
-    def _wake(self, changed: Iterable[Turn]) -> None:
-        for turn in changed:
-            if turn.waiter is not None:
-                _wake(turn.waiter)
+    def _wake(self, changed: Iterable[RequestTicket]) -> None:
+        for ticket in changed:
+            if ticket.waiter is not None:
+                _wake(ticket.waiter)
 
     def _waiting(self) -> dict[str, list[int]]:
-        return {line.model: line.queue.waiting for line in self._lines.values()}
+        return {queue.model: queue.waiting for queue in self._queues.values()}
 
-    def _refusal(self, turn: Turn, refused: Refused) -> SluiceError:
+    def _refusal(self, ticket: RequestTicket, refused: Refused) -> SluiceError:
         messages = {
             "user_full": "Too many of your requests already wait for this model.",
             "queue_full": "Too many requests already wait for this model.",
         }
         message = messages.get(refused.reason)
-        fault = SluiceError("overloaded", message) if message else self._too_late(turn.line)
+        fault = SluiceError("overloaded", message) if message else self._too_late(ticket.queue)
         fault.retry_after = refused.expected
-        return self._sent_away(turn, fault, refused.reason)
+        return self._sent_away(ticket, fault, refused.reason)
 
-    def _too_late(self, line: Line) -> SluiceError:
-        if line.queue.capacity:
+    def _too_late(self, queue: ModelQueue) -> SluiceError:
+        if queue.capacity:
             return SluiceError(
                 "overloaded", "All instances of the model are busy for longer than a request may wait."
             )
         return SluiceError("no_instance", "No instance of the model is ready. The cluster was asked for one.")
 
-    def _sent_away(self, turn: Turn, fault: SluiceError, reason: str) -> SluiceError:
+    def _sent_away(self, ticket: RequestTicket, fault: SluiceError, reason: str) -> SluiceError:
         """Count a request that is told to come back, with all its places, and tell it when."""
-        line = turn.line
-        self._metrics.turned_away(line.model, reason)
-        routes = self._fleet.routes(line.model)
+        queue = ticket.queue
+        self._metrics.turned_away(queue.model, reason)
+        routes = self._fleet.routes(queue.model)
         if routes and fault.code != "model_not_found":
             expected = fault.retry_after
             if expected is None:
-                expected = line.queue.newcomer(time.monotonic(), turn.places)
+                expected = queue.newcomer(time.monotonic(), ticket.places)
             if expected is None:
-                expected = routes[0].retry_after(line.model)
+                expected = routes[0].retry_after(queue.model)
             fault.retry_after = min(max(expected, MIN_RETRY), MAX_RETRY)
             if fault.code in WAITING_HELPS:
-                routes[0].sent_away(line.model, fault.retry_after, turn.places)
+                routes[0].sent_away(queue.model, fault.retry_after, ticket.places)
         return fault
 
 
-def _worth_waiting(turn: Turn, fault: SluiceError, now: float) -> bool:
+def _worth_waiting(ticket: RequestTicket, fault: SluiceError, now: float) -> bool:
     """Whether a place may come while the request may wait, as far as its cluster says."""
-    return fault.code in WAITING_HELPS and now + (fault.retry_after or 0.0) <= turn.deadline
+    return fault.code in WAITING_HELPS and now + (fault.retry_after or 0.0) <= ticket.deadline
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:

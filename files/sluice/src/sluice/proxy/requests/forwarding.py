@@ -17,7 +17,7 @@ from sluice.proxy.clusters.cluster import Cluster
 from sluice.proxy.clusters.session import Session
 from sluice.proxy.clusters.stream import RelayError, SessionLost, Stream
 from sluice.proxy.metrics import Metrics
-from sluice.proxy.queue.waiting import Turn, WaitingRoom
+from sluice.proxy.queue.waiting import RequestQueues, RequestTicket
 from sluice.proxy.requests.pump import broken_off
 
 # The relay's own limit is shorter; this one holds if it should not keep it (seconds).
@@ -61,20 +61,20 @@ class Exchange:
 
     def __init__(
         self,
-        room: WaitingRoom,
+        queues: RequestQueues,
         metrics: Metrics,
         head: RequestHead,
         body: Sequence[bytes | bytearray],
         began: float,
         on_sent: Callable[[str], None],
     ) -> None:
-        self._room = room
+        self._queues = queues
         self._metrics = metrics
         self._head = head
         self._body = body
-        self._ends_by = began + room.patience.whole
+        self._ends_by = began + queues.settings.whole
         self._on_sent = on_sent
-        self._turn: Turn | None = None
+        self._ticket: RequestTicket | None = None
         self._stream: Stream | None = None
         self._lost = 0
         self.cluster = ""
@@ -87,7 +87,7 @@ class Exchange:
         Raises SluiceError.
         """
         head = self._head
-        turn = self._turn = self._room.enter(
+        ticket = self._ticket = self._queues.enter(
             head.model,
             head.user,
             head.class_,
@@ -96,21 +96,21 @@ class Exchange:
             places=head.places,
         )
         while True:
-            if not turn.admitted_now:
-                await self._room.wait(turn, client.tell if client is not None else None)
-            self.cluster = turn.place
-            cluster = self._room.cluster(turn.place)
+            if not ticket.admitted_now:
+                await self._queues.wait(ticket, client.tell if client is not None else None)
+            self.cluster = ticket.cluster
+            cluster = self._queues.cluster(ticket.cluster)
             try:
                 return await self._attempt(_session(cluster), client)
             except SessionLost:
-                self._session_lost(turn)
+                self._session_lost(ticket)
             except SluiceError as fault:
                 self._count_breaks(fault)
                 if fault.code == "instance_failed" and self._head.breaks < MOST_BREAKS:
                     await asyncio.sleep(BREAK_PAUSE)
-                    self._again(turn, fault)
+                    self._again(ticket, fault)
                 elif fault.code in ELSEWHERE:
-                    self._room.put_back(turn, fault)
+                    self._queues.put_back(ticket, fault)
                 else:
                     raise
 
@@ -123,26 +123,26 @@ class Exchange:
         if breaks > before:
             self._head = self._head._replace(breaks=breaks)
 
-    def _session_lost(self, turn: Turn) -> None:
+    def _session_lost(self, ticket: RequestTicket) -> None:
         """Let a request whose session was lost go once more. Raises SluiceError."""
         fault = SluiceError(
             "cluster_unreachable", "The connection to the cluster was lost again.", retry_after=1.0
         )
         if self._lost >= MOST_LOST:
             raise fault
-        self._again(turn, fault)
+        self._again(ticket, fault)
 
-    def _again(self, turn: Turn, fault: SluiceError) -> None:
+    def _again(self, ticket: RequestTicket, fault: SluiceError) -> None:
         """Let a request that broke off go once more. Raises `fault` when its time to wait is over."""
         self._metrics.retried()
-        self._room.put_back(turn, fault, full=False)
+        self._queues.put_back(ticket, fault, full=False)
 
     def close(self) -> None:
         """End the stream if there is one, and let the next request go."""
         if self._stream is not None:
             self._stream.close()
-        if self._turn is not None:
-            self._room.leave(self._turn)
+        if self._ticket is not None:
+            self._queues.leave(self._ticket)
 
     async def _attempt(self, session: Session, client: Client | None) -> tuple[Stream, ResponseHead]:
         if self._head.length > session.max_body:
@@ -179,11 +179,11 @@ class Exchange:
         due = math.inf
         while not stream.has_begun():
             if due == math.inf and (stream.accepted or client.begun):
-                due = time.monotonic() + (self._room.patience.comments if client.begun else HEAD_PAUSE)
+                due = time.monotonic() + (self._queues.settings.comments if client.begun else HEAD_PAUSE)
             await stream.stirred(due)
             if time.monotonic() >= due and not stream.has_begun():
                 await client.working()
-                due = time.monotonic() + self._room.patience.comments
+                due = time.monotonic() + self._queues.settings.comments
 
 
 def _session(cluster: Cluster) -> Session:
