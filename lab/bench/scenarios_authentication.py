@@ -87,7 +87,7 @@ def _limits(principal: Principal, requests: int) -> list[float]:
         began = time.thread_time()
         for _ in range(requests):
             held = buckets.reserve(limits, need(SMALL, 1, 1, CONTEXT, RESERVED), now)
-            headers(buckets.figures(limits, now))
+            headers(buckets.remaining(limits, now))
             buckets.settle(held, TOKENS, now)
         rounds.append((time.thread_time() - began) / requests)
     return rounds

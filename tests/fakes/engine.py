@@ -311,10 +311,10 @@ class _Exchange:
         await self._send(h11.Data(data=b"data: [DONE]\n\n"))
         await self._send(h11.EndOfMessage())
 
-    def _asked(self, received: Received) -> shapes.Asked:
+    def _asked(self, received: Received) -> shapes.Question:
         behaviour = self._engine.behaviour
         words = [behaviour.token] * behaviour.tokens
-        return shapes.Asked(json.loads(received.body), words, received.headers.get("x-request-id", "none"))
+        return shapes.Question(json.loads(received.body), words, received.headers.get("x-request-id", "none"))
 
     async def _send_events(self, events: Iterator[bytes], fault: str) -> None:
         for number, event in enumerate(events):

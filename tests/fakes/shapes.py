@@ -14,7 +14,7 @@ INPUT_TOKENS = 5
 
 
 @dataclass(frozen=True)
-class Asked:
+class Question:
     """What a request asks of the stub: its decoded body, and the words of the answer."""
 
     body: dict[str, Any]
@@ -27,7 +27,7 @@ class Asked:
         return str(self.body.get("model", ""))
 
 
-def whole(path: str, asked: Asked) -> dict[str, Any] | None:
+def whole(path: str, asked: Question) -> dict[str, Any] | None:
     """Return the answer to a request that asks for no stream; None where this module knows no such path."""
     made = {
         "/v1/responses": _response,
@@ -41,7 +41,7 @@ def whole(path: str, asked: Asked) -> dict[str, Any] | None:
     return None if made is None else made(asked)
 
 
-def events(path: str, asked: Asked) -> Iterator[bytes] | None:
+def events(path: str, asked: Question) -> Iterator[bytes] | None:
     """Return a stream's events, one for each word among them; None where there are no streams."""
     made = {"/v1/responses": _response_events, "/v1/messages": _message_events}.get(path)
     return None if made is None else made(asked)
@@ -54,7 +54,7 @@ def _event(document: dict[str, Any]) -> bytes:
 # --- embeddings and rerank ----------------------------------------------------------------------------------
 
 
-def _embeddings(asked: Asked) -> dict[str, Any]:
+def _embeddings(asked: Question) -> dict[str, Any]:
     given = asked.body.get("input")
     inputs = given if isinstance(given, list) and given and not isinstance(given[0], int) else [given]
     vector: Any = list(VECTOR)
@@ -70,7 +70,7 @@ def _embeddings(asked: Asked) -> dict[str, Any]:
     }
 
 
-def _ranking(asked: Asked) -> dict[str, Any]:
+def _ranking(asked: Question) -> dict[str, Any]:
     given = asked.body.get("documents")
     documents = given if isinstance(given, list) else [given]
     results = [
@@ -88,16 +88,16 @@ def _ranking(asked: Asked) -> dict[str, Any]:
 # --- counting -----------------------------------------------------------------------------------------------
 
 
-def _counted(asked: Asked) -> dict[str, Any]:
+def _counted(asked: Question) -> dict[str, Any]:
     return {"input_tokens": INPUT_TOKENS}
 
 
-def _counted_input(asked: Asked) -> dict[str, Any]:
+def _counted_input(asked: Question) -> dict[str, Any]:
     """Answer as OpenAI's own API does: vLLM 0.32 has no such path."""
     return {"object": "response.input_tokens", "input_tokens": INPUT_TOKENS}
 
 
-def _tokens(asked: Asked) -> dict[str, Any]:
+def _tokens(asked: Question) -> dict[str, Any]:
     told = {"count": INPUT_TOKENS, "max_model_len": 2048, "tokens": list(range(INPUT_TOKENS))}
     return {**told, "token_strs": None}
 
@@ -105,7 +105,7 @@ def _tokens(asked: Asked) -> dict[str, Any]:
 # --- responses ----------------------------------------------------------------------------------------------
 
 
-def _response(asked: Asked) -> dict[str, Any]:
+def _response(asked: Question) -> dict[str, Any]:
     count = len(asked.words)
     return {
         **_response_envelope(asked, "completed"),
@@ -120,7 +120,7 @@ def _response(asked: Asked) -> dict[str, Any]:
     }
 
 
-def _response_envelope(asked: Asked, status: str) -> dict[str, Any]:
+def _response_envelope(asked: Question, status: str) -> dict[str, Any]:
     return {
         "id": f"resp_{asked.id}",
         "object": "response",
@@ -141,7 +141,7 @@ def _response_envelope(asked: Asked, status: str) -> dict[str, Any]:
     }
 
 
-def _output(asked: Asked, status: str, text: str | None) -> dict[str, Any]:
+def _output(asked: Question, status: str, text: str | None) -> dict[str, Any]:
     content = [] if text is None else [{"type": "output_text", "text": text, "annotations": []}]
     return {
         "id": f"msg_{asked.id}",
@@ -152,7 +152,7 @@ def _output(asked: Asked, status: str, text: str | None) -> dict[str, Any]:
     }
 
 
-def _response_events(asked: Asked) -> Iterator[bytes]:
+def _response_events(asked: Question) -> Iterator[bytes]:
     place = {"item_id": f"msg_{asked.id}", "output_index": 0, "content_index": 0}
     text = "".join(asked.words)
     empty = {"type": "output_text", "text": "", "annotations": []}
@@ -181,7 +181,7 @@ def _response_events(asked: Asked) -> Iterator[bytes]:
 # --- messages -----------------------------------------------------------------------------------------------
 
 
-def _message(asked: Asked) -> dict[str, Any]:
+def _message(asked: Question) -> dict[str, Any]:
     return {
         "id": f"msg_{asked.id}",
         "type": "message",
@@ -194,7 +194,7 @@ def _message(asked: Asked) -> dict[str, Any]:
     }
 
 
-def _message_events(asked: Asked) -> Iterator[bytes]:
+def _message_events(asked: Question) -> Iterator[bytes]:
     begun = {**_message(asked), "content": [], "stop_reason": None}
     begun["usage"] = {"input_tokens": INPUT_TOKENS, "output_tokens": 0}
     yield _event({"type": "message_start", "message": begun})

@@ -17,7 +17,7 @@ from sluice.bodies.costs import Bounds
 from sluice.bodies.positions import FIELDS
 from sluice.contracts.paths import PATHS
 from sluice.errors import SluiceError
-from sluice.proxy.bodies.body import understand
+from sluice.proxy.bodies.body import summary_of
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/api.md"
 # The tables stand between this line and the next heading; what explains them is written by hand.
@@ -131,7 +131,7 @@ def _is_bounded(capability: str, name: str) -> bool:
 def _code(capability: str, name: str, value: Any) -> str:
     body = {"model": "m", **BODIES[capability], name: value}
     try:
-        understand(json.dumps(body).encode(), capability, Bounds())
+        summary_of(json.dumps(body).encode(), capability, Bounds())
     except SluiceError as error:
         return error.code
     return ""

@@ -26,15 +26,15 @@ from sluice.contracts.authority import Principal
 from sluice.proxy.accounts.authority import Authenticator
 from sluice.proxy.accounts.stops import Stops
 from sluice.proxy.accounts.usage import UsageQueue
-from sluice.proxy.api.handler import Gateway
+from sluice.proxy.api.handler import ApiHandler
 from sluice.proxy.bodies.isolation import Isolation
-from sluice.proxy.bodies.reader import Body, Intake
+from sluice.proxy.bodies.reader import Body, BodyReader
 from sluice.proxy.clusters.cluster import Cluster, Fleet
 from sluice.proxy.config import ProxyConfig
 from sluice.proxy.http.cors import Cors
 from sluice.proxy.http.server import ApiServer
 from sluice.proxy.queue.waiting import RequestQueues, RequestTicket
-from sluice.proxy.requests.context import Visit
+from sluice.proxy.requests.context import RequestContext
 from sluice.proxy.requests.limiter import Limiter
 from sluice.proxy.service import Service
 
@@ -124,7 +124,7 @@ class OpenDoor:
         raise fault or ConnectionError("a session was lost")
 
 
-class AnySize(Intake):
+class AnySize(BodyReader):
     """Takes bodies without reserving room for them."""
 
     async def read(
@@ -137,13 +137,13 @@ class AnySize(Intake):
         return body
 
 
-class BareGateway(Gateway):
+class BareGateway(ApiHandler):
     """A gateway that settles nothing: no figures, no access line, no usage record."""
 
-    def _begin(self, visit: Visit, cluster: str) -> None:
+    def _begin(self, context: RequestContext, cluster: str) -> None:
         pass
 
-    def _settle(self, visit: Visit) -> None:
+    def _settle(self, context: RequestContext) -> None:
         pass
 
 
@@ -153,7 +153,7 @@ class BareService(Service):
     def __init__(self, config: ProxyConfig) -> None:
         super().__init__(config)
         self.usage = cast(UsageQueue, NoBooks())
-        self.gateway = BareGateway(
+        self.handler = BareGateway(
             self.fleet,
             cast(Authenticator, KnownCaller()),
             cast(Stops, NoStops()),
@@ -172,12 +172,12 @@ class BareService(Service):
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.bind(("127.0.0.1", 0))
         listener.setblocking(False)
-        await self._listen(ApiServer(self._bare, self.gateway.refuse), listener)
+        await self._listen(ApiServer(self._bare, self.handler.refuse), listener)
         port: int = listener.getsockname()[1]
         return port
 
     def _bare(self, request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
-        return self.gateway.handle(request)
+        return self.handler.handle(request)
 
 
 async def _serve(config: ProxyConfig, port_file: Path) -> None:

@@ -14,7 +14,7 @@ from sluice.bodies.positions import KINDS
 from sluice.bodies.scan import BodyScanner
 from sluice.contracts.paths import PATHS
 from sluice.errors import SluiceError
-from sluice.proxy.bodies.body import INLINE_PARSE, scanned, understand
+from sluice.proxy.bodies.body import INLINE_PARSE, summary_of, summary_of_scanned
 from sluice.relay.config import COLLECTED
 from tests.trials import examples
 
@@ -192,9 +192,9 @@ def at_proxy(path: str, raw: bytes) -> tuple[str, Optional[str]]:
     """Return the code and the field by which the proxy refuses a body, by its size."""
     try:
         if len(raw) <= INLINE_PARSE:
-            understand(raw, PATHS[path], Bounds())
+            summary_of(raw, PATHS[path], Bounds())
         else:
-            scanned(fed(path, raw, 65_536), PATHS[path])
+            summary_of_scanned(fed(path, raw, 65_536), PATHS[path])
     except SluiceError as error:
         return error.code, error.param
     return "", None

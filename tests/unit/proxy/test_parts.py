@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sluice.bodies.costs import Bounds
 from sluice.config import load
 from sluice.errors import ConfigError, SluiceError
-from sluice.proxy.bodies.body import Asked, parse, understand
+from sluice.proxy.bodies.body import BodySummary, parse, summary_of
 from sluice.proxy.clusters.demand import Demand
 from sluice.proxy.config import ClusterConfig, ProxyConfig
 from sluice.proxy.config import check as check_config
@@ -96,8 +96,8 @@ def test_any_body_is_taken_or_refused_with_a_named_fault(messages: object, part:
             assert fault.code in ("invalid_request", "media_url_refused")
 
 
-def check(document: object, capability: str) -> Asked:
-    return understand(json.dumps(document).encode(), capability, Bounds())
+def check(document: object, capability: str) -> BodySummary:
+    return summary_of(json.dumps(document).encode(), capability, Bounds())
 
 
 @given(st.binary(max_size=200))

@@ -116,7 +116,7 @@ async def test_a_fault_of_ours_is_logged_without_its_words(
     def break_down(*_: object) -> None:
         raise KeyError("canary")
 
-    bed.service.gateway._affinity = break_down  # type: ignore[method-assign,assignment]  # a fault
+    bed.service.handler._affinity = break_down  # type: ignore[method-assign,assignment]  # a fault
     await bed.post(chat())
     (record,) = [record for record in caplog.records if record.exc_info]
     line = JsonFormatter("proxy").format(record)

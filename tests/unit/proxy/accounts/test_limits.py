@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice.contracts.authority import Limit, Spent
-from sluice.proxy.accounts.limits import DAY, Buckets, Excess, Need, Reservation, merged, need
+from sluice.proxy.accounts.limits import DAY, Buckets, LimitExceeded, Need, Reservation, merged, need
 from sluice.proxy.requests.limiter import headers, span
 from tests.trials import examples
 
@@ -36,7 +36,7 @@ def admitted(buckets: Buckets, limits: list[Limit], tokens: Need, now: float) ->
     """Return the reservation, None where there is no room."""
     try:
         return buckets.reserve(limits, tokens, now)
-    except Excess:
+    except LimitExceeded:
         return None
 
 
@@ -195,12 +195,12 @@ def test_what_is_given_back_is_given_back_whole(
 ) -> None:
     limit = Limit("site", "", **rule)
     buckets = buckets_for(limit)
-    before = buckets.figures([limit], START)
+    before = buckets.remaining([limit], START)
     held = [admitted(buckets, [limit], Need(likely + more, likely), START) for likely, more in asked]
     for one in held:
         if one is not None:
             buckets.give_back(one)
-    after = buckets.figures([limit], START)
+    after = buckets.remaining([limit], START)
     assert [room and room.remaining for room in after] == [room and room.remaining for room in before]
 
 
@@ -220,7 +220,7 @@ def test_who_comes_again_when_told_to_is_admitted(
         wanted = Need(tokens, tokens)
         try:
             held = buckets.reserve([limit], wanted, now)
-        except Excess as excess:
+        except LimitExceeded as excess:
             if excess.retry_after is None:
                 later = now + 10 * DAY
                 assert admitted(buckets, [limit], wanted, later) is None
@@ -261,7 +261,7 @@ def test_a_request_that_one_limit_refuses_takes_nothing_of_the_others() -> None:
     buckets = buckets_for(wide, tight)
     for _ in range(4):
         admitted(buckets, [wide, tight], SMALL, START)
-    figures = buckets.figures([wide], START)
+    figures = buckets.remaining([wide], START)
     assert figures.requests is not None
     assert figures.requests.remaining == 4
 
@@ -271,7 +271,7 @@ def test_one_request_by_itself_may_reserve_what_is_left() -> None:
     buckets = buckets_for(limit)
     first = buckets.reserve([limit], Need(5000, 90), START)
     assert [amount for _, amount in first.taken] == [100]
-    with pytest.raises(Excess):
+    with pytest.raises(LimitExceeded):
         buckets.reserve([limit], Need(1, 1), START)
     buckets.settle(first, 40, START)
     assert buckets.reserve([limit], Need(5000, 60), START).taken[0][1] == 60
@@ -298,7 +298,7 @@ def test_what_was_used_beyond_the_reservation_is_charged() -> None:
     limit = Limit("site", tokens_per_day=100)
     buckets = buckets_for(limit)
     buckets.settle(buckets.reserve([limit], SMALL, START), 150, START)
-    figures = buckets.figures([limit], START)
+    figures = buckets.remaining([limit], START)
     assert figures.tokens is not None
     assert (figures.tokens.remaining, figures.tokens.reset) == (0, MIDNIGHT - int(START))
     assert admitted(buckets, [limit], Need(1, 1), MIDNIGHT - 1) is None
@@ -313,10 +313,10 @@ def test_a_bucket_begins_with_what_was_spent_before() -> None:
     buckets.learn(spent, START)
     buckets.learn(empty(limit), START)  # it is there already, and knows better
     assert admitted(buckets, [limit], SMALL, START) is not None
-    with pytest.raises(Excess) as refused:
+    with pytest.raises(LimitExceeded) as refused:
         buckets.reserve([limit], SMALL, START)
     assert (refused.value.what, refused.value.retry_after) == ("requests_per_minute", 11.0)
-    with pytest.raises(Excess) as refused:
+    with pytest.raises(LimitExceeded) as refused:
         buckets.reserve([limit], Need(400, 400), START + 30)
     assert (refused.value.what, refused.value.retry_after) == ("tokens_per_day", MIDNIGHT - second - 30)
 
@@ -326,7 +326,7 @@ def test_the_longest_wait_is_told() -> None:
     long = Limit("user:u-1", requests_per_minute=1)
     buckets = buckets_for(short, long)
     buckets.reserve([short, long], SMALL, START)
-    with pytest.raises(Excess) as refused:
+    with pytest.raises(LimitExceeded) as refused:
         buckets.reserve([short, long], SMALL, START)
     assert (refused.value.limit, refused.value.retry_after) == (long, 61.0)
 
@@ -385,7 +385,7 @@ def test_headers_are_of_the_tightest_limit() -> None:
     ]
     buckets = buckets_for(*limits)
     buckets.reserve(limits, Need(400, 200), START)
-    assert headers(buckets.figures(limits, START)) == {
+    assert headers(buckets.remaining(limits, START)) == {
         "x-ratelimit-limit-requests": "10",
         "x-ratelimit-remaining-requests": "9",
         "x-ratelimit-reset-requests": "1m1s",
@@ -403,17 +403,17 @@ def test_a_request_that_takes_many_places_counts_as_many_in_each_limit() -> None
     limit = Limit("user:u", "", requests_per_minute=10, concurrent=4)
     buckets = buckets_for(limit)
     held = buckets.reserve([limit], SMALL, START, 3)
-    with pytest.raises(Excess) as refused:
+    with pytest.raises(LimitExceeded) as refused:
         buckets.reserve([limit], SMALL, START, 2)
     assert (refused.value.what, refused.value.retry_after) == ("concurrent", 2.0)
     buckets.settle(held, 5, START)
     second = buckets.reserve([limit], SMALL, START, 4)
     buckets.settle(second, 5, START)
-    with pytest.raises(Excess) as refused:
+    with pytest.raises(LimitExceeded) as refused:
         buckets.reserve([limit], SMALL, START, 4)
     assert refused.value.what == "requests_per_minute"
     buckets.give_back(buckets.reserve([limit], SMALL, START, 3))
     assert buckets.reserve([limit], SMALL, START, 3).places == 3
-    with pytest.raises(Excess) as alone:
+    with pytest.raises(LimitExceeded) as alone:
         buckets.reserve([limit], SMALL, START + 100, 5)
     assert (alone.value.what, alone.value.retry_after) == ("concurrent", None)

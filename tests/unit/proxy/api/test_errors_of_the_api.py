@@ -365,7 +365,7 @@ async def test_a_fault_of_ours_is_500_without_a_trace(bed: Bed, monkeypatch: pyt
     def break_down(*_: object) -> None:
         raise KeyError("a secret word")
 
-    monkeypatch.setattr(bed.service.gateway, "_affinity", break_down)
+    monkeypatch.setattr(bed.service.handler, "_affinity", break_down)
     status, headers, document = await bed.post(chat())
     assert status == 500
     check_shape(status, headers, document, "internal_error")
@@ -374,8 +374,8 @@ async def test_a_fault_of_ours_is_500_without_a_trace(bed: Bed, monkeypatch: pyt
 
 
 async def test_too_many_bodies_at_once_are_503(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(body_reader, "ROOM_SECONDS", 0.1)
-    monkeypatch.setattr(bed.service.gateway._intake._small, "_most", 10)
+    monkeypatch.setattr(body_reader, "MEMORY_SECONDS", 0.1)
+    monkeypatch.setattr(bed.service.handler._body_reader._small, "_most", 10)
     status, headers, document = await bed.post(chat())
     assert status == 503
     check_shape(status, headers, document, "overloaded")
@@ -389,7 +389,7 @@ async def test_a_large_body_is_never_parsed_whole(bed: Bed, monkeypatch: pytest.
     def parse(*_: object) -> None:
         raise AssertionError("a large body was parsed")
 
-    monkeypatch.setattr(handler, "understand", parse)
+    monkeypatch.setattr(handler, "summary_of", parse)
     large = chat(messages=[{"role": "user", "content": LARGE}])
     answers = await asyncio.gather(*(bed.post(large) for _ in range(6)))
     assert [status for status, _, _ in answers] == [200] * 6

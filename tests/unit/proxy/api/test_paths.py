@@ -43,7 +43,7 @@ NEW = (RESPONSES, EMBEDDINGS, RERANK, MESSAGES, COUNT_TOKENS, INPUT_TOKENS, TOKE
 async def answer_as_an_engine(call: Call) -> None:
     """Answer on the paths of this module in the shapes that vLLM gives."""
     body = json.loads(call.body)
-    asked = shapes.Asked(body, ["Good ", "day"], "1")
+    asked = shapes.Question(body, ["Good ", "day"], "1")
     if not body.get("stream"):
         await call.answer(shapes.whole(call.head.path, asked))
         return
@@ -55,7 +55,7 @@ async def answer_as_an_engine(call: Call) -> None:
 
 async def break_off(call: Call) -> None:
     """Begin a stream, and break off in the middle."""
-    asked = shapes.Asked(json.loads(call.body), ["Good ", "day"], "1")
+    asked = shapes.Question(json.loads(call.body), ["Good ", "day"], "1")
     call.start(content_type=EVENTS)
     for event, _ in zip(shapes.events(call.head.path, asked) or (), range(4)):
         await call.send(event)
@@ -127,7 +127,7 @@ def gpt(bed: Bed) -> openai.AsyncOpenAI:
 async def test_a_path_answers_with_the_engines_document(every: Bed, path: str) -> None:
     await known(every)
     status, _, answer = await every.post(BODIES[path], path)
-    asked = shapes.Asked(BODIES[path], ["Good ", "day"], "1")
+    asked = shapes.Question(BODIES[path], ["Good ", "day"], "1")
     assert (status, answer) == (200, shapes.whole(path, asked))
     call = every.relay.calls[0]
     assert (call.head.path, json.loads(call.body)) == (path, BODIES[path])
@@ -139,7 +139,7 @@ async def test_a_path_answers_with_the_engines_document(every: Bed, path: str) -
 async def test_a_path_streams_the_engines_events(every: Bed, path: str) -> None:
     await known(every)
     got = await stream(every, path)
-    asked = shapes.Asked({**BODIES[path], "stream": True}, ["Good ", "day"], "1")
+    asked = shapes.Question({**BODIES[path], "stream": True}, ["Good ", "day"], "1")
     assert got == b"".join(shapes.events(path, asked) or ())
 
 

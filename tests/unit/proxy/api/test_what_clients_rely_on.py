@@ -22,7 +22,7 @@ from sluice.errors import SluiceError
 from sluice.proxy.accounts.keys import presented_key
 from sluice.proxy.api.answers import error, error_event
 from sluice.proxy.http.server import MOST_FIELDS
-from sluice.proxy.requests.context import Visit
+from sluice.proxy.requests.context import RequestContext
 from sluice.proxy.requests.pump import without_gaps
 from tests.clients import go_events
 from tests.fakes.authority import make_key
@@ -66,7 +66,7 @@ async def clients(bed: Bed) -> AsyncIterator[tuple[openai.AsyncOpenAI, anthropic
 def test_clients_are_told_not_to_wait_for_more_than_a_minute(
     code: str, retry_after: float | None, told: str | None, retried: str | None
 ) -> None:
-    answer = error(Visit("req-0"), SluiceError(code, "No.", retry_after=retry_after))
+    answer = error(RequestContext("req-0"), SluiceError(code, "No.", retry_after=retry_after))
     assert (answer.headers.get("Retry-After"), answer.headers.get("x-should-retry")) == (told, retried)
 
 
@@ -161,7 +161,7 @@ def test_only_the_blank_line_behind_a_comment_of_its_own_is_left_out(
 @pytest.mark.parametrize("before", [b"data: {}\n\n", b": queued position=1\n", b""])
 def test_an_error_event_has_no_blank_line_before_it(before: bytes) -> None:
     """Whole events and comments alone pass, so what came before is over; some clients count blank lines."""
-    told = error_event(Visit("req-0"), SluiceError("instance_failed", "It broke off."), before)
+    told = error_event(RequestContext("req-0"), SluiceError("instance_failed", "It broke off."), before)
     assert told.startswith(b"data: {")
     assert told.endswith(b"}}\n\n")
 

@@ -11,7 +11,7 @@ from sluice.bodies.costs import Bounds
 from sluice.bodies.scan import BodyScanner
 from sluice.contracts.paths import COUNTING, PATHS
 from sluice.errors import SluiceError
-from sluice.proxy.bodies.body import INLINE_PARSE, Asked, scanned, understand
+from sluice.proxy.bodies.body import INLINE_PARSE, BodySummary, summary_of, summary_of_scanned
 
 RESPONSES, EMBEDDINGS, RERANK, MESSAGES = "/v1/responses", "/v1/embeddings", "/v1/rerank", "/v1/messages"
 COUNT_TOKENS, INPUT_TOKENS, TOKENIZE = "/v1/messages/count_tokens", "/v1/responses/input_tokens", "/tokenize"
@@ -28,27 +28,27 @@ BODIES: dict[str, dict[str, Any]] = {
     TOKENIZE: {"model": "smol", "prompt": "Hello?"},
 }
 # What these answer comes whole, and nothing is written for it.
-WHOLE = {"embeddings", "rerank"} | COUNTING
+MAX_WHOLE = {"embeddings", "rerank"} | COUNTING
 LONE = b'{"model": "smol", "messages": [{"role": "user", "content": "\\ud83d"}], "max_tokens": 5}'
 
 
-def small(path: str, body: dict[str, Any]) -> Asked:
+def small(path: str, body: dict[str, Any]) -> BodySummary:
     """Read a body as the proxy reads a small one."""
-    return understand(json.dumps(body).encode(), PATHS[path], Bounds())
+    return summary_of(json.dumps(body).encode(), PATHS[path], Bounds())
 
 
-def large(path: str, body: dict[str, Any]) -> Asked:
+def large(path: str, body: dict[str, Any]) -> BodySummary:
     """Read a body as the proxy reads a large one."""
     return read(json.dumps({**body, "metadata": {"long": "x" * INLINE_PARSE}}).encode(), path)
 
 
-def read(raw: bytes, path: str) -> Asked:
+def read(raw: bytes, path: str) -> BodySummary:
     """Read bytes as the proxy does, by their size."""
     if len(raw) <= INLINE_PARSE:
-        return understand(raw, PATHS[path], Bounds())
+        return summary_of(raw, PATHS[path], Bounds())
     scanner = BodyScanner(PATHS[path])
     scanner.feed(raw)
-    return scanned(scanner, PATHS[path])
+    return summary_of_scanned(scanner, PATHS[path])
 
 
 WRONG = [
@@ -128,7 +128,7 @@ def test_what_a_path_needs_must_be_there(path: str, reader: Any) -> None:
 
 @pytest.mark.parametrize("path", sorted(PATHS))
 def test_small_and_large_bodies_ask_for_the_same(path: str) -> None:
-    said = {**BODIES[path], "stream": PATHS[path] not in WHOLE, "n": 3}
+    said = {**BODIES[path], "stream": PATHS[path] not in MAX_WHOLE, "n": 3}
     said |= dict.fromkeys(("max_tokens", "max_output_tokens"), 9)
     said |= {"stream_options": {"include_usage": True}} if said["stream"] else {}
     one, other = small(path, said), large(path, said)
@@ -136,7 +136,7 @@ def test_small_and_large_bodies_ask_for_the_same(path: str) -> None:
         "smol",
         other.stream,
         other.n,
-        0 if PATHS[path] in WHOLE else 9,
+        0 if PATHS[path] in MAX_WHOLE else 9,
     )
     assert (one.capability, one.has_options) == (other.capability, other.has_options)
     assert one.most_output == other.most_output
@@ -280,7 +280,7 @@ def test_a_whole_number_may_be_written_with_a_point(reader: Any, value: float) -
 def test_what_is_no_whole_number_is_none(value: Any) -> None:
     raw = json.dumps({"model": "smol", "messages": USER, "max_tokens": value}).replace("Infinity", "1e999")
     with pytest.raises(SluiceError) as refused:
-        understand(raw.encode(), "chat", Bounds())
+        summary_of(raw.encode(), "chat", Bounds())
     assert refused.value.param == "max_tokens"
 
 

@@ -14,7 +14,7 @@ import pytest_asyncio
 from sluice.contracts.authority import Principal
 from sluice.contracts.paths import PATHS
 from sluice.errors import SluiceError
-from sluice.proxy.bodies.body import Asked
+from sluice.proxy.bodies.body import BodySummary
 from sluice.proxy.bodies.isolation import Isolation
 from tests.fakes.wire_relay import FakeRelay, model
 from tests.unit.proxy.conftest import Bed, answer_well, chat, config, open_bed
@@ -38,8 +38,8 @@ def principal(user: str = "u-1", project: str = "") -> Principal:
     return Principal(user, "k-1", "api_key", "api", (), None, project)
 
 
-def asked(*cache_fields: str) -> Asked:
-    return Asked("smol", stream=False, prefix=b"x", cache_fields=frozenset(cache_fields))
+def asked(*cache_fields: str) -> BodySummary:
+    return BodySummary("smol", stream=False, prefix=b"x", cache_fields=frozenset(cache_fields))
 
 
 @pytest_asyncio.fixture

@@ -12,7 +12,7 @@ from sluice.bodies.costs import Bounds
 from sluice.bodies.positions import ITEMS_A_PLACE
 from sluice.bodies.scan import BodyScanner
 from sluice.contracts.paths import PATHS
-from sluice.proxy.bodies.body import INLINE_PARSE, Asked, scanned, understand
+from sluice.proxy.bodies.body import INLINE_PARSE, BodySummary, summary_of, summary_of_scanned
 from tests.fakes.wire_relay import model
 from tests.unit.proxy.conftest import Bed, chat, eventually
 
@@ -21,14 +21,14 @@ CHAT, MESSAGES, RESPONSES = "/v1/chat/completions", "/v1/messages", "/v1/respons
 SAID = [{"role": "user", "content": "Hello?"}]
 
 
-def read(path: str, body: dict[str, Any], pad: int) -> Asked:
+def read(path: str, body: dict[str, Any], pad: int) -> BodySummary:
     raw = json.dumps({"model": "smol", **body, "pad": "x" * pad}).encode()
     if len(raw) <= INLINE_PARSE:
-        return understand(raw, PATHS[path], Bounds())
+        return summary_of(raw, PATHS[path], Bounds())
     scanner = BodyScanner(PATHS[path])
     for start in range(0, len(raw), 1000):
         scanner.feed(raw[start : start + 1000])
-    return scanned(scanner, PATHS[path])
+    return summary_of_scanned(scanner, PATHS[path])
 
 
 @pytest.mark.parametrize(

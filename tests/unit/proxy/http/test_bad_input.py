@@ -13,7 +13,7 @@ from sluice.bodies.scan import BodyScanner
 from sluice.proxy.api import handler
 from sluice.proxy.bodies import reader as body_reader
 from sluice.proxy.http.server import MAX_FIELD, MAX_FIELDS, MAX_LINE
-from sluice.proxy.requests.forwarding import Exchange
+from sluice.proxy.requests.forwarding import Forwarder
 from sluice.proxy.requests.tokens import TokenMeter
 from tests.unit.proxy.conftest import CHAT, COMPLETIONS, Bed, TwoParts, chat, eventually
 
@@ -241,8 +241,8 @@ async def test_a_body_for_which_there_is_no_room_waits_unread_and_then_goes_on(
     bed: Bed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size = 400_000
-    room = bed.service.gateway._intake._large
-    monkeypatch.setattr(room, "_most", size)
+    pool = bed.service.handler._body_reader._large
+    monkeypatch.setattr(pool, "_most", size)
     first_in, first_out = await begin_upload(bed, size, 1000)
     await eventually(lambda: bed.metric("sluice_proxy_held_body_bytes") == size)
     second_in, second_out = await begin_upload(bed, size, size)
@@ -261,8 +261,8 @@ async def test_a_body_for_which_there_is_no_room_waits_unread_and_then_goes_on(
 async def test_a_body_that_finds_no_room_in_time_is_told_to_come_back(
     bed: Bed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(body_reader, "ROOM_SECONDS", 0.1)
-    monkeypatch.setattr(bed.service.gateway._intake._large, "_most", 300_000)
+    monkeypatch.setattr(body_reader, "MEMORY_SECONDS", 0.1)
+    monkeypatch.setattr(bed.service.handler._body_reader._large, "_most", 300_000)
     reader, writer = await begin_upload(bed, 400_000, 1000)
     got = await asyncio.wait_for(reader.readuntil(b"}}"), 60)
     writer.close()
@@ -273,8 +273,8 @@ async def test_a_body_that_finds_no_room_in_time_is_told_to_come_back(
 
 async def test_one_user_cannot_take_all_room(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
     size = 400_000
-    monkeypatch.setattr(body_reader, "ROOM_SECONDS", 0.1)
-    monkeypatch.setattr(bed.service.gateway._intake._large, "_share", size)
+    monkeypatch.setattr(body_reader, "MEMORY_SECONDS", 0.1)
+    monkeypatch.setattr(bed.service.handler._body_reader._large, "_share", size)
     _, first = await begin_upload(bed, size, 1000)
     await eventually(lambda: bed.metric("sluice_proxy_held_body_bytes") == size)
     reader, second = await begin_upload(bed, size, 1000)
@@ -287,20 +287,20 @@ async def test_one_user_cannot_take_all_room(bed: Bed, monkeypatch: pytest.Monke
 
 
 async def test_one_user_cannot_fill_the_line_for_room(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
-    room = body_reader.Room(1000, 500)
+    pool = body_reader.MemoryPool(1000, 500)
     monkeypatch.setattr(body_reader, "USER_WAITING", 3)
-    assert room.take("greedy", 500)
-    waiting = [asyncio.create_task(room.wait("greedy", 100)) for _ in range(3)]
+    assert pool.take("greedy", 500)
+    waiting = [asyncio.create_task(pool.wait("greedy", 100)) for _ in range(3)]
     await asyncio.sleep(0)
-    assert not await room.wait("greedy", 100)
-    assert await room.wait("other", 500)
-    room.put_back("other", 500)
-    room.put_back("greedy", 500)
+    assert not await pool.wait("greedy", 100)
+    assert await pool.wait("other", 500)
+    pool.put_back("other", 500)
+    pool.put_back("greedy", 500)
     assert await asyncio.gather(*waiting) == [True] * 3
 
 
 async def test_single_bytes_cost_a_body_no_more_than_their_number(bed: Bed) -> None:
-    body = body_reader.Body(bed.service.gateway._intake, "user", lambda: BodyScanner("chat"))
+    body = body_reader.Body(bed.service.handler._body_reader, "user", lambda: BodyScanner("chat"))
     raw = json.dumps(chat(padding="x" * 100_000)).encode()
     for index in range(70_000):
         await body.add(raw[index : index + 1])
@@ -312,14 +312,14 @@ async def test_single_bytes_cost_a_body_no_more_than_their_number(bed: Bed) -> N
 
 
 async def test_a_body_is_let_go_when_its_answer_begins(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[Exchange] = []
+    made: list[Forwarder] = []
 
-    class Watched(Exchange):
+    class Watched(Forwarder):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
             made.append(self)
 
-    monkeypatch.setattr(handler, "Exchange", Watched)
+    monkeypatch.setattr(handler, "Forwarder", Watched)
     bed.relay.answer = slow = TwoParts()
     body = chat(stream=True, padding="x" * 400_000)
     async with bed.http.post(f"http://proxy{CHAT}", json=body, headers=bed.headers()) as response:

@@ -11,16 +11,22 @@ from hypothesis import strategies as st
 
 from sluice.bodies.costs import Bounds
 from sluice.bodies.scan import BodyScanner
-from sluice.proxy.bodies.body import Asked, scanned, understand
-from sluice.proxy.requests.metering import LONGEST_LINE, MOST_ADDED, Sieve, Wanted, asking
+from sluice.proxy.bodies.body import BodySummary, summary_of, summary_of_scanned
+from sluice.proxy.requests.metering import (
+    LONGEST_LINE,
+    MOST_ADDED,
+    UsageFilter,
+    WantedUsage,
+    with_usage_options,
+)
 from sluice.proxy.requests.tokens import TokenCount, TokenMeter
 from tests.trials import examples
 
-NOTHING = Wanted(each=False, last=False)
-LAST = Wanted(each=False, last=True)
+NOTHING = WantedUsage(each=False, last=False)
+LAST = WantedUsage(each=False, last=True)
 # What an engine tells unasked, and no more.
-UNASKED = Wanted(each=True, last=False)
-ALL = Wanted(each=True, last=True)
+UNASKED = WantedUsage(each=True, last=False)
+ALL = WantedUsage(each=True, last=True)
 DONE = b"data: [DONE]\n\n"
 # What a model may write to be taken for an engine's figures.
 TRAPS = [
@@ -57,10 +63,10 @@ def final(usage: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def passed(
-    data: list[bytes], wanted: Wanted, capability: str = "chat", copies: int = 1
+    data: list[bytes], wanted: WantedUsage, capability: str = "chat", copies: int = 1
 ) -> tuple[bytes, TokenCount]:
     meter = TokenMeter(capability, copies=copies)
-    sieve = Sieve(meter, wanted)
+    sieve = UsageFilter(meter, wanted)
     seen = b"".join(sieve.feed(one) for one in data) + sieve.rest()
     return seen, meter.count()
 
@@ -154,14 +160,16 @@ def test_what_is_not_json_passes_as_it_is() -> None:
 
 @pytest.mark.parametrize("size", [1, 7, 100, 100_000])
 @pytest.mark.parametrize("wanted", [NOTHING, LAST, ALL])
-def test_a_stream_whose_lines_end_with_cr_alone_passes_whole_and_at_once(size: int, wanted: Wanted) -> None:
+def test_a_stream_whose_lines_end_with_cr_alone_passes_whole_and_at_once(
+    size: int, wanted: WantedUsage
+) -> None:
     """Nothing of it is lost, whatever figures it has; what comes with other line ends is sifted as ever."""
     event = compact(chunk("ab", figures(1)))
     bare = b"".join(
         one[:-2] + b"\r\r" for one in (event, compact(chunk("cd")), compact(final(figures(2))), DONE)
     )
     meter = TokenMeter("chat")
-    sieve = Sieve(meter, wanted)
+    sieve = UsageFilter(meter, wanted)
     first = b"".join(sieve.feed(one) for one in cut(bare[: len(event) + 1], [size] * len(event)))
     assert first == event[:-2] + b"\r\r", "an event waits for nothing but the byte behind it"
     pieces = cut(bare + b"\n" + event, [size] * (len(bare) // size))
@@ -189,7 +197,9 @@ EVENTS = st.one_of(
     st.lists(st.integers(1, 90), max_size=40),
     st.sampled_from([NOTHING, LAST, UNASKED, ALL]),
 )
-def test_where_a_stream_is_cut_makes_no_difference(data: bytes, sizes: list[int], wanted: Wanted) -> None:
+def test_where_a_stream_is_cut_makes_no_difference(
+    data: bytes, sizes: list[int], wanted: WantedUsage
+) -> None:
     whole = passed([data], wanted)
     assert passed(cut(data, sizes), wanted) == whole
     assert passed([bytes([one]) for one in data], wanted) == whole
@@ -232,21 +242,21 @@ BODY = b' {"model":"m","stream":true,"messages":[{"role":"user","content":"?"}]}
 CONTINUOUS = b'"stream_options":{"include_usage":true,"continuous_usage_stats":true},'
 
 
-def asked(raw: bytes, capability: str = "chat") -> Asked:
-    return understand(raw, capability, Bounds())
+def asked(raw: bytes, capability: str = "chat") -> BodySummary:
+    return summary_of(raw, capability, Bounds())
 
 
 def test_the_question_goes_right_behind_the_first_brace() -> None:
-    found = asking([BODY], asked(BODY), "continuous", small=True)
+    found = with_usage_options([BODY], asked(BODY), "continuous", small=True)
     assert found == ([b" {" + CONTINUOUS + BODY[2:]], NOTHING)
-    found = asking([BODY], asked(BODY), "final", small=True)
+    found = with_usage_options([BODY], asked(BODY), "final", small=True)
     assert found == ([b' {"stream_options":{"include_usage":true},' + BODY[2:]], UNASKED)
     assert len(CONTINUOUS) == MOST_ADDED
 
 
 def test_the_brace_may_come_in_a_later_chunk() -> None:
     chunks: list[bytes | bytearray] = [b" \n", bytearray(b" {"), BODY[2:]]
-    found = asking(chunks, asked(BODY), "continuous", small=False)
+    found = with_usage_options(chunks, asked(BODY), "continuous", small=False)
     assert found is not None
     assert b"".join(found[0]) == b" \n {" + CONTINUOUS + BODY[2:]
 
@@ -261,7 +271,7 @@ def test_the_brace_may_come_in_a_later_chunk() -> None:
     ],
 )
 def test_who_cannot_tell_is_not_asked(raw: bytes, usage: str, capability: str) -> None:
-    assert asking([raw], asked(raw, capability), usage, small=True) is None
+    assert with_usage_options([raw], asked(raw, capability), usage, small=True) is None
 
 
 @pytest.mark.parametrize(
@@ -286,7 +296,7 @@ def test_who_cannot_tell_is_not_asked(raw: bytes, usage: str, capability: str) -
 )
 @pytest.mark.parametrize("size", [1, 100_000])
 def test_options_of_ones_own_are_asked_for_too(
-    options: Any, usage: str, sent: dict[str, Any], wanted: Wanted, size: int
+    options: Any, usage: str, sent: dict[str, Any], wanted: WantedUsage, size: int
 ) -> None:
     document = {
         "model": "m",
@@ -295,23 +305,23 @@ def test_options_of_ones_own_are_asked_for_too(
     }
     raw = json.dumps({**document, "stream": True}).encode()
     small = size == 1
-    found = asking([raw], asked(raw) if small else scan(raw), usage, small=small)
+    found = with_usage_options([raw], asked(raw) if small else scan(raw), usage, small=small)
     assert found is not None
     assert json.loads(b"".join(found[0])) == {**document, "stream": True, "stream_options": sent}
     assert found[1] == wanted
 
 
-def scan(raw: bytes) -> Asked:
+def scan(raw: bytes) -> BodySummary:
     scanner = BodyScanner("chat")
     scanner.feed(raw)
-    return scanned(scanner, "chat")
+    return summary_of_scanned(scanner, "chat")
 
 
 def test_who_asks_for_all_is_left_alone() -> None:
     raw = BODY[:-1] + b',"stream_options":{"include_usage":true,"continuous_usage_stats":true}}'
-    assert asking([raw], asked(raw), "continuous", small=True) == ([raw], ALL)
+    assert with_usage_options([raw], asked(raw), "continuous", small=True) == ([raw], ALL)
     raw = BODY[:-1] + b',"stream_options":{"include_usage":true}}'
-    assert asking([raw], asked(raw), "final", small=True) is None
+    assert with_usage_options([raw], asked(raw), "final", small=True) is None
 
 
 def test_options_that_cannot_be_told_for_sure_in_a_large_body_stay() -> None:
@@ -319,7 +329,7 @@ def test_options_that_cannot_be_told_for_sure_in_a_large_body_stay() -> None:
     twice = {"model": "m", "stream": True, "stream_options": {}, "tools": [{"stream_options": {}}]}
     for document in (twice, {**twice, "pad": "b" * (1 << 20), "tools": []}):
         raw = json.dumps({**document, "messages": [{"role": "user", "content": text}]}).encode()
-        assert asking([raw], scan(raw), "continuous", small=False) is None
+        assert with_usage_options([raw], scan(raw), "continuous", small=False) is None
     escaped = json.dumps({"model": "m", "stream": True, "messages": [{"role": "user", "content": text}]})
     raw = (escaped[:-1] + ',"stream\\u005foptions":{}}').encode()
-    assert asking([raw], scan(raw), "continuous", small=False) is None
+    assert with_usage_options([raw], scan(raw), "continuous", small=False) is None

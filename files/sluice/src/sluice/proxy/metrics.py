@@ -43,7 +43,7 @@ class SessionFigures(Protocol):
         """The relay's last answer to the metrics verb; empty when the session is not up."""
 
 
-class Times:
+class Histogram:
     """How many times fell below which bound, as a histogram shows it."""
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
@@ -77,10 +77,10 @@ class Metrics:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self.requests: dict[tuple[str, int, str], int] = {}
-        self.durations: dict[str, Times] = {}
-        self.first_bytes: dict[str, Times] = {}
+        self.durations: dict[str, Histogram] = {}
+        self.first_bytes: dict[str, Histogram] = {}
         self.principals: dict[str, int] = {}
-        self.waits: dict[str, Times] = {}
+        self.waits: dict[str, Histogram] = {}
         self.refused: dict[tuple[str, str], int] = {}
         self.queues: Callable[[], Mapping[str, Sequence[int]]] = dict
         self.open_requests = 0
@@ -108,8 +108,8 @@ class Metrics:
         self.requests[key] = self.requests.get(key, 0) + 1
         times = self.durations.get(model)
         if times is None:
-            times = self.durations[model] = Times(DURATION_BUCKETS)
-            self.first_bytes[model] = Times(FIRST_BYTE_BUCKETS)
+            times = self.durations[model] = Histogram(DURATION_BUCKETS)
+            self.first_bytes[model] = Histogram(FIRST_BYTE_BUCKETS)
         times.observe(duration)
         if first_byte is not None:
             self.first_bytes[model].observe(first_byte)
@@ -118,7 +118,7 @@ class Metrics:
         """Count one request that had to wait, at the end of that."""
         times = self.waits.get(model)
         if times is None:
-            times = self.waits[model] = Times(WAIT_BUCKETS)
+            times = self.waits[model] = Histogram(WAIT_BUCKETS)
         times.observe(seconds)
 
     def turned_away(self, model: str, reason: str) -> None:

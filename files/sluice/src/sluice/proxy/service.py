@@ -23,9 +23,9 @@ from sluice.proxy.accounts.principals import PrincipalCache
 from sluice.proxy.accounts.spool import Spool
 from sluice.proxy.accounts.stops import Stops
 from sluice.proxy.accounts.usage import UsageQueue
-from sluice.proxy.api.handler import Gateway
+from sluice.proxy.api.handler import ApiHandler
 from sluice.proxy.bodies.isolation import Isolation
-from sluice.proxy.bodies.reader import Intake
+from sluice.proxy.bodies.reader import BodyReader
 from sluice.proxy.clusters.cluster import Cluster, Fleet
 from sluice.proxy.clusters.keeper import SessionKeeper
 from sluice.proxy.clusters.ssh import SshTransport
@@ -68,7 +68,7 @@ class Service:
             self.metrics,
             lambda: self.stops.standing,
         )
-        intake = Intake(config.max_body, config.max_buffered, self.metrics)
+        body_reader = BodyReader(config.max_body, config.max_buffered, self.metrics)
         self.access = LineWriter("proxy", level=config.log_level)
         bounds = QueueBounds(config.queue_length, config.queue_per_user)
         self.queues = RequestQueues(
@@ -78,13 +78,13 @@ class Service:
                 bounds, config.queue_wait, config.quiet_wait, config.request_timeout, config.comment_interval
             ),
         )
-        self.gateway = Gateway(
+        self.handler = ApiHandler(
             self.fleet,
             authenticator,
             self.stops,
             self.limiter,
             self.usage,
-            intake,
+            body_reader,
             self.queues,
             self.metrics,
             self.access,
@@ -101,7 +101,7 @@ class Service:
 
     async def start(self) -> None:
         """Listen, and begin to connect. Raises ConfigError when an address cannot be had."""
-        api = ApiServer(self._counted, self.gateway.refuse)
+        api = ApiServer(self._counted, self.handler.refuse)
         self._api = await self._listen(api, _unix_socket(self._config.socket))
         status = web.Server(self.status.handle, access_log=None)
         await self._listen(status, _loopback(self._config.status_port))
@@ -121,7 +121,7 @@ class Service:
         self._open += 1
         self._quiet.clear()
         try:
-            return await self.gateway.handle(request)
+            return await self.handler.handle(request)
         finally:
             self._open -= 1
             if not self._open:
@@ -219,7 +219,7 @@ async def serve(config: ProxyConfig) -> None:
         loop.add_signal_handler(number, stopping.set)
     service = Service(config)
     await service.start()
-    garbage.settle()
+    garbage.collect_rarely()
     log.info("listening", extra={"socket": config.socket, "status_port": config.status_port})
     watching = loop.create_task(service.watch())
     waiting = loop.create_task(stopping.wait())

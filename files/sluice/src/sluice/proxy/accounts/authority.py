@@ -59,9 +59,9 @@ class AuthorityClient:
             await self._http.close()
             self._http = None
 
-    async def principal(self, credential_: str) -> Principal | None:
+    async def principal(self, key_hash: str) -> Principal | None:
         """Return whose credential it is, or None. Raises AuthorityUnreachable."""
-        question = _dump({"version": VERSION, "credential": credential_})
+        question = _dump({"version": VERSION, "credential": key_hash})
         status, answer = await self._call("POST", "/v1/principal", question, ASK_TIMEOUT)
         if status == 404:
             return None
@@ -194,34 +194,34 @@ class Authenticator:
         return principal
 
     async def _known(self, key: str, forwarded: str | None) -> Principal | None:
-        credential_ = credential(key)
-        belief = self._cache.fresh(credential_, time.monotonic())
-        if belief is not None:
-            self._metrics.authority("hit" if belief.principal is not None else "negative_hit")
-            return belief.principal
-        guess = self._may_be_guessed(key, credential_)
+        key_hash = credential(key)
+        cached = self._cache.fresh(key_hash, time.monotonic())
+        if cached is not None:
+            self._metrics.authority("hit" if cached.principal is not None else "negative_hit")
+            return cached.principal
+        guess = self._may_be_guessed(key, key_hash)
         if self.reachable is False and not guess:
-            principal = self._cache.stale(credential_, time.monotonic())
+            principal = self._cache.stale(key_hash, time.monotonic())
             if principal is not None:
-                self._try_again(credential_)
+                self._try_again(key_hash)
                 self._metrics.authority("stale")
                 return principal
         if guess:
             self._guess(forwarded)
         try:
-            principal = await self._ask_once(credential_)
+            principal = await self._ask_once(key_hash)
         except AuthorityUnreachable as error:
             if guess:
                 self._guesses.give_back(client_address(forwarded))
-            return self._stale(credential_, error)
+            return self._stale(key_hash, error)
         if guess and principal is not None:
             self._guesses.give_back(client_address(forwarded))
         self._metrics.authority("asked")
         return principal
 
-    def _may_be_guessed(self, key: str, credential_: str) -> bool:
+    def _may_be_guessed(self, key: str, key_hash: str) -> bool:
         # Who comes with a key that is being asked for already presents no other one.
-        if self._cache.knows(credential_) or credential_ in self._asking:
+        if self._cache.knows(key_hash) or key_hash in self._asking:
             return False
         return not marked(key, self._standing().marks)
 
@@ -240,42 +240,42 @@ class Authenticator:
             retry_after=wait,
         )
 
-    def _try_again(self, credential_: str) -> None:
+    def _try_again(self, key_hash: str) -> None:
         """Ask without waiting for the answer, unless that has just failed or is under way."""
         if not self._asking and time.monotonic() - self._failed > TRY_EVERY:
-            self._question(credential_)
+            self._question(key_hash)
 
-    async def _ask_once(self, credential_: str) -> Principal | None:
+    async def _ask_once(self, key_hash: str) -> Principal | None:
         """Ask, or join the question that is under way for the same credential."""
         # Shielded: the one who asks may leave while others wait for the same answer.
-        return await asyncio.shield(self._question(credential_))
+        return await asyncio.shield(self._question(key_hash))
 
-    def _question(self, credential_: str) -> asyncio.Task[Principal | None]:
-        task = self._asking.get(credential_)
+    def _question(self, key_hash: str) -> asyncio.Task[Principal | None]:
+        task = self._asking.get(key_hash)
         if task is None:
-            task = asyncio.get_running_loop().create_task(self._ask(credential_))
-            self._asking[credential_] = task
-            task.add_done_callback(lambda done: self._asked(credential_, done))
+            task = asyncio.get_running_loop().create_task(self._ask(key_hash))
+            self._asking[key_hash] = task
+            task.add_done_callback(lambda done: self._asked(key_hash, done))
         return task
 
-    def _asked(self, credential_: str, task: asyncio.Task[Principal | None]) -> None:
-        self._asking.pop(credential_, None)
+    def _asked(self, key_hash: str, task: asyncio.Task[Principal | None]) -> None:
+        self._asking.pop(key_hash, None)
         if not task.cancelled():
             task.exception()  # seen here: whoever waited for it may have left
 
-    async def _ask(self, credential_: str) -> Principal | None:
+    async def _ask(self, key_hash: str) -> Principal | None:
         try:
-            principal = await self._client.principal(credential_)
+            principal = await self._client.principal(key_hash)
         except AuthorityUnreachable as error:
             self._failed = time.monotonic()
             self._note(reachable=False, why=str(error))
             raise
         self._note(reachable=True, why="")
-        self._cache.learn(credential_, principal, time.monotonic())
+        self._cache.learn(key_hash, principal, time.monotonic())
         return principal
 
-    def _stale(self, credential_: str, error: AuthorityUnreachable) -> Principal:
-        principal = self._cache.stale(credential_, time.monotonic())
+    def _stale(self, key_hash: str, error: AuthorityUnreachable) -> Principal:
+        principal = self._cache.stale(key_hash, time.monotonic())
         if principal is None:
             self._metrics.authority("unreachable")
             raise SluiceError(

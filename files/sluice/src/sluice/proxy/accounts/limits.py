@@ -4,7 +4,7 @@ A *bucket* is what limits of one scope and model count in (`Limit.bucket`). A re
 that binds it: all of their buckets take it, or none does. What it may need of tokens is reserved before it
 runs and replaced by what it used when it ends, however it ends.
 
-Times are seconds since the epoch. A minute is 61 whole seconds, the one that runs now included: so no 60
+Histogram are seconds since the epoch. A minute is 61 whole seconds, the one that runs now included: so no 60
 seconds, wherever they begin, have more than a limit allows.
 """
 
@@ -39,7 +39,7 @@ class Need(NamedTuple):
     likely: int
 
 
-class Room(NamedTuple):
+class Remaining(NamedTuple):
     """What is left of one number: `reset` is in how many seconds it is whole again if nothing more comes."""
 
     limit: int
@@ -47,14 +47,14 @@ class Room(NamedTuple):
     reset: float
 
 
-class Figures(NamedTuple):
+class LimitsLeft(NamedTuple):
     """The tightest of the limits that bind a request, by requests and by tokens; None where there is none."""
 
-    requests: Room | None
-    tokens: Room | None
+    requests: Remaining | None
+    tokens: Remaining | None
 
 
-class Excess(Exception):
+class LimitExceeded(Exception):
     """A limit has no room: `what` is the name of its number, `retry_after` in seconds.
 
     `retry_after` is None where waiting does not help: the request alone is more than the limit allows.
@@ -166,7 +166,7 @@ class Bucket:
             left = of_day if left is None or of_day < left else left
         return left
 
-    def room(self, limit: Limit, need: Need, places: int) -> int:
+    def reservable(self, limit: Limit, need: Need, places: int) -> int:
         """Return how many tokens are reserved for the request, -1 if it has no room in the limit.
 
         Where nothing is held, one whose estimate fits may reserve all that is left: a request by itself is
@@ -184,23 +184,23 @@ class Bucket:
             return left
         return -1
 
-    def excesses(self, limit: Limit, need: Need, places: int, second: int) -> list[Excess]:
+    def excesses(self, limit: Limit, need: Need, places: int, second: int) -> list[LimitExceeded]:
         """Return every number of the limit that has no room for the request."""
         found = []
         if limit.concurrent is not None and self.open + places > limit.concurrent:
-            found.append(Excess(limit, CONCURRENT, RETRY_OPEN if places <= limit.concurrent else None))
+            found.append(LimitExceeded(limit, CONCURRENT, RETRY_OPEN if places <= limit.concurrent else None))
         most = limit.requests_per_minute
         if most is not None and self.requests.total + places > most:
             wait = self.requests.wait(second, self.requests.total - most + places) if places <= most else None
-            found.append(Excess(limit, REQUESTS, wait))
+            found.append(LimitExceeded(limit, REQUESTS, wait))
         if limit.tokens_per_minute is not None:
             wait = self._token_wait(limit.tokens_per_minute, need, second)
             if wait != 0:
-                found.append(Excess(limit, TOKENS, wait))
+                found.append(LimitExceeded(limit, TOKENS, wait))
         if limit.tokens_per_day is not None:
             wait = self._day_wait(limit.tokens_per_day, need, second)
             if wait != 0:
-                found.append(Excess(limit, DAY_TOKENS, wait))
+                found.append(LimitExceeded(limit, DAY_TOKENS, wait))
         return found
 
     def _token_wait(self, most: int, need: Need, second: int) -> float | None:
@@ -223,16 +223,16 @@ class Bucket:
             return float(DAY - second % DAY)
         return RETRY_HELD
 
-    def requests_room(self, most: int, second: int) -> Room:
+    def requests_remaining(self, most: int, second: int) -> Remaining:
         """Return what is left of so many requests a minute."""
-        return Room(most, max(0, most - self.requests.total), _reset(self.requests, second))
+        return Remaining(most, max(0, most - self.requests.total), _reset(self.requests, second))
 
-    def tokens_room(self, limit: Limit, left: int, second: int) -> Room:
+    def tokens_remaining(self, limit: Limit, left: int, second: int) -> Remaining:
         """Return that `left` tokens are left of the limit's minute or day, whichever has less."""
         of_day = limit.tokens_per_day
         if of_day is not None and left == of_day - self.today - self.held:
-            return Room(of_day, max(0, left), float(DAY - second % DAY))
-        return Room(limit.tokens_per_minute or 0, max(0, left), _reset(self.tokens, second))
+            return Remaining(of_day, max(0, left), float(DAY - second % DAY))
+        return Remaining(limit.tokens_per_minute or 0, max(0, left), _reset(self.tokens, second))
 
     @property
     def counts(self) -> bool:
@@ -308,8 +308,8 @@ class Buckets:
     def reserve(self, limits: Sequence[Limit], need: Need, now: float, places: int = 1) -> Reservation:
         """Hold a request that counts as so many to all `limits`, of which no two have one bucket.
 
-        Raises Excess, and changes nothing, where one has no room: the one that takes longest to have it.
-        Raises NotFilled where a bucket is `missing`.
+        Raises LimitExceeded, and changes nothing, where one has no room: of several, the one with the longest
+        wait. Raises NotFilled where a bucket is `missing`.
         """
         second = int(now)
         taken = []
@@ -320,7 +320,7 @@ class Buckets:
                 raise NotFilled
             if bucket.second != second:
                 bucket.advance(second)
-            amount = bucket.room(limit, need, places)
+            amount = bucket.reservable(limit, need, places)
             if amount < 0:
                 raise self._excess(limits, need, places, second)
             taken.append((bucket, amount))
@@ -331,7 +331,7 @@ class Buckets:
             bucket.requests.add(second, places)
         return Reservation(second, taken, places)
 
-    def _excess(self, limits: Sequence[Limit], need: Need, places: int, second: int) -> Excess:
+    def _excess(self, limits: Sequence[Limit], need: Need, places: int, second: int) -> LimitExceeded:
         found = []
         for limit in limits:
             bucket = self._buckets[limit.bucket]
@@ -360,7 +360,7 @@ class Buckets:
             bucket.requests.take_back(held.second, held.places)
         held.taken = []
 
-    def figures(self, limits: Sequence[Limit], now: float) -> Figures:
+    def remaining(self, limits: Sequence[Limit], now: float) -> LimitsLeft:
         """Return what is left of `limits`, of which none is missing."""
         second = int(now)
         least: tuple[int, int, Bucket] | None = None
@@ -375,9 +375,9 @@ class Buckets:
             left = bucket.left(limit)
             if left is not None and (fewest is None or left < fewest[0]):
                 fewest = (left, limit, bucket)
-        return Figures(
-            None if least is None else least[2].requests_room(least[1], second),
-            None if fewest is None else fewest[2].tokens_room(fewest[1], fewest[0], second),
+        return LimitsLeft(
+            None if least is None else least[2].requests_remaining(least[1], second),
+            None if fewest is None else fewest[2].tokens_remaining(fewest[1], fewest[0], second),
         )
 
 

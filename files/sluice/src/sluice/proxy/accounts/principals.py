@@ -12,7 +12,7 @@ MOST_UNKNOWN = 20_000
 
 
 @dataclass(frozen=True)
-class Belief:
+class CachedAnswer:
     """What the cache holds for a credential: a principal, or None where the authority knew of none."""
 
     principal: Principal | None
@@ -30,37 +30,37 @@ class PrincipalCache:
     def __init__(self, ttl: float, stale: float) -> None:
         self._ttl = ttl
         self._stale = stale
-        self._known: collections.OrderedDict[str, Belief] = collections.OrderedDict()
-        self._unknown: collections.OrderedDict[str, Belief] = collections.OrderedDict()
+        self._known: collections.OrderedDict[str, CachedAnswer] = collections.OrderedDict()
+        self._unknown: collections.OrderedDict[str, CachedAnswer] = collections.OrderedDict()
 
-    def fresh(self, credential: str, now: float) -> Belief | None:
+    def fresh(self, key_hash: str, now: float) -> CachedAnswer | None:
         """Return what was answered within the last `ttl` seconds."""
-        belief = self._known.get(credential) or self._unknown.get(credential)
-        if belief is None or now - belief.asked > self._ttl:
+        cached = self._known.get(key_hash) or self._unknown.get(key_hash)
+        if cached is None or now - cached.asked > self._ttl:
             return None
-        room = self._unknown if belief.principal is None else self._known
-        room.move_to_end(credential)
-        return belief
+        answers = self._unknown if cached.principal is None else self._known
+        answers.move_to_end(key_hash)
+        return cached
 
-    def stale(self, credential: str, now: float) -> Principal | None:
+    def stale(self, key_hash: str, now: float) -> Principal | None:
         """Return the principal last answered, if that was within the last `stale` seconds."""
-        belief = self._known.get(credential)
-        if belief is None or now - belief.asked > self._stale:
+        cached = self._known.get(key_hash)
+        if cached is None or now - cached.asked > self._stale:
             return None
-        return belief.principal
+        return cached.principal
 
-    def knows(self, credential: str) -> bool:
+    def knows(self, key_hash: str) -> bool:
         """Whether the last answer for the credential was a principal."""
-        return credential in self._known
+        return key_hash in self._known
 
-    def learn(self, credential: str, principal: Principal | None, now: float) -> None:
+    def learn(self, key_hash: str, principal: Principal | None, now: float) -> None:
         """Remember an answer."""
-        self._known.pop(credential, None)
-        self._unknown.pop(credential, None)
-        room, most = (self._unknown, MOST_UNKNOWN) if principal is None else (self._known, MOST_KNOWN)
-        room[credential] = Belief(principal, now)
-        if len(room) > most:
-            room.popitem(last=False)
+        self._known.pop(key_hash, None)
+        self._unknown.pop(key_hash, None)
+        answers, most = (self._unknown, MOST_UNKNOWN) if principal is None else (self._known, MOST_KNOWN)
+        answers[key_hash] = CachedAnswer(principal, now)
+        if len(answers) > most:
+            answers.popitem(last=False)
 
     def __len__(self) -> int:
         return len(self._known) + len(self._unknown)

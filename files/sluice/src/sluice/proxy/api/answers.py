@@ -17,7 +17,7 @@ from sluice.errors import SluiceError, error_type
 from sluice.proxy.accounts.stops import STOPPED
 from sluice.proxy.api.openapi import CACHED_SECONDS, Description
 from sluice.proxy.http.dialect import dump
-from sluice.proxy.requests.context import Visit
+from sluice.proxy.requests.context import RequestContext
 
 # What an engine says of a request that it refuses is at most this long.
 MAX_ENGINE_MESSAGE = 2000
@@ -43,51 +43,51 @@ TEXT_FIELDS = {
 LONGEST_RETRY = 60
 
 
-def headers(visit: Visit) -> dict[str, str]:
+def headers(context: RequestContext) -> dict[str, str]:
     """Return the headers that every answer has, and this one's own."""
     return {
-        "X-Request-Id": visit.request_id,
+        "X-Request-Id": context.request_id,
         "Cache-Control": "no-store",
         "Server": "sluice",
-        **visit.headers,
+        **context.headers,
     }
 
 
-def document(visit: Visit, body: dict[str, Any], status: int = 200) -> web.Response:
+def document(context: RequestContext, body: dict[str, Any], status: int = 200) -> web.Response:
     """Return a JSON answer."""
-    return whole(visit, dump(body), status, "application/json")
+    return whole(context, dump(body), status, "application/json")
 
 
-def whole(visit: Visit, body: bytes, status: int, content_type: str) -> web.Response:
+def whole(context: RequestContext, body: bytes, status: int, content_type: str) -> web.Response:
     """Return an answer with all of its body."""
-    return web.Response(body=body, status=status, content_type=content_type, headers=headers(visit))
+    return web.Response(body=body, status=status, content_type=content_type, headers=headers(context))
 
 
-def preflight(visit: Visit) -> web.Response:
+def preflight(context: RequestContext) -> web.Response:
     """Return the answer to a browser that asks what a page may send: all of it is in the headers."""
-    return web.Response(status=204, headers=headers(visit))
+    return web.Response(status=204, headers=headers(context))
 
 
-def description(visit: Visit, found: Description, known: str | None) -> web.Response:
+def description(context: RequestContext, found: Description, known: str | None) -> web.Response:
     """Return the API's description, or that it is still the one with the tag `known`."""
     if known == found.tag:
-        response = web.Response(status=304, headers=headers(visit))
+        response = web.Response(status=304, headers=headers(context))
     else:
-        response = whole(visit, found.body, 200, "application/json")
+        response = whole(context, found.body, 200, "application/json")
     response.headers["Cache-Control"] = f"public, max-age={CACHED_SECONDS}"
     response.headers["ETag"] = found.tag
     return response
 
 
-class Whole(web.StreamResponse):
+class SmallAnswer(web.StreamResponse):
     """A small answer that is all there: head and body are put together by hand and written at once."""
 
-    def __init__(self, visit: Visit, body: bytes, content_type: str) -> None:
+    def __init__(self, context: RequestContext, body: bytes, content_type: str) -> None:
         super().__init__()
-        more = "".join(f"{name}: {value}\r\n" for name, value in visit.headers.items())
+        more = "".join(f"{name}: {value}\r\n" for name, value in context.headers.items())
         self._rest = (
             f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n{more}"
-            f"X-Request-Id: {visit.request_id}\r\nCache-Control: no-store\r\nServer: sluice\r\n\r\n"
+            f"X-Request-Id: {context.request_id}\r\nCache-Control: no-store\r\nServer: sluice\r\n\r\n"
         ).encode("ascii") + body
 
     async def prepare(self, request: web.BaseRequest) -> None:
@@ -115,10 +115,10 @@ def _date_at(second: int) -> bytes:
     return formatdate(second, usegmt=True).encode("ascii")
 
 
-def error(visit: Visit, fault: SluiceError, allow: str = "") -> web.Response:
+def error(context: RequestContext, fault: SluiceError, allow: str = "") -> web.Response:
     """Return the answer for a fault; `allow` is the list of methods that a path knows."""
-    told = visit.dialect.document(fault.to_openai(visit.request_id), fault.status)
-    response = document(visit, told, fault.status)
+    told = context.dialect.document(fault.to_openai(context.request_id), fault.status)
+    response = document(context, told, fault.status)
     if allow:
         response.headers["Allow"] = allow
     response.headers.update(_when_again(fault))
@@ -143,9 +143,9 @@ def _when_again(fault: SluiceError) -> dict[str, str]:
     return told
 
 
-def error_event(visit: Visit, fault: SluiceError, before: bytes) -> bytes:
+def error_event(context: RequestContext, fault: SluiceError, before: bytes) -> bytes:
     """Return the event that ends a broken stream; `before` is what was sent last, of whole events."""
-    return visit.dialect.event(fault.to_openai(visit.request_id), fault.status, before)
+    return context.dialect.event(fault.to_openai(context.request_id), fault.status, before)
 
 
 class _Events(web.StreamResponse):
@@ -153,11 +153,11 @@ class _Events(web.StreamResponse):
     _send_headers_immediately = False
 
 
-def stream(visit: Visit) -> web.StreamResponse:
+def stream(context: RequestContext) -> web.StreamResponse:
     """Return the start of an event stream. X-Accel-Buffering keeps nginx from collecting it."""
     return _Events(
         status=200,
-        headers={**headers(visit), "Content-Type": "text/event-stream", "X-Accel-Buffering": "no"},
+        headers={**headers(context), "Content-Type": "text/event-stream", "X-Accel-Buffering": "no"},
     )
 
 

@@ -25,20 +25,20 @@ from sluice.proxy.accounts.usage import UsageQueue
 from sluice.proxy.api import answers, replies
 from sluice.proxy.api.notice import Notice
 from sluice.proxy.api.openapi import OPENAPI_PATH, Description, describe
-from sluice.proxy.bodies.body import Asked, check_places, scanned, understand
+from sluice.proxy.bodies.body import BodySummary, check_places, summary_of, summary_of_scanned
 from sluice.proxy.bodies.isolation import Isolation, check_room
-from sluice.proxy.bodies.reader import Body, Intake
+from sluice.proxy.bodies.reader import Body, BodyReader
 from sluice.proxy.clusters.cluster import Fleet
 from sluice.proxy.clusters.stream import Stream
 from sluice.proxy.http import dialect, paths
 from sluice.proxy.http.cors import Cors
 from sluice.proxy.metrics import Metrics
 from sluice.proxy.queue.waiting import RequestQueues
-from sluice.proxy.requests.context import CLIENT_LEFT, Visit
-from sluice.proxy.requests.forwarding import RECONNECT_WAIT, Exchange
+from sluice.proxy.requests.context import CLIENT_LEFT, RequestContext
+from sluice.proxy.requests.forwarding import RECONNECT_WAIT, Forwarder
 from sluice.proxy.requests.limiter import Limiter
-from sluice.proxy.requests.metering import MOST_ADDED, Passage, Sieve, asking, spliced
-from sluice.proxy.requests.pump import Outlet
+from sluice.proxy.requests.metering import MOST_ADDED, StreamFilter, UsageFilter, spliced, with_usage_options
+from sluice.proxy.requests.pump import Pumps
 from sluice.proxy.requests.tokens import TokenMeter
 
 log = logging.getLogger("sluice.proxy.api.handler")
@@ -47,10 +47,10 @@ log = logging.getLogger("sluice.proxy.api.handler")
 BYTES_A_TOKEN = 4
 EVERYBODY = "all"
 
-Handler = Callable[[web.BaseRequest, Visit], Awaitable[web.StreamResponse]]
+RouteHandler = Callable[[web.BaseRequest, RequestContext], Awaitable[web.StreamResponse]]
 
 
-class Gateway:
+class ApiHandler:
     """Answers every request on the proxy's socket."""
 
     def __init__(
@@ -60,7 +60,7 @@ class Gateway:
         stops: Stops,
         limiter: Limiter,
         usage: UsageQueue,
-        intake: Intake,
+        body_reader: BodyReader,
         queues: RequestQueues,
         metrics: Metrics,
         access: LineWriter,
@@ -72,13 +72,13 @@ class Gateway:
         self._stops = stops
         self._limiter = limiter
         self._usage = usage
-        self._intake = intake
+        self._body_reader = body_reader
         self._queues = queues
         self._metrics = metrics
         self._access = access
         self._cors = cors
         self._isolation = isolation
-        self._outlet = Outlet()
+        self._pumps = Pumps()
         self._described: tuple[Bounds, Description] | None = None
         # Once known they stay known, if not up to date.
         self._models_known = False
@@ -87,17 +87,17 @@ class Gateway:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; whatever happens, it is counted, logged and settled."""
-        visit = Visit(request_id=_request_id(request), method=request.method)
+        context = RequestContext(request_id=_request_id(request), method=request.method)
         self._metrics.open_requests += 1
         try:
-            response = await self._answer(request, visit)
-            visit.status = response.status
+            response = await self._answer(request, context)
+            context.status = response.status
         except (asyncio.CancelledError, ConnectionError):
-            visit.status = CLIENT_LEFT
+            context.status = CLIENT_LEFT
             raise
         finally:
             self._metrics.open_requests -= 1
-            self._settle(visit)
+            self._settle(context)
         # The record is written at this turn's end. The answer's own end goes out behind it, by the caller: so
         # nobody has a whole answer that a killed process has not accounted for.
         await asyncio.sleep(0)
@@ -105,60 +105,60 @@ class Gateway:
 
     def refuse(self, fault: SluiceError) -> web.Response:
         """Return the answer to bytes that are no HTTP request; they are counted and logged like one."""
-        visit = Visit(request_id=_new_id())
-        visit.status, visit.code = fault.status, fault.code
-        self._settle(visit)
-        return answers.error(visit, fault)
+        context = RequestContext(request_id=_new_id())
+        context.status, context.code = fault.status, fault.code
+        self._settle(context)
+        return answers.error(context, fault)
 
-    async def _answer(self, request: web.BaseRequest, visit: Visit) -> web.StreamResponse:
+    async def _answer(self, request: web.BaseRequest, context: RequestContext) -> web.StreamResponse:
         try:
-            return await self._dispatch(request, visit)
+            return await self._dispatch(request, context)
         except SluiceError as fault:
-            return _refused(visit, fault, request)
+            return _refused(context, fault, request)
         except ConnectionError:
             raise
         except Exception:
             # The last line of defence: a fault of ours is told without a trace, and logged without its text.
-            log.exception("fault in a request", extra={"request_id": visit.request_id})
+            log.exception("fault in a request", extra={"request_id": context.request_id})
             if request.writer.output_size > 0:
                 # An answer has begun: what came behind it would be read as the next request's.
                 replies.break_off(request)
             return _refused(
-                visit, SluiceError("internal_error", "The service has a fault, which it logged."), request
+                context, SluiceError("internal_error", "The service has a fault, which it logged."), request
             )
 
-    def _settle(self, visit: Visit) -> None:
-        duration = visit.elapsed()
-        self._metrics.answered(visit.model, visit.status, visit.code, visit.first_byte, duration)
-        self._access.info("request", visit.log_fields(duration))
-        if visit.held is not None:
-            self._limiter.settle(visit.held, visit.cluster, visit.tokens)
-        record = visit.usage(duration)
+    def _settle(self, context: RequestContext) -> None:
+        duration = context.elapsed()
+        self._metrics.answered(context.model, context.status, context.code, context.first_byte, duration)
+        self._access.info("request", context.log_fields(duration))
+        if context.held is not None:
+            self._limiter.settle(context.held, context.cluster, context.tokens)
+        record = context.usage(duration)
         if record is not None:
-            self._usage.add(visit.request_id, record)
+            self._usage.add(context.request_id, record)
 
-    def _begin(self, visit: Visit, cluster: str) -> None:
+    def _begin(self, context: RequestContext, cluster: str) -> None:
         """Write ahead what the request counts for if this process is killed before it is settled."""
-        record = visit.interrupted(cluster)
+        record = context.interrupted(cluster)
         if record is not None:
-            self._usage.begin(visit.request_id, record)
+            self._usage.begin(context.request_id, record)
 
-    async def _dispatch(self, request: web.BaseRequest, visit: Visit) -> web.StreamResponse:
-        visit.headers.update(self._cors.headers(request.headers.get("Origin")))
+    async def _dispatch(self, request: web.BaseRequest, context: RequestContext) -> web.StreamResponse:
+        context.headers.update(self._cors.headers(request.headers.get("Origin")))
         path = paths.read(request)
-        visit.dialect = dialect.of(paths.meant(path) or path)
-        if visit.dialect.id_header:
-            visit.headers[visit.dialect.id_header] = visit.request_id
-        visit.route, allowed, handler = self._route(path)
+        context.dialect = dialect.of(paths.meant(path) or path)
+        if context.dialect.id_header:
+            context.headers[context.dialect.id_header] = context.request_id
+        context.route, allowed, handler = self._route(path)
         if request.method == allowed:
-            return await handler(request, visit)
+            return await handler(request, context)
         let_in = self._cors.preflight(request.headers, allowed) if request.method == "OPTIONS" else None
         if let_in is None:
             raise SluiceError("method_not_allowed", f"This path accepts only {allowed}.")
-        visit.headers.update(let_in)
-        return answers.preflight(visit)
+        context.headers.update(let_in)
+        return answers.preflight(context)
 
-    def _route(self, path: str) -> tuple[str, str, Handler]:
+    def _route(self, path: str) -> tuple[str, str, RouteHandler]:
         """Return the route's name, its method and its handler. Raises SluiceError `path_not_found`."""
         if path in PATHS:
             return path, "POST", self._complete
@@ -170,16 +170,16 @@ class Gateway:
             return path, "GET", self._describe
         raise paths.not_found(path)
 
-    async def _describe(self, request: web.BaseRequest, visit: Visit) -> web.StreamResponse:
+    async def _describe(self, request: web.BaseRequest, context: RequestContext) -> web.StreamResponse:
         bounds = self._fleet.schemas
         if self._described is None or self._described[0] != bounds:
             self._described = (bounds, describe(bounds))
-        return answers.description(visit, self._described[1], request.headers.get("If-None-Match"))
+        return answers.description(context, self._described[1], request.headers.get("If-None-Match"))
 
     # --- models ---------------------------------------------------------------------------------------------
 
-    async def _list_models(self, request: web.BaseRequest, visit: Visit) -> web.StreamResponse:
-        principal = await self._authenticate(request, visit)
+    async def _list_models(self, request: web.BaseRequest, context: RequestContext) -> web.StreamResponse:
+        principal = await self._authenticate(request, context)
         models = self._fleet.models()
         stopped = self._stops.models
         shown = [
@@ -187,33 +187,33 @@ class Gateway:
             for name in sorted(models)
             if _may_use(principal, models[name]) and _key_may_use(principal, name)
         ]
-        return answers.document(visit, {"object": "list", "data": shown})
+        return answers.document(context, {"object": "list", "data": shown})
 
-    async def _show_model(self, request: web.BaseRequest, visit: Visit) -> web.StreamResponse:
-        principal = await self._authenticate(request, visit)
-        model = self._find(paths.model_name(paths.read(request)), principal, visit)
+    async def _show_model(self, request: web.BaseRequest, context: RequestContext) -> web.StreamResponse:
+        principal = await self._authenticate(request, context)
+        model = self._find(paths.model_name(paths.read(request)), principal, context)
         # Asked after the model is known to be there and allowed: an unreachable cluster has no live state.
         live = self._fleet.models().get(model.name, model)
         stopped = model.name in self._stops.models
-        return answers.document(visit, answers.model(live, stopped=stopped))
+        return answers.document(context, answers.model(live, stopped=stopped))
 
-    async def _authenticate(self, request: web.BaseRequest, visit: Visit) -> Principal:
-        visit.principal = await self._authenticator.principal(
-            _credential(request), request.headers.get("X-Forwarded-For")
+    async def _authenticate(self, request: web.BaseRequest, context: RequestContext) -> Principal:
+        context.principal = await self._authenticator.principal(
+            _authorization(request), request.headers.get("X-Forwarded-For")
         )
         if not self._stops.known:
             await self._stops.ask_first()
         if not self._models_known:
             await self._fleet.wait_models(RECONNECT_WAIT)
             self._models_known = any(cluster.models_known for cluster in self._fleet.clusters)
-        return visit.principal
+        return context.principal
 
-    def _find(self, name: str, principal: Principal, visit: Visit) -> ModelStatus:
+    def _find(self, name: str, principal: Principal, context: RequestContext) -> ModelStatus:
         """Return the model if there is one and it is allowed. Raises SluiceError."""
         if not MODEL_NAME.fullmatch(name):
             raise SluiceError("model_not_found", "The model does not exist. GET /v1/models lists the models.")
         model = self._fleet.model(name)
-        visit.model = model.name
+        context.model = model.name
         if not _may_use(principal, model):
             raise SluiceError("model_not_allowed", "Your groups may not use this model.", param="model")
         if not _key_may_use(principal, model.name):
@@ -222,123 +222,129 @@ class Gateway:
 
     # --- completions ----------------------------------------------------------------------------------------
 
-    async def _complete(self, request: web.BaseRequest, visit: Visit) -> web.StreamResponse:
-        capability = PATHS[visit.route]
-        length = self._intake.announce(request)
-        principal = await self._authenticate(request, visit)
+    async def _complete(self, request: web.BaseRequest, context: RequestContext) -> web.StreamResponse:
+        capability = PATHS[context.route]
+        length = self._body_reader.announce(request)
+        principal = await self._authenticate(request, context)
         bounds = self._fleet.schemas
-        body = await self._intake.read(request, length, principal.user, capability, bounds)
+        body = await self._body_reader.read(request, length, principal.user, capability, bounds)
         try:
-            visit.bytes_in = body.size
-            asked = _understand(body, capability, bounds)
-            model = self._find(asked.model, principal, visit)
+            context.bytes_in = body.size
+            summary = _summary(body, capability, bounds)
+            model = self._find(summary.model, principal, context)
             self._stops.check(model.name)
             if capability not in model.capabilities:
-                raise _not_served(visit.route, model)
-            check_places(asked, model.concurrency)
-            self._isolate(body, asked, model, principal)
-            _check_length(body.size, asked, model)
-            await self._limiter.hold(visit, principal.limits, model, asked, body.size)
-            passage = self._passage(body, asked, model)
-            exchange = self._exchange(visit, principal, asked, body)
-            notice = Notice(request, visit) if asked.stream else None
-            return await self._converse(request, visit, exchange, body, passage, notice)
+                raise _not_served(context.route, model)
+            check_places(summary, model.concurrency)
+            self._isolate(body, summary, model, principal)
+            _check_length(body.size, summary, model)
+            await self._limiter.hold(context, principal.limits, model, summary, body.size)
+            stream_filter = self._stream_filter(body, summary, model)
+            forwarder = self._forwarder(context, principal, summary, body)
+            notice = Notice(request, context) if summary.stream else None
+            return await self._converse(request, context, forwarder, body, stream_filter, notice)
         finally:
             body.release()
 
-    def _isolate(self, body: Body, asked: Asked, model: ModelStatus, principal: Principal) -> None:
-        member = self._isolation.member(model.cache_isolation, principal, asked)
+    def _isolate(self, body: Body, summary: BodySummary, model: ModelStatus, principal: Principal) -> None:
+        member = self._isolation.member(model.cache_isolation, principal, summary)
         if member:
-            check_room(body.size, member, self._intake.max_body)
+            check_room(body.size, member, self._body_reader.max_body)
             body.replace(spliced(body.chunks, member))
 
-    def _passage(self, body: Body, asked: Asked, model: ModelStatus) -> Passage:
+    def _stream_filter(self, body: Body, summary: BodySummary, model: ModelStatus) -> StreamFilter:
         """Return the way for an answer; have its engine tell tokens, if it can and its client did not ask."""
-        counts = asked.capability in COUNTING
+        counts = summary.capability in COUNTING
         guess = 0 if counts else min(body.size // BYTES_A_TOKEN, model.context_length)
-        meter = TokenMeter(asked.capability, guess, asked.n)
+        meter = TokenMeter(summary.capability, guess, summary.n)
         asks = None
-        if body.size + MOST_ADDED <= self._intake.max_body:
-            asks = asking(body.chunks, asked, model.usage, small=body.scanner is None)
+        if body.size + MOST_ADDED <= self._body_reader.max_body:
+            asks = with_usage_options(body.chunks, summary, model.usage, small=body.scanner is None)
         if asks is None:
-            return Passage(meter)
+            return StreamFilter(meter)
         chunks, wanted = asks
         body.replace(chunks)
-        return Sieve(meter, wanted)
+        return UsageFilter(meter, wanted)
 
-    def _exchange(self, visit: Visit, principal: Principal, asked: Asked, body: Body) -> Exchange:
+    def _forwarder(
+        self, context: RequestContext, principal: Principal, summary: BodySummary, body: Body
+    ) -> Forwarder:
         head = RequestHead(
-            id=visit.request_id,
-            model=asked.model,
+            id=context.request_id,
+            model=summary.model,
             method="POST",
-            path=visit.route,
+            path=context.route,
             user=principal.user,
             class_=principal.class_,
             length=body.size,
-            affinity=self._affinity(self._isolation.subject(principal), asked) if asked.prefix else "",
-            places=asked.places,
+            affinity=self._affinity(self._isolation.subject(principal), summary) if summary.prefix else "",
+            places=summary.places,
         )
-        return Exchange(
+        return Forwarder(
             self._queues,
             self._metrics,
             head,
             body.chunks,
-            visit.started,
-            lambda cluster: self._begin(visit, cluster),
+            context.started,
+            lambda cluster: self._begin(context, cluster),
         )
 
     async def _converse(
         self,
         request: web.BaseRequest,
-        visit: Visit,
-        exchange: Exchange,
+        context: RequestContext,
+        forwarder: Forwarder,
         body: Body,
-        passage: Passage,
+        stream_filter: StreamFilter,
         notice: Notice | None,
     ) -> web.StreamResponse:
         """Send a checked request when its turn has come, and return its answer."""
         try:
-            stream, head = await _send(visit, exchange, notice)
+            stream, head = await _send(context, forwarder, notice)
             body.release()  # no one needs it any more: the answer has begun
-            return await replies.give(self._outlet, request, visit, stream, head, passage, notice)
+            return await replies.send_answer(
+                self._pumps, request, context, stream, head, stream_filter, notice
+            )
         except SluiceError as fault:
             if notice is None or notice.response is None:
                 raise
-            visit.code = fault.code
+            context.code = fault.code
             return await notice.fail(fault)
         finally:
-            exchange.close()
+            forwarder.close()
 
-    def _affinity(self, subject: str, asked: Asked) -> str:
-        text = f"{subject}\0{asked.model}\0".encode() + asked.prefix
+    def _affinity(self, subject: str, summary: BodySummary) -> str:
+        text = f"{subject}\0{summary.model}\0".encode() + summary.prefix
         return hashlib.blake2b(text, key=self._affinity_key, digest_size=32).hexdigest()
 
 
-def _understand(body: Body, capability: str, bounds: Bounds) -> Asked:
+def _summary(body: Body, capability: str, bounds: Bounds) -> BodySummary:
     """Return what a body asks for: a small one is read now, a large one has been as it came."""
     if body.scanner is not None:
-        return scanned(body.scanner, capability)
-    return understand(body.bytes(), capability, bounds)
+        return summary_of_scanned(body.scanner, capability)
+    return summary_of(body.bytes(), capability, bounds)
 
 
-async def _send(visit: Visit, exchange: Exchange, notice: Notice | None) -> tuple[Stream, ResponseHead]:
-    visit.sent_on = visit.elapsed()
+async def _send(
+    context: RequestContext, forwarder: Forwarder, notice: Notice | None
+) -> tuple[Stream, ResponseHead]:
+    context.sent_on = context.elapsed()
     try:
-        return await exchange.open(notice)
+        return await forwarder.open(notice)
     finally:
-        at = exchange.sent_at
+        at = forwarder.sent_at
         if at is None:
             at = time.monotonic()
         else:
-            visit.cluster, visit.instance = exchange.cluster, exchange.instance
-        visit.sent_on = at - visit.started
+            context.cluster, context.instance = forwarder.cluster, forwarder.instance
+        context.sent_on = at - context.started
 
 
 def _may_use(principal: Principal, model: ModelStatus) -> bool:
     return EVERYBODY in model.groups or not set(model.groups).isdisjoint(principal.groups)
 
 
-def _credential(request: web.BaseRequest) -> str | None:
+def _authorization(request: web.BaseRequest) -> str | None:
     """Return what a client shows of itself; Anthropic's clients have a header of their own, on every path."""
     shown = request.headers.get("Authorization")
     if shown is None:
@@ -347,16 +353,16 @@ def _credential(request: web.BaseRequest) -> str | None:
     return shown
 
 
-def _check_length(size: int, asked: Asked, model: ModelStatus) -> None:
+def _check_length(size: int, summary: BodySummary, model: ModelStatus) -> None:
     """Raise SluiceError for a body too large for counting its tokens, or with more than fit the model."""
     context, most = model.context_length, most_counted(model.context_length)
-    if asked.capability in COUNTING and size > most:
+    if summary.capability in COUNTING and size > most:
         raise SluiceError("body_too_large", f"For this model, at most {most} bytes can be counted.")
-    if asked.token_ids > context:
+    if summary.token_ids > context:
         raise SluiceError(
             "context_length_exceeded",
-            f"This model's maximum context length is {context} tokens; the prompt has {asked.token_ids}.",
-            param=answers.TEXT_FIELDS[asked.capability],
+            f"This model's maximum context length is {context} tokens; the prompt has {summary.token_ids}.",
+            param=answers.TEXT_FIELDS[summary.capability],
         )
 
 
@@ -373,12 +379,12 @@ def _key_may_use(principal: Principal, model: str) -> bool:
     return principal.models is None or model in principal.models
 
 
-def _refused(visit: Visit, fault: SluiceError, request: web.BaseRequest) -> web.Response:
-    visit.code = fault.code
+def _refused(context: RequestContext, fault: SluiceError, request: web.BaseRequest) -> web.Response:
+    context.code = fault.code
     allow = ""
     if fault.code == "method_not_allowed":
-        allow = "POST" if visit.route in PATHS else "GET"
-    response = answers.error(visit, fault, allow)
+        allow = "POST" if context.route in PATHS else "GET"
+    response = answers.error(context, fault, allow)
     if not request.content.is_eof():
         response.force_close()  # what is left of its body is no request
     return response

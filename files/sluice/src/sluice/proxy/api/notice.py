@@ -9,7 +9,7 @@ from aiohttp import web
 
 from sluice.errors import SluiceError
 from sluice.proxy.api import answers
-from sluice.proxy.requests.context import Visit
+from sluice.proxy.requests.context import RequestContext
 
 
 class Notice:
@@ -19,9 +19,9 @@ class Notice:
     answer has begun, and an error can only be an event in it.
     """
 
-    def __init__(self, request: web.BaseRequest, visit: Visit) -> None:
+    def __init__(self, request: web.BaseRequest, context: RequestContext) -> None:
         self._request = request
-        self._visit = visit
+        self._visit = context
         self.response: web.StreamResponse | None = None
 
     @property

@@ -13,26 +13,26 @@ from sluice.proxy.api import answers
 from sluice.proxy.api.notice import Notice
 from sluice.proxy.clusters.stream import Stream
 from sluice.proxy.http.events import BOUNDARY
-from sluice.proxy.requests.context import Visit
+from sluice.proxy.requests.context import RequestContext
 from sluice.proxy.requests.forwarding import next_bytes
-from sluice.proxy.requests.metering import Passage
-from sluice.proxy.requests.pump import Outlet, Pump, pass_on, without_gaps
+from sluice.proxy.requests.metering import StreamFilter
+from sluice.proxy.requests.pump import Pump, Pumps, pass_on, without_gaps
 from sluice.proxy.requests.tokens import TokenMeter
 
 # An answer up to this size goes out with its length; a larger one in chunks, as it comes.
-WHOLE = 256 * 1024
+MAX_WHOLE = 256 * 1024
 
 
-async def give(
-    outlet: Outlet,
+async def send_answer(
+    pumps: Pumps,
     request: web.BaseRequest,
-    visit: Visit,
+    context: RequestContext,
     stream: Stream,
     head: ResponseHead,
-    passage: Passage,
+    stream_filter: StreamFilter,
     notice: Notice | None,
 ) -> web.StreamResponse:
-    """Pass an instance's answer on to the client, and count its tokens into the visit.
+    """Pass an instance's answer on to the client, and count its tokens into the context.
 
     `notice`: the response that has begun already, if the client was told to wait. Raises SluiceError while
     the answer may still have a status of its own; ConnectionError where the client has left, or where an
@@ -40,45 +40,45 @@ async def give(
     """
     begun = notice.response if notice is not None else None
     if head.status >= 400:
-        return await _engine_refusal(visit, stream, head, notice)
+        return await _engine_refusal(context, stream, head, notice)
     if head.status != 200:
         raise SluiceError("instance_failed", "The instance answered with an invalid status.")
     try:
         if head.content_type == "text/event-stream":
-            return await _pass_events(outlet, request, visit, stream, passage, begun)
+            return await _pass_events(pumps, request, context, stream, stream_filter, begun)
         if begun is not None:
             raise SluiceError("instance_failed", "The instance did not answer with a stream.")
-        return await _pass_whole(request, visit, stream, head, passage.meter)
+        return await _pass_whole(request, context, stream, head, stream_filter.meter)
     finally:
-        visit.tokens = passage.meter.count()
+        context.tokens = stream_filter.meter.count()
 
 
 async def _pass_events(
-    outlet: Outlet,
+    pumps: Pumps,
     request: web.BaseRequest,
-    visit: Visit,
+    context: RequestContext,
     stream: Stream,
-    passage: Passage,
+    stream_filter: StreamFilter,
     begun: web.StreamResponse | None,
 ) -> web.StreamResponse:
     """Pass an event stream on, as fast as its reader reads; one that breaks ends with an event."""
-    response, last = await _pass_first(request, visit, stream, passage, begun)
-    pump = Pump(outlet, request, visit, stream, passage, last)
+    response, last = await _pass_first(request, context, stream, stream_filter, begun)
+    pump = Pump(pumps, request, context, stream, stream_filter, last)
     try:
         await pump.run()
     except SluiceError as fault:
-        visit.code = fault.code
-        if passage.torn:
+        context.code = fault.code
+        if stream_filter.torn:
             break_off(request)
-        await pass_on(request, visit, response, answers.error_event(visit, fault, pump.last))
+        await pass_on(request, context, response, answers.error_event(context, fault, pump.last))
     return response
 
 
 async def _pass_first(
     request: web.BaseRequest,
-    visit: Visit,
+    context: RequestContext,
     stream: Stream,
-    passage: Passage,
+    stream_filter: StreamFilter,
     response: web.StreamResponse | None,
 ) -> tuple[web.StreamResponse, bytes]:
     """Pass the first events on, in `response` if it has begun; return the response and how they end.
@@ -88,70 +88,72 @@ async def _pass_first(
     seen = b""
     # Before an event has gone out, an error still has a status of its own.
     while not seen and (data := await next_bytes(stream)):
-        seen = passage.feed(data)
+        seen = stream_filter.feed(data)
         stream.consume(len(data))
-    seen = seen or passage.rest()
+    seen = seen or stream_filter.rest()
     if response is None:
-        response = answers.stream(visit)
+        response = answers.stream(context)
         await response.prepare(request)
     if seen:
-        await pass_on(request, visit, response, without_gaps(seen, BOUNDARY))
-    return response, seen[-visit.dialect.remembered :]
+        await pass_on(request, context, response, without_gaps(seen, BOUNDARY))
+    return response, seen[-context.dialect.remembered :]
 
 
 async def _pass_whole(
-    request: web.BaseRequest, visit: Visit, stream: Stream, head: ResponseHead, meter: TokenMeter
+    request: web.BaseRequest, context: RequestContext, stream: Stream, head: ResponseHead, meter: TokenMeter
 ) -> web.StreamResponse:
     """Return an answer that is no stream: with its length if it is small, in chunks if not."""
     parts: list[bytes] = []
     size = 0
-    while size <= WHOLE:
+    while size <= MAX_WHOLE:
         data = await next_bytes(stream)
         if not data:
-            visit.sending(size)
-            return answers.Whole(visit, b"".join(parts), head.content_type)
+            context.sending(size)
+            return answers.SmallAnswer(context, b"".join(parts), head.content_type)
         meter.feed(data)
         stream.consume(len(data))
         parts.append(data)
         size += len(data)
-    return await _pass_chunks(request, visit, stream, head, meter, b"".join(parts))
+    return await _pass_chunks(request, context, stream, head, meter, b"".join(parts))
 
 
 async def _pass_chunks(
     request: web.BaseRequest,
-    visit: Visit,
+    context: RequestContext,
     stream: Stream,
     head: ResponseHead,
     meter: TokenMeter,
     first: bytes,
 ) -> web.StreamResponse:
     response = web.StreamResponse(
-        status=200, headers={**answers.headers(visit), "Content-Type": head.content_type}
+        status=200, headers={**answers.headers(context), "Content-Type": head.content_type}
     )
     await response.prepare(request)
-    await pass_on(request, visit, response, first)
+    await pass_on(request, context, response, first)
     try:
         while data := await next_bytes(stream):
-            await pass_on(request, visit, response, data)
+            await pass_on(request, context, response, data)
             meter.feed(data)
             stream.consume(len(data))
     except SluiceError as fault:
-        visit.code = fault.code
+        context.code = fault.code
         break_off(request)
     return response
 
 
 async def _engine_refusal(
-    visit: Visit, stream: Stream, head: ResponseHead, notice: Notice | None
+    context: RequestContext, stream: Stream, head: ResponseHead, notice: Notice | None
 ) -> web.StreamResponse:
     raw = bytearray()
-    while len(raw) <= WHOLE and (data := await next_bytes(stream)):
+    while len(raw) <= MAX_WHOLE and (data := await next_bytes(stream)):
         stream.consume(len(data))
         raw += data
-    error, status, visit.code = answers.refusal(visit.request_id, head.status, bytes(raw), PATHS[visit.route])
+    error, status, context.code = answers.refusal(
+        context.request_id, head.status, bytes(raw), PATHS[context.route]
+    )
     if notice is not None and notice.response is not None:
         return await notice.end(error, status)
-    return answers.document(visit, visit.dialect.document(error, status), status)
+    return answers.document(context, context.dialect.document(error, status), status)
 
 
 def break_off(request: web.BaseRequest) -> NoReturn:

@@ -51,7 +51,7 @@ _NEEDED = {
 }
 
 
-class Asked(NamedTuple):
+class BodySummary(NamedTuple):
     """What a checked body asks for.
 
     `prefix` is the text by which requests of one conversation are alike, b"" where an instance that knows it
@@ -76,7 +76,7 @@ class Asked(NamedTuple):
     token_ids: int = 0
 
 
-def understand(raw: bytes, capability: str, bounds: Bounds) -> Asked:
+def summary_of(raw: bytes, capability: str, bounds: Bounds) -> BodySummary:
     """Read and check a small body of the path that stands for `capability`. Raises SluiceError.
 
     A parser is stricter than the scanner in what is JSON, and tells it better; all else is the scanner's.
@@ -89,10 +89,10 @@ def understand(raw: bytes, capability: str, bounds: Bounds) -> Asked:
             _check_surrogates(parse(raw))
         raise
     document = parse(raw)
-    asked = scanned(scanner, capability)
+    summary = summary_of_scanned(scanner, capability)
     _check_roles(document.get("messages"))
-    return asked._replace(
-        prefix=asked.prefix or _tokens(document, capability),
+    return summary._replace(
+        prefix=summary.prefix or _tokens(document, capability),
         options=document.get("stream_options"),
         # An engine that is to cut a prompt takes a longer one.
         token_ids=0 if CUT in document else _longest(document.get(LISTS.get(capability, ""))),
@@ -127,7 +127,7 @@ def _tokens(document: Mapping[str, Any], capability: str) -> bytes:
     return str(prompt[:PREFIX_TOKENS]).encode() if isinstance(prompt, list) else b""
 
 
-def scanned(scanner: BodyScanner, capability: str) -> Asked:
+def summary_of_scanned(scanner: BodyScanner, capability: str) -> BodySummary:
     """Return what a body asks for, once it has passed by. Raises SluiceError."""
     model = scanner.finish()
     if not model:
@@ -143,7 +143,7 @@ def scanned(scanner: BodyScanner, capability: str) -> Asked:
         raise wrong("stream", "cannot be true: this path does not stream")
     most = most_output(given, capability)
     items = scanner.items if capability in LISTS else 1
-    return Asked(
+    return BodySummary(
         model=model,
         stream=bool(scanner.stream),
         prefix=b"" if capability in _WHOLE_ANSWERS else scanner.prefix,
@@ -157,16 +157,18 @@ def scanned(scanner: BodyScanner, capability: str) -> Asked:
     )
 
 
-def check_places(asked: Asked, most: int) -> None:
+def check_places(summary: BodySummary, most: int) -> None:
     """Refuse what needs more places than an instance has. Raises SluiceError `invalid_request`."""
-    if asked.places <= most:
+    if summary.places <= most:
         return
-    if asked.copies == asked.places and asked.capability not in LISTS:
-        raise wrong("n", f"asks for {asked.places} answers; this model gives at most {most} at the same time")
-    at_once = most * ITEMS_A_PLACE.get(asked.capability, 1)
+    if summary.copies == summary.places and summary.capability not in LISTS:
+        raise wrong(
+            "n", f"asks for {summary.places} answers; this model gives at most {most} at the same time"
+        )
+    at_once = most * ITEMS_A_PLACE.get(summary.capability, 1)
     raise wrong(
-        LISTS.get(asked.capability, "n"),
-        f"asks, with `n` and `best_of`, for {asked.copies} places; this model allows at most {at_once} "
+        LISTS.get(summary.capability, "n"),
+        f"asks, with `n` and `best_of`, for {summary.copies} places; this model allows at most {at_once} "
         "in one request. Send several requests",
     )
 

@@ -12,7 +12,7 @@ import secrets
 
 from sluice.contracts.authority import Principal
 from sluice.errors import SluiceError
-from sluice.proxy.bodies.body import Asked
+from sluice.proxy.bodies.body import BodySummary
 from sluice.proxy.bodies.fields import wrong
 
 # What engines call the field, by how they keep caches apart (`cache_isolation` of a model's entry).
@@ -37,7 +37,7 @@ class Isolation:
             return f"project:{principal.project}"
         return f"user:{principal.user}"
 
-    def member(self, way: str, principal: Principal, asked: Asked) -> bytes:
+    def member(self, way: str, principal: Principal, summary: BodySummary) -> bytes:
         """Return the member, with a comma, that goes behind the body's first brace, or b"" where none does.
 
         `way` is how the model's engine keeps caches apart. Raises SluiceError `invalid_request` for a body
@@ -46,7 +46,7 @@ class Isolation:
         name = FIELDS.get(way)
         if name is None or self._shared_by == "none":
             return b""
-        if name in asked.cache_fields:
+        if name in summary.cache_fields:
             raise wrong(name, "cannot be set: the service sets it, to separate users' prompts")
         if way == "off":
             return _OFF

@@ -22,7 +22,7 @@ IDLE_SECONDS = 30.0
 BODY_SECONDS = 60.0
 SLOWEST = 65_536
 # How long a body waits for room, unread, and how many may wait, of all users and of one.
-ROOM_SECONDS = 10.0
+MEMORY_SECONDS = 10.0
 MOST_WAITING = 1024
 USER_WAITING = 128
 # Of all room, this part is for small bodies alone: they never wait behind large ones.
@@ -35,18 +35,18 @@ PIECE = 65_536
 SMALL_CHUNK = 4096
 
 
-class Intake:
+class BodyReader:
     """Reads bodies of at most `max_body` bytes; all bodies in memory have at most `max_buffered` bytes.
 
     Room is reserved before a body is read: one for which there is none is not read, so that its client's
-    sending comes to a stop, until there is room or ROOM_SECONDS are over.
+    sending comes to a stop, until there is room or MEMORY_SECONDS are over.
     """
 
     def __init__(self, max_body: int, max_buffered: int, metrics: Metrics) -> None:
         small = max_buffered // SMALL_PART
         self.max_body = max_body
-        self._small = Room(small, small // USER_PART)
-        self._large = Room(max_buffered - small, max(max_body, (max_buffered - small) // USER_PART))
+        self._small = MemoryPool(small, small // USER_PART)
+        self._large = MemoryPool(max_buffered - small, max(max_body, (max_buffered - small) // USER_PART))
         self._metrics = metrics
 
     def announce(self, request: web.BaseRequest) -> int | None:
@@ -118,23 +118,23 @@ class Intake:
         total = body.size + size
         if total > self.max_body:
             raise self.too_large()
-        if body.room is self._small and total <= INLINE_PARSE:
+        if body.pool is self._small and total <= INLINE_PARSE:
             await self._reserve(body, total, large=False)
-        elif body.room is self._small:
+        elif body.pool is self._small:
             await self._reserve(body, self.max_body, large=True)
 
     async def _reserve(self, body: Body, size: int, *, large: bool) -> None:
         """Give the body room for `size` bytes, in place of what it has."""
         body.give_back()
-        room = self._large if large else self._small
-        if not room.take(body.user, size):
-            await self._wait(room, body.user, size)
-        body.reserved(room, size)
+        pool = self._large if large else self._small
+        if not pool.take(body.user, size):
+            await self._wait(pool, body.user, size)
+        body.reserved(pool, size)
 
-    async def _wait(self, room: Room, user: str, size: int) -> None:
+    async def _wait(self, pool: MemoryPool, user: str, size: int) -> None:
         try:
-            async with asyncio.timeout(ROOM_SECONDS):
-                if await room.wait(user, size):
+            async with asyncio.timeout(MEMORY_SECONDS):
+                if await pool.wait(user, size):
                     return
         except TimeoutError:
             pass
@@ -152,13 +152,13 @@ class Intake:
 
 
 @dataclass(eq=False)
-class _Wish:
+class _Waiter:
     user: str
     size: int
     granted: asyncio.Future[None]
 
 
-class Room:
+class MemoryPool:
     """So many bytes for bodies, of which no user has more than a share. Whoever waits is served in turn."""
 
     def __init__(self, most: int, share: int) -> None:
@@ -166,28 +166,28 @@ class Room:
         self._share = share
         self._held = 0
         self._by_user: dict[str, int] = {}
-        self._wishes: collections.deque[_Wish] = collections.deque()
+        self._waiters: collections.deque[_Waiter] = collections.deque()
 
     def take(self, user: str, size: int) -> bool:
         """Take room if there is some; whoever waits already comes first."""
-        if self._wishes or not self._fits(user, size):
+        if self._waiters or not self._fits(user, size):
             return False
         self._give(user, size)
         return True
 
     async def wait(self, user: str, size: int) -> bool:
         """Take room as soon as there is some; return whether it may be waited for at all."""
-        own = sum(wish.user == user for wish in self._wishes)
-        if len(self._wishes) >= MOST_WAITING or own >= USER_WAITING:
+        own = sum(waiter.user == user for waiter in self._waiters)
+        if len(self._waiters) >= MOST_WAITING or own >= USER_WAITING:
             return False
-        wish = _Wish(user, size, asyncio.get_running_loop().create_future())
-        self._wishes.append(wish)
+        waiter = _Waiter(user, size, asyncio.get_running_loop().create_future())
+        self._waiters.append(waiter)
         self._serve()
         try:
-            await wish.granted
+            await waiter.granted
         except BaseException:
-            if wish in self._wishes:
-                self._wishes.remove(wish)
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
                 self._serve()
             else:
                 self.put_back(user, size)
@@ -202,7 +202,7 @@ class Room:
             self._by_user[user] = left
         else:
             self._by_user.pop(user, None)
-        if self._wishes:
+        if self._waiters:
             self._serve()
 
     def _fits(self, user: str, size: int) -> bool:
@@ -214,13 +214,13 @@ class Room:
 
     def _serve(self) -> None:
         """Grant wishes in order; those who must wait for their own user's room let others pass."""
-        for wish in list(self._wishes):
-            if self._held + wish.size > self._most:
+        for waiter in list(self._waiters):
+            if self._held + waiter.size > self._most:
                 return
-            if not wish.granted.done() and self._fits(wish.user, wish.size):
-                self._wishes.remove(wish)
-                self._give(wish.user, wish.size)
-                wish.granted.set_result(None)
+            if not waiter.granted.done() and self._fits(waiter.user, waiter.size):
+                self._waiters.remove(waiter)
+                self._give(waiter.user, waiter.size)
+                waiter.granted.set_result(None)
 
 
 class Body:
@@ -229,12 +229,12 @@ class Body:
     `scanner` has read a body of more than INLINE_PARSE bytes, which is never parsed whole.
     """
 
-    def __init__(self, intake: Intake, user: str, make_scanner: Callable[[], BodyScanner]) -> None:
-        self._intake = intake
+    def __init__(self, body_reader: BodyReader, user: str, make_scanner: Callable[[], BodyScanner]) -> None:
+        self._body_reader = body_reader
         self._make_scanner = make_scanner
         self._reserved = 0
         self.user = user
-        self.room: Room | None = None
+        self.pool: MemoryPool | None = None
         self.chunks: list[bytes | bytearray] = []
         self.size = 0
         self.scanner: BodyScanner | None = None
@@ -265,27 +265,27 @@ class Body:
     def complete(self) -> None:
         """Give back what was reserved and not needed."""
         spare = self._reserved - self.size
-        if spare > 0 and self.room is not None:
-            self.room.put_back(self.user, spare)
+        if spare > 0 and self.pool is not None:
+            self.pool.put_back(self.user, spare)
             self._reserved -= spare
-            self._intake.note(-spare)
+            self._body_reader.note(-spare)
 
     def bytes(self) -> bytes:
         """Return the whole body."""
         return bytes(self.chunks[0]) if len(self.chunks) == 1 else b"".join(self.chunks)
 
-    def reserved(self, room: Room, size: int) -> None:
+    def reserved(self, pool: MemoryPool, size: int) -> None:
         """Note the room that the body has been given."""
-        self.room = room
+        self.pool = pool
         self._reserved = size
-        self._intake.note(size)
+        self._body_reader.note(size)
 
     def give_back(self) -> None:
         """Give the room back."""
-        if self.room is not None:
-            self.room.put_back(self.user, self._reserved)
-            self._intake.note(-self._reserved)
-            self.room = None
+        if self.pool is not None:
+            self.pool.put_back(self.user, self._reserved)
+            self._body_reader.note(-self._reserved)
+            self.pool = None
             self._reserved = 0
 
     def release(self) -> None:

@@ -15,7 +15,7 @@ CLIENT_LEFT = 499
 
 
 @dataclass(slots=True)
-class Visit:
+class RequestContext:
     """One request. Times are seconds of the monotonic clock since `started`, but for `time` (epoch).
 
     `cluster` is where it was sent, "" as long as it was sent nowhere. `held` is what it holds of its limits.

@@ -37,7 +37,7 @@ ELSEWHERE = frozenset({"no_instance", "overloaded", "cluster_unreachable", "clos
 
 
 class Client(Protocol):
-    """Who asked for a stream, as an exchange tells it how that stands; `begun`: its answer has begun."""
+    """Who asked for a stream, as a forwarder tells it how that stands; `begun`: its answer has begun."""
 
     @property
     def begun(self) -> bool: ...
@@ -49,7 +49,7 @@ class Client(Protocol):
         """An instance works on the request, and nothing of its answer has come yet."""
 
 
-class Exchange:
+class Forwarder:
     """Sends one request when its turn has come, and brings the start of its answer.
 
     `body`: the chunks of the body. `began` (monotonic clock): when the request came, from which its whole

@@ -19,17 +19,17 @@ from sluice.proxy.accounts.limits import (
     TOKENS,
     BucketKey,
     Buckets,
-    Excess,
-    Figures,
+    LimitExceeded,
+    LimitsLeft,
     Need,
     NotFilled,
+    Remaining,
     Reservation,
-    Room,
     need,
 )
 from sluice.proxy.accounts.usage import UsageQueue
-from sluice.proxy.bodies.body import Asked
-from sluice.proxy.requests.context import Visit
+from sluice.proxy.bodies.body import BodySummary
+from sluice.proxy.requests.context import RequestContext
 from sluice.proxy.requests.tokens import TokenCount
 
 # Whoever waits for buckets to be filled is told after so many seconds that it cannot be done now.
@@ -72,34 +72,39 @@ class Limiter:
         self._filling: dict[BucketKey, asyncio.Task[None]] = {}
 
     async def hold(
-        self, visit: Visit, limits: Sequence[Limit], model: ModelStatus, asked: Asked, size: int
+        self,
+        context: RequestContext,
+        limits: Sequence[Limit],
+        model: ModelStatus,
+        summary: BodySummary,
+        size: int,
     ) -> None:
         """Hold a request with a body of `size` bytes to those of `limits` that bind it, until `settle`.
 
-        `visit.headers` says then what is left. Raises SluiceError `requests_limited`, `tokens_limited`,
+        `context.headers` says then what is left. Raises SluiceError `requests_limited`, `tokens_limited`,
         `day_limited`, `concurrency_limited`, or `authority_unreachable` where nobody can tell what is used.
         """
         binding = [limit for limit in limits if not limit.model or limit.model == model.name]
         if not binding:
             return
-        tokens = need(size, asked.most_output, asked.copies, model.context_length, self._reserve_output)
-        if asked.capability in COUNTING:
+        tokens = need(size, summary.most_output, summary.copies, model.context_length, self._reserve_output)
+        if summary.capability in COUNTING:
             tokens = Need(0, 0)
         try:
-            self._reserve(visit, binding, tokens, asked.places)
+            self._reserve(context, binding, tokens, summary.places)
         except NotFilled:
             await self._fill(binding)
-            self._reserve(visit, binding, tokens, asked.places)
+            self._reserve(context, binding, tokens, summary.places)
 
-    def _reserve(self, visit: Visit, limits: Sequence[Limit], tokens: Need, places: int) -> None:
+    def _reserve(self, context: RequestContext, limits: Sequence[Limit], tokens: Need, places: int) -> None:
         """Reserve, and say what is left. Raises SluiceError, NotFilled."""
         now = time.time()
         try:
-            visit.held = self._buckets.reserve(limits, tokens, now, places)
-        except Excess as excess:
-            visit.headers.update(headers(self._buckets.figures(limits, now)))
+            context.held = self._buckets.reserve(limits, tokens, now, places)
+        except LimitExceeded as excess:
+            context.headers.update(headers(self._buckets.remaining(limits, now)))
             raise _refusal(excess, places) from None
-        visit.headers.update(headers(self._buckets.figures(limits, now)))
+        context.headers.update(headers(self._buckets.remaining(limits, now)))
 
     def settle(self, held: Reservation, cluster: str, tokens: TokenCount) -> None:
         """Put what a request has used in place of what it held.
@@ -164,7 +169,7 @@ class Limiter:
             self._buckets.learn(spent, now)
 
 
-def _refusal(excess: Excess, places: int) -> SluiceError:
+def _refusal(excess: LimitExceeded, places: int) -> SluiceError:
     """Return what a user is told: whose limit it is, of what, how much, and when to come again."""
     limit, what = excess.limit, excess.what
     kind, _, name = limit.scope.partition(":")
@@ -186,19 +191,19 @@ def _refusal(excess: Excess, places: int) -> SluiceError:
     )
 
 
-def headers(figures: Figures) -> dict[str, str]:
+def headers(left: LimitsLeft) -> dict[str, str]:
     """Return the headers that tell what is left of the limits."""
     found: dict[str, str] = {}
-    for name, room in (("requests", figures.requests), ("tokens", figures.tokens)):
-        if room is not None:
-            _add(found, name, room)
+    for name, remaining in (("requests", left.requests), ("tokens", left.tokens)):
+        if remaining is not None:
+            _add(found, name, remaining)
     return found
 
 
-def _add(found: dict[str, str], name: str, room: Room) -> None:
-    found[f"x-ratelimit-limit-{name}"] = str(room.limit)
-    found[f"x-ratelimit-remaining-{name}"] = str(room.remaining)
-    found[f"x-ratelimit-reset-{name}"] = span(room.reset)
+def _add(found: dict[str, str], name: str, remaining: Remaining) -> None:
+    found[f"x-ratelimit-limit-{name}"] = str(remaining.limit)
+    found[f"x-ratelimit-remaining-{name}"] = str(remaining.remaining)
+    found[f"x-ratelimit-reset-{name}"] = span(remaining.reset)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -12,12 +12,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sluice.proxy.bodies.body import Asked
+from sluice.proxy.bodies.body import BodySummary
 from sluice.proxy.http.events import Events
 from sluice.proxy.requests.tokens import ALL, FIGURES, TokenMeter
 
 # The paths whose streams tell tokens only if they are asked to.
-ASKED = frozenset(("chat", "completions"))
+ASKED_FOR_USAGE = frozenset(("chat", "completions"))
 OPTIONS = {
     "continuous": {"include_usage": True, "continuous_usage_stats": True},
     "final": {"include_usage": True},
@@ -51,14 +51,14 @@ _TOKENS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]')
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedUsage:
     """What of the figures a client is to see: those with `each` chunk, and the `last` chunk that has them."""
 
     each: bool
     last: bool
 
     @classmethod
-    def by(cls, options: Mapping[str, object], usage: str) -> Wanted:
+    def by(cls, options: Mapping[str, object], usage: str) -> WantedUsage:
         """Return what a body's own `stream_options` ask for, of an engine that can tell `usage`."""
         last = options.get("include_usage") is True
         # Who is asked for the last chunk alone tells with others what it tells unasked.
@@ -69,20 +69,22 @@ class Wanted:
 Chunks = list[bytes | bytearray]
 
 
-def asking(chunks: Chunks, asked: Asked, usage: str, *, small: bool) -> tuple[Chunks, Wanted] | None:
+def with_usage_options(
+    chunks: Chunks, summary: BodySummary, usage: str, *, small: bool
+) -> tuple[Chunks, WantedUsage] | None:
     """Return a stream's body that has the engine tell tokens, and what of it the client wants to see.
 
     `usage` is what the engine can tell: `continuous`, `final` or `none`. `small`: the body was parsed whole.
     None where the engine is not to be asked, or need not be; then nothing is to be taken out either.
     """
-    if usage not in OPTIONS or not asked.stream or asked.capability not in ASKED:
+    if usage not in OPTIONS or not summary.stream or summary.capability not in ASKED_FOR_USAGE:
         return None
-    if not asked.has_options:
-        return spliced(chunks, SPLICE[usage]), Wanted.by({}, usage)
-    given = asked.options if small else _own_options(chunks)
+    if not summary.has_options:
+        return spliced(chunks, SPLICE[usage]), WantedUsage.by({}, usage)
+    given = summary.options if small else _own_options(chunks)
     if given is not None and not isinstance(given, dict):
         return None  # the engine refuses it, and says why
-    wanted = Wanted.by(given or {}, usage)
+    wanted = WantedUsage.by(given or {}, usage)
     if wanted.each and wanted.last:
         return (chunks, wanted) if usage == "continuous" else None
     options = {**(given or {}), **OPTIONS[usage]}
@@ -139,7 +141,7 @@ def _found_options(chunks: Chunks) -> tuple[int, slice, bytes] | None:
     return None if found is None else (number, slice(*found.span(1)), bytes(found[1]))
 
 
-class Passage:
+class StreamFilter:
     """The way of one event stream to its client, by whole events, and the meter that has seen it all."""
 
     __slots__ = ("_events", "meter")
@@ -163,7 +165,7 @@ class Passage:
         return self._events.rest()
 
 
-class Sieve(Passage):
+class UsageFilter(StreamFilter):
     """Takes the figures out of one event stream, for the meter, and leaves in it what was wanted.
 
     It works by lines, which may be cut anywhere. Where CR alone ends lines, they pass as they are. What it
@@ -173,7 +175,7 @@ class Sieve(Passage):
 
     __slots__ = ("_busy", "_each", "_held", "_last", "_passing", "_swallowing")
 
-    def __init__(self, meter: TokenMeter, wanted: Wanted) -> None:
+    def __init__(self, meter: TokenMeter, wanted: WantedUsage) -> None:
         super().__init__(meter)
         self._each = wanted.each
         self._last = wanted.last
@@ -185,13 +187,13 @@ class Sieve(Passage):
 
     def feed(self, data: bytes) -> bytes:
         """Take what came, and return what the client is to see of it; that may be nothing."""
-        return self._events.feed(self._sift(data))
+        return self._events.feed(self._without_usage(data))
 
-    def _sift(self, data: bytes) -> bytes:
+    def _without_usage(self, data: bytes) -> bytes:
         if not self._busy and data.startswith(_START) and data.endswith(_END):
             at = data.rfind(_MEMBER)
             if data.find(b"\n\n", 0, at) >= 0:
-                return b"".join([self._sift(one + b"\n\n") for one in data[:-2].split(b"\n\n")])
+                return b"".join([self._without_usage(one + b"\n\n") for one in data[:-2].split(b"\n\n")])
             # One event of one line, as engines send them; CR alone would end a line too.
             if (
                 0 < at < LONGEST_LINE - FIGURES

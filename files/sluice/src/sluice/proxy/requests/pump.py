@@ -15,8 +15,8 @@ from aiohttp import HttpVersion11, web
 from sluice.errors import SluiceError
 from sluice.proxy.clusters.stream import SessionLost, Stream
 from sluice.proxy.http.events import BOUNDARY
-from sluice.proxy.requests.context import Visit
-from sluice.proxy.requests.metering import Passage
+from sluice.proxy.requests.context import RequestContext
+from sluice.proxy.requests.metering import StreamFilter
 
 # A client that reads nothing for this long is gone (seconds).
 STALLED = 300.0
@@ -28,7 +28,7 @@ _COMMENT = re.compile(rb"\A((?::[^\n]*\n)+)\n")
 _COMMENT_BETWEEN = re.compile(rb"(?<=\n\n)((?::[^\n]*\n)+)\n")
 
 
-class Outlet:
+class Pumps:
     """All event streams that pass now: what came for them in one turn of the loop goes out at its end."""
 
     def __init__(self) -> None:
@@ -84,13 +84,13 @@ class Pump:
         "_due",
         "_failure",
         "_heard",
-        "_outlet",
         "_owed",
         "_parts",
-        "_passage",
+        "_pumps",
         "_remembered",
         "_request",
         "_stream",
+        "_stream_filter",
         "_transport",
         "_visit",
         "_waiter",
@@ -99,24 +99,24 @@ class Pump:
 
     def __init__(
         self,
-        outlet: Outlet,
+        pumps: Pumps,
         request: web.BaseRequest,
-        visit: Visit,
+        context: RequestContext,
         stream: Stream,
-        passage: Passage,
+        stream_filter: StreamFilter,
         last: bytes = b"",
     ) -> None:
         transport = request.transport
         if transport is None:
             raise ConnectionResetError
-        self._outlet = outlet
+        self._pumps = pumps
         self._request = request
         self._transport = transport
         self._chunked = request.version >= HttpVersion11
-        self._visit = visit
+        self._visit = context
         self._stream = stream
-        self._passage = passage
-        self._remembered = visit.dialect.remembered
+        self._stream_filter = stream_filter
+        self._remembered = context.dialect.remembered
         self._parts: list[bytes] = []
         self._due = False
         self._owed = 0
@@ -133,7 +133,7 @@ class Pump:
         self._parts.append(data)
         if not self._due:
             self._due = True
-            self._outlet.due(self)
+            self._pumps.due(self)
 
     def ended(self) -> None:
         """Learn that the answer is whole."""
@@ -162,7 +162,7 @@ class Pump:
         if self._transport.is_closing():
             return  # the handler is being cancelled
         size = len(data)
-        self._write(self._passage.feed(data))
+        self._write(self._stream_filter.feed(data))
         self._heard = time.monotonic()
         if self._owed or self._request.protocol.writing_paused:
             # The relay may send no more before the client has taken this.
@@ -186,14 +186,14 @@ class Pump:
 
         Raises SluiceError when the stream breaks off, ConnectionError when the client has left.
         """
-        self._outlet.open(self)
+        self._pumps.open(self)
         try:
             self._stream.pass_to(self)
             await self._run()
         finally:
-            self._outlet.close(self)
+            self._pumps.close(self)
             # Of a client who has left too, what came is what was used.
-            self._passage.feed(b"".join(self._parts))
+            self._stream_filter.feed(b"".join(self._parts))
             self._parts.clear()
         # What is held back of an event that broke off with its stream is of no use to anybody.
         if isinstance(self._failure, SessionLost):
@@ -201,7 +201,7 @@ class Pump:
         if self._failure is not None:
             raise self._failure
         if not self._transport.is_closing():
-            self._write(self._passage.rest())
+            self._write(self._stream_filter.rest())
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -249,12 +249,14 @@ def without_gaps(data: bytes, before: bytes) -> bytes:
     return _COMMENT_BETWEEN.sub(rb"\1", data)
 
 
-async def pass_on(request: web.BaseRequest, visit: Visit, response: web.StreamResponse, data: bytes) -> None:
+async def pass_on(
+    request: web.BaseRequest, context: RequestContext, response: web.StreamResponse, data: bytes
+) -> None:
     """Write, and come back when the client has room for more."""
     transport = request.transport
     if transport is None:
         raise ConnectionResetError
-    visit.sending(len(data))
+    context.sending(len(data))
     stalled = asyncio.get_running_loop().call_later(STALLED, transport.abort)
     try:
         await response.write(data)
