@@ -9,7 +9,7 @@ import unicodedata
 import pytest
 
 from sluice import terminal
-from sluice.terminal import Screen, line, tidy
+from sluice.terminal import SafeStream, line, tidy
 
 UNFIT = ("Cc", "Cf", "Cs", "Zl", "Zp")
 EVERY = [chr(point) for point in range(sys.maxunicode + 1)]
@@ -43,7 +43,7 @@ def test_a_document_keeps_its_form() -> None:
 def test_a_screen_lets_a_commands_own_lines_and_columns_through(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with terminal.screen():
+    with terminal.safe_output():
         print("a\tb\nc\r\x1b[2J\x7f\ud800")
         print("\u202eerror\x00", file=sys.stderr)
         terminal.clear()
@@ -53,6 +53,6 @@ def test_a_screen_lets_a_commands_own_lines_and_columns_through(
 def test_a_screen_fails_for_no_letter_whatever_the_terminal_can_show() -> None:
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding="ascii", errors="strict")
-    Screen(stream).writelines(["gr\u00fcn \u65e5\u672c\n"])
+    SafeStream(stream).writelines(["gr\u00fcn \u65e5\u672c\n"])
     stream.flush()
     assert raw.getvalue() == b"gr?n ??\n"

@@ -11,7 +11,7 @@ from sluice.box import check
 
 def test_a_node_without_bubblewrap_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check, "program", lambda: "")
-    assert "install the package bubblewrap" in check.obstacle()
+    assert "install the package bubblewrap" in check.problem()
 
 
 @pytest.mark.parametrize(("name", "bad", "remedy"), check.LOCKS)
@@ -25,7 +25,7 @@ def test_a_setting_of_the_kernel_is_named_with_what_helps(
     refuses.chmod(0o755)
     monkeypatch.setattr(check, "SYSCTLS", tmp_path)
     monkeypatch.setattr(check, "program", lambda: str(refuses))
-    said = check.obstacle()
+    said = check.problem()
     assert said.startswith("bwrap: No permissions") and name.replace("/", ".") in said and remedy[:40] in said
 
 
@@ -34,4 +34,4 @@ def test_a_node_that_can_says_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
     works.write_text("#!/bin/sh\nexit 0\n")
     works.chmod(0o755)
     monkeypatch.setattr(check, "program", lambda: str(works))
-    assert check.obstacle() == ""
+    assert check.problem() == ""

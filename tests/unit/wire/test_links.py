@@ -9,7 +9,7 @@ import pytest
 from sluice.wire import events
 from sluice.wire.connection import Connection, Role
 from sluice.wire.frames import HEADER, FrameType, ProtocolError, encode
-from sluice.wire.guard import MAX_STRANGER
+from sluice.wire.guard import MAX_UNAUTHENTICATED
 from sluice.wire.hello import MAJOR, Hello, Limits
 from sluice.wire.links import RELAY_FRONT
 from tests.unit.wire.ends import INSTANCE_HEAD, KEY, SMALL, Pair, hello, request, sent, typed
@@ -57,7 +57,7 @@ WRONG = [
     encode(100, 0, b"unknown types too"),
     request(1),
     b"GET / HTTP/1.1\r\n\r\n",
-    HEADER.pack((MAX_STRANGER + 1) << 8 | FrameType.HELLO, 0),
+    HEADER.pack((MAX_UNAUTHENTICATED + 1) << 8 | FrameType.HELLO, 0),
 ]
 
 

@@ -101,7 +101,7 @@ def _shown(arguments: list[str]) -> int:
     command = COMMANDS.get(next((one for one in arguments if not one.startswith("-")), ""))
     # What these print was written by Slurm, by jobs and by other people.
     if command is not None and command.module.startswith("sluice.scheduler."):
-        with terminal.screen():
+        with terminal.safe_output():
             return _main(arguments)
     return _main(arguments)
 

@@ -1,7 +1,7 @@
 """Configuration files: JSON that the playbook writes, read once into frozen dataclasses.
 
-A part describes its file as a frozen dataclass; `load` checks that the file holds exactly its fields, of
-their types. Nested dataclasses, `list[X]`, `dict[str, X]` and `Optional[X]` are understood.
+A part describes its file as a frozen dataclass. `load` checks that the file has exactly its fields with the
+right types. Nested dataclasses, `list[X]`, `dict[str, X]` and `Optional[X]` are supported.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ MAX_CONFIG_BYTES = 1 << 20
 def load(cls: type[T], path: Union[str, Path]) -> T:
     """Read `path` into `cls`.
 
-    Raises ConfigError when the file cannot be read, is not a JSON object, lacks a field without a default,
-    has one that `cls` does not know, or one of another type; the message names key and file.
+    Raises ConfigError if the file cannot be read or is not a JSON object, if a field without a default is
+    missing, or if a key is unknown or its value has the wrong type. The message names the key and the file.
     """
     return parse(cls, _read(Path(path)), str(path))
 
 
 def parse(cls: type[T], obj: object, source: str) -> T:
-    """Build `cls` from an object as JSON gives it; `source` is named in messages. Raises ConfigError."""
+    """Build `cls` from decoded JSON; messages name `source`. Raises ConfigError."""
     try:
         built = _build(cls, obj, "")
     except _Mismatch as mismatch:
         where = mismatch.where or "the document"
         raise ConfigError(f"{source}: {where}: {mismatch.problem}") from None
     except ConfigError as error:
-        # From a dataclass that checks itself: it knows the key, not the file.
+        # Raised by a dataclass that checks its own values: it knows the key but not the file.
         raise ConfigError(f"{source}: {error.message}") from None
     return typing.cast(T, built)
 
 
 @functools.cache
 def type_hints(cls: Any) -> dict[str, Any]:
-    """Return the types of a dataclass's fields by name; looking them up takes longer than to read a value."""
+    """Return the types of a dataclass's fields by name. Cached: the lookup is slower than reading a value."""
     return typing.get_type_hints(cls)
 
 

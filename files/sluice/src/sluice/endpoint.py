@@ -1,7 +1,7 @@
-"""A wire connection on an asyncio transport: reads, dispatches, writes in batches, notices silence.
+"""A wire connection on an asyncio transport: reads, calls handlers, writes in batches, detects a silent peer.
 
-Relay and front run all their connections through it: standard input and output behind sshd, and TLS
-between relay and front.
+Relay and front use it for all their connections: standard input and output behind sshd, and TLS between
+relay and front.
 """
 
 from __future__ import annotations
@@ -19,17 +19,16 @@ from sluice.wire.frames import ProtocolError
 logger = logging.getLogger(__name__)
 
 WRITE_SIZE = 65_536
-# What the transport holds beyond the kernel's buffers before the wire's own queues fill, where streams
-# take turns.
+# How many bytes the transport buffers. More waits in the wire's queues, where streams take turns.
 HIGH_WATER = 131_072
 PING_INTERVAL = 15.0
-# So many ping intervals without a byte from the peer, and it counts as gone. Counted, not measured: after a
-# pause of this machine's own (a virtual machine that was stopped) the peer gets its time to answer.
+# After this many ping intervals without a byte, the peer counts as gone. Intervals are counted, not measured:
+# after a pause of this machine (a suspended virtual machine) the peer still has time to answer.
 SILENT_PINGS = 3
 HELLO_TIMEOUT = 10.0
 # How long a peer may take to answer the end of a TLS connection.
 CLOSE_TIMEOUT = 5.0
-# From this many open streams on, writes may wait for each other.
+# With this many open streams or more, writes may be batched.
 BUSY_STREAMS = 16
 
 Handlers = Mapping[type, Callable[[Any], None]]
@@ -38,9 +37,10 @@ Handlers = Mapping[type, Callable[[Any], None]]
 class Endpoint(asyncio.Protocol):
     """One connection of the wire and the transport below it.
 
-    `handlers`: what to call for each type of event; others are dropped. `on_lost`: called once, with the
-    reason, when nothing goes any more. `batch`: while many streams are open, writes keep this distance, in
-    seconds. `after_flush`: set by an owner who passes data on and gives credit back for what has left.
+    `handlers`: the function to call for each type of event; other events are dropped. `on_lost`: called once,
+    with the reason, when the connection has ended. `batch`: the shortest time between two writes while many
+    streams are open, in seconds. `after_flush`: called after each write, for an owner that forwards data and
+    then gives credit back.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Endpoint(asyncio.Protocol):
         self._batch = batch
         self._ping_interval = ping_interval
         self._loop = asyncio.get_running_loop()
-        # Whether a write comes in this turn of the loop, and the timer of one that comes later.
+        # Whether a write is due in this turn of the loop, and the timer of a later one.
         self._soon = False
         self._later: Optional[asyncio.TimerHandle] = None
         self._paused = False
@@ -72,12 +72,12 @@ class Endpoint(asyncio.Protocol):
         self._unanswered = 0
         self._born = self._pinged = time.monotonic()
 
-    # --- what the owner asks -----------------------------------------------------------------------------
+    # --- calls of the owner ------------------------------------------------------------------------------
 
     def wake(self, *, urgent: bool = False) -> None:
-        """Write at the end of this turn of the loop, all that came together at once.
+        """Write everything that is queued at the end of this turn of the loop.
 
-        While many streams are open it may be up to `batch` seconds later, unless it is `urgent`.
+        While many streams are open, it may be up to `batch` seconds later, unless it is `urgent`.
         """
         if self._soon or (self._later is not None and not urgent):
             return
@@ -91,7 +91,7 @@ class Endpoint(asyncio.Protocol):
             self._loop.call_soon(self._flush)
 
     def close(self, code: str, message: str) -> None:
-        """Say go-away, unless to a stranger, and close behind what is written; `on_lost` has `message`."""
+        """Send go-away to an authenticated peer and close after what is written; `on_lost` gets `message`."""
         if self.lost or self._closing:
             return
         self._why = self._why or message
@@ -103,15 +103,15 @@ class Endpoint(asyncio.Protocol):
             self.transport.close()
 
     def abort(self, why: str = "aborted") -> None:
-        """Close at once; `on_lost` follows with `why`."""
+        """Close at once; `on_lost` is called later, with `why`."""
         self._why = self._why or why
         if self.transport is not None:
             self.transport.abort()
 
     def tick(self, now: float) -> None:
-        """Ping, and give up a peer that is silent; the owner calls it about once a second.
+        """Send pings and close the connection to a silent peer; the owner calls this about once a second.
 
-        `now` is the monotonic clock.
+        `now` is the time of the monotonic clock.
         """
         if self.lost:
             return
@@ -135,13 +135,13 @@ class Endpoint(asyncio.Protocol):
     # --- from the transport ------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the transport and say hello."""
+        """Store the transport and send the hello."""
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=HIGH_WATER)
         self._flush()
 
     def data_received(self, data: bytes) -> None:
-        """Hand what came to the handlers, in order."""
+        """Pass the received events to the handlers, in order."""
         if self._closing or self.lost:
             return
         self._unanswered = 0
@@ -149,7 +149,7 @@ class Endpoint(asyncio.Protocol):
             found = self.connection.receive(data)
         except ProtocolError as error:
             if self.connection.peer is not None:
-                # Not of strangers: they would fill the log. The owner hears of it by `on_lost`.
+                # Unauthenticated peers could fill the log; for them the owner only gets `on_lost`.
                 logger.warning("the other side violated the protocol", extra={"problem": str(error)[:200]})
             self.close("protocol", str(error))
             return
@@ -159,7 +159,7 @@ class Endpoint(asyncio.Protocol):
             if handler is not None:
                 handler(event)
             if isinstance(event, events.CreditGranted):
-                # Data that leaves the queues makes room for forwarders.
+                # When queued data leaves, whoever forwards data can queue more.
                 self.wake()
             if self._closing or self.lost:
                 return
@@ -167,21 +167,21 @@ class Endpoint(asyncio.Protocol):
             self.wake()
 
     def eof_received(self) -> bool:
-        """Treat a half-closed connection as closed: nobody on the wire half-closes."""
+        """Treat a half-closed connection as closed: the wire has no half-closed connections."""
         self._why = self._why or "the other side has left"
         return False
 
     def pause_writing(self) -> None:
-        """Stop writing: the peer, or the network, does not take more."""
+        """Stop writing: the transport's buffer is full."""
         self._paused = True
 
     def resume_writing(self) -> None:
-        """Go on writing."""
+        """Continue to write."""
         self._paused = False
         self._flush()
 
     def connection_lost(self, exc: Optional[Exception]) -> None:
-        """Tell the owner, once."""
+        """Call `on_lost`, once."""
         if self.lost:
             return
         self.lost = True
@@ -205,4 +205,4 @@ class Endpoint(asyncio.Protocol):
             self.transport.write(data)
         if self.after_flush is not None:
             self.after_flush()
-            # Credit given back there is for other connections, or for this one's next turn.
+            # Credit given back there goes out on other connections, or on this one in the next turn.

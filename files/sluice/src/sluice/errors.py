@@ -1,6 +1,6 @@
-"""The one small tree of errors, each with its code, HTTP status and exit code.
+"""The errors of all parts, each with its code, HTTP status and exit code.
 
-The table of codes is docs/contracts.md, "Errors". The wire shape is OpenAI's.
+docs/contracts.md, "Errors", has the table of codes. Clients get errors in OpenAI's format.
 """
 
 from __future__ import annotations
@@ -59,10 +59,9 @@ def error_type(status: int) -> str:
 
 
 class SluiceError(Exception):
-    """A named fault that a user, a client or an operator is told of.
+    """An error for a user, a client or an operator.
 
-    `code` is one of CODES; `param` names the field at fault; `retry_after` is in seconds, set where
-    waiting helps.
+    `code`: one of CODES. `param`: the wrong field. `retry_after`: seconds to wait, if waiting helps.
     """
 
     exit_code = EXIT_FAILURE
@@ -78,7 +77,7 @@ class SluiceError(Exception):
         self.retry_after = retry_after
 
     def to_openai(self, request_id: str) -> dict[str, Any]:
-        """Return the body of the answer, in OpenAI's shape."""
+        """Return the body of the answer, in OpenAI's format."""
         return {
             "error": {
                 "message": self.message,
@@ -100,9 +99,9 @@ class ConfigError(SluiceError):
 
 
 class RecordError(ValueError):
-    """A document does not keep its contract.
+    """A document violates its contract.
 
-    `field` is the path of the field at fault, as in `models.smollm2.instances[0].port`.
+    `field` is the path of the wrong field, such as `models.smollm2.instances[0].port`.
     """
 
     def __init__(self, field: str, problem: str) -> None:

@@ -1,4 +1,4 @@
-"""JSON log lines, one per event, to the journal. Never content: callers log names, numbers and ids."""
+"""JSON log lines to the journal, one for each event. Callers log names, numbers and ids, never content."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from typing import Any, Optional
 logger = logging.getLogger(__name__)
 
 SYSLOG_SOCKET = "/dev/log"
-# Seconds that a line waits for the syslog daemon, and for which none is offered to one that took none.
+# A line waits this long for the syslog daemon; after a failure, no line is sent for SYSLOG_DEAF (seconds).
 SYSLOG_WAIT = 0.5
 SYSLOG_DEAF = 10.0
 
-# What the key log_level of every part may say.
+# The values of log_level in each part's configuration.
 LEVELS = ("debug", "info", "warning", "error")
 
-# Of lines that are written past the logging module: they gather for this long (seconds), at most so many
-# bytes of them; the journal that takes none is asked again after a while. A write of this size goes through
-# whole or not at all, on a pipe and on the journal's socket, once they are said to have room.
+# For LineWriter: lines are gathered for LINES_GATHER seconds, up to LINES_HELD bytes. If the journal accepts
+# none, it is tried again after LINES_RETRY seconds. A write of up to LINES_WRITE bytes to a pipe or to the
+# journal's socket is whole or fails, once poll says that there is room.
 LINES_GATHER = 0.02
 LINES_HELD = 1 << 20
 LINES_RETRY = 0.1
 LINES_WRITE = 4096
 
-# What every LogRecord has; anything beyond came in by `extra=` and belongs on the line.
+# The attributes of every LogRecord. Any other came through `extra=` and belongs in the line.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 class JsonFormatter(logging.Formatter):
     """Formats a record as one JSON object: time, level, component, message, and the fields of `extra=`.
 
-    Of an exception it keeps type and places, never its text: a text can quote what a user sent.
+    It keeps the type of an exception and the places in the code, not its text, which can quote user input.
     """
 
     def __init__(self, component: str) -> None:
@@ -62,15 +62,15 @@ class JsonFormatter(logging.Formatter):
             walked = traceback.walk_tb(record.exc_info[2])
             frames = traceback.StackSummary.extract(walked, lookup_lines=False)
             line["at"] = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-8:]]
-        # DEL is the one control character that JSON leaves as it is.
+        # DEL is the only control character that JSON does not escape.
         return json.dumps(line, default=str, ensure_ascii=True).replace("\x7f", "\\u007f")
 
 
 def configure(component: str, level: str = "info", *, syslog: bool = False) -> None:
     """Send all logging of this process to standard error (the journal) or to the local syslog socket.
 
-    With `syslog`, standard error stays silent: behind sshd it would reach the other side. A missing
-    socket is not fatal; then nothing is logged.
+    With `syslog`, nothing is written to standard error, because sshd would send it to the client. If the
+    syslog socket is missing, nothing is logged.
     """
     handler: logging.Handler = _syslog_handler(component) if syslog else logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(component))
@@ -81,9 +81,9 @@ def configure(component: str, level: str = "info", *, syslog: bool = False) -> N
 
 
 def log_loop_fault(loop: object, context: dict[str, Any]) -> None:
-    """Log what an event loop complains of, by type and place: its own words can quote what was carried.
+    """Log an error of the event loop by type and place; its message could quote data of a request.
 
-    For `loop.set_exception_handler`, which hands over the loop and what it knows.
+    For `loop.set_exception_handler`, which passes the loop and a `context` dictionary.
     """
     fault = context.get("exception")
     info = (type(fault), fault, fault.__traceback__) if isinstance(fault, BaseException) else None
@@ -91,14 +91,14 @@ def log_loop_fault(loop: object, context: dict[str, Any]) -> None:
 
 
 class LineClock:
-    """The time as lines have it, in UTC, to the millisecond; spelt once a second, since that is slow."""
+    """The time for log lines, in UTC, to the millisecond. Formats once a second, because that is slow."""
 
     def __init__(self) -> None:
         self._second = -1
         self._spelt = ""
 
     def now(self) -> str:
-        """Return the time of now."""
+        """Return the current time, such as `2026-01-31T12:00:00.123Z`."""
         now = time.time()
         second = int(now)
         if second != self._second:
@@ -108,10 +108,10 @@ class LineClock:
 
 
 class LineWriter:
-    """Writes lines as JsonFormatter does, past the logging module: for the one line that every request has.
+    """Writes lines in JsonFormatter's form without the logging module: for the one line of every request.
 
-    Lines are gathered and written together, from an event loop's thread, and never waited for: beyond
-    LINES_HELD bytes they are lost and counted, and the count is told with the next line that goes.
+    Lines are gathered and written together from the event loop's thread, which never waits for them. Beyond
+    LINES_HELD bytes, lines are dropped and counted; the count is logged as soon as a line can be written.
     """
 
     def __init__(self, component: str, descriptor: int = 2, level: str = "info") -> None:
@@ -127,9 +127,9 @@ class LineWriter:
         self._clock = LineClock()
 
     def info(self, message: str, fields: str) -> None:
-        """Take one line, to be written within LINES_GATHER seconds.
+        """Queue one line, to be written within LINES_GATHER seconds.
 
-        `fields` are the line's own members as JSON has them, without braces, in ASCII.
+        `fields` are the line's own members as ASCII JSON without braces.
         """
         if self._silent:
             return
@@ -143,7 +143,7 @@ class LineWriter:
             self._timer = asyncio.get_running_loop().call_later(LINES_GATHER, self.flush)
 
     def flush(self) -> None:
-        """Write what has been gathered, as far as it is taken."""
+        """Write as many of the gathered lines as the descriptor accepts now."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -157,7 +157,7 @@ class LineWriter:
             logger.warning("log lines were lost: the journal accepted none", extra={"lost": lost})
 
     def _next(self) -> bytes:
-        """Return the next lines, whole and of LINES_WRITE bytes at most, or one that is longer."""
+        """Return the next whole lines, LINES_WRITE bytes at most, or one longer line."""
         piece = [self._lines.popleft()]
         size = len(piece[0])
         while self._lines and size + len(self._lines[0]) <= LINES_WRITE:
@@ -178,9 +178,10 @@ class LineWriter:
 
 
 class _SyslogHandler(logging.handlers.SysLogHandler):
-    """Never waits long: a daemon that hangs would stop the relay's every stream, and the scheduler.
+    """Never waits long: a syslog daemon that hangs must not stop the relay's streams or the scheduler.
 
-    Lines that it does not take are lost and counted; the count is told as soon as it takes lines again.
+    Lines that the daemon does not accept are lost and counted; the count is logged when it accepts lines
+    again.
     """
 
     def __init__(self) -> None:
@@ -189,8 +190,8 @@ class _SyslogHandler(logging.handlers.SysLogHandler):
         super().__init__(SYSLOG_SOCKET, facility=self.LOG_DAEMON)
 
     def _connect_unixsocket(self, address: str) -> None:
-        # The base class connects anew by this method after each failure; the types of the library know
-        # neither it nor the socket.
+        # The base class reconnects with this method after each failure. Its type stubs have neither the
+        # method nor the socket.
         super()._connect_unixsocket(address)  # type: ignore[misc]
         self.socket.settimeout(SYSLOG_WAIT)  # type: ignore[attr-defined]
 
@@ -204,7 +205,7 @@ class _SyslogHandler(logging.handlers.SysLogHandler):
             fields = {"msg": text, "levelname": "WARNING", "levelno": logging.WARNING, "lost": lost}
             super().emit(logging.makeLogRecord(fields))
             if self._lost:
-                # Not taken either: it is counted, and stands for the record that is not offered now.
+                # This line was lost too. Its count includes the record that is skipped now.
                 self._lost += lost
                 return
         super().emit(record)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 
-# Whoever has one IPv6 address has all of its network.
+# A host with one IPv6 address can use its whole network.
 NETWORK_BITS = 64
 
 
 def source(address: str) -> str:
-    """Return what stands for an address: an IPv4 address, or the IPv6 network of 64 bits that it is in.
+    """Return the source of an address: the IPv4 address itself, or the /64 network of an IPv6 address.
 
-    IPv4 may come as `::ffff:192.0.2.7`, as a dual-stack socket tells it. Raises ValueError for what is no
-    address.
+    IPv4 may also be written as `::ffff:192.0.2.7`, as by a dual-stack socket. Raises ValueError if `address`
+    is not an IP address.
     """
     found = ipaddress.ip_address(address)
     if isinstance(found, ipaddress.IPv4Address):

@@ -1,5 +1,5 @@
 """The box in which a job's engine runs.
 
-What it sees there, the process that starts and ends it, and whether a node can make one. The job's script
-runs it by `sluice box`; no other part imports it.
+These modules describe what the engine sees, start and end it, and check whether a node can create a box. The
+job's script runs them with `sluice box`; no other part imports them.
 """

@@ -10,7 +10,7 @@ PROGRAM = "bwrap"
 SECONDS = 10
 SYSCTLS = Path("/proc/sys")
 MOST = 300
-# A kernel setting that keeps an ordinary account from making namespaces, its bad value, and what helps.
+# Kernel settings that can forbid namespaces to an ordinary account, the forbidding value, and what helps.
 LOCKS = (
     ("user/max_user_namespaces", "0", "sysctl user.max_user_namespaces=15000"),
     ("kernel/unprivileged_userns_clone", "0", "sysctl kernel.unprivileged_userns_clone=1"),
@@ -24,12 +24,12 @@ LOCKS = (
 
 
 def program() -> str:
-    """Return bubblewrap's path, "" where there is none."""
+    """Return bubblewrap's path, "" if it is not installed."""
     return shutil.which(PROGRAM, path="/usr/local/bin:/usr/bin:/bin") or ""
 
 
 def advice() -> str:
-    """Return what helps on this node, in one line."""
+    """Return in one line what an administrator can do on this node."""
     if not program():
         return "bubblewrap is missing on this node: install the package bubblewrap on the compute nodes"
     for name, bad, remedy in LOCKS:
@@ -41,8 +41,8 @@ def advice() -> str:
     return "this node's kernel or container does not let the account create namespaces"
 
 
-def obstacle() -> str:
-    """Try a box; return what is in the way and what helps, "" if nothing is."""
+def problem() -> str:
+    """Create a box for a test; return the problem and what helps, "" if it works."""
     found = program()
     if not found:
         return advice()

@@ -1,7 +1,7 @@
 """`sluice box`: a job's script runs it to start the engine in its box and to end it.
 
-TERM is not its signal: Slurm sends that to every process of a job at once, and the engine alone is to answer
-it. USR2, from the script, asks the engine to end; when this process is killed, the box goes with it.
+It ignores SIGTERM: Slurm sends it to all processes of a job at once, and only the engine must react to it.
+SIGUSR2 from the script asks the engine to end. If this process is killed, the box ends too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sluice.box import bubblewrap, check, environment, inside, node
 from sluice.contracts.models import BOXES
 from sluice.errors import EXIT_FAILURE, ConfigError
 
-# Of bubblewrap and the first process in the box; the engine's own comes by a descriptor.
+# The environment of bubblewrap and of the box's first process; the engine's comes through a descriptor.
 BARE = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
 IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check() -> int:
-    problem = check.obstacle()
+    problem = check.problem()
     print(f"sluice: box: {problem}" if problem else "sluice: box: this node can create one")
     return EXIT_FAILURE if problem else 0
 
@@ -87,9 +87,9 @@ def _taken(path: Path) -> dict[str, str]:
 
 
 def _bare(args: argparse.Namespace, variables: dict[str, str]) -> int:
-    """Run the engine as it is: unboxed, or in a container that its own command makes."""
+    """Run the engine without bubblewrap: unboxed, or in a container that its command starts."""
     for number in IGNORED:
-        # A handler and not SIG_IGN, which the engine would inherit.
+        # A handler that does nothing: the engine would inherit SIG_IGN.
         signal.signal(number, lambda *_: None)
     try:
         engine = subprocess.Popen(args.engine, env=variables, cwd=args.private)
@@ -108,7 +108,7 @@ def _boxed(args: argparse.Namespace, variables: dict[str, str]) -> int:
     closed = [outside, *_folders_of_jobs()]
     box = node.box(args.private, args.shared, args.read, args.device, args.network, closed)
     for number in IGNORED:
-        # bubblewrap inherits it, and must live until the engine has ended.
+        # bubblewrap inherits this: it must live until the engine has ended.
         signal.signal(number, signal.SIG_IGN)
     made = {path: _readable(text.encode()) for path, text in node.made_files(args.network).items()}
     given = _readable(environment.dump(variables))
@@ -130,7 +130,7 @@ def _boxed(args: argparse.Namespace, variables: dict[str, str]) -> int:
 
 
 def _folders_of_jobs() -> Sequence[str]:
-    """Return the folder of all jobs' records, and the account's home."""
+    """Return the account's home and the folder with the records of all jobs."""
     found = [node.home()]
     job = os.environ.get("SLUICE_JOB_DIR", "")
     if job:
@@ -148,7 +148,7 @@ def _readable(data: bytes) -> int:
 
 
 def _first_process(news: int) -> int:
-    """Return the number of the box's first process, as this node counts; 0 where no box came about."""
+    """Return the node's process id of the box's first process; 0 if no box was created."""
     data = b""
     with os.fdopen(news, "rb") as stream:
         data = stream.read(4096)

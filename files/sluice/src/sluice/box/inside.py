@@ -1,7 +1,7 @@
 """The first process in a box: it starts the engine, ends it on USR2, and collects orphaned processes.
 
-It is process 1 there. The kernel keeps from it every signal that it does not handle, so Slurm's TERM to all
-processes of a job reaches the engine once; when it ends, the kernel ends all that is left in the box.
+It is process 1 there: the kernel does not deliver signals that it does not handle. So Slurm's TERM to all
+processes of a job reaches the engine only once. When process 1 ends, the kernel kills the rest of the box.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from typing import Optional
 
 NOT_FOUND = 127
 BACKLOG = 128
-# Ignored by whoever started this; an engine that found them ignored could not be asked to end.
+# The starter ignores these. An engine that inherited that could not be asked to end.
 DEFAULT = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
 
 def serve(argv: Sequence[str], environment: Mapping[str, str], door: Optional[tuple[int, str]] = None) -> int:
-    """Run the engine to its end and return its exit status, 128 and the signal's number where one ended it.
+    """Run the engine to its end; return its exit status, or 128 plus the number of the signal that ended it.
 
-    An engine that listens on a port of the box's own loopback is reached by a unix socket that hands out
-    connections to it: `door` is that port and the socket's path.
+    `door` is for an engine that listens on a TCP port of the box's loopback: the port, and the path of a unix
+    socket through which connections to that port are passed out of the box.
     """
     for number in DEFAULT:
         signal.signal(number, signal.SIG_DFL)
@@ -38,7 +38,7 @@ def serve(argv: Sequence[str], environment: Mapping[str, str], door: Optional[tu
         listener.listen(BACKLOG)
         threading.Thread(target=hand_out, args=(listener, port), daemon=True).start()
     try:
-        # Every descriptor but the three first is closed to it.
+        # Popen closes all descriptors except the first three.
         engine = subprocess.Popen(argv, env=dict(environment))
     except OSError as error:
         hint = "add its folder to model_box_read" if isinstance(error, FileNotFoundError) else "see its mode"
@@ -52,12 +52,12 @@ def serve(argv: Sequence[str], environment: Mapping[str, str], door: Optional[tu
 
 
 def hand_out(listener: socket.socket, port: int) -> None:
-    """Give each caller a connection to the engine; who gets none is hung up on."""
+    """Pass each caller a connection to the engine; close the caller's connection if that fails."""
     while listener.fileno() >= 0:
         try:
             caller, _ = listener.accept()
         except OSError:
-            # No descriptor is free for now, or the caller has gone.
+            # No free descriptor at the moment, or the caller has left.
             time.sleep(0.1)
             continue
         with caller, contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 10) as made:
@@ -66,5 +66,5 @@ def hand_out(listener: socket.socket, port: int) -> None:
 
 
 def exit_status(code: int) -> int:
-    """Return a process's end as shells tell it."""
+    """Return an exit code in the way shells do: 128 plus the signal's number after a signal."""
     return code if code >= 0 else 128 - code

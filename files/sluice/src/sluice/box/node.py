@@ -1,4 +1,4 @@
-"""What a box shows of this node, and what it must not show: files, devices, accounts."""
+"""Which files, devices and accounts of this node a box shows, and which it must not show."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from sluice.box import bubblewrap
 from sluice.box.bubblewrap import Box, below
 from sluice.errors import ConfigError
 
-# A folder of weights may hold links to where their content lies, as a cache of a model hub does.
+# A folder of weights may contain links to the real files, as in a model hub's cache.
 MOST_LINKS = 10_000
-# Nothing of these may be read as a whole, nor any folder above them.
+# These folders, and folders that contain them, cannot be shown as a whole.
 CLOSED = ("/dev", "/etc/munge", "/etc/slurm", "/etc/sluice", "/proc", "/run", "/sys", "/var/spool")
 
 
 def account() -> str:
-    """Return this account's name, or its id where it has none."""
+    """Return this account's name, or its numeric id if it has none."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
@@ -30,7 +30,7 @@ def account() -> str:
 
 
 def home() -> str:
-    """Return this account's home, "" where it has none."""
+    """Return this account's home, "" if it has none."""
     try:
         return pwd.getpwuid(os.getuid()).pw_dir
     except KeyError:
@@ -47,8 +47,8 @@ def box(
 ) -> Box:
     """Return the box, without the files that are made for it.
 
-    `read` and `devices` (patterns) are what the site gives beside what every engine sees; those that are not
-    there are left out. `closed` are folders that must not be seen. Raises ConfigError.
+    `read` (paths) and `devices` (patterns) are what the site adds to what every engine sees; those that do
+    not exist are left out. `closed`: folders that the engine must not see. Raises ConfigError.
     """
     given = [path for path in read if Path(path).exists()]
     for path in given:
@@ -72,7 +72,7 @@ def box(
 
 
 def made_files(network: bool) -> dict[str, str]:
-    """Return what is made for the box: the account it knows, and a host that it alone is."""
+    """Return the files made for the box, by path: accounts, name service and, without network, hosts."""
     name, user, group = account(), os.getuid(), os.getgid()
     found = {
         "/etc/passwd": f"root:x:0:0::/:/usr/sbin/nologin\n{name}:x:{user}:{group}::/tmp:/usr/sbin/nologin\n",
@@ -85,7 +85,7 @@ def made_files(network: bool) -> dict[str, str]:
 
 
 def _allow(path: str, closed: Iterable[str]) -> None:
-    """Refuse to show what must not be seen, by whatever name."""
+    """Raise ConfigError if `path`, with links resolved, contains one of the `closed` folders."""
     for folder in closed:
         if below(os.path.realpath(folder), os.path.realpath(path)):
             raise ConfigError(
@@ -95,14 +95,14 @@ def _allow(path: str, closed: Iterable[str]) -> None:
 
 
 def _python() -> Iterator[str]:
-    """Yield what the first process in the box runs from, and is."""
+    """Yield the program and the Python that run the first process in the box."""
     yield os.path.realpath(sys.argv[0])
     for folder in (sys.prefix, sys.base_prefix, Path(os.path.realpath(sys.executable)).parent):
         yield str(folder)
 
 
 def _environments(given: Iterable[str]) -> Iterator[str]:
-    """Yield the Python below each virtual environment: it says itself where that is."""
+    """Yield the base Python of each virtual environment, as its pyvenv.cfg names it."""
     for folder in given:
         with contextlib.suppress(OSError, ValueError):
             for line in (Path(folder) / "pyvenv.cfg").read_text(encoding="utf-8").splitlines():
@@ -113,7 +113,7 @@ def _environments(given: Iterable[str]) -> Iterator[str]:
 
 
 def _linked(given: Sequence[str], closed: Sequence[str]) -> Iterator[str]:
-    """Yield the files outside that links in the given folders point to."""
+    """Yield the files that links in the given folders point to, if they lie outside of them."""
     seen = 0
     for folder in given:
         for path in Path(folder).iterdir() if Path(folder).is_dir() else (Path(folder),):

@@ -123,7 +123,7 @@ async def _serve(config: FrontConfig) -> int:
     loop.add_signal_handler(signal.SIGUSR1, _warned, listener)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGUSR1,))
     port = await listener.start()
-    garbage.settle()
+    garbage.collect_rarely()
     record = JobRecord(
         instance=config.instance,
         nonce=config.nonce,

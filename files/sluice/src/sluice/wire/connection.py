@@ -1,8 +1,8 @@
 """The state of one session: bytes in, events out; calls in, bytes out. No sockets, no clocks.
 
-Both ends of both links use this class; `Role` says which side opens streams, `Link` which verbs there are.
-The owner feeds `receive` and writes what `data_to_send` returns. Memory is bounded by the limits of the two
-hellos: a peer that sends more than it was granted breaks the protocol.
+Both ends of both links use this class. `Role` says which side opens streams, `Link` which verbs exist. The
+owner passes received bytes to `receive` and writes what `data_to_send` returns. The limits in the two hellos
+bound the memory: a peer that sends more than it was granted violates the protocol.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sluice.contracts.heads import (
 from sluice.contracts.words import PRINTABLE
 from sluice.errors import RecordError, SluiceError
 from sluice.wire import events
-from sluice.wire.credit import NUMBER_BYTES, Ledger
+from sluice.wire.credit import NUMBER_BYTES, ReceiveCredit
 from sluice.wire.frames import MAX_STREAM, Decoder, Frame, FrameType, ProtocolError
 from sluice.wire.guard import Guard
 from sluice.wire.hello import MAJOR, Hello
@@ -49,14 +49,14 @@ _Handler = Callable[[Frame], Optional[events.Event]]
 
 
 class Connection:
-    """One session as one side sees it.
+    """One side of a session.
 
-    `receive` raises ProtocolError when the peer broke the protocol; a go-away with the reason is then
-    queued, unless the peer is a stranger still: send what `data_to_send` gives and close. After that the
-    connection takes nothing more.
+    If the peer violates the protocol, `receive` raises ProtocolError and, unless the peer is still
+    unauthenticated, queues a go-away with the reason. The owner then sends what `data_to_send` returns and
+    closes; the connection accepts nothing more.
 
-    `key`: on a keyed link, what the client shows and the server expects. `max_stream_credit`: how far, in
-    bytes, the window of a stream grows whose reader drains it.
+    `key`: on a keyed link, the key that the client shows and the server expects. `max_stream_credit`: the
+    largest window, in bytes, of a stream whose reader keeps up.
     """
 
     def __init__(
@@ -76,67 +76,67 @@ class Connection:
         self.going_away = False
         self.peer_going_away = False
         self._guard = Guard(key, keyed=link.keyed, serves=self._serves)
-        self._ledger = Ledger(hello.limits, max_stream_credit)
-        self._sender = Sender(self._ledger)
+        self._receive_credit = ReceiveCredit(hello.limits, max_stream_credit)
+        self._sender = Sender(self._receive_credit)
         self._decoder = Decoder(self._guard.most)
         self._streams: dict[int, Stream] = {}
         self._newest = -1
         self._broken = False
         self._handlers = self._server_handlers() if self._serves else self._client_handlers()
-        # A server that refuses the key closes without a word; older ones said go-away first.
+        # A server that refuses the key closes without a frame; older ones sent a go-away first.
         self._first = {FrameType.HELLO} if self._serves else {FrameType.HELLO, FrameType.GO_AWAY}
-        if not self._guard.stranger:
+        if not self._guard.unauthenticated:
             self._say_hello()
 
-    # --- what the owner asks -----------------------------------------------------------------------------
+    # --- calls of the owner ------------------------------------------------------------------------------
 
     @property
     def open_streams(self) -> int:
-        """The number of streams that are not over yet."""
+        """The number of open streams."""
         return len(self._streams)
 
     def open_request(self, head: Union[RequestHead, InstanceRequest]) -> int:
-        """Client: open a request and return its stream; the body goes by `send_data` and `send_end`.
+        """Client: open a request and return its stream; send the body with `send_data` and `send_end`.
 
-        Raises SluiceError `cluster_unreachable` or `overloaded` when no stream can be opened.
+        Raises SluiceError `cluster_unreachable` or `overloaded` if no stream can be opened.
         """
         return self._open(FrameType.REQUEST, head.encode(), body=True)
 
     def open_models(self) -> int:
-        """Proxy: ask for the models."""
+        """Proxy: ask for the models; return the stream's number. Raises as `open_request` does."""
         return self._open(FrameType.MODELS, b"", body=False)
 
     def open_demand(self, head: DemandHead) -> int:
-        """Proxy: report the requests that wait, by model."""
+        """Proxy: report the demand by model; return the stream's number. Raises as `open_request` does."""
         return self._open(FrameType.DEMAND, encode_json(head.dump()), body=False)
 
     def open_metrics(self) -> int:
-        """Proxy: ask for the figures of relay and scheduler."""
+        """Proxy: ask for the metrics of relay and scheduler. Returns and raises as `open_models` does."""
         return self._open(FrameType.METRICS, b"", body=False)
 
     def respond(self, stream: int, head: ResponseHead) -> None:
-        """Server: begin the answer. Ignored, as all sending, on a stream that is over."""
+        """Server: begin the answer. Like every send, it is ignored on a stream that has ended."""
         known = self._streams.get(stream)
         if known is not None and not known.local_ended:
             known.queue(FrameType.RESPONSE, head.encode())
             self._sender.schedule(known)
 
     def accept(self, stream: int) -> None:
-        """Server of a link that tells it: say that an instance has accepted the stream asked for."""
+        """Server of a link with accepted frames: report that an instance has accepted the request."""
         known = self._streams.get(stream)
         if known is not None and not known.local_ended:
             known.queue(FrameType.ACCEPTED, b"")
             self._sender.schedule(known)
 
     def send_data(self, stream: int, data: bytes) -> None:
-        """Queue bytes of a body; the owner keeps `pending` small by waiting for CreditGranted."""
+        """Queue bytes of a body. The owner waits for CreditGranted to keep `pending` small."""
         known = self._streams.get(stream)
         if data and known is not None and not known.local_ended:
             known.queue_data(data)
             self._sender.schedule(known)
 
     def send_end(self, stream: int) -> None:
-        """Say that this direction is complete."""
+        """End this side's direction of the stream, after the queued data."""
         known = self._streams.get(stream)
         if known is not None and not known.local_ended:
             known.queue_end()
@@ -144,7 +144,7 @@ class Connection:
             self._sender.schedule(known)
 
     def send_error(self, stream: int, error: ErrorHead) -> None:
-        """Server: end the stream with an error, behind the data that is queued already."""
+        """Server: end the stream with an error, after the queued data."""
         known = self._streams.get(stream)
         if known is None:
             return
@@ -156,52 +156,52 @@ class Connection:
         self._close_if_finished(known)
 
     def cancel(self, stream: int) -> None:
-        """Client: want nothing more of this stream; what was received and not consumed counts as consumed."""
+        """Client: end the stream at once; data that was received but not consumed counts as consumed."""
         known = self._streams.get(stream)
         if known is None:
             return
-        # Where the request has not left yet, the server must not hear of the stream at all.
+        # If nothing of the request has been sent, the server must not hear of the stream at all.
         if known.begun and not (known.remote_ended and known.all_sent):
             self._sender.control(FrameType.CANCEL, stream, b"")
         self._forget(known)
 
     def consume(self, stream: int, size: int) -> None:
-        """Say that the owner has taken `size` bytes of received data: the peer may send as much again."""
+        """Note that the owner has used `size` bytes of received data: the peer may send as many more."""
         known = self._streams.get(stream)
         if known is None or size <= 0:
             return
-        self._ledger.consumed(known, size)
+        self._receive_credit.consumed(known, size)
         self._close_if_finished(known)
 
     def ping(self, payload: bytes) -> None:
-        """Send a ping of 8 bytes; PongReceived brings them back."""
+        """Send a ping with 8 bytes, padded or cut; PongReceived returns them."""
         self._sender.control(FrameType.PING, 0, payload[:PING_BYTES].ljust(PING_BYTES, b"\0"))
 
     def go_away(self, code: str, message: str) -> None:
-        """Say that no new streams are taken; open ones go on. Who has not shown the key hears nothing."""
+        """Refuse new streams; open ones continue. An unauthenticated peer is sent nothing."""
         if self.going_away:
             return
         self.going_away = True
-        if not self._guard.stranger:
+        if not self._guard.unauthenticated:
             self._sender.control(FrameType.GO_AWAY, 0, encode_json({"code": code, "message": message[:500]}))
 
     def send_load(self, running: int) -> None:
-        """Server of a link that tells load: say how many requests run on the instance; the newest counts."""
+        """Server of a link with load frames: report the places taken on the instance; the newest counts."""
         self._sender.load(running)
 
     def pending(self, stream: int) -> int:
-        """Return the bytes of data queued on the stream and not yet given out by `data_to_send`."""
+        """Return how many bytes of data are queued on the stream and not yet returned by `data_to_send`."""
         known = self._streams.get(stream)
         return known.pending if known else 0
 
     # --- bytes out -----------------------------------------------------------------------------------------
 
     def has_data(self) -> bool:
-        """Whether `data_to_send` may have something."""
+        """Whether `data_to_send` may return something."""
         return bool(self._sender)
 
     def data_to_send(self, limit: int = SEND_LIMIT) -> bytes:
-        """Return the next bytes to write, about `limit` at most: control first, then each stream in turn."""
+        """Return the next bytes to write, about `limit` at most: control frames, then the streams in turn."""
         data, emptied = self._sender.take(limit)
         for stream in emptied:
             self._close_if_finished(stream)
@@ -230,24 +230,24 @@ class Connection:
         return stream
 
     def _close_if_finished(self, stream: Stream) -> None:
-        # A server that has answered needs the rest of the body no more: waiting for a reader of it, it would
-        # count more open streams than the client does. A client's reader may still be at the answer.
+        # A server that has answered does not wait until the rest of the body is consumed: it would count more
+        # open streams than the client does. A client keeps the stream until its reader has the answer.
         if stream.remote_ended and stream.all_sent and (self._serves or not stream.unconsumed):
             self._forget(stream)
 
     def _forget(self, stream: Stream) -> None:
         if self._streams.pop(stream.number, None) is not None:
             self._sender.forget(stream)
-            self._ledger.close(stream)
+            self._receive_credit.close(stream)
 
     def _stop_receiving(self, stream: Stream) -> None:
         stream.remote_ended = True
-        self._ledger.stop(stream)
+        self._receive_credit.stop(stream)
 
     # --- bytes in ------------------------------------------------------------------------------------------
 
     def receive(self, data: bytes) -> list[events.Event]:
-        """Take bytes from the peer and return what they mean. Raises ProtocolError."""
+        """Take bytes from the peer and return their events. Raises ProtocolError."""
         if self._broken:
             raise ProtocolError("the session is closed")
         found: list[events.Event] = []
@@ -314,8 +314,8 @@ class Connection:
         if self.peer is not None or frame.stream != 0:
             raise ProtocolError("a second hello")
         document = _read(decode_json, frame)
-        if self._guard.stranger:
-            # The key before anything else: a stranger learns not even the version.
+        if self._guard.unauthenticated:
+            # The key first: an unauthenticated peer does not even learn the version.
             self._guard.admit(document)
             self._decoder.limit = self._guard.most
             self._say_hello()
@@ -377,24 +377,24 @@ class Connection:
 
     def _on_data(self, frame: Frame) -> Optional[events.Event]:
         size = len(frame.payload)
-        self._ledger.received(size)
+        self._receive_credit.received(size)
         stream = self._receiving(frame)
         if stream is None:
-            self._ledger.owe_session(size)
+            self._receive_credit.owe_session(size)
             return None
         if not self._serves and not stream.responded:
             raise ProtocolError(f"data before the response on stream {frame.stream}")
-        self._ledger.received_on(stream, size)
+        self._receive_credit.received_on(stream, size)
         return events.DataReceived(frame.stream, frame.payload) if size else None
 
     def _on_last(self, number: int, found: list[events.Event]) -> None:
-        """Note that the peer's direction is complete, behind what the frame itself meant."""
+        """Note that the peer's direction is complete; comes after the event of the frame itself."""
         stream = self._streams.get(number)
         if stream is None or stream.remote_ended:
             return
         stream.remote_ended = True
         if not self._serves and not stream.all_sent:
-            # The answer is complete before the body was: the rest of the body has no reader.
+            # The answer was complete before the body: nobody reads the rest of the body.
             self._sender.control(FrameType.CANCEL, number, b"")
             stream.drop_queued()
             stream.local_ended = True
@@ -470,7 +470,10 @@ class Connection:
         return opened(frame.stream)
 
     def _receiving(self, frame: Frame) -> Optional[Stream]:
-        """Return the stream that may still receive, None where it is over; raise where it never was."""
+        """Return the stream if it may still receive, None if it has ended.
+
+        Raises ProtocolError if it was never opened.
+        """
         if frame.stream == 0 or frame.stream % 2 == 0 or frame.stream > self._newest:
             raise ProtocolError(f"stream {frame.stream} was never opened")
         stream = self._streams.get(frame.stream)

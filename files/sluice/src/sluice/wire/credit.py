@@ -1,4 +1,4 @@
-"""What the peer may still send us: the windows of the session and of its streams, and the credit we owe."""
+"""How much the peer may still send: the windows of the session and its streams, and the credit to grant."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from sluice.wire.streams import Stream
 NUMBER_BYTES = 4
 
 
-class Ledger:
-    """The receiving side's credit. Its rules are in docs/protocol.md, "Flow control".
+class ReceiveCredit:
+    """The receiving side's credit, by the rules in docs/protocol.md, "Flow control".
 
-    `limits`: this side's own, as its hello says them. `max_stream_credit`: how far, in bytes, the window of
-    a stream grows whose reader drains it.
+    `limits`: the ones in this side's hello. `max_stream_credit`: the largest window, in bytes, of a stream
+    whose reader keeps up.
     """
 
     def __init__(self, limits: Limits, max_stream_credit: int) -> None:
@@ -21,11 +21,11 @@ class Ledger:
         self._max_stream_credit = max_stream_credit
         self._window = limits.session_credit
         self._owed = 0
-        # What all windows together may grow by: streams that stand still must not use up the session's
-        # credit and stop the others.
+        # How much all windows together may grow: streams with idle readers must not use up the session's
+        # credit and block the others.
         self._growth = max(0, limits.session_credit - limits.max_streams * limits.stream_credit)
         self.grants: dict[int, int] = {}
-        """The credit to send, by stream; 0 is the session."""
+        """The credit to send in bytes, by stream; 0 is the session."""
 
     def take_frames(self) -> list[bytes]:
         """Return the credit frames to send now."""
@@ -37,7 +37,7 @@ class Ledger:
         return frames
 
     def received(self, size: int) -> None:
-        """Note that `size` bytes of data came. Raises ProtocolError beyond the credit of the session."""
+        """Note that `size` bytes of data came. Raises ProtocolError if they exceed the session's credit."""
         self._window -= size
         if self._window < 0:
             raise ProtocolError("more data than the session's credit")
@@ -45,18 +45,18 @@ class Ledger:
             self.owe_session(0)
 
     def received_on(self, stream: Stream, size: int) -> None:
-        """Note that `size` of them are the stream's. Raises ProtocolError beyond its credit."""
+        """Note that `size` of them are for the stream. Raises ProtocolError if they exceed its credit."""
         stream.window -= size
         if stream.window < 0:
             raise ProtocolError(f"more data than the credit of stream {stream.number}")
         stream.unconsumed += size
 
-    # Credit goes back in lumps of half a window, so that small reads do not cost a frame each.
+    # Credit is granted for half a window at a time: small reads must not cost a frame each.
 
     def owe_session(self, size: int) -> None:
-        """Owe the peer `size` bytes more; pay once it is at least what the peer has left.
+        """Owe the peer `size` more bytes; grant them when the debt is at least what the peer has left.
 
-        Not half of the whole: readers that stand still may hold the other half for ever.
+        Waiting for half of the whole window could deadlock: idle readers may hold the other half for ever.
         """
         self._owed += size
         if self._owed >= self._window and self._owed:
@@ -65,7 +65,7 @@ class Ledger:
             self._owed = 0
 
     def consumed(self, stream: Stream, size: int) -> None:
-        """Note that the owner took `size` bytes of what the stream brought."""
+        """Note that the owner has used `size` bytes of the stream's data."""
         size = min(size, stream.unconsumed)
         stream.unconsumed -= size
         self.owe_session(size)
@@ -73,13 +73,13 @@ class Ledger:
             self._owe_stream(stream, size)
 
     def stop(self, stream: Stream) -> None:
-        """Take nothing more on the stream: what was not consumed is the session's again."""
+        """Accept nothing more on the stream: unconsumed bytes go back to the session's credit."""
         self.grants.pop(stream.number, None)
         self.owe_session(stream.unconsumed)
         stream.unconsumed = 0
 
     def close(self, stream: Stream) -> None:
-        """Forget a stream that is over; what its window grew by, others may have."""
+        """Forget a stream that has ended; other streams may use what its window had grown by."""
         self._growth += stream.allowance - self._stream_credit
         self.stop(stream)
 
@@ -94,7 +94,7 @@ class Ledger:
         stream.owed = 0
 
     def _more_for(self, stream: Stream) -> int:
-        """Return by how much the window grows now: it doubles for a reader that has drained all of it."""
+        """Return by how much the window grows now: it doubles for a reader that has emptied it."""
         if stream.unconsumed or stream.drained < stream.allowance:
             return 0
         stream.drained = 0

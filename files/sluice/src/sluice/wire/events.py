@@ -1,4 +1,4 @@
-"""What a connection tells its owner: one event per thing that the other side did."""
+"""The events that a connection returns to its owner: one for each thing that the other side did."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ class HelloReceived(NamedTuple):
 
 
 class RequestOpened(NamedTuple):
-    """Server: a request, with the head of its link; its body follows as DataReceived, then StreamEnded."""
+    """Server: a request; `head` is of its link's type. The body follows as DataReceived, then StreamEnded."""
 
     stream: int
     head: Union[RequestHead, InstanceRequest]
 
 
 class ModelsOpened(NamedTuple):
-    """Relay: which models are there?"""
+    """Relay: the proxy asks for the models."""
 
     stream: int
 
 
 class DemandOpened(NamedTuple):
-    """Relay: how many requests wait at the proxy."""
+    """Relay: the proxy reports how many requests wait."""
 
     stream: int
     head: DemandHead
 
 
 class MetricsOpened(NamedTuple):
-    """Relay: the figures, please."""
+    """Relay: the proxy asks for the metrics."""
 
     stream: int
 
 
 class RequestRefused(NamedTuple):
-    """Server: a stream was opened with a head that is not valid; the connection has answered it already."""
+    """Server: a stream was opened with an invalid head; the connection has already answered it."""
 
     stream: int
     problem: str
@@ -55,13 +55,13 @@ class ResponseStarted(NamedTuple):
 
 
 class AcceptedReceived(NamedTuple):
-    """Proxy: an instance has accepted the stream asked for; nothing of its answer has come yet."""
+    """Proxy: an instance has accepted the request; nothing of its answer has come yet."""
 
     stream: int
 
 
 class DataReceived(NamedTuple):
-    """Bytes of a body. Whoever takes them says so by `Connection.consume`."""
+    """Bytes of a body. The owner calls `Connection.consume` when it has used them."""
 
     stream: int
     data: bytes
@@ -74,20 +74,20 @@ class StreamEnded(NamedTuple):
 
 
 class StreamFailed(NamedTuple):
-    """Client: the stream is over, with this error."""
+    """Client: the stream has ended with this error."""
 
     stream: int
     error: ErrorHead
 
 
 class StreamCancelled(NamedTuple):
-    """Server: the client wants nothing more of this stream."""
+    """Server: the client has cancelled the stream."""
 
     stream: int
 
 
 class CreditGranted(NamedTuple):
-    """More may be sent on the stream, or (0) on the session."""
+    """More may be sent on the stream, or on the session if `stream` is 0."""
 
     stream: int
 
@@ -99,14 +99,14 @@ class PongReceived(NamedTuple):
 
 
 class GoAwayReceived(NamedTuple):
-    """No new streams on this session, please; open ones go on."""
+    """The peer accepts no new streams on this session; open ones continue."""
 
     code: str
     message: str
 
 
 class LoadReported(NamedTuple):
-    """Client: so many requests run on the instance now, whoever sent them."""
+    """Client: the places that requests of all relays take on the instance now."""
 
     running: int
 

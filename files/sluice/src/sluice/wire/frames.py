@@ -10,16 +10,16 @@ HEADER = struct.Struct(">II")
 HEADER_BYTES = HEADER.size
 MAX_PAYLOAD = 65_536
 MAX_STREAM = 0xFFFF_FFFF
-# The top bit of the type: nothing follows in this direction of the stream.
+# The top bit of the type: this is the last frame in its direction of the stream.
 LAST = 0x80
 
 
 class ProtocolError(Exception):
-    """The other side broke the protocol: trust in the session is gone, it must be closed."""
+    """The other side violated the protocol; the session must be closed."""
 
 
 class FrameType(enum.IntEnum):
-    """What a frame says; the closed list of the wire."""
+    """The types of frames."""
 
     HELLO = 1
     REQUEST = 2
@@ -39,7 +39,7 @@ class FrameType(enum.IntEnum):
 
 
 class Frame(NamedTuple):
-    """One frame; `type` is a plain number, since a newer peer may send types that this code does not know."""
+    """One frame; `type` is a number, because a newer peer may send types that this code does not know."""
 
     type: int
     stream: int
@@ -48,16 +48,16 @@ class Frame(NamedTuple):
 
 
 def encode(frame_type: int, stream: int, payload: bytes = b"", *, last: bool = False) -> bytes:
-    """Return the bytes of one frame. Raises ValueError beyond MAX_PAYLOAD."""
+    """Return the bytes of one frame. Raises ValueError for a payload of more than MAX_PAYLOAD bytes."""
     if len(payload) > MAX_PAYLOAD:
         raise ValueError(f"a frame carries at most {MAX_PAYLOAD} bytes, not {len(payload)}")
     return HEADER.pack(len(payload) << 8 | frame_type | (LAST if last else 0), stream) + payload
 
 
 class Decoder:
-    """Cuts a stream of bytes into frames; holds at most one unfinished frame.
+    """Splits bytes into frames; holds at most one unfinished frame.
 
-    `limit` is the largest payload taken, in bytes; it may be changed between calls.
+    `limit` is the largest accepted payload in bytes; it may be changed between calls.
     """
 
     def __init__(self, limit: int = MAX_PAYLOAD) -> None:
@@ -68,8 +68,8 @@ class Decoder:
     def feed(self, data: bytes) -> list[Frame]:
         """Return the frames that `data` completes.
 
-        Raises ProtocolError as soon as a header announces more than `limit`: nothing of such a frame is
-        ever held.
+        Raises ProtocolError as soon as a header announces more than `limit` bytes, before holding any of
+        them.
         """
         if self._rest:
             self._rest += data

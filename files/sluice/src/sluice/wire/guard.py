@@ -1,4 +1,4 @@
-"""The key of a keyed link: the client shows it in its hello, the server lets in who knows it."""
+"""The key of a keyed link: the client shows it in its hello, the server checks it."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ from sluice.contracts.words import JOB_KEY
 from sluice.errors import RecordError
 from sluice.wire.frames import MAX_PAYLOAD, ProtocolError
 
-# What a stranger may make a server hold before it has shown the key, in bytes.
-MAX_STRANGER = 4096
+# How many bytes a server holds for a peer that has not shown the key.
+MAX_UNAUTHENTICATED = 4096
 
 
 class Guard:
-    """Whether the peer is still a stranger, and the key that changes that.
+    """Whether the peer has shown the key.
 
-    `keyed`: the link asks for a key. `serves`: this side checks it; the other shows it.
+    `keyed`: the link needs a key. `serves`: this side checks the key; otherwise it shows it.
     """
 
     def __init__(self, key: str, *, keyed: bool, serves: bool) -> None:
         self._key = key
         self._shows = keyed and not serves
-        self.stranger = keyed and serves
-        """Whether this side serves and has not yet seen the key."""
+        self.unauthenticated = keyed and serves
+        """Whether this side checks a key and has not yet seen it."""
 
     @property
     def most(self) -> int:
-        """The largest payload to take of the peer now, in bytes."""
-        return MAX_STRANGER if self.stranger else MAX_PAYLOAD
+        """The largest payload to accept from the peer now, in bytes."""
+        return MAX_UNAUTHENTICATED if self.unauthenticated else MAX_PAYLOAD
 
     def show(self, document: dict[str, Any]) -> None:
-        """Put the key into a client's hello."""
+        """Add the key to a client's hello."""
         if self._shows:
             document["key"] = self._key
 
     def admit(self, document: object) -> None:
-        """Let in a peer whose hello shows the key. Raises ProtocolError for any other."""
+        """Accept a peer whose hello has the right key. Raises ProtocolError for any other."""
         try:
             shown = Fields(document).text("key", JOB_KEY)
         except RecordError:
             shown = ""
         if not self._key or not hmac.compare_digest(shown, self._key):
             raise ProtocolError("not authorised")
-        self.stranger = False
+        self.unauthenticated = False

@@ -1,8 +1,8 @@
-"""The first frame of each side: versions, and what the sender is willing to receive.
+"""The first frame of each side: its versions, and what it is willing to receive.
 
-Compatibility policy: majors must be equal, else the session ends with a go-away that names both. A newer
-minor may add frame types and fields; an older side ignores both. Nothing that exists changes its meaning
-within a major.
+Compatibility: major versions must be equal; otherwise the session ends with a go-away that names both. A
+newer minor version may add frame types and fields, which an older side ignores. Within a major version,
+nothing changes its meaning.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sluice.wire.frames import MAX_PAYLOAD
 
 MAJOR = 2
 MINOR = 2
-# From this minor on the heads of requests say how many places they take.
+# The first minor version in which a request's head says how many places it takes.
 PLACES_SINCE = 2
 
 _SOFTWARE = re.compile(r"[0-9A-Za-z.+_-]{1,64}")
@@ -27,7 +27,7 @@ _SOFTWARE = re.compile(r"[0-9A-Za-z.+_-]{1,64}")
 
 @dataclass(frozen=True)
 class Limits:
-    """What a receiver takes: bytes of data before its first credit frame, open streams, bytes of one body."""
+    """What a receiver accepts. Credits: bytes of data before its first credit frame. `max_body`: bytes."""
 
     stream_credit: int = 32_768
     session_credit: int = 33_554_432
@@ -37,9 +37,9 @@ class Limits:
 
 @dataclass(frozen=True)
 class Hello:
-    """Who speaks, in which version of the protocol, and its limits.
+    """The sender's software, its version of the protocol, and its limits.
 
-    `schemas`: what bodies may have an engine compile, None where that is not said.
+    `schemas`: bounds on what an engine compiles for one body, None if the sender does not say.
     """
 
     software: str
@@ -70,7 +70,7 @@ class Hello:
         )
 
     def dump(self) -> dict[str, Any]:
-        """Return the payload as JSON has it."""
+        """Return the payload, ready for JSON."""
         return {
             "protocol": [self.major, self.minor],
             "software": self.software,
@@ -80,7 +80,7 @@ class Hello:
 
 
 def _bounds(hello: Fields) -> Optional[Bounds]:
-    """Read the bounds of schemas; what is not said of them is as in this release."""
+    """Read the bounds of schemas; missing ones have this release's defaults."""
     if hello.get("schemas", None) is None:
         return None
     found = Fields(hello.get("schemas"), "schemas")

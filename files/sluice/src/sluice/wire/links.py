@@ -1,7 +1,6 @@
-"""The two places where the wire is spoken, and what differs between them.
+"""The two links that use the wire, and their differences.
 
-Between proxy and relay it runs over an SSH session; between relay and front over TLS. Everything else is
-the same.
+Between proxy and relay it runs over SSH; between relay and front over TLS.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ from sluice.wire.frames import FrameType
 
 @dataclass(frozen=True)
 class Link:
-    """What a link's server takes and says.
+    """What a link's server accepts and sends.
 
-    `openers`: the frames that open a stream. `read_request`: reads a request's head, raising RecordError.
+    `openers`: the frames that open a stream. `read_request`: reads a request's head, raises RecordError.
     `keyed`: the client shows a key in its hello. `tells_load`: the server sends load frames.
     `tells_accepted`: the server sends accepted frames.
     """

@@ -1,4 +1,4 @@
-"""One stream's half of the bookkeeping: what waits to be sent, and both directions' credit."""
+"""The state of one stream on one side: what waits to be sent, and the credit of both directions."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Union
 
 from sluice.wire.frames import HEADER, LAST, MAX_PAYLOAD, FrameType
 
-# A turn of the round robin sends at most this much of one stream: a small answer beside a large one
-# waits for one such frame, not for 64 KiB.
+# A stream sends at most this many bytes in its turn: a small answer beside a large one waits for one such
+# frame, not for 64 KiB.
 DATA_TURN = 16_384
-# Pieces of data that wait are joined up to this size.
+# Queued pieces of data are joined up to this size, in bytes.
 SMALL = 2048
 
-# Plain names of what runs for each frame: an enum's attributes are looked up slowly.
+# Plain names for use in each frame: looking up an enum's attributes is slow.
 DATA = int(FrameType.DATA)
 TYPE = LAST - 1
 PACK = HEADER.pack
@@ -22,13 +22,13 @@ Payload = Union[bytes, memoryview]
 
 
 class Stream:
-    """A stream as one side sees it.
+    """One side of a stream.
 
     `send_credit`: bytes of data that may still be sent. `window`: bytes that the peer may still send.
-    `allowance`: what the window is when everything has been taken; it grows for a reader that drains.
-    `unconsumed`: bytes handed to the owner and not yet taken by `consume`. `owed`: bytes taken whose credit
-    has not been sent yet. `drained`: bytes taken since the allowance last grew. `begun`: whether a frame of
-    this side's has left. `outbox`: the frames that wait, each its type byte and payload.
+    `allowance`: the window's size when everything is consumed; it grows for a reader that keeps up.
+    `unconsumed`: bytes passed to the owner and not yet consumed. `owed`: consumed bytes for which credit has
+    not been sent yet. `drained`: bytes consumed since the allowance last grew. `begun`: whether this side has
+    sent a frame. `outbox`: the queued frames, each with its type byte and payload.
     """
 
     __slots__ = (
@@ -66,17 +66,17 @@ class Stream:
 
     @property
     def all_sent(self) -> bool:
-        """Whether this side's direction is complete and has left, not merely queued."""
+        """Whether this side's direction is complete and sent, not just queued."""
         return self.local_ended and not self.outbox
 
     def queue(self, frame_type: int, payload: bytes) -> None:
-        """Queue a frame behind what is queued already. Raises ValueError beyond MAX_PAYLOAD."""
+        """Queue a frame at the end. Raises ValueError for a payload of more than MAX_PAYLOAD bytes."""
         if len(payload) > MAX_PAYLOAD:
             raise ValueError(f"a frame carries at most {MAX_PAYLOAD} bytes, not {len(payload)}")
         self.outbox.append((frame_type, payload))
 
     def queue_data(self, data: bytes) -> None:
-        """Queue data of any length; small pieces that wait grow together, else each costs a frame."""
+        """Queue data of any length; small pieces are joined, so that they do not cost a frame each."""
         self.pending += len(data)
         if self.outbox:
             frame_type, before = self.outbox[-1]
@@ -86,7 +86,7 @@ class Stream:
         self.outbox.append((DATA, data))
 
     def queue_end(self) -> None:
-        """Mark the newest queued frame as the last, or queue an empty last data frame."""
+        """Mark the newest queued frame as the last one, or queue an empty last data frame."""
         if self.outbox:
             frame_type, payload = self.outbox[-1]
             self.outbox[-1] = (frame_type | LAST, payload)
@@ -94,14 +94,14 @@ class Stream:
             self.outbox.append((DATA | LAST, b""))
 
     def drop_queued(self) -> None:
-        """Forget what has not been sent."""
+        """Drop everything that has not been sent."""
         self.outbox.clear()
         self.pending = 0
 
     def take_turn(self, parts: list[Payload], session_credit: int) -> tuple[int, bool]:
-        """Append one turn's frames to `parts`: return the bytes of data in them, and whether credit is short.
+        """Append one turn's frames to `parts`; return their bytes of data, and whether credit ran out.
 
-        A turn is at most DATA_TURN bytes of data and the frames around them.
+        A turn has at most DATA_TURN bytes of data.
         """
         outbox, number = self.outbox, self.number
         credit = min(self.send_credit, session_credit)
