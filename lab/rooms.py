@@ -69,6 +69,7 @@ ORDER = (
     # What the parts share.
     "sluice.endpoint",
     "sluice.wire",
+    "sluice.gate",
     "sluice.bodies",
     "sluice.contracts",
     "sluice.config",

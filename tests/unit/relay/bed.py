@@ -17,8 +17,8 @@ from sluice.contracts.heads import ErrorHead, InstanceRequest, ResponseHead
 from sluice.contracts.routing import Instance, RoutedModel, RoutingTable
 from sluice.endpoint import Endpoint
 from sluice.front.identity import Identity
+from sluice.gate.limits import STALE_SECONDS
 from sluice.relay.config import RelayConfig
-from sluice.relay.limits import STALE_SECONDS
 from sluice.relay.session import Session
 from sluice.wire import events
 from sluice.wire.connection import Connection, Role

@@ -12,7 +12,7 @@ import pytest
 
 from sluice.contracts.heads import ResponseHead
 from sluice.front.identity import Identity
-from sluice.relay.config import COLLECTED
+from sluice.gate.body import COLLECTED
 from sluice.relay.flow import LUMP
 from sluice.wire.frames import FrameType, encode
 from tests.fakes.proxy import Answer, WireClient

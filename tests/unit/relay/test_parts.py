@@ -16,10 +16,10 @@ from sluice.contracts.demand import DemandFile, ModelDemand
 from sluice.contracts.figures import Sample
 from sluice.contracts.files import read_json, write_json
 from sluice.errors import ConfigError
+from sluice.gate.limits import STALE_SECONDS, Budget, Rate, Switch
 from sluice.relay import config, figures
 from sluice.relay.demand import Demand, DemandWriter
 from sluice.relay.figures import Counters, LineFigures
-from sluice.relay.limits import STALE_SECONDS, Budget, Rate, Switch
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "contracts"
 

@@ -9,7 +9,7 @@ import pytest
 
 from sluice.bodies.costs import Bounds
 from sluice.front.identity import Identity
-from sluice.relay import routing
+from sluice.gate import choice as routing
 from sluice.wire.hello import Hello
 from tests.unit.relay.bed import MODEL, Behaviour, bed, chat, until
 

@@ -13,7 +13,7 @@ import pytest
 from sluice.contracts.files import write_json
 from sluice.contracts.routing import Instance, RoutingTable
 from sluice.front.identity import Identity
-from sluice.relay.routing import RoutingFile, choose, rank, ready, retry_after, room
+from sluice.gate.choice import RoutingFile, choose, rank, ready, retry_after, room
 from tests.unit.relay.bed import MODEL, instance, routed
 
 

@@ -7,9 +7,9 @@ from typing import Optional
 
 from sluice.contracts.heads import InstanceRequest, RequestHead, ResponseHead
 from sluice.errors import SluiceError
+from sluice.gate.body import Body
 from sluice.relay.answer import Answer
 from sluice.relay.asker import Asker
-from sluice.relay.body import Body
 from sluice.relay.flow import Flow
 from sluice.relay.instances import Line
 

@@ -17,7 +17,7 @@ from logging.handlers import SysLogHandler
 from typing import Optional
 
 from sluice import logs
-from sluice.relay.limits import Rate
+from sluice.gate.limits import Rate
 
 logger = logging.getLogger(__name__)
 

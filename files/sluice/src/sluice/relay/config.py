@@ -10,11 +10,9 @@ from sluice.bodies.costs import DEFAULTS, Bounds
 from sluice.config import load
 from sluice.contracts.words import ABSOLUTE_PATH, GROUP
 from sluice.errors import ConfigError
+from sluice.gate.body import COLLECTED
 from sluice.logs import LEVELS
 from sluice.relay.flow import LUMP
-
-# Bodies up to this are kept for another try; it is also the most that a larger one has on its way here.
-COLLECTED = 262_144
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,10 @@ from sluice.contracts.heads import EVENT_STREAM, MOST_BREAKS, ErrorHead, Request
 from sluice.contracts.paths import COUNTING, PATHS, most_counted
 from sluice.contracts.routing import RoutedModel
 from sluice.errors import CODES, SluiceError
-from sluice.relay import routing
+from sluice.gate import choice as routing
+from sluice.gate.body import COLLECTED, Body
 from sluice.relay.answer import Answer
 from sluice.relay.attempt import Attempt
-from sluice.relay.body import Body
-from sluice.relay.config import COLLECTED
 from sluice.relay.instances import Line
 from sluice.relay.services import Services
 from sluice.wire.hello import PLACES_SINCE

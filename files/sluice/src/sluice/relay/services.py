@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sluice.endpoint import Endpoint
+from sluice.gate.choice import RoutingFile
+from sluice.gate.limits import Budget
 from sluice.relay.audit import Audit
 from sluice.relay.config import RelayConfig
 from sluice.relay.demand import Demand
 from sluice.relay.figures import Counters
 from sluice.relay.flow import Outflow
 from sluice.relay.instances import Lines
-from sluice.relay.limits import Budget
-from sluice.relay.routing import RoutingFile
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from sluice.contracts.routing import Instance, RoutedModel, RoutingTable
 from sluice.contracts.status import ModelsAnswer, ModelStatus
 from sluice.endpoint import Endpoint
 from sluice.errors import SluiceError
-from sluice.relay import limits
+from sluice.gate import limits
+from sluice.gate.choice import RoutingFile, ready
 from sluice.relay.audit import open_audit
 from sluice.relay.config import RelayConfig
 from sluice.relay.demand import Demand, DemandWriter
@@ -27,7 +28,6 @@ from sluice.relay.figures import Counters, LineFigures, scheduler_samples
 from sluice.relay.flow import Outflow
 from sluice.relay.instances import Lines
 from sluice.relay.program import Program
-from sluice.relay.routing import RoutingFile, ready
 from sluice.relay.services import Services
 from sluice.version import version
 from sluice.wire import events

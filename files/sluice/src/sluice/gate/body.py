@@ -13,7 +13,9 @@ from sluice.bodies.scan import BodyScanner
 from sluice.contracts.heads import RequestHead
 from sluice.contracts.paths import PATHS
 from sluice.errors import SluiceError
-from sluice.relay.config import COLLECTED
+
+# Bodies up to this are kept for another try; it is also the most that a larger one has on its way here.
+COLLECTED = 262_144
 
 
 class Body:

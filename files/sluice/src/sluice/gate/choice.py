@@ -13,7 +13,7 @@ from typing import Callable, Optional, TypeVar
 from sluice.contracts.files import read_json
 from sluice.contracts.routing import Instance, RoutedModel, RoutingTable
 from sluice.errors import RecordError, SluiceError
-from sluice.relay.limits import STALE_SECONDS
+from sluice.gate.limits import STALE_SECONDS
 
 logger = logging.getLogger(__name__)
 
