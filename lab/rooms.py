@@ -50,6 +50,7 @@ ORDER = (
     "sluice.proxy.config",
     "sluice.proxy.http",
     "sluice.proxy.metrics",
+    "sluice.proxy.access_log",
     # The cluster.
     "sluice.scheduler.commands",
     "sluice.scheduler.doctor",

@@ -272,11 +272,7 @@ class Login(LoginNode):
         path.chmod(0o640)
 
     def route(
-        self,
-        *instances: Instance,
-        concurrency: int = 2048,
-        generation: int = 1,
-        usage: str = "continuous",
+        self, *instances: Instance, concurrency: int = 2048, generation: int = 1, usage: str = "continuous"
     ) -> None:
         """Write the routing table as the scheduler does."""
         model = RoutedModel(
@@ -290,6 +286,8 @@ class Login(LoginNode):
             starting=0,
             instances=tuple(instances),
             usage=usage,
+            cache_isolation="none",
+            created=0,
         )
         table = RoutingTable("bench", generation, time.time(), {MODEL: model})
         path = self.directory / "state" / "routing.json"

@@ -339,6 +339,7 @@ def _table() -> RoutingTable:
     model = RoutedModel(
         status="ready", expected_ready=None, context_length=2048, capabilities=CAPABILITIES,
         groups=("all",), description="", concurrency=8, starting=0, instances=(instance,),
+        usage="none", cache_isolation="none", created=0,
     )  # fmt: skip
     return RoutingTable("soak", 1, time.time(), {mutate.MODEL: model})
 

@@ -36,6 +36,9 @@ def model(name: str, **changes: Any) -> ModelStatus:
         "capabilities": ("chat", "completions"),
         "groups": ("all",),
         "description": "A model for tests",
+        "usage": "none",
+        "cache_isolation": "none",
+        "created": 0,
     }
     return ModelStatus(**{**fields, **changes})
 

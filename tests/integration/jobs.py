@@ -153,6 +153,9 @@ def publish(
         concurrency=64,
         starting=0,
         instances=tuple(instances),
+        usage="none",
+        cache_isolation="none",
+        created=0,
     )
     table = RoutingTable("test", generation, time.time(), {MODEL: model})
     write_json(node.directory / "state" / "routing.json", table.dump(), mode=0o640, group=UID)

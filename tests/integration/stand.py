@@ -176,4 +176,6 @@ def _model(capabilities: tuple[str, ...], group: str, front: Front | None) -> Ro
         starting=0,
         instances=() if front is None else (front.instance(),),
         usage="continuous",
+        cache_isolation="none",
+        created=0,
     )

@@ -20,7 +20,7 @@ FOLDERS = ("files/sluice", "lab", "demo", "library", "action_plugins", "roles")
 MOST_LINES = 500
 MOST_LINES_OF_A_FUNCTION = 60
 # Of all that a relay process loads, today. It may shrink.
-MOST_LINES_OF_THE_RELAY = 7_650
+MOST_LINES_OF_THE_RELAY = 7_610
 
 # Longer than MOST_LINES today, by path. No number may grow, and nothing may be added.
 LONG_FILES: dict[str, int] = {
@@ -35,6 +35,7 @@ LONG_FUNCTIONS: dict[str, int] = {}
 # What must be pure, and what in it touches the world after all.
 PURE = (
     "sluice.wire",
+    "sluice.gate",
     "sluice.contracts",
     "sluice.bodies",
     "sluice.errors",

@@ -14,8 +14,8 @@ from sluice.bodies.positions import KINDS
 from sluice.bodies.scan import BodyScanner
 from sluice.contracts.paths import PATHS
 from sluice.errors import SluiceError
-from sluice.proxy.bodies.body import INLINE_PARSE, summary_of, summary_of_scanned
 from sluice.gate.body import COLLECTED
+from sluice.proxy.bodies.body import INLINE_PARSE, summary_of, summary_of_scanned
 from tests.trials import examples
 
 URL = "http://169.254.169.254/"

@@ -39,7 +39,7 @@ def long_way(kind: Any) -> Any:
 
 @pytest.mark.parametrize("head", HEADS)
 def test_our_own_spelling_and_others_are_read_alike(head: Any) -> None:
-    document = head.dump()
+    document = json.loads(head.encode())
     turned = dict(reversed(document.items()))
     for raw in (encode_json(document), json.dumps(document).encode(), encode_json(turned)):
         assert type(head).read(raw) == head
@@ -49,7 +49,7 @@ def test_our_own_spelling_and_others_are_read_alike(head: Any) -> None:
 @given(st.sampled_from(HEADS), st.integers(0, 1 << 32), st.booleans())
 def test_whatever_comes_both_ways_agree(head: RequestHead | InstanceRequest, seed: int, blind: bool) -> None:
     chance = Random(seed)
-    raw = encode_json(head.dump())
+    raw = head.encode()
     raw = noise(chance, raw) if blind else fields(chance, raw)
     if not blind and chance.random() < 0.7:
         raw = raw.replace(b": ", b":").replace(b", ", b",")
@@ -60,5 +60,5 @@ def test_whatever_comes_both_ways_agree(head: RequestHead | InstanceRequest, see
 @pytest.mark.parametrize("length", [0, 1, (1 << 40), (1 << 40) + 1, 999_999_999_999, 10**12])
 def test_lengths_at_their_bounds(length: int) -> None:
     for head in (HEAD, INSTANCE_HEAD):
-        raw = encode_json(head.dump() | {"length": length})
+        raw = encode_json(json.loads(head.encode()) | {"length": length})
         assert outcome(type(head).read, raw) == outcome(long_way(type(head)), raw)

@@ -56,7 +56,8 @@ def golden(name: str) -> Any:
 @pytest.mark.parametrize("name", STANDING)
 def test_a_golden_example_survives_parse_and_dump(name: str) -> None:
     document = golden(name)
-    assert STANDING[name].parse(document).dump() == document
+    record = STANDING[name].parse(document)
+    assert (json.loads(record.encode()) if hasattr(record, "encode") else record.dump()) == document
 
 
 def test_the_golden_principal_survives_parse_and_dump() -> None:

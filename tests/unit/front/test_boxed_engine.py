@@ -13,14 +13,9 @@ import pytest
 
 from sluice.box.inside import hand_out
 from sluice.front.config import EngineAddress
-from sluice.front.identity import Identity, make
+from sluice.front.identity import Identity
 from tests.fakes.engine import Behaviour, StubEngine
 from tests.unit.front.bed import CHAT, chat, front, until
-
-
-@pytest.fixture(scope="module")
-def identity(tmp_path_factory: pytest.TempPathFactory) -> Identity:
-    return make(tmp_path_factory.mktemp("private") / "front")
 
 
 @contextmanager

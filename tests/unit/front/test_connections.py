@@ -10,16 +10,11 @@ import pytest
 
 from sluice.front import connections
 from sluice.front.config import EngineAddress
-from sluice.front.identity import Identity, make
+from sluice.front.identity import Identity
 from sluice.wire.hello import Limits
 from tests.fakes.engine import Behaviour, StubEngine
 from tests.felt import Stopwatch
 from tests.unit.front.bed import CHAT, REQUEST_ID, bed, chat, front, scripted, until
-
-
-@pytest.fixture(scope="module")
-def identity(tmp_path_factory: pytest.TempPathFactory) -> Identity:
-    return make(tmp_path_factory.mktemp("private") / "front")
 
 
 async def test_passes_a_request_on_and_its_answer_back(tmp_path: Path, identity: Identity) -> None:

@@ -13,18 +13,13 @@ import pytest
 
 from sluice.front import engine as engine_module
 from sluice.front import tally
-from sluice.front.identity import Identity, make
+from sluice.front.identity import Identity
 from tests.unit.front.bed import CHAT, Answer, bed, chat, front, scripted, until
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 SECRET = b"the-prompt-in-an-answer"
-
-
-@pytest.fixture(scope="module")
-def identity(tmp_path_factory: pytest.TempPathFactory) -> Identity:
-    return make(tmp_path_factory.mktemp("private") / "front")
 
 
 async def request(reader: asyncio.StreamReader) -> bytes:

@@ -27,11 +27,6 @@ from tests.fakes.engine import Behaviour, StubEngine
 from tests.unit.front.bed import CHAT, REQUEST_ID, SECONDS, Answer, Bed, bed, chat, front, trusting, until
 
 
-@pytest.fixture(scope="module")
-def identity(tmp_path_factory: pytest.TempPathFactory) -> Identity:
-    return make(tmp_path_factory.mktemp("private") / "front")
-
-
 @pytest.mark.parametrize("key", ["", "x", "x" * 43, "X" * 5000])
 async def test_trying_without_the_key(tmp_path: Path, identity: Identity, key: str) -> None:
     async with (
@@ -52,7 +47,7 @@ async def test_trying_the_key_in_capitals(tmp_path: Path, identity: Identity) ->
 
 
 async def test_trying_to_ask_before_the_key_is_shown(tmp_path: Path, identity: Identity) -> None:
-    head = json.dumps(InstanceRequest(REQUEST_ID, "GET", "/health", 0).dump()).encode()
+    head = InstanceRequest(REQUEST_ID, "GET", "/health", 0).encode()
     async with (
         StubEngine(Behaviour(), tmp_path / "engine.sock") as engine,
         front(tmp_path, identity) as running,
@@ -293,7 +288,9 @@ async def test_trying_another_request_id(tmp_path: Path, identity: Identity, ide
 async def test_trying_another_field(tmp_path: Path, identity: Identity) -> None:
     class Wider(InstanceRequest):
         def encode(self) -> bytes:
-            return json.dumps({**self.dump(), "headers": {"X-Forwarded-For": "::1"}}).encode()
+            return json.dumps(
+                {**json.loads(super().encode()), "headers": {"X-Forwarded-For": "::1"}}
+            ).encode()
 
     async with bed(tmp_path, identity) as (_, relay, engine):
         stream = relay.connection.open_request(Wider(REQUEST_ID, "GET", "/health", 0))
@@ -465,7 +462,7 @@ async def test_bytes_after_the_protocol_was_broken_are_not_read(tmp_path: Path, 
 async def _broken(running: Bed) -> None:
     reader, writer = await running.raw()
     relay = Connection(Role.CLIENT, Hello("test", Limits()), RELAY_FRONT, key=running.key)
-    head = json.dumps(InstanceRequest(REQUEST_ID, "GET", "/health", 0).dump()).encode()
+    head = InstanceRequest(REQUEST_ID, "GET", "/health", 0).encode()
     writer.write(relay.data_to_send() + encode(FrameType.DATA, 7, b"x"))
     writer.write(encode(FrameType.REQUEST, 1, head, last=True))
     assert b"never opened" in await asyncio.wait_for(reader.read(), SECONDS)

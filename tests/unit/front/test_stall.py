@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from sluice.front import listener, stall
-from sluice.front.identity import Identity, make
+from sluice.front.identity import Identity
 from sluice.front.stall import TRIAL_ID, Pulse
 from tests.fakes.engine import Behaviour, StubEngine
 from tests.unit.front.bed import CHAT, Bed, bed, chat, front, scripted, until
@@ -20,11 +20,6 @@ from tests.unit.front.bed import CHAT, Bed, bed, chat, front, scripted, until
 GOLDEN = Path(__file__).parents[2] / "golden" / "contracts" / "front-health-stalled.json"
 POISON = b'{"model": "m", "messages": [], "poison": true}'
 SOON: dict[str, Any] = {"trial_after": 0.1}
-
-
-@pytest.fixture(scope="module")
-def identity(tmp_path_factory: pytest.TempPathFactory) -> Identity:
-    return make(tmp_path_factory.mktemp("private") / "front")
 
 
 @pytest.fixture(autouse=True)

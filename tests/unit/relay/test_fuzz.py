@@ -69,9 +69,7 @@ def random_frames(chance: random.Random) -> bytes:
         b"12345678",
         chance.randbytes(100),
         json.dumps({"models": {MODEL: 3}}).encode(),
-        json.dumps(
-            RequestHead("req-" + "0" * 32, MODEL, "POST", "/v1/completions", "u", "api", 5).dump()
-        ).encode(),
+        RequestHead("req-" + "0" * 32, MODEL, "POST", "/v1/completions", "u", "api", 5).encode(),
     ]
     parts = [Connection(Role.CLIENT, Hello("fuzz", Limits())).data_to_send()]
     for _ in range(FRAMES):
@@ -112,7 +110,7 @@ async def test_no_bytes_bring_a_session_down_uncontrolled(
 
 def answers(chance: random.Random) -> bytes:
     """Return what a front says after its hello: frames of random types, some of them in good order."""
-    head = json.dumps(ResponseHead(200, "application/json").dump()).encode()
+    head = ResponseHead(200, "application/json").encode()
     payloads = [b"", b"{}", b"null", head, head, chance.randbytes(40), b"\x00\x00\x00\x05", b"12345678"]
     parts = []
     for _ in range(FRAMES):

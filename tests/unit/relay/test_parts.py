@@ -1,4 +1,4 @@
-"""The small parts: demand, limits, figures, configuration, standard input and output."""
+"""The small parts: demand, figures, configuration, standard input and output."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from sluice.contracts.demand import DemandFile, ModelDemand
 from sluice.contracts.figures import Sample
 from sluice.contracts.files import read_json, write_json
 from sluice.errors import ConfigError
-from sluice.gate.limits import STALE_SECONDS, Budget, Rate, Switch
 from sluice.relay import config, figures
 from sluice.relay.demand import Demand, DemandWriter
 from sluice.relay.figures import Counters, LineFigures
@@ -25,7 +24,7 @@ GOLDEN = Path(__file__).parents[2] / "golden" / "contracts"
 
 
 def test_demand_counts_running_by_model() -> None:
-    demand = Demand(10)
+    demand = Demand()
     demand.asked("m", 1.0)
     demand.began("m", "m-1")
     demand.began("m", "m-2")
@@ -39,7 +38,7 @@ def test_demand_counts_running_by_model() -> None:
 
 
 def test_who_answered_lately_is_told_in_steps_of_five_seconds() -> None:
-    demand = Demand(10)
+    demand = Demand()
     demand.asked("m", 1.0)
     demand.answered("m", "m-1", 12.0)
     demand.answered("m", "m-1", 14.9)
@@ -62,16 +61,16 @@ def test_a_write_that_ends_after_its_relay_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
-def test_waiting_is_clamped_known_and_forgotten_when_the_proxy_is_silent() -> None:
-    demand = Demand(10)
-    demand.report({"m": 500, "n": 1}, {"m"}, 100.0)
+def test_waiting_is_forgotten_when_the_proxy_is_silent() -> None:
+    demand = Demand()
+    demand.report({"m": 10}, 100.0)
     assert demand.snapshot(101.0) == {"m": ModelDemand(0, 10, 100.0)}
     assert demand.snapshot(131.0) == {"m": ModelDemand(0, 0, 100.0)}
 
 
 def test_a_report_of_nothing_is_no_demand() -> None:
-    demand = Demand(10)
-    demand.report({"m": 0}, {"m"}, 100.0)
+    demand = Demand()
+    demand.report({"m": 0}, 100.0)
     assert demand.snapshot(100.0) == {}
 
 
@@ -99,32 +98,6 @@ def test_files_of_killed_relays_are_swept(tmp_path: Path) -> None:
     os.utime(other, (0, 0))
     DemandWriter(str(tmp_path)).sweep(young.stat().st_mtime + 1)
     assert sorted(tmp_path.iterdir()) == sorted([young, other])
-
-
-def test_a_rate_allows_a_seconds_worth_at_once() -> None:
-    rate = Rate(2.0, 0.0)
-    assert [rate.take(0.0) for _ in range(3)] == [True, True, False]
-    assert rate.take(0.5)
-    assert not rate.take(0.5)
-    assert all(Rate(0, 0.0).take(0.0) for _ in range(1000))
-
-
-def test_a_budget_is_never_overdrawn() -> None:
-    budget = Budget(10)
-    assert budget.reserve(6)
-    assert not budget.reserve(5)
-    budget.release(6)
-    assert budget.reserve(10)
-
-
-def test_closed_when_the_file_exists_or_nobody_can_tell(tmp_path: Path) -> None:
-    switch = Switch(str(tmp_path / "closed"))
-    assert not switch.closed(0.0)
-    (tmp_path / "closed").touch()
-    assert switch.closed(STALE_SECONDS)
-    assert Switch(str(tmp_path / "closed" / "below-a-file")).closed(0.0)
-    (tmp_path / "closed").unlink()
-    assert not switch.closed(2 * STALE_SECONDS)
 
 
 def test_counters_become_samples() -> None:

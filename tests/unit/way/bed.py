@@ -275,6 +275,9 @@ class Way:
             "concurrency": 64,
             "starting": 0,
             "instances": tuple(job.instance() for job in jobs),
+            "usage": "none",
+            "cache_isolation": "none",
+            "created": 0,
         }
         models = {MODEL: RoutedModel(**{**fields, **changes})}
         table = RoutingTable("demo", self._generation, time.time(), models)

@@ -83,7 +83,9 @@ def raw_server(*frames: bytes, limits: Limits = SMALL) -> Connection:
 
 def request(stream: int, *, last: bool = False, **changes: Any) -> bytes:
     """Return a request frame with the golden head but for `changes`."""
-    return encode(FrameType.REQUEST, stream, json.dumps(HEAD.dump() | changes).encode(), last=last)
+    return encode(
+        FrameType.REQUEST, stream, json.dumps(json.loads(HEAD.encode()) | changes).encode(), last=last
+    )
 
 
 def sent(connection: Connection) -> list[Frame]:

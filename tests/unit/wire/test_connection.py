@@ -317,8 +317,8 @@ def test_after_a_broken_protocol_nothing_more_is_taken() -> None:
     [encode(FrameType.ERROR, 1, b'{"code": "no_such_code", "message": ""}')],
     [encode(FrameType.CANCEL, 1)],
     [encode(FrameType.RESPONSE, 1, b"{}")],
-    [encode(FrameType.RESPONSE, 3, json.dumps(OK.dump()).encode())],
-    [encode(FrameType.RESPONSE, 1, json.dumps(OK.dump()).encode())] * 2,
+    [encode(FrameType.RESPONSE, 3, OK.encode())],
+    [encode(FrameType.RESPONSE, 1, OK.encode())] * 2,
     [encode(FrameType.REQUEST, 1, b"{}")],
 ])  # fmt: skip
 def test_a_server_that_cheats_loses_its_session(frames: list[bytes]) -> None:

@@ -138,7 +138,7 @@ def test_a_front_takes_no_verb_but_request(opener: FrameType) -> None:
 )
 def test_a_head_that_a_front_does_not_know_ends_that_stream_alone(changes: dict[str, object]) -> None:
     pair = Pair(link=RELAY_FRONT)
-    head = json.dumps(INSTANCE_HEAD.dump() | changes).encode()
+    head = json.dumps(json.loads(INSTANCE_HEAD.encode()) | changes).encode()
     (event,) = pair.server.receive(encode(FrameType.REQUEST, 1, head))
     assert isinstance(event, events.RequestRefused)
     (frame,) = sent(pair.server)

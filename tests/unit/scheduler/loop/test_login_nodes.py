@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sluice.gate.choice import RoutingFile
+from sluice.relay.routing import RoutingFile
 from sluice.scheduler.outside.demand import read_demand
 from tests.unit.scheduler.site import Site
 

@@ -219,7 +219,7 @@ def test_trying_to_stop_the_scheduler_by_answering_one_byte_at_a_time(tmp_path: 
 
 def routed(*capabilities: str) -> RoutedModel:
     """Return a model as the routing table has it."""
-    return RoutedModel("ready", None, 2048, capabilities, ("all",), "", 16, 0, ())
+    return RoutedModel(2048, capabilities, ("all",), "", 16, "none", "none", 0, "ready", None, 0, ())
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Optional
 
-from sluice.contracts.encoding import decode_json, encode_json
+from sluice.contracts.encoding import decode_json
 from sluice.contracts.fields import Fields, dump_record
 from sluice.contracts.paths import INSTANCE_PATHS, PATHS
 from sluice.contracts.words import (
@@ -85,23 +85,8 @@ class RequestHead(NamedTuple):
             f'"class":"{class_}","length":{length},"affinity":"{affinity}"{more}}}'
         ).encode("ascii")
 
-    def dump(self) -> dict[str, Any]:
-        """Return the head as JSON has it."""
-        return {
-            "id": self.id,
-            "model": self.model,
-            "method": self.method,
-            "path": self.path,
-            "user": self.user,
-            "class": self.class_,
-            "length": self.length,
-            "affinity": self.affinity,
-            **({"breaks": self.breaks} if self.breaks else {}),
-            **({"places": self.places} if self.places > 1 else {}),
-        }
 
-
-# The spellings that `dump` and a compact encoder give. What matches needs no JSON parser and no further
+# The spelling of `encode`. What matches needs no JSON parser and no further
 # check, at a fifth of the cost for each request; every other spelling is parsed.
 _REQUEST_SPELLING = re.compile(
     rf'\{{"id":"({REQUEST_ID.pattern})","model":"({MODEL_NAME.pattern})","method":"(POST)",'
@@ -161,11 +146,6 @@ class InstanceRequest(NamedTuple):
             "ascii"
         )
 
-    def dump(self) -> dict[str, Any]:
-        """Return the head as JSON has it."""
-        more = {"places": self.places} if self.places > 1 else {}
-        return {"id": self.id, "method": self.method, "path": self.path, "length": self.length, **more}
-
 
 class ResponseHead(NamedTuple):
     """The start of an answer."""
@@ -190,12 +170,10 @@ class ResponseHead(NamedTuple):
         return _read_response(raw)
 
     def encode(self) -> bytes:
-        """Return the head's compact JSON."""
-        return _encode_response(self)
-
-    def dump(self) -> dict[str, Any]:
-        """Return the head as JSON has it."""
-        return {"status": self.status, "content_type": self.content_type, "instance": self.instance}
+        """Return the head's compact JSON; its fields must be of the forms that `parse` takes."""
+        return (
+            f'{{"status":{self.status},"content_type":"{self.content_type}","instance":"{self.instance}"}}'
+        ).encode("ascii")
 
 
 # An instance begins its answers with one of very few heads.
@@ -206,11 +184,6 @@ def _read_response(raw: bytes) -> ResponseHead:
         return ResponseHead.parse(decode_json(raw))
     status, content_type, instance = found.groups()
     return ResponseHead(int(status), content_type, instance)
-
-
-@functools.lru_cache(maxsize=256)
-def _encode_response(head: ResponseHead) -> bytes:
-    return encode_json(head.dump())
 
 
 @dataclass(frozen=True)

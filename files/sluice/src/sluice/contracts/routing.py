@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Optional
 
+from sluice.contracts.facts import ModelFacts
 from sluice.contracts.fields import Fields, dump_record
-from sluice.contracts.paths import read_capabilities
 from sluice.contracts.words import (
-    CACHE_ISOLATIONS,
     CERTIFICATE,
     GROUP,
     HOST,
@@ -18,9 +17,7 @@ from sluice.contracts.words import (
     MAX_COUNT,
     MAX_TIME,
     MODEL_NAME,
-    PRINTABLE,
     STATUSES,
-    USAGES,
 )
 
 INSTANCE_STATES = ("ready", "draining")
@@ -56,40 +53,24 @@ class Instance:
 
 
 @dataclass(frozen=True)
-class RoutedModel:
-    """One model of the routing table; `created` is when its cluster first had it, 0 if nobody knows."""
+class RoutedModel(ModelFacts):
+    """One model of the routing table; `expected_ready`: when its next instance may be ready (Unix time)."""
 
     status: str
     expected_ready: Optional[float]
-    context_length: int
-    capabilities: tuple[str, ...]
-    groups: tuple[str, ...]
-    description: str
-    concurrency: int
     starting: int
     instances: tuple[Instance, ...]
-    usage: str = "none"
-    cache_isolation: str = "none"
-    created: int = 0
 
     @classmethod
     def parse(cls, obj: object, where: str = "") -> RoutedModel:
         """Read one model of the routing table."""
         fields = Fields(obj, where)
         return cls(
+            **cls.read(fields),
             status=fields.choice("status", STATUSES),
             expected_ready=fields.optional_number("expected_ready", 0, MAX_TIME),
-            context_length=fields.integer("context_length", 1, 100_000_000),
-            capabilities=read_capabilities(fields),
-            groups=fields.texts("groups", GROUP),
-            description=fields.text("description", PRINTABLE),
-            concurrency=fields.integer("concurrency", 1, 100_000),
             starting=fields.integer("starting", 0, MAX_COUNT),
             instances=tuple(Instance.parse(item, path) for path, item in fields.items("instances")),
-            # Absent in what an older scheduler wrote.
-            usage=fields.choice("usage", USAGES, "none"),
-            cache_isolation=fields.choice("cache_isolation", CACHE_ISOLATIONS, "none"),
-            created=fields.integer("created", 0, int(MAX_TIME), 0),
         )
 
 

@@ -1,4 +1,4 @@
-"""The body of one request on its way through the relay: scanned as it arrives, kept or passed on.
+"""The body of one request: scanned as it arrives, kept or passed on. Pure.
 
 A body of at most COLLECTED bytes is kept until an answer begins, so that another instance can be asked. A
 larger one streams through. Either way its last byte leaves only when the whole has been found good.
@@ -14,7 +14,7 @@ from sluice.contracts.heads import RequestHead
 from sluice.contracts.paths import PATHS
 from sluice.errors import SluiceError
 
-# Bodies up to this are kept for another try; it is also the most that a larger one has on its way here.
+# Bodies up to this many bytes are kept for another try; of a larger one the relay holds at most as much.
 COLLECTED = 262_144
 
 

@@ -1,21 +1,14 @@
-"""The routing table as this relay knows it, and the choice of an instance for a request."""
+"""Which instance takes a request, and what a client is told when none does. Pure."""
 
 from __future__ import annotations
 
 import hashlib
-import logging
 import math
-import secrets
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Callable, Optional, TypeVar
 
-from sluice.contracts.files import read_json
-from sluice.contracts.routing import Instance, RoutedModel, RoutingTable
-from sluice.errors import RecordError, SluiceError
-from sluice.gate.limits import STALE_SECONDS
-
-logger = logging.getLogger(__name__)
+from sluice.contracts.routing import Instance, RoutedModel
+from sluice.errors import SluiceError
 
 # How far above its concurrency an instance may be filled before its requests go to the next one: the
 # engine queues the surplus, and a conversation stays where its prefix is cached.
@@ -30,61 +23,15 @@ RETRY_AFTER = {
 }
 LONGEST_RETRY_AFTER = 600.0
 
-_Signature = tuple[int, int, int]
 T = TypeVar("T")
 
 
-class RoutingFile:
-    """Reads the routing table again when the file has changed; keeps the last good one otherwise."""
-
-    def __init__(self, path: str) -> None:
-        self._path = Path(path)
-        self._seen: Optional[_Signature] = None
-        self._table: Optional[RoutingTable] = None
-        self._looked = float("-inf")
-
-    def current(self, now: float) -> Optional[RoutingTable]:
-        """Return the newest good table, None before there was one; `now` is the monotonic clock.
-
-        Costs one stat every STALE_SECONDS while nothing changes.
-        """
-        if now - self._looked < STALE_SECONDS:
-            return self._table
-        self._looked = now
-        signature = self._signature()
-        if signature is not None and signature != self._seen:
-            self._seen = signature
-            self._read()
-        return self._table
-
-    def _signature(self) -> Optional[_Signature]:
-        try:
-            found = self._path.stat()
-        except OSError:
-            return None
-        # The time of change, not of modification: a corrected owner or mode counts too.
-        return (found.st_ctime_ns, found.st_ino, found.st_size)
-
-    def _read(self) -> None:
-        try:
-            self._table = RoutingTable.parse(read_json(self._path))
-        except RecordError as error:
-            logger.warning(
-                "the routing table is not valid, keeping the last one", extra={"field": error.field}
-            )
-        except OSError as error:
-            logger.warning("the routing table cannot be read", extra={"errno": error.errno})
-
-
 def rank(affinity: str, instances: Sequence[Instance]) -> list[Instance]:
-    """Return the instances in the order that `affinity` prefers them (rendezvous hashing).
-
-    An empty affinity gives a random order.
-    """
+    """Return the instances in the order that `affinity` prefers them (rendezvous hashing)."""
     if len(instances) < 2:
         return list(instances)
-    salt = (affinity or secrets.token_hex(8)).encode()
-    return sorted(instances, key=lambda one: hashlib.blake2b(one.id.encode(), key=salt[:64]).digest())
+    salt = affinity.encode()[:64]
+    return sorted(instances, key=lambda one: hashlib.blake2b(one.id.encode(), key=salt).digest())
 
 
 def room(concurrency: int) -> int:

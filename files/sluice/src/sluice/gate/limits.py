@@ -1,11 +1,6 @@
-"""The cluster's own limits on a session: rate, memory for bodies, and the gate."""
+"""The cluster's own limits on a session: how many requests a second, and memory for bodies. Pure."""
 
 from __future__ import annotations
-
-from pathlib import Path
-
-# Files that steer a relay are looked at again after this long, not for every request.
-STALE_SECONDS = 0.01
 
 
 class Rate:
@@ -45,28 +40,3 @@ class Budget:
     def release(self, size: int) -> None:
         """Give back what was reserved."""
         self.free += size
-
-
-class Switch:
-    """The gate: closed while the file is there. Looked for every STALE_SECONDS; `now` is monotonic."""
-
-    def __init__(self, path: str) -> None:
-        self._path = Path(path)
-        self._closed = False
-        self._seen = float("-inf")
-
-    def closed(self, now: float) -> bool:
-        """Whether the gate is closed: the file exists, or the relay cannot tell."""
-        if now - self._seen >= STALE_SECONDS:
-            self._seen = now
-            self._closed = self._look()
-        return self._closed
-
-    def _look(self) -> bool:
-        try:
-            self._path.stat()
-        except FileNotFoundError:
-            return False
-        except OSError:
-            return True
-        return True

@@ -16,7 +16,8 @@ from aiohttp import web
 
 from sluice import garbage
 from sluice.errors import ConfigError
-from sluice.logs import LineWriter, log_loop_fault
+from sluice.logs import log_loop_fault
+from sluice.proxy.access_log import AccessLog
 from sluice.proxy.accounts.authority import Authenticator, AuthorityClient
 from sluice.proxy.accounts.guesses import Guesses
 from sluice.proxy.accounts.principals import PrincipalCache
@@ -69,7 +70,7 @@ class Service:
             lambda: self.stops.standing,
         )
         body_reader = BodyReader(config.max_body, config.max_buffered, self.metrics)
-        self.access = LineWriter("proxy", level=config.log_level)
+        self.access = AccessLog("proxy", level=config.log_level)
         bounds = QueueBounds(config.queue_length, config.queue_per_user)
         self.queues = RequestQueues(
             self.fleet,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Optional
 
@@ -27,11 +27,10 @@ _LEFT_BEHIND = re.compile(r"\.?[0-9a-f]{16}\.json(?:\.[A-Za-z0-9_]+)?")
 class Demand:
     """Counts of this session by model. `now` is wall-clock time throughout."""
 
-    def __init__(self, max_waiting: int) -> None:
+    def __init__(self) -> None:
         self.running: dict[str, int] = {}
         # By model, then by instance; instances without any are left out.
         self.instances: dict[str, dict[str, int]] = {}
-        self._max_waiting = max_waiting
         self._waiting: dict[str, int] = {}
         self._reported = 0.0
         self._last: dict[str, float] = {}
@@ -56,13 +55,11 @@ class Demand:
         unit = ModelDemand.ANSWERED_UNIT
         self._answered.setdefault(model, {})[instance] = int(now // unit) * unit
 
-    def report(self, waiting: Mapping[str, int], known: Collection[str], now: float) -> None:
-        """Take what the proxy says: clamped, and of models that exist."""
-        self._waiting = {
-            model: min(count, self._max_waiting) for model, count in waiting.items() if model in known
-        }
+    def report(self, waiting: Mapping[str, int], now: float) -> None:
+        """Take what the gate let through of the proxy's report."""
+        self._waiting = dict(waiting)
         self._reported = now
-        for model, count in self._waiting.items():
+        for model, count in waiting.items():
             if count:
                 self._last[model] = now
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
-from typing import Callable, Optional, cast
+from typing import Any, Callable, Optional, cast
 
 from sluice.contracts.routing import Instance
 from sluice.endpoint import Endpoint
+from sluice.gate.pin import is_pinned
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class Door(asyncio.Protocol):
         made = cast(asyncio.Transport, transport)
         if self._shut:
             made.abort()
-        elif pinned(made, self._instance):
+        elif is_pinned(_shown(made), self._instance.certificate):
             self._trusted(made)
         else:
             made.abort()
@@ -46,14 +46,10 @@ class Door(asyncio.Protocol):
             logger.warning("the server at this address is not the job", extra={"instance": self._instance.id})
 
 
-def pinned(transport: asyncio.BaseTransport, instance: Instance) -> bool:
-    """Whether the peer proved to hold the key of exactly this certificate (TLS 1.3 has it prove that)."""
-    shown = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
-    try:
-        expected = ssl.PEM_cert_to_DER_cert(instance.certificate)
-    except ValueError:
-        return False
-    return bool(shown == expected)
+def _shown(transport: asyncio.Transport) -> Optional[bytes]:
+    """Return the certificate (DER) that the peer showed."""
+    tls: Any = transport.get_extra_info("ssl_object")
+    return cast(Optional[bytes], tls.getpeercert(binary_form=True))
 
 
 class PacedEndpoint(Endpoint):

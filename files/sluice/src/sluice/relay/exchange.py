@@ -8,15 +8,18 @@ made until then.
 from __future__ import annotations
 
 import logging
+import secrets
 import time
 from typing import Any, Callable, Optional
 
 from sluice.contracts.heads import EVENT_STREAM, MOST_BREAKS, ErrorHead, RequestHead, ResponseHead
-from sluice.contracts.paths import COUNTING, PATHS, most_counted
 from sluice.contracts.routing import RoutedModel
 from sluice.errors import CODES, SluiceError
-from sluice.gate import choice as routing
+from sluice.gate import choice
+from sluice.gate.answer import check_size, may_pass
 from sluice.gate.body import COLLECTED, Body
+from sluice.gate.request import check_head, check_model, check_places, check_room, find_model
+from sluice.gate.session import reserve
 from sluice.relay.answer import Answer
 from sluice.relay.attempt import Attempt
 from sluice.relay.instances import Line
@@ -27,8 +30,6 @@ logger = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 3
 OVERLOADED_RETRY_AFTER = 1.0
-# An engine's word on credentials would be about the job's, never about the user's.
-WITHHELD_STATUSES = frozenset({401, 403, 407})
 
 OK, CANCELLED = "ok", "cancelled"
 
@@ -100,16 +101,9 @@ class Exchange:
         """Check the head against the routing table and the session's budget. Raises SluiceError."""
         model = self._model(self._began)
         self._known = True
-        if PATHS[self._head.path] not in model.capabilities:
-            raise SluiceError("capability_missing", "the model does not serve this path", param="model")
-        if PATHS[self._head.path] in COUNTING and self._head.length > most_counted(model.context_length):
-            raise SluiceError("body_too_large", "a body to count must be smaller")
-        self._check_room(model)
+        check_head(self._head, model)
         size = min(self._head.length, COLLECTED)
-        if not self._services.budget.reserve(size):
-            raise SluiceError(
-                "overloaded", "this session's memory for bodies is full", retry_after=OVERLOADED_RETRY_AFTER
-            )
+        reserve(self._services.budget, size)
         self._reserved = size
 
     def receive(self, data: bytes) -> None:
@@ -122,13 +116,13 @@ class Exchange:
             self._answer.consumed(size)
             return
         if self._body.model is not None:
-            self._check_model(self._body.model)
+            check_model(self._body.model, self._head)
         self._check_places()
         self._go_on()
 
     def body_ended(self) -> None:
         """The body is complete: ask an instance, or let one have the last byte. Raises SluiceError."""
-        self._check_model(self._body.finish())
+        check_model(self._body.finish(), self._head)
         self._check_places()
         self._body.complete = True
         self._go_on()
@@ -191,40 +185,18 @@ class Exchange:
     # --- choosing an instance ----------------------------------------------------------------------------
 
     def _model(self, now: float) -> RoutedModel:
-        table = self._services.routing.current(now)
-        if table is None:
-            raise SluiceError("no_instance", "the cluster has no routing table yet", retry_after=15)
-        model = table.models.get(self._head.model)
-        if model is None:
-            raise SluiceError("model_not_found", "this cluster does not have the model", param="model")
-        return model
-
-    def _check_model(self, given: str) -> None:
-        if given != self._head.model:
-            raise SluiceError("model_mismatch", "the body's model is not the routed one", param="model")
+        return find_model(self._services.routing.current(now), self._head.model)
 
     def _check_places(self) -> None:
-        """Refuse a body that takes more places than its head says: they were not counted for its user.
-
-        A proxy of an older release says nothing of them: what it sends is counted before it goes on.
-        """
+        """Check the places that the body takes. A proxy of an older release does not say them: count them."""
         needed = self._body.places
         if needed <= self.places:
             return
         peer = self._services.endpoint.connection.peer
         if self._body.streams or peer is None or peer.minor >= PLACES_SINCE:
-            raise SluiceError(
-                "invalid_request", f"the body takes {needed} places, its head says {self.places}"
-            )
+            check_places(needed, self.places)
         self.places = needed
-        self._check_room(self._model(time.monotonic()))
-
-    def _check_room(self, model: RoutedModel) -> None:
-        if self.places > model.concurrency:
-            raise SluiceError(
-                "invalid_request",
-                f"the request takes {self.places} places; an instance of this model has {model.concurrency}",
-            )
+        check_room(needed, self._model(time.monotonic()))
 
     def _next_instance(self) -> None:
         now = time.monotonic()
@@ -236,15 +208,15 @@ class Exchange:
 
     def _choose(self, model: RoutedModel, now: float) -> Line:
         affinity = self._head.affinity
-        ranked = routing.rank(affinity, routing.ready(model))
+        ranked = choice.rank(affinity or secrets.token_hex(8), choice.ready(model))
         known = (self._services.lines.of(one) for one in ranked if one.id not in self._tried)
         lines = [line for line in known if not line.left]
         user = self._head.user
         sound = [line for line in lines if line.breaker.allows(now, user)]
-        line = routing.choose(
+        line = choice.choose(
             sound,
             _load,
-            routing.room(model.concurrency),
+            choice.room(model.concurrency),
             least=not affinity,
             places=self.places,
             most=2 * model.concurrency,
@@ -257,7 +229,7 @@ class Exchange:
             raise SluiceError("overloaded", "all instances are full", retry_after=OVERLOADED_RETRY_AFTER)
         if lines:
             raise self._left_alone(lines, now)
-        raise routing.without_instance(model, time.time())
+        raise choice.without_instance(model, time.time())
 
     def _left_alone(self, lines: list[Line], now: float) -> SluiceError:
         """Return the error where every instance is left alone: for this user, or for everybody."""
@@ -276,7 +248,7 @@ class Exchange:
             return SluiceError(code, reason, retry_after=OVERLOADED_RETRY_AFTER)
         if CODES[code] == 503:
             return SluiceError(
-                code, reason, retry_after=routing.retry_after(self._model(time.monotonic()), time.time())
+                code, reason, retry_after=choice.retry_after(self._model(time.monotonic()), time.time())
             )
         return SluiceError(code, reason)
 
@@ -296,7 +268,7 @@ class Exchange:
 
     def answer_begins(self, head: ResponseHead) -> None:
         """Keep the head until a first byte stands behind it: an engine may break on the prompt after it."""
-        if 200 <= head.status < 300 or (400 <= head.status < 500 and head.status not in WITHHELD_STATUSES):
+        if may_pass(head.status):
             if self._attempt is not None:
                 self._attempt.pledge = head
             if head.status == 200 and head.content_type == EVENT_STREAM:
@@ -422,8 +394,7 @@ class Exchange:
             self._begin_answer()
         services = self._services
         services.counters.bytes_out += len(data)
-        if self._answer.sent + len(data) > services.config.max_answer:
-            raise SluiceError("answer_too_large", "the answer is longer than this cluster allows")
+        check_size(self._answer.sent + len(data), services.config.max_answer)
         self._answer.data(data)
 
     def _begin_answer(self) -> None:

@@ -14,33 +14,27 @@ logger = logging.getLogger(__name__)
 
 MAX_FIGURES_BYTES = 1 << 20
 
+# By name: the kind, and what the figure is. All are of one session.
+_HELP = {
+    "requests_total": ("counter", "Requests of this session by model and outcome"),
+    "running": ("gauge", "Open requests of this session on instances"),
+    "instance_losses_total": ("counter", "Connections to instances that were lost or could not be opened"),
+    "instance_connections": ("gauge", "Connections of this session to instances"),
+    "breaker_open": ("gauge", "Instances that this session does not use because they keep failing"),
+    "open_streams": ("gauge", "Open streams of this session"),
+    "bytes_in_total": ("counter", "Bytes of bodies received"),
+    "bytes_out_total": ("counter", "Bytes of answers sent"),
+    "retries_total": ("counter", "Attempts beyond the first"),
+    "session_age_seconds": ("gauge", "Age of this session"),
+}
+
 
 @dataclass
 class LineFigures:
-    """The connections to one model's instances: how many stand, and how many have an open breaker."""
+    """The connections to one model's instances: how many are open, and how many have an open breaker."""
 
     standing: int = 0
     broken: int = 0
-
-    def samples(self, model: str) -> list[Sample]:
-        """Return the model's samples."""
-        labels = {"model": model}
-        return [
-            Sample(
-                "sluice_relay_instance_connections",
-                "gauge",
-                "Connections of this session to instances",
-                float(self.standing),
-                labels,
-            ),
-            Sample(
-                "sluice_relay_breaker_open",
-                "gauge",
-                "Instances that this session does not use because they keep failing",
-                float(self.broken),
-                labels,
-            ),
-        ]
 
 
 class Counters:
@@ -67,48 +61,32 @@ class Counters:
     ) -> list[Sample]:
         """Return the session's samples; times are of the monotonic clock, `lines` is by model."""
         found = [
-            Sample(
-                "sluice_relay_requests_total",
-                "counter",
-                "Requests of this session by model and outcome",
-                float(count),
-                {"model": model, "outcome": outcome},
-            )
-            for (model, outcome), count in sorted(self._outcomes.items())
-        ]
-        found += [
-            Sample(
-                "sluice_relay_running",
-                "gauge",
-                "Open requests of this session on instances",
-                float(count),
-                {"model": model},
-            )
-            for model, count in sorted(running.items())
-        ]
-        found += [
-            Sample(
-                "sluice_relay_instance_losses_total",
-                "counter",
-                "Connections to instances that were lost or could not be opened",
-                float(count),
-                {"reason": reason},
-            )
-            for reason, count in sorted(self._losses.items())
+            *(
+                _sample("requests_total", count, model=model, outcome=outcome)
+                for (model, outcome), count in sorted(self._outcomes.items())
+            ),
+            *(_sample("running", count, model=model) for model, count in sorted(running.items())),
+            *(
+                _sample("instance_losses_total", count, reason=reason)
+                for reason, count in sorted(self._losses.items())
+            ),
         ]
         for model, figures in sorted(lines.items()):
-            found += figures.samples(model)
-        age = now - self._born
-        found += [
-            Sample("sluice_relay_open_streams", "gauge", "Open streams of this session", float(open_streams)),
-            Sample(
-                "sluice_relay_bytes_in_total", "counter", "Bytes of bodies received", float(self.bytes_in)
-            ),
-            Sample("sluice_relay_bytes_out_total", "counter", "Bytes of answers sent", float(self.bytes_out)),
-            Sample("sluice_relay_retries_total", "counter", "Attempts beyond the first", float(self.retries)),
-            Sample("sluice_relay_session_age_seconds", "gauge", "Age of this session", age),
+            found.append(_sample("instance_connections", figures.standing, model=model))
+            found.append(_sample("breaker_open", figures.broken, model=model))
+        return [
+            *found,
+            _sample("open_streams", open_streams),
+            _sample("bytes_in_total", self.bytes_in),
+            _sample("bytes_out_total", self.bytes_out),
+            _sample("retries_total", self.retries),
+            _sample("session_age_seconds", now - self._born),
         ]
-        return found
+
+
+def _sample(name: str, value: float, **labels: str) -> Sample:
+    kind, text = _HELP[name]
+    return Sample(f"sluice_relay_{name}", kind, text, float(value), labels)
 
 
 def scheduler_samples(path: str) -> tuple[Sample, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sluice.endpoint import Endpoint
-from sluice.gate.choice import RoutingFile
 from sluice.gate.limits import Budget
 from sluice.relay.audit import Audit
 from sluice.relay.config import RelayConfig
@@ -13,6 +12,7 @@ from sluice.relay.demand import Demand
 from sluice.relay.figures import Counters
 from sluice.relay.flow import Outflow
 from sluice.relay.instances import Lines
+from sluice.relay.routing import RoutingFile
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ from sluice.contracts.routing import Instance, RoutedModel, RoutingTable
 from sluice.contracts.status import ModelsAnswer, ModelStatus
 from sluice.endpoint import Endpoint
 from sluice.errors import SluiceError
-from sluice.gate import limits
-from sluice.gate.choice import RoutingFile, ready
+from sluice.gate import session as gate
+from sluice.gate.choice import ready
+from sluice.gate.limits import Budget, Rate
 from sluice.relay.audit import open_audit
 from sluice.relay.config import RelayConfig
 from sluice.relay.demand import Demand, DemandWriter
@@ -28,7 +29,9 @@ from sluice.relay.figures import Counters, LineFigures, scheduler_samples
 from sluice.relay.flow import Outflow
 from sluice.relay.instances import Lines
 from sluice.relay.program import Program
+from sluice.relay.routing import RoutingFile
 from sluice.relay.services import Services
+from sluice.relay.switch import Switch
 from sluice.version import version
 from sluice.wire import events
 from sluice.wire.connection import Connection, Role
@@ -42,8 +45,6 @@ LAST_WORDS_SECONDS = 1.0
 # Of a session that says go-away every request ends in `total_timeout`; streams that are still there so much
 # later (seconds) are kept by a proxy that wants to stay.
 OVERSTAY_SECONDS = 300.0
-# Questions (models, metrics) whose answers have not left; an honest proxy has two.
-MAX_UNREAD = 8
 
 
 class Session:
@@ -73,14 +74,14 @@ class Session:
             outflow=self._outflow,
             routing=RoutingFile(config.routing_table),
             lines=Lines(config, counters),
-            demand=Demand(config.max_waiting),
+            demand=Demand(),
             counters=counters,
-            budget=limits.Budget(config.max_buffered),
+            budget=Budget(config.max_buffered),
             audit=open_audit(),
         )
         self._demand_writer = DemandWriter(config.demand_dir)
-        self._switch = limits.Switch(config.closed_file)
-        self._rate = limits.Rate(config.requests_per_second, now)
+        self._switch = Switch(config.closed_file)
+        self._rate = Rate(config.requests_per_second, now)
         self._exchanges: dict[int, Exchange] = {}
         self._unread: set[int] = set()
         # Heads that were refused since the last tick: one line tells of all.
@@ -159,8 +160,9 @@ class Session:
         exchange.run(self._admit, exchange, head)
 
     def _admit(self, exchange: Exchange, head: RequestHead) -> None:
-        self._check_open()
-        self._check_rate()
+        now = time.monotonic()
+        gate.check_open(self._switch.closed(now))
+        gate.check_rate(self._rate, now)
         exchange.open()
         self._services.demand.asked(head.model, time.time())
 
@@ -187,7 +189,7 @@ class Session:
         self._outflow.granted(event)
 
     def _on_models(self, event: events.ModelsOpened) -> None:
-        if self._refused_while_closed(event.stream) or self._unread_too_long(event.stream):
+        if self._refused(event.stream, answered=True):
             return
         table = self._services.routing.current(time.monotonic())
         services = self._services
@@ -195,16 +197,17 @@ class Session:
         self._answer(event.stream, ModelsAnswer(self._config.cluster, models).dump())
 
     def _on_demand(self, event: events.DemandOpened) -> None:
-        if self._refused_while_closed(event.stream):
+        if self._refused(event.stream, answered=False):
             return
         table = self._services.routing.current(time.monotonic())
         known = table.models.keys() if table is not None else ()
-        self._services.demand.report(event.head.models, known, time.time())
+        waiting = gate.demand(event.head.models, known, self._config.max_waiting)
+        self._services.demand.report(waiting, time.time())
         self._connection.respond(event.stream, ResponseHead(204, "application/json"))
         self._connection.send_end(event.stream)
 
     def _on_metrics(self, event: events.MetricsOpened) -> None:
-        if self._refused_while_closed(event.stream) or self._unread_too_long(event.stream):
+        if self._refused(event.stream, answered=True):
             return
         services = self._services
         own = services.counters.samples(
@@ -221,26 +224,13 @@ class Session:
         self._connection.send_end(stream)
         self._unread.add(stream)
 
-    def _unread_too_long(self, stream: int) -> bool:
-        """Refuse a question of a proxy that does not read the answers: they would pile up here."""
-        self._unread = {one for one in self._unread if self._connection.pending(one)}
-        if len(self._unread) < MAX_UNREAD:
-            return False
-        error = ErrorHead("overloaded", "earlier answers have not been read", 1.0)
-        self._connection.send_error(stream, error)
-        return True
-
-    def _check_open(self) -> None:
-        if self._switch.closed(time.monotonic()):
-            raise _closed()
-
-    def _check_rate(self) -> None:
-        if not self._rate.take(time.monotonic()):
-            raise SluiceError("rate_limited", "more requests than this cluster allows", retry_after=1)
-
-    def _refused_while_closed(self, stream: int) -> bool:
+    def _refused(self, stream: int, *, answered: bool) -> bool:
+        """Refuse a question that the gate does not let through; `answered`: with a document to read."""
         try:
-            self._check_open()
+            gate.check_open(self._switch.closed(time.monotonic()))
+            if answered:
+                self._unread = {one for one in self._unread if self._connection.pending(one)}
+                gate.check_unread(len(self._unread))
         except SluiceError as error:
             self._connection.send_error(stream, ErrorHead(error.code, error.message, error.retry_after))
             return True
@@ -279,9 +269,13 @@ class Session:
         self._outlived(now)
 
     def _break_circuit(self) -> None:
-        if self._exchanges and self._switch.closed(time.monotonic()):
+        if not self._exchanges:
+            return
+        try:
+            gate.check_open(self._switch.closed(time.monotonic()))
+        except SluiceError as error:
             for exchange in tuple(self._exchanges.values()):
-                exchange.fail(_closed())
+                exchange.fail(error)
 
     def _tell_refusals(self) -> None:
         if self._refusals:
@@ -335,10 +329,6 @@ def _hello(config: RelayConfig) -> Hello:
     )
 
 
-def _closed() -> SluiceError:
-    return SluiceError("closed", "the cluster's administrators have closed the gate", retry_after=60)
-
-
 def _statuses(table: RoutingTable, demand: Demand, lines: Lines) -> tuple[ModelStatus, ...]:
     found = []
     for name, model in sorted(table.models.items()):
@@ -360,18 +350,11 @@ def _status(name: str, model: RoutedModel, serving: int, running: int) -> ModelS
         # Its last instances have said that they end; the scheduler is about to hear of it.
         status = "starting" if model.starting else "unknown"
     return ModelStatus(
+        **model.facts(),
         name=name,
         status=status,
         ready=serving,
         starting=model.starting,
         running=running,
-        concurrency=model.concurrency,
         expected_ready=model.expected_ready,
-        context_length=model.context_length,
-        capabilities=model.capabilities,
-        groups=model.groups,
-        description=model.description,
-        usage=model.usage,
-        cache_isolation=model.cache_isolation,
-        created=model.created,
     )

@@ -18,7 +18,7 @@ from sluice.contracts.paths import COUNTING, PATHS, most_counted
 from sluice.contracts.status import ModelStatus
 from sluice.contracts.words import MODEL_NAME, REQUEST_ID
 from sluice.errors import SluiceError
-from sluice.logs import LineWriter
+from sluice.proxy.access_log import AccessLog
 from sluice.proxy.accounts.authority import Authenticator
 from sluice.proxy.accounts.stops import Stops
 from sluice.proxy.accounts.usage import UsageQueue
@@ -63,7 +63,7 @@ class ApiHandler:
         body_reader: BodyReader,
         queues: RequestQueues,
         metrics: Metrics,
-        access: LineWriter,
+        access: AccessLog,
         cors: Cors,
         isolation: Isolation,
     ) -> None:

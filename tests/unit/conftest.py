@@ -1,4 +1,4 @@
-"""What the relay's tests share."""
+"""What the tests of several parts share."""
 
 from __future__ import annotations
 

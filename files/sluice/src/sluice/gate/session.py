@@ -1,0 +1,40 @@
+"""What a session may ask, whatever the request is. Pure; every check raises SluiceError."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from sluice.errors import SluiceError
+from sluice.gate.limits import Budget, Rate
+
+# Answers to questions (models, metrics) that the proxy has not read yet; an honest proxy has two.
+MAX_UNREAD = 8
+
+
+def check_open(closed: bool) -> None:
+    """Refuse everything while the gate is closed."""
+    if closed:
+        raise SluiceError("closed", "the cluster's administrators have closed the gate", retry_after=60)
+
+
+def check_rate(rate: Rate, now: float) -> None:
+    """Refuse a request beyond the rate of the cluster's configuration; `now` is the monotonic clock."""
+    if not rate.take(now):
+        raise SluiceError("rate_limited", "more requests than this cluster allows", retry_after=1)
+
+
+def check_unread(unread: int) -> None:
+    """Refuse a question of a proxy that does not read the answers: they would pile up in memory."""
+    if unread >= MAX_UNREAD:
+        raise SluiceError("overloaded", "earlier answers have not been read", retry_after=1)
+
+
+def reserve(budget: Budget, size: int) -> None:
+    """Reserve memory for a body of `size` bytes."""
+    if not budget.reserve(size):
+        raise SluiceError("overloaded", "this session's memory for bodies is full", retry_after=1)
+
+
+def demand(waiting: Mapping[str, int], known: Collection[str], most: int) -> dict[str, int]:
+    """Return what counts of the waiting requests that a proxy reports: of `known` models, `most` of each."""
+    return {model: min(count, most) for model, count in waiting.items() if model in known}
