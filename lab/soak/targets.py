@@ -24,10 +24,10 @@ from sluice.contracts.paths import CAPABILITIES
 from sluice.contracts.routing import Instance, RoutedModel, RoutingTable
 from sluice.errors import SluiceError
 from sluice.front.config import EngineAddress
-from sluice.front.connections import Relay
+from sluice.front.connections import RelayConnection
 from sluice.front.engine import Call, Engine, EngineConnection
-from sluice.front.http import AnswerParser, Nonsense
-from sluice.front.stall import Pulse
+from sluice.front.http import AnswerParser, InvalidAnswer
+from sluice.front.stall import StallDetector
 from sluice.relay.config import RelayConfig
 from sluice.relay.instances import Line
 from sluice.relay.session import Session
@@ -83,7 +83,7 @@ class Wire:
         said = Decoder().feed(end.data_to_send())
         if said or end.peer is not None or not (self._link.keyed and self._role is Role.SERVER):
             assert said[-1].type == FrameType.GO_AWAY or end.peer_going_away or end.going_away
-        # Else it was a stranger, who is told nothing.
+        # Otherwise the peer was unauthenticated: it is sent nothing.
         try:
             end.receive(b"")
         except ProtocolError:
@@ -138,7 +138,7 @@ def parse(chance: Random) -> None:
     try:
         for piece in mutate.pieces(chance, raw):
             passed += len(parser.feed(piece))
-    except Nonsense:
+    except InvalidAnswer:
         return
     assert passed <= len(raw)
     assert len(parser._rest) <= 32_768
@@ -180,7 +180,7 @@ class Front:
     def __init__(self, *, bad_engine: bool) -> None:
         self.running = 0
         self.leaving = ""
-        self.pulse = Pulse()
+        self.stall_detector = StallDetector()
         self._bad_engine = bad_engine
         self._corpus = mutate.sessions(Random(2), RELAY_FRONT, Role.CLIENT, CORPUS)
         self.engine: Engine
@@ -193,10 +193,10 @@ class Front:
     def leave(self, places: int) -> None:
         self.running -= places
 
-    def greeted(self, relay: Relay) -> None:
+    def greeted(self, relay: RelayConnection) -> None:
         """Nothing is counted here."""
 
-    def gone(self, relay: Relay, why: str) -> None:
+    def gone(self, relay: RelayConnection, why: str) -> None:
         """Nothing is counted here."""
 
     async def __call__(self, chance: Random) -> None:
@@ -206,7 +206,7 @@ class Front:
         )
         session = chance.choice(self._corpus)
         raw = b"".join(map(_bytes, session)) if bad else mutate.frames(chance, session)
-        relay = Relay(self, Hello("soak", mutate.ROOMY), mutate.KEY)
+        relay = RelayConnection(self, Hello("soak", mutate.ROOMY), mutate.KEY)
         transport = Memory(relay.endpoint)
         relay.endpoint.connection_made(transport)
         await _play(transport, mutate.pieces(chance, raw))
@@ -217,7 +217,7 @@ class Front:
         for _ in range(3):
             await asyncio.sleep(0)
         assert self.running == 0
-        assert not relay._exchanges
+        assert not relay._requests
 
 
 def _bytes(frame: Any) -> bytes:

@@ -295,7 +295,7 @@ async def test_a_relay_that_stops_reading_its_connection_is_bounded_too(
         await until(engine.requests)
         relay.endpoint.transport.pause_reading()
         await asyncio.sleep(0.5)
-        served = next(one for one in running.listener._relays if one._exchanges)
+        served = next(one for one in running.listener._relays if one._requests)
         assert served.connection.pending(1) <= connections.HIGH_WATER + 65_536
         assert not engine.requests()[0].finished
         relay.endpoint.transport.resume_reading()

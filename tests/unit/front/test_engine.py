@@ -228,7 +228,7 @@ async def test_a_connection_on_which_the_engine_speaks_unasked_is_closed(
         await until(lambda: not running.listener.engine._idle)
         answer = await relay.ask("POST", CHAT, chat())
         assert (answer.outcome, bytes(answer.body), len(taken)) == (200, b"{}", 2)
-        assert running.listener.engine.nonsense.count == 1
+        assert running.listener.engine.violations.count == 1
         relay.endpoint.abort()
 
 
@@ -242,7 +242,7 @@ async def test_bytes_behind_an_answer_answer_nothing(tmp_path: Path, identity: I
         answers = [await relay.ask("POST", CHAT, chat()) for _ in range(3)]
         assert [bytes(answer.body) for answer in answers] == [b"{}"] * 3
         assert len(taken) == 3
-        assert running.listener.engine.nonsense.count == 3
+        assert running.listener.engine.violations.count == 3
         relay.endpoint.abort()
 
 
@@ -301,7 +301,7 @@ async def test_an_engine_cannot_fill_the_log(
             await relay.ask("POST", CHAT, chat())
         monkeypatch.setattr(tally, "PAUSE", 0.0)
         await relay.ask("POST", CHAT, chat())
-        assert running.listener.engine.nonsense.count == 51
+        assert running.listener.engine.violations.count == 51
         relay.endpoint.abort()
     counts = [one.count for one in caplog.records if one.levelno >= logging.WARNING]  # type: ignore[attr-defined]
     assert counts == [1, 51]

@@ -20,7 +20,7 @@ from sluice.front.http import (
     MAX_TRAILERS,
     AnswerHead,
     AnswerParser,
-    Nonsense,
+    InvalidAnswer,
     request_head,
 )
 
@@ -47,7 +47,7 @@ def read(pieces: Iterable[bytes]) -> Outcome:
     try:
         for piece in pieces:
             body += parser.feed(piece)
-    except Nonsense:
+    except InvalidAnswer:
         return Outcome(True)
     return Outcome(False, parser.head, body, parser.complete, parser.excess, parser.reusable)
 
@@ -196,7 +196,7 @@ def test_trying_to_smuggle(name: str) -> None:
 
 @pytest.mark.parametrize("name", BAD)
 def test_a_refusal_holds_nothing_of_what_came(name: str) -> None:
-    with pytest.raises(Nonsense) as caught:
+    with pytest.raises(InvalidAnswer) as caught:
         AnswerParser().feed(BAD[name])
     assert re.fullmatch(r"[A-Za-z', -]+|not an HTTP/1 answer", str(caught.value))
 

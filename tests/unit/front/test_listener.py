@@ -18,7 +18,7 @@ from sluice.front import listener as listener_module
 from sluice.front import unauthenticated
 from sluice.front.identity import Identity, make
 from sluice.front.listener import SPARE_STREAMS, bind
-from sluice.front.unauthenticated import Strangers
+from sluice.front.unauthenticated import Unauthenticated
 from sluice.wire.connection import Connection, Role
 from sluice.wire.frames import FrameType, encode
 from sluice.wire.hello import Hello, Limits
@@ -35,7 +35,7 @@ async def test_trying_without_the_key(tmp_path: Path, identity: Identity, key: s
     ):
         relay = await running.connect(key)
         await until(lambda: relay.why is not None)
-        assert relay.connection.peer is None, "a stranger learns not even the version"
+        assert relay.connection.peer is None, "an unauthenticated peer learns not even the version"
     assert engine.received == []
 
 
@@ -81,7 +81,7 @@ async def test_trying_another_language(tmp_path: Path, identity: Identity, said:
         writer.write(said)
         answer = await asyncio.wait_for(reader.read(), SECONDS)
         writer.transport.abort()
-    assert answer == b"", "a stranger learns nothing, not even why it is hung up on"
+    assert answer == b"", "an unauthenticated peer learns nothing, not even why it is hung up on"
     assert engine.received == []
 
 
@@ -95,8 +95,8 @@ async def test_a_stranger_who_waits_hears_nothing_whyever_the_front_ends_it(
         if why == "it stops":
             running.listener.stop()
         elif why == "it is crowded":
-            for stranger in running.listener._strangers:
-                running.listener._send_away(stranger)
+            for peer in running.listener._unauthenticated:
+                running.listener._close_unauthenticated(peer)
         else:
             monkeypatch.setattr("sluice.endpoint.HELLO_TIMEOUT", 0.0)
         said = b""
@@ -119,7 +119,7 @@ async def test_a_stranger_who_says_nothing_is_hung_up_on(
 async def test_a_stranger_who_never_begins_tls_is_hung_up_on(
     tmp_path: Path, identity: Identity, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listener_module, "STRANGER_SECONDS", 0.5)
+    monkeypatch.setattr(listener_module, "UNAUTHENTICATED_SECONDS", 0.5)
     async with front(tmp_path, identity) as running:
         reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
         assert await asyncio.wait_for(reader.read(), SECONDS) == b""
@@ -146,25 +146,25 @@ async def test_a_fault_of_ours_does_not_stop_the_clock(
 async def test_idle_connections_keep_neither_relay_nor_probe_out(
     tmp_path: Path, identity: Identity, silent_in: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Beyond the bound the oldest stranger goes, so that whoever shows the key soon is always let in."""
+    """Beyond the bound the oldest unauthenticated connection is closed: who shows the key soon gets in."""
     most = 20
-    monkeypatch.setattr(listener_module, "Strangers", lambda: Strangers(most))
+    monkeypatch.setattr(listener_module, "Unauthenticated", lambda: Unauthenticated(most))
     async with bed(tmp_path, identity) as (running, relay, _):
         opened = running.raw if silent_in == "hello" else running.silent
         occupied = [await opened() for _ in range(most + 5)]
         for reader, _ in occupied[:5]:
             assert await asyncio.wait_for(reader.read(), SECONDS) == b""
-        assert len(running.listener._strangers) == most
+        assert len(running.listener._unauthenticated) == most
         another = await running.connect()
         assert (await another.ask("GET", "/health")).outcome == 200
         assert (await relay.ask("POST", CHAT, chat())).outcome == 200
-        for _, stranger in occupied:
-            stranger.transport.abort()
+        for _, peer in occupied:
+            peer.transport.abort()
         another.endpoint.abort()
-        await until(lambda: not running.listener._handshakes and not running.listener._strangers)
+        await until(lambda: not running.listener._handshakes and not running.listener._unauthenticated)
 
 
-async def test_two_thousand_strangers_keep_nobody_out(tmp_path: Path, identity: Identity) -> None:
+async def test_two_thousand_unauthenticated_peers_keep_nobody_out(tmp_path: Path, identity: Identity) -> None:
     """Idle, half-way through TLS, and slow ones from several sources; requests and new probes go on."""
     async with bed(tmp_path, identity) as (running, relay, _):
         sources = [f"127.0.{number}.1" for number in range(4)]
@@ -178,12 +178,12 @@ async def test_two_thousand_strangers_keep_nobody_out(tmp_path: Path, identity: 
             probes += 1
         occupied = await flood
         assert probes > 1
-        assert len(running.listener._strangers) <= unauthenticated.MOST_STRANGERS
+        assert len(running.listener._unauthenticated) <= unauthenticated.MOST_UNAUTHENTICATED
         another = await running.connect()
         assert (await another.ask("GET", "/health")).outcome == 200
         another.endpoint.abort()
-        for stranger in occupied:
-            stranger.close()
+        for peer in occupied:
+            peer.close()
 
 
 async def _flood(port: int, sources: list[str], count: int) -> list[socket.socket]:
@@ -213,7 +213,7 @@ async def test_relays_are_bounded(
             relay.endpoint.abort()
 
 
-async def test_strangers_do_not_fill_the_log(
+async def test_unauthenticated_peers_do_not_fill_the_log(
     tmp_path: Path, identity: Identity, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with front(tmp_path, identity) as running:
@@ -358,12 +358,12 @@ async def test_a_leaving_front_sends_relays_away_and_ends_what_runs(
         assert await health(running) == {"version": 1, "status": "ok"}
         answer = relay.start("POST", CHAT, chat(stream=True))
         await until(lambda: answer.body)
-        running.listener.depart("warned")
+        running.listener.drain("warned")
         await until(lambda: relay.connection.peer_going_away and other.connection.peer_going_away, 0.5)
         golden = Path(__file__).parents[2] / "golden" / "contracts" / "front-health.json"
         assert await health(running) == json.loads(golden.read_text())
-        running.listener.depart("terminated")
-        running.listener.depart("warned")
+        running.listener.drain("terminated")
+        running.listener.drain("warned")
         assert await health(running) == {"version": 1, "status": "leaving", "why": "terminated"}
         await until(lambda: answer.over)
         assert relay.why is None
@@ -376,7 +376,7 @@ async def test_a_leaving_front_refuses_new_requests_before_the_engine_sees_them(
     tmp_path: Path, identity: Identity
 ) -> None:
     async with bed(tmp_path, identity) as (running, relay, engine):
-        running.listener.depart("warned")
+        running.listener.drain("warned")
         crossing = relay.start("POST", CHAT, chat())
         late = await running.connect()
         refused = await late.ask("POST", CHAT, chat())
@@ -390,19 +390,19 @@ async def test_a_leaving_front_refuses_new_requests_before_the_engine_sees_them(
 
 async def test_a_front_is_quiet_when_the_last_answer_has_left(tmp_path: Path, identity: Identity) -> None:
     async with bed(tmp_path, identity, Behaviour(tokens=16_000)) as (running, relay, engine):
-        await asyncio.wait_for(running.listener.quiet(10), 1)
+        await asyncio.wait_for(running.listener.wait_idle(10), 1)
         relay.reading = False
         answer = relay.start("POST", CHAT, chat())
         await until(
             lambda: engine.requests() and engine.requests()[0].finished and not running.listener.running
         )
         began = time.monotonic()
-        await running.listener.quiet(0.5)
+        await running.listener.wait_idle(0.5)
         assert time.monotonic() - began >= 0.5
         relay.reading = True
         relay.connection.consume(answer.stream, len(answer.body))
         relay.endpoint.wake()
-        await asyncio.wait_for(running.listener.quiet(10), 5)
+        await asyncio.wait_for(running.listener.wait_idle(10), 5)
         await until(lambda: answer.over)
     assert answer.outcome == 200
 

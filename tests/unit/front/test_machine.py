@@ -18,9 +18,9 @@ from sluice.contracts.heads import InstanceRequest
 from sluice.errors import SluiceError
 from sluice.front import connections
 from sluice.front.config import EngineAddress
-from sluice.front.connections import Relay
+from sluice.front.connections import RelayConnection
 from sluice.front.engine import Call, Engine, EngineConnection
-from sluice.front.stall import Pulse
+from sluice.front.stall import StallDetector
 from sluice.wire import events
 from sluice.wire.connection import Connection, Role
 from sluice.wire.hello import Hello, Limits
@@ -133,12 +133,12 @@ class ScriptedEngine(Engine):
             connection.buffer_updated(len(piece))
 
 
-class Floor:
+class Front:
     """What relays share, without a listener."""
 
     def __init__(self) -> None:
         self.engine: Engine = ScriptedEngine()
-        self.pulse = Pulse()
+        self.stall_detector = StallDetector()
         self.health_path = "/health"
         self.max_body = LIMITS.max_body
         self.running = 0
@@ -155,11 +155,11 @@ class Floor:
         """Count down."""
         self.running -= 1
 
-    def greeted(self, relay: Relay) -> None:
+    def greeted(self, relay: RelayConnection) -> None:
         """Say how much runs."""
         relay.tell_load(self.running)
 
-    def gone(self, relay: Relay, why: str) -> None:
+    def gone(self, relay: RelayConnection, why: str) -> None:
         """Count the end."""
         self.lost += 1
 
@@ -169,19 +169,19 @@ class History:
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
-        self.floor = Floor()
-        assert isinstance(self.floor.engine, ScriptedEngine)
-        self.engine: ScriptedEngine = self.floor.engine
-        self.relay = Relay(self.floor, Hello("front", LIMITS), KEY)
+        self.front = Front()
+        assert isinstance(self.front.engine, ScriptedEngine)
+        self.engine: ScriptedEngine = self.front.engine
+        self.relay = RelayConnection(self.front, Hello("front", LIMITS), KEY)
         self.wire = Remembering()
         self.client = Connection(Role.CLIENT, Hello("relay", LIMITS), RELAY_FRONT, key=KEY)
         self.streams: dict[int, int] = {}
         self.unconsumed: dict[int, int] = {}
         self.now = time.monotonic()
         self.relay.endpoint.connection_made(self.wire)
-        self.exchange()
+        self.request()
 
-    def exchange(self) -> None:
+    def request(self) -> None:
         """Carry what both sides have to say."""
         while data := self.client.data_to_send():
             self.relay.endpoint.data_received(data)
@@ -198,13 +198,13 @@ class History:
         """Do one thing, then hold the invariants."""
         self.random.choice(STEPS_TO_TAKE)(self)
         if self.random.random() < 0.7:
-            self.exchange()
-        counted = [one for one in self.relay._exchanges.values() if one._counted]
-        assert self.floor.running == len(counted) <= MOST_RUNNING
-        assert self.floor.pulse._open == len(counted)
-        for exchange in self.relay._exchanges.values():
-            assert not exchange._over
-            assert self.relay.connection.pending(exchange.stream) <= connections.HIGH_WATER + 0x10000
+            self.request()
+        counted = [one for one in self.relay._requests.values() if one._counted]
+        assert self.front.running == len(counted) <= MOST_RUNNING
+        assert self.front.stall_detector._open == len(counted)
+        for request in self.relay._requests.values():
+            assert not request._over
+            assert self.relay.connection.pending(request.stream) <= connections.HIGH_WATER + 0x10000
 
     def begin(self) -> None:
         """Open a request."""
@@ -284,8 +284,8 @@ class History:
     def wait(self) -> None:
         """Let time pass."""
         self.now += self.random.choice([1, 5, 61])
-        for exchange in tuple(self.relay._exchanges.values()):
-            exchange.tick(self.now)
+        for request in tuple(self.relay._requests.values()):
+            request.tick(self.now)
         self.engine.sweep(self.now)
 
     def one_of(self, things: list[Any]) -> list[Any]:
@@ -295,9 +295,9 @@ class History:
     def end(self) -> None:
         """Lose the relay: nothing runs on, and no engine works for nobody."""
         self.relay.endpoint.connection_lost(None)
-        assert self.floor.running == self.floor.pulse._open == 0
-        assert not self.relay._exchanges
-        assert self.floor.lost == 1
+        assert self.front.running == self.front.stall_detector._open == 0
+        assert not self.relay._requests
+        assert self.front.lost == 1
         for connection in self.engine.connections:
             assert connection.call is None
             assert connection.transport.is_closing() or connection in self.engine._idle
@@ -327,7 +327,7 @@ async def run(seed: int, steps: int = STEPS) -> None:
     history = History(seed)
     for _ in range(steps):
         history.step()
-    history.exchange()
+    history.request()
     history.end()
 
 

@@ -15,7 +15,7 @@ from sluice.contracts.words import CERTIFICATE, JOB_KEY
 from sluice.errors import ConfigError, SluiceError
 from sluice.front import command, identity
 from sluice.front.config import EngineAddress, FrontConfig
-from sluice.front.screening import screen
+from sluice.front.screening import check_head
 
 ENVIRONMENT = {
     "SLUICE_JOB_DIR": "/shared/jobs/m-0123abcd",
@@ -145,7 +145,7 @@ def head(method: str, path: str, length: int = 0) -> InstanceRequest:
     ],
 )
 def test_screening_accepts_the_closed_list(given: InstanceRequest) -> None:
-    screen(given, 10)
+    check_head(given, 10)
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_screening_accepts_the_closed_list(given: InstanceRequest) -> None:
 )
 def test_screening_refuses_the_rest(given: InstanceRequest, code: str) -> None:
     with pytest.raises(SluiceError) as caught:
-        screen(given, 10)
+        check_head(given, 10)
     assert caught.value.code == code
 
 

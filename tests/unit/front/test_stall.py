@@ -13,7 +13,7 @@ import pytest
 
 from sluice.front import listener, stall
 from sluice.front.identity import Identity
-from sluice.front.stall import TRIAL_ID, Pulse
+from sluice.front.stall import TRIAL_ID, StallDetector
 from tests.fakes.engine import Behaviour, StubEngine
 from tests.unit.front.bed import CHAT, Bed, bed, chat, front, scripted, until
 
@@ -45,52 +45,52 @@ async def health(running: Bed) -> dict[str, Any]:
 
 def stalled(running: Bed) -> bool:
     """Whether a trial waits."""
-    return running.listener.pulse.trying is not None
+    return running.listener.stall_detector.trying is not None
 
 
 # --- the account --------------------------------------------------------------------------------------------
 
 
 def test_a_trial_is_due_once_nothing_came_for_long_enough() -> None:
-    account = Pulse(60)
+    account = StallDetector(60)
     assert not account.due(1e9)
-    account.asked(100)
-    account.asked(150)
+    account.request_began(100)
+    account.request_began(150)
     assert [account.due(now) for now in (159, 160)] == [False, True]
-    account.moved(170)
+    account.generated(170)
     assert [account.due(now) for now in (229, 230)] == [False, True]
 
 
 def test_who_left_unserved_leaves_the_doubt_and_who_was_served_does_not() -> None:
-    account = Pulse(60)
-    account.asked(100)
-    account.left(served=False)
+    account = StallDetector(60)
+    account.request_began(100)
+    account.request_ended(served=False)
     assert account.due(160)
-    account.moved(161)
+    account.generated(161)
     assert not account.due(1e9)
-    account.asked(200)
-    account.moved(201)
-    account.left(served=True)
+    account.request_began(200)
+    account.generated(201)
+    account.request_ended(served=True)
     assert not account.due(1e9)
 
 
 def test_what_is_open_beside_one_that_is_served_stays_in_the_account() -> None:
-    account = Pulse(60)
-    account.asked(100)
-    account.asked(100)
-    account.moved(130)
-    account.left(served=True)
+    account = StallDetector(60)
+    account.request_began(100)
+    account.request_began(100)
+    account.generated(130)
+    account.request_ended(served=True)
     assert [account.due(now) for now in (189, 190)] == [False, True]
 
 
 def test_a_stall_is_counted_from_its_trial_until_something_comes() -> None:
-    account = Pulse(60)
-    account.asked(100)
+    account = StallDetector(60)
+    account.request_began(100)
     account.trying = 160.0
-    account.left(served=True)
+    account.request_ended(served=True)
     assert account.stalled(580) == 420
-    account.asked(590)
-    account.moved(600)
+    account.request_began(590)
+    account.generated(600)
     assert account.stalled(601) == 0
 
 
@@ -103,7 +103,7 @@ async def test_an_engine_that_answers_health_alone_is_stalled(tmp_path: Path, id
         await until(lambda: trials(engine))
         # Its own question is the witness: it goes on when the user's request is given up.
         relay.cancel(answer)
-        running.listener.pulse.trying = (running.listener.pulse.trying or 0.0) - 420
+        running.listener.stall_detector.trying = (running.listener.stall_detector.trying or 0.0) - 420
         assert await health(running) == json.loads(GOLDEN.read_text())
         assert len(trials(engine)) == 1
     (asked,) = (json.loads(body) for body in trials(engine))
@@ -158,10 +158,10 @@ async def test_a_stream_that_goes_on_is_never_asked_about(tmp_path: Path, identi
         began = time.monotonic()
         answer = relay.start("POST", CHAT, chat(True))
         await until(lambda: answer.body)
-        assert not running.listener.pulse.due(began + 30.0)
-        assert running.listener.pulse.due(time.monotonic() + 30.0)
+        assert not running.listener.stall_detector.due(began + 30.0)
+        assert running.listener.stall_detector.due(time.monotonic() + 30.0)
         await until(lambda: answer.over)
-        assert not running.listener.pulse.due(time.monotonic() + 1e6)
+        assert not running.listener.stall_detector.due(time.monotonic() + 1e6)
 
 
 async def test_what_is_counted_without_generating_proves_nothing(tmp_path: Path, identity: Identity) -> None:
@@ -224,10 +224,10 @@ async def test_a_stream_that_is_a_refusal_proves_nothing(
         relay = await running.connect()
         relay.start("POST", CHAT, chat())
         await until(lambda: stalled(running), 5)
-        since = running.listener.pulse.trying
+        since = running.listener.stall_detector.trying
         refused = await relay.ask("POST", "/v1/completions", chat(True))
         assert refused.body.endswith(b"[DONE]\n\n")
-        assert running.listener.pulse.trying == since
+        assert running.listener.stall_detector.trying == since
         relay.endpoint.abort()
 
 
@@ -244,7 +244,7 @@ async def test_a_stream_that_was_refused_leaves_no_doubt_behind(tmp_path: Path, 
         relay = await running.connect()
         await relay.ask("POST", CHAT, chat(True))
         await until(lambda: not running.listener.running, 5)
-        assert not running.listener.pulse.due(time.monotonic() + 1e6)
+        assert not running.listener.stall_detector.due(time.monotonic() + 1e6)
         relay.endpoint.abort()
 
 
@@ -277,8 +277,8 @@ async def test_requests_on_a_stalled_engine_that_is_ended_have_broken(
 ) -> None:
     async with bed(tmp_path, identity, Behaviour(fault="hang"), **SOON) as (running, relay, _engine):
         answer = relay.start("POST", CHAT, chat())
-        await until(lambda: running.listener.pulse.hangs(time.monotonic()))
-        running.listener.depart("terminated")
+        await until(lambda: running.listener.stall_detector.hangs(time.monotonic()))
+        running.listener.drain("terminated")
         await until(lambda: answer.over)
     assert answer.outcome == "instance_failed"
 
@@ -289,8 +289,8 @@ async def test_a_trial_that_has_just_begun_breaks_nobodys_request(tmp_path: Path
         answer = relay.start("POST", CHAT, chat())
         await until(lambda: stalled(running))
         # However slow the machine: the trial began in this moment.
-        running.listener.pulse.trying = time.monotonic()
-        running.listener.depart("terminated")
+        running.listener.stall_detector.trying = time.monotonic()
+        running.listener.drain("terminated")
         await asyncio.sleep(0.1)
         assert not answer.over
 
@@ -299,7 +299,7 @@ async def test_a_front_that_must_leave_counts_no_stall_any_more(tmp_path: Path, 
     async with bed(tmp_path, identity, Behaviour(fault="hang"), **SOON) as (running, relay, _engine):
         relay.start("POST", CHAT, chat())
         await until(lambda: stalled(running))
-        running.listener.depart("warned")
+        running.listener.drain("warned")
         assert not stalled(running)
         assert "stalled" not in await health(running)
 
@@ -329,6 +329,6 @@ async def test_a_trial_that_is_put_off_is_made_again_of_the_same_kind(
 async def test_a_front_that_leaves_asks_nothing(tmp_path: Path, identity: Identity) -> None:
     async with bed(tmp_path, identity, Behaviour(fault="hang"), **SOON) as (running, relay, engine):
         relay.start("POST", CHAT, chat())
-        running.listener.depart("warned")
+        running.listener.drain("warned")
         await asyncio.sleep(0.3)
         assert not trials(engine)

@@ -47,7 +47,7 @@ def is_replaced(running: Way) -> None:
     job = running.jobs[0]
     job.state = "draining"
     running.publish(*running.jobs)
-    job.listener.depart(TERMINATED)
+    job.listener.drain(TERMINATED)
     asyncio.get_running_loop().call_later(0.5, job.kill)
 
 

@@ -1,7 +1,7 @@
-"""`sluice address PEER`: prints the address by which the nodes of a job on several nodes reach each other.
+"""`sluice address PEER`: prints the address at which another node of the same job can reach this node.
 
-A host's name is no help: on many nodes it stands for a loopback address. The kernel says by which address
-and interface the peer is reached, without a packet being sent.
+The host name does not help: on many nodes it resolves to a loopback address. The kernel tells the address and
+interface of the route to the peer, without sending a packet.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import struct
 from sluice.errors import SluiceError
 
 SIOCGIFADDR = 0x8915
-# Any port: a datagram socket that is connected sends nothing.
+# Any port will do: connecting a datagram socket sends nothing.
 DISCARD = 9
 
 
@@ -24,14 +24,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print `ADDRESS INTERFACE PORT`: this node's, and a TCP port of it that is free now."""
+    """Print `ADDRESS INTERFACE PORT` of this node; the TCP port is free now. Raises SluiceError."""
     address = toward(arguments.peer)
     print(address, interface(address), free_port(address))
     return 0
 
 
 def toward(peer: str) -> str:
-    """Return this node's IPv4 address on the way to a peer. Raises SluiceError."""
+    """Return this node's IPv4 address on the route to a peer. Raises SluiceError."""
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.connect((peer, DISCARD))

@@ -23,10 +23,10 @@ logger = logging.getLogger(__name__)
 
 PR_SET_DUMPABLE = 4
 SECONDS = re.compile(r"[1-9][0-9]{0,4}")
-# Descriptors beyond one per request: relays, strangers, health checks, and those of the process itself.
+# Descriptors beyond one for each request: for connections, health checks and the process itself.
 SPARE_DESCRIPTORS = 1024
-# How long requests may go on after SIGTERM, in seconds: Slurm kills 30 s after it (KillWait), and the engine
-# has to end after the front.
+# How long requests may continue after SIGTERM, in seconds: Slurm kills after 30 s (KillWait), and the engine
+# must end after the front.
 GRACE = 18.0
 
 
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_seconds,
         default=TRIAL_AFTER,
         metavar="SECONDS",
-        help="how long the engine may give nothing until it is asked for a token (default: %(default)g)",
+        help="how long the engine may return nothing before it is asked for a token (default: %(default)g)",
     )
     parser.add_argument("--private-dir", required=True, help="the job's own directory on the node")
 
@@ -56,11 +56,11 @@ def _seconds(text: str) -> float:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run a front until SIGTERM, and then as long as requests run or its grace lasts; return the exit code.
+    """Run a front until SIGTERM, then until its requests end, GRACE seconds at most; return the exit code.
 
     SIGUSR1 is Slurm's warning, passed on by the job's script.
     """
-    # It would end the process until somebody listens to it.
+    # Blocked until there is a handler: SIGUSR1 would end the process.
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGUSR1,))
     logs.configure("front")
     _close_to_others()
@@ -79,15 +79,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _close_to_others() -> None:
-    """Keep prompts and keys in this process: no core dump, and closed to other jobs of the same account."""
+    """Protect prompts and keys: no core dump, and no access for other processes of the same account."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if not _undumpable():
-        logger.warning("other processes of this account can look into this one")
+        logger.warning("other processes of this account can read this process's memory")
 
 
 def _undumpable() -> bool:
     try:
-        # Here, because a Python built without libffi has no ctypes, and serves all the same.
+        # Imported here: a Python built without libffi has no ctypes, and the front runs without it.
         import ctypes
 
         return bool(ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0)
@@ -96,7 +96,7 @@ def _undumpable() -> bool:
 
 
 def _allow_connections(concurrency: int) -> None:
-    """Ask for the descriptors that full load takes: a connection to the engine for each request."""
+    """Raise the limit on file descriptors for full load: each request has a connection to the engine."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 2 * concurrency + SPARE_DESCRIPTORS
     if soft == resource.RLIM_INFINITY or soft >= wanted:
@@ -115,7 +115,7 @@ async def _serve(config: FrontConfig) -> int:
     ended = asyncio.Event()
 
     def end() -> None:
-        listener.depart(TERMINATED)
+        listener.drain(TERMINATED)
         ended.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -134,12 +134,12 @@ async def _serve(config: FrontConfig) -> int:
         key=identity.key,
         started=time.time(),
     )
-    # Only now: whoever reads the record may connect at once.
+    # Only now: who reads the record may connect at once.
     write_json(config.job_dir / "record.json", record.dump(), mode=0o600)
     logger.info("listening", extra={"instance": config.instance, "port": port})
     await ended.wait()
     logger.info("ending", extra={"instance": config.instance, "running": listener.running})
-    await listener.quiet(GRACE)
+    await listener.wait_idle(GRACE)
     listener.stop()
     logger.info("ended", extra={"instance": config.instance})
     return 0
@@ -147,4 +147,4 @@ async def _serve(config: FrontConfig) -> int:
 
 def _warned(listener: Listener) -> None:
     logger.info("Slurm warns: the job is about to end", extra={"running": listener.running})
-    listener.depart(WARNED)
+    listener.drain(WARNED)

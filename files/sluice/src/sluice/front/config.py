@@ -1,4 +1,4 @@
-"""The front's settings: arguments from its sbatch script, environment from the scheduler."""
+"""The front's settings: arguments from the sbatch script, environment variables from the scheduler."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from sluice.errors import ConfigError
 
 COUNT = re.compile(r"[1-9][0-9]{0,11}")
 TCP_ENGINE = re.compile(r"tcp:127\.0\.0\.1:([0-9]{1,5})(?:@(/.+))?")
-# Seconds without a byte for anybody until the front asks by itself.
+# After this many seconds without a byte for any request, the front makes a trial.
 TRIAL_AFTER = 60.0
 HEALTH_PATH = re.compile(r"(?:/[A-Za-z0-9._-]+)+")
 
 
 @dataclass(frozen=True)
 class EngineAddress:
-    """Where the engine listens: a unix socket's path, or a port on loopback (then `path` is "").
+    """Where the engine listens: the path of a unix socket, or a TCP port on loopback (then `path` is "").
 
-    The loopback may be that of the engine's box: then `door` is the unix socket at which the box hands out
-    connections to that port.
+    If the port is on the loopback of the engine's box, `door` is the path of the unix socket through which
+    the box passes connections to that port.
     """
 
     path: str
@@ -42,9 +42,9 @@ class EngineAddress:
 
 @dataclass(frozen=True)
 class FrontConfig:
-    """One front. `max_body` in bytes; `ports` is the site's range, both ends included.
+    """The settings of one front. `max_body` is in bytes; `ports` is the site's range, both ends included.
 
-    `trial_after`: after so many seconds in which the engine gives nothing the front asks by itself.
+    `trial_after`: after this many seconds without output from the engine, the front makes a trial.
     """
 
     engine: EngineAddress
@@ -62,7 +62,7 @@ class FrontConfig:
 
     @property
     def model(self) -> str:
-        """The model that users name: what the instance is called, less the nonce."""
+        """The name of the model: the instance's name without the nonce."""
         return self.instance[: -len(self.nonce) - 1]
 
     @classmethod
@@ -74,7 +74,7 @@ class FrontConfig:
         environment: Mapping[str, str],
         trial_after: float = TRIAL_AFTER,
     ) -> FrontConfig:
-        """Build from arguments and environment. Raises ConfigError, naming the argument or variable."""
+        """Build from arguments and environment. Raises ConfigError that names the argument or variable."""
         if not HEALTH_PATH.fullmatch(health_path):
             raise ConfigError(f"--engine-health: {health_path!r} is not a plain path such as /health")
         return cls(

@@ -1,6 +1,6 @@
-"""A relay's connection to the front, and the requests on it, each passed on to the engine and back.
+"""A relay's connection to the front, and the requests on it, each forwarded to the engine.
 
-A relay that cancels, or leaves, must stop the work on the GPU at once: either closes the engine's connection
+When a relay cancels or leaves, the work on the GPU must stop at once: the connection to the engine is closed
 in the same turn of the event loop.
 """
 
@@ -16,25 +16,26 @@ from sluice.endpoint import Endpoint
 from sluice.errors import SluiceError
 from sluice.front.engine import INSTANCE_FAILED, NO_INSTANCE, Call, Engine
 from sluice.front.http import AnswerHead, request_head
-from sluice.front.screening import HEALTH, screen
-from sluice.front.stall import Pulse
+from sluice.front.screening import HEALTH, check_head
+from sluice.front.stall import StallDetector
 from sluice.wire import events
 from sluice.wire.connection import Connection, Role
 from sluice.wire.hello import Hello
 from sluice.wire.links import RELAY_FRONT
 
-# Of one answer, what may wait for the relay to take it until the engine is read no further, and when again.
+# When this many bytes of an answer wait for the relay, reading from the engine pauses; below LOW_WATER it
+# resumes.
 HIGH_WATER = 24_576
 LOW_WATER = 12_288
-# Tokens of many streams leave together; a single one never waits, nor does the beginning of an answer.
+# Tokens of many streams are sent together; those of few streams and the beginning of an answer never wait.
 BATCH_SECONDS = 0.004
 BODY_TIMEOUT = 60.0
 HEALTH_TIMEOUT = 10.0
 PING_INTERVAL = 10.0
 RETRY_AFTER = 5.0
-# Events of a stream that say only that it was taken, by path: an engine writes them before it generates.
+# The number of events, by path, that an engine sends before it generates anything.
 PRELUDE = {"/v1/responses": 2}
-# How a stream begins that says only why there is none: engines refuse some requests behind its head.
+# The beginnings of a stream that is only an error: engines refuse some requests after the head.
 REFUSALS = (b'data: {"error"', b'data:{"error"', b"event: error", b"event: response.failed", b"error: ")
 
 
@@ -47,34 +48,34 @@ def _health(leaving: str, stalled: int) -> bytes:
     return json.dumps(document, separators=(",", ":")).encode()
 
 
-class Floor(Protocol):
-    """What all relays of a front share; `leaving` says why the instance is about to end, "" if it is not."""
+class Front(Protocol):
+    """The front as its connections see it; `leaving`: why the instance is about to end, "" if it is not."""
 
     engine: Engine
-    pulse: Pulse
+    stall_detector: StallDetector
     health_path: str
     max_body: int
     running: int
     leaving: str
 
     def enter(self, places: int) -> None:
-        """Count a request that begins, by its places. Raises SluiceError `no_instance` or `overloaded`."""
+        """Count the places of a request that begins. Raises SluiceError `no_instance` or `overloaded`."""
 
     def leave(self, places: int) -> None:
-        """Count a request that is over."""
+        """Free the places of a request that has ended."""
 
-    def greeted(self, relay: Relay) -> None:
-        """A relay has shown the key."""
+    def greeted(self, relay: RelayConnection) -> None:
+        """The peer has shown the key."""
 
-    def gone(self, relay: Relay, why: str) -> None:
-        """A relay's connection has ended."""
+    def gone(self, relay: RelayConnection, why: str) -> None:
+        """The connection has ended."""
 
 
-class Relay:
-    """One connection, from a stranger until it has shown the key, from a relay or the probe after that."""
+class RelayConnection:
+    """One connection. The peer is a relay or the scheduler's probe once it has shown the key."""
 
-    def __init__(self, floor: Floor, hello: Hello, key: str) -> None:
-        self.floor = floor
+    def __init__(self, front: Front, hello: Hello, key: str) -> None:
+        self.front = front
         self.connection = Connection(Role.SERVER, hello, RELAY_FRONT, key=key)
         self.endpoint = Endpoint(
             self.connection,
@@ -90,113 +91,113 @@ class Relay:
             ping_interval=PING_INTERVAL,
         )
         self.endpoint.after_flush = self._flushed
-        self._exchanges: dict[int, Exchange] = {}
-        # Answers that are read no further until the relay has taken what waits.
-        self._held: list[Exchange] = []
+        self._requests: dict[int, Request] = {}
+        # Answers for which reading is paused until the relay has taken what waits.
+        self._held: list[Request] = []
 
     @property
     def known(self) -> bool:
-        """Whether it has shown the key."""
+        """Whether the peer has shown the key."""
         return self.connection.peer is not None
 
     def tell_load(self, running: int) -> None:
-        """Report the places that are taken on this instance."""
+        """Report how many places are taken on this instance."""
         self.connection.send_load(running)
         self.endpoint.wake()
 
-    def send_away(self) -> None:
-        """Say, once, that no new request is taken; those that run go on."""
+    def send_go_away(self) -> None:
+        """Send go-away, once: no new requests; the open ones continue."""
         if not self.connection.going_away:
             self.connection.go_away("shutdown", "the job is about to end")
             self.endpoint.wake(urgent=True)
 
     def give_up(self) -> None:
-        """End every request with the engine's failure: it hangs on them, and is about to be ended for it."""
-        for exchange in tuple(self._exchanges.values()):
-            exchange.give_up()
+        """End every generating request with `instance_failed`: the engine hangs."""
+        for request in tuple(self._requests.values()):
+            request.give_up()
 
     def tick(self, now: float) -> None:
-        """Look at deadlines; `now` is the monotonic clock."""
+        """Check deadlines; `now` is the time of the monotonic clock."""
         self.endpoint.tick(now)
-        for exchange in tuple(self._exchanges.values()):
-            exchange.tick(now)
+        for request in tuple(self._requests.values()):
+            request.tick(now)
 
     def close(self, code: str, message: str) -> None:
-        """Break off all requests and close."""
+        """Cancel all requests and close the connection."""
         self._break_off()
         self.endpoint.close(code, message)
 
-    def forget(self, exchange: Exchange) -> None:
-        """Drop a request that is over."""
-        self._exchanges.pop(exchange.stream, None)
+    def forget(self, request: Request) -> None:
+        """Forget a request that has ended."""
+        self._requests.pop(request.stream, None)
 
-    def hold(self, exchange: Exchange) -> None:
-        """Resume this answer once the relay has taken what waits of it."""
-        self._held.append(exchange)
+    def hold(self, request: Request) -> None:
+        """Call the request's `resume` after the next write."""
+        self._held.append(request)
 
     # --- from the wire -----------------------------------------------------------------------------------
 
     def _greeted(self, _: events.HelloReceived) -> None:
-        self.floor.greeted(self)
+        self.front.greeted(self)
 
     def _opened(self, event: events.RequestOpened) -> None:
-        # This link's heads are instance requests.
+        # On this link, heads are instance requests.
         head = cast(InstanceRequest, event.head)
         try:
-            screen(head, self.floor.max_body)
-            begin = HealthCheck if head.path == HEALTH else Exchange
-            exchange = begin(self, event.stream, head)
+            check_head(head, self.front.max_body)
+            begin = HealthCheck if head.path == HEALTH else Request
+            request = begin(self, event.stream, head)
         except SluiceError as error:
             failure = ErrorHead(error.code, error.message, error.retry_after)
             self.connection.send_error(event.stream, failure)
-            if self.floor.leaving:
-                self.send_away()
+            if self.front.leaving:
+                self.send_go_away()
             self.endpoint.wake()
         else:
-            self._exchanges[event.stream] = exchange
+            self._requests[event.stream] = request
 
     def _received(self, event: events.DataReceived) -> None:
-        exchange = self._exchanges.get(event.stream)
-        if exchange is None:
-            # The answer was whole before the body was: the rest is on its way still.
+        request = self._requests.get(event.stream)
+        if request is None:
+            # The answer was complete before the body: the rest of the body is still arriving.
             self.connection.consume(event.stream, len(event.data))
         else:
-            exchange.receive(event.data)
+            request.receive(event.data)
 
     def _ended(self, event: events.StreamEnded) -> None:
-        exchange = self._exchanges.get(event.stream)
-        if exchange is not None:
-            exchange.end()
+        request = self._requests.get(event.stream)
+        if request is not None:
+            request.end()
 
     def _cancelled(self, event: events.StreamCancelled) -> None:
-        exchange = self._exchanges.get(event.stream)
-        if exchange is not None:
-            exchange.cancel()
+        request = self._requests.get(event.stream)
+        if request is not None:
+            request.cancel()
 
     def _flushed(self) -> None:
         if self._held:
             held, self._held = self._held, []
-            for exchange in held:
-                exchange.resume()
+            for request in held:
+                request.resume()
 
     def _lost(self, why: str) -> None:
         self._break_off()
-        self.floor.gone(self, why)
+        self.front.gone(self, why)
 
     def _break_off(self) -> None:
-        for exchange in tuple(self._exchanges.values()):
-            exchange.cancel()
+        for request in tuple(self._requests.values()):
+            request.cancel()
 
 
-class Exchange:
-    """One request: its body goes to the engine as it comes, its answer back as it comes.
+class Request:
+    """One request: the body streams to the engine, the answer streams back.
 
-    The answer's head goes on at once where it is a stream's: an engine accepts it long before it has read the
-    prompt. Any other goes on with the first byte of its body. As long as none has come this can still be an
-    error, after which the relay asks another instance.
+    A stream's head is sent on at once: an engine sends it long before it has read the prompt. Any other head
+    is sent with the first byte of the body. Until then the answer can still be an error, after which the
+    relay tries another instance.
     """
 
-    def __init__(self, relay: Relay, stream: int, head: InstanceRequest) -> None:
+    def __init__(self, relay: RelayConnection, stream: int, head: InstanceRequest) -> None:
         self.stream = stream
         self._relay = relay
         self._left = head.length
@@ -206,25 +207,25 @@ class Exchange:
         self._complete = False
         self._over = False
         self._heard: Optional[float] = None
-        # Health is answered even by an instance that is full.
+        # Health requests are not counted: a full instance answers them too.
         self._counted = head.method == "POST"
         self._places = head.places
-        # What is only counted is answered without that which generates.
+        # Token counts are answered without the part of the engine that generates.
         self._generates = self._counted and PATHS[head.path] not in COUNTING
         self._prelude = PRELUDE.get(head.path, 0)
         self._refused = False
         self._served = False
-        floor = relay.floor
+        front = relay.front
         if self._counted:
-            floor.enter(self._places)
+            front.enter(self._places)
         if self._generates:
-            floor.pulse.asked(time.monotonic())
-        path = floor.health_path if head.path == HEALTH else head.path
+            front.stall_detector.request_began(time.monotonic())
+        path = front.health_path if head.path == HEALTH else head.path
         written = request_head(head.method, path, head.length, head.id)
-        self._call = Call(floor.engine, self, written, head.length)
+        self._call = Call(front.engine, self, written, head.length)
 
     def receive(self, data: bytes) -> None:
-        """Take a part of the body; its credit goes back once the engine takes it."""
+        """Send a part of the body; its credit is given back when the engine has accepted it."""
         size = len(data)
         self._left -= size
         self._heard = None
@@ -238,7 +239,7 @@ class Exchange:
             self._owed += size
 
     def end(self) -> None:
-        """The body is complete."""
+        """Note that the body is complete."""
         if self._left:
             self._fail("invalid_request", "the body is shorter than announced")
             return
@@ -246,13 +247,13 @@ class Exchange:
         self._call.finish()
 
     def cancel(self) -> None:
-        """Nobody wants the answer any more."""
+        """Abort: nobody wants the answer any more."""
         if not self._over:
             self._call.abort()
             self._finish()
 
     def resume(self) -> None:
-        """Read on, or wait on, as much as the relay has taken."""
+        """Continue to read the answer if the relay has taken enough, otherwise wait."""
         if self._over:
             return
         if self._relay.connection.pending(self.stream) > LOW_WATER:
@@ -261,7 +262,7 @@ class Exchange:
             self._call.resume()
 
     def tick(self, now: float) -> None:
-        """Give up a body that does not come; what waits for the engine is not counted."""
+        """Fail if the body does not arrive in time; time in which the engine does not read is not counted."""
         if self._complete or self._owed:
             self._heard = None
         elif self._heard is None:
@@ -272,14 +273,14 @@ class Exchange:
     # --- from the engine ---------------------------------------------------------------------------------
 
     def accepted(self) -> None:
-        """Pass on a stream's head, which is there before anything of its body."""
+        """Send on a stream's head, before its body."""
         head = self._call.head
         if head is not None and head.status == 200 and head.media_type == EVENT_STREAM:
             self._respond(head)
             self._relay.endpoint.wake(urgent=True)
 
     def answered(self, data: bytes) -> None:
-        """Pass on a part of the answer."""
+        """Send on a part of the answer."""
         if not self._began and not self._begin(data):
             return
         if self._generates:
@@ -295,7 +296,7 @@ class Exchange:
         self._began = True
 
     def _note(self, data: bytes) -> None:
-        """Note that the engine gave something: of an error and of a stream's first events it did not."""
+        """Note that the engine generated something; errors and a stream's first events do not count."""
         head, whole = self._call.head, self._call.complete
         if head is None or head.status != 200:
             self._served = self._served or (whole and head is not None and head.status < 500)
@@ -308,20 +309,20 @@ class Exchange:
         if not self._served and head.media_type == EVENT_STREAM:
             self._refused = self._refused or data.startswith(REFUSALS)
         if self._refused:
-            # As an error's status would, it leaves no doubt behind, and proves nothing.
+            # Like an error status: no silence to count, and no proof that the engine generates.
             self._served = whole
             return
         self._served = True
-        self._relay.floor.pulse.moved(time.monotonic())
+        self._relay.front.stall_detector.generated(time.monotonic())
 
     def _begin(self, data: bytes) -> bool:
-        """Begin the answer with its first bytes; return whether it can be one."""
+        """Begin the answer with its first bytes; return False if it is not valid."""
         head = self._call.head
         if head is None or head.media_type not in CONTENT_TYPES:
             self._fail(INSTANCE_FAILED, "the engine's answer has a media type that is not allowed")
             return False
         if head.status == 200 and not data:
-            # No client could read it: not an answer, but an engine that broke on the request.
+            # An empty 200 is useless to any client: the engine failed on the request.
             self._fail(INSTANCE_FAILED, "the engine's answer is empty")
             return False
         if not self._responded:
@@ -333,16 +334,16 @@ class Exchange:
         self._relay.connection.respond(self.stream, ResponseHead(head.status, head.media_type))
 
     def broken(self, code: str, reason: str) -> None:
-        """End with the engine's failure."""
+        """End with the error."""
         self._fail(code, reason)
 
     def give_up(self) -> None:
-        """End because the engine gives nothing any more, whatever it was asked to generate."""
+        """End a generating request with `instance_failed`: the engine hangs."""
         if self._generates:
             self._fail(INSTANCE_FAILED, "the engine does not answer any more")
 
     def room(self) -> None:
-        """Give the relay credit for what the engine has taken."""
+        """Give the relay credit for what the engine has accepted."""
         if self._owed and not self._over:
             self._relay.connection.consume(self.stream, self._owed)
             self._owed = 0
@@ -355,7 +356,7 @@ class Exchange:
         if self._complete:
             self._call.release()
         else:
-            # The engine has refused a body that it has not read: what is left of it goes nowhere.
+            # The engine answered before it had the whole body: the rest is dropped.
             self._call.abort()
         self.room()
         self._finish()
@@ -373,21 +374,21 @@ class Exchange:
         self._over = True
         self._relay.forget(self)
         if self._counted:
-            self._relay.floor.leave(self._places)
+            self._relay.front.leave(self._places)
         if self._generates:
-            self._relay.floor.pulse.left(served=self._served)
+            self._relay.front.stall_detector.request_ended(served=self._served)
 
 
-class HealthCheck(Exchange):
-    """Whether the engine answers its own health path; the answer is the front's own."""
+class HealthCheck(Request):
+    """A check of the engine's own health path; the front writes the answer."""
 
     _deadline: Optional[float] = None
 
     def accepted(self) -> None:
-        """Wait for the whole: the answer is the front's own."""
+        """Do nothing: the front writes the answer."""
 
     def answered(self, data: bytes) -> None:
-        """Answer by the engine's status alone."""
+        """Answer according to the engine's status only."""
         head = self._call.head
         if head is None or head.status != 200:
             self._fail(NO_INSTANCE, "the engine is not ready")
@@ -395,18 +396,18 @@ class HealthCheck(Exchange):
         if not self._began:
             self._began = True
             self._relay.connection.respond(self.stream, ResponseHead(200, "application/json"))
-            floor = self._relay.floor
-            stalled = int(floor.pulse.stalled(time.monotonic()))
-            self._relay.connection.send_data(self.stream, _health(floor.leaving, stalled))
+            front = self._relay.front
+            stalled = int(front.stall_detector.stalled(time.monotonic()))
+            self._relay.connection.send_data(self.stream, _health(front.leaving, stalled))
             self._answered_whole()
             self._relay.endpoint.wake(urgent=True)
 
     def broken(self, code: str, reason: str) -> None:
-        """Say that there is no instance: to the one who asks, it is not there yet or not any more."""
+        """End with `no_instance`: the engine does not serve yet, or not any more."""
         self._fail(NO_INSTANCE, reason)
 
     def tick(self, now: float) -> None:
-        """Give up an engine that does not answer."""
+        """Fail if the engine does not answer in time."""
         super().tick(now)
         if self._deadline is None:
             self._deadline = now + HEALTH_TIMEOUT

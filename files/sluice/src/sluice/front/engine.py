@@ -1,7 +1,7 @@
 """The front's connections to the engine: over a unix socket or loopback, kept alive between requests.
 
-No task runs for a request: a call is driven by what comes from the relay and from the engine. Only the
-opening of a connection is a task, since the event loop offers it so.
+A request has no task of its own: callbacks from the relay's and the engine's connection drive it. Only
+opening a connection takes a task, because the event loop's API is a coroutine.
 """
 
 from __future__ import annotations
@@ -15,46 +15,46 @@ from collections import deque
 from typing import Optional, Protocol, cast
 
 from sluice.front.config import EngineAddress
-from sluice.front.http import AnswerHead, AnswerParser, Nonsense
+from sluice.front.http import AnswerHead, AnswerParser, InvalidAnswer
 from sluice.front.tally import Tally
 
 logger = logging.getLogger(__name__)
 
 READ_SIZE = 16_384
-# What waits in this process for an engine that does not read; beyond it the relay gets no more credit.
+# How many bytes are buffered for an engine that does not read; beyond it the relay gets no more credit.
 HIGH_WATER = 65_536
-# Shorter than the five seconds after which common engines close: so the front closes first, mostly.
+# Common engines close an idle connection after five seconds; with less, the front usually closes first.
 IDLE_SECONDS = 4.0
 CONNECT_SECONDS = 10.0
-# A full backlog of a unix socket says "again" and gives no sign of when.
+# If a unix socket's backlog is full, connecting fails with EAGAIN, and nothing tells when there is room.
 BACKLOG_PAUSE = 0.01
-# A request on a kept connection may have to be sent again, so it is held until an answer begins. A larger
-# one gets a connection of its own.
+# A request on a kept connection may have to be sent again, so it is held until an answer begins. A request of
+# more bytes than this gets a new connection.
 MOST_HELD = 65_536
 
 NO_INSTANCE, INSTANCE_FAILED = "no_instance", "instance_failed"
 
 
 class Caller(Protocol):
-    """Who makes a call and is told how it goes; after `abort` and `release` nothing is told any more."""
+    """The callbacks of the maker of a call; none is called after `abort` or `release`."""
 
     def answered(self, data: bytes) -> None:
-        """Take bytes of the answer's body; `Call.head` is known, `Call.complete` says whether it is whole."""
+        """Take bytes of the answer's body; `Call.head` is set, `Call.complete` is True at the end."""
 
     def accepted(self) -> None:
-        """`Call.head` is known, and nothing of the body has come yet. Called once at most."""
+        """Called at most once: `Call.head` is set, and nothing of the body has come yet."""
 
     def broken(self, code: str, reason: str) -> None:
-        """The call is over without a whole answer: `no_instance` if the engine saw nothing of it."""
+        """The call ended without a complete answer; `code` is `no_instance` if the engine never got it."""
 
     def room(self) -> None:
-        """The engine takes more of the body again."""
+        """The engine accepts more of the body again."""
 
 
 class Call:
     """One request to the engine and its answer.
 
-    The head leaves with the first part of the body, or with `finish`.
+    The head is sent with the first part of the body, or with `finish`. `length`: bytes of the body.
     """
 
     __slots__ = (
@@ -91,17 +91,17 @@ class Call:
 
     @property
     def head(self) -> Optional[AnswerHead]:
-        """The answer's head, once it is there."""
+        """The answer's head, None until it has come."""
         return self.parser.head
 
     @property
     def complete(self) -> bool:
-        """Whether the answer is whole."""
+        """Whether the answer is complete."""
         return self.parser.complete
 
     @property
     def has_room(self) -> bool:
-        """Whether the engine takes what is sent."""
+        """Whether the engine accepts more bytes."""
         return self._connection is not None and not self._connection.full
 
     def send(self, data: bytes) -> None:
@@ -111,7 +111,7 @@ class Call:
         self._write()
 
     def finish(self) -> None:
-        """Say that the body is complete: what is not sent yet leaves."""
+        """Send everything that is left: the body is complete."""
         self._ready = True
         self._write()
 
@@ -121,12 +121,12 @@ class Call:
             self._connection.transport.pause_reading()
 
     def resume(self) -> None:
-        """Go on reading the answer."""
+        """Continue to read the answer."""
         if self._connection is not None:
             self._connection.transport.resume_reading()
 
     def abort(self) -> None:
-        """Break off at once: the engine sees its client leave, and stops its work."""
+        """Close the connection at once, so that the engine stops its work."""
         self._over = True
         if self._opening is not None:
             self._opening.cancel()
@@ -136,19 +136,19 @@ class Call:
             self._connection = None
 
     def release(self) -> None:
-        """After a whole answer and a whole request: keep the connection for another, if it can carry one."""
+        """After a complete request and answer: keep the connection for another call if possible."""
         connection, self._connection = self._connection, None
         self._over = True
         if connection is None:
             return
         if self.parser.excess:
-            self._engine.nonsense.add(problem="bytes after a complete answer")
+            self._engine.violations.add(problem="bytes after a complete answer")
         self._engine.keep(connection, self.parser.reusable)
 
     # --- from the engine's connection --------------------------------------------------------------------
 
     def connected(self, connection: EngineConnection) -> None:
-        """A connection of its own is there."""
+        """The connection that was opened for this call is ready."""
         self._opening = None
         if self._over:
             connection.abort()
@@ -158,17 +158,17 @@ class Call:
         self._caller.room()
 
     def made_room(self) -> None:
-        """The connection takes more again."""
+        """The connection accepts more bytes again."""
         self._caller.room()
 
     def unreachable(self) -> None:
-        """No connection could be made."""
+        """The connection could not be opened."""
         self._opening = None
         if self._over or self._connection is not None:
             return
         self._over = True
         if self._retried:
-            # The connection that broke may have carried the request.
+            # The earlier connection may have delivered the request.
             self._caller.broken(INSTANCE_FAILED, "the engine closed the connection and no longer listens")
         else:
             self._caller.broken(NO_INSTANCE, "the engine does not listen")
@@ -178,8 +178,8 @@ class Call:
         parser = self.parser
         try:
             body = parser.feed(data)
-        except Nonsense as nonsense:
-            self._engine.nonsense.add(problem=str(nonsense))
+        except InvalidAnswer as error:
+            self._engine.violations.add(problem=str(error))
             self._fail("the engine's answer is not well-formed HTTP")
             return
         self._held = None
@@ -195,7 +195,8 @@ class Call:
             return
         self._connection = None
         if self._held is not None and not self._retried and not self.parser.begun:
-            # It was kept from an earlier call and may have been closing: that says nothing about the engine.
+            # The engine may have been closing this kept connection already: that is no failure. Try a new
+            # one.
             self._retried = True
             self._unsent = self._held + self._unsent
             self._held = None
@@ -230,13 +231,13 @@ class EngineConnection(asyncio.BufferedProtocol):
         self._engine = engine
 
     def abort(self) -> None:
-        """Close at once; no call hears of it."""
+        """Close at once, without telling the call."""
         self.call = None
         self._engine.forget(self)
         self.transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin the call that it was opened for."""
+        """Start the call for which the connection was opened."""
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=HIGH_WATER)
         self._engine.standing[self] = None
@@ -244,19 +245,19 @@ class EngineConnection(asyncio.BufferedProtocol):
             self.call.connected(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Return where to read to: one buffer serves all connections, since it is emptied at once."""
+        """Return the buffer to read into: all connections share one, because it is emptied at once."""
         return self._engine.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Hand on what came; an engine that speaks unasked is hung up on."""
+        """Pass the bytes to the call; without a call, close the connection."""
         if self.call is not None:
             self.call.receive(bytes(self._engine.buffer[:nbytes]))
         elif not self.transport.is_closing():
-            self._engine.nonsense.add(problem="bytes without a request")
+            self._engine.violations.add(problem="bytes without a request")
             self.abort()
 
     def eof_received(self) -> bool:
-        """Close: an engine never half-closes."""
+        """Close: an engine has no reason to half-close."""
         return False
 
     def connection_lost(self, exc: Optional[Exception]) -> None:
@@ -267,35 +268,35 @@ class EngineConnection(asyncio.BufferedProtocol):
             call.lost()
 
     def pause_writing(self) -> None:
-        """The engine does not read."""
+        """Note that the engine does not read."""
         self.full = True
 
     def resume_writing(self) -> None:
-        """The engine reads again."""
+        """Note that the engine reads again."""
         self.full = False
         if self.call is not None:
             self.call.made_room()
 
 
 class Engine:
-    """Where the engine listens, and its connections.
+    """The engine's address and the connections to it.
 
-    While more than `most_kept` stand, none is kept whose call is over: an engine may have a thread for each
-    connection and no more threads than that, and an idle one would keep a request waiting that has none.
+    While more than `most_kept` connections exist, none is kept after its call: an engine may have a fixed
+    number of threads, one for each connection, and idle connections would block requests.
     """
 
     def __init__(self, address: EngineAddress, most_kept: int) -> None:
         self.address = address
         self.buffer = memoryview(bytearray(READ_SIZE))
-        self.nonsense = Tally(logger, "the engine violated HTTP")
+        self.violations = Tally(logger, "the engine violated HTTP")
         self.breaks = Tally(logger, "the engine closed the connection during an answer")
-        # A dictionary that serves as a set.
+        # A dict serves as an ordered set.
         self.standing: dict[EngineConnection, None] = {}
         self._most_kept = most_kept
         self._idle: deque[EngineConnection] = deque()
 
     def take_idle(self) -> Optional[EngineConnection]:
-        """Return the connection that was used last, if one stands ready."""
+        """Return the idle connection that was used last, None if there is none."""
         while self._idle:
             connection = self._idle.pop()
             if not connection.transport.is_closing():
@@ -303,7 +304,7 @@ class Engine:
         return None
 
     def keep(self, connection: EngineConnection, reusable: bool) -> None:
-        """Keep a connection whose call is over, if it can carry another, else close it."""
+        """Keep a connection after its call if it can carry another one, otherwise close it."""
         connection.call = None
         if not reusable or connection.full or len(self.standing) > self._most_kept:
             connection.abort()
@@ -321,17 +322,17 @@ class Engine:
             self._idle.remove(connection)
 
     def sweep(self, now: float) -> None:
-        """Close what has idled long enough; `now` is the monotonic clock."""
+        """Close connections that have been idle for IDLE_SECONDS; `now` is of the monotonic clock."""
         while self._idle and now - self._idle[0].idle_since > IDLE_SECONDS:
             self._idle.popleft().abort()
 
     def close(self) -> None:
-        """Close every connection that carries no call."""
+        """Close all idle connections."""
         while self._idle:
             self._idle.pop().abort()
 
     def open(self, call: Call) -> asyncio.Task[None]:
-        """Open a connection for a call, which is told by `connected` or `unreachable`."""
+        """Open a connection for a call; `Call.connected` or `Call.unreachable` reports the result."""
         return asyncio.get_running_loop().create_task(self._open(call))
 
     async def _open(self, call: Call) -> None:
@@ -365,8 +366,8 @@ class Engine:
 async def _connected(path: str) -> socket.socket:
     """Return a connection to a unix socket. Raises OSError.
 
-    The engine can write the folder in which it lies: a link there is not followed, it could lead to another
-    job's socket or to any other of this node that the account may use.
+    Symbolic links are not followed: the engine can write in the folder, and a link there could point to
+    another job's socket, or to any other socket that the account may use.
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -383,7 +384,7 @@ async def _connected(path: str) -> socket.socket:
 
 
 async def _connect_unix(sock: socket.socket, path: str) -> None:
-    """Connect, waiting while the backlog is full: the event loop would take "again" for a connection."""
+    """Connect, and wait while the backlog is full: asyncio would take EAGAIN for success. Raises OSError."""
     deadline = time.monotonic() + CONNECT_SECONDS
     while True:
         try:
@@ -397,7 +398,7 @@ async def _connect_unix(sock: socket.socket, path: str) -> None:
 
 
 async def _handed(door: socket.socket) -> socket.socket:
-    """Return the TCP connection that a box hands out by its door. Raises OSError."""
+    """Return the TCP connection that a box passes through its door, a unix socket. Raises OSError."""
     await _readable(door)
     _, descriptors, _, _ = socket.recv_fds(door, 1, 1)
     if not descriptors:
@@ -407,7 +408,7 @@ async def _handed(door: socket.socket) -> socket.socket:
     except OSError:
         os.close(descriptors[0])
         raise
-    # The engine could have put a door of its own in the box's place.
+    # The engine could have replaced the box's socket with its own.
     if sock.family != socket.AF_INET or sock.type != socket.SOCK_STREAM:
         sock.close()
         raise ConnectionRefusedError("the box passed on something other than a connection")
@@ -416,7 +417,7 @@ async def _handed(door: socket.socket) -> socket.socket:
 
 
 async def _readable(sock: socket.socket) -> None:
-    """Wait until there is something to read."""
+    """Wait until the socket is readable."""
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()
 

@@ -1,7 +1,7 @@
-"""The front's HTTP/1.1 towards the engine: heads that it writes, answers that it reads. No sockets.
+"""The front's HTTP/1.1 client for the engine: writes request heads, parses answers. No sockets.
 
-The engine is not trusted. An answer is read strictly: what two readers could read differently is refused,
-never guessed. A refusal names what was broken, never a byte of what came.
+The engine is not trusted. The parser is strict: it refuses everything that two parsers could read
+differently. An error message names the violation and never contains a byte of the answer.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ MAX_TRAILERS = 4096
 
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _TEXT = rb"[\t\x20-\x7e\x80-\xff]*"
-# No alternative of these overlaps another: each is decided in one pass over the bytes.
+# The alternatives in these do not overlap: each match takes one pass over the bytes.
 _HEAD = re.compile(
     rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: " + _TEXT + rb")?\r\n((?:" + _TOKEN + rb":" + _TEXT + rb"\r\n)*)\r\n"
 )
 _TRAILERS = re.compile(rb"(?:" + _TOKEN + rb":" + _TEXT + rb"\r\n)*\r\n")
-# What the front reads of a head; all other fields are dropped.
+# The fields that the front reads; all others are dropped.
 _FIELD = re.compile(rb"^(content-length|content-type|transfer-encoding|connection):(.*)\r$", re.I | re.M)
 _LENGTH = re.compile(rb"[0-9]{1,15}")
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:;" + _TEXT + rb")?\r\n")
 _SIZE_BEGUN = re.compile(rb"[0-9A-Fa-f]{1,8}(?:;" + _TEXT + rb")?\r?")
-# A line feed without its carriage return, or the other way round; the last byte may still get its partner.
+# A line feed without a carriage return, or the reverse; after a carriage return at the end, one may follow.
 _BARE = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)")
 _VERSION = b"HTTP/1."
 
@@ -35,8 +35,8 @@ _POST_FIELDS = b" HTTP/1.1\r\nHost: engine\r\nAccept: application/json, text/eve
 _GET_FIELDS = b" HTTP/1.1\r\nHost: engine\r\nAccept: */*\r\n"
 
 
-class Nonsense(Exception):
-    """The engine broke the protocol. The text is fixed for each rule and holds nothing of what came."""
+class InvalidAnswer(Exception):
+    """The engine's answer violates HTTP. Each rule has a fixed text, without any part of the answer."""
 
 
 class AnswerHead(NamedTuple):
@@ -47,7 +47,7 @@ class AnswerHead(NamedTuple):
 
 
 def request_head(method: str, path: str, length: int, request_id: str) -> bytes:
-    """Return the head of a request; every argument has been checked against a closed list or a full match."""
+    """Return the head of a request. The arguments must be checked: they are not escaped."""
     words = f"{method} {path}".encode("ascii")
     identifier = f"X-Request-Id: {request_id}\r\n".encode("ascii") if request_id else b""
     if method == "GET":
@@ -57,10 +57,10 @@ def request_head(method: str, path: str, length: int, request_id: str) -> bytes:
 
 
 class AnswerParser:
-    """Reads one answer, fed in any pieces.
+    """Parses one answer, fed in pieces of any size.
 
-    `head` is set once the final head is complete (interim ones are dropped), `complete` once the body is;
-    `excess` says that bytes came behind it. A connection carries another exchange only if `reusable`.
+    `head` is set when the final head is complete (interim heads are dropped). `complete`: the body is
+    complete. `excess`: bytes came after it. A connection can carry another request only if `reusable`.
     """
 
     def __init__(self) -> None:
@@ -69,26 +69,26 @@ class AnswerParser:
         self.excess = False
         self._keeps = False
         self._chunked = False
-        # Of the body, or of the chunk that is being read.
+        # Bytes left of the body, or of the current chunk.
         self._left = 0
         self._ends_chunk = False
         self._in_trailers = False
         self._interim = 0
-        # What is not a whole line yet: never more than a head's length.
+        # An incomplete line or head: at most MAX_HEAD bytes.
         self._rest = b""
 
     @property
     def begun(self) -> bool:
-        """Whether anything of an answer came."""
+        """Whether any byte of an answer has come."""
         return self.head is not None or self._interim > 0 or bool(self._rest)
 
     @property
     def reusable(self) -> bool:
-        """Whether the connection stands where another request may follow."""
+        """Whether another request may follow on the connection."""
         return self.complete and self._keeps and not self.excess
 
     def feed(self, data: bytes) -> bytes:
-        """Take what came, return what is of the body. Raises Nonsense."""
+        """Take bytes of the answer; return those of the body. Raises InvalidAnswer."""
         if self.complete:
             self.excess = self.excess or bool(data)
             return b""
@@ -107,7 +107,7 @@ class AnswerParser:
     # --- head ----------------------------------------------------------------------------------------------
 
     def _read_head(self, data: bytes) -> bytes:
-        """Return what follows the final head; without one yet, keep what there is."""
+        """Return what follows the final head; while there is none, keep the bytes and return b""."""
         while data:
             found = _HEAD.match(data, 0, MAX_HEAD)
             if found is None:
@@ -125,20 +125,20 @@ class AnswerParser:
     def _drop_interim(self, status: int, fields: bytes) -> None:
         self._interim += 1
         if self._interim > MAX_INTERIM:
-            raise Nonsense("too many interim responses")
+            raise InvalidAnswer("too many interim responses")
         if status == 101:
-            raise Nonsense("a change of protocol without a request for it")
+            raise InvalidAnswer("a change of protocol without a request for it")
         given = _fields(fields)
         if b"content-length" in given or b"transfer-encoding" in given:
-            raise Nonsense("an interim response with a body")
+            raise InvalidAnswer("an interim response with a body")
 
     def _take_head(self, status: int, found: re.Match[bytes]) -> None:
         if found[3].count(b"\n") > MAX_FIELDS:
-            raise Nonsense("too many fields in a head")
+            raise InvalidAnswer("too many fields in a head")
         given = _fields(found[3])
         length, coding = given.get(b"content-length"), given.get(b"transfer-encoding")
         if status in (204, 304):
-            raise Nonsense("a status that allows no body")
+            raise InvalidAnswer("a status that allows no body")
         if coding is not None:
             self._begin_chunks(length, coding, found[1])
         else:
@@ -149,16 +149,16 @@ class AnswerParser:
 
     def _begin_chunks(self, length: Optional[bytes], coding: bytes, minor: bytes) -> None:
         if length is not None:
-            raise Nonsense("a length and chunks together")
+            raise InvalidAnswer("a length and chunks together")
         if coding.lower() != b"chunked" or minor != b"1":
-            raise Nonsense("a transfer coding other than chunks")
+            raise InvalidAnswer("a transfer coding other than chunks")
         self._chunked = True
 
     def _begin_plain(self, length: Optional[bytes]) -> None:
         if length is None:
-            raise Nonsense("a body without a length, so that its end looks like a failure")
+            raise InvalidAnswer("a body without a length, so that its end looks like a failure")
         if not _LENGTH.fullmatch(length):
-            raise Nonsense("a length that is not a number")
+            raise InvalidAnswer("a length that is not a number")
         self._left = int(length)
         self.complete = not self._left
 
@@ -204,7 +204,7 @@ class AnswerParser:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _keep_line(self, data: bytes, position: int) -> None:
-        """Look at what stands behind the last whole line: trailers, or the beginning of a size."""
+        """Check what follows the last complete line: trailers, or the beginning of a chunk's size."""
         if self._left:
             return
         rest = data[position:]
@@ -214,7 +214,7 @@ class AnswerParser:
         if len(rest) > 2 * self._ends_chunk:
             line = rest[2 * self._ends_chunk :]
             if len(line) >= MAX_SIZE_LINE or not _SIZE_BEGUN.fullmatch(line):
-                raise Nonsense("a chunk's size")
+                raise InvalidAnswer("a chunk's size")
         self._rest = rest
 
     def _read_trailers(self, rest: bytes) -> None:
@@ -224,7 +224,7 @@ class AnswerParser:
             self.excess = found.end() < len(rest)
             return
         if len(rest) >= MAX_TRAILERS or b"\r\n\r\n" in rest or _BARE.search(rest):
-            raise Nonsense("trailers")
+            raise InvalidAnswer("trailers")
         self._rest = rest
 
 
@@ -233,13 +233,13 @@ def _fields(block: bytes) -> dict[bytes, bytes]:
     for written, value in _FIELD.findall(block):
         name = written.lower()
         if name in given:
-            raise Nonsense("a field that decides the length, twice")
+            raise InvalidAnswer("a field that decides the length, twice")
         given[name] = value.strip(b" \t")
     return given
 
 
 def _within_a_line(rest: bytes, data: bytes) -> bool:
-    """Whether `data` only makes a line of a head longer: single bytes must not cost a look at all of it."""
+    """Whether `data` only extends a line of a head: for single bytes, the head must not be parsed again."""
     return (
         b"\n" not in data
         and b"\r" not in data
@@ -250,15 +250,15 @@ def _within_a_line(rest: bytes, data: bytes) -> bool:
 
 
 def _check_unfinished(data: bytes) -> None:
-    """Refuse as early as it shows what cannot become a head any more."""
+    """Raise InvalidAnswer as soon as `data` cannot become a valid head."""
     if len(data) >= MAX_HEAD:
-        raise Nonsense("a head that is too long")
+        raise InvalidAnswer("a head that is too long")
     if not data.startswith(_VERSION[: len(data)]):
-        raise Nonsense("not an HTTP/1 answer")
+        raise InvalidAnswer("not an HTTP/1 answer")
     if b"\r\n\r\n" in data or _BARE.search(data):
-        raise Nonsense("a head that is not well-formed")
+        raise InvalidAnswer("a head that is not well-formed")
 
 
 def _check_line_end(data: bytes, position: int) -> None:
     if data[position : position + 2] not in (b"", b"\r"):
-        raise Nonsense("a chunk longer than its size")
+        raise InvalidAnswer("a chunk longer than its size")

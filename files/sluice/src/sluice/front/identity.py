@@ -15,7 +15,7 @@ from sluice.errors import ConfigError
 DAYS = 400
 OPENSSL_TIMEOUT = 30
 
-# The site's own openssl.cnf may demand fields or add extensions: the certificate depends on this alone.
+# Used in place of the system's openssl.cnf, which may require fields or add extensions.
 OPENSSL_CONFIG = """\
 [req]
 prompt = no
@@ -40,9 +40,9 @@ class Identity:
 
 
 def make(private_dir: Path) -> Identity:
-    """Make certificate and key. The private key lies in `private_dir` only until it is loaded.
+    """Create certificate and key. The private key is in `private_dir` only until it is loaded.
 
-    `private_dir` must be on the node itself, of nobody else's. Raises ConfigError.
+    `private_dir` must be on the node itself and belong to this account. Raises ConfigError.
     """
     prepare(private_dir)
     settings, private_key, certificate = (
@@ -65,13 +65,13 @@ def make(private_dir: Path) -> Identity:
 
 
 def prepare(private_dir: Path) -> None:
-    """Ensure the directory exists, closed to everybody else. Raises ConfigError."""
+    """Ensure that the directory exists and is closed to everybody else. Raises ConfigError."""
     try:
         private_dir.mkdir(mode=0o700, exist_ok=True)
         found = private_dir.lstat()
     except OSError as error:
         raise ConfigError(f"--private-dir: {private_dir}: {error.strerror}") from None
-    # Whoever owns it could open it again after this look, or put another certificate in its place.
+    # Another owner could open it again after this check, or replace the certificate.
     if not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o077 or found.st_uid != os.geteuid():
         raise ConfigError(
             f"--private-dir: {private_dir} must be this account's own directory, mode 0700: use mktemp -d"

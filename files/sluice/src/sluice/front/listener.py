@@ -1,4 +1,4 @@
-"""The front's TLS listener: accepts a bounded number of connections and holds what they share."""
+"""The front's TLS listener: accepts a bounded number of connections and holds their shared state."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from typing import Optional
 
 from sluice.errors import SluiceError
 from sluice.front.config import FrontConfig
-from sluice.front.connections import Relay
+from sluice.front.connections import RelayConnection
 from sluice.front.engine import Engine
 from sluice.front.identity import Identity
-from sluice.front.stall import Pulse, Trial
+from sluice.front.stall import StallDetector, Trial
 from sluice.front.tally import Tally
-from sluice.front.unauthenticated import Strangers, source_of
+from sluice.front.unauthenticated import Unauthenticated, source_of
 from sluice.version import version
 from sluice.wire.hello import Hello, Limits
 
 logger = logging.getLogger(__name__)
 
-# Why a front sends its relays away: Slurm said that the job's time ends, or asked it to end now.
+# Why a front drains: Slurm warned that the job's time ends soon, or asked it to end now.
 WARNED, TERMINATED = "warned", "terminated"
 
-# Who has not shown the key yet has as long for the handshake, and again for the key.
-STRANGER_SECONDS = 10.0
+# An unauthenticated peer has this long for the TLS handshake, and this long again for the key (seconds).
+UNAUTHENTICATED_SECONDS = 10.0
 MAX_RELAYS = 256
-# The kernel's queue of connections: whoever floods it is taken out of it faster than it fills.
+# The kernel's queue of connections. In a flood, it is emptied faster than it fills.
 BACKLOG = 1024
-# Accepted in one turn of the event loop, and the pause when the process has no descriptors left.
+# Connections accepted in one turn of the event loop; the pause when no file descriptor is free (seconds).
 ACCEPT_TURN = 16
 ACCEPT_PAUSE = 1.0
 TICK = 1.0
 LOAD_PAUSE = 0.1
 QUIET_PAUSE = 0.05
-# Streams beyond the requests that may run: health, metrics, and such as end while others begin.
+# Streams beyond the requests that may run: for health, metrics, and requests that end while others begin.
 SPARE_STREAMS = 16
 STREAM_CREDIT = 32_768
 GROWTH = 2_097_152
@@ -46,7 +46,7 @@ MAX_CREDIT = 1 << 30
 
 
 class Listener:
-    """Serves the closed list of paths to whoever has the job's key."""
+    """Serves the closed list of paths to peers that have the job's key."""
 
     def __init__(self, config: FrontConfig, identity: Identity) -> None:
         self.config = config
@@ -56,23 +56,23 @@ class Listener:
         self.health_path = config.health_path
         self.max_body = config.max_body
         self.engine = Engine(config.engine, config.concurrency)
-        self.pulse = Pulse(config.trial_after)
-        self._trial = Trial(self.engine, self.pulse, config.model)
+        self.stall_detector = StallDetector(config.trial_after)
+        self._trial = Trial(self.engine, self.stall_detector, config.model)
         self._context = identity.context
         self._hello = _hello(config)
         self._socket: Optional[socket.socket] = None
-        self._strangers: Strangers[Relay] = Strangers()
-        # The task is held here because the event loop itself keeps none alive.
-        self._handshakes: dict[Relay, tuple[socket.socket, asyncio.Task[None]]] = {}
-        # A dictionary that serves as a set which keeps its order.
-        self._relays: dict[Relay, None] = {}
+        self._unauthenticated: Unauthenticated[RelayConnection] = Unauthenticated()
+        # Keeps a reference to each task: the event loop has only weak ones.
+        self._handshakes: dict[RelayConnection, tuple[socket.socket, asyncio.Task[None]]] = {}
+        # A dict serves as an ordered set.
+        self._relays: dict[RelayConnection, None] = {}
         self._timer: Optional[asyncio.TimerHandle] = None
         self._load_timer: Optional[asyncio.TimerHandle] = None
         self._told = 0
         self._turned_away = Tally(logger, "connections without the key were closed")
 
     async def start(self) -> int:
-        """Take a free port of the site's range and listen on it; return the port. Raises OSError."""
+        """Listen on a free port of the site's range; return the port. Raises OSError if none is free."""
         sock = bind(self.config.ports)
         sock.listen(BACKLOG)
         sock.setblocking(False)
@@ -82,24 +82,25 @@ class Listener:
         port: int = sock.getsockname()[1]
         return port
 
-    def depart(self, why: str) -> None:
-        """Send every relay away, with what runs going on; `why` is `warned` or `terminated`.
+    def drain(self, why: str) -> None:
+        """Send go-away to every relay and let the open requests end; `why` is `warned` or `terminated`.
 
-        Still listens: whoever probes is to learn why.
+        The front still listens, so that a probe learns the reason.
         """
         if self.leaving != TERMINATED:
             self.leaving = why
-        hangs = self.pulse.hangs(time.monotonic())
+        hangs = self.stall_detector.hangs(time.monotonic())
         self._trial.stop()
-        self.pulse.unasked()
+        self.stall_detector.reset()
         for relay in self._relays:
-            relay.send_away()
+            relay.send_go_away()
             if why == TERMINATED and hangs:
-                # They are told now, as broken, so that one on which engines hang does not go on from here.
+                # Report these requests as broken now: a request that hangs engines must not go to another
+                # one.
                 relay.give_up()
 
-    async def quiet(self, grace: float) -> None:
-        """Return when nothing runs and every answer has left, after `grace` seconds at the latest."""
+    async def wait_idle(self, grace: float) -> None:
+        """Wait until no request runs and all answers are sent, at most `grace` seconds."""
         deadline = time.monotonic() + grace
         for _ in range(math.ceil(grace / QUIET_PAUSE)):
             if not self._busy() or time.monotonic() >= deadline:
@@ -107,7 +108,7 @@ class Listener:
             await asyncio.sleep(QUIET_PAUSE)
 
     def stop(self) -> None:
-        """Stop listening and break every connection."""
+        """Stop listening and close every connection."""
         if self._socket is not None:
             asyncio.get_running_loop().remove_reader(self._socket.fileno())
             self._socket.close()
@@ -117,15 +118,15 @@ class Listener:
                 timer.cancel()
         for _, task in self._handshakes.values():
             task.cancel()
-        for relay in (*self._strangers, *self._relays):
+        for relay in (*self._unauthenticated, *self._relays):
             relay.close("shutdown", "the job ends")
         self._trial.stop()
         self.engine.close()
 
-    # --- what relays share -------------------------------------------------------------------------------
+    # --- what connections share --------------------------------------------------------------------------
 
     def enter(self, places: int) -> None:
-        """Count a request that begins, by its places. Raises SluiceError `no_instance` or `overloaded`."""
+        """Count the places of a request that begins. Raises SluiceError `no_instance` or `overloaded`."""
         if self.leaving:
             raise SluiceError("no_instance", "this instance is about to end", retry_after=1)
         if self.running + places > 2 * self.config.concurrency:
@@ -134,29 +135,29 @@ class Listener:
         self._load_changed()
 
     def leave(self, places: int) -> None:
-        """Count a request that is over."""
+        """Free the places of a request that has ended."""
         self.running -= places
         self._load_changed()
 
-    def greeted(self, relay: Relay) -> None:
-        """Take a relay that has shown the key, if there is room."""
-        self._strangers.showed_the_key(relay)
+    def greeted(self, relay: RelayConnection) -> None:
+        """Keep a connection that has shown the key; close it if there are too many."""
+        self._unauthenticated.showed_the_key(relay)
         if len(self._relays) >= MAX_RELAYS:
-            # Not `shutdown`: the instance stays, and there may be room the next time.
+            # Not `shutdown`: the instance stays, and the next attempt may succeed.
             relay.close("closed", f"more than {MAX_RELAYS} connections")
             return
         self._relays[relay] = None
         relay.tell_load(self.running)
 
-    def gone(self, relay: Relay, why: str) -> None:
-        """Drop a connection that has ended."""
+    def gone(self, relay: RelayConnection, why: str) -> None:
+        """Forget a connection that has ended."""
         if not relay.known:
             self._turned_away.add(reason=why)
-        self._strangers.leave(relay)
+        self._unauthenticated.leave(relay)
         self._relays.pop(relay, None)
 
     def _busy(self) -> bool:
-        # An answer that is whole here may still wait for a slow relay to take it.
+        # A complete answer may still wait until a slow relay has read it.
         return bool(self.running) or any(relay.connection.open_streams for relay in self._relays)
 
     def _load_changed(self) -> None:
@@ -191,70 +192,74 @@ class Listener:
             self._let_in(accepted, source_of(address[0]))
 
     def _let_in(self, accepted: socket.socket, source: str) -> None:
-        relay = Relay(self, self._hello, self.key)
-        leaving = self._strangers.enter(relay, source)
+        relay = RelayConnection(self, self._hello, self.key)
+        leaving = self._unauthenticated.enter(relay, source)
         if leaving is not None:
-            self._send_away(leaving)
+            self._close_unauthenticated(leaving)
         task = asyncio.get_running_loop().create_task(self._greet(relay, accepted))
         self._handshakes[relay] = (accepted, task)
 
-    def _send_away(self, stranger: Relay) -> None:
-        """Hang up on a stranger, for whom there is no room any more."""
-        if stranger not in self._handshakes:
-            stranger.endpoint.abort("too many connections without the key")
+    def _close_unauthenticated(self, peer: RelayConnection) -> None:
+        """Close an unauthenticated connection to make room."""
+        if peer not in self._handshakes:
+            peer.endpoint.abort("too many connections without the key")
             return
         self._turned_away.add(reason="too many connections without the key")
-        # In its handshake the socket is the transport's: this one only has it see the connection's end.
+        # During the handshake the transport owns the socket; after a shutdown it sees the end of the
+        # connection.
         with contextlib.suppress(OSError):
-            self._handshakes[stranger][0].shutdown(socket.SHUT_RDWR)
+            self._handshakes[peer][0].shutdown(socket.SHUT_RDWR)
 
     def _pause_accepting(self, sock: socket.socket) -> None:
-        """Leave the backlog alone for a moment: without a descriptor, the loop would only turn."""
+        """Stop accepting for a moment: without a free file descriptor, the loop would spin."""
         logger.error("no connection can be accepted: the process has no file descriptors left")
         loop = asyncio.get_running_loop()
         loop.remove_reader(sock.fileno())
         loop.call_later(ACCEPT_PAUSE, self._listen)
 
-    async def _greet(self, relay: Relay, accepted: socket.socket) -> None:
+    async def _greet(self, relay: RelayConnection, accepted: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         try:
-            # Not a server of the event loop: that takes any number of strangers into its handshakes.
+            # Not loop.create_server, which has no bound on connections in their handshake.
             await loop.connect_accepted_socket(
-                lambda: relay.endpoint, accepted, ssl=self._context, ssl_handshake_timeout=STRANGER_SECONDS
+                lambda: relay.endpoint,
+                accepted,
+                ssl=self._context,
+                ssl_handshake_timeout=UNAUTHENTICATED_SECONDS,
             )
         except (OSError, asyncio.TimeoutError):
             accepted.close()
-            self._strangers.leave(relay)
+            self._unauthenticated.leave(relay)
             self._turned_away.add(reason="no handshake")
         finally:
             del self._handshakes[relay]
 
     def _tick(self) -> None:
-        # First, so that no fault below stops the clock: deadlines are what strangers and engines end by.
+        # First, so that an exception below does not stop the ticks: all deadlines depend on them.
         self._timer = asyncio.get_running_loop().call_later(TICK, self._tick)
         now = time.monotonic()
-        for relay in (*self._strangers, *self._relays):
+        for relay in (*self._unauthenticated, *self._relays):
             relay.tick(now)
         if self.leaving:
-            # Not as soon as they connect: a probe asks only then.
+            # Not already when they connect: a probe must be able to ask first.
             for relay in self._relays:
-                relay.send_away()
+                relay.send_go_away()
         else:
             self._trial.tick(now)
         self.engine.sweep(now)
 
 
 def _hello(config: FrontConfig) -> Hello:
-    """Return what the front takes: its credit is never used up by bodies that stand still."""
+    """Return the front's hello: with its credit, stalled bodies cannot block others."""
     streams = 2 * config.concurrency + SPARE_STREAMS
     credit = min(streams * STREAM_CREDIT + GROWTH, MAX_CREDIT)
     return Hello(version(), Limits(STREAM_CREDIT, credit, streams, config.max_body))
 
 
 def bind(ports: range) -> socket.socket:
-    """Return a socket bound to a free port of `ports`, tried in random order. Raises OSError if none is.
+    """Return a socket bound to a free port of `ports`, tried in random order. Raises OSError if none is free.
 
-    Dual-stack where the node speaks IPv6. SO_REUSEPORT stays off: nobody may share the port.
+    Dual-stack if the node has IPv6. SO_REUSEPORT stays off: nobody may share the port.
     """
     for port in random.sample(ports, len(ports)):
         sock = _new_socket()
@@ -268,8 +273,8 @@ def bind(ports: range) -> socket.socket:
 
 
 def _new_socket() -> socket.socket:
-    # The protocol is named: asyncio sets TCP_NODELAY only where it is, and an answer's second write would
-    # wait 40 ms for an acknowledgement.
+    # The protocol is given because asyncio sets TCP_NODELAY only if it is. Without that, the second write of
+    # an answer would wait 40 ms for an acknowledgement.
     if socket.has_dualstack_ipv6():
         sock = socket.socket(socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)

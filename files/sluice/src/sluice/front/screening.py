@@ -1,4 +1,4 @@
-"""Decides by its head whether the front accepts a request, before it takes a byte of the body. Pure."""
+"""Decides from a request's head whether the front accepts it, before it reads any of the body. Pure."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ HEALTH = "/health"
 METHODS = {HEALTH: "GET", "/metrics": "GET", **dict.fromkeys(PATHS, "POST")}
 
 
-def screen(head: InstanceRequest, max_body: int) -> None:
-    """Check a head, whose fields are well-formed, against the closed list. Raises SluiceError."""
+def check_head(head: InstanceRequest, max_body: int) -> None:
+    """Check a well-formed head against the closed list of paths. Raises SluiceError."""
     method = METHODS.get(head.path)
     if method is None:
         raise SluiceError("path_not_found", "the path does not exist")

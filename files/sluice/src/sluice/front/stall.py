@@ -1,8 +1,8 @@
-"""Detects an engine that generates nothing, although its HTTP server still answers.
+"""Detects an engine that generates nothing although its HTTP server still answers.
 
-Silence alone proves nothing: a long prompt is read without a word, and a request may be one on which nothing
-else than itself hangs. So a silence is met by a question of the front's own, of one token. Only while that
-waits too, and nobody else gets anything, the engine counts as stalled.
+Silence alone proves nothing: an engine is silent while it reads a long prompt, and a single request may hang
+without blocking others. So after a silence the front makes a trial: a request of its own for one token. The
+engine counts as stalled only while the trial waits and no other request gets anything.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from sluice.front.http import request_head
 
 logger = logging.getLogger(__name__)
 
-# Before a trial that broke is made again.
+# The pause before a failed trial is repeated, in seconds.
 TRIAL_PAUSE = 10.0
-# What a trial asks: the first kind that the engine serves. An engine of another kind refuses it at once.
+# The requests of a trial, tried in order until the engine serves one. It refuses the others at once.
 KINDS: tuple[tuple[str, dict[str, object]], ...] = (
     ("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}),
     ("/v1/completions", {"prompt": "Hello", "max_tokens": 1}),
@@ -28,86 +28,86 @@ KINDS: tuple[tuple[str, dict[str, object]], ...] = (
     ("/v1/rerank", {"query": "Hello", "documents": ["Hello"]}),
 )
 TRIAL_ID = "trial"
-# By these an engine says that it does not serve this kind of question. Others, such as 429, pass.
+# The statuses with which an engine says that it does not serve a path. Others, such as 429, are temporary.
 NOT_SERVED = frozenset((400, 404, 405, 415, 422, 501))
 
 
-class Pulse:
-    """What came of the engine, as a pure account; `now` is the monotonic clock, `after` TRIAL_AFTER.
+class StallDetector:
+    """Follows the engine's output and decides when it stalls. Pure; `now` is the time of the monotonic clock.
 
-    `trying`: since when a trial has been waiting, None while none is due.
+    `after`: seconds of silence before a trial. `trying`: since when a trial waits, None without one.
     """
 
     def __init__(self, after: float = TRIAL_AFTER) -> None:
         self.trying: Optional[float] = None
         self._after = after
         self._open = 0
-        # Since when nothing came although something was asked for.
+        # Since when nothing has come although a request is open.
         self._since: Optional[float] = None
 
-    def asked(self, now: float) -> None:
-        """A request went to the engine."""
+    def request_began(self, now: float) -> None:
+        """Note a request to the engine."""
         self._open += 1
         if self._since is None:
             self._since = now
 
-    def moved(self, now: float) -> None:
-        """Something was generated, for whomever."""
+    def generated(self, now: float) -> None:
+        """Note that the engine generated something, for any request."""
         self.trying = None
         self._since = now if self._open else None
 
-    def left(self, *, served: bool) -> None:
-        """A request is over; `served`: it got something. One that did not leaves its doubt behind."""
+    def request_ended(self, *, served: bool) -> None:
+        """Note the end of a request; `served`: it got something. Otherwise the silence continues to count."""
         self._open -= 1
         if served and not self._open and self.trying is None:
             self._since = None
 
     def due(self, now: float) -> bool:
-        """Whether nothing came for so long that a trial is to be made."""
+        """Whether nothing has come for so long that a trial is due."""
         return self._since is not None and now - self._since >= self._after
 
     def stalled(self, now: float) -> float:
-        """Return for how many seconds a trial has been waiting while nobody got anything, 0 if none has."""
+        """Return for how many seconds a trial has waited while no request got anything, 0 without a trial."""
         return 0.0 if self.trying is None else now - self.trying
 
     def hangs(self, now: float) -> bool:
-        """Whether a trial has been waiting for so long that the requests beside it count as broken.
+        """Whether a trial has waited so long that the other open requests count as broken.
 
-        A trial that has just begun says nothing: somebody's long prompt may be all there is.
+        A trial that has just begun proves nothing: the engine may be reading a long prompt.
         """
         return self.trying is not None and self.stalled(now) >= self._after
 
-    def unasked(self) -> None:
-        """Count no stall: the trial was broken off, and there will be no other."""
+    def reset(self) -> None:
+        """Count no stall: the trial was aborted, and no other will follow."""
         self.trying = None
         self._since = None
 
 
 class Trial:
-    """The front's own question, made while nothing comes: at most one at a time. Calls as `Caller` says."""
+    """The front's own request to a silent engine: at most one at a time. It is the `Caller` of its call."""
 
-    def __init__(self, engine: Engine, pulse: Pulse, model: str) -> None:
+    def __init__(self, engine: Engine, stall_detector: StallDetector, model: str) -> None:
         self._engine = engine
-        self._pulse = pulse
+        self._stall_detector = stall_detector
         self._model = model
         self._kind = 0
         self._again = 0.0
         self._call: Optional[Call] = None
 
     def tick(self, now: float) -> None:
-        """Ask when it is time, and leave the engine alone once somebody got something."""
+        """Start a trial when it is due; abort it when another request got something."""
         if self._call is not None:
-            if self._pulse.trying is None:
+            if self._stall_detector.trying is None:
                 self.stop()
             return
-        if self._kind == len(KINDS) or not self._pulse.due(now) or now < self._again:
+        if self._kind == len(KINDS) or not self._stall_detector.due(now) or now < self._again:
             return
-        if self._pulse.trying is None:
-            self._pulse.trying = now
+        if self._stall_detector.trying is None:
+            self._stall_detector.trying = now
         self._ask()
 
     def stop(self) -> None:
-        """Break off what is asked."""
+        """Abort the trial, if one runs."""
         call, self._call = self._call, None
         if call is not None:
             call.abort()
@@ -121,13 +121,13 @@ class Trial:
     # --- from the engine ---------------------------------------------------------------------------------
 
     def accepted(self) -> None:
-        """A head is the HTTP server's, and proves nothing."""
+        """Ignore the head: it comes from the HTTP server and proves nothing."""
 
     def room(self) -> None:
-        """The question is small: it waits for no room."""
+        """Do nothing: the request is sent in one piece."""
 
     def answered(self, data: bytes) -> None:
-        """Take the first bytes as the proof that they are, or as a refusal of this kind of question."""
+        """Read the first bytes: a proof that the engine generates, or a refusal of this path."""
         call = self._call
         if call is None or call.head is None:
             return
@@ -142,20 +142,20 @@ class Trial:
         else:
             self.stop()
         if status == 200:
-            self._pulse.moved(time.monotonic())
+            self._stall_detector.generated(time.monotonic())
         elif status in NOT_SERVED:
             self._refused()
         else:
             self._again = time.monotonic() + TRIAL_PAUSE
 
     def broken(self, code: str, reason: str) -> None:
-        """Ask again a little later: a trial that breaks proves no more than one that waits."""
+        """Try again a little later: a trial that fails proves no more than one that waits."""
         self.stop()
         self._again = time.monotonic() + TRIAL_PAUSE
 
     def _refused(self) -> None:
         self._kind += 1
         if self._kind == len(KINDS):
-            # Nobody can tell a request that hangs from an engine that does.
-            self._pulse.trying = None
-            logger.warning("the engine takes no trial question: whether it stalls cannot be told")
+            # Without a trial, a request that hangs looks the same as an engine that hangs.
+            self._stall_detector.trying = None
+            logger.warning("the engine accepts no trial request: the front cannot detect whether it stalls")

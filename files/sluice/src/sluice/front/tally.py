@@ -1,4 +1,4 @@
-"""Log lines for events that others can cause at will: always counted, written from time to time."""
+"""Log lines for events that others can cause at will: all are counted, few are written."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ PAUSE = 10.0
 
 
 class Tally:
-    """Counts one kind of event; a line tells the count, at most one in `PAUSE` seconds."""
+    """Counts one kind of event; logs the count at most once in PAUSE seconds."""
 
     def __init__(self, logger: logging.Logger, message: str) -> None:
         self.count = 0
@@ -19,7 +19,7 @@ class Tally:
         self._written = -PAUSE
 
     def add(self, **fields: object) -> None:
-        """Count one; `fields` are the log line's, never content."""
+        """Count one event; `fields` are for the log line, never content."""
         self.count += 1
         now = time.monotonic()
         if now - self._written >= PAUSE:
