@@ -27,6 +27,7 @@ MODULES = frozenset(
         "unit/front/test_boxed_engine",
         "unit/front/test_listener",
         "unit/front/test_unauthenticated",
+        "unit/gate/test_refusals",
         "unit/lab/soak/test_bad_input",
         "unit/proxy/accounts/test_guesses",
         "unit/proxy/bodies/test_isolation",

@@ -498,3 +498,12 @@ def test_to_count_a_pattern_costs_no_more_than_its_bytes(start: str, unit: str) 
     with contextlib.suppress(Excess):
         costs.pattern(start + unit * 20_000)
     assert time.process_time() - began < 10
+
+
+@pytest.mark.parametrize("end", ["", ', "x": 1'])
+def test_what_goes_beyond_at_the_end_of_its_field_names_that_field(end: str) -> None:
+    scanner = BodyScanner("chat", Bounds(values=3))
+    with pytest.raises(SluiceError) as caught:
+        scanner.feed(b'{"model": "m", "guided_json": {"enum": [1, 2, 3, 4]}' + end.encode() + b"}")
+        scanner.finish()
+    assert caught.value.param in ("guided_json", "guided_json.enum")

@@ -38,13 +38,11 @@ _FIELDS = {
     capability: {name.encode(): field for name, field in fields.items()}
     for capability, fields in FIELDS.items()
 }
-_DATA_URL = b"data:"
 _NUMBERS = frozenset((Role.LENGTH, Role.LEAST, Role.ITEMS, Role.COUNT))
 _LINKS_TO_STORE = b"item_reference"
 # Whole schemas are the values of these; and below those, such a name is a person's own.
 _ROOTS = frozenset(("guided_json", "input_schema", "json", "json_schema", "parameters", "schema"))
 _MAPS = frozenset(("properties", "patternProperties", "$defs", "definitions"))
-_WHITE = b" \t\r\n"
 _BRACKETS = re.compile(rb"[{}\[\]]")
 _COLONS = frozenset((b":", b": "))
 _PLAIN = frozenset((*_COLONS, b",", b", "))
@@ -333,7 +331,7 @@ class BodyScanner(Pieces):
             if self._awaits is None:
                 return
         else:
-            sign = gap.lstrip(_WHITE)[:1]
+            sign = gap.lstrip(b" \t\r\n")[:1]
         if string and not sign:
             sign = b'"'
         if sign:
@@ -417,7 +415,7 @@ class BodyScanner(Pieces):
 
     def _on_value(self, value: bytes, place: Place, depth: int) -> None:
         """Take a text that may matter; of a long one, its start."""
-        if place.address and not value.startswith(_DATA_URL):
+        if place.address and not value.startswith(b"data:"):
             raise SluiceError(
                 "media_url_refused",
                 "Media must be sent as a `data:` URL: Sluice fetches nothing from the network.",
@@ -489,6 +487,8 @@ class BodyScanner(Pieces):
             else:
                 name = self._keys[depth].decode("latin-1")
                 path += ("." if path else "") + (name if name in SAYABLE else "…")
+        # Behind the end of a field only the whole of it is counted.
+        path = path or (self._field.name if self._field else "")
         return path if len(path) <= MAX_PATH else path[:MAX_PATH] + "…"
 
 
