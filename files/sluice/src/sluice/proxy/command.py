@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until SIGTERM, or only try the sessions; return the exit status. Raises ConfigError."""
+    """Serve until SIGTERM, or only test the sessions; return the exit status. Raises ConfigError."""
     config = check(load(ProxyConfig, arguments.config), arguments.config)
     if arguments.only_try:
         return asyncio.run(_try_each(config))
@@ -45,14 +45,14 @@ def run(arguments: argparse.Namespace) -> int:
     except SluiceError:
         raise
     except Exception:
-        # A part that never should end has ended: systemd starts the process anew.
+        # A task that must not end has ended: systemd restarts the process.
         log.exception("the proxy ends because of a fault")
         return EXIT_FAILURE
     return 0
 
 
 async def _try_each(config: ProxyConfig) -> int:
-    """Open one session with each login node and close it; say on standard error which did not come up."""
+    """Open and close one session with each login node; write failures to standard error."""
     problems = [problem for cluster in config.clusters if (problem := await _try_one(cluster))]
     for problem in problems:
         print(problem, file=sys.stderr)
@@ -74,7 +74,7 @@ async def _try_one(cluster: ClusterConfig) -> str:
 
 
 def _silence_libraries() -> None:
-    """Keep libraries' own words out of the log: they can quote what was carried."""
+    """Keep messages of libraries out of the log: they can quote data of requests."""
     logging.getLogger("aiohttp").setLevel(logging.CRITICAL + 1)
     threading.excepthook = _log_thread_fault
 

@@ -10,12 +10,13 @@ from sluice.logs import LEVELS
 from sluice.proxy.http.cors import ANY, ORIGIN
 
 MAX_SECONDS = 86_400.0
-# A revoked key works for so long after its last check; while the authority is away, a known one for so long.
+# The longest times in seconds for which a revoked key works after its last check, and for which a known key
+# works while the authority cannot be reached.
 MAX_TTL = 5.0
 MAX_STALE = 900.0
 MAX_SESSIONS = 16
 _TIMES = ("connect_timeout", "ping_interval", "ping_timeout", "models_interval", "backoff_max", "session_age")
-# Whose prompts may find each other in an engine's cache: one user's, one project's, or everybody's.
+# Who shares an engine's cache of prompts: requests of one user, of one project, or all.
 CACHE_SALTS = ("user", "project", "none")
 _PATIENCE = (
     "principal_ttl",
@@ -30,9 +31,9 @@ _PATIENCE = (
 
 @dataclass(frozen=True)
 class ClusterConfig:
-    """One login node: where the relay is, how many SSH sessions to keep with it, and times in seconds.
+    """One login node: its address, the number of SSH sessions to keep with its relays, and times in seconds.
 
-    Several entries with the same `name` are several ways to the same cluster, in order of preference. A
+    Several entries with the same `name` are login nodes of the same cluster, in order of preference. A
     session is replaced by a new one before it is `session_age` old.
     """
 
@@ -55,16 +56,16 @@ class ClusterConfig:
 class ProxyConfig:
     """The whole file; times in seconds, `max_body` and `max_buffered` (all bodies together) in bytes.
 
-    `spool` is the folder for usage records that the authority has not taken yet.
-    `queue_length` requests may wait for one model, `queue_per_user` of them of one user, each for
-    `queue_wait`; who asked for a stream is told so after `quiet_wait`. From its arrival to its answer's end a
-    request takes at most `request_timeout`, whatever dies and however often it is tried.
-    A stream gets a comment line each `comment_interval` from when an instance has accepted it until its first
+    `spool`: the folder for usage records that the authority has not stored yet.
+    `queue_length`: how many places requests may wait for, per model; `queue_per_user`: the same for one user;
+    `queue_wait`: how long each may wait. A waiting stream is told so after `quiet_wait`. A request takes at
+    most `request_timeout` from its arrival to the end of its answer, with all attempts.
+    `comment_interval`: the time between comment lines in a stream, from an instance's acceptance to the first
     token.
-    `cors_origins` are the sites whose pages may use the API from a browser, or only "*": all of them.
-    `reserve_output` tokens are reserved for the answer to a request that does not say how long it may be. An
-    address may present `guesses_per_minute` keys that were not made here and are unknown. Prompts that differ
-    in whose they are by `cache_salt` (user, project, none) have nothing in common to an engine's cache.
+    `cors_origins`: the sites whose pages may use the API from a browser, or only "*" for all.
+    `reserve_output`: tokens reserved for an answer if the request does not bound its length.
+    `guesses_per_minute`: how many unknown keys without this site's mark one address may present.
+    `cache_salt` (user, project, none): whose prompts share an engine's cache.
     """
 
     socket: str
@@ -91,9 +92,9 @@ class ProxyConfig:
 
 
 def check(config: ProxyConfig, source: str) -> ProxyConfig:
-    """Return `config` when its values make sense; `source` is the file's name, for messages.
+    """Return `config` if its values are valid; `source` is the file's name, for messages.
 
-    Raises ConfigError naming key and file.
+    Raises ConfigError that names key and file.
     """
     if not config.clusters:
         raise ConfigError(f"{source}: clusters: is empty; name at least one cluster")

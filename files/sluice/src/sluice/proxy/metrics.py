@@ -1,4 +1,4 @@
-"""The proxy's metrics for Prometheus, and those of relays and schedulers that it passes on."""
+"""The proxy's metrics for Prometheus, together with those of relays and schedulers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SESSION_STATES = ("connecting", "up", "host_key_changed", "auth_failed", "closed
 
 
 class SessionFigures(Protocol):
-    """What a session tells of itself at the moment of a scrape."""
+    """What the metrics read from a session at each scrape."""
 
     @property
     def cluster(self) -> str:
@@ -28,7 +28,7 @@ class SessionFigures(Protocol):
 
     @property
     def index(self) -> int:
-        """Which of the cluster's sessions, from 0."""
+        """The session's number in its cluster, from 0."""
 
     @property
     def state(self) -> str:
@@ -36,15 +36,15 @@ class SessionFigures(Protocol):
 
     @property
     def open_streams(self) -> int:
-        """Streams that are not over."""
+        """The number of open streams."""
 
     @property
     def samples(self) -> tuple[Sample, ...]:
-        """The relay's last answer to the metrics verb; empty when the session is not up."""
+        """The samples of the relay's last answer to the metrics verb; empty if the session is not up."""
 
 
 class Histogram:
-    """How many times fell below which bound, as a histogram shows it."""
+    """A histogram of times; `bounds` are the upper bounds of its buckets, in seconds."""
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self._bounds = bounds
@@ -57,7 +57,7 @@ class Histogram:
         self._sum += seconds
 
     def add_to(self, family: HistogramMetricFamily, labels: list[str]) -> None:
-        """Show the counts in `family`."""
+        """Add the counts to `family`."""
         total = 0
         buckets = []
         for bound, count in zip((*map(str, self._bounds), "+Inf"), self._counts, strict=True):
@@ -67,10 +67,10 @@ class Histogram:
 
 
 class Metrics:
-    """All figures of one proxy, in a registry of its own.
+    """All metrics of one proxy, in a registry of its own.
 
-    What changes with each request is counted in plain numbers, on the event loop's thread alone, and shown
-    when somebody asks: prometheus_client's own counters cost thirty times as much.
+    What changes with each request is counted in plain numbers, only on the event loop's thread, and exported
+    at a scrape: prometheus_client's own counters cost thirty times as much.
     """
 
     def __init__(self) -> None:
@@ -103,7 +103,7 @@ class Metrics:
         )
 
     def answered(self, model: str, status: int, code: str, first_byte: float | None, duration: float) -> None:
-        """Count one request at its end; times in seconds."""
+        """Count one request at its end; times are in seconds."""
         key = (model, status, code)
         self.requests[key] = self.requests.get(key, 0) + 1
         times = self.durations.get(model)
@@ -115,22 +115,22 @@ class Metrics:
             self.first_bytes[model].observe(first_byte)
 
     def waited(self, model: str, seconds: float) -> None:
-        """Count one request that had to wait, at the end of that."""
+        """Count one request that had to wait, at the end of its wait."""
         times = self.waits.get(model)
         if times is None:
             times = self.waits[model] = Histogram(WAIT_BUCKETS)
         times.observe(seconds)
 
     def turned_away(self, model: str, reason: str) -> None:
-        """Count a request that was not let through; `reason` is one of sluice.proxy.queue.waiting's."""
+        """Count a request that the queue refused; `reason` is one of those of sluice.proxy.queue.waiting."""
         self.refused[model, reason] = self.refused.get((model, reason), 0) + 1
 
     def watch_queues(self, queues: Callable[[], Mapping[str, Sequence[int]]]) -> None:
-        """Show from now on what `queues` returns: how many wait, by model and then by class."""
+        """Export from now on what `queues` returns: how many wait, by model and then by class."""
         self.queues = queues
 
     def authority(self, result: str) -> None:
-        """Count one check of a key."""
+        """Count one check of a key; `result` is one of those that the metric's help lists."""
         self.principals[result] = self.principals.get(result, 0) + 1
 
     def usage_dropped(self, count: int) -> None:
@@ -138,15 +138,15 @@ class Metrics:
         self._dropped.inc(count)
 
     def retried(self) -> None:
-        """Count a request that is sent once more."""
+        """Count a request that is sent again."""
         self._retries.inc()
 
     def watch(self, sessions: Iterable[SessionFigures]) -> None:
-        """Show these sessions, and what their relays report, from now on."""
+        """Export these sessions and their relays' metrics from now on."""
         self.registry.register(_SessionCollector(list(sessions)))
 
     def render(self) -> bytes:
-        """Return everything in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
 
@@ -155,11 +155,11 @@ class _RequestCollector(Collector):
         self._metrics = metrics
 
     def describe(self) -> Iterable[Metric]:
-        """Name nothing beforehand."""
+        """Return nothing: the names are known only at a scrape."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Yield what was counted of requests."""
+        """Yield the metrics of requests."""
         metrics = self._metrics
         requests = CounterMetricFamily(
             "sluice_proxy_requests",
@@ -224,11 +224,11 @@ class _SessionCollector(Collector):
         self._sessions = sessions
 
     def describe(self) -> Iterable[Metric]:
-        """Name nothing beforehand: the relays decide which samples there are."""
+        """Return nothing: the relays decide which samples there are."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the sessions' states, then the relays' samples."""
+        """Yield the sessions' states and the relays' samples."""
         yield from self._own()
         yield from _families(self._sessions)
 
@@ -253,7 +253,7 @@ class _SessionCollector(Collector):
 def _families(sessions: list[SessionFigures]) -> Iterator[Metric]:
     """Group the relays' samples by name.
 
-    Relays differ by session; the scheduler's figures are the cluster's and are taken once.
+    A relay's samples get a session label; the scheduler's are the same in all sessions and are taken once.
     """
     families: dict[str, GaugeMetricFamily | CounterMetricFamily] = {}
     seen: set[tuple[object, ...]] = set()
@@ -278,5 +278,5 @@ def _family(sample: Sample, labels: list[str]) -> GaugeMetricFamily | CounterMet
 
 
 def _fits(family: GaugeMetricFamily | CounterMetricFamily, sample: Sample, labels: dict[str, str]) -> bool:
-    """Whether a sample goes with the first of its name; a family has one kind and one set of labels."""
+    """Whether a sample has the kind and the labels of its family."""
     return family.type == sample.kind and list(family._labelnames) == sorted(labels)

@@ -44,14 +44,14 @@ log = logging.getLogger("sluice.proxy")
 
 SOCKET_MODE = 0o660
 BACKLOG = 1024
-# On SIGTERM open requests have this long to end (seconds); systemd's own limit is 90.
+# After SIGTERM, open requests have this long to end (seconds); systemd kills after 90 s.
 DRAIN_SECONDS = 30.0
 
 MakeTransport = Callable[[ClusterConfig], Transport]
 
 
 class Service:
-    """The whole proxy. `make_transport` makes the connection for a cluster's entry."""
+    """The whole proxy. `make_transport` makes the connection for a cluster's entry of the configuration."""
 
     def __init__(self, config: ProxyConfig, make_transport: MakeTransport = SshTransport) -> None:
         self._config = config
@@ -101,7 +101,7 @@ class Service:
         self._api: web.BaseSite | None = None
 
     async def start(self) -> None:
-        """Listen, and begin to connect. Raises ConfigError when an address cannot be had."""
+        """Listen, and start the tasks. Raises ConfigError if an address cannot be bound."""
         api = ApiServer(self._counted, self.handler.refuse)
         self._api = await self._listen(api, _unix_socket(self._config.socket))
         status = web.Server(self.status.handle, access_log=None)
@@ -129,13 +129,13 @@ class Service:
                 self._quiet.set()
 
     async def watch(self) -> None:
-        """Wait until a part of the process ends that never should, and raise what ended it."""
+        """Wait until one of the tasks ends, which none should, and raise its exception."""
         done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
 
     async def stop(self, drain: float = DRAIN_SECONDS) -> None:
-        """Take no new connections, let open requests end for `drain` seconds, settle and let go."""
+        """Stop listening, give open requests `drain` seconds to end, deliver usage records, close."""
         if self._api is None:
             return
         site, self._api = self._api, None
@@ -160,7 +160,7 @@ class Service:
 
 
 def _fleet(config: ProxyConfig, make_transport: MakeTransport) -> Fleet:
-    """Build the clusters; entries of one name are one cluster's login nodes."""
+    """Build the clusters; entries with the same name are login nodes of one cluster."""
     clusters: dict[str, list[list[SessionKeeper]]] = {}
     for entry in config.clusters:
         login_nodes = clusters.setdefault(entry.name, [])
@@ -179,7 +179,7 @@ def _factory(entry: ClusterConfig, make_transport: MakeTransport) -> Callable[[]
 
 
 def _unix_socket(path: str) -> socket.socket:
-    """Bind the socket for nginx, open to owner and group only from its first moment."""
+    """Bind the socket for nginx; from the start only owner and group can open it. Raises ConfigError."""
     place = Path(path)
     with contextlib.suppress(FileNotFoundError):
         if stat.S_ISSOCK(place.lstat().st_mode):
@@ -212,7 +212,7 @@ def _loopback(port: int) -> socket.socket:
 
 
 async def serve(config: ProxyConfig) -> None:
-    """Run until SIGTERM or SIGINT. Raises what ends a part of the process that never should end."""
+    """Run until SIGTERM or SIGINT. Raises the exception of a task that ended before."""
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(log_loop_fault)
     stopping = asyncio.Event()

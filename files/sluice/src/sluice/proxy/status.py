@@ -40,7 +40,7 @@ class Status:
         return web.Response(status=404)
 
     async def health(self) -> dict[str, Any]:
-        """Return the health document: `status` is `ok`, or `degraded` when anything named in it is not."""
+        """Return the health document; `status` is `ok` if every session and the authority are up."""
         reachable = await self._authority.healthy()
         clusters = [_cluster(cluster) for cluster in self._fleet.clusters]
         sound = reachable and all(keeper.state == "up" for keeper in self._fleet.keepers)

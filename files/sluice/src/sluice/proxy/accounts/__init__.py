@@ -1,4 +1,4 @@
-"""Whose a request is, what it may take and what it took: all that is asked of the authority or told to it.
+"""Who sent a request, what it may use and what it used: everything that involves the authority.
 
 Requests and api may import it; it imports no other room. Principals, guesses and limits are pure.
 """

@@ -1,4 +1,4 @@
-"""The client of the authority: asks for principals and used amounts, and delivers usage records."""
+"""The client of the authority: asks for principals and used amounts, delivers usage records."""
 
 from __future__ import annotations
 
@@ -29,38 +29,42 @@ ASK_TIMEOUT = 5.0
 USAGE_TIMEOUT = 10.0
 HEALTH_TIMEOUT = 1.0
 MOST_CONNECTIONS = 16
-# Two hundred buckets with a count for each second of their minute have half of it.
+# Bytes. Two hundred buckets with a count for each second of a minute need half of it.
 MAX_ANSWER = 1024 * 1024
 RETRY_AFTER = 5.0
-# While the authority is away, nobody whose key is known waits for it, and it is tried so often (seconds).
+# While the authority is unreachable, requests with known keys do not wait for it; it is tried at this
+# interval (seconds).
 TRY_EVERY = 0.5
-# The host name in the URL means nothing on a unix socket.
+# On a unix socket, the host name in the URL has no meaning.
 BASE = "http://authority"
 
 
 class AuthorityUnreachable(Exception):
-    """The authority gave no answer that can be understood; the text says how it failed."""
+    """The authority gave no valid answer; the text says how it failed."""
 
 
 class UsageRefused(Exception):
-    """The authority understood the records and will never take them."""
+    """The authority refuses the records for good."""
 
 
 class AuthorityClient:
-    """Speaks to the authority over its unix socket; keeps nothing."""
+    """Sends requests to the authority over its unix socket; caches nothing."""
 
     def __init__(self, socket_path: str) -> None:
         self._socket_path = socket_path
         self._http: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         if self._http is not None:
             await self._http.close()
             self._http = None
 
     async def principal(self, key_hash: str) -> Principal | None:
-        """Return whose credential it is, or None. Raises AuthorityUnreachable."""
+        """Return the principal of a key, None for an unknown one. Raises AuthorityUnreachable.
+
+        `key_hash`: the SHA-256 of the key, in hexadecimal.
+        """
         question = _dump({"version": VERSION, "credential": key_hash})
         status, answer = await self._call("POST", "/v1/principal", question, ASK_TIMEOUT)
         if status == 404:
@@ -72,7 +76,7 @@ class AuthorityClient:
         return replace(principal, limits=merged(principal.limits))
 
     async def spent(self, buckets: Sequence[BucketKey], now: float) -> list[Spent]:
-        """Return what was used by `now` of each of `buckets`, in their order. Raises AuthorityUnreachable."""
+        """Return what each bucket had used by `now` (epoch), in their order. Raises AuthorityUnreachable."""
         asked = [{"scope": scope, "model": model} for scope, model in buckets]
         question = _dump({"version": VERSION, "buckets": asked, "now": now})
         status, answer = await self._call("POST", "/v1/spent", question, ASK_TIMEOUT)
@@ -86,7 +90,7 @@ class AuthorityClient:
         return spent
 
     async def gateway(self) -> Standing:
-        """Return what holds for all requests here. Raises AuthorityUnreachable."""
+        """Return what applies to all requests at this gateway. Raises AuthorityUnreachable."""
         status, answer = await self._call("GET", "/v1/gateway", None, ASK_TIMEOUT)
         try:
             return Standing.parse(_document(status, answer))
@@ -94,7 +98,7 @@ class AuthorityClient:
             raise AuthorityUnreachable(f"its answer does not say what is stopped ({error.field})") from None
 
     async def usage(self, records: list[bytes]) -> None:
-        """Hand over usage records, each as JSON. Raises AuthorityUnreachable, UsageRefused."""
+        """Deliver usage records, each as JSON. Raises AuthorityUnreachable, UsageRefused."""
         batch = b'{"version":%d,"records":[%b]}' % (VERSION, b",".join(records))
         status, _ = await self._call("POST", "/v1/usage", batch, USAGE_TIMEOUT)
         if 400 <= status < 500:
@@ -132,7 +136,7 @@ class AuthorityClient:
 
 
 async def _whole(response: aiohttp.ClientResponse) -> bytes:
-    """Return the body of an answer, however many pieces it comes in. Raises AuthorityUnreachable."""
+    """Return the whole body of an answer. Raises AuthorityUnreachable if it is too large."""
     raw = b""
     while piece := await response.content.read(MAX_ANSWER):
         raw += piece
@@ -142,7 +146,7 @@ async def _whole(response: aiohttp.ClientResponse) -> bytes:
 
 
 def _document(status: int, answer: object) -> Fields:
-    """Return the fields of a good answer. Raises AuthorityUnreachable, RecordError."""
+    """Return the fields of an answer with status 200. Raises AuthorityUnreachable, RecordError."""
     if status != 200:
         raise AuthorityUnreachable(f"it answered with status {status}")
     fields = Fields(answer)
@@ -155,11 +159,11 @@ def _dump(document: dict[str, object]) -> bytes:
 
 
 class Authenticator:
-    """Turns an Authorization header into a principal, asking the authority as seldom as allowed.
+    """Turns an Authorization header into a principal, with as few questions to the authority as allowed.
 
-    An address that presents too many keys of which none was made here is told to wait, before anything is
-    asked for it. Known keys, and keys with this site's mark, go on working there. A malformed key costs no
-    question, and neither does one that was asked for just now: both are no guesses.
+    An address that presents too many unknown keys without this site's mark must wait; the authority is not
+    asked about them. Known keys and keys with the mark continue to work from that address. Malformed keys,
+    and keys whose answer is cached or under way, are not counted.
     """
 
     def __init__(
@@ -180,7 +184,7 @@ class Authenticator:
         self._failed = 0.0
 
     async def principal(self, authorization: str | None, forwarded: str | None = None) -> Principal:
-        """Return the principal; `forwarded` is the header that tells the client's address.
+        """Return the principal; `forwarded` is the header X-Forwarded-For.
 
         Raises SluiceError `invalid_api_key`, `rate_limited` or `authority_unreachable`.
         """
@@ -220,7 +224,7 @@ class Authenticator:
         return principal
 
     def _may_be_guessed(self, key: str, key_hash: str) -> bool:
-        # Who comes with a key that is being asked for already presents no other one.
+        # A question about this key is already under way: it is not another guess.
         if self._cache.knows(key_hash) or key_hash in self._asking:
             return False
         return not marked(key, self._standing().marks)
@@ -241,13 +245,13 @@ class Authenticator:
         )
 
     def _try_again(self, key_hash: str) -> None:
-        """Ask without waiting for the answer, unless that has just failed or is under way."""
+        """Ask without waiting for the answer, unless a question is under way or has just failed."""
         if not self._asking and time.monotonic() - self._failed > TRY_EVERY:
             self._question(key_hash)
 
     async def _ask_once(self, key_hash: str) -> Principal | None:
-        """Ask, or join the question that is under way for the same credential."""
-        # Shielded: the one who asks may leave while others wait for the same answer.
+        """Ask, or join the question that is under way for the same key."""
+        # Shielded: this client may leave while others wait for the same answer.
         return await asyncio.shield(self._question(key_hash))
 
     def _question(self, key_hash: str) -> asyncio.Task[Principal | None]:
@@ -261,7 +265,7 @@ class Authenticator:
     def _asked(self, key_hash: str, task: asyncio.Task[Principal | None]) -> None:
         self._asking.pop(key_hash, None)
         if not task.cancelled():
-            task.exception()  # seen here: whoever waited for it may have left
+            task.exception()  # retrieved here: whoever waited for it may have left
 
     async def _ask(self, key_hash: str) -> Principal | None:
         try:
@@ -292,7 +296,7 @@ class Authenticator:
                 log.info("the authority answers")
             else:
                 log.error(
-                    ("the authority cannot be reached; known keys keep working for a while"),
+                    "the authority cannot be reached; known keys keep working for a while",
                     extra={"why": why},
                 )
         self.reachable = reachable

@@ -1,4 +1,4 @@
-"""Limits how many unknown API keys one client address may try. Pure: the caller passes the time."""
+"""Limits how many unknown API keys one client address may try. Pure: callers pass the time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sluice.sources import source
 
 MINUTE = 60.0
-# Addresses remembered; beyond it the one that has guessed least lately is forgotten.
+# How many addresses are remembered; beyond it, the one that guessed longest ago is forgotten.
 MOST_ADDRESSES = 20_000
 
 
@@ -20,7 +20,7 @@ class _Record:
 
 
 class Guesses:
-    """Budgets of `most` wrong keys a minute for each address; a minute begins with the first of them."""
+    """Allows each address `most` wrong keys in a minute, which begins with the first of them."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -30,7 +30,7 @@ class Guesses:
         return len(self._records)
 
     def take(self, address: str, now: float) -> float | None:
-        """Count a key that is, or may be, wrong. Return None, or in how many seconds the next may come."""
+        """Count a key that is, or may be, wrong. Return None, or the seconds to wait if it is not allowed."""
         record = self._records.get(address)
         if record is None or now - record.began >= MINUTE:
             record = self._records[address] = _Record(now, 0, told=False)
@@ -43,13 +43,13 @@ class Guesses:
         return None
 
     def give_back(self, address: str) -> None:
-        """Uncount a key that turned out to be right, or could not be checked."""
+        """Undo the count of a key that was right after all, or could not be checked."""
         record = self._records.get(address)
         if record is not None and record.count:
             record.count -= 1
 
     def to_tell(self, address: str) -> bool:
-        """Whether an address that was just refused is to be logged: once in its minute."""
+        """Whether to log an address that was just refused: once in its minute."""
         record = self._records.get(address)
         if record is None or record.told:
             return False
@@ -58,10 +58,10 @@ class Guesses:
 
 
 def client_address(forwarded: str | None) -> str:
-    """Return the address that stands for a client, "" where none is known.
+    """Return the client's source (an IPv4 address or an IPv6 network), "" if it is unknown.
 
-    `forwarded` is the header X-Forwarded-For: nginx sets it to the one address of its peer, in place of
-    whatever a client had sent. Only nginx can open this process' socket.
+    `forwarded` is the header X-Forwarded-For. nginx replaces it with the address of its peer, and only nginx
+    can open this process's socket.
     """
     if not forwarded:
         return ""

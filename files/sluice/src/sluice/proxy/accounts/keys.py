@@ -8,14 +8,14 @@ from sluice.contracts.keys import credential, well_formed
 
 __all__ = ["credential", "presented_key", "well_formed"]
 
-# The scheme's name is read in any case (RFC 9110, 11.1), and blanks around the key are as good as one.
+# The scheme's name may be in any case (RFC 9110, 11.1); any number of blanks may be around the key.
 BEARER = re.compile(r"[ \t]*(?i:bearer)[ \t]+(\S{1,256})[ \t]*")
 
 
 def presented_key(authorization: str | None) -> str | None:
     """Return the bearer key of an Authorization header if it is well formed, else None.
 
-    What is mistyped or cut off is told apart by its checksum, and spares the authority a question.
+    The checksum detects keys that are mistyped or cut off, without a question to the authority.
     """
     if authorization is None:
         return None

@@ -1,11 +1,11 @@
-"""How much of its limits each budget has used. Pure, on one thread: the caller passes the time.
+"""How much of each limit is used. Pure, for one thread: callers pass the time.
 
-A *bucket* is what limits of one scope and model count in (`Limit.bucket`). A request is held to every limit
-that binds it: all of their buckets take it, or none does. What it may need of tokens is reserved before it
-runs and replaced by what it used when it ends, however it ends.
+A *bucket* counts for all limits of one scope and model (`Limit.bucket`). A request must fit into every limit
+that applies to it: it is counted in all of their buckets or in none. The tokens that it may need are reserved
+before it runs, and replaced by those that it used when it ends.
 
-Histogram are seconds since the epoch. A minute is 61 whole seconds, the one that runs now included: so no 60
-seconds, wherever they begin, have more than a limit allows.
+Times are seconds since the epoch. A minute is 61 whole seconds including the current one, so that any 60
+seconds keep to the limit, wherever they begin.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from sluice.contracts.authority import LIMITED, Limit, Spent
 
 MINUTE = 60
 DAY = 86_400
-# Buckets in memory, of a kilobyte each; beyond it the least recently used that no request holds is forgotten.
+# Buckets in memory, of a kilobyte each; beyond it, the least recently used one without requests is forgotten.
 MOST_BUCKETS = 50_000
-# What is held by requests that run comes back when they end; nobody knows when (seconds).
+# Retry-After if a limit is full because of open requests, which may end at any time (seconds).
 RETRY_OPEN = 2.0
 RETRY_HELD = 5.0
 
@@ -33,14 +33,14 @@ BucketKey = tuple[str, str]
 
 
 class Need(NamedTuple):
-    """The tokens that a request may use: hardly more than `most`; `likely` is an estimate, not above it."""
+    """The tokens that a request may use: `most` is an upper bound, `likely` an estimate of at most that."""
 
     most: int
     likely: int
 
 
 class Remaining(NamedTuple):
-    """What is left of one number: `reset` is in how many seconds it is whole again if nothing more comes."""
+    """What is left of one number of a limit; `reset`: seconds until all of it is available again."""
 
     limit: int
     remaining: int
@@ -48,16 +48,16 @@ class Remaining(NamedTuple):
 
 
 class LimitsLeft(NamedTuple):
-    """The tightest of the limits that bind a request, by requests and by tokens; None where there is none."""
+    """What is left of the tightest limits of a request, by requests and by tokens; None without a limit."""
 
     requests: Remaining | None
     tokens: Remaining | None
 
 
 class LimitExceeded(Exception):
-    """A limit has no room: `what` is the name of its number, `retry_after` in seconds.
+    """A request does not fit into a limit; `what` is the name of the exceeded number.
 
-    `retry_after` is None where waiting does not help: the request alone is more than the limit allows.
+    `retry_after`: seconds, None if waiting does not help because the request alone exceeds the limit.
     """
 
     def __init__(self, limit: Limit, what: str, retry_after: float | None) -> None:
@@ -68,11 +68,11 @@ class LimitExceeded(Exception):
 
 
 class NotFilled(Exception):
-    """A bucket is not there, and must be filled by `Buckets.learn` first."""
+    """A bucket is missing and must first be filled with `Buckets.learn`."""
 
 
 class Minute:
-    """Counts of the last minute, by whole seconds; `total` is their sum as of the last `advance`."""
+    """The counts of the last minute by whole seconds; `total` is their sum at the last `advance`."""
 
     __slots__ = ("_counts", "total")
 
@@ -89,14 +89,14 @@ class Minute:
             self._clock_went_back(second)
 
     def _clock_went_back(self, second: int) -> None:
-        """Let what a wrong clock put into the future count from now on, for a minute and no longer."""
+        """Count what a wrong clock dated into the future from now on, so that it expires after a minute."""
         ahead = 0
         while self._counts and self._counts[-1][0] >= second:
             ahead += self._counts.pop()[1]
         self._counts.append([second, ahead])
 
     def add(self, second: int, count: int) -> None:
-        """Count in `second`, which is the newest."""
+        """Count in `second`, which must not be older than the newest one."""
         if self._counts and self._counts[-1][0] >= second:
             self._counts[-1][1] += count
         else:
@@ -104,7 +104,7 @@ class Minute:
         self.total += count
 
     def take_back(self, second: int, count: int) -> None:
-        """Uncount what was counted in `second`, unless it is forgotten already."""
+        """Undo a count in `second`, unless it has expired."""
         for entry in reversed(self._counts):
             if entry[0] == second:
                 count = min(count, entry[1])
@@ -113,7 +113,7 @@ class Minute:
                 return
 
     def wait(self, second: int, excess: int) -> float | None:
-        """Return in how many seconds `excess` of the counts are forgotten; None if there are not so many."""
+        """Return the seconds until `excess` of the counts have expired; None if there are not so many."""
         for at, count in self._counts:
             excess -= count
             if excess <= 0:
@@ -122,15 +122,15 @@ class Minute:
 
     @property
     def newest(self) -> int | None:
-        """The last second in which anything was counted."""
+        """The last second with a count, None if there is none."""
         return self._counts[-1][0] if self._counts else None
 
 
 class Bucket:
-    """What requests of one scope and model have used, hold and are.
+    """The use of one scope and model.
 
-    `today` are the tokens of the day `day` (UTC, days since the epoch), `held` those reserved for requests
-    that run, `open` how many those are. All is as of `second`, to which `advance` brings it.
+    `today`: tokens used on `day` (UTC, days since the epoch). `held`: tokens reserved for open requests.
+    `open`: the number of their places. All values are those at `second`, which `advance` sets.
     """
 
     __slots__ = ("day", "held", "open", "requests", "second", "today", "tokens")
@@ -145,19 +145,19 @@ class Bucket:
         self.open = 0
 
     def advance(self, second: int) -> None:
-        """Let time pass."""
+        """Set the time to `second` and drop what has expired."""
         self.second = second
         self.requests.advance(second)
         self.tokens.advance(second)
         day = second // DAY
         if day != self.day:
-            # Where the clock was put back over midnight, what was counted keeps counting.
+            # If the clock was put back over midnight, the tokens still count.
             if day > self.day:
                 self.today = 0
             self.day = day
 
     def left(self, limit: Limit) -> int | None:
-        """Return the tokens left by the tighter of its two numbers; None where it has neither."""
+        """Return the tokens left by the tighter of the limit's two numbers; None if it has neither."""
         left = None
         if limit.tokens_per_minute is not None:
             left = limit.tokens_per_minute - self.tokens.total - self.held
@@ -167,10 +167,10 @@ class Bucket:
         return left
 
     def reservable(self, limit: Limit, need: Need, places: int) -> int:
-        """Return how many tokens are reserved for the request, -1 if it has no room in the limit.
+        """Return how many tokens to reserve for a request, -1 if it does not fit into the limit.
 
-        Where nothing is held, one whose estimate fits may reserve all that is left: a request by itself is
-        not refused for a bound that it is not going to reach.
+        If nothing is held, a request whose estimate fits reserves all that is left: a single request is not
+        refused because of an upper bound that it will not reach.
         """
         if limit.concurrent is not None and self.open + places > limit.concurrent:
             return -1
@@ -185,7 +185,7 @@ class Bucket:
         return -1
 
     def excesses(self, limit: Limit, need: Need, places: int, second: int) -> list[LimitExceeded]:
-        """Return every number of the limit that has no room for the request."""
+        """Return an exception for each number of the limit that the request exceeds."""
         found = []
         if limit.concurrent is not None and self.open + places > limit.concurrent:
             found.append(LimitExceeded(limit, CONCURRENT, RETRY_OPEN if places <= limit.concurrent else None))
@@ -204,7 +204,7 @@ class Bucket:
         return found
 
     def _token_wait(self, most: int, need: Need, second: int) -> float | None:
-        """Return after how many seconds there may be room, 0 if there is now, None if there never is."""
+        """Return the seconds until the request may fit: 0 if it fits now, None if it never does."""
         if need.likely > most:
             return None
         left = most - self.tokens.total - self.held
@@ -224,11 +224,11 @@ class Bucket:
         return RETRY_HELD
 
     def requests_remaining(self, most: int, second: int) -> Remaining:
-        """Return what is left of so many requests a minute."""
+        """Return what is left of `most` requests a minute."""
         return Remaining(most, max(0, most - self.requests.total), _reset(self.requests, second))
 
     def tokens_remaining(self, limit: Limit, left: int, second: int) -> Remaining:
-        """Return that `left` tokens are left of the limit's minute or day, whichever has less."""
+        """Return `left` as what is left of the limit's minute or day, whichever has less."""
         of_day = limit.tokens_per_day
         if of_day is not None and left == of_day - self.today - self.held:
             return Remaining(of_day, max(0, left), float(DAY - second % DAY))
@@ -236,7 +236,7 @@ class Bucket:
 
     @property
     def counts(self) -> bool:
-        """Whether anything of it counts still, as of the last `advance`."""
+        """Whether anything still counted at the last `advance`."""
         return bool(self.open or self.held or self.today or self.requests.total or self.tokens.total)
 
 
@@ -246,7 +246,7 @@ def _reset(minute: Minute, second: int) -> float:
 
 
 class Reservation:
-    """What one request holds: in each of its buckets its places and so many tokens, since `second`."""
+    """What one request holds since `second`: its places, and some tokens in each of its buckets."""
 
     __slots__ = ("places", "second", "taken")
 
@@ -259,9 +259,9 @@ class Reservation:
 class Buckets:
     """All buckets of one gateway.
 
-    One that is met for the first time, or was forgotten, must be filled by `learn` before a request can be
-    held to it. `forgotten` says that one which still counted was forgotten: from then on what fills another
-    must have heard of all that this process has settled.
+    A bucket that is new or was forgotten must be filled with `learn` before requests can use it. `forgotten`:
+    a bucket that still counted was forgotten. From then on, the authority must have all usage records of this
+    process before it is asked for the used amounts of a bucket.
     """
 
     def __init__(self, most: int = MOST_BUCKETS) -> None:
@@ -273,11 +273,11 @@ class Buckets:
         return len(self._buckets)
 
     def missing(self, limits: Sequence[Limit]) -> list[BucketKey]:
-        """Return the buckets of the limits that have to be filled first."""
+        """Return the buckets of the limits that must be filled first."""
         return [limit.bucket for limit in limits if limit.bucket not in self._buckets]
 
     def learn(self, spent: Spent, now: float) -> None:
-        """Fill a bucket with what was used by `now`; one that is there already knows better."""
+        """Fill a bucket with what was used by `now`; an existing one is newer and stays as it is."""
         key = (spent.scope, spent.model)
         if key in self._buckets:
             return
@@ -293,11 +293,11 @@ class Buckets:
                 return
 
     def keys(self) -> list[BucketKey]:
-        """Return the buckets that there are."""
+        """Return the keys of all buckets."""
         return list(self._buckets)
 
     def tidy(self, keys: Iterable[BucketKey], now: float) -> None:
-        """Forget these buckets if nothing of them counts any more, and else what is old of them."""
+        """Drop what has expired in these buckets, and forget those in which nothing counts any more."""
         for key in keys:
             bucket = self._buckets.get(key)
             if bucket is not None:
@@ -306,10 +306,10 @@ class Buckets:
                     del self._buckets[key]
 
     def reserve(self, limits: Sequence[Limit], need: Need, now: float, places: int = 1) -> Reservation:
-        """Hold a request that counts as so many to all `limits`, of which no two have one bucket.
+        """Reserve a request's places and tokens in all `limits`, each of which has a bucket of its own.
 
-        Raises LimitExceeded, and changes nothing, where one has no room: of several, the one with the longest
-        wait. Raises NotFilled where a bucket is `missing`.
+        Raises LimitExceeded and changes nothing if a limit is exceeded: the one with the longest wait. Raises
+        NotFilled if a bucket is `missing`.
         """
         second = int(now)
         taken = []
@@ -340,7 +340,7 @@ class Buckets:
         return max(found, key=lambda one: float("inf") if one.retry_after is None else one.retry_after)
 
     def settle(self, held: Reservation, tokens: int, now: float) -> None:
-        """Put what a request has used in place of what it held."""
+        """Replace what a request held by the tokens that it used."""
         second = int(now)
         for bucket, amount in held.taken:
             bucket.open -= held.places
@@ -353,7 +353,7 @@ class Buckets:
         held.taken = []
 
     def give_back(self, held: Reservation) -> None:
-        """Undo a reservation: the request was never sent to a cluster."""
+        """Undo a reservation, for a request that was never sent to a cluster."""
         for bucket, amount in held.taken:
             bucket.open -= held.places
             bucket.held -= amount
@@ -361,7 +361,7 @@ class Buckets:
         held.taken = []
 
     def remaining(self, limits: Sequence[Limit], now: float) -> LimitsLeft:
-        """Return what is left of `limits`, of which none is missing."""
+        """Return what is left of `limits`; none of their buckets may be missing."""
         second = int(now)
         least: tuple[int, int, Bucket] | None = None
         fewest: tuple[int, Limit, Bucket] | None = None
@@ -382,7 +382,7 @@ class Buckets:
 
 
 def merged(limits: Sequence[Limit]) -> tuple[Limit, ...]:
-    """Return one limit for each bucket: of several, the smallest of each number."""
+    """Return one limit for each bucket, with the smallest of each number."""
     found: dict[BucketKey, Limit] = {}
     for limit in limits:
         known = found.get(limit.bucket)
@@ -402,10 +402,10 @@ def _smaller(one: int | None, other: int | None) -> int | None:
 
 
 def need(size: int, output: int | None, choices: int, context_length: int, reserve_output: int) -> Need:
-    """Return what a request may use of tokens.
+    """Return how many tokens a request may use.
 
-    `size`: bytes of its body, of which no token is shorter than one. `output`: what each of its `choices` may
-    write, None where the request does not say; `reserve_output` stands for it.
+    `size`: bytes of its body; a token has at least one byte. `output`: how many tokens each of its `choices`
+    may have; `reserve_output` is used if the request does not say.
     """
     whole = context_length * choices
     written = min((reserve_output if output is None else output) * choices, whole)

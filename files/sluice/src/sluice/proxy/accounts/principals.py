@@ -1,4 +1,4 @@
-"""The cache of principals: whose a key is, and how long an answer is valid. Pure: callers pass the time."""
+"""The cache of the authority's answers about keys. Pure: callers pass the time."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ MOST_UNKNOWN = 20_000
 
 @dataclass(frozen=True)
 class CachedAnswer:
-    """What the cache holds for a credential: a principal, or None where the authority knew of none."""
+    """An answer of the authority: a principal, or None for an unknown key; `asked`: when."""
 
     principal: Principal | None
     asked: float
 
 
 class PrincipalCache:
-    """Remembers answers of the authority by credential, the least recently used forgotten first.
+    """Caches answers of the authority by the key's hash; the least recently used one is dropped first.
 
-    `ttl`: seconds for which an answer is believed. `stale`: seconds for which a known principal is believed
-    while the authority cannot be asked. Unknown credentials have a room of their own, so that guessing keys
-    pushes out no known one.
+    `ttl`: seconds for which an answer is valid. `stale`: seconds for which a principal is valid while the
+    authority cannot be reached. Unknown keys are cached separately, so that guesses push out no known key.
     """
 
     def __init__(self, ttl: float, stale: float) -> None:
@@ -34,7 +33,7 @@ class PrincipalCache:
         self._unknown: collections.OrderedDict[str, CachedAnswer] = collections.OrderedDict()
 
     def fresh(self, key_hash: str, now: float) -> CachedAnswer | None:
-        """Return what was answered within the last `ttl` seconds."""
+        """Return the answer if it is at most `ttl` seconds old, else None."""
         cached = self._known.get(key_hash) or self._unknown.get(key_hash)
         if cached is None or now - cached.asked > self._ttl:
             return None
@@ -43,18 +42,18 @@ class PrincipalCache:
         return cached
 
     def stale(self, key_hash: str, now: float) -> Principal | None:
-        """Return the principal last answered, if that was within the last `stale` seconds."""
+        """Return the last known principal if it is at most `stale` seconds old, else None."""
         cached = self._known.get(key_hash)
         if cached is None or now - cached.asked > self._stale:
             return None
         return cached.principal
 
     def knows(self, key_hash: str) -> bool:
-        """Whether the last answer for the credential was a principal."""
+        """Whether the last answer about the key was a principal."""
         return key_hash in self._known
 
     def learn(self, key_hash: str, principal: Principal | None, now: float) -> None:
-        """Remember an answer."""
+        """Cache an answer."""
         self._known.pop(key_hash, None)
         self._unknown.pop(key_hash, None)
         answers, most = (self._unknown, MOST_UNKNOWN) if principal is None else (self._known, MOST_KNOWN)

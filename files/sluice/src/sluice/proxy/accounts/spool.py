@@ -1,12 +1,12 @@
-"""Usage records on disk until the authority has them. The next process settles what a killed one left.
+"""Keeps usage records on disk until the authority has them. The next process settles what a killed one left.
 
-A segment is a file of lines. `+` and a record: how the request is settled should nothing more be heard of it,
-written when it is sent. `-` and a record: how it was settled. A record is JSON in ASCII that begins with its
-id; never content. One process at a time has the folder.
+A segment is a file of lines. `+` and a record: written when a request is sent; it counts if the request is
+never settled. `-` and a record: the request's settled record. A record is ASCII JSON that begins with its id;
+it has no content. Only one process at a time uses the folder.
 
-Lines of one turn of the event loop are written together at its end, before anything can come back for what
-was sent in it. From there they outlive the process; they outlive the machine from the next sync on. A segment
-of which everything was taken goes once the one that stands in its place has outlived that too.
+The lines of one turn of the event loop are written together at its end, before an answer to any request sent
+in it can arrive. From then on they survive the end of the process, and from the next sync on a power cut. A
+segment whose records were all delivered is removed after its successor has been synced.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ log = logging.getLogger("sluice.proxy.accounts.spool")
 
 SEGMENT = re.compile(r"[0-9]{16}\.usage")
 SEGMENT_BYTES = 4 * 1024 * 1024
-# Of what a day without an authority leaves, this much is kept; beyond it the oldest goes, and is counted.
+# The most bytes on disk, for long times without the authority; beyond it the oldest records are dropped and
+# counted.
 MOST_BYTES = 2 * 1024 * 1024 * 1024
 READ_BYTES = 512 * 1024
-# Records that could not be written, held in memory until the disk takes them again.
+# How many lines that could not be written are held in memory until the disk works again.
 MOST_UNWRITTEN = 50_000
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
 _LINE = re.compile(rb'[+-]\{"id":"(req-[0-9a-f]{32})",.*\}')
@@ -39,7 +40,7 @@ _LINE = re.compile(rb'[+-]\{"id":"(req-[0-9a-f]{32})",.*\}')
 
 @dataclass(frozen=True)
 class Batch:
-    """Settled records, and where in which segment they end."""
+    """Settled records, and the offset in `segment` at which they end."""
 
     records: list[bytes]
     segment: Path
@@ -47,9 +48,9 @@ class Batch:
 
 
 class Unsynced:
-    """What a loss of power would still take: handed from the event loop to a thread that waits for the disk.
+    """What is not yet safe from a power cut: passed from the event loop to a thread that waits for the disk.
 
-    It has descriptors of its own, for segments come and go meanwhile.
+    It has its own descriptors, because segments are opened and closed meanwhile.
     """
 
     def __init__(self, files: list[int], folder: int | None, done: list[Path]) -> None:
@@ -58,7 +59,7 @@ class Unsynced:
         self._done = done
 
     def sync(self) -> None:
-        """Make it last, then remove the segments that are done with. Raises OSError."""
+        """Sync the files and the folder, then remove finished segments. Raises OSError."""
         with contextlib.ExitStack() as closing:
             for descriptor in self._files:
                 closing.callback(os.close, descriptor)
@@ -73,9 +74,9 @@ class Unsynced:
 
 
 class Spool:
-    """The folder `directory`, made if it is missing. Raises ConfigError where it cannot be had.
+    """Usage records in the folder `directory`, created if it is missing. Raises ConfigError.
 
-    `dropped` counts the records that were lost to its bounds.
+    `dropped` counts the records that were lost because of the bounds.
     """
 
     def __init__(self, directory: str) -> None:
@@ -87,8 +88,9 @@ class Spool:
         self._unwritten: collections.deque[bytes] = collections.deque(maxlen=MOST_UNWRITTEN)
         self._due = False
         self._failing = False
-        # Whether the newest segment has what was not synced, and the folder a segment; the descriptors of
-        # older segments that have it too; the segments that are done with.
+        # Whether the newest segment has unsynced lines (`_dirty`) and the folder an unsynced segment
+        # (`_grown`); descriptors of older segments with unsynced lines (`_left`); finished segments
+        # (`_done`).
         self._dirty = False
         self._grown = False
         self._left: list[int] = []
@@ -101,18 +103,18 @@ class Spool:
         self._active = self._begin_segment(recovered)
 
     def __len__(self) -> int:
-        """Return how many settled records the authority has not got."""
+        """Return how many settled records are not delivered yet."""
         return self._waiting
 
-    # --- a request's way ------------------------------------------------------------------------------------
+    # --- records of a request -------------------------------------------------------------------------------
 
     def begin(self, request_id: str, record: bytes) -> None:
-        """Take a request that is sent now; `record` is what it counts for if nobody settles it."""
+        """Note a request that is sent now; `record` counts if the request is never settled."""
         self._open[request_id] = record
         self._add(b"+" + record + b"\n")
 
     def settle(self, request_id: str, record: bytes) -> None:
-        """Take a settled record."""
+        """Add a settled record."""
         self._open.pop(request_id, None)
         self._waiting += 1
         self._add(b"-" + record + b"\n")
@@ -124,7 +126,7 @@ class Spool:
             asyncio.get_running_loop().call_soon(self.flush)
 
     def flush(self) -> None:
-        """Write what has come in."""
+        """Write the lines that are waiting."""
         self._due = False
         lines, self._lines = self._lines, []
         if self._unwritten:
@@ -139,7 +141,7 @@ class Spool:
             return
         if self._failing:
             self._failing = False
-            log.warning("usage records are written again")
+            log.warning("usage records can be written again")
 
     def _write(self, data: bytes) -> None:
         _write_whole(self._active, data, self._size)
@@ -152,7 +154,7 @@ class Spool:
         if not self._failing:
             self._failing = True
             log.critical(
-                "usage records cannot be written: they are held in memory, and lost with this process",
+                "usage records cannot be written: they are held in memory, and lost if this process ends",
                 extra={"folder": str(self._directory), "problem": error.strerror or str(error)},
             )
         beyond = len(lines) - MOST_UNWRITTEN
@@ -164,7 +166,7 @@ class Spool:
     # --- to the authority -----------------------------------------------------------------------------------
 
     def batch(self, most: int) -> Batch:
-        """Return the next settled records, `most` at most; hand it to `taken` when they may go."""
+        """Return the next settled records, `most` at most; pass the batch to `taken` after delivery."""
         while True:
             first = self._segments[0]
             with first.open("rb") as stream:
@@ -179,16 +181,13 @@ class Spool:
                 self._drop_first()
 
     def taken(self, batch: Batch) -> None:
-        """Forget these records: the authority has them, or will never take them."""
+        """Forget these records: the authority has stored them or refuses them for good."""
         if self._segments[0] == batch.segment:
             self._waiting -= len(batch.records)
             self._offset = batch.end
 
     def unsynced(self) -> Unsynced | None:
-        """Return what a loss of power would take, None if nothing would; it is the caller's to sync.
-
-        Raises OSError.
-        """
+        """Return what a power cut would lose, None if nothing; the caller must sync it. Raises OSError."""
         if not (self._dirty or self._grown or self._left or self._done):
             return None
         folder = (
@@ -202,7 +201,7 @@ class Spool:
         return unsynced
 
     def close(self) -> None:
-        """Write what is there, and let go of the folder."""
+        """Write and sync everything, and unlock the folder."""
         self.flush()
         with contextlib.suppress(OSError):
             left = self.unsynced()
@@ -214,7 +213,7 @@ class Spool:
     # --- segments -------------------------------------------------------------------------------------------
 
     def _recover(self) -> list[bytes]:
-        """Return a settlement for each request that was sent and never settled, by an earlier process."""
+        """Return a settled line for each request that an earlier process sent and did not settle."""
         begun: dict[bytes, bytes] = {}
         for segment in self._segments:
             for line in segment.read_bytes().split(b"\n"):
@@ -245,12 +244,12 @@ class Spool:
         return descriptor
 
     def _rotate(self) -> None:
-        """Go on in a new segment; requests that are open stand at its head, so that the old one can go."""
+        """Continue in a new segment. It begins with the open requests, so that the old one can be removed."""
         before, dirty = self._active, self._dirty
         try:
             self._active = self._begin_segment([b"+" + record + b"\n" for record in self._open.values()])
         except ConfigError:
-            # The old one goes on; the next write tries again.
+            # Continue with the old one; the next write tries again.
             return
         if dirty:
             self._left.append(before)
@@ -268,13 +267,13 @@ class Spool:
         self._drop_first()
 
     def _drop_first(self) -> None:
-        # What is open in it stands in the next one, which may not have reached the disk.
+        # Its open requests are in the next segment, which may not be synced yet: remove it only after a sync.
         self._done.append(self._segments.popleft())
         self._offset = 0
 
 
 def _write_whole(descriptor: int, data: bytes, end: int) -> None:
-    """Append all of `data` to a file of `end` bytes, or nothing: half a line would hide what comes behind it.
+    """Append all of `data` to a file of `end` bytes, or nothing: half a line would spoil the next line.
 
     Raises OSError.
     """
@@ -284,7 +283,7 @@ def _write_whole(descriptor: int, data: bytes, end: int) -> None:
 
 
 def _settled(raw: bytes, most: int) -> tuple[list[bytes], int]:
-    """Return the settled records of whole lines, `most` at most, and the bytes up to where they end."""
+    """Return the settled records in complete lines, `most` at most, and the offset at which they end."""
     records: list[bytes] = []
     end = 0
     while len(records) < most:
@@ -302,7 +301,7 @@ def _segments(directory: Path) -> list[Path]:
 
 
 def _locked(directory: Path) -> int:
-    """Take the folder for this process; the kernel gives it back however the process ends."""
+    """Lock the folder for this process; the kernel unlocks it when the process ends. Raises ConfigError."""
     try:
         directory.mkdir(mode=0o700, exist_ok=True)
         descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

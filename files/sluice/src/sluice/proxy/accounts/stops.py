@@ -1,4 +1,4 @@
-"""What the authority says about all requests of this gateway: above all, which models are stopped."""
+"""What the authority says about all requests at this gateway, mainly which models are stopped."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STOPPED = "stopped"
 
 
 class Stops:
-    """Asks every `interval` seconds; while the authority cannot be reached, the last answer stays."""
+    """Asks every `interval` seconds; while the authority cannot be reached, the last answer applies."""
 
     def __init__(self, client: AuthorityClient, interval: float) -> None:
         self._client = client
@@ -27,13 +27,13 @@ class Stops:
         self.known = False
 
     async def run(self) -> None:
-        """Ask again and again, until cancelled."""
+        """Ask at each interval, until cancelled."""
         while True:
             await self._ask()
             await asyncio.sleep(self._interval)
 
     async def ask_first(self) -> None:
-        """Come back when the authority was asked, whatever came of it; who calls meanwhile waits too.
+        """Ask once, with or without success; callers during that time share the question.
 
         For requests that come while nothing is known yet.
         """
@@ -58,13 +58,13 @@ class Stops:
         return self._stopped.keys()
 
     def check(self, model: str) -> None:
-        """Raise SluiceError `model_stopped` with the administrator's message, if the model is stopped."""
+        """Raise SluiceError `model_stopped` with the administrator's message if the model is stopped."""
         message = self._stopped.get(model)
         if message is not None:
             raise SluiceError(
                 "model_stopped",
-                (f"An administrator has stopped this model: {message}")
+                f"An administrator has stopped this model: {message}"
                 if message
-                else ("An administrator has stopped this model."),
+                else "An administrator has stopped this model.",
                 param="model",
             )

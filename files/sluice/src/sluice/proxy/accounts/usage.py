@@ -1,4 +1,4 @@
-"""Usage records on their way to the authority: at least once, in batches, from the spool on disk."""
+"""Delivers usage records to the authority: at least once, in batches, from the spool on disk."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ BACKOFF_MAX = 30.0
 
 
 class UsageQueue:
-    """Delivers what the spool holds; a record leaves it only after the authority's answer.
+    """Delivers the records of the spool. A record is removed only after the authority's answer.
 
-    So a record may arrive twice, under the same id.
+    So the authority may get a record twice, with the same id.
     """
 
     def __init__(self, client: AuthorityClient, spool: Spool, interval: float, metrics: Metrics) -> None:
@@ -28,22 +28,22 @@ class UsageQueue:
         self._metrics = metrics
         self._dropped = 0
         self._delivering = asyncio.Lock()
-        # Whether an earlier process left records that the authority has not got yet.
+        # Whether an earlier process left records that are not delivered yet.
         self._behind = len(spool) > 0
 
     def __len__(self) -> int:
         return len(self._spool)
 
     def begin(self, request_id: str, record: bytes) -> None:
-        """Take a request that is sent now, with what it counts for should this process be killed."""
+        """Note a request that is sent now; `record` counts if this process is killed before it is settled."""
         self._spool.begin(request_id, record)
 
     def add(self, request_id: str, record: bytes) -> None:
-        """Take a settled record, as JSON; never waits."""
+        """Add a settled record, as JSON; never waits."""
         self._spool.settle(request_id, record)
 
     async def run(self) -> None:
-        """Deliver, every `interval` seconds or after a back-off, until cancelled."""
+        """Deliver every `interval` seconds, or after a back-off, until cancelled."""
         delay, waited = self._interval, 0.0
         while True:
             await asyncio.sleep(self._interval)
@@ -52,11 +52,11 @@ class UsageQueue:
                 delivered = await self.flush()
                 delay = self._interval if delivered else min(max(delay, 0.5) * 2, BACKOFF_MAX)
                 waited = 0.0
-            # However long the authority is away.
+            # Also while the authority cannot be reached.
             await self._sync()
 
     async def _sync(self) -> None:
-        """Have what is written outlive a loss of power."""
+        """Make the written records safe from a power cut."""
         try:
             unsynced = self._spool.unsynced()
             if unsynced is not None:
@@ -71,16 +71,13 @@ class UsageQueue:
             )
 
     async def catch_up(self, *, everything: bool) -> None:
-        """Come back when the authority has all that an earlier process left, or `everything` of now too.
-
-        Raises AuthorityUnreachable.
-        """
+        """Deliver what an earlier process left, or `everything` until now. Raises AuthorityUnreachable."""
         if (self._behind or everything) and not await self.flush():
             raise AuthorityUnreachable("it does not accept the usage records")
 
     async def flush(self) -> bool:
-        """Deliver what is there now; return whether the authority could be reached."""
-        # Two that deliver at once would take the same records out of the spool.
+        """Deliver all records; return whether the authority could be reached."""
+        # Two deliveries at the same time would take the same records from the spool.
         async with self._delivering:
             delivered = await self._deliver()
             self._behind = self._behind and not delivered
@@ -109,7 +106,7 @@ class UsageQueue:
         return True
 
     def close(self) -> None:
-        """Let go of the spool; what it still holds is delivered by the next process."""
+        """Close the spool; the next process delivers what it still holds."""
         self._spool.close()
 
     def _tell_dropped(self) -> None:
