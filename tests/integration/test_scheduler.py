@@ -365,7 +365,7 @@ def test_an_engine_that_answers_health_alone_is_ended_and_replaced(site: Site) -
     until(lambda: len(site.slurm.alive()) == 1)
     shown = site.shown()
     assert (shown["stalls"], shown["failures"]) == (1, 1)
-    assert "gave nothing for" in shown["problem"]
+    assert "no output of its engine for" in shown["problem"]
     assert site.figure("sluice_scheduler_model_stalls") == 1
 
 

@@ -68,7 +68,7 @@ def overview(*instances: Instance, catalogue: Catalogue | None = None, **state: 
         (
             {"stalled": 420},
             "stalled",
-            "its engine has given nothing for 420 s, nor to its front's own question",
+            "no output of its engine for 420 s, not even for the front's own question",
         ),
         ({"stalled": 420, "draining_since": NOW, "drain_reason": "idle"}, "draining", "idle"),
         (

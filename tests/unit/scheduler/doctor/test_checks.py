@@ -248,7 +248,7 @@ BROKEN: list[tuple[dict[str, Any], str, str, str]] = [
         {"models": {"m": BURSTING}, "partitions": Answer(0, PARTITION + PARTITION_OF.format("spare", 60))},
         "preemption",
         WARNING,
-        "gives 60 s of grace, but does not tell a batch job",
+        "gives 60 s of grace, but Slurm does not signal batch jobs",
     ),
     (
         {"models": {"m": BURSTING}, "partitions": Answer(0, PARTITION + SPARE.replace("REQUEUE", "OFF"))},
@@ -263,7 +263,7 @@ BROKEN: list[tuple[dict[str, Any], str, str, str]] = [
         WRONG,
         "is not the one",
     ),
-    ({"launchers": ("cron", "systemd")}, "launcher", WARNING, "systemd would start it too"),
+    ({"launchers": ("cron", "systemd")}, "launcher", WARNING, "systemd would start the scheduler too"),
     ({"settings": SYSTEMD, "timer": "inactive"}, "launcher", WRONG, "timer is inactive"),
     ({"settings": SYSTEMD}, "launcher", WRONG, "unknown"),
     ({"settings": SCRONTAB}, "launcher", WRONG, "ScronParameters is not set"),

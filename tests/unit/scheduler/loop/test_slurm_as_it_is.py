@@ -354,7 +354,7 @@ def test_a_record_edited_after_its_instance_is_ready_changes_nothing_and_is_told
     site.tick(20, times=5)
     logged, reason = told(site, caplog)
     assert len(logged) == 1 and words in logged[0]
-    assert reason == f"its record.json was changed, the one read first counts: {logged[0]}"
+    assert reason == f"its record.json was changed, the one read first stays valid: {logged[0]}"
     assert site.table().models["m"].instances == before
     assert [one["id"] for one in site.cluster.alive()] == [job], "it serves on"
     site.record = {}

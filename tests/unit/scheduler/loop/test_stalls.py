@@ -99,7 +99,7 @@ def test_an_instance_that_gives_nothing_is_ended_and_replaced_after_the_back_off
     assert cancelled(decision) == [one.id]
     memory = decision.memory["m"]
     assert (memory.failures, memory.stalls, memory.stalled_at) == (1, 1, NOW)
-    assert "gave nothing for 900 s" in memory.message
+    assert "no output of its engine for 900 s" in memory.message
     ending = replace(one, cancelled_at=NOW)
     assert decided([ending], model=KEPT, memory=memory, now=NOW + 1).actions == ()
     later = decided([ending], model=KEPT, memory=memory, now=memory.retry_at)

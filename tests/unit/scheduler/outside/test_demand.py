@@ -138,7 +138,7 @@ def test_a_flood_of_large_files_costs_one_bounded_reading_and_is_told_once(
         assert sum(sizes) <= demand.MAX_TOTAL
         sizes.clear()
     assert [record.message for record in caplog.records].count(
-        "the demand files have more data than is read at once: some wait"
+        "the demand files have more data than one tick reads: some wait"
     ) == 1
 
 

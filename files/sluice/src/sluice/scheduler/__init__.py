@@ -2,5 +2,6 @@
 
 It runs on exactly one host of a cluster. A tick observes (one squeue, the job records, a probe of each
 front), decides (`policy`, pure) and acts (sbatch, scancel, the routing table). Rooms from the top: commands,
-doctor, loop, publish, models, outside, slurm, policy, instances. The Ansible modules alone import it.
+doctor, loop, publish, models, outside, slurm, policy, instances. Only the command line and the Ansible
+modules import it.
 """

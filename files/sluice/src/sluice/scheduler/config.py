@@ -51,15 +51,15 @@ POSITIVE_KEYS = (
 class SchedulerConfig:
     """The whole file. Times in seconds, `max_body` in bytes, `zipapp` and `python` as compute nodes see them.
 
-    `drain_timeout` is how long a draining instance may go on answering while its model has running requests;
-    an empty `slurm_conf` leaves the choice to Slurm.
+    `drain_timeout` is how long a draining instance may go on answering while its model has running requests.
+    With an empty `slurm_conf`, Slurm chooses its configuration file.
 
-    What the service may take, all models together, 0 for no bound: `max_instances` (never 0), `max_gpus`,
+    Bounds of the service, all models together, 0 for no bound: `max_instances` (never 0), `max_gpus`,
     `max_nodes`, `gpu_hours_per_day` (of allocated GPUs), `cold_starts_per_hour` (starts of a model that has
-    no instance). `partitions`: the only ones that jobs may ask for ([]: any); `min_nice`: the least nice
-    value that they must ask for. A node on which `node_failures` starts in a row failed within minutes is
-    left out of submissions for `node_exclude` seconds. A job that waits in Slurm's queue for what may never
-    come (`reasons`) is given up after `pending_patience` seconds (0: never).
+    no instance). `partitions`: the only ones that jobs may ask for ([]: any). `min_nice`: the lowest nice
+    value that jobs may ask for. A node on which `node_failures` starts in a row failed within minutes is
+    excluded from submissions for `node_exclude` seconds. A job that waits in Slurm's queue for something
+    that may never happen (see `reasons`) is cancelled after `pending_patience` seconds (0: never).
     """
 
     cluster: str

@@ -1,4 +1,4 @@
-"""One scheduler per cluster: a flock held by the living process, and a lease in the state for other hosts."""
+"""One scheduler per cluster: a flock on this host, and a lease in the state that other hosts respect."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Busy(SluiceError):
 
 @contextmanager
 def lock(path: str, wait: float, stopped: Callable[[], bool] = lambda: False) -> Iterator[None]:
-    """Hold the lock file's flock, for which at most `wait` seconds are waited. Raises Busy.
+    """Hold the lock file's flock; wait for it at most `wait` seconds, or until `stopped`. Raises Busy.
 
-    The kernel lets go of it when the process ends, however it ends; the file itself means nothing. Children
-    do not inherit it.
+    The kernel releases the flock when the process ends, however it ends; a file left behind locks nothing.
+    Child processes do not inherit it.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -58,9 +58,9 @@ def own_lease(now: float) -> Lease:
 
 
 def check(found: Lease, own: Lease, duration: float) -> None:
-    """Raise Busy if another host's lease is not over.
+    """Raise Busy if another host's lease has not expired; `duration` in seconds.
 
-    On the same host the flock decides: a lease of an earlier boot or process there is void at once.
+    On the same host the flock decides, so a lease of an earlier boot or process of this host does not count.
     """
     age = own.time - found.time
     if found.host in ("", own.host) or age >= duration:

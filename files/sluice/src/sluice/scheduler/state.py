@@ -1,8 +1,8 @@
-"""The scheduler's state file: whole, versioned, renamed into place, written only by this process.
+"""The scheduler's state file: versioned, replaced as a whole by rename, written only by this process.
 
-A state that cannot be read back is set aside under another name, never overwritten; the next squeue answer
-then re-adopts the running jobs by their names. What an earlier or a later version wrote is read: fields that
-this one does not know are dropped, missing ones take their defaults.
+A state that cannot be read is renamed, never overwritten; the next squeue answer then adopts the running
+jobs by their names. States of earlier and later versions are read: unknown fields are dropped, missing ones
+take their defaults.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from sluice.scheduler.policy.policy import Backoff, Memory
 
 log = logging.getLogger(__name__)
 
-# How long an ended instance's name is remembered, in case Slurm brings its job back.
+# How many seconds an ended instance's name is remembered, in case Slurm shows its job again.
 REMEMBER_ENDED = 7 * 86_400.0
 
-# Fields of which most parts stay as they were from one tick to the next.
+# Fields of which only a few keys change from one tick to the next.
 KEYED = ("entries", "instances", "memory")
 
 Stamp = tuple[int, int, int]
@@ -39,12 +39,12 @@ ABSENT: Stamp = (0, 0, 0)
 
 
 class Overwritten(OSError):
-    """Somebody else wrote the state since this process last did: another host may have taken over."""
+    """Another process wrote the state since this one last did: another host may have taken over."""
 
 
 @dataclass(frozen=True)
 class Lease:
-    """Who runs the scheduler: the host, its boot, and when it last said so."""
+    """Who runs the scheduler: the host, its boot id, and when it last renewed the lease."""
 
     host: str = ""
     boot_id: str = ""
@@ -53,7 +53,7 @@ class Lease:
 
 @dataclass(frozen=True)
 class Ended:
-    """An instance that is gone: enough to take it back if its job appears again."""
+    """An instance that is gone: what is needed to adopt its job if that appears again."""
 
     model: str
     digest: str
@@ -72,14 +72,14 @@ class FailedStart:
 
 @dataclass(frozen=True)
 class State:
-    """All that outlives a process.
+    """Everything that outlives a process.
 
     `entries` holds each model's last good entry, for models whose entry is gone or cannot be read while
     instances remain. `adopting` is true until the first squeue answer after the state was lost.
-    `queue_failures`, `submissions` count since the state began; `queue_failing` those in a row.
-    `limits` says how long Slurm takes no submission of anybody's, `charges` none of an account,
-    partition and QOS; `ledger` is the account of what is bounded
-    over time; `nodes` what is held against the cluster's nodes.
+    `queue_failures` and `submissions` count since the state was created; `queue_failing` is the number of
+    failed squeue answers in a row. `limits`: how long Slurm accepts no submission at all; `charges`: how long
+    none of an account, partition and QOS. `ledger`: the use of GPU-hours and cold starts, which are bounded
+    over time. `nodes`: failed starts and successes on the cluster's nodes.
     """
 
     instances: dict[str, Instance] = field(default_factory=dict)
@@ -108,7 +108,7 @@ class StateFile:
         self._pieces: dict[tuple[str, str], tuple[object, str]] = {}
 
     def load(self, now: float) -> State:
-        """Return the state; an absent or damaged one begins anew, to be rebuilt from the queue.
+        """Return the state; in place of an absent or damaged one, an empty state that the queue will fill.
 
         Raises OSError when the file exists but cannot be read: then nothing may be decided.
         """
@@ -128,9 +128,9 @@ class StateFile:
             return self._set_aside(error.message, now)
 
     def peek(self) -> Optional[State]:
-        """Return the state for people to look at, or None while there is none that can be read.
+        """Return the state for display, or None if there is none that can be read. Changes nothing.
 
-        Changes nothing. Raises PermissionError: the state belongs to the scheduler's account and to root.
+        Raises PermissionError: only the scheduler's account and root may read the state.
         """
         try:
             document = read_json(self.path)
@@ -141,7 +141,10 @@ class StateFile:
             return None
 
     def save(self, state: State) -> None:
-        """Write the state; it is on disk when this returns. Raises OSError, and Overwritten."""
+        """Write the state; it is on disk when this returns.
+
+        Raises OSError, and Overwritten if another process wrote the file meanwhile.
+        """
         if self._stamp is not None and self._look() not in (self._stamp, ABSENT):
             raise Overwritten(f"{self.path}: written by another process; is a scheduler running elsewhere?")
         write_text(self.path, self._text(state), mode=0o600)
@@ -150,7 +153,7 @@ class StateFile:
     def _look(self) -> Stamp:
         """Return what tells one version of the file from another."""
         try:
-            # Opened, not only asked about: a network file system may answer stat from memory.
+            # A network file system may answer stat from its cache; open makes it ask the server.
             descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
             return ABSENT
@@ -161,7 +164,7 @@ class StateFile:
         return found.st_ino, found.st_mtime_ns, found.st_size
 
     def _text(self, state: State) -> str:
-        """Return the document; what did not change since the last time is not put into words again."""
+        """Return the JSON document; values that did not change since the last call are not encoded again."""
         before, self._pieces = self._pieces, {}
         parts = [f'"version":{VERSION}']
         for one in dataclasses.fields(State):
@@ -177,7 +180,7 @@ class StateFile:
         for key in sorted(values):
             value = values[key]
             old = before.get((name, key))
-            # The very same object: what is kept here is never changed in place.
+            # Compared by identity: values of the state are replaced, never changed in place.
             piece = old if old is not None and old[0] is value else (value, _json(value))
             self._pieces[name, key] = piece
             parts.append(f"{json.dumps(key)}:{piece[1]}")
@@ -198,7 +201,7 @@ def _json(value: object) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return dataclasses as objects, tuples as lists."""
+    """Return a value for JSON: dataclasses as dicts, tuples as lists."""
     if value is None or isinstance(value, (str, int, float)):
         return value
     if dataclasses.is_dataclass(value):

@@ -1,4 +1,4 @@
-"""`sluice doctor`: checks what Sluice assumes about the site, and names remedies. Run it as root."""
+"""`sluice doctor`: checks what Sluice assumes about the site, and suggests remedies. Run it as root."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Examine the site and print what was found; return 1 when something is wrong."""
+    """Examine the site and print the findings; return 1 if something is wrong, else 0."""
     settings = config.load(SchedulerConfig, arguments.config)
     seconds = PROBE_SECONDS if arguments.with_job else 0.0
     findings = checks.examine(facts.gather(settings, arguments.config, seconds))

@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     remove.add_argument("name", help="the model")
     for one in (apply, remove):
         one.add_argument("--check", action="store_true", help="change nothing; print what would change")
-    wait = _add(actions, "wait", "wait until the current entry of a model is served, or asleep as intended")
+    wait = _add(actions, "wait", "wait until a model's current entry is served, or sleeps as intended")
     wait.add_argument("name", help="the model")
     wait.add_argument("--timeout", type=float, default=900.0, help="seconds (default: %(default)s)")
     asked = _add(actions, "ask", "ask each ready instance of a model for one token")
@@ -106,7 +106,7 @@ def _remove(settings: SchedulerConfig, arguments: argparse.Namespace) -> int:
     change = registration.removal(settings.models_dir, arguments.name)
     overview = read_overview(settings)
     if not change.changed and not arguments.json and arguments.name not in overview.document()["models"]:
-        # For a program that wants it away it is away; a person has mistyped the name.
+        # A playbook that removes an absent model is done; a person probably mistyped the name.
         overview.require_model(arguments.name)
     return _change(settings, arguments, change)
 

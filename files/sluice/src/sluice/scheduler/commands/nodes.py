@@ -81,7 +81,7 @@ def _readmit(settings: SchedulerConfig, overview: Overview, arguments: argparse.
 
 
 def _named(known: dict[str, dict[str, Any]], arguments: argparse.Namespace) -> list[str]:
-    """Return the nodes that are meant. Raises SluiceError for names that nobody knows."""
+    """Return the names of the nodes to readmit. Raises SluiceError for unknown names."""
     if arguments.all and arguments.nodes:
         raise SluiceError("invalid_request", "give either names of nodes or --all, not both")
     if arguments.all:
@@ -104,7 +104,7 @@ def _given(overview: Overview, names: list[str], everywhere: bool) -> Callable[[
         return lambda _: NodeOrders(all=now, by=by)
 
     def alter(found: NodeOrders) -> NodeOrders:
-        # Orders that were followed are kept as long as there is room: they do no harm.
+        # Older readmissions are kept as long as there is room: they do no harm.
         kept = [item for item in found.nodes.items() if item[0] not in names]
         room = MAX_ORDERED - len(names)
         newest = sorted(kept, key=lambda item: item[1])[-room:] if room else []

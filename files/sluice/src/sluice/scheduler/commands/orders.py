@@ -1,7 +1,7 @@
 """`sluice models drain | resume | restart`: an administrator's orders, given on the login node, as root.
 
-A command writes the order and ends; the scheduler follows it within a few seconds, and goes on following it
-whatever dies in between. `--wait` looks on until it is done.
+A command writes the order and ends. The scheduler follows it within a few seconds, also after a restart of
+scheduler or login node. With `--wait` the command ends when the order was followed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def add_arguments(add: Adder) -> None:
     drain = add("drain", "send a model no new requests and let the open ones end, until it is resumed")
     resume = add("resume", "return a drained model to service, or try a failed one again now")
     restart = add(
-        "restart", "replace a model's instances one at a time, each new one before its old one goes"
+        "restart", "replace a model's instances one at a time; each new one is ready before its old one ends"
     )
     for parser in (drain, resume, restart):
         parser.add_argument("name", help="the model")
@@ -57,7 +57,7 @@ def _timeout(text: str) -> float:
 
 
 def run(settings: SchedulerConfig, arguments: argparse.Namespace) -> int:
-    """Give one order and, if asked to, wait until it was followed; return the exit status."""
+    """Give one order and, with --wait, wait until it was followed; return the exit status."""
     overview = read_overview(settings)
     name = arguments.name
     overview.require_model(name)
@@ -77,7 +77,7 @@ def run(settings: SchedulerConfig, arguments: argparse.Namespace) -> int:
 
 
 def _given(overview: Overview, arguments: argparse.Namespace) -> Callable[[ModelOrders], ModelOrders]:
-    """Return how the order alters the model's orders. Raises SluiceError for one that makes no sense."""
+    """Return the function that changes the model's orders. Raises SluiceError for a senseless order."""
     now, by, name = overview.now, admin(), arguments.name
     if arguments.action == "drain":
         return lambda found: found if found.drained is not None else replace(found, drained=now, by=by)
@@ -103,13 +103,13 @@ def _given(overview: Overview, arguments: argparse.Namespace) -> Callable[[Model
 def _single(found: ModelOrders, instance: str, known: list[str], by: str) -> ModelOrders:
     if instance in found.replace:
         return found
-    # Those that are gone by now have been replaced.
+    # Instances that are gone have been replaced.
     left = [one for one in found.replace if one in known][-(MAX_ORDERED - 1) :]
     return replace(found, replace=(*left, instance), by=by)
 
 
 def admin() -> str:
-    """Return who gives the order, as far as the system tells: for people to read, no proof of anything."""
+    """Return the name of who gives the order, "" if unknown. It is for people to read and proves nothing."""
     name = os.environ.get("SUDO_USER", "")
     if not name:
         try:
@@ -133,7 +133,10 @@ def _sentence(arguments: argparse.Namespace, changed: bool) -> str:
 
 
 def _wait(settings: SchedulerConfig, arguments: argparse.Namespace) -> tuple[bool, str]:
-    """Look on until the order was followed, the model failed, or time is over; return that, and why not."""
+    """Wait until the order was followed; return (True, "").
+
+    If the model failed or the time-out passed, return False and the problem.
+    """
     began = time.monotonic()
     said = ""
     while True:
@@ -172,7 +175,7 @@ def _hopeless(overview: Overview, arguments: argparse.Namespace) -> bool:
 
 
 def _afresh(overview: Overview, name: str) -> bool:
-    """Whether the scheduler has not seen the last order yet, and so may still call the model failed."""
+    """Whether the scheduler has not followed the last order yet, so that the failed state may be old."""
     found = overview.catalogue.orders.get(name)
     memory = overview.state.memory.get(name)
     return found is not None and (memory is None or memory.ordered < orders.for_policy(found).given)

@@ -32,7 +32,7 @@ WANTED = "sluice_scheduler_model_wanted"
 
 @dataclass(frozen=True)
 class Overview:
-    """Everything at one moment; `table` is None before the first tick."""
+    """Everything at one moment; `table` is None before the first tick. `now` in seconds since the epoch."""
 
     catalogue: Catalogue
     state: State
@@ -43,7 +43,7 @@ class Overview:
     settings: SchedulerConfig
 
     def document(self) -> dict[str, Any]:
-        """Return all of it as JSON has it, without secrets."""
+        """Return everything for a JSON document, without secrets."""
         names = sorted(
             {*self.catalogue.listed, *self.catalogue.held, *(self.table.models if self.table else ())}
         )
@@ -63,7 +63,7 @@ class Overview:
         return cast(dict[str, Any], terminal.tidy(document))
 
     def require_model(self, name: str) -> None:
-        """Raise SluiceError for a name that is no model's here, with those that look like it."""
+        """Raise SluiceError if no model has this name; the message suggests similar names."""
         listed = {*self.catalogue.listed, *self.catalogue.held}
         if name in listed:
             return
@@ -71,7 +71,7 @@ class Overview:
         raise SluiceError("model_not_found", f"no model {name}{meant}; see: sluice models list")
 
     def bounds(self) -> dict[str, dict[str, Optional[float]]]:
-        """Return what the service has used of what it may take, and what is left (None: no bound)."""
+        """Return, for each bound of the service, what is used and what is left (None: no bound)."""
         present = [one for one in self.state.instances.values() if not gone(one)]
         spent = ledger.spent(self.state.ledger, self.now)
         settings = self.settings
@@ -92,14 +92,14 @@ class Overview:
         }
 
     def limits(self) -> Optional[dict[str, Any]]:
-        """Return Slurm's limit that holds up all submissions, None where none does."""
+        """Return Slurm's limit that blocks all submissions, None if there is none."""
         found = self.state.limits
         if not found.reason or found.until <= self.now:
             return None
         return {"reason": found.reason, "until": found.until}
 
     def charges(self) -> dict[str, dict[str, Any]]:
-        """Return which accounts, partitions and QOS Slurm takes no jobs of now, why, and until when."""
+        """Return the accounts, partitions and QOS that Slurm accepts no jobs of now, why, and until when."""
         return {
             charge: {"reason": found.reason, "until": found.until}
             for charge, found in sorted(self.state.charges.items())
@@ -107,11 +107,11 @@ class Overview:
         }
 
     def excluded_nodes(self) -> dict[str, float]:
-        """Return the nodes that submissions leave out, with the time until when."""
+        """Return the nodes that are excluded for all models, and until when."""
         return node_failures.excluded(self.state.nodes, self._node_limits(), self.now)
 
     def excluded_for(self) -> dict[str, dict[str, float]]:
-        """Return, by model, the nodes that its submissions alone leave out, with the time until when."""
+        """Return, by model, the nodes that are excluded only for this model, and until when."""
         everybodys, limits = self.excluded_nodes(), self._node_limits()
         found = {}
         for name, listed in self.catalogue.listed.items():
@@ -122,9 +122,9 @@ class Overview:
         return found
 
     def nodes(self) -> dict[str, dict[str, Any]]:
-        """Return every node that ran a job of ours: when last, what failed there, and whether it is left out.
+        """Return every node that ran one of our jobs: when last, its failed starts, whether it is excluded.
 
-        `left_out`: for all models; `left_out_for`: for these alone, which became ready nowhere else.
+        `left_out`: for all models. `left_out_for`: only for these models, which were never ready elsewhere.
         """
         everybodys, single = self.excluded_nodes(), self.excluded_for()
         found = {}
@@ -145,7 +145,7 @@ class Overview:
         return node_failures.Limits(self.settings.node_failures, self.settings.node_exclude)
 
     def model(self, name: str) -> dict[str, Any]:
-        """Return one model: its entry's numbers, its status, its demand and its instances."""
+        """Return one model: the numbers of its entry, its status, demand and instances."""
         listed = self.catalogue.listed.get(name)
         routed = self.table.models.get(name) if self.table else None
         ordered = self.catalogue.orders.get(name)
@@ -176,11 +176,11 @@ class Overview:
             "failed_start": self.failed_start(name),
             "instances": mine,
         }
-        # Slurm, jobs and plugins wrote much of it: people read it on a terminal, playbooks show it there.
+        # Slurm, jobs and plugins wrote much of this text, and it is printed on terminals.
         return cast(dict[str, Any], terminal.tidy(model))
 
     def instance(self, instance: Instance) -> dict[str, Any]:
-        """Return one instance; its job key stays where it is."""
+        """Return one instance, without its job's key."""
         record = instance.record
         return {
             "id": instance.id,
@@ -201,10 +201,10 @@ class Overview:
         }
 
     def rollout(self, name: str) -> Optional[dict[str, Any]]:
-        """Return how far the replacement of a model's instances is, None when nothing is being replaced.
+        """Return how far the replacement of a model's instances is, None if none is being replaced.
 
-        `state` is `rolling`; `failing` while successors fail to start and are tried again; `failed` when they
-        failed so often that they are tried seldom. The old instances stay meanwhile.
+        `state` is `rolling`, or `failing` while successors fail to start and are tried again, or `failed`
+        after `max_failures` in a row, when they are tried rarely. The old instances stay meanwhile.
         """
         listed = self.catalogue.listed.get(name)
         if listed is None or self.drained(name):
@@ -221,23 +221,23 @@ class Overview:
         return {"state": state, "old": len(old), "new": ready}
 
     def failed_start(self, name: str) -> Optional[dict[str, Any]]:
-        """Return the last failed start, with what its job wrote before it was ready; None if none counts."""
+        """Return the last failed start with the lines that its job wrote; None if there is none."""
         found = self.state.failed_starts.get(name)
         return None if found is None else {**dataclasses.asdict(found), "lines": list(found.lines)}
 
     def service(self, name: str) -> str:
-        """Return `in service`, `draining` or `drained`, as ordered and as far as it is done."""
+        """Return `in service`, or for a drained model `draining` while it has instances, then `drained`."""
         if not self.drained(name):
             return "in service"
         return "draining" if self._instances(name) else "drained"
 
     def drained(self, name: str) -> bool:
-        """Whether an administrator took the model out of service."""
+        """Whether an administrator drained the model."""
         found = self.catalogue.orders.get(name)
         return found is not None and found.drained is not None
 
     def serves(self, name: str) -> bool:
-        """Whether an instance of the model's present digest takes requests, by the routing table."""
+        """Whether an instance of the model's current digest is ready in the routing table."""
         listed = self.catalogue.listed.get(name)
         routed = self.table.models.get(name) if self.table else None
         if listed is None or routed is None:
@@ -246,7 +246,7 @@ class Overview:
         return any(one.state == "ready" and one.id in current for one in routed.instances)
 
     def asleep(self, name: str) -> bool:
-        """Whether the scheduler knows the model's present digest and rightly keeps no instance of it."""
+        """Whether the model may sleep and does: its status, for the current digest, is `sleeping`."""
         listed = self.catalogue.listed.get(name)
         routed = self.table.models.get(name) if self.table else None
         if listed is None or routed is None or listed.entry.min > 0:
@@ -254,7 +254,7 @@ class Overview:
         return routed.status == "sleeping" and self._digest_seen(name)
 
     def failed(self, name: str) -> bool:
-        """Whether the model's present digest counts as failed."""
+        """Whether the model's current digest counts as failed."""
         routed = self.table.models.get(name) if self.table else None
         return routed is not None and routed.status == "failed" and self._digest_seen(name)
 
@@ -275,13 +275,13 @@ class Overview:
 
 
 def _reason(instance: Instance) -> str:
-    """Return why an instance is as it is, in a few words for people."""
+    """Return the reason for an instance's state, in a few words for people."""
     if instance.leaving and not instance.cancel_reason:
         return f"leaving: {instance.leaving}"
     if instance.job_state in SUSPENDED:
         return f"its job is {instance.job_state}"
     if instance.stalled and routable(instance) and not instance.drain_reason:
-        return f"its engine has given nothing for {instance.stalled} s, nor to its front's own question"
+        return f"no output of its engine for {instance.stalled} s, not even for the front's own question"
     if held_by_slurm(instance):
         return f"held by Slurm: {instance.reason}"
     told = instance.drain_reason or instance.cancel_reason or instance.submit_error
@@ -289,28 +289,28 @@ def _reason(instance: Instance) -> str:
 
 
 def _record_problem(instance: Instance) -> str:
-    """Return what is wrong with the record.json in the folder of an instance that runs, "" if nothing is."""
+    """Return what is wrong with a running instance's record.json, "" if nothing is."""
     if not instance.refused or not instance.running:
         return ""
     if instance.ready_at is None:
         return f"its record.json is refused: {instance.refused}"
-    return f"its record.json was changed, the one read first counts: {instance.refused}"
+    return f"its record.json was changed, the one read first stays valid: {instance.refused}"
 
 
 def _replaced(instance: Instance, digest: str, ordered: policy.Orders) -> bool:
-    """Whether the instance is one of an earlier definition, or one that a restart is to replace."""
+    """Whether the instance must be replaced, for a new digest or a restart."""
     restarted = instance.created < ordered.restart
     return instance.digest not in ("", digest) or instance.id in ordered.replace or restarted
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return the question that helps somebody who mistyped a name, "" where nothing looks like it."""
+    """Return a question that suggests similar names for a mistyped one, "" if there are none."""
     close = difflib.get_close_matches(name, list(known), n=3)
     return f"; did you mean {' or '.join(close)}?" if close else ""
 
 
 def read_overview(settings: SchedulerConfig) -> Overview:
-    """Read everything. Raises SluiceError when the models or the state may not be read."""
+    """Read everything. Raises SluiceError if the models or the state cannot be read."""
     now = time.time()
     try:
         catalogue = read_catalogue(settings.models_dir, now, Allowed.from_config(settings))

@@ -1,8 +1,7 @@
-"""`sluice scheduler`: what the launcher starts. It ticks under its lock for `run_for` seconds and ends.
+"""`sluice scheduler`: started by the launcher. It holds its lock, ticks for `run_for` seconds, and ends.
 
-The launcher (cron, a systemd timer, Slurm's scrontab) is the supervisor: a process that was killed is
-followed by the next within a minute. The next process waits for the lock, so that a long tick of one leaves
-no hole before the other.
+The launcher (cron, a systemd timer, Slurm's scrontab) is the supervisor: it starts a new process each minute,
+also after one was killed. The new process waits for the lock, so it begins as soon as the old one ends.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from sluice.scheduler.state import StateFile
 log = logging.getLogger(__name__)
 
 CONFIG = "/etc/sluice/scheduler.json"
-# How often a scheduler at rest looks whether somebody asks for a model, in seconds: a few files are read.
+# Seconds between two looks for new demand while the scheduler rests; each reads a few files.
 LOOK_EVERY = 0.5
 
 
@@ -42,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the scheduler; return the exit status: 0, or 1 when the lease, the state or the disk forbids it."""
+    """Run the scheduler; return 0, or 1 if account, lock, lease, state or disk do not allow it."""
     began = time.monotonic()
     settings = config.load(SchedulerConfig, arguments.config)
     logs.configure("scheduler", settings.log_level, syslog=not arguments.once)
@@ -72,12 +71,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def wrong_account(state_file: str) -> str:
-    """Return why this account must not tick, or "": what it writes, the scheduler's own could not read."""
+    """Return why this account must not run the scheduler, or "".
+
+    The scheduler's account could not read files that another account wrote.
+    """
     folder = Path(state_file).parent
     try:
         owner = folder.stat().st_uid
     except OSError:
-        # Whoever reads the state says so.
+        # Reading the state will report it.
         return ""
     if owner == os.geteuid():
         return ""
@@ -89,7 +91,7 @@ def wrong_account(state_file: str) -> str:
 
 
 def _busy(once: bool, error: lease.Busy) -> int:
-    """Return the status when somebody else runs: ordinary for a launcher, news to a person."""
+    """Return the exit status if another scheduler runs: normal for a launcher, an error for a person."""
     if once:
         sys.stderr.write(f"sluice scheduler: {error.message}\n")
         return error.exit_code
@@ -109,14 +111,14 @@ def assemble(settings: SchedulerConfig) -> Scheduler:
 
 
 def tick_until(scheduler: Scheduler, deadline: float, stop: Stop) -> None:
-    """Tick until the monotonic time `deadline` or until told to stop; between ticks, look for demand."""
+    """Tick until the monotonic time `deadline` or until `stop` is set; look for demand between ticks."""
     while not stop.is_set():
         scheduler.tick()
         due = time.monotonic() + scheduler.interval()
         while time.monotonic() < due and not stop.is_set():
             if time.monotonic() >= deadline:
                 return
-            # While something is under way the next tick is near anyway, and sees all that was asked.
+            # With short intervals the next tick is near anyway and will see new demand.
             look = LOOK_EVERY if scheduler.resting else scheduler.config.busy_interval
             stop.wait(min(look, max(0.0, due - time.monotonic())))
             if scheduler.asked():
@@ -126,7 +128,7 @@ def tick_until(scheduler: Scheduler, deadline: float, stop: Stop) -> None:
 
 
 class Stop:
-    """Set by SIGTERM and SIGINT: the tick under way is finished, then the process ends."""
+    """Set by SIGTERM and SIGINT: the process finishes the current tick and ends."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
@@ -137,9 +139,9 @@ class Stop:
         self._event.set()
 
     def is_set(self) -> bool:
-        """Whether to stop."""
+        """Whether the process must stop."""
         return self._event.is_set()
 
     def wait(self, seconds: float) -> None:
-        """Wait, at most until told to stop."""
+        """Wait for `seconds`, or until it is set."""
         self._event.wait(seconds)

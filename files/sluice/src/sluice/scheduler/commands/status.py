@@ -1,4 +1,4 @@
-"""`sluice status`: models, instances, demand and expectations as a table, on the login node, as root."""
+"""`sluice status`: models, instances, demand and expected times as tables, on the login node, as root."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def seconds(text: str) -> float:
-    """Read the seconds between two looks. Raises ArgumentTypeError."""
+    """Return the seconds of --watch, from 1 to 3600. Raises ArgumentTypeError."""
     try:
         found = float(text)
     except ValueError:
@@ -69,7 +69,7 @@ def seconds(text: str) -> float:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the status, once or again and again; return 0. A reader that leaves, and Ctrl-C, end it."""
+    """Print the status once, or with --watch until Ctrl-C or until the pipe's reader ends; return 0."""
     settings = config.load(SchedulerConfig, arguments.config)
     deadline = time.monotonic() + WATCH_FOR
     try:
@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
             time.sleep(arguments.watch)
             _print_status(settings, arguments.json, clear=sys.stdout.isatty())
     except BrokenPipeError:
-        # What is still buffered would raise again when the interpreter ends.
+        # Otherwise the interpreter would write the rest of its buffer at exit and fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         if arguments.watch is None:
@@ -117,7 +117,7 @@ def print_overview(document: Mapping[str, Any]) -> None:
 
 
 def _service(document: Mapping[str, Any]) -> list[str]:
-    """Return lines about the whole service: what it takes of what it may, and what holds it up."""
+    """Return lines about the whole service: what it uses of its bounds, Slurm's limits, excluded nodes."""
     used = [
         f"{one['used']:g}{'' if one['bound'] is None else ' of ' + format(one['bound'], 'g')} {BOUNDS[name]}"
         for name, one in document["bounds"].items()
@@ -144,7 +144,7 @@ def _service(document: Mapping[str, Any]) -> list[str]:
 
 
 def print_models(models: Mapping[str, Mapping[str, Any]]) -> None:
-    """Print one line per model, and what is wrong with it."""
+    """Print one row per model, then problems and remarks."""
     print_table(MODEL_COLUMNS, [_model_row(name, model) for name, model in models.items()])
     for name, model in models.items():
         for line in _remarks(model):
@@ -152,7 +152,7 @@ def print_models(models: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def print_failed_start(found: Optional[Mapping[str, Any]]) -> None:
-    """Print what the job of the last failed start wrote before it was ready."""
+    """Print what the job of the last failed start wrote."""
     if found is None:
         return
     words = f"Last failed start: {found['instance']}, job {found['job_id'] or '-'}"
@@ -181,7 +181,7 @@ def _remarks(model: Mapping[str, Any]) -> list[str]:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows below their headings, each column as wide as its widest word, each row one line."""
+    """Print rows below their headings, one line each; a column is as wide as its longest cell."""
     table = [tuple(terminal.line(word) for word in row) for row in (columns, *rows)]
     widths = [max(len(row[index]) for row in table) for index in range(len(columns))]
     for row in table:
@@ -225,5 +225,5 @@ def _number(value: Optional[int]) -> str:
 
 
 def moment(value: Optional[float]) -> str:
-    """Return a time as people read it, "-" where there is none."""
+    """Return a time (seconds since the epoch) in local time, as YYYY-MM-DD HH:MM:SS; "-" for None."""
     return "-" if value is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(value))

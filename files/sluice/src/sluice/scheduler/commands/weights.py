@@ -1,4 +1,4 @@
-"""`sluice weights`: write and check the manifest of weights, on a login node and in each job."""
+"""`sluice weights`: writes and checks the manifest of weights, on a login node and in each job."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _check(arguments: argparse.Namespace, found: Weights) -> int:
 
 
 def refuse(path: Path, problems: list[str]) -> None:
-    """Raise SluiceError with every problem, if there is one."""
+    """Raise a SluiceError that lists the problems, if there are any."""
     if not problems:
         return
     told = [f"  {problem}" for problem in problems[: weights.MOST_PROBLEMS]]
@@ -97,7 +97,7 @@ def refuse(path: Path, problems: list[str]) -> None:
 
 
 class Progress:
-    """Says on standard error, now and then, how far a long reading is."""
+    """Prints the progress of reading `total` bytes to standard error every few seconds."""
 
     def __init__(self, total: int) -> None:
         self._total = total
@@ -105,7 +105,7 @@ class Progress:
         self._began = self._told = time.monotonic()
 
     def add(self, size: int) -> None:
-        """Count `size` bytes more."""
+        """Count `size` more bytes."""
         self._done += size
         now = time.monotonic()
         if now - self._told >= TELL_EVERY:

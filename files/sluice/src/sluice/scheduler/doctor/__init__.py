@@ -1,4 +1,4 @@
-"""Whether a site is as Sluice assumes: `facts` gathers, the checks judge and are pure.
+"""Whether a site is as Sluice assumes: `facts` gathers facts, and pure checks judge them.
 
 Commands may import it; it may import models, state, slurm and what is below them.
 """

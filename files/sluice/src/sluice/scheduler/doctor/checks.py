@@ -1,7 +1,7 @@
 """What Sluice assumes about a site: each assumption is a pure check over gathered facts.
 
-A check returns findings: `ok`, `warning` (it works, but a safeguard is absent or cannot be seen) or `wrong`,
-the last two with what helps. `facts` gathers; `slurm_checks` has the checks of Slurm itself.
+A check returns findings: `ok`, `warning` (it works, but a safeguard is missing or unknown) or `wrong`; the
+last two with a remedy. `facts` gathers the facts; `slurm_checks` has the checks of Slurm itself.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def check_shared(facts: Facts) -> list[Finding]:
 
 
 def check_ports(facts: Facts) -> list[Finding]:
-    """The range has room, and nobody else is given its ports."""
+    """The port range is large enough, and nothing else uses its ports."""
     ports, findings = facts.settings.port_range(), []
     remedy = "choose another scheduler_ports"
     if len(ports) < facts.settings.max_instances:
@@ -118,7 +118,7 @@ def _overlap(one: range, other: range) -> bool:
 
 
 def check_launcher(facts: Facts) -> list[Finding]:
-    """The scheduler ticks, here and nowhere else, and something starts it."""
+    """The scheduler ticks on this host only, and its launcher is set up."""
     findings = []
     remedy = "see the launcher below, and journalctl -t sluice-scheduler"
     if facts.last_tick is None:
@@ -138,7 +138,7 @@ def check_launcher(facts: Facts) -> list[Finding]:
         )
     others = [name for name in facts.launchers if name != kind]
     if others:
-        problem = f"{' and '.join(others)} would start it too, in addition to {kind}"
+        problem = f"{' and '.join(others)} would start the scheduler too, in addition to {kind}"
         findings.append(Finding("launcher", WARNING, problem, "run the login playbook"))
     return findings + LAUNCHERS[kind](facts)
 
@@ -192,7 +192,7 @@ LAUNCHERS: dict[str, Callable[[Facts], list[Finding]]] = {
 
 
 def check_clock(facts: Facts) -> list[Finding]:
-    """What was written lies in the past, and Slurm's controller has our time."""
+    """No file is from the future, and the clock of Slurm's controller agrees with ours."""
     findings = []
     for what, time in (("the routing table", facts.last_tick), ("the lease", facts.lease_time)):
         if time is not None and time > facts.now + MAX_SKEW:
@@ -221,7 +221,7 @@ def check_reapers(facts: Facts) -> list[Finding]:
         )
         for name in facts.reapers
     ]
-    # A unit of the system is no login session, and a job's processes are Slurm's.
+    # KillUserProcesses affects login sessions: not system units (systemd), and not jobs (scrontab).
     if facts.kills_user_processes and not facts.lingers and facts.settings.launcher == "cron":
         remedy = f"loginctl enable-linger {facts.account}, or scheduler_launcher: systemd"
         findings.append(Finding("reapers", WARNING, "logind has KillUserProcesses=yes", remedy))
@@ -229,7 +229,7 @@ def check_reapers(facts: Facts) -> list[Finding]:
 
 
 def check_permissions(facts: Facts) -> list[Finding]:
-    """Root alone writes code and configuration; state and routing table are where no job sees them."""
+    """Only root can write code and configuration, and jobs cannot see state and routing table."""
     settings = facts.settings
     findings = []
     for path in facts.paths:
@@ -286,10 +286,10 @@ def _routing_table(facts: Facts) -> list[Finding]:
 
 
 def _shared(facts: Facts, path: str, found: PathFacts, remedy: str) -> list[Finding]:
-    """What jobs must not see lies on no file system that they mount.
+    """A path that jobs must not see is not on a file system that they mount.
 
-    Where login nodes share a folder of their own, or the scheduler runs in a job, somebody chose so: whether
-    jobs see it only one of them can tell.
+    If the state folder is not the usual one (login nodes share a folder, or the scheduler runs in a job),
+    only a job can tell whether jobs see it.
     """
     if found.file_system not in SHARED_FILE_SYSTEMS or facts.job_sees_state is False:
         return []
@@ -302,7 +302,7 @@ def _shared(facts: Facts, path: str, found: PathFacts, remedy: str) -> list[Find
 
 
 def check_sshd(facts: Facts) -> list[Finding]:
-    """Nobody keeps the gateways out by connections that say nothing."""
+    """Silent connections from one address cannot keep the gateways out."""
     if facts.sshd.status != 0:
         return [Finding("sshd", WARNING, "sshd's settings cannot be read", "run sluice doctor as root")]
     settings = dict(line.partition(" ")[::2] for line in facts.sshd.output.splitlines())
@@ -322,7 +322,7 @@ def check_sshd(facts: Facts) -> list[Finding]:
 
 
 def check_boxes(facts: Facts) -> list[Finding]:
-    """Engines run in boxes, and a node can make one."""
+    """Engines run in boxes, and a node can create one."""
     findings = []
     open_ones = sorted(name for name, entry in facts.models.items() if entry.box == "none")
     if open_ones:
@@ -344,7 +344,7 @@ def check_boxes(facts: Facts) -> list[Finding]:
 
 
 def check_account(facts: Facts) -> list[Finding]:
-    """Nobody logs in as the account."""
+    """Nobody can log in as the scheduler's account."""
     findings = []
     if facts.login_shell and not facts.login_shell.endswith(NO_SHELLS):
         problem = f"{facts.account} has the shell {facts.login_shell}, which Slurm and cron do not need"

@@ -1,7 +1,7 @@
 """Gathers what `sluice doctor` checks: files, processes and Slurm's answers. Changes nothing.
 
-Slurm is asked as the scheduler's account where that is possible (as root), since root may do what the
-account may not. Every command is bounded by the configured time-out.
+If it runs as root, it asks Slurm as the scheduler's account, because root may do what the account may not.
+Every command has the configured time-out.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ LINGER = Path("/var/lib/systemd/linger")
 MOUNTS = Path("/proc/self/mounts")
 TIMER = "/etc/systemd/system/sluice-scheduler.timer"
 CRONS = ("cron", "crond")
-# Programs of login nodes that end, stop or slow people's processes, by the names that the kernel shows.
+# Programs on login nodes that end, stop or slow users' processes, by their names in /proc/<pid>/comm.
 REAPERS = ("arbiter", "arbiter.py", "arbiter2", "cgrulesengd", "earlyoom", "nohang", "oomd", "systemd-oomd")
 TIMER_STATE = ("systemctl", "is-active", "sluice-scheduler.timer")
 SSHD_SETTINGS = ("/usr/sbin/sshd", "-T")
@@ -68,7 +68,7 @@ PROBE_NAME = "sluice-doctor"
 PROBE_LISTENS = 60
 PROBE_CONNECT = 5.0
 PROBE_LINE = re.compile(r"(ok|failed) (\d+) (yes|no) (yes|no) ([A-Za-z0-9.-]+) ([^\t]*)\t([^\t]*)\n")
-# Binds a port of the range, says what it saw in one line, by rename, and answers one caller.
+# Binds a port of the range, writes what it saw as one line, by rename, and accepts one connection.
 PROBE_PROGRAM = """\
 import os, socket, sys
 first, last, state, result, word, boxes, host, said, box = sys.argv[1:]
@@ -95,9 +95,10 @@ with socket.socket() as listener:
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """What a probe's job told: its line, why its port was not reached ("": it was), what it sees of ours.
+    """What a probe's job reported; None for what is unknown.
 
-    `box`: what keeps its node from making one, "" for nothing.
+    `answer`: its line. `unreached`: why this host did not reach its port, "" if it did. `sees_state`: whether
+    it sees the state folder. `box`: why its node cannot create a box, "" if it can.
     """
 
     answer: Answer
@@ -127,7 +128,7 @@ def _connect(host: str, port: int) -> str:
 
 
 class SchedulerAccount:
-    """Asks Slurm with the settings' paths and time-out, as the account that owns the state folder."""
+    """The owner of the state folder; asks Slurm as this account, with the settings' paths and time-out."""
 
     def __init__(self, settings: SchedulerConfig) -> None:
         self.settings = settings
@@ -142,16 +143,16 @@ class SchedulerAccount:
 
     @property
     def name(self) -> str:
-        """The scheduler's account, or its id where it has no name."""
+        """The account's name, or its id if it has no name."""
         return str(self.account_id) if self._entry is None else self._entry.pw_name
 
     @property
     def shell(self) -> str:
-        """The account's shell, "" where it has no entry."""
+        """The account's login shell, "" if it has no entry in passwd."""
         return "" if self._entry is None else self._entry.pw_shell
 
     def keys(self) -> tuple[str, ...]:
-        """Return the files of keys in the account's home."""
+        """Return the authorized_keys files in the account's home that exist."""
         home = "" if self._entry is None else self._entry.pw_dir
         if home in ("", "/") or self.account_id == 0:
             return ()
@@ -181,15 +182,16 @@ class SchedulerAccount:
         return {"user": self.account_id, "group": self._entry.pw_gid, "extra_groups": groups}
 
     def accounting(self, argv: Sequence[str]) -> Optional[Answer]:
-        """Ask sacctmgr; None where there is none."""
+        """Ask sacctmgr; None if it is not installed."""
         if not (Path(self.settings.slurm_bin) / "sacctmgr").exists():
             return None
         return self.ask(["sacctmgr", "--noheader", "--parsable2", *argv])
 
     def probe(self, entry: ModelEntry, seconds: float) -> ProbeResult:
-        """Let one tiny job look at shared folder, Python and program; it is cancelled at the end."""
+        """Run a tiny job that tests shared folder, Python and program; cancel it after `seconds` at most."""
         folder = f"{self.settings.jobs_dir}/doctor-{secrets.token_hex(4)}"
-        # By programs that run as the account: root may not write there (root_squash), and follows no link so.
+        # Programs that run as the account do this: root may not write there (root_squash), and must not
+        # follow the account's links.
         made = self.ask(["/bin/mkdir", "-m", "0700", "--", folder])
         if made.status != 0:
             return ProbeResult(Answer(1, errors=made.words() or "mkdir: no answer"))
@@ -209,12 +211,12 @@ class SchedulerAccount:
             self.ask(["/bin/rm", "-rf", "--", folder])
 
     def _await(self, job_id: str, result: str, seconds: float) -> Answer:
-        """Wait until the job has said something."""
+        """Wait until the job has written its line; return it, or why there is none."""
         deadline = time.monotonic() + seconds
         asked = ["squeue", "--noheader", "--states=all", f"--jobs={job_id}", "--format=%T %r"]
         state = ""
         while time.monotonic() < deadline:
-            # A folder that is listed anew is seen anew on file systems that cache.
+            # Listing the folder makes a caching file system show new files.
             self.ask(["/bin/ls", "--", str(Path(result).parent)])
             text = self.ask(["/usr/bin/head", "-c", "500", "--", result]).output
             if text.endswith("\n"):
@@ -237,7 +239,7 @@ def probe_command(entry: ModelEntry, folder: str) -> list[str]:
 
 
 def probe_script(settings: SchedulerConfig, result: str) -> str:
-    """Return the probe's script: it runs the program with the jobs' Python and writes one line, by rename."""
+    """Return the probe's script, which runs the program with the jobs' Python and writes one line."""
     python, ports = shlex.quote(settings.python), settings.port_range()
     words = [str(ports.start), str(ports.stop - 1), settings.state_file, result]
     program = PROBE_PROGRAM.replace("LISTENS", str(PROBE_LISTENS))
@@ -251,7 +253,7 @@ def probe_script(settings: SchedulerConfig, result: str) -> str:
 
 
 def gather(settings: SchedulerConfig, config_path: str, probe_seconds: float = 0.0) -> Facts:
-    """Return everything; with `probe_seconds` a job looks at the shared folder for at most so long."""
+    """Return all facts; with `probe_seconds` above 0 also those that a probe's job finds within that time."""
     account = SchedulerAccount(settings)
     now = time.time()
     try:
@@ -310,7 +312,7 @@ def _probed(account: SchedulerAccount, entry: Optional[ModelEntry], seconds: flo
     if seconds <= 0:
         return None
     if entry is None:
-        return ProbeResult(Answer(1, errors="no model says where"))
+        return ProbeResult(Answer(1, errors="no model entry names a partition for it"))
     return account.probe(entry, seconds)
 
 
@@ -326,13 +328,13 @@ def _tests(account: SchedulerAccount, models: Mapping[str, Listed]) -> dict[str,
 
 
 def launcher_files(settings: SchedulerConfig) -> tuple[tuple[str, str], ...]:
-    """Return the file by which each launcher starts the scheduler."""
+    """Return each launcher with the file that starts the scheduler."""
     folder = Path(settings.zipapp).parent
     return ("cron", CRONTAB), ("systemd", TIMER), ("scrontab", f"{folder}/scheduler/launch")
 
 
 def _timer() -> str:
-    """Return what systemd says of the timer, in one word."""
+    """Return the timer's state by systemctl is-active, "" if it does not answer."""
     try:
         answer = subprocess.run(TIMER_STATE, capture_output=True, timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired):
@@ -360,7 +362,7 @@ def watched_paths(settings: SchedulerConfig, config_path: str) -> tuple[str, ...
 
 
 def path_facts(path: str) -> Optional[PathFacts]:
-    """Return what there is to know of a path; None where nothing can be seen of it."""
+    """Return the facts of a path; None if it does not exist or cannot be seen."""
     try:
         found = Path(path).stat()
     except OSError:
@@ -369,7 +371,7 @@ def path_facts(path: str) -> Optional[PathFacts]:
 
 
 def file_system(path: str, mounts: str) -> str:
-    """Return the type of the file system that holds `path`, given /proc/self/mounts; "" if none does."""
+    """Return the type of the file system of `path`, by the text of /proc/self/mounts; "" if none matches."""
     best, found = -1, ""
     resolved = os.path.realpath(path)
     for line in mounts.splitlines():
@@ -377,7 +379,7 @@ def file_system(path: str, mounts: str) -> str:
         if len(words) < 3:
             continue
         point = words[1].encode().decode("unicode_escape").rstrip("/")
-        # The last of equals counts: it lies over the others.
+        # Of several on one mount point the last counts: it hides the others.
         if (resolved + "/").startswith(point + "/") and len(point) >= best:
             best, found = len(point), words[2]
     return found
@@ -423,7 +425,7 @@ def _processes() -> Iterator[str]:
 
 
 def _kills_user_processes() -> Optional[bool]:
-    """Ask logind; None where there is none."""
+    """Return logind's KillUserProcesses; None if logind does not answer."""
     try:
         answer = subprocess.run(
             KILLS_USER_PROCESSES,
@@ -437,7 +439,7 @@ def _kills_user_processes() -> Optional[bool]:
 
 
 def _sshd() -> Answer:
-    """Ask sshd for its settings; it reads its host keys for that, and so tells root alone."""
+    """Return sshd's settings; only root gets them, because sshd reads its host keys for that."""
     try:
         answer = subprocess.run(SSHD_SETTINGS, capture_output=True, timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -1,4 +1,4 @@
-"""What `sluice doctor` checks, and how it reads Slurm's output. Pure; `site_facts` gathers the facts."""
+"""The facts and findings of `sluice doctor`, and how it reads Slurm's output. Pure; `facts` gathers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OK, WARNING, WRONG = "ok", "warning", "wrong"
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command said; `status` is None when it could not be run or did not answer in time."""
+    """What a command printed; `status` is None if it could not be run or did not answer in time."""
 
     status: Optional[int]
     output: str = ""
@@ -24,7 +24,7 @@ class Answer:
     seconds: float = 0.0
 
     def words(self) -> str:
-        """Return one line of what was said, for people."""
+        """Return its output as one line for people, at most 300 characters."""
         return " ".join((self.errors or self.output).split())[:300]
 
 
@@ -40,17 +40,16 @@ class PathFacts:
 
 @dataclass(frozen=True)
 class Facts:
-    """All that is looked at. None stands for what could not be found out; times in seconds since the epoch.
+    """Everything that is checked. None means that a fact is not known; times in seconds since the epoch.
 
-    `paths` has None for what does not exist. `commands` are Slurm's programs by name, asked for their
-    version; `tests` the answers of `sbatch --test-only` by model, and by model and " (burst)". `associations`
-    and `qos` are None without sacctmgr. `local_ports` are those that this host's kernel gives out.
-    `launchers` are those whose files are there; `timer` is what systemd says of its own; `scrontab` what the
-    account's holds. `reapers` are programs on this host that end other people's processes; `weights` says
-    what is wrong with each model's. A probe's job tells whether it sees the state folder (`job_sees_state`)
-    and listens on a port of the range: `unreached` says why this host did not reach it, "" if it did; `box`
-    says what keeps its node from making a box, "" if nothing does. `login_shell` is the account's, `keys` are
-    the files by which sshd would let it in. `sshd` is what sshd says, to root, of its settings.
+    `paths` has None for a path that does not exist. `commands`: the answers of Slurm's programs to
+    --version. `tests`: the answers of `sbatch --test-only` by model, and by model and " (burst)".
+    `associations` and `qos` are None without sacctmgr. `local_ports`: the range of this host's ephemeral
+    ports. `launchers`: those whose files exist. `timer`: the state of the systemd timer. `scrontab`: the
+    account's scrontab. `reapers`: programs on this host that end other users' processes. `weights`: what is
+    wrong with each model's weights. From a probe's job: `job_sees_state`, whether it sees the state folder;
+    `unreached`, why this host did not reach its port, "" if it did; `box`, why its node cannot create a box,
+    "" if it can. `login_shell`: the account's. `keys`: its authorized_keys files. `sshd`: sshd's settings.
     """
 
     settings: SchedulerConfig
@@ -95,7 +94,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Finding:
-    """The outcome of one check: what it is about, `ok`, `warning` or `wrong`, what was seen, what helps."""
+    """The result of a check: its subject, its level (`ok`, `warning`, `wrong`), the finding, and a remedy."""
 
     check: str
     level: str
@@ -111,19 +110,19 @@ QOS_COLUMNS = ("name", "grptres", "grpjobs", "grpsubmit", "maxjobspu", "maxsubmi
 
 
 def records(text: str) -> list[dict[str, str]]:
-    """Read `scontrol --oneliner show`: one record a line, words of the form key=value."""
+    """Read the output of `scontrol --oneliner show`: one record per line, in words of the form key=value."""
     lines = (line.split() for line in text.splitlines() if line.strip())
     return [dict(word.partition("=")[::2] for word in words if "=" in word) for words in lines]
 
 
 def table(text: str, columns: Sequence[str]) -> list[dict[str, str]]:
-    """Read `sacctmgr --parsable2 --noheader`: a row a line, parted by bars. Other lines are left out."""
+    """Read the output of `sacctmgr --parsable2 --noheader`: one row per line. Other lines are left out."""
     rows = (line.split("|") for line in text.splitlines())
     return [dict(zip(columns, row)) for row in rows if len(row) == len(columns)]
 
 
 def minutes(text: str) -> Optional[float]:
-    """Read a limit such as 1-00:00:00; None where there is none, or it is not understood."""
+    """Return the minutes of a limit such as 1-00:00:00; None if it is not of that form."""
     found = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)", text)
     if found is None:
         return None
@@ -132,13 +131,13 @@ def minutes(text: str) -> Optional[float]:
 
 
 def setting(text: str, key: str) -> str:
-    """Return one value of `scontrol show config`, "" where it is not there or not set."""
+    """Return one value from `scontrol show config`, "" if it is missing or not set."""
     found = re.search(rf"^{re.escape(key)}\s*=[^\S\n]*(.*?)\s*$", text, re.MULTILINE)
     return "" if found is None or found[1] in ("(null)", "N/A") else found[1]
 
 
 def seconds(text: str) -> Optional[float]:
-    """Read a number of seconds such as `30 sec`; None where it is not understood."""
+    """Return the seconds in a text such as `30 sec`; None if it is not understood."""
     found = re.fullmatch(r"(\d+)(?: sec)?", text)
     return None if found is None else float(found[1])
 
@@ -153,7 +152,7 @@ def controller_time(text: str) -> Optional[float]:
 
 
 def slurm_ports(text: str) -> dict[str, range]:
-    """Return the ports that `scontrol show config` says Slurm itself takes."""
+    """Return the ports that Slurm itself uses, by setting, from `scontrol show config`."""
     found = re.findall(
         r"^(Slurm\w*Port|SrunPortRange|SlurmctldPort)\s*=\s*(\d+)(?:-(\d+))?\s*$", text, re.MULTILINE
     )

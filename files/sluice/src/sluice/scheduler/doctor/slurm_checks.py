@@ -25,13 +25,13 @@ from sluice.scheduler.doctor.findings import (
 )
 
 OLDEST_SLURM, NEWEST_SLURM = (20, 11), (25, 5)
-# The front and the engine's script need that long to let what runs end, after SIGTERM.
+# After SIGTERM, the front and the job's script need so many seconds to let running answers end.
 KILL_WAIT = 30.0
 BURST_FIELDS = ("partition", "account", "qos", "reservation", "time", "time_min", "nice")
 
 
 def check_commands(facts: Facts) -> list[Finding]:
-    """Slurm's commands are there and answer, and the controller answers squeue in time."""
+    """Slurm's commands are installed and answer, and the controller answers squeue in time."""
     findings = []
     limit = facts.settings.command_timeout
     for name, answer in sorted(facts.commands.items()):
@@ -52,7 +52,7 @@ def check_commands(facts: Facts) -> list[Finding]:
 
 
 def check_version(facts: Facts) -> list[Finding]:
-    """Slurm's version is one that Sluice was made for."""
+    """Slurm's version is one that Sluice supports."""
     said = facts.commands["squeue"].output if "squeue" in facts.commands else ""
     found = re.search(r"(\d+)\.(\d+)", said)
     if found is None:
@@ -68,7 +68,7 @@ def check_version(facts: Facts) -> list[Finding]:
 
 
 def check_settings(facts: Facts) -> list[Finding]:
-    """Ended jobs are shown for long enough, and jobs that are to end have the time for it."""
+    """Slurm shows ended jobs long enough, and gives ending jobs enough time."""
     findings = []
     config = facts.slurm_config.output
     age, wait = seconds(setting(config, "MinJobAge")), seconds(setting(config, "KillWait"))
@@ -104,7 +104,7 @@ def check_reservations(facts: Facts) -> list[Finding]:
 
 
 def check_preemption(facts: Facts) -> list[Finding]:
-    """Where models burst, Slurm may take those instances back, and tells them first."""
+    """If models have burst instances, Slurm may preempt these, and signals them first."""
     bursting = {name: entry for name, entry in facts.models.items() if entry.burst is not None}
     config = facts.slurm_config.output
     if not bursting or facts.slurm_config.status != 0:
@@ -142,20 +142,20 @@ def _preemption(
             problem = f"{name}: burst's partition {partition} has PreemptMode=OFF"
             yield Finding("preemption", WARNING, problem, "set its PreemptMode to REQUEUE or CANCEL")
         elif grace and "preempt_send_user_signal" not in setting(config, "SlurmctldParameters"):
-            problem = f"{name}: {partition} gives {grace:g} s of grace, but does not tell a batch job"
+            problem = f"{name}: {partition} gives {grace:g} s of grace, but Slurm does not signal batch jobs"
             remedy = "add preempt_send_user_signal to SlurmctldParameters in slurm.conf"
             yield Finding("preemption", WARNING, problem, remedy)
 
 
 def _below(fields: Mapping[str, str], entry: ModelEntry, known: Mapping[str, Mapping[str, str]]) -> bool:
-    """Whether a partition ranks below those that the model's base instances ask for."""
+    """Whether a partition's PriorityTier is below those of the model's own partitions."""
     own = [known[name] for name in entry.slurm.partition.split(",") if name in known]
     tiers = [int(one.get("PriorityTier", "1")) for one in own]
     return not tiers or int(fields.get("PriorityTier", "1")) < min(tiers)
 
 
 def check_weights(facts: Facts) -> list[Finding]:
-    """Each model's weights have a manifest, and it is the one that the entry names."""
+    """Each model's weights have a manifest, and the entry has that manifest's SHA-256."""
     findings = []
     for name, problem in sorted(facts.weights.items()):
         if problem:
@@ -166,7 +166,7 @@ def check_weights(facts: Facts) -> list[Finding]:
 
 
 def requests(models: Mapping[str, ModelEntry]) -> Iterator[tuple[str, SlurmRequest]]:
-    """Yield what each model's base and burst instances ask for, with the words that name it."""
+    """Yield what each model's base and burst instances ask for, with `name` or `name (burst)`."""
     for name, entry in sorted(models.items()):
         yield name, entry.slurm
         if entry.burst is not None:
@@ -174,7 +174,7 @@ def requests(models: Mapping[str, ModelEntry]) -> Iterator[tuple[str, SlurmReque
 
 
 def burst_request(entry: ModelEntry) -> SlurmRequest:
-    """Return what a burst instance asks for: what `burst` leaves out is as in `slurm`."""
+    """Return what a burst instance asks for: fields that `burst` does not set come from `slurm`."""
     burst = entry.burst
     if burst is None:
         return entry.slurm
@@ -183,7 +183,7 @@ def burst_request(entry: ModelEntry) -> SlurmRequest:
 
 
 def check_models(facts: Facts) -> list[Finding]:
-    """Each entry can be used, and Slurm would take its script."""
+    """Each entry can be used, and Slurm would accept its script."""
     findings = [
         Finding("model", WRONG, f"{name}: {problem}", "run the models playbook again")
         for name, problem in sorted(facts.held.items())
@@ -199,7 +199,7 @@ def check_models(facts: Facts) -> list[Finding]:
 
 
 def check_partitions(facts: Facts) -> list[Finding]:
-    """Each model's partitions exist, are up, and take jobs of its length, account and QOS."""
+    """Each model's partitions exist, are up, and accept jobs with its time, account and QOS."""
     if facts.partitions.status != 0:
         words = facts.partitions.words() or "no answer"
         return [Finding("partition", WARNING, f"scontrol show partition: {words}", "see scontrol ping")]
@@ -230,7 +230,7 @@ def _partition_problem(fields: Optional[Mapping[str, str]], wanted: SlurmRequest
 
 
 def check_accounting(facts: Facts) -> list[Finding]:
-    """The account may use what its models ask for, and the centre caps what it may take."""
+    """The account may use what its models ask for, and has a cap in Slurm's accounting."""
     remedy = (
         "ask the centre to cap the account by association or QOS (GrpTRES, GrpJobs, MaxJobs, GrpSubmitJobs)"
     )
@@ -266,7 +266,7 @@ def _unusable(facts: Facts, rows: Sequence[Mapping[str, str]]) -> list[Finding]:
 
 
 def _exists(facts: Facts, name: str) -> bool:
-    """Whether there is such a QOS, as far as can be seen."""
+    """Whether there is such a QOS; True too if that is not known."""
     if facts.qos is None or facts.qos.status != 0:
         return True
     rows = table(facts.qos.output, QOS_COLUMNS)
@@ -278,7 +278,7 @@ def _caps(facts: Facts, rows: Sequence[Mapping[str, str]], remedy: str) -> list[
     named = {word for row in rows for word in row["qos"].split(",")}
     known = [] if facts.qos is None or facts.qos.status != 0 else table(facts.qos.output, QOS_COLUMNS)
     by_qos = [row for row in known if row["name"] in named and any(row[key] for key in QOS_COLUMNS[1:])]
-    # An association without a cap, with a QOS without one, is a way around every other one.
+    # An association without a cap that has a QOS without one gets around all other caps.
     open_ways = [
         row["account"]
         for row in rows

@@ -2,7 +2,7 @@
 
 UNKNOWN is not GONE: an instance is gone only when a terminal state of its job was seen, or when the job was
 absent from two successful squeue answers, `scontrol show job` calls its id invalid, and its front does not
-answer. Nothing here forgets an instance for any weaker reason.
+answer. No weaker reason makes an instance gone.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Optional
 from sluice.contracts.jobs import JobRecord
 from sluice.scheduler.instances.reasons import Treatment, treatment
 
-# Slurm's words for a job's state, by what they mean here. What is in none of these lists waits in the queue;
-# how such a job is treated says `reasons`.
+# Slurm's job states, grouped by what they mean here. A job in any other state waits in the queue; `reasons`
+# says how it is treated.
 TERMINAL = frozenset(
     (
         "BOOT_FAIL",
@@ -33,23 +33,23 @@ TERMINAL = frozenset(
     )
 )
 RUNNING = frozenset(("RUNNING", "SIGNALING", "RESIZING"))
-# The job keeps its nodes, its processes are stopped: it answers nobody, and may go on where it was.
+# The job keeps its nodes, but its processes are stopped: it answers nobody, and may be continued later.
 SUSPENDED = frozenset(("SUSPENDED", "STOPPED"))
-# The job's processes are ended or gone; Slurm has yet to clear up.
+# The job's processes are ending or gone; Slurm has not cleaned up yet.
 COMPLETING = frozenset(("COMPLETING", "STAGE_OUT"))
-# Ends that say nothing against the model: Slurm took the job back, or its node broke.
+# Ends that are not the model's fault: Slurm took the resources back, or the node failed.
 NOT_THE_MODELS_FAULT = frozenset(("BOOT_FAIL", "NODE_FAIL", "PREEMPTED", "REVOKED"))
-# How an instance was asked for: as the model's `slurm` says, or as its `burst` does.
+# How an instance was submitted: by the model's `slurm` field, or by its `burst` field.
 BASE, BURST = "base", "burst"
 
 ABSENT_ANSWERS = 2
-# A busy engine may miss a probe or two: only a row of failures over some time speaks against it.
+# A busy engine may miss a probe or two: only several failures in a row, over some time, make it sick.
 SICK_AFTER = 3
 SICK_FOR = 20.0
 
 
 class Phase(enum.Enum):
-    """Where an instance stands in its life; draining is told apart by `Instance.draining_since`."""
+    """The phase of an instance's life. Draining is not a phase: see `Instance.draining_since`."""
 
     SUBMITTING = "submitting"
     PENDING = "pending"
@@ -64,10 +64,10 @@ class Phase(enum.Enum):
 class QueueJob:
     """One job as squeue or scontrol shows it; times in seconds since the epoch.
 
-    For a pending job `started` is Slurm's estimate of its start. `nodes` holds the allocated nodes' names.
-    `digest` and `kind` are what our comment says, "" and `base` where it does not. `directory` is where the
-    job begins. Name, reason, comment and directory are text, which others may change. `state` is "" for a
-    job that is there and was not understood, `job_id` too where not even that could be told.
+    For a pending job, `started` is Slurm's estimate of its start. `nodes` holds the allocated nodes' names.
+    `digest` and `kind` come from our comment, "" and `base` if it has none. `directory` is the working
+    directory. Name, reason, comment and directory are text that others may change. `state` is "" for a job
+    whose line was not understood; `job_id` is "" too if even the id could not be read.
     """
 
     job_id: str
@@ -87,23 +87,22 @@ class QueueJob:
 class Instance:
     """What is known of one submission, from before its sbatch until its job is seen to have ended.
 
-    `created` is the time of the intent, written down before sbatch; `job_id` is "" until Slurm told it.
-    `digest` is that of the entry it was started from, "" where an adopted job does not say it.
-    `started`, `ends`: of the current run; `expected_start`: Slurm's estimate while pending.
-    `record` is the accepted job record of the current run; `stale_record` the fingerprint of the last run's;
-    `refused` says why what lies in the record's place is not believed, `refused_since` since when (of one
-    that serves, whose accepted record counts all the same, None).
-    `failures` counts failed probes in a row since `failing_since`, enough of which make it `sick`;
-    `absent` the successful squeue answers in a row that did not name the job; `invalid` says whether
-    scontrol called its id invalid this time. `concurrency` is what its front was told to bear, 0 where an
-    adopted job does not say it. `kind` is how it was asked for: `base`, or `burst` where Slurm may take it
-    back. `gpus` and `asked_nodes` are what the whole job takes. `leaving` says why its front announced that
-    it must end soon ("" while it has not): it takes no new requests. `hindered_since`: since when its job
-    waits for what may never come. `stalled`: for how many seconds its engine has given nothing to anybody,
-    nor to its front's own question, as the front said last. `renamed`: whether somebody gave its job another
-    name.
-    `astray`: the job of this submission on another cluster, as `id;cluster`, until it is cancelled there.
-    `charge` is the account, partition and QOS that it was submitted to.
+    Times are in seconds since the epoch. `created` is the time of the intent, which is saved before sbatch;
+    `job_id` is "" until Slurm has told it. `digest` is that of the entry it was started from, "" if an
+    adopted job does not say it. `started` and `ends` belong to the current run; `expected_start` is Slurm's
+    estimate while pending. `record` is the accepted job record of the current run, `stale_record` the
+    fingerprint of the last run's. `refused` says why the file in the record's place is not believed,
+    `refused_since` since when (None for a serving instance: its accepted record stays valid).
+    `failures` counts failed probes in a row since `failing_since`; enough of them make it `sick`. `absent`
+    counts successful squeue answers in a row that did not list the job; `invalid`: whether scontrol called
+    its id invalid this time. `concurrency` is the one its front was started with, 0 if an adopted job does
+    not say it. `kind`: `base`, or `burst` if Slurm may take its resources back. `gpus` and `asked_nodes` are
+    those of the whole job. `leaving`: why its front announced that it must end soon ("" if it did not); it
+    takes no new requests. `hindered_since`: since when its job waits for something that may never happen.
+    `stalled`: for how many seconds its engine has given nothing to anybody, nor to its front's own question,
+    by the front's last answer. `renamed`: whether somebody gave its job another name. `astray`: this
+    submission's job on another cluster, as `id;cluster`, until it is cancelled there. `charge`: the account,
+    partition and QOS that it was submitted to.
     """
 
     id: str
@@ -151,12 +150,12 @@ class Instance:
 
     @property
     def running(self) -> bool:
-        """Whether Slurm last said that the job runs."""
+        """Whether the job ran by Slurm's last answer."""
         return self.job_state in RUNNING
 
     @property
     def over(self) -> bool:
-        """Whether the job has ended or is ending: there is no front to ask."""
+        """Whether the job has ended or is ending, so that there is no front to ask."""
         return self.job_state in TERMINAL or self.job_state in COMPLETING
 
 
@@ -166,7 +165,7 @@ def job_name(instance_id: str) -> str:
 
 
 def phase(instance: Instance) -> Phase:
-    """Return the instance's phase, from nothing but what was observed."""
+    """Return the instance's phase, derived only from what was observed."""
     if gone(instance):
         return Phase.GONE
     if instance.cancelled_at is not None or instance.job_state in COMPLETING:
@@ -183,7 +182,7 @@ def phase(instance: Instance) -> Phase:
 
 
 def gone(instance: Instance) -> bool:
-    """Whether the instance's job has certainly ended, or (without a job id) never came to be."""
+    """Whether the instance's job has certainly ended or, without a job id, was never created."""
     if instance.job_state in TERMINAL:
         return True
     if instance.absent < ABSENT_ANSWERS or instance.astray:
@@ -195,34 +194,35 @@ def gone(instance: Instance) -> bool:
 
 
 def only_completing(instance: Instance) -> bool:
-    """Whether the job's work is over for good while Slurm has yet to clear up: COMPLETING, its front silent.
+    """Whether the job will never serve again but Slurm has not cleaned up: COMPLETING, and its front silent.
 
-    It may stay so for as long as a node does not answer. Its nodes are still taken, its model's place is not.
+    This can last as long as a node does not answer. The job still holds its nodes, but no longer counts
+    among its model's instances.
     """
     return instance.job_state in COMPLETING and (instance.ready_at is None or instance.sick)
 
 
 def hung(instance: Instance, stall_timeout: float) -> bool:
-    """Whether a ready instance has given nothing for so long that it is replaced (0: never)."""
+    """Whether a ready instance has been stalled for `stall_timeout` seconds or more (0: never)."""
     return bool(stall_timeout) and instance.stalled >= stall_timeout and phase(instance) is Phase.READY
 
 
 def routable(instance: Instance) -> bool:
-    """Whether relays may use it: ready and answering, draining or not."""
+    """Whether relays may use it: it is ready and answers, draining or not."""
     return phase(instance) is Phase.READY and instance.record is not None
 
 
 def treatment_of(instance: Instance) -> Treatment:
-    """Return what becomes of the instance for its job's state and reason (`reasons`)."""
+    """Return how the instance is treated for its job's state and reason (see `reasons`)."""
     if not instance.job_id or not instance.job_state:
         return Treatment.FOLLOWS
     return treatment(instance.job_state, instance.reason)
 
 
 def held_by_slurm(instance: Instance) -> str:
-    """Return Slurm's reason for holding a job that nobody will release, or "".
+    """Return why Slurm itself holds a job, which nobody will release; "" if it does not.
 
-    A job that a person holds (JobHeldAdmin, JobHeldUser) is not stuck: it is left alone.
+    A job that a person holds (JobHeldAdmin, JobHeldUser) does not count: it is left alone.
     """
     if treatment_of(instance) is not Treatment.ENDS:
         return ""
@@ -230,7 +230,7 @@ def held_by_slurm(instance: Instance) -> str:
 
 
 def hindered(instance: Instance, now: float) -> Instance:
-    """Note since when the job waits for what may never come; the very same instance where that is no news."""
+    """Note since when the job waits for what may never happen; return the same object if nothing changed."""
     waits = treatment_of(instance) is Treatment.GIVES_UP
     if waits == (instance.hindered_since is not None):
         return instance
@@ -238,9 +238,9 @@ def hindered(instance: Instance, now: float) -> Instance:
 
 
 def seen(instance: Instance, job: QueueJob) -> Instance:
-    """Fold in what squeue (or scontrol) says of its job; the very same instance where that is no news.
+    """Fold in what squeue (or scontrol) says of its job; return the same object if nothing changed.
 
-    A job that runs anew under the same id (requeued) has a new front: the old record is dropped at once.
+    A requeued job runs again under the same id with a new front: the old record is dropped at once.
     """
     if _no_news(instance, job):
         return instance
@@ -265,7 +265,7 @@ def seen(instance: Instance, job: QueueJob) -> Instance:
 
 
 def _no_news(instance: Instance, job: QueueJob) -> bool:
-    """Whether the job still runs, or still waits, as it did."""
+    """Whether the job runs or waits exactly as before."""
     same = (
         instance.job_state == job.state
         and instance.reason == job.reason
@@ -281,14 +281,14 @@ def _no_news(instance: Instance, job: QueueJob) -> bool:
 
 
 def _ended(instance: Instance, job: QueueJob) -> Instance:
-    """Fold in where and when the last run was, for one so short that no answer showed it running."""
+    """Fold in nodes and times of a run that was so short that no answer showed it running."""
     if instance.started is not None or not job.nodes:
         return instance
     return replace(instance, started=job.started, ends=job.ends, nodes=job.nodes, expected_start=None)
 
 
 def without_run(instance: Instance) -> Instance:
-    """Forget everything that belonged to the job's previous run, but for the fingerprint of its record."""
+    """Forget everything about the job's previous run except the fingerprint of its record."""
     stale = instance.stale_record if instance.record is None else fingerprint(instance.record)
     return replace(
         instance,
@@ -309,16 +309,16 @@ def without_run(instance: Instance) -> Instance:
 
 
 def fingerprint(record: JobRecord) -> str:
-    """Return what tells one run's record from another's (SHA-256, hex)."""
+    """Return a record's SHA-256 (hex), which differs between runs."""
     return hashlib.sha256(json.dumps(record.dump(), sort_keys=True).encode()).hexdigest()
 
 
 def published(instance: Instance, record: JobRecord) -> Instance:
     """Fold in a valid record that was read from the job directory.
 
-    The last run's record is ignored, however late the file system still shows it. So is any other one once
-    the run's front has answered: a front publishes once, but jobs share an account, and a hostile engine on
-    the same node could lay a record of its own here to be sent this instance's requests.
+    The last run's record is ignored, however late the file system still shows it. Once the run's front has
+    answered, any other record is ignored too: a front publishes once, but jobs share an account, so a
+    hostile engine on the same node could write its own record here to receive this instance's requests.
     """
     if not is_other_record(instance, record):
         return instance
@@ -334,16 +334,16 @@ def is_other_record(instance: Instance, record: JobRecord) -> bool:
 
 
 def with_refused_record(instance: Instance, problem: str, now: float) -> Instance:
-    """Fold in a record that must not be believed. It may be an earlier run's, seen late: time tells."""
+    """Fold in a record that must not be believed. `refused_since` shows whether it is only a late old one."""
     since = now if instance.refused_since is None else instance.refused_since
     return replace(instance, refused=problem, refused_since=since)
 
 
 def missing(instance: Instance, asked_at: float, settle: float) -> Instance:
-    """Fold in a successful squeue answer, asked for at `asked_at`, that does not name the job.
+    """Fold in a successful squeue answer, asked for at `asked_at`, that does not list the job.
 
-    An answer younger than `settle` seconds after the intent says nothing about a submission whose job id
-    is not known: the sbatch may still be on its way.
+    Without a job id, answers within `settle` seconds of the intent do not count: the sbatch may still be on
+    its way to the controller.
     """
     if not instance.job_id and asked_at < instance.created + settle:
         return instance
@@ -351,7 +351,7 @@ def missing(instance: Instance, asked_at: float, settle: float) -> Instance:
 
 
 def answered(instance: Instance, now: float, stalled: int = 0) -> Instance:
-    """Fold in a probe that the front answered with 200; the very same instance where that is no news."""
+    """Fold in a probe that the front answered with 200; return the same object if nothing changed."""
     well = instance.ready_at is not None and not instance.failures and not instance.sick
     if well and instance.stalled == stalled:
         return instance
@@ -360,7 +360,7 @@ def answered(instance: Instance, now: float, stalled: int = 0) -> Instance:
 
 
 def unanswered(instance: Instance, now: float) -> Instance:
-    """Fold in a probe that failed; before the first success it says only "not yet"."""
+    """Fold in a failed probe; before the first success it only means "not ready yet"."""
     since = now if instance.failing_since is None else instance.failing_since
     failures = instance.failures + 1
     sick = failures >= SICK_AFTER and now - since >= SICK_FOR

@@ -1,9 +1,11 @@
 """Nodes on which jobs fail as soon as they start, excluded from submissions for a while. Pure.
 
-Such a node empties a queue: it is always free, so Slurm sends the next job there too. What must not happen is
-that a wrong definition shuts healthy nodes out. So only a definition that became ready on another node is
-believed when it fails on one. What never became ready elsewhere leaves the node out for itself alone, to try
-others; and a definition that fails on three different nodes is broken itself.
+Such a node can fail every job of a queue: it is always free, so Slurm sends the next job there too. But a
+wrong definition must not exclude healthy nodes. So a failure counts against a node for all models only if
+the same definition became ready on another node. A definition that was never ready elsewhere excludes the
+node only for itself, to try others. A definition that fails on three different nodes is itself wrong.
+
+A definition is a model's entry and script, known by its digest.
 """
 
 from __future__ import annotations
@@ -15,23 +17,24 @@ from typing import Optional
 
 from sluice.scheduler.instances.instance import TERMINAL, Instance
 
-# A job that ended this many seconds after its start ended "at once".
+# A job that ended within so many seconds after its start failed "at once".
 EARLY = 300.0
-# Ends that may be the node's doing; the others were somebody's will, or a limit's.
+# Ends that the node may have caused; the others come from a person, a preemption or a limit.
 BLAMED = TERMINAL - {"CANCELLED", "DEADLINE", "PREEMPTED", "REVOKED", "TIMEOUT", "OUT_OF_MEMORY"}
 WIDELY = 3
 MOST_FAILURES = 16
 MOST_NODES = 10_000
-# More names than that would make a command line of their own kind.
+# More names would make sbatch's command line very long.
 MOST_EXCLUDED = 64
 
 
 @dataclass(frozen=True)
 class Node:
-    """What is remembered of a node: digests of the starts that failed there in a row, the last one's time.
+    """What is remembered of a node; times in seconds since the epoch.
 
-    `seen` is when it last ran a job of ours, `ready` the last digests that became ready there. The digests in
-    `allowed` go there though it is left out: Slurm has no other node for them.
+    `seen`: when it last ran one of our jobs. `failures`: digests of the starts that failed there in a row,
+    the last at `failed_at`. `ready`: the last digests that became ready there. `allowed`: digests that may
+    run there although the node is excluded, because Slurm has no other node for them.
     """
 
     seen: float
@@ -43,7 +46,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Limits:
-    """`failures` starts in a row (0: nodes are never left out) and for how many seconds (`exclude`)."""
+    """`failures` failed starts in a row (0: never) exclude a node for `exclude` seconds."""
 
     failures: int
     exclude: float
@@ -53,7 +56,7 @@ Nodes = Mapping[str, Node]
 
 
 def failed_early(instance: Instance, now: float) -> bool:
-    """Whether a gone instance's job failed at once on the nodes that it had."""
+    """Whether a gone instance's job failed at once on its nodes."""
     if instance.cancelled_at is not None or instance.draining_since is not None or not instance.nodes:
         return False
     if instance.job_state not in BLAMED or instance.ready_at is not None or instance.started is None:
@@ -73,7 +76,7 @@ def failed(nodes: Nodes, instance: Instance, now: float) -> dict[str, Node]:
 
 
 def served(nodes: Nodes, instance: Instance, now: float) -> dict[str, Node]:
-    """Return the nodes after `instance` became ready on its own: nothing is held against them."""
+    """Return the nodes after `instance` became ready: its own nodes have no failures any more."""
     changed = dict(nodes)
     for name in instance.nodes:
         before = changed.get(name, Node(now))
@@ -83,7 +86,7 @@ def served(nodes: Nodes, instance: Instance, now: float) -> dict[str, Node]:
 
 
 def allowed(nodes: Nodes, names: Iterable[str], digest: str) -> dict[str, Node]:
-    """Return the nodes with those of these names open to a definition: Slurm has no others for it."""
+    """Return the nodes after those in `names` were allowed for a definition: Slurm has no others for it."""
     changed = dict(nodes)
     for name in set(names) & nodes.keys():
         node = nodes[name]
@@ -95,9 +98,10 @@ def allowed(nodes: Nodes, names: Iterable[str], digest: str) -> dict[str, Node]:
 def readmitted(
     nodes: dict[str, Node], everywhere: Optional[float], times: Mapping[str, float]
 ) -> dict[str, Node]:
-    """Return the nodes without what failed there before an administrator let them in again.
+    """Return the nodes without the failures from before an administrator readmitted them.
 
-    `times` are those of single nodes, `everywhere` that of all; the very same nodes where that is no news.
+    `times`: when single nodes were readmitted; `everywhere`: when all were. Returns the same object if
+    nothing changed.
     """
     changed = {
         name: replace(node, failures=(), failed_at=0.0, allowed=())
@@ -108,10 +112,10 @@ def readmitted(
 
 
 def excluded(nodes: Nodes, limits: Limits, now: float, digest: str = "") -> dict[str, float]:
-    """Return the nodes to leave out now, with the time until when: for a definition, or for all ("").
+    """Return the nodes to exclude now, and until when: for one definition, or for all models (digest "").
 
-    At most half of the nodes ever seen, those that failed last; of a single one itself, because a node that
-    kills its jobs is where the next one goes. Slurm refuses a job that no other node can take.
+    At most half of the known nodes are excluded, those that failed last. If only one node is known, it may
+    be excluded: Slurm would send it the next job too. Slurm refuses a job that no other node can take.
     """
     if not limits.failures:
         return {}
@@ -136,7 +140,7 @@ def excluded(nodes: Nodes, limits: Limits, now: float, digest: str = "") -> dict
 
 
 def _ready(nodes: Nodes) -> dict[str, set[str]]:
-    """Return on which nodes each digest became ready."""
+    """Return, by digest, the nodes on which it became ready."""
     found: dict[str, set[str]] = {}
     for name, node in nodes.items():
         for digest in node.ready:
@@ -150,14 +154,14 @@ def _elsewhere(ready: Mapping[str, set[str]], digest: str, name: str) -> bool:
 
 
 def _widely(nodes: Nodes) -> set[str]:
-    """Return the digests that are broken themselves: they failed on many nodes, or on all of several."""
+    """Return the digests that are themselves wrong: they failed on three nodes, or on both of two."""
     counts = Counter(digest for node in nodes.values() for digest in set(node.failures))
     many = max(2, min(WIDELY, len(nodes)))
     return {digest for digest, count in counts.items() if count >= many}
 
 
 def _bounded(nodes: dict[str, Node]) -> dict[str, Node]:
-    """Keep the nodes seen last."""
+    """Keep only the MOST_NODES nodes that were seen last."""
     surplus = len(nodes) - MOST_NODES
     if surplus <= 0:
         return nodes

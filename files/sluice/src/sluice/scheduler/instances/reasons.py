@@ -1,7 +1,7 @@
-"""What Slurm's job states and reasons mean for a waiting job: whether it will ever continue. Pure.
+"""What Slurm's job states and reasons mean for a waiting job: whether it will ever run. Pure.
 
-Names are Slurm's own, of the versions 20.11 to 25.11; squeue prints a free text in a reason's place where
-Slurm has one, so those texts are here too. docs/scheduler.md shows the same table to people.
+The names are those of Slurm 20.11 to 25.11. In place of a reason squeue sometimes prints a free text; those
+texts are listed too. docs/scheduler.md has the same table.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from collections.abc import Mapping
 
 
 class Treatment(enum.Enum):
-    """What becomes of a job that Slurm shows in this state, or for this reason.
+    """What the scheduler does with a job that Slurm shows in this state, or with this reason.
 
-    BY_REASON: the state says only that it waits. FOLLOWS: the state tells more than any reason. WAITS: it
-    passes by itself, soon or in its turn. TELLS: it passes when something outside changes, and people should
-    know. GIVES_UP: the same, but whatever it waits for may never come, so it ends after a while. ENDS: nobody
-    lets it go on; a new job stands a better chance. LEFT: a person holds it on purpose.
+    BY_REASON: the state says only that the job waits, so its reason decides. FOLLOWS: the state alone
+    decides. WAITS: the job's turn comes by itself. TELLS: something outside must change first; people are
+    told. GIVES_UP: the same, but the change may never come, so the job is cancelled after a while. ENDS:
+    nobody will release the job; a new one has a better chance. LEFT: a person holds the job on purpose.
     """
 
     BY_REASON = "by its reason"
@@ -92,7 +92,7 @@ REASONS = _table(
             MaxGRESRunMinsPerUser MaxLicenseRunMinsPerUser MaxMemoryRunMinsPerUser MaxNodeRunMinsPerUser
             MaxUnknownRunMinsPerUser
         """,
-        # Slurm would let the job go on if somebody changed the limit, the account or the partition.
+        # Slurm would start the job if somebody changed the limit, the account or the partition.
         Treatment.GIVES_UP: """
             InvalidAccount InvalidQOS AccountNotAllowed QOSNotAllowed AccountingPolicy
             PartitionNodeLimit PartitionTimeLimit PartitionConfig MaxMemPerLimit Constraints
@@ -117,7 +117,7 @@ REASONS = _table(
             QOSMaxBillingPerJob QOSMaxBillingPerNode QOSMaxBillingMinutesPerJob QOSMinBilling
             QOSMaxUnknownPerJob QOSMaxUnknownPerNode QOSMaxUnknownMinutesPerJob QOSMinUnknown
         """,
-        # Slurm gave the job the priority 0, or it waits for what cannot come any more.
+        # Slurm set the job's priority to 0, or the job waits for something that can no longer happen.
         Treatment.ENDS: """
             BadConstraints BurstBufferOperation DependencyNeverSatisfied JobHoldMaxRequeue
             ReservationDeleted ReservationInvalid
@@ -126,7 +126,7 @@ REASONS = _table(
     }
 )
 
-# Free texts that stand in a reason's place. The first that fits holds.
+# Free texts in place of a reason. The first match counts.
 TEXTS: tuple[tuple[str, Treatment], ...] = (
     (r"launch failed requeued held", Treatment.ENDS),
     (r"launch failure limit exceeded requeued held", Treatment.ENDS),
@@ -147,16 +147,16 @@ _TEXTS = tuple((re.compile(pattern, re.DOTALL), treatment) for pattern, treatmen
 
 
 def treatment(state: str, reason: str) -> Treatment:
-    """Return what becomes of a job in this state, for this reason.
+    """Return what is done with a job in this state, with this reason.
 
-    A state or reason that Slurm has only since a later version waits, is told, and is given up after a while.
+    An unknown state or reason, of a later Slurm version, is treated as GIVES_UP.
     """
     found = STATES.get(state, Treatment.GIVES_UP)
     return of_reason(reason) if found is Treatment.BY_REASON else found
 
 
 def of_reason(reason: str) -> Treatment:
-    """Return what becomes of a job that waits for this reason: a name of Slurm's, or a free text."""
+    """Return what is done with a job that waits for this reason: one of Slurm's names, or a free text."""
     if not reason or reason in REASONS:
         return REASONS.get(reason, Treatment.WAITS)
     # scontrol writes free text with underscores.

@@ -1,4 +1,4 @@
-"""One pass of the scheduler: observe, decide, write down, publish, act. Decisions are the policy's.
+"""One pass of the scheduler: observe, decide, save, publish, act. The policy decides.
 
 Commands may import it; it may import every room but commands and doctor.
 """

@@ -1,7 +1,7 @@
-"""Carries out decisions: writes them down first, then acts. Effects stay thin.
+"""Carries out decisions: saves them in the state first, then acts.
 
-An intent is in the state, on disk, before its sbatch; a cancellation is written down before scancel. Whatever
-a killed process left undone, the next one finds by the job's name in the queue.
+An intent is on disk before its sbatch, and a cancellation before its scancel. If the process is killed in
+between, the next one finds out by the job's name in the queue what was done.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from sluice.scheduler.state import REMEMBER_ENDED, Ended, FailedStart, State, St
 
 log = logging.getLogger(__name__)
 
-# Refusals after which the next submission of the same tick would meet the same.
+# Causes for which every other submission of the same tick would be refused too.
 FOR_EVERYBODY = (refusal.Cause.SITE, refusal.Cause.TRANSIENT)
-# The state of a federation's job that another cluster took.
+# The state of a federated job that another cluster runs.
 REVOKED = "REVOKED"
 Scope = tuple[str, str]
 EVERYBODY: Scope = ("everybody", "")
-# What sbatch says where the nodes that are left out are the only ones, or are no longer there.
+# sbatch's messages if no nodes remain besides the excluded ones, or if those no longer exist.
 NO_OTHER_NODES = ("Requested node configuration is not available", "Invalid node name specified")
 
 
 @dataclass
 class Actor:
-    """Does what a decision says; each method returns the state as it then is, on disk too.
+    """Carries out decisions; each method returns the new state, which is then on disk too.
 
-    `clock` gives seconds since the epoch. Methods raise OSError when the state cannot be written: then
+    `clock` returns seconds since the epoch. Methods raise OSError if the state cannot be written: then
     nothing more may be done.
     """
 
@@ -55,7 +55,7 @@ class Actor:
     _revoked: list[Instance] = field(default_factory=list)
 
     def write_down(self, state: State, decision: policy.Decision, seen: Observation) -> State:
-        """Write down everything that was decided, before anything is done about it."""
+        """Save everything that was decided, before any of it is done."""
         now = self.clock()
         instances, ended, nodes = dict(state.instances), dict(state.ended), dict(state.nodes)
         failed_starts = self._failed_starts(state, decision)
@@ -91,9 +91,9 @@ class Actor:
         )
 
     def carry_out(self, state: State, decision: policy.Decision, seen: Observation) -> State:
-        """Cancel and submit, in the decision's order, but nothing more for those whom Slurm refuses."""
+        """Cancel and submit in the decision's order; skip submissions that Slurm would refuse again."""
         while self._revoked:
-            # The controllers of a federation end it wherever it is.
+            # In a federation, scancel ends the job on whichever cluster runs it.
             self._cancel(self._revoked.pop())
         for instance in state.instances.values():
             if instance.astray:
@@ -118,7 +118,7 @@ class Actor:
         kept = {name: entry for name, entry in state.entries.items() if name in needed or not seen.known}
         before, self._dumped = self._dumped, {}
         for name, listed in seen.catalogue.listed.items():
-            # The same object for the same entry: what did not change is neither dumped nor written out again.
+            # The same object for the same entry, so that unchanged entries are not encoded again.
             old = before.get(name)
             self._dumped[name] = (
                 old if old is not None and old[0] is listed else (listed, listed.entry.dump())
@@ -129,7 +129,7 @@ class Actor:
     # --- ends ----------------------------------------------------------------------------------------
 
     def _failed_starts(self, state: State, decision: policy.Decision) -> dict[str, FailedStart]:
-        """Return each model's last failed start; the job's lines are read while they are still there."""
+        """Return each model's last failed start, with the lines that its job wrote."""
         found = {
             name: one
             for name, one in state.failed_starts.items()
@@ -149,7 +149,7 @@ class Actor:
     def _blame(
         self, nodes: node_failures.Nodes, instance: Instance, now: float
     ) -> dict[str, node_failures.Node]:
-        """Hold a job that failed at once against its nodes."""
+        """Return the nodes with one more failed start on those of a job that failed at once."""
         limits = self._node_limits()
         digest, blamed = instance.digest, node_failures.failed(nodes, instance, now)
         everybodys = node_failures.excluded(blamed, limits, now)
@@ -170,7 +170,7 @@ class Actor:
     def _cancel(self, instance: Instance) -> None:
         result = self.slurm.cancel(instance.job_id, "" if instance.renamed else instance.name)
         if isinstance(result, Unknown):
-            # Repeated by the policy for as long as the job is seen.
+            # The policy repeats it as long as the job is seen.
             log.warning(
                 ("the result of scancel is unknown"),
                 extra={"instance": instance.id, "problem": result.reason},
@@ -179,9 +179,9 @@ class Actor:
     # --- submissions ---------------------------------------------------------------------------------
 
     def _submit(self, state: State, listed: Listed, kind: str) -> tuple[State, Optional[refusal.Cause]]:
-        """Submit one job: directory, intent in the state, sbatch, job id in the state.
+        """Submit one job: create its directory, save the intent, call sbatch, save the job id.
 
-        Return also why Slurm refused it, None if it was not refused.
+        Returns the new state, and why Slurm refused the job (None if it did not).
         """
         now = self.clock()
         instance = _new(listed, kind, now)
@@ -212,7 +212,7 @@ class Actor:
         return state, refusal.parse_refusal(result.reason).cause
 
     def _cancel_astray(self, state: State, instance: Instance) -> State:
-        """Cancel a job on the cluster where it landed; tried again each time until it is done."""
+        """Cancel a job on the other cluster that took it; each tick tries again until that succeeds."""
         job_id, _, cluster = instance.astray.partition(";")
         result = self.slurm.cancel(job_id, instance.name, cluster)
         if isinstance(result, Unknown):
@@ -263,7 +263,7 @@ class Actor:
 
 
 def _new(listed: Listed, kind: str, now: float) -> Instance:
-    """Return a submission that is about to be made."""
+    """Return the instance for a submission that is about to be made."""
     nonce = secrets.token_hex(4)
     entry = listed.entry
     return Instance(
@@ -288,13 +288,13 @@ def _astray(found: Astray) -> str:
 
 
 def _scopes(listed: Listed, kind: str) -> list[Scope]:
-    """Return whom a submission stands for: its model, and for a base instance all of the same account."""
+    """Return the scopes whose limits apply to a submission: its model, and for a base instance its charge."""
     own = [("model", f"{listed.entry.name} {kind}")]
     return [*own, ("charge", submission.charge(listed.entry.slurm))] if kind == BASE else own
 
 
 def _blocked(cause: Optional[refusal.Cause], scopes: Sequence[Scope]) -> Sequence[Scope]:
-    """Return for whom nothing more is submitted in this tick: the next one would meet the same refusal."""
+    """Return the scopes for which nothing more is submitted in this tick: Slurm would refuse it again."""
     if cause is None:
         return ()
     if cause in FOR_EVERYBODY:
@@ -318,14 +318,14 @@ def settings(config: SchedulerConfig) -> policy.Settings:
 
 
 def marked(instance: Instance, action: policy.Action, now: float) -> Instance:
-    """Return the instance with a drain, a cancellation or a resumption written down."""
+    """Return the instance after a drain, a resumption or a cancellation was decided."""
     if isinstance(action, policy.Drain):
         return replace(instance, draining_since=now, drain_reason=action.reason)
     if isinstance(action, policy.Resume):
         return replace(instance, draining_since=None, drain_reason="")
     if isinstance(action, policy.Cancel):
         return replace(instance, cancelled_at=now, cancel_reason=action.reason)
-    raise TypeError(f"{action} marks nothing")
+    raise TypeError(f"{action} changes no instance")
 
 
 def log_action(action: policy.Action, instance: Instance) -> None:

@@ -1,6 +1,6 @@
-"""What a tick sees: one squeue answer, job records, the fronts' health and demand, folded into the state.
+"""What a tick observes: one squeue answer, job records, the fronts' health and demand, folded into the state.
 
-Nothing here decides and nothing is written, but that the record of a run that is over is removed.
+Nothing is decided or written here, except that the record of a run that has ended is removed.
 """
 
 from __future__ import annotations
@@ -48,22 +48,23 @@ log = logging.getLogger(__name__)
 
 SPLIT_ID = re.compile(r"(.+)-([0-9a-f]{8})")
 PROBES_AT_ONCE = 16
-# Each handshake costs the login node about two milliseconds: of instances that answer, and of those that do
-# not, so many are asked in one tick, in turn. A site with fewer asks all of them each time.
+# Each handshake costs the login node about two milliseconds. So one tick probes at most so many instances
+# that answer and so many that do not, in turn.
 MOST_PROBES = 32
-# Seconds beyond the probes' own time after which their answers are no longer waited for.
+# How many seconds beyond the probes' own time-outs to wait for their answers.
 PROBE_SLACK = 2.0
 NO_PROBE = "no answer in time; is the name service unavailable?"
-# An end that comes forward by more than this is Slurm's notice of a preemption, if it is near.
+# If a job's end moved forward by more than FORWARD seconds and is less than NEAR seconds away, Slurm is
+# about to preempt the job.
 FORWARD = 60.0
-# An answer that a relay had so many seconds ago shows that the instance serves.
-ANSWERED_LATELY = 20.0
 NEAR = 300.0
-# Of jobs under our prefix that are not ours, so many are told.
+# If a relay got an answer from an instance within so many seconds, the instance serves.
+ANSWERED_LATELY = 20.0
+# How many jobs that have our prefix but are not ours are reported.
 MOST_STRAYS = 20
 PREEMPTED = "preempted"
 ANOTHER = "it is not the one that the front published"
-# Refusals that sbatch's words leave no doubt about: Slurm does not have the job.
+# Causes for which it is certain that Slurm does not have the job.
 CERTAIN = (refusal.Cause.SITE, refusal.Cause.LIMIT, refusal.Cause.MODEL)
 
 Probe = Callable[[JobRecord, float], Health]
@@ -72,7 +73,7 @@ Stamp = tuple[tuple[str, int, int], ...]
 
 @dataclass(frozen=True)
 class Observation:
-    """What a tick saw, besides the instances, which are folded into the state."""
+    """What a tick observed, except the instances, which are in the state."""
 
     catalogue: Catalogue
     demand: Mapping[str, policy.Demand]
@@ -81,7 +82,7 @@ class Observation:
 
 
 class Observer:
-    """Looks at everything once per tick; `clock` gives seconds since the epoch."""
+    """Observes everything once per tick; `clock` returns seconds since the epoch."""
 
     def __init__(
         self,
@@ -102,7 +103,7 @@ class Observer:
         self._turn = int(clock() // config.tick_interval) * MOST_PROBES
 
     def observe(self, state: State, now: float) -> tuple[State, Observation]:
-        """Return the state with what squeue, the job directories and the fronts say, and all the rest."""
+        """Return the state updated from squeue, job directories and fronts, and the other observations."""
         catalogue, readable = self._models(now)
         demand = self.demand(now)
         queue = self._slurm.queue()
@@ -117,17 +118,17 @@ class Observer:
         return state, Observation(catalogue, demand, readable and not isinstance(queue, Unknown), strays)
 
     def demand(self, now: float) -> dict[str, policy.Demand]:
-        """Return what the relays report, by model."""
+        """Return the demand that the relays report, by model."""
         return self._demand.read(now)
 
     # --- models --------------------------------------------------------------------------------------
 
     def changed(self) -> bool:
-        """Whether any model's files were touched since they were last read."""
+        """Whether any model's files changed since they were last read."""
         return models_stamp(self._config.models_dir) != self._stamp
 
     def _models(self, now: float) -> tuple[Catalogue, bool]:
-        """Return the models, and whether they could be listed at all; read anew only after a change."""
+        """Return the models, and whether they could be listed; they are read again only after a change."""
         stamp = models_stamp(self._config.models_dir)
         if self._catalogue is not None and stamp == self._stamp and stamp:
             return self._catalogue, True
@@ -151,7 +152,7 @@ class Observer:
     def _follow(
         self, state: State, catalogue: Catalogue, found: Iterable[QueueJob], asked_at: float
     ) -> tuple[State, tuple[str, ...]]:
-        """Fold in a squeue answer; return also the names of jobs that bear our prefix but are not ours."""
+        """Fold in a squeue answer; return also the names of jobs that have our prefix but are not ours."""
         jobs = QueueJobs(found, self._config.jobs_dir, {*state.instances, *state.ended})
         state, strays = self._adopt(state, catalogue, jobs, asked_at)
         instances = {}
@@ -171,7 +172,7 @@ class Observer:
         return state, strays
 
     def _seen(self, instance: Instance, job: QueueJob, now: float) -> Instance:
-        """Fold in a job; one that waits again after a run must not be found by its old record."""
+        """Fold in a job; if it waits again after a run, remove that run's record."""
         followed = hindered(seen(instance, job), now)
         if followed is instance:
             return instance
@@ -185,13 +186,13 @@ class Observer:
         return followed
 
     def _missed(self, instance: Instance, jobs: QueueJobs, asked_at: float) -> Instance:
-        """Fold in an answer that does not name the job."""
+        """Fold in an answer that does not list the instance's job."""
         if instance.submit_error and refusal.parse_refusal(instance.submit_error).cause in CERTAIN:
             return replace(instance, absent=ABSENT_ANSWERS)
         return self._confirm_absence(missing(instance, asked_at, 1.5 * self._config.command_timeout), jobs)
 
     def _confirm_absence(self, instance: Instance, jobs: QueueJobs) -> Instance:
-        """Ask about a job that several squeue answers did not name."""
+        """Ask scontrol about a job that several squeue answers did not list."""
         if instance.absent < ABSENT_ANSWERS or not instance.job_id:
             return instance
         shown = self._slurm.show(instance.job_id)
@@ -205,7 +206,7 @@ class Observer:
     def _adopt(
         self, state: State, catalogue: Catalogue, jobs: QueueJobs, now: float
     ) -> tuple[State, tuple[str, ...]]:
-        """Take back jobs that the state lost or had given up; return the names of all others."""
+        """Adopt our jobs that are missing from the state; return the names of jobs that are not ours."""
         strays = []
         followed = {one.job_id for one in state.instances.values()}
         for instance_id, found in jobs.named().items():
@@ -233,7 +234,7 @@ class Observer:
         if found is None or not INSTANCE_ID.fullmatch(instance_id):
             return None
         ended = state.ended.get(instance_id)
-        # With the state intact, a name that it never held is somebody else's, whatever it looks like.
+        # If the state was not lost, a job whose instance it never had is somebody else's, whatever its name.
         if ended is None and not (state.adopting and self._directories.exists(instance_id)):
             return None
         digest = job.digest if ended is None else ended.digest
@@ -248,27 +249,27 @@ class Observer:
     # --- the fronts ----------------------------------------------------------------------------------
 
     def _consult_fronts(self, state: State, demand: Mapping[str, policy.Demand]) -> State:
-        """Read the records of running jobs and probe the fronts whose turn it is."""
+        """Read the records of running jobs, and probe the fronts whose turn it is."""
         instances = {instance.id: self._with_record(instance) for instance in state.instances.values()}
         state = replace(state, instances=instances)
         now = self._clock()
         for instance in instances.values():
             if instance.job_state in SUSPENDED:
-                # Its front cannot answer: asking would only hold up the tick.
+                # A suspended front cannot answer: probing it would only delay the tick.
                 instances[instance.id] = unanswered(instance, now)
         asked = [self._compared(instance) for instance in self._due(instances.values())]
         instances.update((instance.id, instance) for instance in asked)
         for instance, health in zip(asked, self._answers(asked)):
             serves = health.problem and _serves(instance, demand, now)
-            # How long its engine has given nothing only the front can say.
+            # `stalled` stays as it was: only the front can tell it.
             state = self._probed(state, instance, Health("", stalled=instance.stalled) if serves else health)
         return state
 
     def _answers(self, asked: Sequence[Instance]) -> list[Health]:
         """Probe the fronts of some instances.
 
-        A probe has a time of its own, but for the look-up of its host's name: where name service is away
-        that takes as long as it likes, and is not waited for.
+        The probe's time-out does not cover the look-up of the host's name, which can take very long if the
+        name service is unavailable. Such probes are not waited for.
         """
         if not asked:
             return []
@@ -289,7 +290,7 @@ class Observer:
         return _in_turn(steady, turn) + _in_turn(others, turn)
 
     def _with_record(self, instance: Instance) -> Instance:
-        """Read the job record while it is of interest: before readiness, and after a failed probe."""
+        """Read the job record, but only before the instance is ready and after a failed probe."""
         if not instance.running:
             return instance
         if instance.record is not None and instance.ready_at is not None and not instance.failures:
@@ -304,9 +305,9 @@ class Observer:
         return replace(instance, refused="", refused_since=None) if instance.refused else instance
 
     def _compared(self, instance: Instance) -> Instance:
-        """Look whether an instance that serves still has the record that was taken; tell once if not.
+        """Check whether a serving instance's record file is still the accepted record; if not, log it once.
 
-        The one that was taken counts, see `published`: whoever wrote another, by hand say, must learn that.
+        The accepted record stays valid (see `published`). Somebody who edited the file must learn that.
         """
         if instance.ready_at is None or instance.failures:
             return instance
@@ -340,38 +341,38 @@ class Observer:
                 state = _first_answer(state, instance, now)
             followed = answered(instance, now, health.stalled)
             if bool(health.stalled) != bool(instance.stalled):
-                said = "engine gives nothing" if health.stalled else "engine gives something again"
+                said = "engine has no output" if health.stalled else "engine has output again"
                 log.warning(said, extra={"instance": instance.id, "seconds": health.stalled})
             if health.leaving and health.leaving != instance.leaving:
-                log.info("front leaves", extra={"instance": instance.id, "why": health.leaving})
+                log.info("front must end soon", extra={"instance": instance.id, "why": health.leaving})
                 followed = replace(followed, leaving=health.leaving)
         if followed is instance:
             return state
-        # In place: a copy of the whole for each of some thousand instances would be most of the tick.
+        # In place: with thousands of instances, copying the dict for each one would take most of the tick.
         state.instances[instance.id] = followed
         return state
 
 
 def _serves(instance: Instance, demand: Mapping[str, policy.Demand], now: float) -> bool:
-    """Whether relays had an answer of an instance lately: then a probe that failed says nothing of it."""
+    """Whether relays got an answer from the instance lately: then a failed probe does not count."""
     if instance.ready_at is None or instance.model not in demand:
         return False
     return now - demand[instance.model].answered.get(instance.id, 0) < ANSWERED_LATELY
 
 
 def _tell_refused(instance: Instance, problem: str) -> None:
-    """Log, once for each problem, why what lies in a record's place is not believed."""
+    """Log, once for each problem, why a record file is not believed."""
     if problem == instance.refused:
         return
     fields = {"instance": instance.id, "problem": problem}
     if instance.ready_at is None:
         log.warning("job record refused", extra=fields)
     else:
-        log.warning("job record was changed; the one that was read first counts", extra=fields)
+        log.warning("job record was changed; the one that was read first stays valid", extra=fields)
 
 
 def _first_answer(state: State, instance: Instance, now: float) -> State:
-    """Remember how long the start took, and that its nodes are good."""
+    """Remember how long the start took, and that the instance became ready on its nodes."""
     nodes = node_failures.served(state.nodes, instance, now)
     if instance.started is None:
         return replace(state, nodes=nodes)
@@ -385,7 +386,7 @@ def _first_answer(state: State, instance: Instance, now: float) -> State:
 def _queue_times(
     memory: dict[str, policy.Memory], before: Mapping[str, Instance], after: Mapping[str, Instance]
 ) -> dict[str, policy.Memory]:
-    """Remember how long jobs waited that are seen to run for the first time."""
+    """Return the memory with the queue times of jobs that are seen running for the first time."""
     changed = dict(memory)
     for instance in after.values():
         old = before[instance.id]
@@ -397,19 +398,19 @@ def _queue_times(
 
 
 def _brought_forward(before: Instance, after: Instance, now: float) -> bool:
-    """Whether Slurm moved the end of the same run forward, to soon: its notice of a preemption."""
+    """Whether Slurm moved the end of the same run forward, to very soon, as it does before a preemption."""
     if before.ends is None or after.ends is None or before.started != after.started:
         return False
     return before.ends - after.ends > FORWARD and after.ends - now < NEAR
 
 
 def _ends(instance: Instance) -> bool:
-    """Whether the job is being ended while its front may still answer: until then it keeps its place."""
+    """Whether the job is ending but its front may still answer; it is probed until it does not."""
     return instance.job_state in COMPLETING and instance.ready_at is not None and not instance.sick
 
 
 def _in_turn(found: Sequence[Instance], turn: int) -> list[Instance]:
-    """Return at most MOST_PROBES of `found`, going on where the turn stands."""
+    """Return at most MOST_PROBES of `found`, beginning at position `turn` of their order by id."""
     if len(found) <= MOST_PROBES:
         return list(found)
     ordered = sorted(found, key=lambda one: one.id)
@@ -418,7 +419,7 @@ def _in_turn(found: Sequence[Instance], turn: int) -> list[Instance]:
 
 
 def models_stamp(directory: str) -> Stamp:
-    """Return what changes when any file of the models' folder does; () when it cannot be read."""
+    """Return a value that changes whenever a file in the models' folder does; () if it cannot be read."""
     try:
         with os.scandir(directory) as entries:
             found = [(entry.name, entry.stat()) for entry in entries]
@@ -428,5 +429,5 @@ def models_stamp(directory: str) -> Stamp:
 
 
 def _may_be_adopted(job: QueueJob) -> bool:
-    """Whether a job is known to go on."""
+    """Whether a job has not ended and is not ending, as far as its state is known."""
     return bool(job.state) and job.state not in TERMINAL and job.state not in COMPLETING

@@ -1,8 +1,8 @@
-"""One pass of the scheduler: observe, decide, write down, publish, act. Decisions are `policy`'s.
+"""One pass of the scheduler: observe, decide, save, publish, act. `policy` decides.
 
-The order makes every kill harmless. An intent is in the state, on disk, before its sbatch; a drain is
-published before any cancellation; a cancellation is written down before scancel. Whatever a killed process
-left undone, the next one finds by the job's name in the queue.
+The order makes it harmless to kill the process at any time. An intent is on disk before its sbatch, a drain
+is published before any cancellation, and a cancellation is on disk before its scancel. The next process finds
+out by the job's name in the queue what was done.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from sluice.scheduler.state import Lease, State, StateFile
 
 log = logging.getLogger(__name__)
 
-# A pending job is followed closely for this long; after that it waits for the cluster, not for us.
+# A pending job is watched with short ticks for so many seconds; after that it waits for the cluster.
 CLOSE_WATCH = 60.0
 CLEAN_EVERY = 3600.0
 # Models without a ready instance are called unknown after this many failed squeue answers in a row.
@@ -39,9 +39,9 @@ TELL_AFTER = 3
 
 @dataclass
 class Scheduler:
-    """The scheduler of one cluster, between ticks. `clock` gives seconds since the epoch.
+    """The scheduler of one cluster. `clock` returns seconds since the epoch.
 
-    `state` is what the file holds; `resting` says whether the last tick left nothing to be watched closely.
+    `state` is the content of the state file. `resting`: whether the next tick can wait for the long interval.
     """
 
     config: SchedulerConfig
@@ -70,11 +70,11 @@ class Scheduler:
         self._save(replace(state, lease=own))
 
     def release(self) -> None:
-        """Give the lease back: nothing is under way, and the next process may be another host's."""
+        """Give up the lease, so that another host may run the next process at once."""
         self._save(replace(self.state, lease=Lease()))
 
     def tick(self) -> None:
-        """Make one pass. Raises OSError when the state cannot be written: then nothing more is done."""
+        """Make one pass. Raises OSError if the state cannot be written: then nothing more is done."""
         began = self.clock()
         before = self.state.instances
         self.state, seen = self._observer.observe(replace(self.state, lease=lease.own_lease(began)), began)
@@ -117,7 +117,7 @@ class Scheduler:
     # --- publish -------------------------------------------------------------------------------------
 
     def _publish(self, decision: policy.Decision, seen: Observation, now: float) -> dict[str, RoutedModel]:
-        """Write the routing table; its generation rises when anything but a time changed."""
+        """Write the routing table; its generation rises if anything but an estimate changed."""
         limits = settings(self.config)
         models = routing.routed_models(
             self._parsed_entries(),
@@ -131,7 +131,7 @@ class Scheduler:
                 )
                 for name, memory in self.state.memory.items()
             },
-            # One missed answer is no news for users; what was known a moment ago still stands.
+            # Users need not know of a single missed answer: what was known a moment ago is still valid.
             seen.known or self.state.queue_failing < TELL_AFTER,
             now,
         )
@@ -144,7 +144,7 @@ class Scheduler:
         return models
 
     def _parsed_entries(self) -> dict[str, ModelEntry]:
-        """Return the entries that the state holds; one that is the same object is not read again."""
+        """Return the entries in the state; an entry that is the same object is not parsed again."""
         before, self._entries = self._entries, {}
         for name, entry in self.state.entries.items():
             old = before.get(name)
@@ -153,13 +153,13 @@ class Scheduler:
         return {name: entry for name, (_, entry) in self._entries.items()}
 
     def _drained(self, name: str, seen: Observation) -> bool:
-        """Whether an administrator took the model out of service, as far as can be told."""
+        """Whether an administrator drained the model, as far as is known."""
         found = seen.catalogue.orders.get(name)
         if found is not None:
             return found.drained is not None
         table = self._routing.before()
         before = None if table is None else table.models.get(name)
-        # Orders that cannot be read now hold the model: it stays as it was.
+        # If the orders cannot be read, the model is held and stays as it was.
         return name in seen.catalogue.held and before is not None and before.status == "drained"
 
     def _routed(self, name: str) -> Optional[RoutedModel]:
@@ -168,10 +168,10 @@ class Scheduler:
     # --- rest ----------------------------------------------------------------------------------------
 
     def interval(self) -> float:
-        """Return how long to wait for the next tick: short while something is under way.
+        """Return the seconds until the next tick; few while something must be watched.
 
-        After squeue failed the wait doubles from the short to the long interval: an overloaded controller
-        is not helped by questions.
+        After squeue failed, the wait doubles from the short to the long interval, to spare an overloaded
+        controller.
         """
         failing = self.state.queue_failing
         if failing:
@@ -179,7 +179,7 @@ class Scheduler:
         return self.config.tick_interval if self.resting else self.config.busy_interval
 
     def asked(self) -> bool:
-        """Whether something came up since the last tick that should not wait for the next."""
+        """Whether something happened since the last tick that needs a tick at once."""
         if self.state.queue_failing:
             return False
         if self._observer.changed():
@@ -208,11 +208,11 @@ class Scheduler:
         return not settled or instance.draining_since is not None
 
     def _clean(self, seen: Observation, now: float) -> None:
-        """Remove old job directories once in a while, and tell of strays when they change."""
+        """Remove old job directories once an hour, and log stray jobs when they change."""
         if seen.strays != self._strays:
             log.warning(
                 (
-                    "jobs of this account have Sluice's prefix but were not submitted by Sluice; they "
+                    "jobs of this account have Sluice's name prefix, but Sluice did not submit them; they "
                     "are left alone"
                 ),
                 extra={"jobs": list(seen.strays)},

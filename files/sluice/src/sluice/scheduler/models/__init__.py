@@ -1,4 +1,4 @@
-"""The models on this host: entry, script, orders and weights; putting them into place and taking them away.
+"""The models registered on this host: their entries, scripts, orders and weights, and how to change them.
 
 Loop, doctor and commands may import it; it imports outside, slurm, policy and instances.
 """

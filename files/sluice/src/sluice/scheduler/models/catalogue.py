@@ -1,4 +1,4 @@
-"""The models that the inventory registered on this host: entry and sbatch script of each, as one pair."""
+"""Reads the models that are registered on this host: the entry and the sbatch script of each."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sluice.scheduler.slurm.submission import charge
 
 log = logging.getLogger(__name__)
 
-# Entry and script are two files: a pair of which one was renamed into place this recently may be half new.
+# If entry or script changed within so many seconds, the other one may still be about to change.
 UNSETTLED = 1.0
 WRITING = "is being written"
 MAX_ENTRY_BYTES = 1 << 18
@@ -29,14 +29,14 @@ MAX_SCRIPT_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Allowed:
-    """What the site lets models ask for: `partitions` (none named: any), and the least `min_nice`."""
+    """What models may ask for: only `partitions` (empty: any), and no nice value below `min_nice`."""
 
     partitions: tuple[str, ...] = ()
     min_nice: int = 0
 
     @classmethod
     def from_config(cls, settings: SchedulerConfig) -> Allowed:
-        """Return what a configuration allows."""
+        """Return what the scheduler's configuration allows."""
         return cls(settings.partitions, settings.min_nice)
 
 
@@ -44,7 +44,7 @@ ANYTHING = Allowed()
 
 
 def breaches(entry: ModelEntry, allowed: Allowed) -> list[str]:
-    """Return where an entry asks for more than the site allows: one line each, field first."""
+    """Return where an entry asks for more than the site allows: one line each, beginning with the field."""
     found = []
     for where, text in _partitions(entry):
         refused = [name for name in text.split(",") if allowed.partitions and name not in allowed.partitions]
@@ -75,20 +75,20 @@ def _nices(entry: ModelEntry) -> Iterator[tuple[str, int]]:
     for option in entry.slurm.extra:
         key, _, value = option.partition("=")
         if key == "--nice":
-            # Alone it means 100 to Slurm; what is no number sbatch refuses by itself.
+            # Slurm reads --nice without a value as 100; sbatch itself refuses what is not a number.
             yield "slurm.extra", int(value) if value.lstrip("-").isdigit() else 100
 
 
 @dataclass(frozen=True)
 class Listed:
-    """A usable model."""
+    """A registered model that can be used: its entry, its script, and the digest of both."""
 
     entry: ModelEntry
     script: str
     digest: str
 
     def model(self) -> Model:
-        """Return what the policy needs."""
+        """Return what the policy needs of the model."""
         entry = self.entry
         asked = entry.slurm
         return Model(
@@ -110,7 +110,7 @@ class Listed:
 
 
 def gpus(request: SlurmRequest) -> int:
-    """Return the GPUs of a whole job, whether it asks for them by `gpus` or by `gres`."""
+    """Return the GPUs of a whole job, whether `gpus` or `gres` asks for them."""
     named = 0
     for resource in request.gres.split(","):
         # gpu, gpu:4 or gpu:a100:4
@@ -122,11 +122,10 @@ def gpus(request: SlurmRequest) -> int:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """`listed` by name; `held` names those that exist but cannot be used now, with the reason.
+    """All registered models: usable ones in `listed`; in `held` those that cannot be used now, and why.
 
-    `orders` holds what administrators ordered of either, `nodes` which nodes they let in again. Orders that
-    cannot be read hold their model: they
-    may say that it must not run.
+    `orders`: the administrators' orders for models of both kinds. `nodes`: which nodes they readmitted. A
+    model whose orders cannot be read is held, because they may say that it must not run.
     """
 
     listed: dict[str, Listed] = field(default_factory=dict)
@@ -136,9 +135,9 @@ class Catalogue:
 
 
 def read_catalogue(directory: str, now: float, allowed: Allowed = ANYTHING) -> Catalogue:
-    """Read all models; those that ask for more than is allowed are held.
+    """Read all models; hold those that ask for more than is allowed. `now` in seconds since the epoch.
 
-    Raises OSError if the directory cannot be listed: that is not "no models".
+    Raises OSError if the directory cannot be listed: that does not mean "no models".
     """
     catalogue = Catalogue(nodes=_node_orders(directory))
     for path in sorted(Path(directory).iterdir()):
@@ -181,7 +180,7 @@ def _add_orders(catalogue: Catalogue, directory: str, name: str) -> None:
 
 
 def read_model(directory: Path, name: str, now: Optional[float] = None) -> Optional[Listed]:
-    """Read one model; None while one of its files is younger than a second (with `now` given).
+    """Read one model; with `now` given, return None while one of its files is younger than a second.
 
     Raises OSError, RecordError and UnicodeDecodeError.
     """

@@ -1,9 +1,9 @@
 """Administrators' orders for a model: `<models_dir>/<name>.orders`, next to the model's entry and script.
 
-Which nodes they let in again lies in the same folder. The commands `sluice models drain | resume | restart`
-and `sluice nodes readmit` are the only writers, one at a time (a lock on the folder); the scheduler only
-reads. The folder belongs to root, so that neither the VM, nor a relay, nor a job can give an order. An absent
-file means that nothing was ordered.
+The list of readmitted nodes is in the same folder. Only the commands `sluice models drain | resume | restart`
+and `sluice nodes readmit` write these files, one at a time (a lock on the folder); the scheduler only reads
+them. The folder belongs to root, so neither the gateway nor a relay nor a job can give an order. Without a
+file there is no order.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from sluice.scheduler.policy import policy
 MAX_ORDERS_BYTES = 1 << 17
 FILE_MODE = 0o640
 LOCK_WAIT = 5.0
-# No model's file: those end in .json, .sbatch and .orders.
+# Cannot be a model's file: those end in .json, .sbatch and .orders.
 NODES = "nodes.readmitted"
 
 Ordered = TypeVar("Ordered", ModelOrders, NodeOrders)
 
 
 def path(directory: str, name: str) -> Path:
-    """Return where a model's orders lie."""
+    """Return the path of a model's orders."""
     return Path(directory, f"{name}.orders")
 
 
 def read(directory: str, name: str) -> Optional[ModelOrders]:
-    """Return the orders of a model, None where there are none.
+    """Return the orders of a model, None if there are none.
 
-    Raises OSError, and RecordError for a file that is not one of ours: links, files of other owners, files
-    that others may write, and whatever does not parse.
+    Raises OSError. Raises RecordError for a file that was not written by our commands: a link, a file of
+    another owner, a file that others may write, or one that does not parse.
     """
     document = _document(path(directory, name))
     if document is None:
@@ -53,19 +53,19 @@ def read(directory: str, name: str) -> Optional[ModelOrders]:
 
 
 def read_nodes(directory: str) -> NodeOrders:
-    """Return which nodes are let in again. Raises as `read` does."""
+    """Return which nodes were readmitted. Raises the same errors as `read`."""
     document = _document(Path(directory, NODES))
     return NodeOrders() if document is None else NodeOrders.parse(document)
 
 
 def _document(file: Path) -> Optional[object]:
-    """Return what a file of orders holds, None where there is none."""
+    """Return the content of a file of orders, None if there is no file."""
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     try:
-        # Before it becomes a stream: that fails on a folder, and would leave the descriptor open.
+        # Checked on the descriptor: fdopen fails for a folder and would leave the descriptor open.
         check_owner(os.fstat(descriptor), file.parent.stat().st_uid)
         raw = os.read(descriptor, MAX_ORDERS_BYTES + 1)
     finally:
@@ -76,7 +76,7 @@ def _document(file: Path) -> Optional[object]:
 
 
 def check_owner(found: os.stat_result, owner: int) -> None:
-    """Raise RecordError for a file that others than root and its folder's owner may have written."""
+    """Raise RecordError for a file that somebody else than root or the folder's `owner` may have written."""
     if not stat.S_ISREG(found.st_mode):
         raise RecordError("", "not a regular file")
     if found.st_uid not in (0, owner):
@@ -86,17 +86,17 @@ def check_owner(found: os.stat_result, owner: int) -> None:
 
 
 def change(directory: str, name: str, alter: Callable[[ModelOrders], ModelOrders]) -> ModelOrders:
-    """Alter the orders of a model and write them whole; return them. Nothing is written when they stay.
+    """Change the orders of a model with `alter`; return them. Nothing is written if they stay the same.
 
-    A file that cannot be read is replaced: an administrator's new order is how it is corrected.
-    Raises SluiceError when it cannot be written.
+    A damaged file is replaced: a new order is how an administrator repairs it. Raises SluiceError if the
+    file cannot be written.
     """
     empty = ModelOrders(name)
     return _changed(path(directory, name), lambda: read(directory, name) or empty, empty, alter)
 
 
 def change_nodes(directory: str, alter: Callable[[NodeOrders], NodeOrders]) -> NodeOrders:
-    """Alter which nodes are let in again, as `change` does."""
+    """Change the list of readmitted nodes, like `change`."""
     return _changed(Path(directory, NODES), lambda: read_nodes(directory), NodeOrders(), alter)
 
 
@@ -121,7 +121,7 @@ def _changed(
 
 @contextmanager
 def _locked(directory: str) -> Iterator[None]:
-    """Hold the folder's flock, for which a few seconds are waited. The kernel lets go of it."""
+    """Hold the folder's flock; wait a few seconds for it. The kernel releases it when the process ends."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     deadline = time.monotonic() + LOCK_WAIT
     try:
@@ -142,7 +142,7 @@ def _locked(directory: str) -> Iterator[None]:
 
 
 def for_policy(orders: ModelOrders) -> policy.Orders:
-    """Return what the policy needs of them."""
+    """Return what the policy needs of the orders."""
     return policy.Orders(
         drained=orders.drained is not None,
         restart=orders.restart or 0.0,

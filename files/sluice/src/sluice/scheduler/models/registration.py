@@ -1,4 +1,4 @@
-"""Registers and removes models: entry and script as files owned by root, whole and checked."""
+"""Registers and removes models: checks entry and script, and writes them as files owned by root."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sluice.scheduler.slurm import sbatch_options
 
 FILE_MODE = 0o640
 MOST_ERRORS = 50
-# Values that are right, put in the place of wrong ones so that the check can go on to the next.
+# Valid values that replace wrong ones, so that the check can find the next error.
 PLAUSIBLE: dict[str, Any] = {
     "name": "model",
     "engine": "engine",
@@ -42,19 +42,19 @@ _FIELD = re.compile(r"([a-z_]+)(?:\.([a-z_]+))?(?:\[([0-9]+)\])?")
 
 @dataclass(frozen=True)
 class Files:
-    """A model's two files as text; None where there is none."""
+    """A model's two files as text; None for a file that does not exist."""
 
     entry: Optional[str]
     script: Optional[str]
 
     def document(self) -> dict[str, Optional[str]]:
-        """Return both as JSON has it."""
+        """Return both for a JSON document."""
         return {"entry": self.entry, "script": self.script}
 
 
 @dataclass(frozen=True)
 class Change:
-    """What a registration does, or would do."""
+    """What a registration or removal changes, or would change."""
 
     name: str
     before: Files
@@ -66,7 +66,7 @@ class Change:
         return self.before != self.after
 
     def document(self) -> dict[str, Any]:
-        """Return the answer for playbooks."""
+        """Return the JSON document for playbooks."""
         return {
             "version": 1,
             "name": self.name,
@@ -77,9 +77,9 @@ class Change:
 
 
 def prepare(models_dir: str, entry: Path, script: Path, allowed: Allowed = ANYTHING) -> Change:
-    """Check an entry and its script and say what putting them into place would change.
+    """Check an entry and its script, and return what registering them would change.
 
-    Raises SluiceError that lists everything that is wrong.
+    Raises a SluiceError that lists everything that is wrong.
     """
     document, errors = _entry(entry, allowed)
     text, problems = _script(script)
@@ -95,16 +95,16 @@ def prepare(models_dir: str, entry: Path, script: Path, allowed: Allowed = ANYTH
 
 
 def removal(models_dir: str, name: str) -> Change:
-    """Say what removing a model would change."""
+    """Return what removing a model would change. Raises SluiceError for what is not a model name."""
     if not MODEL_NAME.fullmatch(name):
         raise SluiceError("invalid_request", f"{name!r} is not a model name ({MODEL_NAME.pattern})")
     return Change(name, present(models_dir, name), Files(None, None))
 
 
 def carry_out(models_dir: str, change: Change) -> None:
-    """Make the change, file by file, each whole. Raises OSError.
+    """Make the change, one file after the other. Raises OSError.
 
-    The script goes first and the entry is removed first: an entry without its script is never seen to last.
+    The script is written first, and the entry is removed first, so that no entry is ever without its script.
     """
     directory = Path(models_dir)
     entry_path, script_path = _paths(models_dir, change.name)
@@ -120,20 +120,20 @@ def carry_out(models_dir: str, change: Change) -> None:
 
 
 def entry_text(entry: ModelEntry) -> str:
-    """Return an entry as its file holds it: every default filled in, one field a line."""
+    """Return an entry as its file has it: with all defaults, one field per line."""
     return json.dumps(entry.dump(), indent=2, sort_keys=True) + "\n"
 
 
 def present(models_dir: str, name: str) -> Files:
-    """Return a model's files as they are. Raises SluiceError if they may not be read."""
+    """Return a model's current files. Raises SluiceError if they cannot be read."""
     entry, script = _paths(models_dir, name)
     return Files(_text(entry), _text(script))
 
 
 def entry_errors(document: object, allowed: Allowed = ANYTHING) -> list[str]:
-    """Return everything that is wrong with an entry, one line each, and where it asks for too much.
+    """Return everything that is wrong with an entry, one line each, also where it asks for too much.
 
-    The parser stops at the first fault: each is replaced by something plausible until nothing is left.
+    The parser stops at the first error, so each wrong value is replaced by a valid one until none is left.
     """
     errors: list[str] = []
     rest = copy.deepcopy(document)
@@ -154,7 +154,7 @@ def entry_errors(document: object, allowed: Allowed = ANYTHING) -> list[str]:
 
 
 def _repair(document: dict[str, Any], field: str) -> bool:
-    """Put something right where an error points, or nothing; return whether that could be done."""
+    """Replace or remove the wrong `field`; return whether that was possible."""
     target, plausible, key = document, PLAUSIBLE, field
     found = _FIELD.fullmatch(field)
     if found and field not in document:
@@ -179,7 +179,7 @@ def _refused_options(entry: ModelEntry) -> list[str]:
 
 
 def _warned_at_start(entry: ModelEntry) -> list[str]:
-    """Say where an instance may get so little time that Slurm's warning comes as it starts."""
+    """Return where an instance may get so little wall time that Slurm's warning comes at its start."""
     slurm, burst = entry.slurm, entry.burst
     times = {"slurm.time": slurm.time, "slurm.time_min": slurm.time_min}
     if burst is not None:
@@ -195,9 +195,9 @@ def _warned_at_start(entry: ModelEntry) -> list[str]:
 
 
 def weights_errors(entry: ModelEntry) -> list[str]:
-    """Return what is wrong with a model's weights, as each job checks it; nothing where they cannot be seen.
+    """Return what is wrong with a model's weights, by the quick check of each job; [] if they are not here.
 
-    Not every host that models are registered on mounts them, and to read all of them takes minutes.
+    Not every host on which models are registered mounts the weights, and reading all of them takes minutes.
     """
     path = Path(entry.weights)
     if not path.exists():

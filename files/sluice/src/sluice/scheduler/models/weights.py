@@ -1,11 +1,11 @@
 """Weights on the shared file system: which formats may be loaded, and whether they match a manifest.
 
-A manifest is a file in the form of `sha256sum`, with each file's size in a comment before its line (which
-`sha256sum --check` passes over). A folder's is its SHA256SUMS; a single file's lies beside it and is
-called `<file>.SHA256SUMS`. What begins with a dot is no part of a folder's weights: no engine loads it.
+A manifest is a file in the format of `sha256sum`, with each file's size in a comment before its line (which
+`sha256sum --check` ignores). A folder's manifest is its SHA256SUMS; that of a single file is
+`<file>.SHA256SUMS` beside it. Names that begin with a dot are not part of the weights: no engine loads them.
 
 A quick check reads the manifest, the list of files, their sizes, and the content of all small files
-(configuration, tokenizer, chat template, index); a full one reads everything.
+(configuration, tokenizer, chat template, index). A full check reads everything.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from sluice.errors import RecordError, SluiceError
 from sluice.scheduler.outside import untrusted_files
 
 NAME = "SHA256SUMS"
-# Unpickling one of these runs whatever its author wrote into it.
+# Unpickling such a file runs whatever code its author put into it.
 PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
 SAFETENSORS, GGUF = ".safetensors", ".gguf"
-# What a quick check reads whole: it decides how a model behaves, and is read in well under a second.
+# A quick check reads files up to this size whole: they decide how a model behaves, and take little time.
 SMALL = 64 << 20
 PIECE = 4 << 20
 MOST_FILES = 10_000
@@ -42,7 +42,7 @@ _SUM = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 
 @dataclass(frozen=True)
 class ManifestLine:
-    """A file as a manifest has it: SHA-256 (hex), and size in bytes where one is given."""
+    """A file as a manifest lists it: its SHA-256 (hex), and its size in bytes if that is given."""
 
     sha256: str
     size: Optional[int]
@@ -50,7 +50,7 @@ class ManifestLine:
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights as they lie there: `files` are sizes in bytes by name, relative to `base`."""
+    """Weights on disk: `files` has sizes in bytes by name, relative to `base`; `manifest` may not exist."""
 
     base: Path
     manifest: Path
@@ -58,7 +58,7 @@ class Weights:
 
     @classmethod
     def at(cls, path: Path) -> Weights:
-        """Look at a folder, or at a single file. Raises SluiceError."""
+        """Return the weights in a folder, or a single file. Raises SluiceError."""
         try:
             if path.is_dir():
                 return cls(path, path / NAME, dict(_files(path)))
@@ -68,12 +68,12 @@ class Weights:
 
     @property
     def size(self) -> int:
-        """How many bytes all files have together."""
+        """The total size of all files in bytes."""
         return sum(self.files.values())
 
 
 def formats(weights: Weights, loads: tuple[str, ...]) -> list[str]:
-    """Return what is wrong with the files' formats; `loads` are the endings that an engine loads."""
+    """Return what is wrong with the files' formats; `loads`: the file name endings that an engine loads."""
     pickles = [name for name in weights.files if name.lower().endswith(PICKLES)]
     found = [
         f"{name}: pickled weights are refused, because loading them runs code in them; convert them "
@@ -86,12 +86,15 @@ def formats(weights: Weights, loads: tuple[str, ...]) -> list[str]:
 
 
 def digest(manifest: Path) -> str:
-    """Return a manifest's own SHA-256, which a model entry names. Raises SluiceError."""
+    """Return the SHA-256 (hex) of the manifest itself, which a model entry has. Raises SluiceError."""
     return hashlib.sha256(_manifest_bytes(manifest)).hexdigest()
 
 
 def quick(weights: Weights, expected: str) -> list[str]:
-    """Check weights against their manifest and it against `expected` (hex), reading no large file."""
+    """Return what is wrong with weights by a quick check. Raises SluiceError.
+
+    `expected` is the SHA-256 (hex) that the manifest must have.
+    """
     listed, found = _compare(weights, expected)
     if found:
         return found
@@ -103,19 +106,22 @@ def quick(weights: Weights, expected: str) -> list[str]:
 
 
 def full(weights: Weights, expected: str, progress: Optional[Callable[[int], None]]) -> list[str]:
-    """Check every byte; `expected` may be "". `progress` is told how many bytes were read further."""
+    """Return what is wrong with weights by a full check; `expected` "" accepts any manifest.
+
+    `progress` is called with the number of bytes read since its last call. Raises SluiceError.
+    """
     listed, found = _compare(weights, expected)
     return found or _wrong_sums(weights, listed, sorted(weights.files), progress)
 
 
 def make(weights: Weights, progress: Optional[Callable[[int], None]]) -> dict[str, ManifestLine]:
-    """Read every byte and return what a manifest of these weights lists. Raises SluiceError."""
+    """Read all files and return the lines of their manifest, by file name. Raises SluiceError."""
     sums = _sums(weights, sorted(weights.files), progress)
     return {name: ManifestLine(sums[name], weights.files[name]) for name in sorted(sums)}
 
 
 def write(weights: Weights, listed: Mapping[str, ManifestLine]) -> None:
-    """Write the manifest, whole. Raises SluiceError."""
+    """Write the manifest. Raises SluiceError."""
     text = "".join(f"# {one.size} {name}\n{one.sha256}  {name}\n" for name, one in listed.items())
     try:
         write_text(weights.manifest, text, 0o644)
@@ -124,7 +130,7 @@ def write(weights: Weights, listed: Mapping[str, ManifestLine]) -> None:
 
 
 def read(manifest: Path) -> dict[str, ManifestLine]:
-    """Read a manifest. Raises SluiceError."""
+    """Return the lines of a manifest, by file name. Raises SluiceError."""
     try:
         text = _manifest_bytes(manifest).decode("utf-8")
     except UnicodeDecodeError:
@@ -144,7 +150,7 @@ def read(manifest: Path) -> dict[str, ManifestLine]:
 
 
 def _files(folder: Path) -> Iterator[tuple[str, int]]:
-    """Yield name and size of each file; links to files are followed, links to folders are not."""
+    """Yield each file's name and size; links to files are followed, links to folders are not."""
     count = 0
     for directory, folders, names in os.walk(folder, onerror=_raise):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -172,7 +178,7 @@ def _raise(error: OSError) -> None:
 
 
 def _compare(weights: Weights, expected: str) -> tuple[dict[str, ManifestLine], list[str]]:
-    """Return what the manifest lists, and what can be found wrong without reading the weights."""
+    """Return the lines of the manifest, and the problems that are visible without reading the weights."""
     if expected:
         found = digest(weights.manifest)
         if found != expected:
@@ -213,7 +219,7 @@ def _sums(weights: Weights, names: list[str], progress: Optional[Callable[[int],
             if progress is not None:
                 progress(size)
 
-    # Hashing leaves Python's lock: as many files at once as processors, and two where storage is slow.
+    # Hashing releases Python's lock: one thread for each processor, and at least two for slow storage.
     with ThreadPoolExecutor(max_workers=max(2, min(8, os.cpu_count() or 1))) as pool:
         return dict(zip(names, pool.map(lambda name: _sum(weights.base / name, told), names)))
 

@@ -1,7 +1,7 @@
 """Reads the relays' reports: one file per relay process, ignored when it is old.
 
-The relays' account writes the folder, and so may whoever takes that account over: how many files, how large
-ones and how much of them together is read is bounded, and one that is broken concerns itself.
+The relays' account can write this folder, and so can somebody who took that account over. So the number of
+files, their size and their total size are bounded, and a broken file does not affect the others.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from sluice.scheduler.policy.policy import Demand
 log = logging.getLogger(__name__)
 
 MAX_AGE = 15.0
-# Files, the bytes of one (200 models with 2,000 instances take 210 kB), those of all that are read at once,
-# and how many names of the folder are looked at.
+# How many files are read, the bytes of one (200 models with 2,000 instances take 210 kB), the bytes of all
+# files read at once, and how many names in the folder are looked at.
 MAX_FILES = 1000
 MAX_BYTES = 1 << 19
 MAX_TOTAL = 1 << 22
@@ -32,15 +32,15 @@ MAX_NAMES = 4096
 MAX_PROBLEM = 200
 UNSETTLED = 1.0
 
-# What tells one version of a file from another.
+# Differs between versions of a file.
 Stamp = tuple[int, ...]
 
 
 class DemandFolder:
-    """The relays' files in `directory`, as far as this process knows them.
+    """The relays' files in `directory`, and what was read of them.
 
-    A file that did not change is not read again. Files of relays that were heard of before go first, small
-    ones before large ones, then the newest: what is too much leaves out strangers, not them.
+    A file that did not change is not read again. Files that were accepted before come first, small ones
+    before large ones, then the newest new ones. So too many files leave out new ones, not the known relays.
     """
 
     def __init__(self, directory: str) -> None:
@@ -52,7 +52,7 @@ class DemandFolder:
     def read(self, now: float) -> dict[str, Demand]:
         """Return the demand by model name, summed over all relays that reported within 15 seconds.
 
-        Files that cannot be read are passed over: a relay that ends removes its own.
+        Files that cannot be read are skipped: a relay that ends removes its own.
         """
         try:
             with untrusted_files.folder(self._directory) as inside:
@@ -67,7 +67,7 @@ class DemandFolder:
         return total
 
     def _look(self, inside: int, now: float) -> None:
-        """Read what is new, as far as it may be."""
+        """Read new and changed files, within the bounds."""
         before, self._known = self._known, {}
         refused, self._refused = self._refused, {}
         left, over = MAX_TOTAL, False
@@ -89,13 +89,13 @@ class DemandFolder:
                 self._take(inside, name, stamp, now, told)
         if over and not self._told:
             fields = {"path": self._directory, "read": len(self._known)}
-            log.warning("the demand files have more data than is read at once: some wait", extra=fields)
+            log.warning("the demand files have more data than one tick reads: some wait", extra=fields)
         self._told = over
 
     def _files(
         self, inside: int, before: Mapping[str, tuple[Stamp, DemandFile]], now: float
     ) -> Iterator[tuple[str, os.stat_result]]:
-        """Yield the files with what the file system says of them."""
+        """Yield the names of the files with their stat results, in the order in which to read them."""
         known = []
         for name, (_, reported) in before.items():
             found = _status(inside, name)
@@ -120,7 +120,7 @@ class DemandFolder:
                     yield name, found
 
     def _take(self, inside: int, name: str, stamp: Stamp, now: float, told: str) -> None:
-        """Read one file; what is wrong with it is told unless it was `told` already."""
+        """Read one file; log a problem unless it is the one logged before (`told`)."""
         try:
             self._known[name] = stamp, _report(inside, name, now)
         except OSError:
@@ -134,7 +134,7 @@ class DemandFolder:
 
 
 def read_demand(directory: str, now: float) -> dict[str, Demand]:
-    """Return the demand by model name, of a folder that is looked at once."""
+    """Return the demand by model name, from a folder that is read only once."""
     return DemandFolder(directory).read(now)
 
 
@@ -147,7 +147,7 @@ def _report(inside: int, name: str, now: float) -> DemandFile:
 
 
 def _stamp(found: os.stat_result) -> Stamp:
-    """Return what tells this version from another; () for one so young that another may look the same."""
+    """Return the stamp of this version of a file; () if so new that the next version may look the same."""
     if abs(time.time() - found.st_mtime) < UNSETTLED:
         return ()
     return found.st_ino, found.st_mtime_ns, found.st_size

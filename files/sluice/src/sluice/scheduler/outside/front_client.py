@@ -1,6 +1,7 @@
-"""One request to one front: by the wire, over TLS pinned to a certificate, with one deadline for everything.
+"""One request to one front: over the wire and TLS, with a pinned certificate and one deadline for everything.
 
-Nothing is sent before the peer has shown that very certificate: who merely took the port learns no key.
+Nothing is sent before the peer has shown exactly that certificate, so a program that took over the port
+does not learn the job's key.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from sluice.wire.hello import Hello, Limits
 from sluice.wire.links import RELAY_FRONT
 
 READ_SIZE = 16_384
-# A front's hello, a few load frames, a small answer.
+# Enough for a front's hello, a few load frames and a small answer.
 MOST_READ = 262_144
 LIMITS = Limits(stream_credit=MOST_READ, session_credit=MOST_READ, max_streams=1, max_body=1)
 
 
 class Answer(NamedTuple):
-    """What a front answered: a status and a body, or (status 0) the code of an error."""
+    """What a front answered: an HTTP status and a body, or status 0 and an error code."""
 
     status: int
     code: str
@@ -38,11 +39,14 @@ class Answer(NamedTuple):
 
 
 class Unanswered(Exception):
-    """There was no answer. The text is a class and the system's own words: nothing that the peer wrote."""
+    """There was no answer. The text has an exception's class and message, nothing that the peer wrote."""
 
 
 def ask(front: Union[JobRecord, Instance], method: str, path: str, body: bytes, timeout: float) -> Answer:
-    """Ask within `timeout` seconds; `body` has at most a few KiB. Raises Unanswered."""
+    """Send a request and return the answer, within `timeout` seconds; for bodies of a few KiB.
+
+    Raises Unanswered.
+    """
     try:
         return _ask(front, InstanceRequest(_request_id(), method, path, len(body)), body, timeout)
     except (OSError, ValueError, ProtocolError, SluiceError) as error:
@@ -66,7 +70,7 @@ def _request_id() -> str:
 
 
 class _Exchange:
-    """The request on a connection that is trusted."""
+    """The request, on a connection whose certificate was checked."""
 
     def __init__(self, secure: ssl.SSLSocket, key: str, deadline: float) -> None:
         self._secure = secure
@@ -76,7 +80,10 @@ class _Exchange:
         self._body = b""
 
     def run(self, head: InstanceRequest, body: bytes) -> Answer:
-        """Ask once the front has greeted. Raises OSError, ValueError, ProtocolError, SluiceError."""
+        """Send the request after the front's hello; return the answer.
+
+        Raises OSError, ValueError, ProtocolError and SluiceError.
+        """
         read = 0
         while read <= MOST_READ:
             self._secure.settimeout(_left(self._deadline))
@@ -111,7 +118,7 @@ class _Exchange:
 
 
 def _context() -> ssl.SSLContext:
-    """Return a context that verifies nothing by itself: the comparison of the certificate's bytes does."""
+    """Return a context that verifies nothing: the caller compares the certificate's bytes."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = False

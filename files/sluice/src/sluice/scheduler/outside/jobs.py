@@ -1,9 +1,9 @@
 """Job directories on the shared file system, and the records that jobs publish there.
 
-A record is input from an untrusted job: it is opened without following links, read up to a limit, and taken
-only if it is about the very job that Slurm runs, on one of that job's nodes, in the site's range of ports.
-Whatever else lies in such a directory concerns its instance alone.
-What other hosts write may be seen late: an absent record is asked for again, an old one is recognised.
+A record is input from an untrusted job: it is opened without following links, read up to a limit, and
+accepted only if it names the job that Slurm runs, one of that job's nodes, and a port of the site's range.
+Other files in such a directory affect only its own instance.
+Writes of other hosts may appear late: an absent record is looked for again, an old one is recognised.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from sluice.scheduler.outside import untrusted_files
 
 RECORD = "record.json"
 KEEP_DIRECTORIES = 86_400.0
-# What one cleaning may do: directories, entries of all of them together, and seconds.
+# Bounds of one cleaning: directories removed, entries in all of them together, and seconds.
 MOST_CLEANED = 50
 MOST_STEPS = 20_000
 MOST_SECONDS = 5.0
@@ -49,22 +49,22 @@ class JobDirectories:
         return self._root / instance_id
 
     def create(self, instance_id: str) -> Path:
-        """Make an instance's directory, for this account alone. Raises OSError."""
+        """Create an instance's directory, accessible only to this account. Raises OSError."""
         path = self.path(instance_id)
         path.mkdir(mode=0o700)
         return path
 
     def exists(self, instance_id: str) -> bool:
-        """Whether an instance has a directory here, as far as can be seen."""
+        """Whether an instance has a directory; False too if that cannot be seen."""
         try:
             return stat.S_ISDIR(os.lstat(self.path(instance_id)).st_mode)
         except OSError:
             return False
 
     def record(self, instance: Instance) -> Optional[JobRecord]:
-        """Return the record that the instance's job published, or None while there is none to be seen.
+        """Return the record that the instance's job published, or None if there is none (yet).
 
-        Raises RecordError when there is one that must not be believed.
+        Raises RecordError for a record that must not be believed.
         """
         raw = self._read(instance.id)
         if raw is None:
@@ -74,19 +74,19 @@ class JobDirectories:
         return record
 
     def drop_record(self, instance_id: str) -> None:
-        """Remove the record of a run that is over, if it is still there."""
+        """Remove the record of a run that has ended, if it is still there."""
         try:
             with untrusted_files.folder(str(self._root), instance_id) as inside:
                 os.unlink(RECORD, dir_fd=inside)
         except OSError:
-            # It is recognised as old anyway; removing it only spares reading it again.
+            # It is recognised as old anyway; removing it only saves reading it again.
             return
 
     def first_lines(self, instance: Instance) -> tuple[str, ...]:
-        """Return the last lines that an instance's job wrote, if it never was ready: () otherwise.
+        """Return the last lines that an instance's job wrote before it was ready; () if it was ever ready.
 
-        Before readiness no prompt has reached the engine, so none can stand there. A job that was requeued
-        adds to the output of its earlier run, which may have served: its lines are nobody's to read.
+        Before readiness no prompt has reached the engine, so the lines cannot contain one. A requeued job
+        appends to the output of its earlier run, which may have served requests: its lines are not shown.
         """
         if instance.ready_at is not None or instance.stale_record:
             return ()
@@ -99,9 +99,9 @@ class JobDirectories:
         return tuple(line[:LONGEST_LINE] for line in lines if line.strip())[-MOST_LINES:]
 
     def clean(self, keep: Container[str], now: float) -> int:
-        """Remove directories of instances that are not in `keep` and lay still for a day; return how many.
+        """Remove directories that did not change for a day and are not in `keep`; return how many.
 
-        What one call does is bounded; the next goes on. Raises OSError if none of them can be seen.
+        One call does a bounded amount; the next one continues. Raises OSError if `root` cannot be read.
         """
         removed = 0
         removal = untrusted_files.Removal(MOST_STEPS, MOST_SECONDS)
@@ -113,7 +113,7 @@ class JobDirectories:
         return removed
 
     def _still(self, root: int, keep: Container[str], now: float) -> Iterator[str]:
-        """Yield the names of the directories that may go."""
+        """Yield the names of the directories to remove."""
         deadline = time.monotonic() + MOST_SECONDS
         with os.scandir(root) as entries:
             for entry in entries:
@@ -135,7 +135,7 @@ class JobDirectories:
         except OSError as error:
             if untrusted_files.is_link(error):
                 raise RecordError("", "its directory is a link, or not a directory") from None
-            # ENOENT, ESTALE, EIO, EACCES: not there yet, or the file system shows an old one, or is away.
+            # ENOENT, ESTALE, EIO, EACCES: not written yet, or the file system shows an old state or is away.
             return None
 
     def _check(self, record: JobRecord, instance: Instance) -> None:

@@ -1,4 +1,4 @@
-"""Whether a front's engine answers, and whether an instance answers a question like a user's."""
+"""Asks a front whether its engine answers, and an instance for one token as a user would."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ LONGEST_STALL = 1 << 32
 
 
 class Health(NamedTuple):
-    """What a front says of itself: `problem` is "" when its engine answers; `leaving` is "" or of LEAVING.
+    """A front's health: `problem` is "" if its engine answers; `leaving` is "" or one of LEAVING.
 
-    `stalled`: for how many seconds its own question of one token has waited, while nobody got anything.
+    `stalled`: for how many seconds the front's own one-token question has waited while nobody got anything.
     """
 
     problem: str
@@ -29,7 +29,7 @@ class Health(NamedTuple):
 
 
 def healthy(record: JobRecord, timeout: float) -> Health:
-    """Ask a front for its health; more than `timeout` seconds are a problem."""
+    """Ask a front for its health; no answer within `timeout` seconds is a problem."""
     try:
         answer = ask(record, "GET", "/health", b"", timeout)
     except Unanswered as problem:
@@ -40,7 +40,7 @@ def healthy(record: JobRecord, timeout: float) -> Health:
 
 
 def _leaving(body: bytes) -> str:
-    """Return why the front leaves. Whatever else a job may say there is of no interest."""
+    """Return why the front leaves; "" for anything else that a job may write."""
     try:
         said = Fields(decode_json(body))
         if said.choice("status", ("ok", "leaving")) == "ok":
@@ -51,7 +51,7 @@ def _leaving(body: bytes) -> str:
 
 
 def _stalled(body: bytes) -> int:
-    """Return for how many seconds the engine has given nothing, 0 where that is not said."""
+    """Return for how many seconds the engine has given nothing; 0 if the front does not say."""
     try:
         return Fields(decode_json(body)).integer("stalled", 0, LONGEST_STALL, 0)
     except RecordError:
@@ -59,7 +59,7 @@ def _stalled(body: bytes) -> int:
 
 
 def answers(name: str, model: RoutedModel, instance: Instance, timeout: float) -> str:
-    """Return "" when an instance answers a question of one token, else why not."""
+    """Return "" if an instance answers a question of one token within `timeout` seconds, else why not."""
     question: dict[str, Any] = {"model": name, "max_tokens": 1}
     if "chat" in model.capabilities:
         path = "/v1/chat/completions"

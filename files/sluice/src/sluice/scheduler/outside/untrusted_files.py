@@ -1,7 +1,7 @@
-"""Files that others may write: jobs, relays, other accounts of a shared file system.
+"""Reads and removes files that others may write: jobs, relays, other accounts of a shared file system.
 
-Whatever lies in such a place, to look at it costs a bounded time and memory, follows no link and waits for
-nobody: folders are opened by descriptor, a file is asked about before it is opened, and read up to a limit.
+Whatever they put there, reading takes bounded time and memory, follows no link and never blocks: folders are
+opened by descriptor, a file's type is checked before it is opened, and it is read up to a limit.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from typing import Optional
 from sluice.errors import RecordError
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-# Without O_NONBLOCK a pipe laid in a file's place would be waited for.
+# Without O_NONBLOCK, opening a named pipe in place of a file would block.
 FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 PIECE = 1 << 16
 
 
 @contextmanager
 def folder(path: str, name: str = "") -> Iterator[int]:
-    """Give the descriptor of a folder, or of the one called `name` in it. Raises OSError.
+    """Yield the descriptor of the folder `path`, or of the folder `name` in it. Raises OSError.
 
-    Neither of the two is followed if it is a link, but for a `path` that is root's own link. A path's earlier
-    parts are not for strangers to change.
+    Links are refused for both, except that `path` may be a link that belongs to root. The parents of `path`
+    must not be writable by others.
     """
     descriptor = _outer(path)
     try:
@@ -50,15 +50,15 @@ def _outer(path: str) -> int:
 
 
 def is_link(error: OSError) -> bool:
-    """Whether an open failed because something else than what was looked for lies there, such as a link."""
+    """Whether an open failed because there is a link, or no folder, at that name."""
     return error.errno in (errno.ELOOP, errno.ENOTDIR)
 
 
 def read(inside: int, name: str, limit: int, owner: Optional[int] = None) -> bytes:
-    """Return what a file in the folder `inside` (a descriptor) holds.
+    """Return the content of a file in the folder `inside` (a descriptor).
 
-    Raises OSError, and RecordError for what is no regular file, not `owner`'s (where one is given), or
-    larger than `limit` bytes.
+    Raises OSError, and RecordError if it is not a regular file, does not belong to `owner` (if one is given),
+    or is larger than `limit` bytes.
     """
     raw = _content(inside, name, limit + 1, 0, owner)
     if len(raw) > limit:
@@ -67,9 +67,9 @@ def read(inside: int, name: str, limit: int, owner: Optional[int] = None) -> byt
 
 
 def at(path: str, limit: int) -> bytes:
-    """Return what the file at `path` holds; links are followed, since a person named the path.
+    """Return the content of the file at `path`; links are followed, because a person named the path.
 
-    Raises OSError, and RecordError for what is no regular file or larger than `limit` bytes.
+    Raises OSError, and RecordError if it is not a regular file or is larger than `limit` bytes.
     """
     descriptor = opened(path)
     try:
@@ -82,7 +82,7 @@ def at(path: str, limit: int) -> bytes:
 
 
 def opened(path: str) -> int:
-    """Return the descriptor of the regular file at `path`, links followed. Raises OSError and RecordError."""
+    """Open the regular file at `path`, following links. Raises OSError, and RecordError for other files."""
     descriptor = os.open(path, FILE & ~os.O_NOFOLLOW)
     try:
         regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
@@ -100,7 +100,7 @@ def tail(inside: int, name: str, limit: int, owner: Optional[int] = None) -> byt
 
 
 def _content(inside: int, name: str, limit: int, offset: int, owner: Optional[int]) -> bytes:
-    # Asked before it is opened, since to open a device may do something; and again afterwards.
+    # Checked before opening, because opening a device can have effects, and again afterwards.
     _check(os.stat(name, dir_fd=inside, follow_symlinks=False), name, owner)
     descriptor = os.open(name, FILE, dir_fd=inside)
     try:
@@ -132,9 +132,9 @@ def _check(found: os.stat_result, name: str, owner: Optional[int]) -> None:
 
 
 class Removal:
-    """Removes folders with all that is in them, as far as `steps` and `seconds` go; they serve all of them.
+    """Removes folders with their content, within `steps` (entries) and `seconds` for all of them together.
 
-    No link is followed, and depth costs nothing: what lies deeper is moved up before it is removed.
+    No link is followed. Depth does not matter: deeper folders are moved up before they are removed.
     """
 
     def __init__(self, steps: int, seconds: float) -> None:
@@ -144,21 +144,21 @@ class Removal:
 
     @property
     def over(self) -> bool:
-        """Whether nothing more may be done."""
+        """Whether the steps or the time are used up."""
         return self._steps <= 0 or time.monotonic() >= self._deadline
 
     def remove(self, inside: int, name: str) -> bool:
-        """Remove one folder; return whether it has gone. What was not done is left for another time."""
+        """Remove one folder; return whether it is gone. A later call continues what was not finished."""
         try:
             top = os.open(name, FOLDER, dir_fd=inside)
         except OSError:
             return False
         try:
             before = os.fstat(top)
-            # What is moved up is found by the next look.
+            # The next round removes what was moved up.
             while self._empty(top, top) and not self.over:
                 pass
-            # It lay still as long as before: the next time goes on with it.
+            # With its old time it still counts as unused, so the next cleaning continues with it.
             os.utime(top, ns=(before.st_atime_ns, before.st_mtime_ns))
             os.rmdir(name, dir_fd=inside)
         except OSError:
@@ -168,7 +168,7 @@ class Removal:
         return True
 
     def _empty(self, folder: int, top: int) -> bool:
-        """Take everything out of a folder once; return whether anything was moved up, or is left to be."""
+        """Remove a folder's entries once; return whether something was moved up or is still to be removed."""
         moved = False
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -180,18 +180,18 @@ class Removal:
         return moved
 
     def _unlink(self, folder: int, name: str) -> bool:
-        """Remove whatever is no folder."""
+        """Remove an entry that is not a folder; return False for a folder."""
         try:
             os.unlink(name, dir_fd=folder)
         except IsADirectoryError:
             return False
         except OSError:
-            # It stays, and with it its folder.
+            # The entry stays, and so does its folder.
             return True
         return True
 
     def _descend(self, folder: int, name: str, top: int) -> bool:
-        """Empty a folder and remove it, or move it up to the top; return whether there is more to do."""
+        """Empty and remove a folder of the top, or move up a deeper one; return whether more is left."""
         if folder != top:
             return self._move_up(folder, name, top)
         try:
@@ -212,6 +212,6 @@ class Removal:
         try:
             os.rename(name, f".{self._name}-{self._steps}", src_dir_fd=folder, dst_dir_fd=top)
         except OSError:
-            # Not ours to move: it stays.
+            # It cannot be moved, so it stays.
             return False
         return True

@@ -1,10 +1,10 @@
 """What the service may use of the cluster, and which model gets it if it is not enough for all. Pure.
 
-Room is what the site's bounds leave beside everything that is present: pending and ending jobs too. It goes,
-one instance after the other, to the model of the highest priority; among equals a model that nobody serves
-and somebody waits for comes first, then the one with the least of what it wants. A model that has had no
-instance for `STARVED` seconds for want of room is next, whatever the priorities: what it needs is kept free,
-and others' idle instances end for it.
+Room is what the site's bounds leave besides all present instances, pending and ending ones included. One
+instance at a time it goes to the model with the highest priority. Among equals, a model without an instance
+for which somebody waits comes first, then the one with the smallest share of what it wants. A model that has
+had no instance for `STARVED` seconds because of missing room comes before all others: what it needs is kept
+free, and idle instances of other models end for it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from typing import Optional
 from sluice.scheduler.instances.instance import BASE, BURST, Instance
 
 STARVED = 600.0
-# More submissions than this wait for the next decision: no controller likes a flood.
+# Further submissions wait for the next decision, to spare the controller.
 MOST_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The site's limits, 0 for none but in `max_instances`; times in seconds."""
+    """The site's bounds, 0 for none (but `max_instances` is never 0); times in seconds."""
 
     max_instances: int
     max_gpus: int = 0
@@ -39,7 +39,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Spent:
-    """What was taken: GPU-hours since the day began (UTC), cold starts within the last hour."""
+    """What was used: GPU-hours since the day began (UTC), cold starts within the last hour."""
 
     gpu_hours: float = 0.0
     cold_starts: int = 0
@@ -47,14 +47,14 @@ class Spent:
 
 @dataclass(frozen=True)
 class Room:
-    """What may be taken yet; less than nothing where a bound was lowered, or room is kept."""
+    """What may still be used; negative if a bound was lowered, or room is kept for a starved model."""
 
     instances: float
     gpus: float
     nodes: float
 
     def lacks(self, gpus: int, nodes: int) -> str:
-        """Return which bound an instance of that size does not fit into, "" if it fits."""
+        """Return the bound that an instance of that size would exceed, "" if it fits."""
         if self.instances < 1:
             return "max_instances"
         if gpus and self.gpus < gpus:
@@ -62,11 +62,11 @@ class Room:
         return "max_nodes" if self.nodes < nodes else ""
 
     def less(self, gpus: int, nodes: int) -> Room:
-        """Return the room beside one more instance of that size."""
+        """Return the room that is left after one more instance of that size."""
         return Room(self.instances - 1, self.gpus - gpus, self.nodes - nodes)
 
     def more(self, instances: Iterable[Instance]) -> Room:
-        """Return the room without these instances."""
+        """Return the room that there would be without these instances."""
         room = self
         for one in instances:
             room = Room(room.instances + 1, room.gpus + one.gpus, room.nodes + one.asked_nodes)
@@ -74,7 +74,7 @@ class Room:
 
 
 def whole(settings: Settings) -> Room:
-    """Return the room of a service that has nothing."""
+    """Return the room of a service without any instance."""
     return Room(
         settings.max_instances,
         settings.max_gpus or math.inf,
@@ -83,7 +83,7 @@ def whole(settings: Settings) -> Room:
 
 
 def room(settings: Settings, present: Iterable[Instance]) -> Room:
-    """Return the room that the instances leave; whatever may still hold something is one of them."""
+    """Return the room that the instances leave; `present` has every one that may still hold resources."""
     left = whole(settings)
     for one in present:
         left = left.less(one.gpus, one.asked_nodes)
@@ -92,12 +92,12 @@ def room(settings: Settings, present: Iterable[Instance]) -> Room:
 
 @dataclass(frozen=True)
 class Ask:
-    """What one model asks for: so many base and burst instances, each taking `gpus` and `nodes`.
+    """What one model asks for: `base` and `burst` instances, each with `gpus` and `nodes`.
 
-    `have` of the `wanted` instances exist. `waiting`: somebody waits for it now, or its `min` is not met.
-    `cold`: it has no instance at all, and only demand wakes it. `short_since`: since when it has none for
-    want of room (0: it has one, or there was room). `charge` names the account, partition and QOS of its base
-    instances, `refused_at` is when Slurm last refused one of its submissions.
+    `have` of the `wanted` instances exist. `waiting`: somebody waits for it now, or it has fewer than `min`.
+    `cold`: it has no instance at all, and only demand starts it. `short_since`: since when it has none
+    because of missing room (0: it has one, or there was room). `charge` names the account, partition and QOS
+    of its base instances; `refused_at` is when Slurm last refused one of its submissions.
     """
 
     model: str
@@ -115,15 +115,15 @@ class Ask:
     refused_at: float = 0.0
 
     def starved(self, now: float) -> bool:
-        """Whether it is next, whatever the priorities."""
+        """Whether it comes before all others, whatever the priorities."""
         return bool(self.short_since and self.waiting and not self.have) and self.waited(now) >= STARVED
 
     def waited(self, now: float) -> float:
-        """For how many seconds it has had no instance for want of room."""
+        """Return for how many seconds it has had no instance because of missing room."""
         return now - self.short_since
 
     def rank(self, now: float) -> tuple[object, ...]:
-        """Return where it stands among the models that ask: the smallest is served first."""
+        """Return its rank among the models that ask: the smallest is served first."""
         if self.starved(now):
             return (0, self.short_since, 0, 0, 0.0, 0, self.model)
         waking = self.waiting and not self.have
@@ -133,7 +133,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Turn:
-    """What may be tried while Slurm refuses jobs of an account, partition and QOS, and why it does."""
+    """How many submissions may be tried (`left`) while Slurm refuses a charge, and why it does."""
 
     left: int
     reason: str
@@ -141,7 +141,10 @@ class Turn:
 
 @dataclass
 class Shares:
-    """Who got what: `granted` kinds of instances in order, and for the others the bound in their way."""
+    """Which models got what: `granted` (model, kind) in order; for the others their obstacles.
+
+    `no_room`: models that did not fit into the bounds. `starved`: the first starved model among them.
+    """
 
     granted: list[tuple[str, str]] = field(default_factory=list)
     obstacles: dict[str, str] = field(default_factory=dict)
@@ -149,7 +152,7 @@ class Shares:
     starved: Optional[Ask] = None
 
 
-# An ask's rank, its model, and itself.
+# An ask in the queue: its rank, its model, and the ask itself.
 Queued = tuple[tuple[object, ...], str, Ask]
 NO_TURNS: Mapping[str, Turn] = {}
 
@@ -166,8 +169,8 @@ def share(
 ) -> Shares:
     """Return which of the asked instances may be submitted now, at most `most` of them.
 
-    `turns` says what may be tried of charges that Slurm refuses; `single` that it refuses everybody, so that
-    models try one after the other.
+    `turns`: how many submissions may be tried for each charge that Slurm refuses. `single`: Slurm refuses
+    everybody, so models try one after the other.
     """
     shares = Shares()
     queue = _queue(asks, turns, single, now)
@@ -177,7 +180,7 @@ def share(
         _, _, ask = heapq.heappop(queue)
         if ask.base and tries.get(ask.charge, 1) < 1:
             shares.obstacles[ask.model] = turns[ask.charge].reason
-            # Its burst instances are another account's.
+            # Its burst instances may have another account, partition or QOS.
             ask = replace(ask, base=0)
             if not ask.burst:
                 continue
@@ -201,8 +204,8 @@ def share(
 def _queue(asks: Iterable[Ask], turns: Mapping[str, Turn], single: bool, now: float) -> list[Queued]:
     """Return the asks by rank, as a heap.
 
-    Models that Slurm refuses together take turns: of their places the first is that of the one that it has
-    not refused for the longest. Without that the first of them would be refused for ever, and no other tried.
+    Models that Slurm refuses together take turns: the best of their ranks goes to the model whose last
+    refusal is oldest. Otherwise the first of them would be refused for ever, and no other one would be tried.
     """
     together: dict[str, list[Ask]] = {}
     queue: list[Queued] = []
@@ -226,7 +229,7 @@ def _less(ask: Ask) -> Ask:
 
 
 def _refuse(shares: Shares, ask: Ask, lacks: str, left: Room, settings: Settings, now: float) -> Room:
-    """Note that there is no room; for a starved model it is kept free as it comes. Return what is left."""
+    """Note that there is no room, and keep future room free for a starved model. Return the room left."""
     if whole(settings).lacks(ask.gpus, ask.nodes):
         takes = f"{ask.gpus} GPUs on {ask.nodes} nodes"
         shares.obstacles[ask.model] = f"one instance needs {takes}, more than the service may use ({lacks})"
@@ -241,7 +244,7 @@ def _refuse(shares: Shares, ask: Ask, lacks: str, left: Room, settings: Settings
 
 @dataclass(frozen=True)
 class Idle:
-    """An instance that serves nobody and that its model can do without."""
+    """An instance that serves nobody and that its model does not need now."""
 
     instance: Instance
     priority: int = 0
@@ -249,9 +252,9 @@ class Idle:
 
 
 def reclaim(starved: Ask, left: Room, leaving: Sequence[Instance], idle: Iterable[Idle]) -> list[Instance]:
-    """Return which idle instances are to end for a starved model; none if what is ending anyway suffices.
+    """Return the idle instances to end for a starved model; none if the instances in `leaving` are enough.
 
-    The least important first: burst instances, then low priorities, then those not asked for the longest.
+    The least important first: burst instances, then low priorities, then those unused for the longest time.
     """
     left = left.more(leaving)
     ended: list[Instance] = []

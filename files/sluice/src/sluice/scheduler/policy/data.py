@@ -1,4 +1,4 @@
-"""The data of the policy's decisions: models, demand, orders and limits in, actions out. Pure data."""
+"""What goes into the policy's decisions (models, demand, orders, limits) and what comes out (actions)."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ BUDGET = "the day's GPU-hours are spent"
 class Model:
     """What the policy needs of a model entry; times are in seconds.
 
-    `max` bounds base instances, `burst` those beyond them that Slurm may take back. `gpus` and `nodes` are
-    what one instance takes. `charge` names the account, partition and QOS of its base instances.
+    `max` bounds the base instances, `burst` the burst instances. `gpus` and `nodes` are those of one
+    instance. `charge` names the account, partition and QOS of its base instances.
     """
 
     name: str
@@ -45,16 +45,16 @@ class Model:
 
     @property
     def most(self) -> int:
-        """The most instances that demand may call for."""
+        """The maximum number of instances, base and burst together."""
         return self.max + self.burst
 
 
 @dataclass(frozen=True)
 class Demand:
-    """Requests of one model over all relays; `last` is the time of the last one (0: none known).
+    """One model's requests, summed over all relays; `last` is the time of the last one (0: none known).
 
-    `instances`: how many of those running each instance has; `answered`: when an instance last answered one
-    (seconds since the epoch, rounded down).
+    `instances`: how many of the running requests each instance has. `answered`: when each instance last
+    answered a request. Times in seconds since the epoch.
     """
 
     running: int = 0
@@ -65,21 +65,21 @@ class Demand:
 
     @property
     def asked(self) -> int:
-        """Requests that run or wait."""
+        """The number of requests that run or wait."""
         return self.running + self.waiting
 
     def load(self, instance: str) -> int:
-        """Return how many requests the instance may have: its own, and those that no relay placed."""
+        """Return how many requests the instance may have: its own, and those that relays did not assign."""
         return self.instances.get(instance, 0) + max(0, self.running - sum(self.instances.values()))
 
 
 @dataclass(frozen=True)
 class Orders:
-    """What an administrator ordered of one model.
+    """An administrator's orders for one model; times in seconds since the epoch.
 
-    `drained`: it is to have no instances. Instances that were submitted before the time `restart` are to be
-    replaced, those in Slurm's queue too, and those that `replace` names. `given` is the time of the last
-    order after which a failed model is to be tried again.
+    `drained`: the model must have no instances. Instances submitted before `restart`, in Slurm's queue too,
+    and those named in `replace` must be replaced. `given`: when the last order was given that makes a failed
+    model be tried again.
     """
 
     drained: bool = False
@@ -90,7 +90,7 @@ class Orders:
 
 @dataclass(frozen=True)
 class Submit:
-    """Start one more instance of `model`, of this kind."""
+    """Submit one more instance of `model`, of this kind."""
 
     model: str
     kind: str = BASE
@@ -106,7 +106,7 @@ class Drain:
 
 @dataclass(frozen=True)
 class Resume:
-    """Send requests to a draining instance again."""
+    """Send new requests to a draining instance again."""
 
     instance: str
 
@@ -121,7 +121,7 @@ class Cancel:
 
 @dataclass(frozen=True)
 class Forget:
-    """The job of `instance` is gone."""
+    """Remove `instance` from the state: its job is gone."""
 
     instance: str
 
@@ -131,12 +131,12 @@ Action = Union[Submit, Drain, Resume, Cancel, Forget]
 
 @dataclass(frozen=True)
 class Situation:
-    """All that a decision rests on.
+    """Everything that a decision depends on.
 
-    `held` names models whose entry exists but cannot be used now: they keep what they have. `orders` are the
-    administrators'. `known` says whether squeue answered in this tick. `spent`: what the service has taken so
-    far of what is bounded over time. `limits`: how long Slurm takes no submission of anybody's;
-    `charges`: how long none of an account, partition and QOS.
+    `held`: models whose entry exists but cannot be used now; they keep their instances. `orders`: the
+    administrators'. `known`: whether squeue answered in this tick. `spent`: how much the service has used of
+    the bounds over time. `limits`: how long Slurm accepts no submission at all; `charges`: how long none of
+    an account, partition and QOS.
     """
 
     models: Mapping[str, Model]
@@ -153,10 +153,10 @@ class Situation:
 
 @dataclass(frozen=True)
 class Decision:
-    """Actions in the order in which they are to be carried out, and what to remember.
+    """Actions in the order in which to carry them out, and what to remember.
 
-    `wanted` is the number of instances each model should have; `limits` and `charges` the new values of the
-    situation's.
+    `wanted` is the number of instances that each model should have. `limits` and `charges` replace those of
+    the situation.
     """
 
     actions: tuple[Action, ...]

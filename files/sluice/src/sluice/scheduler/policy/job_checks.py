@@ -1,4 +1,4 @@
-"""What one instance's job shows: whether it failed, waits permanently, is held, or was preempted. Pure."""
+"""What an instance's job tells: whether it is held, waits for something, was requeued, or failed. Pure."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from sluice.scheduler.instances.instance import BURST, NOT_THE_MODELS_FAULT, Ins
 from sluice.scheduler.instances.reasons import Treatment
 from sluice.scheduler.policy.refusal import Cause, parse_refusal
 
-# A start that stays up this long counts as good, and one that ends sooner as failed.
+# An instance that stays ready for so long proves its model good; one that ends sooner is a failed start.
 STEADY = 60.0
-# Slurm's reason for a job that it has put back into its queue, with a start that it set itself.
+# Slurm's reason for a job that it requeued and that may start only at a later time.
 REQUEUED = "BeginTime"
 
 
 def held_by_person(instance: Instance) -> bool:
-    """Whether a person holds the job in Slurm's queue: it is left alone, and nothing takes its place."""
+    """Whether a person holds the job in Slurm's queue: it is left alone and not replaced."""
     return treatment_of(instance) is Treatment.LEFT
 
 
 def waiting_for(instance: Instance) -> str:
-    """Return what Slurm says of a job that waits: its reason, and its state where that is not PENDING."""
+    """Return why a job waits, as Slurm says: its state if that is not PENDING, and its reason."""
     words = (instance.job_state if instance.job_state != "PENDING" else "", instance.reason)
     return " ".join(word for word in words if word not in ("", "None"))
 
 
 def queue_obstacle(instance: Instance) -> str:
-    """Return what people should know of a job that waits in Slurm's queue, "" where nothing is amiss."""
+    """Return the obstacle that a job in Slurm's queue shows, for people; "" if it only waits its turn."""
     found = treatment_of(instance)
     if found is Treatment.LEFT:
         return f"job {instance.job_id} is held ({instance.reason}): scontrol release {instance.job_id}"
@@ -34,15 +34,15 @@ def queue_obstacle(instance: Instance) -> str:
 
 
 def requeued(instance: Instance) -> bool:
-    """Whether Slurm requeued the job of a base instance that had come up: for minutes it may not start.
+    """Whether Slurm requeued a base instance's job that had started: it may not start again for minutes.
 
-    One that never published a record may have been submitted with a start of its own.
+    A job that never published a record may have been submitted with a start time of its own.
     """
     return instance.reason == REQUEUED and bool(instance.stale_record) and instance.kind != BURST
 
 
 def ended_by_others(instance: Instance) -> bool:
-    """Whether a gone instance's job was ended by others before it was ready."""
+    """Whether a gone instance's job ended before it was ready, and we did not end it."""
     ours = instance.cancelled_at is not None or instance.draining_since is not None
     return bool(instance.job_id) and instance.ready_at is None and not ours
 
@@ -50,9 +50,9 @@ def ended_by_others(instance: Instance) -> bool:
 def failure(instance: Instance, now: float) -> str:
     """Return why a gone instance counts as a failed start, or "" if it does not.
 
-    An instance that we cancelled was counted when it was cancelled, if at all. A submission whose sbatch was
-    never seen to fail (the scheduler was killed), or that a limit refused, is nobody's fault; nor is a job
-    that Slurm took back, or whose node broke.
+    An instance that we cancelled was counted when it was cancelled, if at all. These do not count: a
+    submission whose sbatch answer was lost because the scheduler was killed, one that a limit refused, a job
+    that Slurm preempted, and a job whose node failed.
     """
     if instance.cancelled_at is not None or instance.draining_since is not None:
         return ""

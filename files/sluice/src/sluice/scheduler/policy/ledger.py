@@ -1,4 +1,4 @@
-"""What the service used of bounds over time: GPU-hours of the day, cold starts of the hour. Pure."""
+"""What the service has used of its bounds over time: GPU-hours per day, cold starts per hour. Pure."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from sluice.scheduler.policy.bounds import Spent
 
 DAY = 86_400.0
 HOUR = 3_600.0
-# More cold starts than this in an hour are not told apart.
+# Only so many cold starts of an hour are remembered.
 MOST_STARTS = 10_000
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """Account of one day (days since the epoch, UTC): `gpu_seconds` until the time `at`.
+    """What was used on one day (days since the epoch, UTC): `gpu_seconds` until the time `at`.
 
-    `starts` are the times of the last hour's cold starts, oldest first.
+    `starts` are the times of the last hour's cold starts, oldest first. Times in seconds since the epoch.
     """
 
     day: int = 0
@@ -29,10 +29,10 @@ class Ledger:
 
 
 def advance(ledger: Ledger, instances: Iterable[Instance], now: float) -> Ledger:
-    """Return the ledger with what the instances' jobs held since it was last advanced.
+    """Return the ledger with the GPU time of the instances' jobs since it was last advanced.
 
-    Time in which nobody looked counts in full, up to a job's known end: who cannot tell must not call it
-    free. A day begins with nothing, and a clock set back takes nothing off.
+    Time without a look at the queue counts in full, up to a job's known end: what is not known is not free.
+    A new day begins at 0. If the clock is set back, nothing is subtracted.
     """
     day = int(now // DAY)
     before = ledger.gpu_seconds if day == ledger.day else 0.0
@@ -42,10 +42,10 @@ def advance(ledger: Ledger, instances: Iterable[Instance], now: float) -> Ledger
 
 
 def runs(before: Mapping[str, Instance], after: Mapping[str, Instance]) -> list[Instance]:
-    """Return every run of a job between two looks at the queue, each look's instances by id.
+    """Return every run of a job between two looks at the queue; `before` and `after` are instances by id.
 
-    A run that the second look no longer shows, because its job was requeued, is there as it was: it may have
-    held its nodes until now.
+    A run that `after` no longer shows, because its job was requeued, is included as it was before: it may
+    have held its nodes until now.
     """
     gone = (one for key, one in before.items() if not _goes_on(one, after.get(key)))
     return [*after.values(), *gone]
@@ -57,13 +57,13 @@ def started(ledger: Ledger, now: float) -> Ledger:
 
 
 def spent(ledger: Ledger, now: float) -> Spent:
-    """Return what was taken of today's GPU-hours, and of this hour's cold starts."""
+    """Return how many GPU-hours were used today, and how many cold starts within the last hour."""
     seconds = ledger.gpu_seconds if int(now // DAY) == ledger.day else 0.0
     return Spent(gpu_hours=seconds / HOUR, cold_starts=len(_recent(ledger.starts, now)))
 
 
 def _goes_on(run: Instance, later: Optional[Instance]) -> bool:
-    """Whether the later look still shows the run, be it at its end."""
+    """Whether the later look still shows this run, even if it has ended."""
     return later is not None and later.started == run.started
 
 
@@ -76,5 +76,5 @@ def _held(instance: Instance, since: float, now: float) -> float:
 
 
 def _recent(starts: Iterable[float], now: float) -> tuple[float, ...]:
-    # A time ahead of the clock, which was set back, is dropped: it would count for ever.
+    # After the clock was set back a time can lie in the future: it would count for ever, so it is dropped.
     return tuple(start for start in starts if now - HOUR < start <= now)

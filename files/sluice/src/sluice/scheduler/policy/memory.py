@@ -1,4 +1,4 @@
-"""What is kept about a model between ticks: demand, failures, how long its starts took. Pure."""
+"""What is remembered of a model between ticks: demand, failures, how long its starts took. Pure."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from sluice.scheduler.policy.bounds import Settings
 from sluice.scheduler.policy.target import Trend
 
 MAX_BACKOFF = 600.0
-# Measured times kept of each kind: enough for a 90th percentile, few enough to follow a change.
+# How many measured times of each kind are kept: enough for a 90th percentile, few enough to follow a change.
 KEPT = 16
-# What is planned with is not the typical start but one that few exceed.
+# Plans use this percentile of the measured times, which few starts exceed, not the median.
 CAUTIOUS = 0.9
-# Stalls further apart than this have nothing to do with each other.
+# Stalls that are further apart than this do not count as in a row.
 STALL_MEMORY = 21_600.0
 
 
 @dataclass(frozen=True)
 class Backoff:
-    """How often in a row Slurm refused a submission, and until when none is made.
+    """How often in a row Slurm refused a submission (`count`), and until when the next one waits (`until`).
 
-    `at` is the time of the refused submission's intent; `reason` is Slurm's, "" while nothing is refused.
+    `at` is the time of the last refused submission's intent; `reason` is Slurm's, "" while nothing is
+    refused. Times in seconds since the epoch.
     """
 
     count: int = 0
@@ -36,15 +37,15 @@ class Backoff:
 class Memory:
     """What is remembered of a model between ticks.
 
-    `trend` is its demand's, `last` the time of the last request; `failures` failed starts in a row, the last
-    at `failed_at`; no submission before `retry_at`; `ordered` the time of the last order that was followed.
-    `load_times` (from the job's start to ready) and `queue_times` (from its submission to its start) are the
-    last measured ones in seconds, oldest first. `refused` and `burst_refused` say how long Slurm takes no
-    base or burst instance of this model, `short_since` since when it has none for want of room (0: it has).
-    `refused_at` is when the last submission was made that Slurm refused, for whatever reason.
-    `since` is when the model was first seen here, whatever its entry said then.
-    `stalls`: how often in a row, the last at `stalled_at`, instances were ended that gave nothing any more.
-    `obstacle` tells people why it has fewer instances than it wants, "" where nothing stands in the way.
+    Times are in seconds since the epoch. `trend`: that of its demand; `last`: the last request. `failures`:
+    failed starts in a row, the last at `failed_at` for the reason `message`; nothing is submitted before
+    `retry_at`. `ordered`: the last order that was followed. `load_times` (from the job's start to ready) and
+    `queue_times` (from submission to start): the last measured ones in seconds, oldest first. `refused` and
+    `burst_refused`: how long Slurm accepts no base or burst instance of this model. `short_since`: since when
+    it has no instance because the bounds leave no room (0: it has one, or there is room). `refused_at`: when
+    the last submission was made that Slurm refused, for any reason. `since`: when the model was first seen.
+    `stalls`: how often in a row an instance was ended because it was stalled, the last at `stalled_at`.
+    `obstacle`: why it has fewer instances than it wants, for people; "" if there is no obstacle.
     """
 
     digest: str = ""
@@ -73,7 +74,7 @@ class Memory:
 
 
 def percentile(values: Sequence[float], fraction: float) -> Optional[float]:
-    """Return the smallest value that `fraction` (0 to 1) of them do not exceed, None of no values."""
+    """Return the smallest value that a share of `fraction` (0 to 1) does not exceed; None for no values."""
     if not values:
         return None
     return sorted(values)[max(0, math.ceil(fraction * len(values)) - 1)]
@@ -95,7 +96,7 @@ def failed(memory: Memory, settings: Settings) -> bool:
 
 
 def count_failure(memory: Memory, settings: Settings, now: float, message: str) -> Memory:
-    """Return the memory with one more failed start: each waits twice as long for the next, up to 600 s."""
+    """Return the memory with one more failed start: the wait for the next doubles, up to 600 s."""
     failures = memory.failures + 1
     wait = doubled(settings.retry_backoff, failures)
     if failures >= settings.max_failures:
@@ -104,16 +105,16 @@ def count_failure(memory: Memory, settings: Settings, now: float, message: str) 
 
 
 def stalls(memory: Memory, now: float) -> int:
-    """Return how many stalls in a row count at the time `now`."""
+    """Return how many stalls in a row still count at the time `now`."""
     return memory.stalls if now - memory.stalled_at < STALL_MEMORY else 0
 
 
 def count_stall(memory: Memory, now: float) -> Memory:
-    """Return the memory with one more stall, to be counted as a failed start besides.
+    """Return the memory with one more stall; the caller also counts it as a failed start.
 
-    An instance is steady long before it can stall, which clears its failures: so stalls are counted by
-    themselves, and the failures follow. Else what makes engines hang, sent again and again, would have
-    instance after instance ended at the shortest back-off.
+    Long before an instance can stall it is steady, which resets `failures`. So stalls have their own count,
+    and `failures` is raised to it. Otherwise somebody who repeats a request that makes engines hang could
+    have one instance after the other ended at the shortest back-off.
     """
     if memory.stalled_at == now and memory.stalls:
         return memory
@@ -123,5 +124,5 @@ def count_stall(memory: Memory, now: float) -> Memory:
 
 
 def doubled(first: float, times: int, most: float = MAX_BACKOFF) -> float:
-    """Return how long to wait after so many failures: `first`, then twice as long each, up to `most`."""
+    """Return the seconds to wait after `times` failures: `first`, doubled for each more, up to `most`."""
     return min(most, first * 2.0 ** min(max(0, times - 1), 30))

@@ -1,4 +1,4 @@
-"""What a model's memory learns from its instances: refusals, past failures, a fresh start. Pure."""
+"""Changes of a model's memory: after refused submissions, and without earlier failures. Pure."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from sluice.scheduler.instances.instance import BURST, Instance
 from sluice.scheduler.policy.memory import Memory
 from sluice.scheduler.policy.refusal import Cause, backoff_after
 
-# Refusals that make a model's burst instances wait, and nothing else.
+# Refusals of a burst instance: they make only this model's burst instances wait.
 BURSTS_OWN = (Cause.MODEL, Cause.LIMIT, Cause.SITE, Cause.TRANSIENT)
 
 
 def without_failures(known: Memory, digest: str) -> Memory:
-    """Return the memory without earlier failures: the definition changed, or an administrator says so."""
+    """Return the memory without earlier failures: the digest changed, or an administrator ordered it."""
     return Memory(
         digest=digest,
         trend=known.trend,
@@ -31,7 +31,7 @@ def without_failures(known: Memory, digest: str) -> Memory:
 
 
 def with_refusals(memory: Memory, mine: Sequence[Instance], first: float, now: float) -> Memory:
-    """Return the memory after the submissions that Slurm refused for now: each waits longer.
+    """Return the memory after Slurm refused submissions: each refusal doubles the wait.
 
     `mine`: the model's instances, gone ones included. `first`: the shortest wait, in seconds.
     """

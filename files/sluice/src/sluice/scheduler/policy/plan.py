@@ -1,6 +1,6 @@
 """One model's part of a decision: what happens to its instances, and how many more it asks for. Pure.
 
-Whether it gets them is decided over all models, in `bounds`.
+`bounds` then decides, over all models, which of them it gets.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ from sluice.scheduler.policy.job_checks import (
 from sluice.scheduler.policy.memory import count_stall
 from sluice.scheduler.policy.plan_state import PlanState
 
-# Relays look at the routing table for each request and report each second: after this long, no running
-# requests means none on the draining instance.
+# Relays read the routing table for each request and report demand each second. Only after this time does
+# "no running requests" mean that the draining instance has none.
 DRAIN_GRACE = 5.0
 SICK_PATIENCE = 120.0
-# A record that is refused may be an earlier run's, which a network file system shows late.
+# A refused record may be an earlier run's that a network file system still shows.
 REFUSED_PATIENCE = 60.0
 CANCEL_AGAIN = 30.0
-# Where jobs take turns on a node, each is suspended for a time slice, commonly half a minute.
+# With gang scheduling, jobs take turns on a node; each is suspended for a time slice, often half a minute.
 SUSPENDED_PATIENCE = 60.0
-# A base instance that waits in the queue for so long, while requests wait too, is helped by a burst one.
+# After a base instance has waited in the queue for so long while requests wait, a burst instance helps out.
 HELP_AFTER = 120.0
 MOST_AT_ONCE = 8
 COMING = (Phase.SUBMITTING, Phase.PENDING, Phase.STARTING)
@@ -63,12 +63,12 @@ RESUMABLE = frozenset((IDLE, ORDERED, BUDGET))
 
 
 class Plan(PlanState):
-    """Built up step by step; lives for one call of `decide`."""
+    """One model's plan, built step by step in one call of `decide`: follow_up, want, act, conclude."""
 
     # --- memory --------------------------------------------------------------------------------------
 
     def follow_up(self) -> None:
-        """Forget what is gone, and count failures, refusals and successes."""
+        """Forget instances that are gone, and count failures, refusals and successes."""
         if self.model is not None and self.model.digest != self.memory.digest:
             self.start_afresh()
         if self.model is not None and not self.memory.since:
@@ -86,7 +86,7 @@ class Plan(PlanState):
             if problem:
                 problems.append(problem)
             elif ended_by_others(instance):
-                # Nobody's fault, but nothing to do again at once either.
+                # Not a failure, but the next submission waits all the same.
                 retry = max(self.memory.retry_at, self.now + self.settings.retry_backoff)
                 self.memory = replace(self.memory, retry_at=retry)
         if problems:
@@ -101,7 +101,7 @@ class Plan(PlanState):
         if model is None:
             self.memory = replace(memory, last=last)
             return
-        # What nobody could be given is not remembered either: the VM may say anything.
+        # Bounded, because the gateway may report any number: no more than all instances could answer.
         asked = min(demand.asked, model.concurrency * model.most)
         trend = target.observe(
             memory.trend,
@@ -132,7 +132,7 @@ class Plan(PlanState):
     # --- actions -------------------------------------------------------------------------------------
 
     def act(self) -> None:
-        """Add the actions for what is present, and ask for what is missing."""
+        """Add the actions for the present instances, and ask for the missing ones."""
         self.repeat_cancellations()
         if self.orders.drained and (self.held or self.model is not None):
             self.clear(ORDERED)
@@ -154,7 +154,7 @@ class Plan(PlanState):
                 self.cancel(instance, instance.cancel_reason, self.first)
 
     def clear(self, reason: str) -> None:
-        """The model is to have no instances: end what serves nobody, drain the rest."""
+        """End all instances of a model that must have none: cancel those not ready, drain the others."""
         for instance in self.phases(*COMING, Phase.SICK):
             self.cancel(instance, reason)
         self.drain_leaving()
@@ -162,7 +162,7 @@ class Plan(PlanState):
             self.last.append(Drain(instance.id, reason))
 
     def give_up(self, model: Model) -> None:
-        """End instances that do not come up, or that stopped answering."""
+        """End instances that do not become ready, or that stopped answering."""
         for instance in self.phases(Phase.PENDING):
             problem = self.pending_problem(instance)
             if problem:
@@ -180,7 +180,7 @@ class Plan(PlanState):
             self.give_up_sick(instance)
 
     def give_up_sick(self, instance: Instance) -> None:
-        """End an instance that stopped answering: at all, or all but its health check."""
+        """End an instance that is suspended or stalled, or whose front stopped answering."""
         since = instance.failing_since
         if instance.job_state in SUSPENDED:
             self.replace_suspended(instance)
@@ -190,7 +190,7 @@ class Plan(PlanState):
             self.cancel_failed(instance, f"did not answer its health check for {SICK_PATIENCE:g} s")
 
     def pending_problem(self, instance: Instance) -> str:
-        """Return why nobody may wait for a pending job any longer, or ""."""
+        """Return why a pending job is given up, or ""."""
         reason, since = held_by_slurm(instance), instance.hindered_since
         if reason:
             return f"held by Slurm permanently: {reason}"
@@ -200,20 +200,19 @@ class Plan(PlanState):
         return f"waited {patience:g} s in Slurm's queue: {waiting_for(instance)}"
 
     def replace_suspended(self, instance: Instance) -> None:
-        """End a suspended instance once it is not needed; Slurm may let it go on before that."""
+        """End a suspended instance once it is not needed; until then Slurm may resume it."""
         if len(self.phases(Phase.READY)) >= self.wanted:
             self.cancel(instance, f"{instance.job_state.lower()}, and not needed", self.first)
 
     def end_stalled(self, instance: Instance) -> None:
-        """Cancel an instance whose engine hangs; what runs on it gets nothing anyway."""
+        """Cancel a stalled instance; its running requests get no answer anyway."""
         if instance.job_id:
             self.memory = count_stall(self.memory, self.now)
-            self.cancel_failed(
-                instance, f"its engine gave nothing for {instance.stalled} s, nor to its front's own question"
-            )
+            silent = f"no output of its engine for {instance.stalled} s"
+            self.cancel_failed(instance, f"{silent}, not even for the front's own question")
 
     def drain_leaving(self) -> None:
-        """Send nothing more to instances whose front says that they must end soon."""
+        """Drain instances whose front says that they must end soon."""
         for instance in self.present:
             if not instance.leaving or instance.draining_since is not None or instance.id in self.settled:
                 continue
@@ -225,7 +224,7 @@ class Plan(PlanState):
                 self.cancel_failed(instance, "its wall time would have ended before it was ready")
 
     def scale(self, model: Model) -> None:
-        """Bring the number of instances to what is wanted, newest digest first."""
+        """Bring the number of instances to the wanted one; instances of the current digest come first."""
         self.expiring = self.near_end(model)
         usable = self.phases(*USABLE)
         old = [instance for instance in usable if self.outdated(instance, model)]
@@ -248,13 +247,13 @@ class Plan(PlanState):
             self.shrink(active, surplus)
 
     def paused(self) -> int:
-        """Return how many suspended instances may yet go on by themselves: a time slice is soon over."""
+        """Return how many instances were suspended so recently that Slurm may soon resume them."""
         still = (one for one in self.phases(Phase.SICK) if one.job_state in SUSPENDED)
         since = (self.now if one.failing_since is None else one.failing_since for one in still)
         return sum(self.now - began < SUSPENDED_PATIENCE for began in since)
 
     def near_end(self, model: Model) -> frozenset[str]:
-        """Return which instances' wall time is about to end."""
+        """Return the ids of the instances whose wall time is about to end."""
         found: frozenset[str] = frozenset()
         for kind in (BASE, BURST):
             mine = [one for one in self.present if one.kind == kind and one.draining_since is None]
@@ -265,9 +264,9 @@ class Plan(PlanState):
         return found
 
     def helpers(self, model: Model, fresh: Sequence[Instance]) -> int:
-        """Return how many burst instances stand in for base ones that wait long in the queue.
+        """Return how many burst instances replace base instances that have waited long in the queue.
 
-        They are submitted while requests wait, and stay until what they stand in for is ready.
+        They are submitted while requests wait, and stay until those base instances are ready.
         """
         if not model.burst:
             return 0
@@ -284,7 +283,7 @@ class Plan(PlanState):
         return max(0, min(long, may))
 
     def resume(self, model: Model, missing: int) -> int:
-        """Take back instances that drain because they were idle or ordered to; return how many."""
+        """Resume instances that drain for one of the reasons in RESUMABLE; return how many."""
         taken = 0
         most = {BASE: model.max, BURST: model.burst}
         for instance in self.phases(*USABLE):
@@ -306,7 +305,7 @@ class Plan(PlanState):
         return taken
 
     def back_out(self, old: Sequence[Instance], fresh: Sequence[Instance]) -> None:
-        """Take back instances that drain for successors which failed, as many as are lacking."""
+        """After a failed rollout, resume draining old instances until enough serve."""
         if not self.memory.failures:
             return
         serving = sum(self.phase[instance.id] is Phase.READY for instance in (*old, *fresh))
@@ -328,7 +327,7 @@ class Plan(PlanState):
     def asks(
         self, model: Model, old: Sequence[Instance], fresh: Sequence[Instance], missing: int
     ) -> Optional[Ask]:
-        """Return what to ask for of the missing instances, as far as the model's own bounds let it."""
+        """Return which of the missing instances to ask for, within the model's own bounds; None for none."""
         if missing <= 0 or self.now < self.memory.retry_at:
             return None
         bursts = sum(one.kind == BURST for one in fresh)
@@ -339,7 +338,7 @@ class Plan(PlanState):
         burst = missing - base
         most = self.at_once(old, fresh, missing)
         base = min(base, most, self.free(BASE, model.max, old) if base else 0)
-        # Base and burst together have one successor too many at most, as each of them has.
+        # One extra successor at most: for base and burst together, and for each of the two.
         beyond = model.most + 1 - sum(not only_completing(one) for one in self.present) - base
         burst = min(burst, most - base, beyond, self.free(BURST, model.burst, old) if burst else 0)
         if base + burst <= 0:
@@ -363,7 +362,7 @@ class Plan(PlanState):
         )
 
     def free(self, kind: str, most: int, old: Sequence[Instance]) -> int:
-        """Return how many more of this kind may be submitted: one beyond `most` to replace another."""
+        """Return how many more of this kind may be submitted: up to `most`, and one more as a successor."""
         backoff = self.memory.burst_refused if kind == BURST else self.memory.refused
         self.obstacle = self.obstacle or backoff.reason
         if not most or self.now < backoff.until:
@@ -381,7 +380,7 @@ class Plan(PlanState):
         return max(0, left)
 
     def at_once(self, old: Sequence[Instance], fresh: Sequence[Instance], missing: int) -> int:
-        """Return how many may be submitted in one decision: few while a rollout or failures are under way."""
+        """Return how many may be submitted in this decision: few during a rollout or after failures."""
         most = min(missing, MOST_AT_ONCE)
         rolling = sum(self.phase[one.id] is Phase.READY and one.id not in self.expiring for one in old)
         if rolling:
@@ -395,7 +394,7 @@ class Plan(PlanState):
     # --- fewer ---------------------------------------------------------------------------------------
 
     def retire(self, old: Sequence[Instance], fresh: Sequence[Instance]) -> None:
-        """Drain as many outdated instances as newer ones can stand in for."""
+        """Drain as many outdated instances as newer ones replace."""
         serving = [instance for instance in old if self.phase[instance.id] is Phase.READY]
         for instance in old:
             if instance not in serving:
@@ -403,7 +402,7 @@ class Plan(PlanState):
         ready = sum(self.phase[instance.id] is Phase.READY for instance in fresh)
         left = len(serving)
         for instance in sorted(serving, key=lambda one: one.id not in self.expiring):
-            # After a failure a successor must first stay up: it may be as bad as the one before.
+            # After a failure, successors do not count until one is steady: they may fail like the last one.
             proven = ready if instance.id in self.expiring or not self.memory.failures else 0
             if proven + left > self.wanted:
                 self.last.append(Drain(instance.id, REPLACED))
@@ -411,7 +410,7 @@ class Plan(PlanState):
                 left -= 1
 
     def shrink(self, fresh: Sequence[Instance], surplus: int) -> None:
-        """End instances beyond what is wanted: those not ready, then burst ones, then the least loaded."""
+        """End `surplus` instances: first those that are not ready, then burst ones, then the least loaded."""
         reason = BUDGET if self.gpu_hours_spent else IDLE
         for instance in sorted(fresh, key=self.removal_order)[:surplus]:
             if self.phase[instance.id] is Phase.READY:
@@ -421,10 +420,10 @@ class Plan(PlanState):
                 self.cancel(instance, reason)
 
     def removal_order(self, instance: Instance) -> tuple[bool, bool, bool, bool, int, float]:
-        """Return where an instance stands when some must go: the smallest first, of equals the newest.
+        """Return an instance's rank when some must end: the smallest ends first, the newest among equals.
 
-        Of those that are not ready, one that Slurm has put back into its queue goes before all others: it may
-        not start for two minutes. One that starts already goes last.
+        Among those that are not ready, a requeued one ends first, because it may not start for two minutes;
+        one that is starting already ends last.
         """
         found = self.phase[instance.id]
         ready = found is Phase.READY
@@ -446,7 +445,7 @@ class Plan(PlanState):
                 self.cancel(instance, instance.drain_reason)
 
     def conclude(self, granted: int, short: bool, reason: str) -> None:
-        """Note how many instances were granted, whether room was short, and what stood in the way."""
+        """Note how many instances were granted, whether room was missing (`short`), and the obstacle."""
         since = self.memory.short_since
         if self.ask is None or self.ask.have or granted:
             since = 0.0
@@ -459,7 +458,7 @@ class Plan(PlanState):
     # --- for other models ----------------------------------------------------------------------------
 
     def idle(self) -> list[Idle]:
-        """Return the instances that serve nobody and that are not needed to keep `min`."""
+        """Return the instances that serve nobody and are not needed for `min` or for waiting requests."""
         model = self.model
         if model is None or self.held or self.orders.drained:
             return []

@@ -1,4 +1,4 @@
-"""One model as a decision finds it, and the actions that are noted for it. Pure."""
+"""One model's state during a decision, and the actions decided for it so far. Pure."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from sluice.scheduler.policy.memory import Memory, count_failure
 
 
 class PlanState:
-    """What a model's plan builds on; lives for one call of `decide`.
+    """The base of a model's plan; lives for one call of `decide`.
 
-    `first` holds what is done before, `last` what is done after the submissions of this decision; `ask` is
-    what it asks for. `wanted` is the number of instances that it should have.
+    `first`: actions before this decision's submissions; `last`: actions after them. `ask`: which instances
+    it asks for. `wanted`: how many instances it should have. `lost`: instances that are gone; `present`: the
+    others. `settled`: ids of instances about which this decision has decided already.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class PlanState:
         self.expiring: frozenset[str] = frozenset()
 
     def phase_of(self, instance: Instance) -> Phase:
-        """Return the instance's phase; an engine that hangs is as bad as a front that does not answer."""
+        """Return the instance's phase; a stalled engine counts as SICK, like a front that does not answer."""
         hangs = self.model is not None and hung(instance, self.model.stall_timeout)
         return Phase.SICK if hangs else phase(instance)
 
@@ -61,12 +62,12 @@ class PlanState:
         return instance.ready_at > self.memory.failed_at and self.now - instance.ready_at >= STEADY
 
     def fail(self, message: str) -> None:
-        """Count one failed start, however many instances failed in this tick."""
+        """Count one failed start, even if several instances failed in this tick."""
         if self.memory.failed_at != self.now or not self.memory.failures:
             self.memory = count_failure(self.memory, self.settings, self.now, message)
 
     def phases(self, *wanted: Phase) -> list[Instance]:
-        """Return the instances that serve or will serve, in the given phases, oldest first."""
+        """Return the instances in these phases, oldest first, except draining, leaving and settled ones."""
         found = [
             instance
             for instance in self.present
@@ -78,7 +79,7 @@ class PlanState:
         return sorted(found, key=lambda instance: (instance.created, instance.id))
 
     def cancel(self, instance: Instance, reason: str, actions: Optional[list[Action]] = None) -> None:
-        """Cancel the job, or leave it until its id is known."""
+        """Cancel the job; does nothing while its id is not known."""
         if instance.job_id:
             (self.last if actions is None else actions).append(Cancel(instance.id, reason))
             self.settled.add(instance.id)
@@ -90,11 +91,11 @@ class PlanState:
             self.fail(f"job {instance.job_id}: {problem}")
 
     def outdated(self, instance: Instance, model: Model) -> bool:
-        """Whether the instance is to be replaced: by another definition, an order, or the end of its time."""
+        """Whether the instance must be replaced: for a new digest, an order, or the end of its wall time."""
         return instance.id in self.expiring or self.superseded(instance, model)
 
     def superseded(self, instance: Instance, model: Model) -> bool:
-        """Whether the instance has another digest than the model, or an order replaces it."""
+        """Whether the instance must be replaced for a new digest or an order."""
         if instance.digest not in ("", model.digest) or instance.id in self.orders.replace:
             return True
         return instance.created < self.orders.restart

@@ -1,23 +1,24 @@
 """What to do next, as a pure function: models, instances and demand in, actions out.
 
-It knows no sockets, clocks or processes. In short, for each model:
+It uses no sockets, clocks or processes. In short, for each model:
 
-- *Wanted* is what demand calls for (`target`), between `min` and `max`, and beyond `max` as many burst
-  instances as the model may have. When fewer are wanted, burst instances go first, then the least loaded.
-- What the service may take in all is shared by priority and by need (`bounds`); nobody is starved.
+- *Wanted* is the number of instances that demand calls for (`target`), between `min` and `max`, and above
+  `max` up to as many burst instances as the model may have. When fewer are wanted, burst instances end first,
+  then the least loaded.
+- What the service may use is shared by priority and by need (`bounds`); no model is starved.
 - An instance that ended is replaced; one that failed to start is replaced after a back-off that doubles.
   After `max_failures` in a row the model counts as failed and is tried at the longest back-off; a new digest
-  starts afresh. Slurm's limits are no failures: who is refused for them waits, all models for a limit of the
-  cluster, those of one account, partition and QOS for a limit of these, one model for its own (`refusal`).
+  clears the failures. Slurm's limits are not failures. A limit of the cluster makes all models wait, a limit
+  of an account, partition or QOS those that use it, a limit of one model only that model (`refusal`).
   While Slurm refuses several models together, they try one after the other, whatever their priorities.
-- A new digest, or a wall time about to end, brings a successor first; the old instance is drained when the
-  new one is ready. While something is being replaced, drained or ended, one instance beyond `max` may exist.
-  If the cluster has no room for it, it waits in Slurm's queue and the old instance goes on.
-- An instance that says that it must end (`leaving`) is drained, and replaced, at once.
-- A new definition, and a restart, replace serving instances one at a time. Until its successors have proven
-  good the old ones stay, and one that already drains is taken back: a rollout that fails backs out.
-- A model that an administrator drained has no instances: what serves is drained, the rest cancelled, and
-  nothing is started until it is resumed. A job that a person holds in Slurm's queue is left alone.
+- For a new digest, or a wall time about to end, a successor is submitted first; the old instance is drained
+  when the new one is ready. While something is replaced, drained or ended, one instance above `max` may
+  exist. If the cluster has no room for it, it waits in Slurm's queue and the old instance keeps serving.
+- An instance whose front says that it must end (`leaving`) is drained and replaced at once.
+- A new digest and a restart replace serving instances one at a time. The old ones stay until their
+  successors have proven good. If a rollout fails, an old instance that already drains is resumed.
+- A model that an administrator drained has no instances: serving ones are drained, the others cancelled, and
+  nothing is started until the model is resumed. A job that a person holds in Slurm's queue is left alone.
 - A draining instance is cancelled when it has no running requests, or after `drain_timeout`.
 - While the queue is unknown nothing is submitted, drained, cancelled or forgotten.
 """
@@ -109,7 +110,7 @@ NEVER_REFUSED = Backoff()
 
 
 def decide(situation: Situation, settings: Settings, now: float) -> Decision:
-    """Return what to do at the time `now`."""
+    """Return what to do at the time `now` (seconds since the epoch)."""
     plans = _plans(situation, settings, now)
     for plan in plans:
         if situation.known:
@@ -145,20 +146,20 @@ def _plans(situation: Situation, settings: Settings, now: float) -> list[Plan]:
 
 
 def _limits(situation: Situation, settings: Settings, now: float) -> Backoff:
-    """Return how long nobody may submit. Limits of what burst instances ask for are their own model's."""
+    """Return how long nothing may be submitted. Refused burst instances only make their own model wait."""
     causes = (Cause.SITE, Cause.TRANSIENT)
     base = (one for one in situation.instances if one.kind != BURST)
     return backoff_after(situation.limits, base, causes, settings.retry_backoff, now)
 
 
 def _charge(instance: Instance, situation: Situation) -> str:
-    """Return the account, partition and QOS of a base instance; an adopted job does not say it."""
+    """Return the account, partition and QOS of a base instance; for an adopted job, those of its model."""
     model = situation.models.get(instance.model)
     return instance.charge or ("" if model is None else model.charge)
 
 
 def _charges(situation: Situation, settings: Settings, now: float) -> dict[str, Backoff]:
-    """Return how long Slurm takes no submission of each account, partition and QOS."""
+    """Return, for each account, partition and QOS, how long Slurm accepts no submission."""
     by_charge: dict[str, list[Instance]] = {model.charge: [] for model in situation.models.values()}
     for one in situation.instances:
         if one.kind != BURST:
@@ -173,7 +174,7 @@ def _charges(situation: Situation, settings: Settings, now: float) -> dict[str, 
 
 
 def _turns(charges: Mapping[str, Backoff], situation: Situation, now: float) -> dict[str, bounds.Turn]:
-    """Return what may be tried of the accounts, partitions and QOS that Slurm refuses."""
+    """Return, for each account, partition and QOS that Slurm refuses, how many submissions may be tried."""
     refusing = {charge: backoff for charge, backoff in charges.items() if backoff.count}
     if not refusing:
         return {}
@@ -196,7 +197,7 @@ def _share(
     charges: Mapping[str, Backoff],
     now: float,
 ) -> list[Action]:
-    """Return the submissions, and what makes room for them; each plan learns what stood in its way."""
+    """Return the submissions, and the drains that make room for them; note each plan's obstacle."""
     asks = [plan.ask for plan in plans if plan.ask is not None]
     left = bounds.room(settings, _present(plans))
     most = _at_once(limits, situation.instances, now)
@@ -208,7 +209,7 @@ def _share(
     for plan in plans:
         reason = shares.obstacles.get(plan.name, "")
         if plan.ask is not None and not reason:
-            # Also while one tries: the last word of Slurm's stands until it takes a job.
+            # Slurm's last refusal stays the obstacle until it accepts a job, also while one is tried.
             turn = turns.get(plan.ask.charge) if plan.ask.base else None
             reason = limits.reason or ("" if turn is None else turn.reason)
         plan.conclude(served[plan.name], plan.name in shares.no_room, reason)
@@ -217,7 +218,7 @@ def _share(
 
 
 def _at_once(limits: Backoff, instances: Iterable[Instance], now: float) -> int:
-    """Return how many submissions there may be: none, or a single one to try, while Slurm refuses them."""
+    """Return how many submissions may be made; while Slurm refuses them, none, or one to try again."""
     if not limits.count:
         return bounds.MOST_AT_ONCE
     unproven = any(not one.job_id and not one.submit_error for one in instances)

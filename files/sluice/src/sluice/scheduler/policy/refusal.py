@@ -1,7 +1,7 @@
-"""What sbatch's refusals mean: what caused them, and so which models wait. Pure.
+"""What sbatch's refusals mean: their cause, and so which models wait. Pure.
 
-A limit that the service has reached, or a controller that cannot be asked, is no failure of the model that
-happened to be next. Words are Slurm's own, 20.11 to 25.05; sites' job_submit plugins say what they like.
+A limit that the service has reached, or a controller that does not answer, is not a failure of the model that
+happened to be next. The words are those of Slurm 20.11 to 25.05; a site's job_submit plugin can print any.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ from sluice.scheduler.policy.memory import Backoff, doubled
 
 
 class Cause(enum.Enum):
-    """Why sbatch took no job.
+    """Why sbatch accepted no job.
 
-    SITE: a limit of the whole cluster on how many jobs there may be, whoever's the next is. LIMIT: one of an
-    account, a partition or a QOS on how many jobs it may have. TRANSIENT: the controller could not be asked,
-    or cannot take jobs now. MODEL: Slurm takes none like this one now (a plugin, a limit of its QOS on a
-    job's size, a partition that is down). INVALID: it never will, until the model's definition or the site
-    changes.
+    SITE: the whole cluster has as many jobs as its limit allows. LIMIT: an account, a partition or a QOS has
+    as many jobs as its limit allows. TRANSIENT: the controller did not answer, or cannot accept jobs now.
+    MODEL: Slurm accepts no job like this one now (a plugin, a limit of its QOS on a job's size, a partition
+    that is down). INVALID: Slurm never will, until the model's definition or the site changes.
     """
 
     SITE = "site limit"
@@ -33,13 +32,13 @@ class Cause(enum.Enum):
 
 @dataclass(frozen=True)
 class Refusal:
-    """One refusal: its cause, and what to tell people."""
+    """One refusal: its cause, and sbatch's message for people."""
 
     cause: Cause
     reason: str
 
 
-# In the order in which they are looked for: a limit's own name comes with a general sentence behind it.
+# Searched in this order: a message has the limit's own name first, then a general sentence.
 WORDS: tuple[tuple[Cause, tuple[str, ...]], ...] = (
     (
         Cause.SITE,
@@ -97,12 +96,13 @@ WORDS: tuple[tuple[Cause, tuple[str, ...]], ...] = (
         ),
     ),
 )
-# A limit on the size of a job, told with the same general sentence as limits on their number.
+# Words in the names of limits on a job's size: their messages have the same general sentence as limits on
+# the number of jobs.
 SIZE_WORDS = ("cpu", "node", "mem", "tres", "wall", "gres", "minutes", "mins")
 
 
 def parse_refusal(message: str) -> Refusal:
-    """Return what a refusal means, of sbatch's own words; what is not known counts against the model."""
+    """Return what a message of sbatch means; an unknown message is INVALID and counts against the model."""
     text = " ".join(message.split())[:300]
     low = text.lower()
     cause = next((cause for cause, words in WORDS if any(word in low for word in words)), Cause.INVALID)
@@ -110,7 +110,7 @@ def parse_refusal(message: str) -> Refusal:
 
 
 def _of_size(low: str) -> bool:
-    """Whether the limit's own name speaks of a job's size, and the general sentence of numbers is an echo."""
+    """Whether the limit's own name is about a job's size, although the general sentence is about numbers."""
     named = [word for word in low.split() if word.startswith(("qos", "assoc", "maxjob"))]
     return any(size in word for word in named for size in SIZE_WORDS)
 
@@ -118,10 +118,10 @@ def _of_size(low: str) -> bool:
 def backoff_after(
     backoff: Backoff, submissions: Iterable[Instance], causes: Collection[Cause], first: float, now: float
 ) -> Backoff:
-    """Return the back-off after what became of the submissions since the last one that it knows of.
+    """Return the back-off after the outcome of the submissions that it does not know yet.
 
-    It begins with `first` seconds and doubles for each further refusal of these causes; a submission that
-    Slurm took ends it.
+    It begins with `first` seconds and doubles with each further refusal for one of `causes`. A submission
+    that Slurm accepted ends it.
     """
     told = [one for one in submissions if one.created > backoff.at and (one.submit_error or backoff.count)]
     if not told:

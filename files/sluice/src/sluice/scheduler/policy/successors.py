@@ -1,4 +1,4 @@
-"""When an instance whose wall time ends gets a successor. Pure."""
+"""When an instance whose wall time is about to end gets a successor. Pure."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from sluice.scheduler.instances.instance import BASE, Instance
 from sluice.scheduler.policy.data import Model
 from sluice.scheduler.policy.memory import CAUTIOUS, Memory, percentile
 
-# What is planned with for a start, queue and load, until one was measured.
+# The assumed time of a start, queue and load together, until one was measured.
 DEFAULT_START = 300.0
-# Between the moment at which a successor should be ready and the one at which Slurm warns the old instance.
+# A successor should be ready so many seconds before Slurm warns the old instance.
 MARGIN = 60.0
 
 
 def start_time(memory: Memory) -> float:
-    """Return how long an instance may take from its submission to ready: times that few starts exceed."""
+    """Return the seconds from an instance's submission to ready that few starts exceed."""
     load = percentile(memory.load_times, CAUTIOUS)
     if load is None:
         return DEFAULT_START
@@ -24,15 +24,15 @@ def start_time(memory: Memory) -> float:
 
 
 def lead(memory: Memory, model: Model) -> float:
-    """Return how long before the end of an instance its successor is submitted."""
+    """Return how many seconds before the end of an instance its successor is submitted."""
     return start_time(memory) + MARGIN + model.warn
 
 
 def expiring(instances: Iterable[Instance], model: Model, memory: Memory, now: float) -> frozenset[str]:
-    """Return the ids of the instances of one kind whose wall time is about to end, and that were ready.
+    """Return the ids of the instances, all of one kind, that were ready and need a successor now.
 
-    Where more of them end together than there may be successors at once, the first ones begin so much the
-    earlier. None is replaced in the first half of its time: that would go on for ever.
+    If more of them end together than there may be successors at a time, the first ones are replaced earlier.
+    None is replaced in the first half of its wall time: replacing would never stop.
     """
     mine = [one for one in instances if _ends(one) is not None]
     early = lead(memory, model)

@@ -1,11 +1,11 @@
 """How many instances a model's requests require. Pure.
 
-`observe` folds in how many requests run or wait at one moment, `level` says what they call for.
+`observe` folds in how many requests run or wait at one moment; `level` returns how many instances they need.
 
-It rises at once. An instance that is not needed is kept as long as keeping it is cheaper than to start it
-again, judged by the model's own pauses so far: a start takes its load time, and makes people wait for it.
-The first instance is judged by the pauses in which no request was there, the others by those in which fewer
-instances sufficed. Where nothing is known yet, an instance is kept for `idle_stop`.
+The number rises at once. An instance that is not needed is kept as long as keeping it costs less than
+starting it again, judged by the model's pauses so far: a start takes its load time, and people wait for it.
+For the first instance the pauses without any request count, for the others the pauses in which fewer
+instances sufficed. Until enough pauses are known, an instance is kept for `idle_stop`.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from functools import lru_cache
 # Pauses are counted by length, in classes of which each is twice as long as the one before.
 SHORTEST = 15.0
 CLASSES = 13
-# A tick without requests is no pause; nor is a pause known that is longer than the longest class.
+# Pauses shorter than BRIEF do not count (a tick without requests), nor do those longer than FORGOTTEN.
 BRIEF = 45.0
 FORGOTTEN = SHORTEST * 2 ** (CLASSES - 1)
-# So many pauses are remembered; then all counts are halved, so that old habits fade.
+# With so many pauses counted, all counts are halved, so that old habits fade.
 REMEMBERED = 64.0
-# With fewer, nothing is known yet.
+# With fewer pauses, nothing is known yet.
 ENOUGH = 6.0
-# What is learned keeps no instance longer than so many times `idle_stop`.
+# An instance is never kept longer than so many times `idle_stop`.
 LONGEST = 4.0
-# `idle_stop` is what it is worth, in seconds of an instance, that nobody waits for a start which takes so
-# long; a longer one is worth more. A further instance is worth less: without it people wait for a place, not
-# for a start.
+# `idle_stop` is how many seconds of an instance it is worth that nobody waits for a start of USUAL_START
+# seconds; a longer start is worth more. For further instances this counts only by the share FURTHER: without
+# them people wait for a place, not for a start.
 USUAL_START = 120.0
 FURTHER = 0.3
-# Where waits are worth more than usual, places are kept for more requests than there are: so many times the
-# square root of their number as `idle_stop` lies between these, at most once.
+# If `idle_stop` is above USUAL_WORTH, places are kept for more requests than there are: up to one square root
+# of their number more, which is reached at HIGH_WORTH.
 USUAL_WORTH = 900.0
 HIGH_WORTH = 3600.0
-# The most instances of a model that are told apart.
+# The highest number of a model's instances that a trend can call for.
 MOST_LEVELS = 256
 
 NO_PAUSES = (0.0,) * CLASSES
@@ -45,9 +45,9 @@ NO_PAUSES = (0.0,) * CLASSES
 class Trend:
     """What is remembered of a model's requests.
 
-    `needed` says for each number of instances (1, 2, …) when the requests last called for so many, the last
-    first as the numbers fall. `pauses` counts, by length, the pauses without any request; `further` those in
-    which fewer instances sufficed than before and after.
+    `needed` has for each number of instances (1, 2, …) the time at which the requests last needed so many;
+    the times never rise along the tuple. `pauses` counts the pauses without any request, by class of length;
+    `further` counts those in which fewer instances sufficed than before and after.
     """
 
     needed: tuple[float, ...] = ()
@@ -60,9 +60,9 @@ def observe(
 ) -> Trend:
     """Return the trend with `asked` requests, running or waiting, at the time `now`.
 
-    `concurrency` is what one instance takes at once; `last` the time of the last request, which may have come
-    and gone since the trend was last looked at (0: none known). Where `idle_stop` is high, the trend is that
-    of somewhat more requests, so that those who come next find a place.
+    `concurrency` is how many one instance answers at once. `last` is the time of the last request, which may
+    have come and gone between two calls (0: none known). If `idle_stop` is high, somewhat more requests are
+    assumed, so that the next ones find a place.
     """
     spare = _room(idle_stop) * math.sqrt(asked) if asked > concurrency / 2 else 0.0
     levels = min(MOST_LEVELS, math.ceil((asked + spare) / concurrency))
@@ -85,21 +85,21 @@ def observe(
 def level(trend: Trend, *, concurrency: int, load_time: float, idle_stop: float, now: float) -> int:
     """Return how many instances the trend calls for.
 
-    `load_time` is how long an instance takes from its submission to ready, in seconds.
+    `load_time` is how many seconds an instance takes from its submission to ready.
     """
     worth = idle_stop * load_time / USUAL_START
     first = _keep(trend.pauses, load_time + worth, idle_stop)
     rest = _keep(trend.further, load_time + FURTHER * worth, idle_stop)
     kept = 0
     for number, since in enumerate(trend.needed, 1):
-        # What is needed now counts however short an instance would be kept.
+        # An instance that is needed now counts even if it would be kept for 0 seconds.
         if since >= now or now - since < (rest if number > 1 else first):
             kept = number
     return kept
 
 
 def _room(idle_stop: float) -> float:
-    """Return for how many standard deviations of a random number of requests there is to be room."""
+    """Return the spare places to keep, in standard deviations (square roots) of the number of requests."""
     return min(1.0, max(0.0, (idle_stop - USUAL_WORTH) / (HIGH_WORTH - USUAL_WORTH)))
 
 
@@ -114,8 +114,8 @@ def _counted(counts: tuple[float, ...], pause: float) -> tuple[float, ...]:
 def _keep(pauses: tuple[float, ...], start: float, idle_stop: float) -> float:
     """Return for how many seconds to keep an instance that is not needed.
 
-    It is the time for which the known pauses would have cost least: an instance is paid for while it is kept,
-    and with `start` (seconds of an instance) for each pause that outlasts it.
+    It is the time that would have cost least over the known pauses: an instance costs its seconds while it is
+    kept, and `start` seconds more for each pause that lasts longer.
     """
     if sum(pauses) < ENOUGH:
         return idle_stop

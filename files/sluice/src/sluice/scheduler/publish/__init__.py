@@ -1,4 +1,4 @@
-"""What relays and Prometheus read of the scheduler: routing table, figures, when the next instance is ready.
+"""What relays and Prometheus read: the routing table, the metrics, and when the next instance will be ready.
 
 Loop and commands may import it; it imports state, policy and instances.
 """

@@ -31,7 +31,7 @@ STATES = (
 def build(
     state: State, models: Mapping[str, RoutedModel], wanted: Mapping[str, int], ended: float, seconds: float
 ) -> Figures:
-    """Return the figures of a tick that ended at `ended` and took `seconds`."""
+    """Return the metrics after a tick that ended at `ended` (seconds since the epoch) and took `seconds`."""
     samples = [
         Sample("sluice_scheduler_last_tick_timestamp_seconds", "gauge", "When the last tick ended", ended),
         Sample("sluice_scheduler_tick_seconds", "gauge", "How long the last tick took", seconds),
@@ -60,7 +60,7 @@ def build(
 
 
 def _of_service(state: State, now: float) -> list[Sample]:
-    """Return what the whole service has taken, and whether Slurm takes its jobs."""
+    """Return what the whole service uses, and whether a limit of Slurm blocks its submissions."""
     present = [one for one in state.instances.values() if not gone(one)]
     spent = ledger.spent(state.ledger, now)
     limited = any(one.reason and one.until > now for one in (state.limits, *state.charges.values()))
@@ -115,14 +115,14 @@ def _stalls(name: str, count: int) -> Sample:
     return Sample(
         "sluice_scheduler_model_stalls",
         "gauge",
-        "How often in a row instances were ended because their engine gave nothing any more",
+        "How often in a row an instance was ended because its engine had no output",
         float(count),
         {"model": name},
     )
 
 
 def describe(instance: Instance) -> str:
-    """Return an instance's state as one word for people and figures."""
+    """Return an instance's state, one of STATES or `gone`, for people and metrics."""
     found = phase(instance)
     if instance.job_state in SUSPENDED and found is Phase.SICK:
         return "suspended"

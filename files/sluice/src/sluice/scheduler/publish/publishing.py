@@ -1,4 +1,4 @@
-"""Writes what relays read: the routing table and the metrics, whole, with the mode and group they need."""
+"""Writes the files that relays read, the routing table and the metrics, with the mode and group they need."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class RoutingFile:
         self.table: Optional[RoutingTable] = None
 
     def before(self) -> Optional[RoutingTable]:
-        """Return the table that stands, of this process or of an earlier one."""
+        """Return the current table, written by this process or an earlier one; None if it cannot be read."""
         if self.table is None:
             try:
                 self.table = RoutingTable.parse(read_json(self._path))
@@ -34,14 +34,14 @@ class RoutingFile:
         return self.table
 
     def differs(self, models: Mapping[str, RoutedModel]) -> bool:
-        """Whether a table of these models says anything new, but for a moved estimate."""
+        """Whether a table of these models differs from the current one in more than `expected_ready`."""
         before = self.before()
         if before is None or before.cluster != self._cluster:
             return True
         return _lasting(before.models) != _lasting(models)
 
     def write(self, models: dict[str, RoutedModel], generation: int, now: float) -> None:
-        """Write the table; models that did not change are not put into words again."""
+        """Write the table; models that did not change are not encoded again. Raises OSError."""
         self.table = RoutingTable(self._cluster, generation, now, models)
         before, self._words = self._words, {}
         for name in sorted(models):
@@ -64,13 +64,13 @@ def _words(model: RoutedModel) -> str:
 
 
 def publish(path: str, document: object) -> None:
-    """Write a file that relays read: mode 0640 and the group of its directory."""
+    """Write a file that relays read, with mode 0640 and the group of its directory. Raises OSError."""
     write_json(path, document, mode=PUBLISHED_MODE, group=_group(path))
 
 
 def _group(path: str) -> int:
-    """Return the group of a file's directory, which is the relay's.
+    """Return the group of a file's directory, which is the relay's group.
 
-    The scheduler may give it to a file if the directory hands it on (mode 2750) or if it is a member.
+    A file can get it because the directory has the setgid bit (mode 2750), or the scheduler is a member.
     """
     return Path(path).parent.stat().st_gid

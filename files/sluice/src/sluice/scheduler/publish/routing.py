@@ -18,9 +18,9 @@ COMING = (Phase.SUBMITTING, Phase.PENDING, Phase.STARTING)
 
 @dataclass(frozen=True)
 class ModelOutcome:
-    """What else the table says of a model: `wanted` instances, whether it `failed`, its `memory`.
+    """What the policy says of a model: how many instances it wants, whether it counts as failed, its memory.
 
-    `drained` says that an administrator took it out of service.
+    `drained`: whether an administrator took it out of service.
     """
 
     wanted: int
@@ -36,7 +36,7 @@ def routed_models(
     known: bool,
     now: float,
 ) -> dict[str, RoutedModel]:
-    """Return the table's models: those with an entry, as `entries` names them, and no others."""
+    """Return the table's models by name: exactly those in `entries`. `known`: whether the queue is known."""
     by_model: dict[str, list[Instance]] = {name: [] for name in entries}
     for instance in sorted(instances, key=lambda instance: (instance.created, instance.id)):
         if instance.model in by_model:
@@ -70,10 +70,10 @@ def _routed(
 
 
 def _concurrency(entry: ModelEntry, instances: Iterable[Instance]) -> int:
-    """Return how much relays may send to each instance.
+    """Return how many requests relays may send to each instance at once.
 
-    A front refuses what goes beyond twice the figure that its job was started with, so a raised one must not
-    count in full until the instances of the old one are gone.
+    A front refuses requests beyond twice the concurrency that its job was started with. So a raised
+    concurrency does not count in full until the instances with the old one are gone.
     """
     borne = [one.concurrency * 3 // 2 for one in instances if routable(one) and one.concurrency]
     return min([entry.concurrency, *(max(1, most) for most in borne)])
@@ -94,10 +94,10 @@ def _status(ready: bool, coming: bool, outcome: ModelOutcome, known: bool) -> st
 def expected_ready(
     instances: Sequence[Instance], status: str, outcome: ModelOutcome, now: float, stall_timeout: float = 0.0
 ) -> Optional[float]:
-    """Return when the model's next instance should be ready, None where that is not known or none is due.
+    """Return when the model's next instance should be ready; None if none is due or that is not known.
 
-    Of a ready model the next one that adds to those it has, none while instances are merely being replaced;
-    of a sleeping one, when it would be if somebody asked now. A failed one promises nothing.
+    For a ready model: the next additional instance, not a successor. For a sleeping model: the time if
+    somebody asked for it now. For a failed or drained model: None.
     """
     if status in ("failed", "drained"):
         return None
@@ -111,12 +111,12 @@ def expected_ready(
 
 
 def coming(instances: Iterable[Instance]) -> list[Instance]:
-    """Return those that are not ready yet and will be, as far as is known."""
+    """Return the instances that are not ready yet and are expected to be."""
     return [one for one in instances if phase(one) in COMING and one.draining_since is None]
 
 
 def serving(instance: Instance) -> bool:
-    """Whether relays send it new requests."""
+    """Whether relays may send new requests to the instance."""
     return routable(instance) and instance.draining_since is None and not instance.leaving
 
 

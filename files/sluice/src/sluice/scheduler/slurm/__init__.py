@@ -1,4 +1,4 @@
-"""Slurm as the scheduler knows it: its commands, what they print, and what one submission says.
+"""Slurm as the scheduler uses it: its commands, what they print, and what a submission contains.
 
 Everything above may import it; it imports instances alone.
 """

@@ -1,4 +1,4 @@
-"""Slurm's lists of node names, such as `c[1-3,7],gpu01`. Pure."""
+"""Slurm's hostlist expressions, such as `c[1-3,7],gpu01`. Pure."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 
 
 def expand(text: str) -> tuple[str, ...]:
-    """Return the names in a node list, at most 1,024 of them.
+    """Return the node names in a hostlist expression, at most 1,024 of them.
 
-    Raises ValueError for a list that is not understood; such a job's record cannot be checked and is not
-    accepted. One bracket per name is understood, which is what Slurm prints for ordinary node names.
+    One bracket per name is understood, as Slurm prints it for ordinary node names. Raises ValueError for
+    anything else: the record of such a job cannot be checked and is not accepted.
     """
     names: list[str] = []
     position = 0

@@ -1,4 +1,4 @@
-"""Runs another program, bounded in time and output; its environment is built, not inherited."""
+"""Runs another program with bounded time and output; its environment is built, not inherited."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Known(Generic[T]):
 
 @dataclass(frozen=True)
 class Unknown:
-    """A program did not answer, or not in a way that can be relied on; `reason` is for people."""
+    """A program did not answer, or its answer cannot be relied on; `reason` is for people."""
 
     reason: str
 
@@ -45,15 +45,15 @@ class Finished:
     errors: str
 
     def message(self) -> str:
-        """Return one line for people: the status and the last of what was said."""
+        """Return one line for people, at most 300 characters: the exit status and the command's output."""
         said = " ".join((self.errors or self.output).split())
         return f"exit status {self.status}: {said}"[:MAX_MESSAGE]
 
 
 def environment(bin_dir: str, conf: str) -> dict[str, str]:
-    """Return the whole environment of a Slurm command. Raises LookupError while the account is unknown.
+    """Return the whole environment of a Slurm command. Raises LookupError if the account is unknown.
 
-    Times are printed in the client's time zone: UTC makes them readable without doubt.
+    Slurm prints times in the client's time zone, so TZ is UTC.
     """
     found = {"PATH": f"{bin_dir}:/usr/bin:/bin", "HOME": _home(os.getuid()), "LC_ALL": "C", "TZ": "UTC"}
     if conf:
@@ -61,7 +61,7 @@ def environment(bin_dir: str, conf: str) -> dict[str, str]:
     return found
 
 
-# A directory service that is away for a while is not asked again by a process that it has answered.
+# Cached: the directory service may be unavailable for a while later.
 @functools.lru_cache(maxsize=4)
 def _home(account: int) -> str:
     try:
@@ -74,10 +74,10 @@ def _home(account: int) -> str:
 def run(
     argv: Sequence[str], text: str, variables: Mapping[str, str], timeout: float, **identity: Any
 ) -> Union[Finished, Unknown]:
-    """Run one command with `text` as its input; after the time-out its whole process group is killed.
+    """Run one command with `text` as its input; kill its whole process group after `timeout` seconds.
 
-    `identity` is that of subprocess.Popen (user, group, extra_groups): as whom it runs. Raises OSError where
-    it cannot be started.
+    `identity` holds Popen's user, group and extra_groups, to run as another account. Raises OSError if the
+    command cannot be started.
     """
     program = Path(argv[0]).name
     process = subprocess.Popen(
@@ -102,7 +102,7 @@ def run(
 
 
 def _talk(process: subprocess.Popen[bytes], text: bytes, deadline: float) -> tuple[bytes, bytes]:
-    """Feed a program, hear it out and wait for its end. Raises TimeoutError and OverflowError."""
+    """Write the program's input, read its output and wait for its end. Raises TimeoutError, OverflowError."""
     said: dict[Any, bytearray] = {process.stdout: bytearray(), process.stderr: bytearray()}
     unsaid, hears = memoryview(text), cast(IO[bytes], process.stdin)
     with selectors.DefaultSelector() as ready:
@@ -140,7 +140,7 @@ def _left(deadline: float) -> float:
 
 
 def _write(descriptor: int, text: memoryview) -> int:
-    """Write what is taken; one that hears no more has heard everything."""
+    """Write what the pipe takes, return how many bytes; after a broken pipe, pretend to have written all."""
     try:
         return os.write(descriptor, text[:PIECE])
     except BlockingIOError:
@@ -150,11 +150,11 @@ def _write(descriptor: int, text: memoryview) -> int:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill what is left of a program's process group, and let go of it."""
+    """Kill what is left of a program's process group, and close its pipes."""
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        # A process in uninterruptible sleep is left to the kernel: waiting for it would stop the scheduler.
+        # A process in uninterruptible sleep may not end: waiting longer for it would stop the scheduler.
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=2)
     for stream in (process.stdin, process.stdout, process.stderr):

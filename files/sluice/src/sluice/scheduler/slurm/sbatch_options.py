@@ -1,8 +1,8 @@
 """Which of sbatch's options a model's definition may set, in `slurm.extra` and in its script. Pure.
 
-sbatch takes any beginning of an option's name that no other option begins with, several short options in one
-word, and lines of other batch systems: each is read here as sbatch reads it. Options that are not known pass:
-sites have their own, by plugins.
+sbatch accepts unambiguous abbreviations of option names, several short options in one word, and the
+directives of other batch systems; all are read here as sbatch reads them. Unknown options are allowed:
+a site's plugins may define some.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 import shlex
 from collections.abc import Collection, Iterator
 
-# Options that a field stands for: in `extra` they would contradict what the scheduler believes.
+# Options for which a model entry has a field (the value). In `extra` they could contradict that field.
 FIELDS = {
     "account": "account",
     "cpus-per-task": "cpus",
@@ -33,8 +33,8 @@ FIELDS = {
     "time": "time",
     "time-min": "time_min",
 }
-# What the scheduler says itself, what changes what sbatch answers, makes one submission several jobs, another
-# account's or another cluster's, holds it up, or ends it at a moment of its own.
+# Options that the scheduler sets itself, and options that change sbatch's output, make several jobs of one
+# submission, use another account or cluster, delay the job, or end it at a given time.
 RESERVED = frozenset(
     (
         *("job-name", "output", "error", "input", "open-mode", "chdir", "comment", "wrap"),
@@ -61,16 +61,16 @@ SHORT = {
     "u": "usage",
     "V": "version",
 }
-# Short options that take no value: after one of them others may follow in the same word.
+# Short options without a value: others may follow in the same word.
 FLAGS = "HOQVWhsuv"
 DIRECTIVE = re.compile(r"^#SBATCH(.*)$", re.MULTILINE)
-# sbatch takes these for its own where it finds them.
+# sbatch reads these directives too.
 OTHERS = re.compile(r"^#(?:SLURM|PBS|BSUB)\b", re.MULTILINE)
 SEVERAL = ("hetjob", "packjob")
 
 
 def refused_extra(option: str) -> str:
-    """Return why an option, as in `--name=value`, must not stand in `slurm.extra`; "" if it may."""
+    """Return why an option of the form `--name=value` is not allowed in `slurm.extra`; "" if it is."""
     name = option.split("=", 1)[0]
     fields = sorted({FIELDS[one] for one in _meant(name, FIELDS)})
     if fields:
@@ -79,7 +79,7 @@ def refused_extra(option: str) -> str:
 
 
 def refused_script(text: str) -> list[str]:
-    """Return what is wrong with the options in a script, one phrase each."""
+    """Return what is wrong with the options in a script, one phrase for each problem."""
     found = [f"has {line[0]} lines, which sbatch reads as its own options" for line in OTHERS.finditer(text)]
     for line in DIRECTIVE.finditer(text):
         try:
@@ -94,7 +94,7 @@ def refused_script(text: str) -> list[str]:
 
 
 def _meant(name: str, options: Collection[str]) -> list[str]:
-    """Return which of some options a name such as `--clus` may mean to sbatch."""
+    """Return which of `options` sbatch may take a name such as `--clus` for."""
     said = name[2:]
     if said in FIELDS or said in RESERVED:
         return [said] if said in options else []
@@ -102,7 +102,7 @@ def _meant(name: str, options: Collection[str]) -> list[str]:
 
 
 def _reserved(word: str) -> Iterator[str]:
-    """Yield the reserved options in one word of a script, as they are written there."""
+    """Yield the reserved options in one word of a script, as they are written in it."""
     if word.startswith("--"):
         name = word.split("=", 1)[0]
         if _meant(name, RESERVED):

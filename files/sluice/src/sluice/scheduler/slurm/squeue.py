@@ -1,12 +1,12 @@
 """The questions to squeue and scontrol about jobs, and how to read their answers. Pure.
 
-Names, comments and reasons are free text: jobs, plugins and operators write what they like into them, line
-ends and separators too, and squeue prints it as it is. So each question has a mark of its own, random and
-new, around every text: what lies between two marks is text, whatever it looks like, and nothing else is.
-What says how a job is comes before its first mark, and only Slurm writes that.
+Names, comments and reasons are free text: jobs, plugins and administrators can write anything into them, also
+line ends and separators, and squeue prints it unchanged. So each query uses a new random mark around every
+text field: only what lies between two marks is text, whatever it looks like. The fields about a job's state
+come before its first mark, and only Slurm writes those.
 
-One job that is not understood is that job's matter: it is given back without a state. A job without an id too
-stands for whatever could not be told at all.
+A job that is not understood is returned without a state; the other jobs are not affected. A job that has no
+id either stands for any number of jobs that could not be read.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from sluice.scheduler.instances.instance import QueueJob
 from sluice.scheduler.slurm.hostlist import expand
 from sluice.scheduler.slurm.submission import read_comment
 
-# Texts are cut: ours are shorter (a name has 80 bytes at most, a comment 160), and nobody's fills the answer.
+# squeue cuts the texts to these lengths. Ours are shorter (a name has at most 80 bytes, a comment 160).
 FACTS = "%A|%T|%V|%S|%e|%N"
 TEXTS = ("%200r", "%200k", "%Z", "%100j")
 STATE = re.compile(r"[A-Z_]{2,40}")
 TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}")
 NO_TIME = ("N/A", "Unknown", "NONE", "None", "(null)", "")
-# What is read of scontrol's answer. Each is there once in every version; free text may hold it once more.
+# The fields read from scontrol's answer. Every version prints each once; free text may contain it again.
 READ = ("JobId", "JobName", "JobState", "Reason", "StartTime", "EndTime", "NodeList", "WorkDir")
 
 
 def new_mark() -> str:
-    """Return a mark that no text can hold, since it was not there when the text was written."""
+    """Return a random mark; no text can contain it, because it was created after the text."""
     return secrets.token_hex(8)
 
 
 def queue_format(mark: str) -> str:
-    """Return the format that squeue is asked with."""
+    """Return the value of squeue's --format."""
     between = _between(mark)
     return f"{FACTS}{between}{between.join(TEXTS)}{_end(mark)}"
 
@@ -53,9 +53,9 @@ def _end(mark: str) -> str:
 
 
 def parse_queue(text: str, mark: str) -> tuple[QueueJob, ...]:
-    """Read squeue's answer to a question with this mark; each job of the account is there.
+    """Return all jobs in squeue's answer to a query with this mark.
 
-    Raises ValueError for an answer in which there is no job but something else.
+    Raises ValueError for an answer that has no job but something else.
     """
     *pieces, rest = text.split(_end(mark))
     jobs = [_job(piece, mark) for piece in pieces]
@@ -64,14 +64,14 @@ def parse_queue(text: str, mark: str) -> tuple[QueueJob, ...]:
     )
     if noise and not jobs:
         raise ValueError(f"answer not understood: {text[:120]!r}")
-    # Cut off, or something else between the lines: who is not there may yet be.
+    # The answer was cut off, or has other text between the lines: there may be more jobs than are listed.
     return (*jobs, QueueJob("", "", "")) if noise else tuple(jobs)
 
 
 def _job(piece: str, mark: str) -> QueueJob:
-    """Read one job, with whatever came before it."""
+    """Read one job; the piece may begin with other text."""
     facts, *texts = piece.split(_between(mark))
-    # Nothing that Slurm alone writes holds a line end.
+    # The fields that only Slurm writes contain no line end.
     job_id, *fields = facts.rpartition("\n")[2].split("|")
     if not JOB_ID.fullmatch(job_id) or len(texts) != len(TEXTS):
         return QueueJob("", "", "")
@@ -97,9 +97,9 @@ def _job(piece: str, mark: str) -> QueueJob:
 
 
 def parse_job(text: str, job_id: str) -> QueueJob:
-    """Read `scontrol --oneliner show job` for one job.
+    """Read the answer of `scontrol --oneliner show job`.
 
-    Raises ValueError if it is not that job, or if free text in it looks like what is read.
+    Raises ValueError if it is about another job, or if free text in it looks like a field that is read.
     """
     fields = _fields(text)
     if fields.get("JobId") != job_id:
@@ -123,16 +123,19 @@ def _fields(text: str) -> Mapping[str, str]:
         if not separator or key not in READ:
             continue
         if key in found:
-            # Which of the two is Slurm's cannot be told: a job's name comes before its state.
+            # Nobody can tell which of the two Slurm wrote: a job's name comes before its state.
             raise ValueError(f"answer not understood: {key} appears twice")
         found[key] = value
     return found
 
 
-# A few thousand jobs repeat their times from answer to answer.
+# Cached: a few thousand jobs have the same times in every answer.
 @functools.lru_cache(maxsize=16_384)
 def parse_time(text: str) -> Optional[float]:
-    """Read a time as Slurm prints it for TZ=UTC; None where it has none. Raises ValueError."""
+    """Return a time that Slurm printed with TZ=UTC, in seconds since the epoch; None for none.
+
+    Raises ValueError.
+    """
     if text in NO_TIME:
         return None
     if not TIME.fullmatch(text):
@@ -153,5 +156,5 @@ def _nodes(text: str) -> tuple[str, ...]:
     try:
         return expand(text)
     except ValueError:
-        # A job whose nodes cannot be told stays known; its record will not be accepted.
+        # The job stays known, but its record will not be accepted.
         return ()

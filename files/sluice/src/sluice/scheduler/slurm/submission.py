@@ -1,7 +1,7 @@
 """What one submission passes to sbatch: options, comment and environment. Pure.
 
-What stands on sbatch's command line beats the script's own #SBATCH lines: so one script serves base and burst
-instances, and what the model's entry asks for holds whatever a site's own template says.
+Options on sbatch's command line override the script's #SBATCH lines. So one script serves base and burst
+instances, and the model's entry decides, whatever a site's own template contains.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ COMMENT = re.compile(r"sluice model=[A-Za-z0-9._-]{1,64} digest=([0-9a-f]{64})(?
 
 @dataclass(frozen=True)
 class Submission:
-    """One sbatch: the script's text and what is said about it on the command line.
+    """One call of sbatch: the script's text, and what the command line says about it.
 
-    `environment` is the job's; `options` are further options of sbatch.
+    `environment`: the job's variables. `options`: further options of sbatch.
     """
 
     name: str
@@ -33,15 +33,15 @@ class Submission:
 
 
 def comment(model: str, digest: str, kind: str = BASE) -> str:
-    """Return a job's comment: by it the site's accounting tells models apart, and a lost state is rebuilt."""
+    """Return a job's comment. Slurm's accounting shows models by it, and a lost state is rebuilt from it."""
     said = f"sluice model={model} digest={digest}"
     return said if kind == BASE else f"{said} kind={kind}"
 
 
 def read_comment(text: str) -> tuple[str, str]:
-    """Return digest ("" where there is none) and kind of a job by its comment.
+    """Return the digest ("" if there is none) and the kind in a job's comment.
 
-    A bare digest is what earlier versions wrote.
+    Earlier versions wrote only the digest.
     """
     if DIGEST.fullmatch(text):
         return text, BASE
@@ -50,9 +50,9 @@ def read_comment(text: str) -> tuple[str, str]:
 
 
 def charge(asked: SlurmRequest) -> str:
-    """Return the account, partition and QOS of a base instance in words: what Slurm's limits are about.
+    """Return a base instance's account, partition and QOS as one text; Slurm's limits belong to these.
 
-    What none is named of is Slurm's default one, the same for all models that name none.
+    A missing one is written as `(default)`, which is the same for all models that name none.
     """
     named = {"account": asked.account, "partition": asked.partition, "qos": asked.qos}
     for option in asked.extra:
@@ -63,7 +63,7 @@ def charge(asked: SlurmRequest) -> str:
 
 
 def options(entry: ModelEntry, kind: str, exclude: Iterable[str] = ()) -> tuple[str, ...]:
-    """Return the options of a base or burst instance, kept off the nodes in `exclude`."""
+    """Return sbatch's options for a base or burst instance that must not run on the nodes in `exclude`."""
     asked, burst = entry.slurm, entry.burst if kind == BURST else None
     given: dict[str, str] = {}
     if burst is not None:
@@ -73,7 +73,7 @@ def options(entry: ModelEntry, kind: str, exclude: Iterable[str] = ()) -> tuple[
     requeue = asked.requeue
     if burst is not None:
         reservation, nice = burst.reservation or reservation, burst.nice or nice
-        # A shorter time keeps the least time below it: sbatch refuses the pair otherwise.
+        # sbatch refuses a job whose --time-min is above its --time.
         time_min, requeue = min(burst.time_min or time_min, burst.time or asked.time), burst.requeue
     given["reservation"] = reservation
     given["nice"] = str(nice or "")
