@@ -1,7 +1,7 @@
 """The command line on the gateway VM (wheel) and on the cluster (zipapp).
 
-A part's code is imported only when it is asked for: the zipapp carries no gateway part, and Python 3.9
-never sees one.
+A command's module is imported only when the command is run: the zipapp does not contain the gateway's
+parts, and Python 3.9 could not read them.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from sluice import terminal
 from sluice.errors import EXIT_CONFIG, RecordError, SluiceError
 from sluice.version import version
 
-# As a shell tells of a program that SIGPIPE ended.
+# The status that a shell gives to a program that SIGPIPE ended.
 EXIT_PIPE = 141
-# Standard output goes to a disk that is full or broken.
+# Errors of writing standard output to a full or broken disk.
 OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
@@ -76,11 +76,11 @@ def main(argv: Optional[list[str]] = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
     try:
         try:
-            return _shown(arguments)
+            return _run_shielded(arguments)
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read it has seen enough, as behind `| head`.
+        # The reader has closed the pipe, as `| head` does.
         _close_output()
         return EXIT_PIPE
     except OSError as error:
@@ -92,14 +92,14 @@ def main(argv: Optional[list[str]] = None) -> int:
 
 
 def _close_output() -> None:
-    """Send what is still buffered nowhere: Python would try to write it once more as it ends."""
+    """Discard what is still buffered: Python would try to write it again when it exits."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _shown(arguments: list[str]) -> int:
-    command = COMMANDS.get(next((one for one in arguments if not one.startswith("-")), ""))
-    # What these print was written by Slurm, by jobs and by other people.
+def _run_shielded(arguments: list[str]) -> int:
+    command = COMMANDS.get(next((word for word in arguments if not word.startswith("-")), ""))
+    # These commands print texts from Slurm, from jobs and from other people.
     if command is not None and command.module.startswith("sluice.scheduler."):
         with terminal.safe_output():
             return _main(arguments)
@@ -131,10 +131,10 @@ def _parser(arguments: list[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="sluice", description=__doc__.splitlines()[0])
     parser.add_argument("--version", action="version", version=f"sluice {version()}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    asked = next((argument for argument in arguments if not argument.startswith("-")), "")
+    wanted = next((argument for argument in arguments if not argument.startswith("-")), "")
     for name, command in COMMANDS.items():
         subparser = subparsers.add_parser(name, help=command.help, description=command.help)
-        if name == asked:
+        if name == wanted:
             _load(command, subparser)
     return parser
 
@@ -145,12 +145,12 @@ def _load(command: Command, parser: argparse.ArgumentParser) -> None:
     except ModuleNotFoundError as error:
         if error.name is None or not command.module.startswith(error.name):
             raise
-        raise SystemExit(_absent(command)) from None
+        raise SystemExit(_missing_part(command)) from None
     module.add_arguments(parser)
     parser.set_defaults(run=module.run)
 
 
-def _absent(command: Command) -> str:
+def _missing_part(command: Command) -> str:
     part = command.module.split(".")[1]
     return (
         f"sluice: this copy does not contain {part} (the wheel has proxy and web, the zipapp has the "

@@ -162,7 +162,7 @@ def test_a_limit_of_one_model_stands_beside_that_of_all(store: Database, setting
     ("rule", "words"),
     [
         (LimitRule("everybody", "", 1), "none of site"),
-        (LimitRule("site"), "it would bound nothing"),
+        (LimitRule("site"), "it would limit nothing"),
         (LimitRule("site", "", -1), "requests_per_minute"),
         (LimitRule("site", "a b", 1), "not a model"),
         (LimitRule("project:moon", "", 1), "no project moon"),

@@ -61,7 +61,7 @@ def test_limits_are_set_listed_beside_the_inventorys_and_removed(vm: Vm) -> None
 def test_a_limit_that_cannot_be_is_refused_with_the_reason(vm: Vm) -> None:
     for arguments, words in (
         (("everybody", "--concurrent", "1"), "none of site"),
-        (("site",), "it would bound nothing"),
+        (("site",), "it would limit nothing"),
         (("user:u-nobody", "--concurrent", "1"), "There is no user u-nobody"),
         (("site", "--concurrent", "-3"), "from 0"),
     ):

@@ -192,7 +192,7 @@ def test_an_export_of_much_is_never_in_memory_as_a_whole(settings: WebConfig) ->
     ("arguments", "words"),
     [
         (("report", "--by", "colour"), "'colour' is not one of day, month, user"),
-        (("report", "--by", "user,user"), "has something twice"),
+        (("report", "--by", "user,user"), "names something twice"),
         (("report", "--from", "yesterday"), "'yesterday' is not a day such as 2026-11-01"),
         (("export", "--pseudonymised", "a-little"), "invalid choice"),
     ],

@@ -179,7 +179,7 @@ def test_services_refuse_tables_that_are_not_theirs_and_say_what_to_run(
     assert upgrade.upgrade(settings.database) == (None, schema.REVISION)
     file.unlink()
     schemas.make_first(settings.database)
-    with pytest.raises(schema.WrongSchema, match=r"is of revision 0001, .* run sluice db upgrade"):
+    with pytest.raises(schema.WrongSchema, match=r"has revision 0001, .* run sluice db upgrade"):
         start(str(config))
 
 

@@ -126,7 +126,7 @@ def test_groups_that_the_settings_name_are_never_among_those_that_are_too_many(
     assert len(found) == access.MAX_GROUPS
     assert found[-6:] == ["ops", "staff", "bio", "hpc", "slow", "fast"]
     (record,) = caplog.records
-    assert "more than can be kept" in record.getMessage()
+    assert "there are too many" in record.getMessage()
     assert (vars(record)["claim"], vars(record)["dropped"]) == ("isMemberOf", 106)
 
 

@@ -417,7 +417,7 @@ def test_a_limit_is_set_changed_and_removed(admin: FlaskClient, database: Databa
 
 BAD_LIMITS: list[tuple[dict[str, str], str]] = [
     ({"scope": "all", "concurrent": "1"}, "none of site"),
-    ({"scope": "site"}, "would bound nothing"),
+    ({"scope": "site"}, "would limit nothing"),
     ({"scope": "site", "concurrent": "many"}, "“many” is not a whole number"),
     ({"scope": "site", "concurrent": "1.5"}, "“1.5” is not a whole number"),
     ({"scope": "project:moon", "concurrent": "1"}, "climate"),

@@ -1,4 +1,4 @@
-"""The pages' app: sign-in, chat page, keys, page bearer."""
+"""The Flask app of the pages: sign-in, chat, API keys, page bearers, usage, administration."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from sluice.web.views.shared import Web
 
 
 def create_app(settings: WebConfig) -> Flask:
-    """Build the app and the directory of sessions. Raises WrongSchema for tables of another version."""
+    """Build the app and create the sessions' directory. Raises WrongSchema for tables of another version."""
     logs.configure("web", settings.log_level)
     app = Flask("sluice.web", static_url_path=f"/static/{_digest_of_static()}")
     app.config.update(_flask_settings(settings))
     app.session_interface = SessionInterface(app, app.config["SESSION_CACHELIB"])
-    # In this order at each request: count it, refuse what is forged, then look at who is signed in.
+    # The order matters: count each request, refuse forged ones, then look up who is signed in.
     metrics = Metrics("web")
     metrics.instrument(app)
     timeouts.limit_requests(app)
@@ -49,8 +49,8 @@ def create_app(settings: WebConfig) -> Flask:
     for blueprint in (*pages, *admin.BLUEPRINTS):
         app.register_blueprint(blueprint)
     _prepare_templates(app, web)
-    # What is public is told by the settings, never by a header; metrics stay on loopback.
-    # Flask documents this as the way to wrap an application; its types take it for a method.
+    # The public URL comes from the settings, never from a header; metrics stay on loopback.
+    # Flask documents this way to wrap an application, but its types treat wsgi_app as a method.
     app.wsgi_app = guard.PublicUrl(app.wsgi_app, settings.public_url)  # type: ignore[method-assign]
     app.wsgi_app = Listeners(app.wsgi_app, web.metrics.registry)  # type: ignore[method-assign]
     return app
@@ -63,7 +63,7 @@ def _flask_settings(settings: WebConfig) -> dict[str, Any]:
         "SEND_FILE_MAX_AGE_DEFAULT": datetime.timedelta(days=30),
         "PERMANENT_SESSION_LIFETIME": datetime.timedelta(seconds=settings.session_max),
         "SESSION_CACHELIB": SessionStore(settings.session_dir),
-        # The prefix makes browsers insist on Secure, Path=/ and no Domain.
+        # With this prefix, browsers accept the cookie only with Secure, Path=/ and no Domain.
         "SESSION_COOKIE_NAME": "__Host-sluice",
         "SESSION_COOKIE_SECURE": True,
         "SESSION_COOKIE_HTTPONLY": True,
@@ -97,7 +97,7 @@ def _prepare_templates(app: Flask, web: Web) -> None:
 
 
 def _person(web: Web) -> SignedInUser | None:
-    """Return who is signed in; nobody where that cannot be told: a page that says so still has a frame."""
+    """Return who is signed in, or None if the database does not answer: error pages use the frame too."""
     try:
         return web.sign_in.person()
     except SQLAlchemyError:
@@ -113,7 +113,7 @@ def _iso(at: float) -> str:
 
 
 def _announcements(web: Web) -> Sequence[Announcement]:
-    """Return what stands above the pages; the page that says that the database is down has nothing there."""
+    """Return the current announcements, or none if the database does not answer."""
     try:
         with web.database.read() as session:
             return announcements.shown(session, time.time())
@@ -126,10 +126,10 @@ def _moment(at: float) -> str:
 
 
 def _digest_of_static() -> str:
-    """Return a short digest of every static file.
+    """Return a short digest of all static files, for their path.
 
-    It stands in their path, so that browsers may keep them for long, and scripts that import each other by
-    relative paths always come from one version.
+    A new version has new paths. So browsers can cache the files for a long time, and scripts that import each
+    other by relative paths always come from one version.
     """
     directory = Path(__file__).parent / "static"
     digest = hashlib.sha256()

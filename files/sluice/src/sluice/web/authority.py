@@ -1,7 +1,7 @@
-"""The authority: "whose key is this, what may it do", "what was spent", "here are settled usage records".
+"""The authority: answers the proxy about keys and spent tokens, and stores settled usage records.
 
-A small app on its own unix socket, which the proxy alone can open and nginx never sees. docs/contracts.md,
-"Authority". It learns the SHA-256 of a key, never the key.
+A small app on its own unix socket, which only the proxy can open; nginx does not know it. The authority gets
+the SHA-256 of a key, never the key. See docs/contracts.md, "Authority".
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ blueprint = Blueprint("authority", __name__)
 
 
 class Authority:
-    """What the handlers share: settings, database, figures."""
+    """What the handlers share: settings, database, metrics."""
 
     def __init__(self, settings: WebConfig) -> None:
         self.settings = settings
@@ -52,7 +52,7 @@ class Authority:
 
 
 def create_app(settings: WebConfig) -> Flask:
-    """Build the app. Raises WrongSchema for tables that are not those of this version."""
+    """Build the app. Raises WrongSchema for tables of another version."""
     logs.configure("authority", settings.log_level)
     app = Flask("sluice.web.authority", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
@@ -66,7 +66,7 @@ def create_app(settings: WebConfig) -> Flask:
     app.register_error_handler(SluiceError, _named_error)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(SQLAlchemyError, _database_error)
-    # Flask documents this as the way to wrap an application; its types take it for a method.
+    # Flask documents this way to wrap an application, but its types treat wsgi_app as a method.
     app.wsgi_app = Listeners(app.wsgi_app, authority.metrics.registry)  # type: ignore[method-assign]
     return app
 
@@ -78,7 +78,7 @@ def _authority() -> Authority:
 
 @blueprint.post("/v1/principal")
 def principal() -> tuple[Response, int]:
-    """Answer whose credential this is; unknown, revoked, expired and blocked look alike."""
+    """Return the principal of a credential. Unknown, revoked, expired and blocked ones get the same 404."""
     fields = Fields(decode_json(request.get_data()))
     fields.version()
     credential = fields.text("credential", HEX64)
@@ -98,15 +98,15 @@ def _update_stored_form(authority: Authority, outdated: OutdatedKey) -> None:
         with timeouts.at_most(timeouts.OPTIONAL_SECONDS), authority.database.write() as session:
             update_stored_form(session, outdated)
     except SQLAlchemyError as error:
-        # The key works all the same, and its next use tries again.
+        # The key still works, and its next use tries again.
         logger.warning(
-            ("a key could not be stored under the current secret"), extra={"fault": type(error).__name__}
+            "a key could not be stored under the current secret", extra={"fault": type(error).__name__}
         )
 
 
 @blueprint.post("/v1/usage")
 def settle() -> tuple[Response, int]:
-    """Take settled usage records; ones that are known already are accepted and not counted again."""
+    """Store settled usage records. Records that are already stored are accepted but not counted again."""
     fields = Fields(decode_json(request.get_data()))
     fields.version()
     records = [UsageRecord.parse(item, where) for where, item in fields.items("records", most=MAX_RECORDS)]
@@ -120,7 +120,7 @@ def settle() -> tuple[Response, int]:
 
 @blueprint.post("/v1/spent")
 def spent() -> tuple[Response, int]:
-    """Answer what each bucket that is asked for has taken, in the order asked."""
+    """Return what was spent in each requested bucket, in the order of the request."""
     fields = Fields(decode_json(request.get_data()))
     fields.version()
     buckets = [Limit.parse(item, where).bucket for where, item in fields.items("buckets", most=MOST_LIMITS)]
@@ -132,7 +132,7 @@ def spent() -> tuple[Response, int]:
 
 @blueprint.get("/v1/gateway")
 def gateway() -> tuple[Response, int]:
-    """Answer what holds for all requests of this gateway: stopped models, and how its keys are marked."""
+    """Return what applies to all requests of this gateway: stopped models, and the secrets of key marks."""
     authority = _authority()
     with authority.database.read() as session:
         stopped = [stop.dump() for stop in admission.stops_for_proxy(session)]
@@ -143,7 +143,7 @@ def gateway() -> tuple[Response, int]:
 
 @blueprint.get("/health")
 def health() -> tuple[Response, int]:
-    """Answer 200 when the database answers."""
+    """Return 200 if the database answers."""
     with _authority().database.read() as session:
         session.execute(text("SELECT 1"))
     return _answer({"status": "ok"}, 200)
@@ -173,6 +173,6 @@ def _http_error(error: HTTPException) -> tuple[Response, int]:
 
 
 def _database_error(error: SQLAlchemyError) -> tuple[Response, int]:
-    # The text of such an error quotes the statement with its values: log its type alone.
+    # The text of such an error quotes the statement with its values: log only its type.
     logger.error("the database does not answer", extra={"fault": type(error).__name__})
     return _error(SluiceError("internal_error", "the database does not answer"), 503)

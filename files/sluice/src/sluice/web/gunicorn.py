@@ -1,7 +1,7 @@
 """Settings of gunicorn for both apps: `gunicorn --config python:sluice.web.gunicorn --bind … APP`.
 
-One worker with threads each: the figures live in that worker's memory (sluice.web.http.metrics), SQLite has
-one writer at a time, and neither app is in the path of a token.
+Each app has one worker with threads: its metrics are in that worker's memory (sluice.web.http.metrics),
+SQLite allows one writer at a time, and no token passes through these apps.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ threads = 16
 timeout = 60
 graceful_timeout = 10
 keepalive = 5
-# The control socket is on by default and nothing here uses it.
+# gunicorn's control socket is on by default, but nothing uses it here.
 control_socket_disable = True
-# As long as nginx takes them: the code that a sign-in's answer brings may have thousands of bytes.
+# The same bounds as nginx: the code in a sign-in's answer can have thousands of bytes.
 limit_request_line = 8190
 limit_request_field_size = 8190
-# The unix sockets: never open to everybody, not even between bind and chmod (gunicorn's own default is 0777).
+# The unix sockets must never be open to everybody, not even between bind and chmod (the default is 0777).
 umask = 0o117
-# nginx writes the access log; gunicorn's would hold the query of a sign-in's answer.
+# nginx writes the access log; gunicorn's log would contain the query of a sign-in's answer.
 accesslog = None
 logconfig_dict = {
     "version": 1,
@@ -42,10 +42,10 @@ logconfig_dict = {
 
 
 def on_starting(server: Any) -> None:
-    """Leave a socket in a set-group-ID folder with the folder's group, so that the other side may connect.
+    """Keep the group of a set-group-ID folder on the socket in it, so that the other side can connect.
 
-    gunicorn gives each socket the group of its workers, which is the wrong one; an owner without further
-    groups may still name the group that the file has already.
+    gunicorn gives each socket the group of its workers, which is wrong here. A process that is not in the
+    folder's group may still set that group, because the file already has it.
     """
     for folder in _folders(server):
         status = folder.stat()
@@ -54,7 +54,7 @@ def on_starting(server: Any) -> None:
 
 
 def when_ready(server: Any) -> None:
-    """Let the workers keep the process's own group; give the authority's socket the mode of the settings."""
+    """Keep the process's own group for the workers; set the configured mode of the authority's socket."""
     server.cfg.set("group", os.getegid())
     if server.app.app_uri.startswith("sluice.web.wsgi:authority"):
         mode = int(settings().authority_socket_mode, 8)
@@ -65,5 +65,5 @@ def when_ready(server: Any) -> None:
 
 
 def _folders(server: Any) -> list[Path]:
-    """Return the folders of the unix sockets that gunicorn is to bind."""
+    """Return the folders of the unix sockets that gunicorn will bind."""
     return [Path(address).parent for address in server.cfg.address if isinstance(address, str)]

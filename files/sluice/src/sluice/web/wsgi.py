@@ -1,7 +1,7 @@
-"""What gunicorn is pointed at: `sluice.web.wsgi:web()` and `sluice.web.wsgi:authority()`.
+"""The entry points for gunicorn: `sluice.web.wsgi:web()` and `sluice.web.wsgi:authority()`.
 
-Both read the file that SLUICE_WEB_CONFIG names, else /etc/sluice/web.json; a path may also be given:
-`sluice.web.wsgi:web("/etc/sluice/web.json")`.
+Both read the configuration file that SLUICE_WEB_CONFIG names, or /etc/sluice/web.json. A path can also be an
+argument: `sluice.web.wsgi:web("/etc/sluice/web.json")`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What administrators do to the gateway as a whole, announcements and stops, and the log of all they do.
+"""Administration of the whole gateway: stopped models, announcements, and the audit log.
 
-Everything above may import it; it imports database and words.
+All higher rooms may import it; it imports database and words.
 """

@@ -1,4 +1,4 @@
-"""Stops and resumes a model at this gateway. The proxy learns of it from the authority."""
+"""Stops and resumes models at this gateway. The authority tells the proxy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sluice.web.admin import audit
 from sluice.web.database.tables import LimitRow, StoppedModel, UsageDay
 from sluice.web.words.validation import ValidationError, check_label
 
-# What users are told fits on a few lines of a chat.
+# The message must fit into a few lines of a chat.
 MAX_MESSAGE = 300
 
 
@@ -24,15 +24,15 @@ def stopped(session: Session) -> Sequence[StoppedModel]:
 
 
 def stops_for_proxy(session: Session) -> list[Stop]:
-    """Return the stopped models as the proxy is told of them."""
+    """Return the stopped models in the form for the proxy."""
     return [Stop(row.model, row.message) for row in stopped(session)]
 
 
 def stop(session: Session, actor: str, model: str, message: str, now: float) -> None:
-    """Stop `model`; what runs goes on. Stopping it again changes the message.
+    """Stop `model`; open requests continue. Stopping it again changes the message.
 
-    A model that no cluster has (yet) can be stopped too. Raises Fault for what is no model's name and for a
-    message that cannot be shown.
+    A model that no cluster has (yet) can be stopped too. Raises ValidationError for an invalid model name and
+    for a message that cannot be shown.
     """
     if not MODEL_NAME.fullmatch(model):
         raise ValidationError("model_name", model=model)
@@ -49,9 +49,9 @@ def stop(session: Session, actor: str, model: str, message: str, now: float) -> 
 
 
 def unknown_model_problem(session: Session, model: str) -> str:
-    """Return what to say of a model that was never used, stopped or limited at this gateway, "" otherwise.
+    """Return a message for a model that was never used, stopped or limited at this gateway, else "".
 
-    Which models the clusters offer is the proxy's to know: a new one nobody used is unknown here.
+    Only the proxy knows which models the clusters offer. So a new model that nobody has used is unknown here.
     """
     known = {row.model for row in stopped(session)}
     for column in (UsageDay.model, LimitRow.model):
@@ -65,7 +65,7 @@ def unknown_model_problem(session: Session, model: str) -> str:
 
 
 def resume(session: Session, actor: str, model: str, now: float) -> bool:
-    """Let `model` take requests again. False where it was not stopped."""
+    """Accept requests for `model` again. Return False if it was not stopped."""
     row = session.get(StoppedModel, model) if MODEL_NAME.fullmatch(model) else None
     if row is None:
         return False

@@ -1,4 +1,4 @@
-"""Texts above every page: maintenance, news. Administrators write them, on pages or on the command line."""
+"""Announcements of administrators, shown above every page: maintenance, news."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from sluice.web.words.validation import ValidationError, check_label
 
 LEVELS = ("info", "warning")
 MAX_TEXT = 400
-# More at once would push the page's own content out of sight.
+# More would push the page's own content out of sight.
 MAX_SHOWN = 3
 
 
 def shown(session: Session, now: float) -> Sequence[Announcement]:
-    """Return what stands above the pages at `now`: warnings first, then the newest, at most MAX_SHOWN."""
+    """Return the announcements to show at `now`: warnings first, then the newest, at most MAX_SHOWN."""
     return session.scalars(
         select(Announcement)
         .where(Announcement.starts <= now, or_(Announcement.ends.is_(None), Announcement.ends > now))
@@ -30,7 +30,7 @@ def shown(session: Session, now: float) -> Sequence[Announcement]:
 
 
 def listed(session: Session, *, offset: int = 0, most: int = 100) -> Sequence[Announcement]:
-    """Return at most `most` announcements of all times, the latest first, after `offset` of them."""
+    """Return at most `most` announcements, past and planned ones too, latest first, skipping `offset`."""
     newest = select(Announcement).order_by(Announcement.starts.desc(), Announcement.id.desc())
     return session.scalars(newest.offset(offset).limit(most)).all()
 
@@ -45,7 +45,10 @@ def state(row: Announcement, now: float) -> str:
 def add(
     session: Session, actor: str, text: str, level: str, starts: float, ends: float | None, now: float
 ) -> Announcement:
-    """Announce `text` from `starts` until `ends`, or until it is ended. Raises Fault."""
+    """Announce `text` from `starts` until `ends` (seconds since the epoch; None: until `end`).
+
+    Raises ValidationError.
+    """
     check_label(text, MAX_TEXT)
     if level not in LEVELS:
         raise ValidationError("level", levels=", ".join(LEVELS))
@@ -59,13 +62,13 @@ def add(
 
 
 def end(session: Session, actor: str, number: int, now: float) -> bool:
-    """End the announcement of id `number`. False where there is none that has not ended."""
+    """End the announcement with id `number`. Return False if there is none, or it has already ended."""
     row = session.get(Announcement, number)
     if row is None or state(row, now) == "ended":
         return False
     before = _audit_values(row)
     row.ends = now
-    # A planned one that ends before it begins would read as if it had been shown.
+    # A planned announcement must not end before it starts.
     row.starts = min(row.starts, now)
     audit.add(session, actor, "announcement.end", str(row.id), before, _audit_values(row), now)
     return True

@@ -12,14 +12,14 @@ from sqlalchemy.orm import Session
 
 from sluice.web.database.tables import AuditEntry
 
-# Who acts on the command line of the gateway VM.
+# The actor of actions on the gateway's command line.
 OPERATOR = "operator"
 
 _ACTION = re.compile(r"[a-z]+\.[a-z_]+")
 
 
 class Filter(NamedTuple):
-    """What to look for; "" and None leave out nothing. Times in seconds: `since` <= time < `until`."""
+    """Which entries to return; "" and None match all. Times: `since` <= time < `until`, since the epoch."""
 
     actor: str = ""
     action: str = ""
@@ -40,11 +40,11 @@ def add(
     after: dict[str, Any] | None,
     now: float,
 ) -> None:
-    """Write down one action of `actor` (a pseudonym or OPERATOR), in the transaction that carries it out.
+    """Add an entry about an action of `actor` (a pseudonym or OPERATOR), in the action's own transaction.
 
-    `action` names the kind of thing and what was done to it, as in `user.block`; `object` which one: a
-    pseudonym, a key's id, a limit's scope, a model. `before` and `after` are what changed, for JSON, None
-    where there was or is nothing; never a key or another secret.
+    `action` has the form `kind.verb`, such as `user.block`. `object` names what it was done to: a pseudonym,
+    a key's id, a limit's scope, a model. `before` and `after` are the changed values, for JSON, or None if
+    there was or is nothing. They never contain a key or another secret. Raises ValueError for a wrong form.
     """
     if not _ACTION.fullmatch(action):
         raise ValueError(f"{action!r} is not an action; an example is user.block")
@@ -54,7 +54,7 @@ def add(
 def entries(
     session: Session, wanted: Filter = EVERYTHING, *, most: int = 100, below: int | None = None
 ) -> Sequence[AuditEntry]:
-    """Return at most `most` entries, newest first; those before the entry of id `below` if it is given."""
+    """Return at most `most` entries, newest first; with `below`, only entries with a smaller id."""
     query = select(AuditEntry).order_by(AuditEntry.id.desc()).limit(most)
     for column, value in (
         (AuditEntry.actor, wanted.actor),
@@ -73,11 +73,11 @@ def entries(
 
 
 def actions(session: Session) -> Sequence[str]:
-    """Return the actions that the log has, sorted."""
+    """Return the different actions in the log, sorted."""
     return session.scalars(select(AuditEntry.action).distinct().order_by(AuditEntry.action)).all()
 
 
 def forget(session: Session, before: float) -> int:
-    """Delete the entries older than `before`; return how many there were."""
+    """Delete the entries from before `before` (seconds since the epoch); return their number."""
     result = session.execute(delete(AuditEntry).where(AuditEntry.time < before))
     return result.rowcount if isinstance(result, CursorResult) else 0

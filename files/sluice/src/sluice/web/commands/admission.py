@@ -26,17 +26,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             "affect its instances on the cluster: see `sluice models drain` on the login node."
         ),
     )
-    stop.add_argument("--message", default="", help="the message for its users, in one line")
-    stop.add_argument("--new", action="store_true", help="allow a model that nobody used at this gateway yet")
+    stop.add_argument("--message", default="", help="message for its users, in one line")
+    stop.add_argument(
+        "--new", action="store_true", help="allow a model that nobody has used at this gateway yet"
+    )
     resume = actions.add_parser("resume", help="accept requests for a model again")
     for action in (stop, resume):
-        action.add_argument("model", help="its name")
+        action.add_argument("model", help="name of the model")
     for action in (listing, stop, resume):
         common.add_common(action)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Carry out one action; 0 when done, 2 for a wrong argument, 1 for a model that is not there."""
+    """Run one action. Return 0 on success, 2 for a wrong argument, 1 for an unknown model."""
     return common.run_action(args, {"list": _list, "stop": _stop, "resume": _resume})
 
 
@@ -56,7 +58,7 @@ def _stop(args: argparse.Namespace, context: Context) -> int:
     try:
         with context.database.write() as session:
             problem = "" if args.new else admission.unknown_model_problem(session, args.model)
-            # Said first of a name that is none: what is wrong with it.
+            # An invalid name is reported as such, not as an unknown model.
             if not problem or not MODEL_NAME.fullmatch(args.model):
                 admission.stop(session, OPERATOR, args.model, args.message, time.time())
     except ValidationError as error:

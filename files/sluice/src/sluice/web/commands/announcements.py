@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--most",
         type=common.whole_number(1, common.MAX_ROWS),
         default=100,
-        help="how many (default: %(default)s)",
+        help="maximum number of entries (default: %(default)s)",
     )
     add = actions.add_parser(
         "add",
@@ -34,8 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add.add_argument("text", help="one line")
     add.add_argument("--level", choices=announcements.LEVELS, default="info", help="(default: %(default)s)")
-    add.add_argument("--starts", default="", help=f"from when on, {_TIME} (default: now)")
-    add.add_argument("--ends", default="", help=f"until when, {_TIME} (default: until it is removed)")
+    add.add_argument("--starts", default="", help=f"when it starts, {_TIME} (default: now)")
+    add.add_argument("--ends", default="", help=f"when it ends, {_TIME} (default: when it is removed)")
     remove = actions.add_parser("remove", help="end an announcement now; it stays in the list")
     remove.add_argument("id", type=common.whole_number(1, common.LARGEST_ID), help="as `list` shows it")
     for action in (listing, add, remove):
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Carry out one action; 0 when done, 2 for a wrong argument, 1 for an id that is not shown or planned."""
+    """Run one action. Return 0 on success, 2 for a wrong argument, 1 if no such announcement can be ended."""
     return common.run_action(args, {"list": _list, "add": _add, "remove": _remove})
 
 

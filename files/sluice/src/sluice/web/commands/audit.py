@@ -20,22 +20,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the action."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     listing = actions.add_parser("list", help="list what administrators and operators did, newest first")
-    listing.add_argument("--actor", default="", help="who: a pseudonym, or operator")
-    listing.add_argument("--what", default="", help="which action, such as user.block")
-    listing.add_argument("--object", default="", help="which object: a pseudonym, a key's id, a model, …")
-    listing.add_argument("--since", default="", help=f"from when on, {_TIME}")
-    listing.add_argument("--until", default="", help=f"before when, {_TIME}")
+    listing.add_argument("--actor", default="", help="only by this actor: a pseudonym, or operator")
+    listing.add_argument("--what", default="", help="only this action, such as user.block")
+    listing.add_argument("--object", default="", help="only this object: a pseudonym, a key's id, a model, …")
+    listing.add_argument("--since", default="", help=f"not before this time, {_TIME}")
+    listing.add_argument("--until", default="", help=f"before this time, {_TIME}")
     listing.add_argument(
         "--most",
         type=common.whole_number(1, common.MAX_ROWS),
         default=100,
-        help="how many (default: %(default)s)",
+        help="maximum number of entries (default: %(default)s)",
     )
     common.add_common(listing)
 
 
 def run(args: argparse.Namespace) -> int:
-    """List; 0 when done, 2 for a wrong argument."""
+    """List entries. Return 0 on success, 2 for a wrong argument."""
     try:
         since, until = times.read(args.since), times.read(args.until)
     except ValidationError as error:
@@ -72,6 +72,6 @@ def _document(row: AuditEntry) -> dict[str, Any]:
 
 
 def _shown(side: dict[str, Any] | None) -> str:
-    """Return one side of a change in one cell: what is not bound or not there says nothing."""
+    """Return the values before or after a change as one cell, without empty values."""
     told = {name: value for name, value in (side or {}).items() if value not in (None, "")}
     return json.dumps(told, ensure_ascii=False) if told else "-"

@@ -25,13 +25,13 @@ from sluice.web.words.validation import ValidationError
 WRONG_ARGUMENT = 2
 NOT_FOUND = 1
 
-# The most rows that a list is asked for, and the largest id that a table has.
+# Bounds of `--most` and of the ids in tables.
 MAX_ROWS = 1_000_000
 LARGEST_ID = (1 << 31) - 1
 
 
 class Context(NamedTuple):
-    """What a command works on."""
+    """The opened configuration and database of a command."""
 
     settings: WebConfig
     database: Database
@@ -41,7 +41,7 @@ Action = Callable[[argparse.Namespace, Context], int]
 
 
 def add_common(parser: argparse.ArgumentParser, *, as_json: bool = True) -> None:
-    """Add `--config` and, where the answer is more than a word, `--json`."""
+    """Add `--config` and, with `as_json`, `--json`."""
     parser.add_argument("--config", default=DEFAULT_PATH, help="web's configuration (default: %(default)s)")
     if as_json:
         parser.add_argument("--json", action="store_true", help="print a JSON document, for programs")
@@ -55,7 +55,7 @@ def add_most(parser: argparse.ArgumentParser) -> None:
 
 @contextmanager
 def open_context(config: str) -> Iterator[Context]:
-    """Open settings and database, as the account that owns them if root asks. Raises ConfigError."""
+    """Open settings and database; root first becomes the account that owns them. Raises ConfigError."""
     settings = load(config)
     become_owner(settings.session_dir)
     database = Database(settings.database)
@@ -74,7 +74,7 @@ def open_context(config: str) -> Iterator[Context]:
 
 
 def whole_number(least: int, most: int) -> Callable[[str], int]:
-    """Return what reads a whole number from `least` to `most` from the command line, for argparse."""
+    """Return a type for argparse: a whole number from `least` to `most`."""
 
     def read(text: str) -> int:
         try:
@@ -89,15 +89,15 @@ def whole_number(least: int, most: int) -> Callable[[str], int]:
 
 
 def run_action(args: argparse.Namespace, actions: Mapping[str, Action]) -> int:
-    """Carry out the action that was asked for, on the opened site; return its exit status."""
+    """Run the action that was asked for with settings and database; return its exit status."""
     with open_context(args.config) as opened:
         return actions[args.action](args, opened)
 
 
 def become_owner(directory: str) -> None:
-    """As root, go on as the account that owns the web state: files that root makes would lock it out.
+    """As root, become the account that owns web's state: it could not use files that root creates.
 
-    Before the first start of web `directory` may be missing: then the folder above it says whose it is.
+    Before web's first start, `directory` may not exist. Then the owner of the folder above it counts.
     """
     if os.geteuid() != 0:
         return
@@ -109,7 +109,7 @@ def become_owner(directory: str) -> None:
 
 
 def refuse(command: str, problem: str | ValidationError, status: int = WRONG_ARGUMENT) -> int:
-    """Say on standard error what was wrong; return the exit status."""
+    """Print on standard error what is wrong; return the exit status."""
     if isinstance(problem, ValidationError):
         problem = error_text(problem)
     print(f"sluice {command}: {problem}", file=sys.stderr)
@@ -122,14 +122,14 @@ def error_text(error: ValidationError) -> str:
 
 
 def print_json(document: dict[str, Any]) -> None:
-    """Print a document of the contract's version 1."""
+    """Print a JSON document with `"version": 1`."""
     print(json.dumps({"version": 1, **document}, indent=2))
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print rows under a header, each column as wide as its widest cell.
 
-    Names come from the provider, and from users: what is unfit for a terminal is shown as `?`.
+    Names come from the provider and from users: characters that a terminal could interpret become `?`.
     """
     cells = [[terminal.line(str(cell)) for cell in row] for row in (header, *rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
@@ -138,12 +138,12 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None
 
 
 def day(moment: float | None) -> str:
-    """Return the day (UTC) of a time in seconds since the epoch, "never" for none."""
+    """Return the day (UTC) of a time in seconds since the epoch, "never" for None."""
     return "never" if moment is None else times.day(moment)
 
 
 def cell(value: object) -> str:
-    """Return a value of a document as a table shows it; times are floats, in seconds since the epoch."""
+    """Return a value as the cell of a table; floats are times in seconds since the epoch."""
     if isinstance(value, float):
         return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(value))
     if isinstance(value, list):
@@ -152,5 +152,5 @@ def cell(value: object) -> str:
 
 
 def print_fields(document: dict[str, Any]) -> None:
-    """Print a document of plain values, a line each."""
+    """Print a document of plain values, one per line."""
     print_table(("FIELD", "VALUE"), [(name, cell(value)) for name, value in document.items()])

@@ -1,4 +1,4 @@
-"""`sluice db`: the database's tables, health, backups and age, on the gateway VM."""
+"""`sluice db`: upgrade, check, back up, restore and prune the database, on the gateway VM."""
 
 from __future__ import annotations
 
@@ -30,9 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     look = actions.add_parser(
         "check", help="check integrity, sums, backups and free space; exit status 1 if something is wrong"
     )
-    look.add_argument("--dir", type=Path, default=Path(BACKUPS), help="the backups (default: %(default)s)")
+    look.add_argument(
+        "--dir", type=Path, default=Path(BACKUPS), help="folder of the backups (default: %(default)s)"
+    )
     save = actions.add_parser("backup", help="write a backup while the services run, and print its path")
-    save.add_argument("--dir", type=Path, default=Path(BACKUPS), help="where to (default: %(default)s)")
+    save.add_argument(
+        "--dir", type=Path, default=Path(BACKUPS), help="folder of the backups (default: %(default)s)"
+    )
     save.add_argument(
         "--keep",
         type=common.whole_number(1, 10_000),
@@ -51,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Carry out one action; 0 when done and well, 1 when `check` found something."""
+    """Run one action. Return 0 on success, 1 if `check` found something wrong."""
     actions: dict[str, Callable[[argparse.Namespace], int]] = {
         "upgrade": _upgrade,
         "check": _check,
@@ -109,7 +113,7 @@ def _prune(args: argparse.Namespace) -> int:
         removed = retention.prune(context.database, settings.usage_days, settings.audit_days, time.time())
     print(
         f"removed {removed.records} usage records and {removed.audit} entries of the audit log; "
-        f"removed users from {removed.days} sums of days"
+        f"removed users from {removed.days} daily sums"
     )
     return 0
 

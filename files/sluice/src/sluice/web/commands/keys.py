@@ -29,7 +29,7 @@ from sluice.web.settings.rules import numbers_of
 from sluice.web.words.validation import ValidationError
 
 _USER = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
-# What the authority calls people; a service account of such a name could be taken for one.
+# The form of pseudonyms. A service account with such a name could be mistaken for a person.
 _PSEUDONYM = re.compile(r"u-[0-9a-f]{16}")
 
 _SEE = "see: sluice keys list"
@@ -42,12 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "create", help="create a key for a service account and print it, only once, on standard output"
     )
     create.add_argument(
-        "--user", required=True, help=("the service account, such as demo; it is created if it is new")
+        "--user", required=True, help="the service account, such as demo; it is created if it is new"
     )
     create.add_argument("--groups", required=True, help="all groups of the account, such as users,admins")
     create.add_argument("--name", required=True, help="what the key is for")
     create.add_argument("--days", default="", help="days until it expires (default and maximum: key_days)")
-    create.add_argument("--project", default="", help="project for which it counts (default: none)")
+    create.add_argument("--project", default="", help="project for which its use counts (default: none)")
     create.add_argument("--models", default="", help="the only models for which it may be used, such as a,b")
     for name in LIMITED:
         option = f"--{name.replace('_', '-')}"
@@ -72,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Carry out one action; 0 when done, 2 for a wrong argument, 1 for a key or user that is not there."""
+    """Run one action. Return 0 on success, 2 for a wrong argument, 1 for an unknown key or user."""
     problem = _bad_names(args)
     if problem:
         return refuse("keys", problem)
@@ -109,7 +109,7 @@ def _create(args: argparse.Namespace, context: Context) -> int:
 
 
 def _service(session: Session, name: str, groups: list[str], now: float) -> User:
-    """Return the service account, made or changed to these groups; that is an operator's action too."""
+    """Return the service account, created or with changed groups; the audit log gets an entry about it."""
     before = accounts.find(session, name)
     had = None if before is None else list(before.groups)
     user = accounts.upsert_service_account(session, name=name, groups=groups, now=now)
@@ -236,7 +236,7 @@ def _print_list(rows: Sequence[ApiKey], settings: WebConfig, now: float) -> None
 
 
 def _document(row: ApiKey, settings: WebConfig, now: float) -> dict[str, Any]:
-    """Return what a key is, for programs; `secret` names the key secret that it is stored under."""
+    """Return a key for `--json`; `secret` is the id of the key secret under which it is stored."""
     return {
         "key_id": row.id,
         "begins": row.hint,
@@ -256,7 +256,7 @@ def _document(row: ApiKey, settings: WebConfig, now: float) -> dict[str, Any]:
 
 
 def _state(row: ApiKey, settings: WebConfig, now: float) -> str:
-    """Return whether a key works, else why not."""
+    """Return `live` for a key that works, else why it does not."""
     if not credentials.is_live(row, now):
         return "revoked" if row.revoked is not None else "expired"
     if row.user.blocked is not None:

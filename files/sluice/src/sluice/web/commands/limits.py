@@ -1,4 +1,4 @@
-"""`sluice limits`: lists the inventory's and the administrators' limits, sets and removes the latter."""
+"""`sluice limits`: lists the limits of the inventory and of administrators, sets and removes the latter."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ),
     )
     remove = actions.add_parser(
-        "remove", help=("remove a limit that was set with this command or on the pages")
+        "remove", help="remove a limit that was set with this command or on the pages"
     )
     for action in (put, remove):
         action.add_argument("scope", help=_SCOPE)
         action.add_argument("--model", default="", help="only for this model (default: all models together)")
     for name in LIMITED:
-        # What is too small or too large for this number, the limit itself says.
+        # The limit itself checks the range and explains it.
         number = common.whole_number(-LARGEST, LARGEST)
         put.add_argument(f"--{name.replace('_', '-')}", type=number, default=None, metavar="N")
     for action in (listing, put, remove):
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Carry out one action; 0 when done, 2 for a limit that cannot be, 1 for one that is not there."""
+    """Run one action. Return 0 on success, 2 for an invalid limit, 1 for one that does not exist."""
     return common.run_action(args, {"list": _list, "set": _set, "remove": _remove})
 
 

@@ -21,16 +21,16 @@ from sluice.web.usage import exports, reports
 from sluice.web.usage.exports import PERSONAL_COLUMNS, Pseudonymiser
 
 NUMBERS = ("requests", "failed", "estimated", "input_tokens", "output_tokens", "cached_tokens", "seconds")
-# A spreadsheet takes such a text for a formula; a name is whatever the provider sends.
+# Spreadsheets read texts that begin so as formulas, and the provider may send any name.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-# What `--pseudonymised` may be.
+# The values of `--pseudonymised`.
 _PSEUDONYMISERS = {"stable": lambda: exports.stable_pseudonyms, "random": exports.random_pseudonyms}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add `usage report` and `usage export`."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    report = actions.add_parser("report", help="sums: a table, or --csv, or --json")
+    report = actions.add_parser("report", help="print sums: a table, or --csv, or --json")
     report.add_argument(
         "--by",
         type=_dimensions,
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     report.add_argument("--csv", action="store_true", help="print CSV, with a header")
     csv_only = "begin CSV with a byte order mark, so that Excel reads UTF-8"
     report.add_argument("--bom", action="store_true", help=csv_only)
-    export = actions.add_parser("export", help="single records, one for each request: CSV, or --json")
+    export = actions.add_parser("export", help="print single records, one for each request: CSV, or --json")
     export.add_argument("--bom", action="store_true", help=csv_only)
     for action in (report, export):
         _add_filters(action)
@@ -52,10 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Carry out one action."""
+    """Run one action. Return 0."""
     wanted = reports.UsageFilter(
         since=args.since,
-        # After the last day there is no further one, and nothing to leave out.
+        # There is no day after date.max; nothing is left out then.
         until=args.until + datetime.timedelta(1) if args.until not in (None, datetime.date.max) else None,
         user=args.user,
         project=args.project,
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
                 _export(session, args, wanted, pseudonymise)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Who reads has seen enough. What is still in the buffer must not fail a second time at the end.
+        # The reader has closed the pipe. Flushing the rest at exit must not fail a second time.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
@@ -171,7 +171,7 @@ def _export(
 
 
 def _print_json(name: str, rows: Iterable[dict[str, Any]]) -> None:
-    """Print one document, a row a line, none of them kept."""
+    """Print one document with a row per line; no row is kept in memory."""
     out = sys.stdout
     out.write(f'{{"version": 1, "{name}": [')
     comma = ""
@@ -207,7 +207,7 @@ def _dimensions(text: str) -> tuple[str, ...]:
         if name not in reports.DIMENSIONS:
             raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(reports.DIMENSIONS)}")
     if len(set(found)) < len(found):
-        raise argparse.ArgumentTypeError("has something twice")
+        raise argparse.ArgumentTypeError("names something twice")
     return found
 
 

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "block", help="block a user: sign-ins end, and keys do not work until the user is unblocked"
     )
     unblock = actions.add_parser(
-        "unblock", help=("unblock a user: they can sign in again, and their keys work")
+        "unblock", help="unblock a user: they can sign in again, and their keys work"
     )
     for action in (show, block, unblock):
         action.add_argument("user", help="pseudonym as `list` shows it, or the name of a service account")
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Carry out one action; 0 when done, 1 for a user that is not there."""
+    """Run one action. Return 0 on success, 1 for an unknown user."""
     return common.run_action(args, {"list": _list, "show": _show, "block": _block, "unblock": _block})
 
 

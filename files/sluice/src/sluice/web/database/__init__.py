@@ -1,4 +1,4 @@
 """The database: its tables, revisions, engines, locks, backups and health.
 
-Everything above may import it; it imports no other room.
+All higher rooms may import it; it imports no other room.
 """

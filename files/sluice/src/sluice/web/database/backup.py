@@ -21,7 +21,7 @@ from sluice.web.database import engines, locks, schema
 
 _NAME = re.compile(r"sluice-[0-9]{8}T[0-9]{6}Z\.(?:db|pgdump)")
 _SUFFIX = {"sqlite": "db", "postgresql": "pgdump"}
-# Of a connection's parameters, those that its programs take from the environment.
+# The environment variables of PostgreSQL's programs, by connection parameter.
 _ENVIRONMENT = {
     "host": "PGHOST",
     "port": "PGPORT",
@@ -38,13 +38,14 @@ _SECONDS = 6 * 3600
 
 
 class BackupError(ConfigError):
-    """No backup could be taken or put back; nothing is half-done. The message says why and what to do."""
+    """A backup or a restore failed, and nothing was changed. The message says why and what to do."""
 
 
 def backup(url: str, folder: Path, keep: int, now: float) -> Path:
     """Write a backup into `folder`, remove all but the `keep` newest, and return its path.
 
-    It shows the database at one moment; writers do not wait for it. It is whole or not there.
+    The backup is consistent, and writers do not wait for it. It is complete or does not exist. `now` is in
+    seconds since the epoch. Raises BackupError and ConfigError.
     """
     place, _own = engines.parts(url)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -77,10 +78,10 @@ def backups(folder: Path) -> list[Path]:
 
 
 def restore(url: str, source: Path, now: float) -> str:
-    """Put `source` in the place of the database, and return where the one before is kept.
+    """Replace the database with the backup `source`, and return where the old data is kept.
 
-    Raises BackupError or InUse, before anything changed: for a database that anybody uses, for a backup that
-    is damaged or of a newer revision than this version knows.
+    Raises BackupError for a backup that is damaged or has a newer revision than this version knows, and
+    DatabaseInUse for a database in use. Then nothing has changed.
     """
     try:
         with source.open("rb"):
@@ -104,7 +105,7 @@ def _file_of(place: URL) -> Path:
 
 
 def _settle(unfinished: Path, path: Path) -> None:
-    """Give a file its name once its bytes are on the disk."""
+    """Sync a file to disk, then rename it."""
     with unfinished.open("rb") as file:
         os.fsync(file.fileno())
     unfinished.rename(path)
@@ -127,7 +128,7 @@ def _copy_sqlite(file: Path, target: Path) -> None:
             closing(sqlite3.connect(target)) as copy,
         ):
             live.backup(copy)
-            # One file, without the log beside it that the mode of the live one brings.
+            # The copy takes over WAL mode; a backup must be one file without a log beside it.
             copy.execute("PRAGMA journal_mode=DELETE")
             _expect_whole(copy, target)
     except sqlite3.Error as error:
@@ -174,7 +175,7 @@ def _expect_revision(connection: Connection, source: Path) -> None:
 
 
 def _set_aside(file: Path, stamp: str) -> Path | None:
-    """Rename the database and the files that belong to it; they stay usable under the new name."""
+    """Rename the database with its side files; it stays usable under the new name."""
     if not file.exists():
         return None
     aside = file.with_name(f"{file.name}.before-{stamp}")
@@ -189,7 +190,7 @@ def _set_aside(file: Path, stamp: str) -> Path | None:
 
 
 def _run_postgresql(place: URL, command: Sequence[str], rest: Sequence[str | Path]) -> None:
-    """Run a program of PostgreSQL's; it takes where to connect, and the password, from its environment."""
+    """Run one of PostgreSQL's programs; address and password are in its environment."""
     program = shutil.which(command[0])
     if program is None:
         raise BackupError(f"{command[0]} is missing: install Debian's package postgresql-client")
@@ -199,7 +200,7 @@ def _run_postgresql(place: URL, command: Sequence[str], rest: Sequence[str | Pat
     )
     if done.returncode != 0:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
-        raise BackupError(f"{command[0]} failed: {lines[-1] if lines else 'it says nothing'}")
+        raise BackupError(f"{command[0]} failed: {lines[-1] if lines else 'without a message'}")
 
 
 def _environment(place: URL) -> dict[str, str]:
@@ -217,7 +218,7 @@ def _restore_postgresql(place: URL, source: Path, stamp: str) -> str:
     try:
         with engine.connect() as connection:
             _expect_alone(connection)
-            # What is there steps aside as a schema of its own; the backup's tables come into an empty one.
+            # The old tables are kept in a renamed schema; the backup is restored into an empty one.
             _swap(connection, f"ALTER SCHEMA public RENAME TO {aside}", "CREATE SCHEMA public")
             try:
                 options = ["--single-transaction", "--exit-on-error", "--no-owner", "--no-acl"]

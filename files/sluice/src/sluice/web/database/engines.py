@@ -1,4 +1,4 @@
-"""SQLAlchemy's engines for SQLite and PostgreSQL. They wait for the database as long as `patience` allows."""
+"""SQLAlchemy's engines for SQLite and PostgreSQL. `timeouts` bounds how long they wait for the database."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sluice.errors import ConfigError
 from sluice.web.database import timeouts
 
-# Set on an engine whose transactions write.
+# The execution option of an engine whose transactions write.
 WRITE = "sluice_write"
 
-# How PostgreSQL lists our connections.
+# The application_name of our connections in PostgreSQL.
 APPLICATION = "sluice"
 
-# As many connections as gunicorn has threads: none waits for another's.
+# One connection for each of gunicorn's threads: none waits for another.
 _POOL: dict[str, Any] = {"pool_size": 5, "max_overflow": 11, "pool_timeout": timeouts.REQUEST_SECONDS}
 
-# Connections to PostgreSQL that are on their way at once: each thread's, and those that nobody waits for any
-# more, since the name took long to resolve, say.
+# How many connections to PostgreSQL may be opened at the same time: one for each thread, and abandoned ones,
+# for example while a name resolves slowly.
 _CONNECTING = 32
-# How often a wait looks up from the socket, in seconds.
+# How often a wait on the socket checks its timeout, in seconds.
 _INTERVAL = 0.1
-# libpq knows no shorter time-out; whoever waits for the connection gives up earlier.
+# libpq has no shorter time-out; the thread that waits for the connection gives up earlier.
 _CONNECT_SECONDS = 5
-# How long nobody tries again after a server did not answer in time.
+# How long nobody tries again after the server did not answer in time.
 _AWAY_SECONDS = 1.0
 
-# `timeouts.SECONDS`, in milliseconds.
+# `timeouts.REQUEST_SECONDS`, in milliseconds.
 _LOCKS = "SET lock_timeout = 1500"
 
 _NOT_IN_ADDRESS = ("autocommit", "row_factory", "cursor_factory", "context")
@@ -49,9 +49,9 @@ T = TypeVar("T")
 
 
 def parts(address: str | URL) -> tuple[URL, dict[str, Any]]:
-    """Return an address as SQLAlchemy takes it, and what the driver wants as objects rather than as text.
+    """Return an address for SQLAlchemy, and the driver's options that must be objects, not text.
 
-    Raises ConfigError, without the address's own words: it may hold a password.
+    Raises ConfigError. Its message does not quote the address, which may contain a password.
     """
     try:
         url = make_url(address)
@@ -59,12 +59,12 @@ def parts(address: str | URL) -> tuple[URL, dict[str, Any]]:
     except (SQLAlchemyError, psycopg.Error, ValueError) as error:
         raise ConfigError(
             f"database: the address cannot be used ({type(error).__name__}): a password's special characters "
-            "are written as %40 for @, a port is a number, and after ? stand options that the driver knows"
+            "are written as %40 for @, a port is a number, and after ? only options that the driver knows"
         ) from None
 
 
 def make(address: str, *, serving: bool) -> Engine:
-    """Return an engine. `serving`: for a service, whose requests wait for no lock longer than their patience.
+    """Return an engine. `serving`: for a service, whose requests wait for a lock only for a bounded time.
 
     Raises ConfigError.
     """
@@ -88,7 +88,7 @@ def _sqlite(url: URL) -> Engine:
 
     @event.listens_for(engine, "connect")
     def on_connect(connection: Any, _record: object) -> None:
-        # The driver's own transaction handling begins too late; see on_begin.
+        # The driver's own transaction handling begins transactions too late; see on_begin.
         connection.isolation_level = None
         with timeouts.current().waiting() as seconds:
             connection.execute(_busy(seconds))
@@ -98,10 +98,10 @@ def _sqlite(url: URL) -> Engine:
     @event.listens_for(engine, "begin")
     def on_begin(connection: Connection) -> None:
         # A transaction that reads first and takes the write lock later fails at once, whatever the time-out,
-        # if another has written in between: take the lock first.
+        # if another one has written in between. So it takes the lock first.
         writes = connection.get_execution_options().get(WRITE)
         with timeouts.current().waiting() as seconds:
-            # Told again only where it changes, in steps: most requests never wait.
+            # Set only when the rounded value changes: most requests never wait.
             wanted = math.ceil(seconds * 10) / 10
             if connection.info.get("busy") != wanted:
                 connection.exec_driver_sql(_busy(wanted))
@@ -116,7 +116,7 @@ def _busy(seconds: float) -> str:
 
 
 def _refuse_replaced_file(engine: Engine) -> None:
-    """Let no connection go on with a file that is gone, or is another: what it writes would be lost."""
+    """Refuse connections whose file was deleted or replaced: what they write would be lost."""
     path = engine.url.database
     if not path or path == ":memory:" or path.startswith("file:"):
         return
@@ -132,7 +132,7 @@ def _refuse_replaced_file(engine: Engine) -> None:
 
 
 def require_file(engine: Engine) -> None:
-    """From now on make no new file where SQLite's is gone: an empty one looks like a loss of everything."""
+    """From now on, do not create a missing SQLite file: an empty one would look like a loss of all data."""
     path = engine.url.database or ""
 
     @event.listens_for(engine, "do_connect")
@@ -143,7 +143,7 @@ def require_file(engine: Engine) -> None:
 
 def _identity(path: str) -> tuple[int, int] | None:
     try:
-        found = os.stat(path)  # noqa: PTH116  # At each use: pathlib takes twice as long.
+        found = os.stat(path)  # noqa: PTH116  # Runs at each checkout; pathlib takes twice as long.
     except OSError:
         return None
     return found.st_dev, found.st_ino
@@ -153,14 +153,14 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 class TimedConnection(psycopg.Connection[Any]):
-    """A connection whose waits end, whatever becomes of the server: frozen, or behind a cut cable."""
+    """A connection whose waits are bounded, even if the server is frozen or the network is cut."""
 
     limit: float | None = None
 
     def wait(
         self, gen: Generator[Any, Any, T], interval: float = _INTERVAL, timeout: float | None = None
     ) -> T:
-        """Wait for the server's answer to one message; a connection that waited in vain is closed."""
+        """Wait for the server's answer to one message; close the connection if none came in time."""
         limit = timeout or self.limit
         if limit is None and timeouts.in_request():
             limit = timeouts.STATEMENT_SECONDS
@@ -193,7 +193,7 @@ def _postgresql(url: URL, own: dict[str, Any], serving: bool) -> Engine:
         if not record.info.setdefault("used", False):
             record.info["used"] = True
             return
-        # The server may have been started anew, or be gone, since it was last used.
+        # The server may have restarted or stopped since the connection was last used.
         try:
             _ask(connection, "SELECT 1")
         except psycopg.Error as error:
@@ -203,7 +203,7 @@ def _postgresql(url: URL, own: dict[str, Any], serving: bool) -> Engine:
 
 
 def _ask(connection: TimedConnection, statement: LiteralString) -> None:
-    """Carry out a statement outside of any transaction, as fast as a request must have its answer."""
+    """Run a statement outside a transaction, within the remaining wait of the request."""
     with timeouts.current().waiting() as seconds:
         connection.limit = max(seconds, 0.01)
         try:
@@ -215,7 +215,7 @@ def _ask(connection: TimedConnection, statement: LiteralString) -> None:
 
 
 class _Connector:
-    """Connects in threads of its own, since no time-out bounds how long a name takes to resolve."""
+    """Connects in threads of its own, because no time-out bounds how long a name takes to resolve."""
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(_CONNECTING, thread_name_prefix="database")
@@ -224,7 +224,7 @@ class _Connector:
         self._away_until = 0.0
 
     def connect(self, connect: Callable[[], TimedConnection]) -> TimedConnection:
-        """Return a connection. Raises psycopg's OperationalError when there is none in time."""
+        """Return a connection. Raises psycopg's OperationalError if there is none in time."""
         with self._lock:
             if time.monotonic() < self._away_until or self._waiting >= _CONNECTING:
                 raise psycopg.OperationalError("the server did not answer a moment ago")
@@ -252,7 +252,7 @@ def _close(future: Any) -> None:
 
 
 def _options(url: URL) -> tuple[URL, dict[str, Any]]:
-    """Return the address without the options that psycopg wants as objects, and those. Raises ValueError."""
+    """Return the address without the options that psycopg needs as objects, and these. Raises ValueError."""
     query: Mapping[str, Any] = url.query
     for name in _NOT_IN_ADDRESS:
         if name in query:
@@ -273,6 +273,6 @@ def _options(url: URL) -> tuple[URL, dict[str, Any]]:
 def _count_failures(engine: Engine) -> None:
     @event.listens_for(engine, "handle_error")
     def on_error(context: ExceptionContext) -> None:
-        # A violated constraint says nothing of whether the database answers.
+        # A violated constraint does not mean that the database is unavailable.
         if isinstance(context.original_exception, sqlite3.OperationalError | psycopg.OperationalError):
             timeouts.current().give_up()

@@ -15,17 +15,17 @@ from sqlalchemy.orm import Session
 from sluice.web.database import backup
 from sluice.web.database.tables import Base, Database, Usage, UsageDay, settled
 
-# SQLite writes its log back into the file by itself; a long one says that a reader never ends.
+# SQLite writes its log back into the file by itself. A long log means that a reader never ends.
 MAX_WAL = 256 << 20
 MIN_FREE = 1 << 30
 OLDEST_BACKUP = 2 * 86_400.0
-# Days whose sums are compared with their records.
+# How many days' sums are compared with their records.
 _DAYS = 2
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at; `remedy` is "" where it is well."""
+    """The result of one check; `remedy` is "" if nothing is wrong."""
 
     name: str
     found: str
@@ -33,9 +33,9 @@ class Finding:
 
 
 def check(database: Database, file: Path | None, backups: Path | None, now: float) -> Iterator[Finding]:
-    """Look at everything. `file` is SQLite's; `backups` the folder of backups, None where it does not matter.
+    """Run all checks. `file` is SQLite's file, `backups` the folder of backups; None skips their checks.
 
-    The tables' revision was looked at when `database` was opened.
+    The tables' revision was checked when `database` was opened. `now` is in seconds since the epoch.
     """
     with database.read() as session:
         if database.dialect == "sqlite":
@@ -75,7 +75,7 @@ def _server(session: Session) -> Finding:
 
 
 def _foreign_keys(session: Session) -> Finding:
-    """Count rows that name another row which is not there."""
+    """Count rows that reference a row that does not exist."""
     broken = 0
     for table in Base.metadata.sorted_tables:
         for key in table.foreign_keys:
@@ -87,13 +87,13 @@ def _foreign_keys(session: Session) -> Finding:
 
 
 def _sums(session: Session, now: float) -> Finding:
-    """Compare the last days' sums with their records: nothing lost, nothing counted twice."""
+    """Compare the sums of the last days with their records: nothing is lost or counted twice."""
     today = datetime.datetime.fromtimestamp(now, datetime.timezone.utc).date()
     wrong = []
     for back in range(_DAYS):
         day = today - datetime.timedelta(back)
         start = datetime.datetime.combine(day, datetime.time(), datetime.timezone.utc).timestamp()
-        # The index first; the day then as the trigger has it, of the whole second.
+        # The range uses the index; then the exact day, computed as the trigger does, from whole seconds.
         near = (settled() >= start - 1) & (settled() < start + 86_401) & _settled_on(session, day)
         records = _counts(func.count(), Usage.input_tokens + Usage.output_tokens).where(near)
         tokens = UsageDay.input_tokens + UsageDay.output_tokens

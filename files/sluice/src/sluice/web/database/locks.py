@@ -1,4 +1,7 @@
-"""Locks of a SQLite database: services share a lock, a restore takes it alone. It ends with its process."""
+"""Locks of a SQLite database: services hold a shared lock, a restore an exclusive one.
+
+A lock ends with its process.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,11 @@ from sluice.errors import ConfigError
 
 
 class DatabaseInUse(ConfigError):
-    """Somebody else has the database in use, or puts it back."""
+    """The database is in use, or is being restored."""
 
 
 class SharedLock:
-    """Says that the database at `path` is in use. Raises InUse while it is being put back."""
+    """Marks the database at `path` as in use. Raises DatabaseInUse while it is being restored."""
 
     def __init__(self, path: str) -> None:
         self._file = _open(path)
@@ -28,13 +31,13 @@ class SharedLock:
             ) from None
 
     def release(self) -> None:
-        """Say that it is not in use any more."""
+        """Release the lock."""
         os.close(self._file)
 
 
 @contextmanager
 def exclusive_lock(path: str) -> Iterator[None]:
-    """Keep everybody else from using the database at `path`. Raises InUse while anybody does."""
+    """Keep all others from using the database at `path`. Raises DatabaseInUse if it is in use."""
     file = _open(path)
     try:
         _take(file, path)

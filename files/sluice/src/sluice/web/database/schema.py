@@ -1,4 +1,4 @@
-"""The revision of the tables for which this code is written. It refuses every other."""
+"""The revision of the tables that this code needs. It refuses all others."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from sqlalchemy.engine import Connection
 
 from sluice.errors import ConfigError
 
-# The newest of `migrations/versions`, and those that `sluice db upgrade` brings up to it.
+# The newest revision in `migrations/versions`, and those from which `sluice db upgrade` can upgrade.
 REVISION = "0003"
 OLDER = ("0001", "0002")
-# Tables of the time before revisions were noted: those of the first.
+# Tables without a recorded revision have the first one.
 UNSTAMPED = OLDER[0]
 
-# Alembic's own, as it makes it.
+# Alembic's own table, as Alembic creates it.
 _VERSION = Table(
     "alembic_version",
     MetaData(),
@@ -23,11 +23,11 @@ _VERSION = Table(
 
 
 class WrongSchema(ConfigError):
-    """The tables are not those that this code knows; the message says what to run."""
+    """The tables have another revision than this code needs; the message says what to run."""
 
 
 def revision(connection: Connection) -> str | None:
-    """Return the revision of the tables, None where there are none."""
+    """Return the revision of the tables, None if there are none."""
     tables = set(inspect(connection).get_table_names())
     if _VERSION.name in tables:
         found = connection.scalar(select(_VERSION.c.version_num))
@@ -37,28 +37,28 @@ def revision(connection: Connection) -> str | None:
 
 
 def stamp(connection: Connection) -> None:
-    """Note that the tables, just made, are of REVISION, unless one is noted already."""
+    """Record REVISION for tables that were just created, unless a revision is recorded already."""
     _VERSION.create(connection, checkfirst=True)
     if connection.scalar(select(_VERSION.c.version_num)) is None:
         connection.execute(_VERSION.insert().values(version_num=REVISION))
 
 
 def require(connection: Connection) -> None:
-    """Raise WrongSchema unless the tables are of REVISION."""
+    """Raise WrongSchema unless the tables have REVISION."""
     found = revision(connection)
     if found == REVISION:
         return
     if found is not None and found not in OLDER:
         raise WrongSchema(newer_message(found))
-    state = "has no tables yet" if found is None else f"is of revision {found}"
+    state = "has no tables yet" if found is None else f"has revision {found}"
     raise WrongSchema(
-        f"the database {state}, this version of Sluice needs revision {REVISION}: on the gateway, as root, "
-        "run sluice db upgrade (playbooks/gateway.yml does it too)"
+        f"the database {state}, but this version of Sluice needs revision {REVISION}: on the gateway, as "
+        "root, run sluice db upgrade (playbooks/gateway.yml also runs it)"
     )
 
 
 def newer_message(found: str) -> str:
-    """Say what to do about a revision that nobody knows here."""
+    """Return a message about a newer revision that this version does not know."""
     return (
         f"the database has revision {found}, but this version of Sluice knows none after {REVISION}: "
         "install the version that wrote it, or restore a backup of this version (sluice db restore)"

@@ -33,11 +33,11 @@ class Base(DeclarativeBase):
 
 
 class User(Base):
-    """A person as the provider names them, or a service account made by an operator.
+    """A person from the provider, or a service account that an operator created.
 
-    `pseudonym` is all that the cluster ever sees. `groups` are those of the last sign-in or refresh. While
-    `blocked` says since when, nothing of theirs works. `page_project` is the project they chose for what they
-    do on the page, or "".
+    `pseudonym` is the only name that the cluster sees. `groups` are those of the last sign-in or refresh.
+    `blocked`: since when the user is blocked, or None. `page_project`: the project that they chose for their
+    use of the chat page, or "".
     """
 
     __tablename__ = "user"
@@ -58,10 +58,10 @@ class User(Base):
 
 
 class ApiKey(Base):
-    """A key as its owner sees it in the list; `stored` is its `keys.stored_form`.
+    """An API key; `stored` is its `generation.stored_form`.
 
-    `project`: what its use is accounted to, or "". `models`: the only ones it may be used for, None for all
-    that its owner may use. The numbers are the key's own limits, as in `sluice.contracts.authority.Limit`.
+    `project`: for which project its use counts, or "". `models`: the only models for which it may be used,
+    or None for all that its owner may use. The numbers are its own limits (`contracts.authority.Limit`).
     """
 
     __tablename__ = "api_key"
@@ -86,7 +86,7 @@ class ApiKey(Base):
 
 
 class PageBearer(Base):
-    """A short-lived bearer of the chat page; `session_tag` names the sign-in with which it ends."""
+    """A page bearer; it ends with the sign-in that `session_tag` names."""
 
     __tablename__ = "page_bearer"
 
@@ -101,9 +101,9 @@ class PageBearer(Base):
 
 
 class Usage(Base):
-    """One settled request: docs/contracts.md, "Usage record". When it was settled: `settled()`.
+    """The usage record of one request (docs/contracts.md); `settled()` is when it was settled.
 
-    The database itself adds each new row to its `UsageDay`.
+    A trigger adds each new row to its `UsageDay`.
     """
 
     __tablename__ = "usage"
@@ -137,16 +137,16 @@ class Usage(Base):
 
 
 def settled() -> ColumnElement[float]:
-    """Return when a `Usage` was settled, as the indexes have it; it came no later than that."""
+    """Return when a `Usage` was settled, in the form of the indexes."""
     return Usage.time + Usage.duration
 
 
 class UsageDay(Base):
-    """What was settled on one day (UTC): limits and reports need no look at each request.
+    """The usage that was settled on one day (UTC): limits and reports read it instead of single records.
 
     A trigger adds to it in the transaction that inserts a `Usage`, whichever version of the code inserts it.
-    `key_id` is "" for what the page asked: its bearers live for minutes. `failed`: requests with a status of
-    400 or more; `estimated`: those whose tokens were counted by chunks; `seconds`: their durations' sum.
+    `key_id` is "" for the chat page, whose bearers live for minutes. `failed`: requests with a status of 400
+    or more; `estimated`: those whose tokens were counted by chunks; `seconds`: the sum of their durations.
     """
 
     __tablename__ = "usage_day"
@@ -167,11 +167,11 @@ class UsageDay(Base):
 
 
 class SignedInBrowser(Base):
-    """One sign-in, as long as it may last: a page works only while its row is there.
+    """One sign-in: a page works only while its row exists.
 
-    `tag` names it (`sign_in.SignedIn.tag`); `sid` is the provider's session, "" where it names none, and
-    `subject` whom the provider's ID token spoke of: its `sub`, which need not be the claim that names a user.
-    Times in seconds since the epoch: `seen` moves with use, at most once a minute.
+    `tag` names it (`sign_in.SignedInUser.tag`). `sid` and `subject` are the claims `sid` ("" if missing) and
+    `sub` of the provider's ID token; `sub` need not be the claim that identifies the user. Times are seconds
+    since the epoch; `seen` is updated with use, at most once a minute.
     """
 
     __tablename__ = "signed_in_browser"
@@ -185,7 +185,7 @@ class SignedInBrowser(Base):
 
 
 class UsedToken(Base):
-    """A token of the provider that may be shown once: kept until it would have expired anyway."""
+    """A logout token that was used: kept until it expires, so that it works only once."""
 
     __tablename__ = "used_token"
 
@@ -194,9 +194,9 @@ class UsedToken(Base):
 
 
 class LimitRow(Base):
-    """A limit that an administrator set at this gateway, beside those of the inventory.
+    """A limit that an administrator set at this gateway, in addition to the inventory's.
 
-    `scope` and `model` as in `sluice.contracts.authority.Limit`, and `user:*` or `key:*` for each by itself.
+    `scope`: see `settings.rules.RULE_SCOPE`. `model`: "" for all models together.
     """
 
     __tablename__ = "limit"
@@ -213,7 +213,7 @@ class LimitRow(Base):
 
 
 class StoppedModel(Base):
-    """A model whose admission at this gateway an administrator has stopped; `message` is for its users."""
+    """A model that an administrator has stopped at this gateway; `message` is for its users."""
 
     __tablename__ = "stopped_model"
 
@@ -236,9 +236,9 @@ class Announcement(Base):
 
 
 class AuditEntry(Base):
-    """One thing that an administrator did: who (`actor`: a pseudonym, or `operator` for the command line).
+    """An entry of the audit log; `actor`: a pseudonym, or `operator` for the command line.
 
-    `before` and `after` are what changed, as JSON; never a key or another secret.
+    `before` and `after` are the changed values; they never contain a key or another secret.
     """
 
     __tablename__ = "audit_entry"
@@ -269,11 +269,11 @@ ON CONFLICT (day, "user", project, key_id, model, class) DO UPDATE SET
     seconds = usage_day.seconds + excluded.seconds;
 """
 _DAYS = {
-    # Of the whole second: either would round the last moment of a day to the next.
+    # Of the whole second: both databases would round the last moment of a day to the next day.
     "sqlite": "date(CAST(NEW.time + NEW.duration AS INTEGER), 'unixepoch')",
     "postgresql": "(to_timestamp(floor(NEW.time + NEW.duration)) AT TIME ZONE 'UTC')::date",
 }
-# What adds a new row of usage to its day, by dialect.
+# The triggers that add a new usage record to its day, by dialect.
 USAGE_TRIGGERS = {
     "sqlite": (
         "CREATE TRIGGER count_usage AFTER INSERT ON usage BEGIN" + _COUNT.format(day=_DAYS["sqlite"]) + "END",
@@ -289,31 +289,32 @@ USAGE_TRIGGERS = {
 
 @event.listens_for(UsageDay.__table__, "after_create")
 def _count_usage(_table: object, connection: Connection, **_options: object) -> None:
-    # With the table that is made after `usage`: names decide the order.
+    # Listens on the table that is created after `usage`: names decide the order.
     for statement in USAGE_TRIGGERS[connection.dialect.name]:
         connection.exec_driver_sql(statement)
 
 
 class Database:
-    """One engine; `read` and `write` are its only transactions."""
+    """The database; all transactions use `read` or `write`."""
 
     def __init__(self, url: str, *, serving: bool = False) -> None:
-        """Open nothing yet. `serving`: for a service, see `engines.make`. Raises ConfigError."""
+        """Connect later, at first use. `serving`: see `engines.make`. Raises ConfigError."""
         self._engine = engines.make(url, serving=serving)
         self._writer = self._engine.execution_options(**{engines.WRITE: True})
         self._lock: SharedLock | None = None
         self.dialect = self._engine.dialect.name
 
     def create(self) -> None:
-        """Make the tables of a database that has none, all in one transaction."""
+        """Create all tables in an empty database, in one transaction."""
         with self._writer.begin() as connection:
             Base.metadata.create_all(connection)
             schema.stamp(connection)
 
     def prepare(self) -> None:
-        """Make sure that the tables are those that this code knows, and hold off a restore until `close`.
+        """Check the tables' revision, and prevent a restore until `close`.
 
-        Raises WrongSchema, saying what to run; only `sluice db upgrade` changes tables.
+        Raises WrongSchema, which says what to run, and DatabaseInUse. Only `sluice db upgrade` changes
+        tables.
         """
         path = self._engine.url.database
         if self.dialect == "sqlite" and path and self._lock is None:
@@ -328,18 +329,18 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """A transaction that only reads; what it loads stays usable after it."""
+        """Open a transaction that only reads; loaded objects stay usable after it."""
         with Session(self._engine, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """A transaction that writes; committed at the end of the block, rolled back if it raises."""
+        """Open a transaction that writes: committed at the end of the block, rolled back if it raises."""
         with Session(self._writer, expire_on_commit=False) as session, session.begin():
             yield session
 
     def close(self) -> None:
-        """Close every pooled connection."""
+        """Close all pooled connections, and allow a restore."""
         self._engine.dispose()
         if self._lock is not None:
             self._lock.release()
@@ -347,8 +348,8 @@ class Database:
 
 
 def unreachable(engine: Engine, error: DBAPIError) -> str:
-    """Say that the database cannot be opened, without the driver's words."""
-    # The driver's own words may quote how it tried to connect.
+    """Return the message that the database cannot be opened."""
+    # The driver's own message may quote the address with its password.
     place = engine.url.render_as_string(hide_password=True)
     return (
         f"the database {place} cannot be opened ({type(error.orig).__name__}): check that it runs and "

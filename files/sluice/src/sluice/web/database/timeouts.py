@@ -1,6 +1,6 @@
-"""How long one request may wait for the database in all: a late page is no better than none.
+"""Bounds how long one request may wait for the database in total.
 
-A command of an operator waits longer, and for each thing anew: nobody set it a bound.
+A command waits longer, and each of its waits has its own bound.
 """
 
 from __future__ import annotations
@@ -12,25 +12,25 @@ from contextvars import ContextVar
 
 from flask import Flask
 
-# Of one request; people are told within two seconds that the database does not answer.
+# For one request: users must learn within two seconds that the database does not answer.
 REQUEST_SECONDS = 1.5
-# Of what a request can do without.
+# For what a request can do without.
 OPTIONAL_SECONDS = 0.1
-# Of a command, for each wait.
+# For each wait of a command.
 COMMAND_SECONDS = 5.0
-# How long a statement may work in the database once a request has it, and its answer may take.
+# For one statement of a request, until its complete answer, once it has a connection.
 STATEMENT_SECONDS = 30.0
 
 
 class RemainingWait:
-    """The seconds that are `left` for waiting."""
+    """The time that is `left` for waiting, in seconds."""
 
     def __init__(self, seconds: float) -> None:
         self.left = seconds
 
     @contextmanager
     def waiting(self) -> Iterator[float]:
-        """Give the seconds that a wait may take; those that it took are gone."""
+        """Yield the seconds that a wait may take; subtract those that it took."""
         began = time.monotonic()
         try:
             yield max(0.0, self.left)
@@ -38,26 +38,26 @@ class RemainingWait:
             self.left -= time.monotonic() - began
 
     def give_up(self) -> None:
-        """Wait no more: the database has just shown that it does not answer."""
+        """Do not wait any more: the database does not answer."""
         self.left = 0.0
 
 
-_current: ContextVar[RemainingWait | None] = ContextVar("patience", default=None)
+_current: ContextVar[RemainingWait | None] = ContextVar("remaining_wait", default=None)
 
 
 def current() -> RemainingWait:
-    """Return the running request's patience, or a command's."""
+    """Return the remaining wait of the current request, or a new one for a command."""
     return _current.get() or RemainingWait(COMMAND_SECONDS)
 
 
 def in_request() -> bool:
-    """Tell whether a request waits, and not a command."""
+    """Tell whether a request is running, not a command."""
     return _current.get() is not None
 
 
 @contextmanager
 def at_most(seconds: float) -> Iterator[RemainingWait]:
-    """Wait no longer than that within the block, nor than the request may at all."""
+    """Wait at most `seconds` within the block, and no longer than the request may still wait."""
     outer = _current.get()
     inner = RemainingWait(seconds if outer is None else min(seconds, outer.left))
     before = inner.left
@@ -71,7 +71,7 @@ def at_most(seconds: float) -> Iterator[RemainingWait]:
 
 
 def limit_requests(app: Flask) -> None:
-    """Give each request of `app` its patience; to be called before whatever asks the database."""
+    """Bound the waits of each request of `app`; call it before everything that uses the database."""
 
     @app.before_request
     def begin() -> None:
@@ -79,5 +79,5 @@ def limit_requests(app: Flask) -> None:
 
     @app.teardown_request
     def end(_error: BaseException | None) -> None:
-        # Threads serve one request after the other, and a test's own thread does other things between.
+        # A thread serves many requests, and in tests does other things between them.
         _current.set(None)

@@ -20,22 +20,22 @@ from sqlalchemy.pool import NullPool
 from sluice.web.database import engines, schema
 from sluice.web.database.tables import Database, unreachable
 
-# How long to wait for another upgrade to end.
+# How long to wait for another upgrade to end, in seconds.
 WAIT = 300.0
 _PAUSE = 0.2
-# PostgreSQL's advisory locks have numbers; this one is ours.
+# The number of our advisory lock in PostgreSQL.
 _LOCK = 7_551_423
 
 
 class UpgradeRunning(schema.WrongSchema):
-    """Another upgrade is still going on."""
+    """Another upgrade is still running."""
 
 
 def upgrade(url: str) -> tuple[str | None, str]:
-    """Bring the tables up to REVISION; return the revision before (None: there were no tables) and after.
+    """Upgrade the tables to REVISION; return the revision before (None: there were no tables) and after.
 
-    Safe to repeat, also after it was cut off, and beside another one. Raises WrongSchema for tables of a
-    revision that this version does not know, and for a database that cannot be opened.
+    Safe to repeat, also after an interruption or while another upgrade runs. Raises UpgradeRunning, and
+    WrongSchema for an unknown revision or a database that cannot be opened.
     """
     engine = _engine(url)
     try:
@@ -53,7 +53,7 @@ def upgrade(url: str) -> tuple[str | None, str]:
 
 
 def configuration(connection: Connection | None = None) -> Config:
-    """Return Alembic's settings: where the revisions are, and what to carry them out on."""
+    """Return Alembic's configuration: where the revisions are, and the connection to use."""
     config = Config()
     config.set_main_option("script_location", "sluice.web.database:migrations")
     config.attributes["connection"] = connection
@@ -70,13 +70,13 @@ def _create(url: str) -> None:
 
 def _migrate(connection: Connection, before: str) -> None:
     config = configuration(connection)
-    # Does nothing to tables that were marked already.
+    # Does nothing if the tables already have a recorded revision.
     command.stamp(config, before)
     command.upgrade(config, schema.REVISION)
 
 
 def _engine(url: str) -> Engine:
-    """Return an engine that commits each statement, as the revisions expect it."""
+    """Return an engine that commits each statement, as the revisions expect."""
     place, own = engines.parts(url)
     options = {"isolation_level": "AUTOCOMMIT"}
     engine = create_engine(place, poolclass=NullPool, execution_options=options, connect_args=own)
@@ -93,11 +93,11 @@ def _engine(url: str) -> Engine:
 
 @contextmanager
 def _alone(engine: Engine) -> Iterator[Connection]:
-    """Return a connection that holds the lock of upgrades."""
+    """Yield a connection that holds the lock of upgrades."""
     if engine.dialect.name == "postgresql":
         with _connected(engine) as connection:
-            # Asked for again and again: one that waits in the database is a transaction, and making an index
-            # without stopping writers waits for every transaction.
+            # Polled: a wait inside the database is a transaction, and CREATE INDEX CONCURRENTLY waits for
+            # every transaction.
             _until(lambda: bool(connection.scalar(text(f"SELECT pg_try_advisory_lock({_LOCK})"))))
             yield connection
             connection.execute(text(f"SELECT pg_advisory_unlock({_LOCK})"))
@@ -108,7 +108,7 @@ def _alone(engine: Engine) -> Iterator[Connection]:
     except OSError as error:
         raise schema.WrongSchema(f"{place} cannot be opened ({error.strerror}): run the playbook") from None
     try:
-        # Locked before it is opened: where two turn on WAL at once, SQLite fails one, whatever its time-out.
+        # Lock before opening: if two processes turn on WAL at once, SQLite fails one, whatever its time-out.
         _until(lambda: _flock(folder))
         if engine.url.database:
             _make_private(engine.url.database)
@@ -119,7 +119,7 @@ def _alone(engine: Engine) -> Iterator[Connection]:
 
 
 def _make_private(file: str) -> None:
-    """Make a file that nobody else may read, unless there is one: SQLite would make it as the umask says."""
+    """Create the file with mode 0600 if it does not exist: SQLite would use the umask."""
     try:
         os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError as error:

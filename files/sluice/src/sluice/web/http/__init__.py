@@ -1,4 +1,4 @@
-"""What holds for every request before a page is looked at: guards, forms, refusals, the two listeners.
+"""What applies to every request of web: CSRF and headers, form encoding, error pages, metrics, listeners.
 
-Views and signin may import it; it imports settings alone.
+Views, signin and both apps may import it; it imports only settings.
 """

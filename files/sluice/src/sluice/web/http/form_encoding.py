@@ -1,4 +1,4 @@
-"""The checks on a form's body before anything reads it."""
+"""Checks the encoding of a form before anything reads it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _FORM = "application/x-www-form-urlencoded"
 
 
 def refuse_invalid_utf8(app: Flask) -> None:
-    """Refuse forms whose text is not UTF-8, halves of surrogate pairs among it.
+    """Refuse forms whose text is not UTF-8 (surrogates are not UTF-8 either).
 
-    Werkzeug would hand such bytes on as percent signs and digits, which then stand in a name for good. To be
-    called before anything that reads forms: whoever reads first leaves nothing of the body.
+    Werkzeug would turn such bytes into percent signs and digits, which would be stored in names. Call this
+    before anything that reads forms: the body can be read only once.
     """
 
     @app.before_request

@@ -1,4 +1,4 @@
-"""Rules for every request: CSRF, headers, and which addresses are this site's own."""
+"""Rules for every request: CSRF, security headers, and which paths are our own."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ CSRF_FIELD = "csrf_token"
 CSRF_HEADER = "X-CSRF-Token"
 CSRF_SESSION = "csrf"
 
-# Endpoints at which no cookie counts: what is sent there proves by itself who sent it.
+# Endpoints that ignore cookies: their requests carry a signature.
 _SELF_AUTHENTICATED = frozenset({"sign.back_channel"})
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
-# A path of ours. A second slash after the first, or a backslash, would name another host to a browser.
+# A path on this host. To a browser, `//` or a backslash at the start would name another host.
 _LOCAL_PATH = re.compile(r"/(?:[A-Za-z0-9._~%=&?-][A-Za-z0-9._~%=&?/-]{0,200})?")
 
 
 def is_local_path(path: str) -> bool:
-    """Tell whether `path` leads to a page of ours and nowhere else."""
+    """Tell whether `path` is a path on this host."""
     return _LOCAL_PATH.fullmatch(path) is not None
 
 
 def new_csrf_token() -> str:
-    """Return a token for one sign-in."""
+    """Return a new CSRF token."""
     return secrets.token_urlsafe(32)
 
 
 class PublicUrl:
-    """Tells the app its public address from the settings; Host and X-Forwarded-* headers say nothing here."""
+    """WSGI middleware: sets the public URL from the settings; Host and X-Forwarded-* headers are ignored."""
 
     def __init__(self, app: WSGIApplication, public_url: str) -> None:
         parts = urlsplit(public_url)
@@ -56,7 +56,7 @@ class PublicUrl:
 
 
 def protect(app: Flask, settings: WebConfig) -> None:
-    """Put the guards before and after every request of `app`."""
+    """Check for CSRF before each request of `app`, and add security headers to each answer."""
     parts = urlsplit(settings.public_url)
     origin = f"{parts.scheme}://{parts.netloc}"
     headers = _headers(settings)
@@ -78,8 +78,7 @@ def protect(app: Flask, settings: WebConfig) -> None:
 
 
 def _same_origin(origin: str) -> bool:
-    # Under a Referrer-Policy of no-referrer a form's Origin is "null": where the browser says Sec-Fetch-Site,
-    # that decides.
+    # With the Referrer-Policy no-referrer, a form's Origin is "null". So Sec-Fetch-Site decides, if sent.
     site = request.headers.get("Sec-Fetch-Site")
     if site is not None:
         return site == "same-origin"
@@ -100,7 +99,7 @@ def _headers(settings: WebConfig) -> dict[str, str]:
         "style-src": "'self'",
         "img-src": "'self'",
         "connect-src": "'self'",
-        # Signing out is a form whose answer leads on to the provider: browsers apply this rule to that too.
+        # The sign-out form's answer redirects to the provider; browsers apply this rule to redirects too.
         "form-action": f"'self' {issuer.scheme}://{issuer.netloc}",
         "frame-ancestors": "'none'",
         "base-uri": "'none'",

@@ -1,7 +1,7 @@
 """Metrics for Prometheus, and the separation of the two listeners.
 
-Each app runs as one gunicorn worker with threads, so one registry in memory holds the whole truth; with
-several workers each scrape would see another one's figures.
+Each app runs as one gunicorn worker with threads, so one registry in memory has all metrics. With several
+workers, each scrape would see only one worker's.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 
-# Methods that may become a label: any other is anybody's to make up, and each would be a series of its own.
+# Methods that may become a label. Clients can invent others, and each would become a new time series.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class Metrics:
-    """The figures of one app; `component` is `web` or `authority`."""
+    """The metrics of one app; `component` is `web` or `authority`."""
 
     def __init__(self, component: str) -> None:
         self.registry = CollectorRegistry()
@@ -46,11 +46,11 @@ class Metrics:
         build.labels(version()).set(1)
 
     def counter(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
-        """Make a counter `sluice_<component>_<name>_total`."""
+        """Return a new counter `sluice_<component>_<name>_total`."""
         return Counter(f"sluice_{self.component}_{name}", text, labels, registry=self.registry)
 
     def instrument(self, app: Flask) -> None:
-        """Count and time every request of `app`, by endpoint: a path is anybody's to make up."""
+        """Count and time every request of `app`, by endpoint: clients can invent paths."""
 
         @app.before_request
         def start() -> None:
@@ -66,9 +66,9 @@ class Metrics:
 
 
 class Listeners:
-    """Serves the app on the unix socket and nothing but /metrics on the loopback port, whatever nginx routes.
+    """WSGI middleware: serves the app on the unix socket, and only /metrics on the loopback port.
 
-    Any account of the machine reaches a loopback port: the app's own answers must not be there.
+    Any account on the machine can connect to a loopback port, so the app itself must not answer there.
     """
 
     def __init__(self, app: WSGIApplication, registry: CollectorRegistry) -> None:

@@ -1,12 +1,12 @@
-"""The one exception that becomes a page: sign-in refused, or rights missing."""
+"""The exception that becomes an error page: sign-in refused, or rights missing."""
 
 from __future__ import annotations
 
 
 class PageError(Exception):
-    """Answered with `status` and the page whose texts are `error.<texts>.*`; nothing of it is a secret.
+    """Answered with `status` and the page with the texts `error.<texts>.*`. Contains no secret.
 
-    `outcome` counts among the sign-ins ("" where it was none); `retry_after` in seconds, or None.
+    `outcome`: how to count a failed sign-in ("": not a sign-in). `retry_after`: seconds, or None.
     """
 
     def __init__(self, status: int, texts: str, *, outcome: str = "", retry_after: int | None = None) -> None:
@@ -18,4 +18,4 @@ class PageError(Exception):
 
 
 class UnreadableAnswer(PageError):
-    """The provider's answer is not of the form that it should have: it says nothing of anybody."""
+    """The provider's answer has an invalid form, so it says nothing about the user."""

@@ -1,4 +1,4 @@
-"""What administrators and operators do to other people's keys, each with its entry in the audit log."""
+"""Actions of administrators and operators on users' keys, each with its entry in the audit log."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from sluice.web.words.validation import ValidationError
 def create(
     session: Session, settings: WebConfig, actor: str, user: User, wanted: KeySettings, now: float
 ) -> NewKey:
-    """Make a key of a service account. Raises Fault for a person: who holds their key could act as them."""
+    """Create a key for a service account.
+
+    Raises ValidationError, also for a person: whoever has their key could act as them.
+    """
     _check_service(user)
     if user.blocked is not None:
         raise ValidationError("user_blocked", user=user.name)
@@ -32,7 +35,10 @@ def create(
 def rotate(
     session: Session, settings: WebConfig, actor: str, row: ApiKey, grace_days: int, now: float
 ) -> NewKey:
-    """Make a new key like `row`, of a service account, which ends after `grace_days`. Raises Fault."""
+    """Create a key like `row`, a service account's key, which ends after `grace_days`.
+
+    Raises ValidationError.
+    """
     _check_service(row.user)
     credentials.check_rotation(row, projects_of(row.user.groups, settings.access), now)
     before = audit_values(row)
@@ -43,7 +49,7 @@ def rotate(
 
 
 def revoke(session: Session, actor: str, row: ApiKey, now: float) -> bool:
-    """Revoke a key of anybody. False if it did not work any more."""
+    """Revoke anybody's key. Return False if it no longer worked."""
     if not credentials.is_live(row, now):
         return False
     row.revoked = now
@@ -59,7 +65,7 @@ def revoke_all(session: Session, actor: str, user: User, now: float) -> int:
 
 
 def audit_values(row: ApiKey) -> dict[str, Any]:
-    """Return what the log says of a key: whose, what it may do, until when; nothing of the key itself."""
+    """Return a key's values for the audit log: owner, name, project, models, expiry, limits; not the key."""
     wanted = settings_of(row)
     document = {
         "user": row.user.pseudonym,

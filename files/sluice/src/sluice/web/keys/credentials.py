@@ -32,7 +32,7 @@ class TooManyKeys(ValidationError):
 
 
 class NewKey(NamedTuple):
-    """A key that was just made; `text` exists nowhere else."""
+    """A key that was just created; `text` is the key itself, which is stored nowhere."""
 
     row: ApiKey
     text: str
@@ -40,7 +40,7 @@ class NewKey(NamedTuple):
 
 @dataclass(frozen=True)
 class KeySettings:
-    """What a key is made with; fields as in `database.ApiKey`, but for `days` until it expires."""
+    """The settings of a new key: fields of `tables.ApiKey`, and the `days` until it expires."""
 
     name: str
     days: float
@@ -53,7 +53,7 @@ class KeySettings:
 
 
 def create_key(session: Session, secret: KeySecret, user: User, wanted: KeySettings, now: float) -> NewKey:
-    """Make an API key for `user`. Raises TooManyKeys."""
+    """Create an API key for `user`. Raises TooManyKeys."""
     if sum(1 for row in list_keys(session, user.id) if is_live(row, now)) >= MAX_KEYS:
         raise TooManyKeys
     text = generation.generate_key(generation.API_PREFIX, secret.value)
@@ -78,7 +78,7 @@ def create_key(session: Session, secret: KeySecret, user: User, wanted: KeySetti
 
 
 def settings_of(row: ApiKey) -> KeySettings:
-    """Return what a key was made with."""
+    """Return the settings with which a key was created."""
     return KeySettings(
         name=row.name,
         days=(row.expires - row.created) / DAY,
@@ -89,24 +89,24 @@ def settings_of(row: ApiKey) -> KeySettings:
 
 
 def list_keys(session: Session, user_id: int) -> Sequence[ApiKey]:
-    """Return a user's keys, newest first, revoked and expired ones too."""
+    """Return a user's keys, newest first, including revoked and expired ones."""
     return session.scalars(
         select(ApiKey).where(ApiKey.user_id == user_id).order_by(ApiKey.created.desc(), ApiKey.id)
     ).all()
 
 
 def is_live(row: ApiKey, now: float) -> bool:
-    """Tell whether a key still works, as far as the key goes."""
+    """Tell whether a key is neither revoked nor expired; its owner may still be blocked."""
     return row.revoked is None and row.expires > now
 
 
 def find_key(session: Session, user_id: int, key_id: str) -> ApiKey | None:
-    """Return a key of this user; another user's key is no such key."""
+    """Return a key of this user, None if there is none with this id."""
     return session.scalar(select(ApiKey).where(ApiKey.id == key_id, ApiKey.user_id == user_id))
 
 
 def check_rotation(row: ApiKey, projects: Sequence[str], now: float) -> None:
-    """Raise Fault for a key whose like would not work; `projects` are its owner's."""
+    """Raise ValidationError if a key like this one would not work; `projects` are its owner's."""
     if not is_live(row, now):
         raise ValidationError("key_ended")
     if row.project and row.project not in projects:
@@ -116,9 +116,9 @@ def check_rotation(row: ApiKey, projects: Sequence[str], now: float) -> None:
 def rotate_key(
     session: Session, secret: KeySecret, row: ApiKey, grace_days: int, most_days: int, now: float
 ) -> NewKey:
-    """Make a key like the live key `row`, which ends after `grace_days` (0: now), never later than it would.
+    """Create a key like the live key `row`. The old key ends after `grace_days` (0: now), or when it expires.
 
-    The new one lives as long as the old one was made for, at most `most_days`. Raises TooManyKeys.
+    The new key gets the lifetime with which the old one was created, at most `most_days`. Raises TooManyKeys.
     """
     wanted = settings_of(row)
     if grace_days == 0:
@@ -132,7 +132,7 @@ def rotate_key(
 
 
 def revoke_key(session: Session, user_id: int, key_id: str, now: float) -> bool:
-    """Revoke a key of this user. False if the user has no such key; another user's key is no such key."""
+    """Revoke a key of this user. Return False if this user has no key with this id."""
     row = find_key(session, user_id, key_id)
     if row is None:
         return False
@@ -142,7 +142,7 @@ def revoke_key(session: Session, user_id: int, key_id: str, now: float) -> bool:
 
 
 def revoke_all(session: Session, user_id: int, now: float) -> int:
-    """Revoke every key of a user, and end their sign-ins and page bearers; return how many keys worked."""
+    """Revoke all keys of a user, end their sign-ins and page bearers; return how many keys worked."""
     revoked = [row for row in list_keys(session, user_id) if is_live(row, now)]
     for row in revoked:
         row.revoked = now
@@ -153,7 +153,7 @@ def revoke_all(session: Session, user_id: int, now: float) -> int:
 def create_bearer(
     session: Session, secret: KeySecret, user_id: int, session_tag: str, seconds: int, now: float
 ) -> str:
-    """Make a page bearer that expires after `seconds`, and forget the expired ones."""
+    """Create a page bearer that expires after `seconds`, and delete expired ones; return the bearer."""
     session.execute(delete(PageBearer).where(PageBearer.expires <= now))
     text = generation.generate_key(generation.PAGE_PREFIX, secret.value)
     session.add(
@@ -171,7 +171,7 @@ def create_bearer(
 
 
 def note_use(session: Session, last_used: dict[str, float]) -> None:
-    """Move each key's last use forward to the given time (key id → seconds since the epoch)."""
+    """Update each key's last use (key id → seconds since the epoch); it never moves back."""
     for key_id, time in last_used.items():
         session.execute(
             update(ApiKey)

@@ -1,4 +1,4 @@
-"""Checks what a form or a command line says about a new key, field by field. Pure."""
+"""Checks the fields of a new key from a form or a command line. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 MAX_NAME = 60
 
-# As the page shows them.
+# In the order of the page.
 FIELDS = ("name", "days", "project", "models", *LIMITED)
 
 _NUMBER = re.compile(r"[0-9]{1,16}")
@@ -25,23 +25,23 @@ _BETWEEN = re.compile(r"[\s,]+")
 
 
 class FieldError(NamedTuple):
-    """A field of FIELDS (or `grace`) that cannot be taken as it is, and why."""
+    """What is wrong with a field of FIELDS, or with `grace`."""
 
     field: str
     error: ValidationError
 
 
 class FormResult(NamedTuple):
-    """What was read: `settings`, or all that was wrong with it."""
+    """The settings that were read, or None and all errors."""
 
     settings: KeySettings | None
     errors: Sequence[FieldError]
 
 
 def read(given: Mapping[str, str], key_days: int, projects: Sequence[str]) -> FormResult:
-    """Read the settings of a new key, at most `key_days` old, for a member of `projects`.
+    """Read the settings of a new key that lives at most `key_days`, for a member of `projects`.
 
-    A field that is absent or empty is the default: the longest life, no project, all models, no limit.
+    Defaults of missing or empty fields: `key_days`, no project, all models, no limit.
     """
     form = _Form(given)
     settings = KeySettings(
@@ -68,7 +68,7 @@ class _Form:
 
 
 def read_grace(text: str) -> int:
-    """Return for how many days a rotated key goes on. Raises Fault."""
+    """Return for how many days a rotated key keeps working. Raises ValidationError."""
     if not _NUMBER.fullmatch(text) or int(text) > MAX_GRACE_DAYS:
         raise ValidationError("key_grace", most=MAX_GRACE_DAYS)
     return int(text)

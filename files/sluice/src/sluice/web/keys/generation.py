@@ -1,4 +1,4 @@
-"""Creates keys, and the stored form of a key."""
+"""Generates keys, and the form in which the database stores them."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ __all__ = [
 
 # 192 bits, 32 characters.
 _RANDOM_BYTES = 24
-# No credential has this form, so a mark's secret is never what is stored of a key.
+# No credential has this form, so a mark's secret never equals a stored form.
 _MARK_PURPOSE = b"the mark of keys"
 
 
 def generate_key(prefix: str, secret: str) -> str:
-    """Return a new key with 192 random bits and the mark of those that are made under the site's `secret`."""
+    """Return a new key: `prefix`, 192 random bits, a mark made with the site's `secret`, and a checksum."""
     stem = prefix + secrets.token_urlsafe(_RANDOM_BYTES)
     body = stem + mark(stem, mark_secret(secret))
     return f"{body}-{checksum(body)}"
 
 
 def mark_secret(secret: str) -> bytes:
-    """Return the secret of marks that belongs to the site's `secret`; it does not tell that one.
+    """Derive the secret of marks from the site's `secret`, which it does not reveal.
 
-    The proxy learns it from the authority. With it keys can be made that look like the site's, and none that
-    works.
+    The authority tells it to the proxy. Whoever has it can create keys that look like the site's, but none
+    that works.
     """
     return hmac.new(secret.encode(), _MARK_PURPOSE, hashlib.sha256).digest()
 
 
 def stored_form(credential_hex: str, secret: str) -> str:
-    """Return what the database holds: HMAC-SHA-256 over the credential's bytes under the site's secret.
+    """Return what the database stores: HMAC-SHA-256 of the credential (SHA-256, hex), keyed with `secret`.
 
-    Without the secret, a copy of the database lets nobody test a key.
+    With a copy of the database but without the secret, nobody can test whether a key is in it.
     """
     return hmac.new(secret.encode(), bytes.fromhex(credential_hex), hashlib.sha256).hexdigest()
 
 
 def hint(key: str) -> str:
-    """Return the start of a key by which its owner recognises it."""
+    """Return the start of a key, by which its owner recognises it."""
     return key[: len(API_PREFIX) + 4]

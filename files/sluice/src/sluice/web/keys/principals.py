@@ -1,4 +1,4 @@
-"""The authority's answer about a credential: whose it is and what it may do, from database and settings."""
+"""Looks up the principal of a credential in database and settings, for the authority."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from sluice.web.settings.access import may_sign_in, projects_of
 from sluice.web.settings.config import KeySecret, WebConfig
 from sluice.web.settings.rules import Holder, RuleIndex, compose, scopes_of
 
-# Tables, not mapped classes, and statements that are built once: the mapper and the building would take more
-# time for each answer than the database does.
+# Tables instead of mapped classes, and statements built once: otherwise the mapper and building the
+# statements would take more time per answer than the database.
 _users, _keys = User.__table__, ApiKey.__table__
 _bearers, _sign_ins, _limits = PageBearer.__table__, SignedInBrowser.__table__, LimitRow.__table__
 _FORMS: BindParameter[Any] = bindparam("forms", expanding=True)
@@ -32,7 +32,7 @@ _KEY: Select[Any] = (
     .join(_users, _users.c.id == _keys.c.user_id)
     .where(_keys.c.stored.in_(_FORMS))
 )
-# A bearer works as long as its sign-in does: ending that is the deletion of one row.
+# A bearer works only while its sign-in exists: deleting that row ends it.
 _BEARER: Select[Any] = (
     select(*(_bearers.c[name] for name in ("id", "secret_id", "stored", "expires")), *_USER)
     .join(_users, _users.c.id == _bearers.c.user_id)
@@ -45,7 +45,7 @@ _LIMITS: Select[Any] = select(*(_limits.c[name] for name in ("scope", "model", *
 
 
 class OutdatedKey(NamedTuple):
-    """A key that is stored under an earlier secret, and how it would be stored under the current one."""
+    """A key that is stored under an old secret, with its stored form under the current secret."""
 
     key_id: str
     stored: str
@@ -54,14 +54,14 @@ class OutdatedKey(NamedTuple):
 
 
 class Match(NamedTuple):
-    """A credential's principal; `stale` if its key wants to be stored anew (`store_anew`)."""
+    """A credential's principal; `outdated` if its key must be stored again (`update_stored_form`)."""
 
     principal: Principal
     outdated: OutdatedKey | None
 
 
 class Principals:
-    """The lookup, with what the settings say prepared once."""
+    """Looks up principals; reads the settings once."""
 
     def __init__(self, settings: WebConfig) -> None:
         self._secrets = (settings.key_secret, *settings.old_key_secrets)
@@ -69,9 +69,9 @@ class Principals:
         self._book = RuleIndex(settings.limits)
 
     def find(self, session: Session, credential: str, now: float) -> Match | None:
-        """Return whose credential (SHA-256, hex) this is; None for all that do not work, whatever the reason.
+        """Return the principal of a credential (SHA-256, hex); None if it does not work, whatever the reason.
 
-        Raises TooManyLimits.
+        `now` is in seconds since the epoch. Raises TooManyLimits.
         """
         forms = {generation.stored_form(credential, secret.value): secret for secret in self._secrets}
         row = _row(session, _KEY, forms)
@@ -85,7 +85,7 @@ class Principals:
     def _of_key(self, session: Session, row: Row[Any], credential: str, now: float) -> Match | None:
         if row.revoked is not None or row.expires <= now or not self._may_use(row):
             return None
-        # Who has left a project must not go on spending what is the project's.
+        # A person who has left a project must not use the project's budget.
         if row.project and row.project not in projects_of(row.groups, self._access):
             return None
         holder = Holder(row.pseudonym, row.groups, row.project, row.id)
@@ -103,7 +103,7 @@ class Principals:
         return Match(principal, self._outdated(row, credential))
 
     def _may_use(self, row: Row[Any]) -> bool:
-        # A service account has the groups that an operator gave it, whatever those who sign in must have.
+        # A service account never signs in, so the rule about who may sign in does not apply.
         return row.blocked is None and (row.kind == SERVICE or may_sign_in(row.groups, self._access))
 
     def _of_page(self, session: Session, row: Row[Any]) -> Principal:
@@ -133,12 +133,12 @@ class Principals:
 
 
 def page_project(chosen: str, projects: Sequence[str]) -> str:
-    """Return what a person's use of the page counts to: the project they chose, else the first, else none."""
+    """Return the project for which use of the chat page counts: the chosen one, else the first, else ""."""
     return chosen if chosen in projects else projects[0] if projects else ""
 
 
 def update_stored_form(session: Session, outdated: OutdatedKey) -> None:
-    """Store a key under the current secret, unless somebody just did."""
+    """Store a key under the current secret, unless another request has just done so."""
     session.execute(
         update(ApiKey)
         .where(ApiKey.id == outdated.key_id, ApiKey.stored == outdated.stored)
@@ -147,7 +147,7 @@ def update_stored_form(session: Session, outdated: OutdatedKey) -> None:
 
 
 def _row(session: Session, query: Select[Any], forms: dict[str, KeySecret]) -> Row[Any] | None:
-    """Return the row that is stored under the very secret that it names."""
+    """Return the row whose stored form was made with the secret that the row names."""
     for row in session.connection().execute(query, {"forms": list(forms)}):
         if forms[row.stored].id == row.secret_id:
             return row

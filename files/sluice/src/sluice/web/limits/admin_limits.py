@@ -22,15 +22,15 @@ def listed(session: Session) -> Sequence[LimitRow]:
 
 
 def find(session: Session, scope: str, model: str) -> LimitRow | None:
-    """Return the limit of one scope and model; of what is neither there is none."""
-    # Not every database can be asked for every text: PostgreSQL refuses NUL.
+    """Return the limit of a scope and model; None if there is none, or if they are invalid."""
+    # Invalid text must not reach the database: PostgreSQL refuses NUL.
     if not RULE_SCOPE.fullmatch(scope) or not (model == "" or MODEL_NAME.fullmatch(model)):
         return None
     return session.scalar(select(LimitRow).where(LimitRow.scope == scope, LimitRow.model == model))
 
 
 def put(session: Session, settings: WebConfig, actor: str, rule: LimitRule, now: float) -> None:
-    """Set a limit as a whole: a number that `rule` leaves out is no bound afterwards. Raises Fault."""
+    """Set or replace a limit with all its numbers; None is no limit. Raises ValidationError."""
     problem = rule_problem(rule, settings.access.projects)
     if problem:
         raise ValidationError("limit", problem=problem)
@@ -50,7 +50,7 @@ def put(session: Session, settings: WebConfig, actor: str, rule: LimitRule, now:
 
 
 def remove(session: Session, actor: str, scope: str, model: str, now: float) -> bool:
-    """Remove a limit that an administrator set. False where there is none."""
+    """Remove a limit that an administrator set. Return False if there is none."""
     row = find(session, scope, model)
     if row is None:
         return False
@@ -61,12 +61,12 @@ def remove(session: Session, actor: str, scope: str, model: str, now: float) -> 
 
 
 def name_of(scope: str, model: str) -> str:
-    """Return what the audit log calls a limit."""
+    """Return the name of a limit in the audit log."""
     return f"{scope} {model}" if model else scope
 
 
 def _check_holder(session: Session, scope: str) -> None:
-    """Raise Fault for a limit of a user or key that is not there: it would silently bind nobody."""
+    """Raise ValidationError for a user or key that does not exist: the limit would apply to nobody."""
     kind, _, name = scope.partition(":")
     if kind == "user" and name != "*":
         if session.scalar(select(User.id).where(User.pseudonym == name)) is None:

@@ -1,4 +1,4 @@
-"""How much of each limit is used: by one person, and which users are close to a limit."""
+"""How much of each limit one user has used, and who is close to a limit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sluice.web.usage.sums import TokensUsed
 
 
 class LimitUsage(NamedTuple):
-    """One limit and what was taken of it; what is under way counts only once it has ended."""
+    """One limit and what was used of it; open requests count when they have ended."""
 
     limit: Limit
     spent: Spent
@@ -39,7 +39,7 @@ class LimitUsage(NamedTuple):
 
 
 class NearLimit(NamedTuple):
-    """A bound of tokens a day and who is how far in it: `scope` as in `sluice.contracts.authority.Limit`."""
+    """A limit on tokens per day, and the `tokens` used of it by `scope` (`contracts.authority.Limit`)."""
 
     rule: Rule
     scope: str
@@ -48,7 +48,7 @@ class NearLimit(NamedTuple):
 
     @property
     def percent(self) -> float:
-        """How much of the bound is taken."""
+        """How much of the limit is used, from 0 to 100."""
         return percent(self.tokens, self.bound)
 
 
@@ -60,9 +60,9 @@ def of_user(
     keys: Iterable[ApiKey],
     now: float,
 ) -> list[LimitUsage]:
-    """Return the limits of a person, with each of their projects and each of their keys, and what is taken.
+    """Return the limits of a user, for each of their projects and keys, and how much of them is used.
 
-    `holder` is the person on the page. Raises TooManyLimits.
+    `holder` is the user on the chat page. `now` is in seconds since the epoch. Raises TooManyLimits.
     """
     found: dict[tuple[str, str], Limit] = {}
     page = [holder._replace(project=project) for project in projects] or [holder]
@@ -80,7 +80,7 @@ def of_user(
     ]
 
 
-# A person looks for themselves first, then for what they share, and for single keys last.
+# The order of the page: the user's own limits first, then shared ones, then those of single keys.
 _KINDS = ("user", "project", "group", "site", "key")
 
 
@@ -94,7 +94,7 @@ def _rows(session: Session, scopes: set[str]) -> Sequence[Any]:
 
 
 def nearest_limits(rules: Iterable[Rule], taken: Iterable[TokensUsed], most: int) -> list[NearLimit]:
-    """Return who is nearest to a bound of tokens a day, the fullest first, each by the tightest. Pure."""
+    """Return who is closest to a limit on tokens per day, closest first; the tightest limit counts. Pure."""
     daily: dict[tuple[str, str], Rule] = {}
     for rule in rules:
         _keep_tightest(daily, (rule.scope, rule.model), rule)

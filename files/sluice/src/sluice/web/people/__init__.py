@@ -1,4 +1,4 @@
-"""Users, service accounts and their sign-ins, as the database has them.
+"""Users, service accounts and sign-ins in the database.
 
 Keys, signin, views and commands may import it; it imports database and settings.
 """

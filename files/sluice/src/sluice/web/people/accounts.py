@@ -1,4 +1,4 @@
-"""A person or service in Sluice: one row, one pseudonym, their groups."""
+"""Users and service accounts in the database: find, create, update, block."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _SERVICE_ISSUER = "sluice"
 
 
 def find_person(session: Session, issuer: str, subject: str) -> User | None:
-    """Return the person of this issuer, if they were here before."""
+    """Return the person with this issuer and subject, None if they never signed in."""
     return session.scalar(select(User).where(User.issuer == issuer, User.subject == subject))
 
 
 def find(session: Session, name: str) -> User | None:
-    """Return the user of this pseudonym, else the service account of this name."""
+    """Return the user with this pseudonym, else the service account with this name, else None."""
     found = session.scalar(select(User).where(User.pseudonym == name))
     return found or session.scalar(select(User).where(User.issuer == _SERVICE_ISSUER, User.subject == name))
 
@@ -27,7 +27,7 @@ def find(session: Session, name: str) -> User | None:
 def upsert_person(
     session: Session, *, issuer: str, subject: str, name: str, email: str, groups: list[str], now: float
 ) -> User:
-    """Insert or bring up to date the person whom the provider just vouched for."""
+    """Insert or update a person with the provider's current claims; return their row."""
     user = find_person(session, issuer, subject)
     if user is None:
         user = _new_user(PERSON, issuer, subject, now)
@@ -38,7 +38,7 @@ def upsert_person(
 
 
 def upsert_service_account(session: Session, *, name: str, groups: list[str], now: float) -> User:
-    """Insert or bring up to date a service account; only the command line makes these."""
+    """Insert or update a service account; return its row. Only the command line creates them."""
     user = session.scalar(select(User).where(User.issuer == _SERVICE_ISSUER, User.subject == name))
     if user is None:
         user = _new_user(SERVICE, _SERVICE_ISSUER, name, now)
@@ -49,14 +49,14 @@ def upsert_service_account(session: Session, *, name: str, groups: list[str], no
 
 
 def block(session: Session, user: User, now: float) -> None:
-    """Let nothing of a user's work any more: keys are unknown, sign-ins over."""
+    """Block a user: their sign-ins end, and their keys stop working."""
     if user.blocked is None:
         user.blocked = now
     sign_ins.end_all(session, user.id)
 
 
 def unblock(session: Session, user: User) -> None:
-    """Let a user's keys work again, those that are not over, and let them sign in."""
+    """Unblock a user: keys that are neither revoked nor expired work again, and they can sign in."""
     user.blocked = None
 
 

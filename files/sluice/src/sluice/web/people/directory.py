@@ -13,19 +13,19 @@ from sluice.web.settings.access import projects_of
 from sluice.web.settings.config import Access
 
 BLOCKED = "blocked"
-# What a list can be narrowed to.
+# The filters of the list of users.
 KINDS = (PERSON, SERVICE, BLOCKED)
 
 
 def find(session: Session, pseudonym: str) -> User | None:
-    """Return a user by pseudonym."""
+    """Return the user with this pseudonym, None if there is none or it is not one."""
     if not USER.fullmatch(pseudonym):
         return None
     return session.scalar(select(User).where(User.pseudonym == pseudonym))
 
 
 def search(session: Session, text: str, kind: str, *, offset: int, most: int) -> Sequence[User]:
-    """Return users by name whose name, mail, identifier or pseudonym has `text` in it, small or capital.
+    """Return users whose name, mail, identifier or pseudonym contains `text`, ignoring case, sorted by name.
 
     `kind` is one of KINDS, or "" for all.
     """
@@ -43,19 +43,19 @@ def _kind(kind: str) -> ColumnElement[bool]:
 
 
 def names(session: Session, pseudonyms: Iterable[str]) -> dict[str, str]:
-    """Return the names of users by pseudonym; of who is not there, nothing."""
+    """Return the names of users by pseudonym, without unknown pseudonyms."""
     query = select(User.pseudonym, User.name).where(User.pseudonym.in_(set(pseudonyms)))
     return {row.pseudonym: row.name for row in session.execute(query)}
 
 
 def groups(session: Session) -> dict[str, list[str]]:
-    """Return the groups of everybody, by pseudonym."""
+    """Return the groups of all users, by pseudonym."""
     query = select(User.pseudonym, User.groups)
     return {row.pseudonym: row.groups for row in session.execute(query)}
 
 
 def members(known: Mapping[str, Sequence[str]], access: Access) -> dict[str, list[str]]:
-    """Return the members of each project, sorted; `known` are the `groups` of everybody. Pure."""
+    """Return the members of each project, sorted; `known` are the `groups` of all users. Pure."""
     found: dict[str, list[str]] = {name: [] for name in access.projects}
     for pseudonym in sorted(known):
         for project in projects_of(known[pseudonym], access):

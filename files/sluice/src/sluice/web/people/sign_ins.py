@@ -1,4 +1,4 @@
-"""Sign-ins in the database: begin, look up, end. A page works only while the row of its sign-in is there."""
+"""Sign-ins in the database: begin, look up, end. A page works only while the row of its sign-in exists."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from sqlalchemy.orm import Session
 
 from sluice.web.database.tables import PageBearer, SignedInBrowser, User
 
-# `seen` moves at most so often: a page load must not cost a write each time.
+# `seen` is updated at most this often, in seconds: not every page load should write.
 SEEN_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class Lifetime:
-    """When a sign-in ends, in seconds: `idle` after its last use, `longest` after it began."""
+    """When a sign-in ends: `idle` seconds after its last use, `longest` seconds after it began."""
 
     idle: float
     longest: float
 
 
 def begin(session: Session, *, tag: str, user_id: int, sid: str, subject: str, now: float) -> None:
-    """Write down a new sign-in. `sid` is the provider's session ("" if unnamed), `subject` its `sub`."""
+    """Insert a new sign-in. `sid` ("" if missing) and `subject` are claims of the ID token: `sid`, `sub`."""
     session.add(SignedInBrowser(tag=tag, user_id=user_id, sid=sid, subject=subject, created=now, seen=now))
 
 
 def find(
     session: Session, tag: str, issuer: str, lifetime: Lifetime, now: float
 ) -> tuple[SignedInBrowser, User] | None:
-    """Return the sign-in called `tag` and its user; None if it is over, or the user blocked.
+    """Return the sign-in named `tag` and its user; None if it has ended, or the user is blocked.
 
-    A user of another issuer, one that a site had before, is not signed in either.
+    Users of another issuer, which the site may have had before, are not signed in either.
     """
     found = session.execute(
         select(SignedInBrowser, User)
@@ -45,7 +45,7 @@ def find(
 
 
 def of_user(session: Session, user_id: int, lifetime: Lifetime, now: float) -> Sequence[SignedInBrowser]:
-    """Return a user's sign-ins, the last used first."""
+    """Return a user's sign-ins, most recently used first."""
     return session.scalars(
         select(SignedInBrowser)
         .where(SignedInBrowser.user_id == user_id, *_live(lifetime, now))
@@ -54,25 +54,25 @@ def of_user(session: Session, user_id: int, lifetime: Lifetime, now: float) -> S
 
 
 def touch(session: Session, tag: str, now: float) -> None:
-    """Note that a sign-in was used."""
+    """Record that a sign-in was used."""
     session.execute(update(SignedInBrowser).where(SignedInBrowser.tag == tag).values(seen=now))
 
 
 def end(session: Session, tag: str) -> int:
-    """End one sign-in; return how many there were."""
+    """End one sign-in; return how many were ended."""
     return _end(session, SignedInBrowser.tag == tag)
 
 
 def end_all(session: Session, user_id: int) -> int:
-    """End every sign-in of a user; return how many there were."""
+    """End all sign-ins of a user; return how many were ended."""
     return _end(session, SignedInBrowser.user_id == user_id)
 
 
 def end_at_provider(session: Session, *, sid: str, subject: str) -> int:
-    """End what the provider says is over: its session `sid`, or all of `subject` where it names none.
+    """End the sign-ins of the provider's session `sid`, or all of `subject` if `sid` is "".
 
-    Where it names both, those sign-ins of `subject` end too of which no session is known: a provider may name
-    it in logout tokens alone. Returns how many sign-ins there were.
+    If both are given, it also ends the sign-ins of `subject` without a known session: some providers send
+    `sid` only in logout tokens. Returns how many sign-ins were ended.
     """
     of_subject = SignedInBrowser.subject == subject if subject else false()
     if not sid:
@@ -81,7 +81,7 @@ def end_at_provider(session: Session, *, sid: str, subject: str) -> int:
 
 
 def forget_ended(session: Session, lifetime: Lifetime, now: float) -> int:
-    """Forget the sign-ins whose time is over; return how many there were."""
+    """Delete expired sign-ins; return how many there were."""
     idle = _end(session, SignedInBrowser.seen <= now - lifetime.idle)
     return idle + _end(session, SignedInBrowser.created <= now - lifetime.longest)
 
@@ -96,6 +96,6 @@ def _live(lifetime: Lifetime, now: float) -> tuple[ColumnElement[bool], ColumnEl
 def _end(session: Session, *conditions: ColumnElement[bool]) -> int:
     tags = select(SignedInBrowser.tag).where(*conditions)
     session.execute(delete(PageBearer).where(PageBearer.session_tag.in_(tags)))
-    # On the connection: the session's own answer knows no count.
+    # On the connection, because the session's result has no row count.
     statement = delete(SignedInBrowser).where(*conditions)
     return session.connection().execute(statement).rowcount

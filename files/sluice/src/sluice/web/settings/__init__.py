@@ -1,4 +1,4 @@
-"""What the inventory says, and what it gives a person: the file, rights by group, limits by rule.
+"""The configuration file, and what follows from it: users' rights by their groups, and their limits.
 
-Pure but for reading that file. Every room of web may import it; it imports none.
+Pure except for reading the file. All rooms of web may import it; it imports none.
 """

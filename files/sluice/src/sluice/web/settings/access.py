@@ -1,4 +1,4 @@
-"""What a person's groups allow, and how to read the provider's claims. Pure."""
+"""What a user's groups allow, and how to read the provider's claims. Pure."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ logger = logging.getLogger(__name__)
 USER = "user"
 ADMIN = "admin"
 
-# Of one person; each goes with every answer about their keys.
+# Of one person; the authority's answers about their keys contain all of them.
 MAX_GROUPS = 500
 
-# The longest identifier that is taken (OpenID Connect Core 2 has the same bound), and the longest name.
+# The longest accepted identifier (OpenID Connect Core 2 has the same bound), and the longest name.
 MAX_ID = 255
 MAX_NAME = 200
 
-# In one text, what stands between two groups. Shibboleth puts a semicolon between the values of an attribute,
-# and a backslash before one that belongs to a value.
+# Separators of groups in one text. Shibboleth puts a semicolon between the values of an attribute, and a
+# backslash before a semicolon that belongs to a value.
 _BETWEEN = re.compile(r"[\s,]+")
 _BETWEEN_VALUES = re.compile(r"\s*(?<!\\);\s*")
 
-# Where a provider says that there are groups, and does not send them (OpenID Connect Core 5.6.2; Entra).
+# Claims of a provider that has groups but does not send them (OpenID Connect Core 5.6.2; Entra).
 _ELSEWHERE = "_claim_names"
 _HAS_GROUPS = "hasgroups"
 
 
 class ConfiguredGroups(NamedTuple):
-    """Groups that the settings name: `names` by what the provider calls them, `wanted` by their own names."""
+    """Groups in the settings: `names` maps the provider's names to ours, `wanted` has our names."""
 
     names: Mapping[str, str]
     wanted: frozenset[str]
@@ -43,7 +43,7 @@ NO_CONFIGURED_GROUPS = ConfiguredGroups({}, frozenset())
 
 
 def configured_groups(access: Access, limits: Iterable[LimitRule]) -> ConfiguredGroups:
-    """Return the groups that the settings name; those of models stand in the models' own entries."""
+    """Return the groups in the settings. The groups of models are in the model entries, not here."""
     wanted = {*access.admins, *access.users, *access.names.values()}
     wanted.update(*access.projects.values())
     for rule in limits:
@@ -54,7 +54,7 @@ def configured_groups(access: Access, limits: Iterable[LimitRule]) -> Configured
 
 
 class Identity(NamedTuple):
-    """Somebody as the provider's claims describe them."""
+    """A person as the provider's claims describe them."""
 
     id: str
     name: str
@@ -63,9 +63,9 @@ class Identity(NamedTuple):
 
 
 def read_identity(claims: Mapping[str, object], names: Claims, known: ConfiguredGroups) -> Identity | None:
-    """Return whom these claims describe; None if they lack an identifier that can be used.
+    """Return the person that these claims describe, None if they have no usable identifier.
 
-    An identifier is taken whole or not at all; of name and address what cannot be printed is left out.
+    An identifier is never changed. Unprintable characters of name and mail address are dropped.
     """
     found = identifier(claim(claims, names.id))
     if not found:
@@ -79,7 +79,7 @@ def read_identity(claims: Mapping[str, object], names: Claims, known: Configured
 
 
 def groups_were_omitted(claims: Mapping[str, object], names: Claims) -> bool:
-    """Tell whether the provider has groups of this person and did not send them: they were too many, say."""
+    """Tell whether the provider left out this person's groups, for example because there are too many."""
     if claim(claims, names.groups) is not None:
         return False
     elsewhere = claims.get(_ELSEWHERE)
@@ -89,20 +89,20 @@ def groups_were_omitted(claims: Mapping[str, object], names: Claims) -> bool:
 
 
 def identifier(value: object) -> str:
-    """Return a claim that names something, as text; "" if it is none, or one that nobody could type."""
+    """Return an identifying claim as text; "" if it is no text or integer, too long or unprintable."""
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     return value if isinstance(value, str) and len(value) <= MAX_ID and value.isprintable() else ""
 
 
 def _line(value: object) -> str:
-    # Neither control characters, nor lone surrogates, nor what turns the direction of writing is printable.
+    # Control characters, lone surrogates and direction overrides are not printable.
     kept = "".join(filter(str.isprintable, value[:MAX_ID])) if isinstance(value, str) else ""
     return kept.strip()[:MAX_NAME]
 
 
 def may_sign_in(groups: Iterable[str], access: Access) -> bool:
-    """Tell whether members of `groups` may use this service at all; administrators always may."""
+    """Tell whether members of `groups` may sign in; administrators always may."""
     return not access.users or not set(groups).isdisjoint(access.users + access.admins)
 
 
@@ -112,15 +112,15 @@ def role_of(groups: Iterable[str], access: Access) -> str:
 
 
 def projects_of(groups: Iterable[str], access: Access) -> tuple[str, ...]:
-    """Return the projects whose members these groups are, by name."""
+    """Return the names of the projects to which these groups belong, sorted."""
     given = set(groups)
     return tuple(sorted(name for name, of in access.projects.items() if not given.isdisjoint(of)))
 
 
 def claim(claims: Mapping[str, object], path: str) -> object:
-    """Return the claim called `path`, or the one at the end of that path into nested objects; else None.
+    """Return the claim named `path`, or the claim at this dotted path into nested objects; else None.
 
-    A claim whose own name has dots, an URL say, is found by its whole name, at every level.
+    A name with dots in it, such as a URL, is also found as a whole, at every level.
     """
     if path in claims:
         return claims[path]
@@ -136,24 +136,26 @@ def claim(claims: Mapping[str, object], path: str) -> object:
 def usable_groups(
     value: object, known: ConfiguredGroups = NO_CONFIGURED_GROUPS, called: str = "groups"
 ) -> list[str]:
-    """Return the groups of a provider's claim, called `called`, that have the form of a group name.
+    """Return the groups in the provider's claim named `called` that have the form of a group name.
 
-    A claim may be absent; a list; an object of objects, whose names are the groups (Zitadel's roles); or one
-    text of names divided by blanks, commas or semicolons. What `known` has a name for goes by that. Other
-    names of another form are left out: no model can name them, and folding them (case, slashes) could make
-    two groups one. Beyond MOST_GROUPS those go first that the settings do not name. The log tells of both.
+    The claim may be missing; a list; an object of objects, whose names are the groups (Zitadel's roles); or
+    one text of names separated by blanks, commas or semicolons. `known.names` replaces the provider's names.
+    Other names of another form are dropped: no model can name them, and changing them (case, slashes) could
+    make two groups one. Above MAX_GROUPS, groups that are not in the settings are dropped first. The log
+    counts what was dropped.
     """
     values = _values(value, known.names)
     if values is None:
         logger.warning(
-            "no group was taken: the claim is no list, text or object of objects", extra={"claim": called}
+            "the groups claim was ignored: it is not a list, a text or an object of objects",
+            extra={"claim": called},
         )
         return []
     named = [known.names.get(each, each) for each in values if isinstance(each, str)]
     found = [name for name in named if GROUP.fullmatch(name)]
     if len(found) < len(values):
         logger.warning(
-            "groups of the provider left out: not of the form of a group name",
+            "groups of the provider were ignored: they do not have the form of a group name",
             extra={"claim": called, "dropped": len(values) - len(found)},
         )
     return _bounded(list(dict.fromkeys(found)), known.wanted, called)
@@ -165,14 +167,14 @@ def _bounded(groups: list[str], wanted: frozenset[str], called: str) -> list[str
         return groups
     kept = set(sorted(groups, key=lambda name: name not in wanted)[:MAX_GROUPS])
     logger.warning(
-        "groups of the provider left out: more than can be kept; let it send only those that are needed",
+        "groups of the provider were ignored: there are too many; let it send only those that are needed",
         extra={"claim": called, "dropped": over, "kept": MAX_GROUPS},
     )
     return [name for name in groups if name in kept]
 
 
 def _values(value: object, names: Mapping[str, str]) -> list[object] | None:
-    """Return what a claim lists; None if it is of no form that lists groups."""
+    """Return the values of a groups claim; None if its form is not supported."""
     if value is None:
         return []
     if isinstance(value, str):
@@ -183,7 +185,7 @@ def _values(value: object, names: Mapping[str, str]) -> list[object] | None:
 
 
 def _divided(text: str, names: Mapping[str, str]) -> list[str]:
-    # A name in a directory, as in cn=a b,ou=c, has blanks and commas of its own.
+    # A distinguished name, such as cn=a b,ou=c, contains blanks and commas.
     if text in names or ("=" in text and ";" not in text):
         parts = [text]
     elif ";" in text:

@@ -15,12 +15,12 @@ from sluice.web.settings.rules import rule_problem
 
 DEFAULT_PATH = "/etc/sluice/web.json"
 
-# A secret shorter than this is a password someone made up, not one that was generated.
+# A shorter secret is probably a password that somebody invented, not a generated one.
 MIN_SECRET = 32
-# Records younger than this are still looked at.
+# Limits and `sluice db check` read records of this age.
 MIN_USAGE_DAYS = 2
 
-# A sign-in lives no longer than a week, in seconds; a clock that is further off than this needs correcting.
+# A sign-in lasts at most a week. A clock that is wrong by more than the leeway needs correction. Seconds.
 MAX_SESSION = 604_800
 MAX_LEEWAY = 300
 
@@ -32,7 +32,7 @@ _AUTH_METHODS = ("client_secret_basic", "client_secret_post")
 
 @dataclass(frozen=True)
 class KeySecret:
-    """A secret under which keys are stored; `id` stands with each of them and says which it was."""
+    """A secret under which keys are stored; each stored key has the `id` of its secret."""
 
     id: str
     value: str
@@ -40,7 +40,7 @@ class KeySecret:
 
 @dataclass(frozen=True)
 class Claims:
-    """What the provider calls a person's identifier, name, mail address and groups."""
+    """The names of the provider's claims for a person's identifier, name, mail address and groups."""
 
     id: str
     name: str
@@ -50,10 +50,10 @@ class Claims:
 
 @dataclass(frozen=True)
 class Access:
-    """What groups give: `admins` are administrators, only `users` may sign in ([]: everybody may).
+    """What groups allow: `admins` are administrators; only `users` may sign in (if empty: everybody).
 
-    `projects` are the groups of each project's members, by project: whose use it is accounted to. `names` are
-    groups by what the provider calls them, for values that have not the form of a group's name.
+    `projects`: the groups of each project's members, by project. `names`: groups by the provider's value, for
+    values that do not have the form of a group's name.
     """
 
     admins: tuple[str, ...] = ()
@@ -64,10 +64,10 @@ class Access:
 
 @dataclass(frozen=True)
 class LimitRule:
-    """A limit of the inventory: a `sluice.contracts.authority.Limit` for whoever it is meant for.
+    """A limit of the inventory, for all to whom `scope` applies.
 
-    `scope` is one of a limit's, or `user:*`, `key:*`, `project:*`, `group:*` for each by itself, or
-    `member:GROUP` for each user of a group by themselves. None is no bound.
+    `scope` is a scope of `sluice.contracts.authority.Limit`; or `user:*`, `key:*`, `project:*`, `group:*` for
+    each separately; or `member:GROUP` for each user of a group separately. None is no limit.
     """
 
     scope: str
@@ -80,9 +80,9 @@ class LimitRule:
 
 @dataclass(frozen=True)
 class OidcConfig:
-    """The OpenID provider; `ca_file` is "" where the system's certificate authorities sign it.
+    """The OpenID provider; `ca_file` is "" if its certificate is from one of the system's authorities.
 
-    `leeway`: seconds by which its clock may differ from ours.
+    `leeway`: by how many seconds its clock may differ from ours.
     """
 
     issuer: str
@@ -97,12 +97,11 @@ class OidcConfig:
 
 @dataclass(frozen=True)
 class WebConfig:
-    """Everything that web and authority are told; times in seconds where the name does not say days.
+    """The settings of web and authority; times are in seconds, except where the name says days.
 
-    A sign-in ends `session_idle` after its last use, and `session_max` after it began. Records of usage are
-    kept for `usage_days`, the log of what administrators did for `audit_days`. Keys are stored under
-    `key_secret`; one that is still stored under one of `old_key_secrets` works too, and is stored anew when
-    it is next used.
+    A sign-in ends `session_idle` after its last use, and `session_max` after it began. Usage records are kept
+    for `usage_days`, the audit log for `audit_days`. Keys are stored under `key_secret`. A key that is still
+    stored under one of `old_key_secrets` also works, and is stored under `key_secret` at its next use.
     """
 
     public_url: str
@@ -130,7 +129,7 @@ def load(path: str | Path) -> WebConfig:
 
 
 def check(settings: WebConfig, source: str) -> WebConfig:
-    """Return `settings` if every value can be used; else raise ConfigError."""
+    """Return `settings` if all values are valid, else raise ConfigError."""
     for problem in (
         _url_problem(settings),
         _secret_problem(settings),
@@ -173,10 +172,10 @@ def _secret_problem(settings: WebConfig) -> str:
 
 
 def _database_problem(settings: WebConfig) -> str:
-    # The value may hold a password: it is in no message.
+    # The value may contain a password, so no message quotes it.
     if not _DATABASE.match(settings.database):
         return "database: must be sqlite:////PATH or postgresql+psycopg://NAME:PASSWORD@HOST/DATABASE"
-    # Limits look back a minute and a day: what they look at must be there.
+    # Limits look back a minute and a day; these records must still exist.
     if settings.usage_days < MIN_USAGE_DAYS or settings.audit_days < 1:
         return f"usage_days must be at least {MIN_USAGE_DAYS} and audit_days at least 1"
     return ""

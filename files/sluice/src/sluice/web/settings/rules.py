@@ -1,7 +1,7 @@
-"""Which limits apply to a principal: the inventory's rules, the administrators' rows, the key's own numbers.
+"""Which limits apply to a principal: those of the inventory, of administrators, and of the key itself.
 
-Pure. Several limits of one bucket (`sluice.contracts.authority.Limit.bucket`) become one, of the smallest
-numbers.
+Pure. Several limits of one bucket (`sluice.contracts.authority.Limit.bucket`) become one limit with the
+smallest numbers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sluice.contracts.authority import LIMITED, MOST_LIMITS, SCOPE, Limit
 from sluice.contracts.words import GROUP, LARGEST, MODEL_NAME
 from sluice.errors import SluiceError
 
-# What a rule may be meant for: a limit's own scope, or each of a kind by itself.
+# The scope of a rule: a limit's own scope, or each user, key, project, group or member separately.
 RULE_SCOPE = re.compile(rf"{SCOPE.pattern}|(?:user|key|project|group):\*|member:{GROUP.pattern}")
 
 # The database counts requests in 32 bits.
@@ -26,19 +26,19 @@ _Given = tuple[tuple[str, int], ...]
 
 
 class Numbers(Protocol):
-    """The numbers of a limit; None is no bound."""
+    """The numbers of a limit; None is no limit."""
 
     @property
     def requests_per_minute(self) -> int | None:
-        """Requests that may begin within any minute."""
+        """Requests sent within any 60 seconds."""
 
     @property
     def tokens_per_minute(self) -> int | None:
-        """Tokens of input and output within any minute."""
+        """Input and output tokens within any 60 seconds."""
 
     @property
     def tokens_per_day(self) -> int | None:
-        """Tokens of input and output on a day (UTC)."""
+        """Input and output tokens on one day (UTC)."""
 
     @property
     def concurrent(self) -> int | None:
@@ -46,19 +46,19 @@ class Numbers(Protocol):
 
 
 class Rule(Numbers, Protocol):
-    """A limit for whoever `scope` (RULE_SCOPE) means; `model` "" is all models together."""
+    """A limit for all to whom `scope` (RULE_SCOPE) applies; `model` "": for all models together."""
 
     @property
     def scope(self) -> str:
-        """Whom it is for."""
+        """To whom it applies."""
 
     @property
     def model(self) -> str:
-        """Of which model."""
+        """The model, or "" for all together."""
 
 
 class Holder(NamedTuple):
-    """Who uses the service, as far as limits ask. `key_id` is "" on the page, whose bearers come and go."""
+    """The user, groups, project and key to which limits apply; `key_id` is "" for the chat page."""
 
     user: str
     groups: Sequence[str]
@@ -67,7 +67,7 @@ class Holder(NamedTuple):
 
 
 class TooManyLimits(SluiceError):
-    """More limits bind one principal than the proxy takes: it is refused rather than let off some of them."""
+    """More limits apply to a principal than the proxy supports. It is refused: no limit may be ignored."""
 
     def __init__(self, holder: Holder, number: int) -> None:
         super().__init__(
@@ -78,7 +78,7 @@ class TooManyLimits(SluiceError):
 
 
 class RuleIndex:
-    """The rules of the inventory, found by scope; what is None in them is left out once and for all."""
+    """The rules of the inventory by scope, without numbers that are None."""
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         self._rules: dict[str, list[tuple[str, _Given]]] = {}
@@ -86,12 +86,12 @@ class RuleIndex:
             self._rules.setdefault(rule.scope, []).append((rule.model, _given(rule)))
 
     def of(self, scope: str) -> Sequence[tuple[str, _Given]]:
-        """Return model and numbers of each rule of one scope."""
+        """Return model and numbers of each rule of a scope."""
         return self._rules.get(scope, ())
 
 
 def scopes_of(holder: Holder) -> list[tuple[str, str]]:
-    """Return every scope that a rule for `holder` may have, each with its bucket's scope."""
+    """Return all scopes of rules that apply to `holder`, each with its bucket's scope."""
     user = f"user:{holder.user}"
     found = [("site", "site"), ("user:*", user), (user, user)]
     if holder.key_id:
@@ -107,9 +107,9 @@ def scopes_of(holder: Holder) -> list[tuple[str, str]]:
 
 
 def compose(holder: Holder, book: RuleIndex, rows: Iterable[Rule], own: Numbers | None) -> tuple[Limit, ...]:
-    """Return all limits that bind `holder`, one for each bucket, in the order of their buckets.
+    """Return all limits that apply to `holder`, one per bucket, in the order of their buckets.
 
-    `rows` are the administrators' for any of `scopes_of(holder)`, `own` the key's. Raises TooManyLimits.
+    `rows`: administrators' limits of any of `scopes_of(holder)`. `own`: the key's. Raises TooManyLimits.
     """
     by_scope: dict[str, list[tuple[str, _Given]]] = {}
     for row in rows:
@@ -143,23 +143,24 @@ def numbers_of(limit: Numbers) -> dict[str, int | None]:
 
 
 def rule_problem(rule: Rule, projects: Collection[str]) -> str:
-    """Say what is wrong with a rule, as in "scope: …"; "" for one that can be used. `projects` exist."""
+    """Return what is wrong with a rule, as in "scope: …", or "". `projects` are those that exist."""
     for problem in (scope_problem(rule.scope, projects), *number_problems(numbers_of(rule))):
         if problem:
             return problem
     if rule.model and not MODEL_NAME.fullmatch(rule.model):
         return f"model: {rule.model!r} is not a model's name; omit it for all models together"
     if all(number is None for number in numbers_of(rule).values()):
-        return f"{LIMITED[0]}: give at least one of {', '.join(LIMITED)}; without them it would bound nothing"
+        return f"{LIMITED[0]}: give at least one of {', '.join(LIMITED)}; without one it would limit nothing"
     return ""
 
 
 def scope_problem(scope: str, projects: Collection[str]) -> str:
-    """Say what is wrong with the scope of a rule; "" for one that can be used."""
+    """Return what is wrong with the scope of a rule, "" if it is valid."""
     if not RULE_SCOPE.fullmatch(scope):
         return (
             f"scope: {scope!r} is none of site, project:NAME, group:NAME, user:PSEUDONYM, key:ID, "
-            "member:GROUP (each user of the group), user:*, key:*, project:*, group:* (each by itself)"
+            "member:GROUP (each user of the group separately), user:*, key:*, project:*, group:* (each "
+            "separately)"
         )
     kind, _, name = scope.partition(":")
     if kind == "project" and name != "*" and name not in projects:
@@ -169,7 +170,7 @@ def scope_problem(scope: str, projects: Collection[str]) -> str:
 
 
 def number_problems(numbers: Mapping[str, int | None]) -> Iterator[str]:
-    """Say of each number of a limit that cannot be what is wrong with it."""
+    """Return what is wrong with each invalid number of a limit."""
     for name, number in numbers.items():
         if number is not None and not 0 <= number <= MAX[name]:
-            yield f"{name}: must be from 0 (allows nothing) to {MAX[name]}, or null for no bound"
+            yield f"{name}: must be from 0 (allows nothing) to {MAX[name]}, or null for no limit"

@@ -1,7 +1,7 @@
-"""OpenID Connect Back-Channel Logout 1.0: the provider says that a sign-in has ended.
+"""OpenID Connect Back-Channel Logout 1.0: the provider ends sign-ins.
 
-Anybody can send such a request. What it says counts only if the provider signed it, for this service, lately,
-as a logout token and nothing else, and if it was not shown before.
+Anybody can send such a request. It counts only if it has a logout token that the provider has recently signed
+for this service, and that was not used before.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from sluice.web.signin.provider import Provider
 logger = logging.getLogger(__name__)
 
 EVENT = "http://schemas.openid.net/event/backchannel-logout"
-# Logout tokens are small: session id, subject, a few times.
+# Logout tokens are small: session id, subject, some times.
 MAX_BYTES = 16 * 1024
 
 MAX_EXPIRES = 1e12
@@ -36,12 +36,12 @@ _TYPES = ("logout+jwt", "application/logout+jwt", "jwt", "")
 
 
 class InvalidLogoutToken(Exception):
-    """The text is no logout token that counts; the message says why, without a word of the token."""
+    """The logout token is not valid; the message says why and does not quote the token."""
 
 
 @dataclass(frozen=True)
 class LogoutToken:
-    """What a logout token says: whose sign-ins are over, and its own id.
+    """The claims of a logout token: whose sign-ins have ended, and the token's id `jti`.
 
     `sid`, the provider's session, or `subject` may be "". `expires`: seconds since the epoch.
     """
@@ -53,7 +53,10 @@ class LogoutToken:
 
 
 def read(text: str, provider: Provider, oidc: OidcConfig, now: float) -> LogoutToken:
-    """Return what a logout token says. Raises NoLogoutToken, or requests' RequestException for its keys."""
+    """Return the claims of a logout token after all checks.
+
+    Raises InvalidLogoutToken; PageError or requests' RequestException if the provider's keys are unavailable.
+    """
     if not 0 < len(text) <= MAX_BYTES:
         raise InvalidLogoutToken("logout_token is missing, or too long")
     try:
@@ -87,25 +90,28 @@ def _described(claims: Mapping[str, Any]) -> LogoutToken:
     if not isinstance(events, dict) or not isinstance(events.get(EVENT), dict):
         raise InvalidLogoutToken("the claim events does not contain a logout")
     if "nonce" in claims:
-        # An ID token has one: it must not pass for a logout token.
-        raise InvalidLogoutToken("a logout token has no nonce")
+        # ID tokens have a nonce: they must not be accepted as logout tokens.
+        raise InvalidLogoutToken("a logout token must not have a nonce")
     sid, subject = _named(claims, "sid"), _named(claims, "sub")
     if not sid and not subject:
-        raise InvalidLogoutToken("the token has neither a session nor a person")
-    # JSON allows numbers that no database holds.
+        raise InvalidLogoutToken("the token has neither the claim sid nor the claim sub")
+    # JSON allows larger numbers than databases do.
     return LogoutToken(sid, subject, claims["jti"], float(min(claims["exp"], MAX_EXPIRES)))
 
 
 def _named(claims: Mapping[str, Any], name: str) -> str:
     found = access.identifier(claims.get(name, ""))
     if name in claims and not found:
-        # Left out, it would make the token speak of more sign-ins than it does.
+        # Without this claim, the token would end more sign-ins than it should.
         raise InvalidLogoutToken(f"the claim {name} is not valid")
     return found
 
 
 def carry_out(database: Database, logout: LogoutToken, leeway: float, now: float) -> int:
-    """End the sign-ins that `logout` names; return how many. Raises NoLogoutToken: it was shown before."""
+    """End the sign-ins that `logout` names; return how many.
+
+    Raises InvalidLogoutToken if the token was used before.
+    """
     try:
         with database.write() as session:
             _mark_used(session, logout, leeway, now)
@@ -117,9 +123,9 @@ def carry_out(database: Database, logout: LogoutToken, leeway: float, now: float
 
 
 def _mark_used(session: Session, logout: LogoutToken, leeway: float, now: float) -> None:
-    """Write down that the token was shown, for as long as its own time would let it be shown again."""
+    """Record that the token was used, until it expires."""
     session.execute(delete(UsedToken).where(UsedToken.expires <= now))
-    # Its digest: the token's maker may have made it as long as they like.
+    # A digest, because the id can have any length.
     digest = hashlib.sha256(logout.jti.encode(errors="surrogatepass")).hexdigest()
     session.add(UsedToken(jti=digest, expires=logout.expires + leeway))
     session.flush()

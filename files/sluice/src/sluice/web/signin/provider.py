@@ -1,8 +1,8 @@
-"""The OpenID provider, as far as this service believes it.
+"""The client of the OpenID provider, with the checks of its answers.
 
-Authlib speaks the protocol. Here is what it leaves to its users: whose metadata these are (OpenID Connect
-Discovery 4.3), who answered (RFC 9207), whom an ID token is for, which signatures count, how far clocks may
-differ, when keys are fetched again; and for each way to fail a page that says what happened.
+Authlib implements the protocol. This module adds what Authlib leaves to its users: the issuer of the metadata
+(OpenID Connect Discovery 4.3) and of answers (RFC 9207), the audience of ID tokens, allowed signatures, clock
+differences, fetching keys again; and an error page for each failure.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ logger = logging.getLogger(__name__)
 NAME = "oidc"
 TIMEOUT = 10
 
-# How old the provider's keys may get. A token whose key is unknown has them fetched at once: always for one
-# that came from the provider itself, at most so often for one that anybody may have sent.
+# How old the provider's keys may get, in seconds. A token with an unknown key makes us fetch them at once.
+# But if anybody could have sent the token, at most every UNTRUSTED_SECONDS.
 KEYS_SECONDS = 3_600.0
 UNTRUSTED_SECONDS = 30.0
 
-# How old the provider's metadata may get: that the address moved where browsers are sent, nothing else tells.
+# How old the provider's metadata may get, in seconds: nothing else shows that a page for browsers has moved.
 METADATA_SECONDS = 300.0
 
-# A key, an algorithm or a name of a key that the provider did not have when it was last asked.
+# Errors that a new key, key id or algorithm of the provider causes.
 _CHANGED = (InvalidKeyIdError, BadSignatureError, UnsupportedAlgorithmError, KeyParameterError)
 
 _ENDPOINTS = (
@@ -63,7 +63,7 @@ _ENDPOINTS = (
     "end_session_endpoint",
 )
 _NEEDED = ("authorization_endpoint", "token_endpoint", "jwks_uri")
-# The rest of the metadata is not looked at: Authlib takes some names in it for its own settings.
+# All other metadata are dropped: Authlib would take some names in them as its own settings.
 _KNOWN = (
     "issuer",
     *_ENDPOINTS,
@@ -71,11 +71,11 @@ _KNOWN = (
     "authorization_response_iss_parameter_supported",
 )
 
-# What a session has for each sign-in that was begun.
+# Prefix of the session's entries about sign-ins that were begun, and how many of them are kept.
 STATES = f"_state_{NAME}_"
 MAX_STATES = 5
 
-# What an answer has at most once (RFC 6749, 3.1).
+# Parameters that an answer may have at most once (RFC 6749, 3.1).
 _ANSWER = ("state", "code", "iss", "error")
 
 _ERROR = re.compile(r"[a-z_]{1,60}")
@@ -91,7 +91,7 @@ class UserClaims(NamedTuple):
 
 
 class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types.
-    """Authlib's client of the one provider."""
+    """Authlib's client of the provider."""
 
     client_cls = TokenSession
 
@@ -104,13 +104,13 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types.
         self._keys_since = 0.0
         self._untrusted_since = 0.0
 
-    # --- what the provider is ---------------------------------------------------------------------------
+    # --- metadata and keys ---------------------------------------------------------------------------
 
     def load_server_metadata(self) -> dict[str, Any]:
-        """Return the provider's metadata, read again once they are METADATA_SECONDS old.
+        """Return the provider's metadata; read them again when they are METADATA_SECONDS old.
 
-        Those that were read before serve while it does not answer. Raises requests' RequestException when
-        there are none yet and it does not answer, and PageError when what it answers is not this provider's.
+        If the provider does not answer, the old ones are used; if there are none, raises requests'
+        RequestException. Raises PageError if the first metadata are unusable or of another issuer.
         """
         metadata: dict[str, Any] = self.server_metadata
         if "_loaded_at" not in metadata:
@@ -126,12 +126,12 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types.
             answer = http.request("GET", self._server_metadata_url, withhold_token=True)
         answer.raise_for_status()
         metadata = _checked_metadata(_json(answer), self._about.issuer)
-        # Put in its place whole: what the provider no longer names is gone, and nobody reads a half.
+        # Replaced as a whole: old names disappear, and other threads never see a part.
         self.server_metadata = metadata
         return metadata
 
     def _read_again(self) -> None:
-        """Read the metadata anew, if they are to be had; only one of many threads at once waits for it."""
+        """Try to read the metadata again; other threads do not try for UNTRUSTED_SECONDS."""
         self._metadata_quiet = time.monotonic() + UNTRUSTED_SECONDS
         try:
             self._read_metadata()
@@ -139,16 +139,16 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types.
             logger.warning("the provider's metadata could not be read again", extra={"fault": _name(error)})
 
     def _moved(self, endpoint: str) -> bool:
-        """Tell whether an endpoint that is not where it was is somewhere else now."""
+        """Read the metadata again, and tell whether the address of an endpoint has changed."""
         before = self.load_server_metadata().get(endpoint)
         self._read_again()
         return bool(self.server_metadata.get(endpoint) != before)
 
     def verify(self, text: str, *, untrusted: bool = False) -> jwt.Token:
-        """Return a signed token whose signature is the provider's; nothing in it was looked at.
+        """Return a token after checking the provider's signature. Its claims are not checked.
 
-        `stranger`: the token came from whoever sent it, not from the provider itself. Raises JoseError; and
-        PageError or requests' RequestException where the provider's keys are not to be had.
+        `untrusted`: anybody could have sent the token. Raises JoseError; PageError or requests'
+        RequestException if the provider's keys are unavailable.
         """
         if untrusted and self._keys is None and not self._may_fetch_for_untrusted():
             raise PageError(503, "provider_down", retry_after=int(UNTRUSTED_SECONDS))
@@ -157,11 +157,11 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types.
         except _CHANGED:
             if untrusted and not self._may_fetch_for_untrusted():
                 raise
-            # Not only the keys: where they are, and what signs with them, may have changed too.
+            # The address of the keys and the algorithms may have changed too.
             self._read_again()
             token = self._decode(text, self._fetch_keys())
         if type(token.claims.get("sub")) is int:
-            # OpenID Connect wants a text; some providers send a number of their database.
+            # OpenID Connect requires a string; some providers send a number from their database.
             token.claims["sub"] = str(token.claims["sub"])
         return token
 
@@ -210,7 +210,7 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types.
     # --- signing in ----------------------------------------------------------------------------------
 
     def authorize_redirect(self, redirect_uri: str, **kwargs: Any) -> Any:
-        """Send the browser to the provider; sign-ins that it began before and forgot are dropped."""
+        """Redirect the browser to the provider; drop its oldest unfinished sign-ins above MAX_STATES."""
         begun = sorted(
             (key for key in session if key.startswith(STATES)), key=lambda key: session[key].get("exp", 0)
         )
@@ -219,12 +219,12 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types.
         return super().authorize_redirect(redirect_uri, **kwargs)
 
     def save_authorize_data(self, **kwargs: Any) -> None:
-        """Keep what belongs to one sign-in with its state: another tab begins its own and leads elsewhere."""
+        """Store the target page with this sign-in's state: other tabs have their own state and target."""
         super().save_authorize_data(next=session.pop("next", "/"), **kwargs)
         sessions.save()
 
     def fetch_access_token(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Return the token endpoint's answer, from where it is now.
+        """Return the token endpoint's answer; if the endpoint has moved, ask at its new address.
 
         Raises OAuthError, requests' RequestException, ValueError: see TokenSession.
         """
@@ -237,9 +237,9 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types.
         return token
 
     def authorize_access_token(self, **_arguments: Any) -> dict[str, Any]:
-        """Take the provider's answer; return its tokens and, as `user_claims`, what it says about the user.
+        """Check the provider's answer; return its tokens, with the UserClaims as `user_claims`.
 
-        Raises PageError: the answer is forged, refused or unusable; RequestException: no answer.
+        Raises PageError if the answer is forged, unusable or a refusal; RequestException if there is none.
         """
         self._check_answer()
         try:
@@ -254,7 +254,7 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types.
         return token
 
     def _check_answer(self) -> None:
-        """Refuse what is no answer of this provider to a sign-in that this browser began."""
+        """Raise PageError if this is not this provider's answer to a sign-in of this browser."""
         if not _has_form():
             raise PageError(400, "bad_answer", outcome="refused")
         state, begun = self._pending()
@@ -277,11 +277,11 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types.
             raise PageError(400, "bad_answer", outcome="refused")
 
     def is_unknown_answer(self) -> bool:
-        """Tell whether this request answers a sign-in that the session does not know (any longer)."""
+        """Tell whether this request answers a sign-in that the session does not know, or no longer knows."""
         return _has_form() and not self._pending()[1]
 
     def _pending(self) -> tuple[str, dict[str, Any] | None]:
-        """Return the state in the address, and what the session keeps of the sign-in begun with it."""
+        """Return the state in the address, and the session's data about the sign-in begun with it."""
         state = request.args.get("state", "")
         return state, self.framework.get_state_data(session, state) if state else None
 
@@ -296,7 +296,7 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types.
         found = self.verify(str(token["id_token"]))
         wanted = {
             "iss": {"essential": True, "value": self._about.issuer},
-            # Authlib by itself is content with another audience where `azp` names us.
+            # By itself, Authlib would accept another audience if `azp` names us.
             "aud": {"essential": True, "value": self.client_id},
         }
         parameters = {"nonce": nonce, "client_id": self.client_id, "access_token": token.get("access_token")}
@@ -305,9 +305,9 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types.
         return UserInfo(claims)
 
     def refresh(self, refresh_token: str) -> dict[str, Any]:
-        """Return new tokens for an old refresh token, nothing in them looked at.
+        """Return new tokens for a refresh token. They are not checked.
 
-        Raises OAuthError when the provider refuses, UnreadableAnswer, requests' RequestException.
+        Raises OAuthError if the provider refuses, UnreadableAnswer, requests' RequestException.
         """
         try:
             return self.fetch_access_token(grant_type="refresh_token", refresh_token=refresh_token)
@@ -321,17 +321,17 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types.
         return self.user_claims(token)
 
     def user_claims(self, token: Mapping[str, Any]) -> UserClaims:
-        """Return what the provider says of whom these tokens are for. Raises PageError, RequestException."""
+        """Return the claims about the user of these tokens. Raises PageError, RequestException."""
         id_token = token.get("userinfo") or {}
         if not self.load_server_metadata().get("userinfo_endpoint"):
             return UserClaims(id_token, id_token)
         profile = self._profile(token)
-        # OpenID Connect Core 5.3.2: only the signed ID token says who it is.
+        # OpenID Connect Core 5.3.2: the `sub` of userinfo must equal that of the signed ID token.
         subject = access.identifier(profile.get("sub"))
         if not subject:
             raise _unusable("the provider's userinfo has no usable identifier", claim="sub")
         if id_token and subject != id_token["sub"]:
-            raise _unusable("the provider's userinfo and ID token name different persons", claim="sub")
+            raise _unusable("the provider's userinfo and ID token name different users", claim="sub")
         return UserClaims(id_token, {**id_token, **profile, "sub": subject})
 
     def _profile(self, token: Mapping[str, Any]) -> UserInfo:
@@ -340,12 +340,14 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types.
         except HTTPError as error:
             if error.response is None or error.response.status_code >= 500:
                 raise
-            raise _unusable("the provider refuses its own token at its userinfo endpoint", error) from error
+            raise _unusable(
+                "the provider's userinfo endpoint refuses the provider's own token", error
+            ) from error
         except (TypeError, ValueError) as error:
             raise _unreadable("the provider's userinfo is not a JSON object", error) from error
 
     def _fetch_profile(self, token: Mapping[str, Any]) -> UserInfo:
-        # Neither how long it lives nor what could be had instead: it is used now, and once.
+        # Without expiry and refresh token: Authlib must not refresh a token that is used once, at once.
         bearer = {"access_token": token["access_token"], "token_type": "Bearer"}
         try:
             return self.userinfo(token=bearer)
@@ -357,7 +359,7 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types.
 
 
 def register(app: Flask, oidc: OidcConfig) -> OAuth:
-    """Return Authlib's registry with the one provider, for flask-oidc to use."""
+    """Return Authlib's registry with the provider, for flask-oidc."""
     settings: dict[str, Any] = {
         "scope": oidc.scopes,
         "token_endpoint_auth_method": oidc.token_auth,
@@ -413,7 +415,7 @@ def _name(error: Exception) -> str:
 
 
 def _unusable(why: str, error: Exception | None = None, claim: str = "") -> PageError:
-    # The text of the error may quote a token: its type says enough.
+    # The text of the error may quote a token: log only its type.
     logger.error(why, extra={"fault": _name(error)} if error else {"claim": claim} if claim else {})
     return PageError(502, "502", outcome="unusable")
 
@@ -429,10 +431,10 @@ def _has_form() -> bool:
 
 
 def _refused(code: str) -> PageError:
-    """Return the page for the error with which the provider sent the browser back."""
+    """Return the page for an error code in the provider's answer."""
     name = code if _ERROR.fullmatch(code) else "unnamed"
     if name == "access_denied":
-        logger.info("a person or the provider refused a sign-in", extra={"fault": name})
+        logger.info("a sign-in was refused by the person or the provider", extra={"fault": name})
         return PageError(403, "denied", outcome="denied")
     if name in _DOWN:
         logger.error("the sign-in provider has an error", extra={"fault": name})
@@ -458,7 +460,7 @@ def _refused_code(error: OAuthError) -> PageError:
 
 
 def _bad_id_token(error: JoseError) -> PageError:
-    """Return the page for an ID token that does not hold; a clock that is wrong is the one everyday cause."""
+    """Return the page for an invalid ID token; wrong clocks are the usual cause and have their own page."""
     claim = str(getattr(error, "claim", ""))
     late = isinstance(error, ExpiredTokenError) or (
         isinstance(error, InvalidClaimError) and claim in ("iat", "nbf", "exp")

@@ -1,4 +1,4 @@
-"""The files of server-side sessions with the provider's tokens: each is removed when it has expired."""
+"""The files of server-side sessions, which contain the provider's tokens; expired ones are removed."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from typing import Any
 
 from cachelib.file import FileSystemCache
 
-# What a session has in which somebody is signed in.
+# The key of the sign-in in a session. It is in stored sessions: changing it signs everybody out.
 SIGN_IN_KEY = "person"
 
-# Sessions kept at once, half-finished sign-ins included; beyond it the store drops the oldest.
+# How many sessions are kept, including unfinished sign-ins; above this, those that expire first are
+# dropped.
 MAX_SESSIONS = 50_000
 
-# How long a sign-in may take, in seconds: sessions without one are kept no longer.
+# How long a sign-in may take, in seconds: sessions without a user are kept no longer.
 UNFINISHED_SECONDS = 900
 
 SWEEP_SECONDS = 3_600.0
 
 
 class SessionStore(FileSystemCache):
-    """cachelib's store in a folder that nobody else may look into."""
+    """cachelib's file store, in a folder that only this account can read."""
 
     def __init__(self, folder: str) -> None:
         Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -34,19 +35,19 @@ class SessionStore(FileSystemCache):
     def set(
         self, key: str, value: Any, timeout: int | timedelta | None = None, mgmt_element: bool = False
     ) -> bool:
-        """Keep a session; one that nobody is signed in with for minutes only.
+        """Store a session; without a signed-in user, for UNFINISHED_SECONDS at most.
 
-        A full store drops first what ends first: whoever begins sign-ins by the thousand drops their own.
+        A full store drops first what expires first. So whoever begins thousands of sign-ins drops their own.
         """
         if isinstance(value, dict) and SIGN_IN_KEY not in value and isinstance(timeout, int):
             timeout = min(timeout, UNFINISHED_SECONDS)
         return bool(super().set(key, value, timeout, mgmt_element))
 
     def sweep(self) -> None:
-        """Delete the files of sessions that are over, at most once an hour.
+        """Delete the files of expired sessions, at most once an hour.
 
-        By itself cachelib leaves them until the store is full: a browser that never came back would leave its
-        tokens on disk for as long. Its own count of files must follow, so it does the deleting.
+        cachelib itself deletes them only when the store is full: tokens would stay on disk for a long time.
+        It also counts the files, so the deletion uses its own method.
         """
         now = time.monotonic()
         with self._lock:

@@ -1,7 +1,7 @@
-"""Sessions that several tabs of one browser change at once: each request writes what it changed, and no more.
+"""Sessions that several tabs of a browser can change at once: each request writes only what it changed.
 
-Flask-Session writes a session whole, as the request read it: of two at once the later undoes the earlier, and
-a new refresh token or a sign-in just begun is gone.
+Flask-Session writes the whole session as the request read it. Of two simultaneous requests, the later would
+undo the changes of the earlier, and lose a new refresh token or a sign-in that was just begun.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ logger = logging.getLogger(__name__)
 
 
 class BrowserSession(ServerSideSession):  # type: ignore[misc]  # Flask-Session has no types.
-    """One browser's session, and what it was when this request read it or last wrote it.
+    """One browser's session, and its content when this request read it or last wrote it (`baseline`).
 
-    `shown`: the id in the browser's cookie. `stored`: the id under which `was` is in the store; "" for none.
+    `cookie_id`: the id in the browser's cookie. `stored_id`: the id of `baseline` in the store, "" if none.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -36,13 +36,13 @@ class BrowserSession(ServerSideSession):  # type: ignore[misc]  # Flask-Session 
 
 
 class SessionInterface(CacheLibSessionInterface):  # type: ignore[misc]
-    """Flask-Session's interface on our store."""
+    """Flask-Session's interface that merges changes in our store."""
 
     session_class = BrowserSession
 
     def __init__(self, app: Flask, save: SessionStore) -> None:
         super().__init__(app, client=save)
-        # One process serves all (sluice.web.gunicorn), so that this is enough.
+        # A lock in memory is enough: one process serves all requests (sluice.web.gunicorn).
         self._lock = threading.Lock()
 
     def open_session(self, app: Flask, request: Request) -> BrowserSession:
@@ -54,14 +54,14 @@ class SessionInterface(CacheLibSessionInterface):  # type: ignore[misc]
         return found
 
     def should_set_cookie(self, app: Flask, session: BrowserSession) -> bool:
-        """Tell whether the browser is to be told of an id: only one that it has not shown.
+        """Tell whether to send the session's id as a cookie: only if the browser does not have it yet.
 
-        The answer of a slow request must not take the browser back to a session that is over.
+        The answer of a slow request must not bring back the id of a session that has ended.
         """
         return bool(super().should_set_cookie(app, session)) and session.sid != session.cookie_id
 
     def save(self, session: BrowserSession) -> bool:
-        """Write a session now: a request may yet fail, or take long. Tell whether it is written."""
+        """Write a session now, because the request may still fail or take long. Return False on failure."""
         return self._write(current_app.permanent_session_lifetime, session, self._get_store_id(session.sid))
 
     def _upsert_session(self, session_lifetime: timedelta, session: BrowserSession, store_id: str) -> None:
@@ -73,7 +73,7 @@ class SessionInterface(CacheLibSessionInterface):  # type: ignore[misc]
             if session.stored_id == session.sid:
                 found = self.cache.get(store_id)
             if found is None:
-                # It ended meanwhile: nobody brings it back.
+                # Another request has ended the session: do not bring it back.
                 return True
             written = bool(
                 self.cache.set(
@@ -85,7 +85,7 @@ class SessionInterface(CacheLibSessionInterface):  # type: ignore[misc]
 
 
 def save() -> None:
-    """Write the running request's session now. Raises PageError when it cannot be written."""
+    """Write the current request's session now. Raises PageError if that fails."""
     interface: Any = current_app.session_interface
     if not interface.save(session):
         logger.error(
@@ -96,7 +96,7 @@ def save() -> None:
 
 
 def _merged(found: Mapping[str, Any], baseline: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is `found` in the store with the changes from `was` to `now`. Pure."""
+    """Return the stored session `found` with the changes from `baseline` to `now`. Pure."""
     if not found:
         return dict(now)
     kept = {name: value for name, value in found.items() if name in now or name not in baseline}

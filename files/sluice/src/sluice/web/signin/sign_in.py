@@ -1,8 +1,9 @@
 """Sign-in and sign-out through the OpenID provider, around flask-oidc.
 
-flask-oidc does the redirects and Authlib checks the answers (state, nonce, signature, PKCE). Around them: no
-token stays where flask-oidc keeps it (it would be refreshed at every request, and its failure logged with the
-token); what is needed is copied into one entry of the server-side session, which gets a new id at sign-in.
+flask-oidc does the redirects and Authlib checks the answers (state, nonce, signature, PKCE). This module
+removes the tokens from where flask-oidc stores them: it would refresh them at every request, and log a
+failure with the token. It copies what is needed into one entry of the server-side session, which gets a new
+id at sign-in.
 """
 
 from __future__ import annotations
@@ -39,28 +40,29 @@ logger = logging.getLogger(__name__)
 
 PREFIX = "/auth"
 
-# How old the provider's word may be before it is asked again, and how soon after a failure.
+# In seconds: how often to ask the provider about a user; how soon to retry for the same sign-in; how long
+# nobody asks after the provider did not answer.
 REFRESH_SECONDS = 840.0
 REFRESH_RETRY_SECONDS = 60.0
 PROVIDER_PAUSE_SECONDS = 30.0
 
-# The longest ID token that goes with somebody who signs out: it stands in an address, of which providers, and
-# what stands before them, take some thousand bytes.
+# The longest ID token that is sent at sign-out. It is part of a URL, for which providers and their front ends
+# accept only some thousand bytes.
 MAX_ID_TOKEN_HINT = 3_000
 
-# Routes of flask-oidc: a way out by GET that leaves the provider's session alive, and an earlier callback.
+# Unused routes of flask-oidc: sign-out by GET, which leaves the provider's session open, and an old callback.
 _BLOCKED_ROUTES = ("oidc_auth.logout", "legacy_oidc_callback")
 
-# Where nobody's sign-in counts, or an answer is on its way that will replace it.
+# Endpoints that ignore the sign-in, or that replace it.
 _NO_SESSION = ("static", "oidc_auth.authorize", "sign.back_channel")
 
 
 @dataclass(frozen=True)
 class SignedInUser:
-    """Who is signed in, as the database has them now, and what the session keeps of this sign-in.
+    """The signed-in user from the database, and this sign-in from the session.
 
-    `tag` names the sign-in; `role` is `access.USER` or `access.ADMIN`; `checked` is when the provider last
-    said who this is, in seconds since the epoch.
+    `id` is the row in `user`; `tag` names the sign-in; `role` is `access.USER` or `access.ADMIN`. `checked`:
+    when the provider last confirmed the user, in seconds since the epoch.
     """
 
     id: int
@@ -79,7 +81,7 @@ class SignedInUser:
 
 @dataclass(frozen=True)
 class _Entry:
-    """What the server-side session keeps of a sign-in."""
+    """A sign-in in the server-side session."""
 
     tag: str
     csrf: str
@@ -92,7 +94,7 @@ _ENTRY_FIELDS = {field.name for field in fields(_Entry)}
 
 
 class SignIn:
-    """The sign-in of one app."""
+    """Sign-in and sign-out of an app's users."""
 
     def __init__(self, app: Flask, settings: WebConfig, database: Database, metrics: Metrics) -> None:
         self._settings = settings
@@ -109,11 +111,11 @@ class SignIn:
 
     @property
     def client(self) -> Any:
-        """Authlib's client of the provider."""
+        """Authlib's client for the provider."""
         return self._oidc.oauth.oidc
 
     def person(self) -> SignedInUser | None:
-        """Return who is signed in, if anybody: their row must be there, and they not be blocked."""
+        """Return the signed-in user; None without a sign-in in the database, or if the user is blocked."""
         if "person" not in g:
             g.person = self._look_up()
         person: SignedInUser | None = g.person
@@ -124,7 +126,7 @@ class SignIn:
         if kept is None:
             return None
         if set(kept) != _ENTRY_FIELDS:
-            # A session of another version of this service.
+            # The session was written by another version.
             _renew_session()
             return None
         entry, now = _Entry(**kept), time.time()
@@ -148,7 +150,7 @@ class SignIn:
             with timeouts.at_most(timeouts.OPTIONAL_SECONDS), self._database.write() as transaction:
                 sign_ins.touch(transaction, row.tag, now)
         except SQLAlchemyError as error:
-            # What only reads goes on; the next request tries again.
+            # The request continues; the next one tries again.
             logger.warning("the use of a sign-in was not recorded", extra={"fault": type(error).__name__})
 
     def _signed_in_user(self, entry: _Entry, user: User) -> SignedInUser:
@@ -165,13 +167,13 @@ class SignIn:
         )
 
     def count(self, outcome: str) -> None:
-        """Count a sign-in that came to `outcome`."""
+        """Count a sign-in with this `outcome`."""
         self._outcomes.labels(outcome).inc()
 
     def sign_out(self, *, everywhere: bool = False) -> Response:
-        """End the session here (`everywhere`: all of this user), then at the provider, by way of the browser.
+        """End the sign-in here (`everywhere`: all of this user), then redirect to the provider's sign-out.
 
-        Raises PageError when the provider does not answer; what was to end here is over all the same.
+        Raises PageError if the provider does not answer; the sign-in here has ended anyway.
         """
         person = self.person()
         if everywhere and person is not None:
@@ -193,19 +195,19 @@ class SignIn:
         return answer
 
     def end_session(self) -> None:
-        """Forget the session and its page bearers; what comes next gets another session id."""
+        """End the sign-in and its page bearers; the session gets a new id."""
         person = self.person()
         try:
             if person is not None:
                 with self._database.write() as transaction:
                     sign_ins.end(transaction, person.tag)
         except SQLAlchemyError as error:
-            # Its page bearers live for minutes yet; nobody else can show this sign-in again.
+            # Its page bearers expire within minutes, and the browser has lost the session.
             logger.warning("a sign-in was not ended in the database", extra={"fault": type(error).__name__})
         finally:
             _renew_session()
 
-    # --- What happens at each request ------------------------------------------------------------------
+    # --- At each request ------------------------------------------------------------------
 
     def _before_request(self) -> Response | None:
         if request.endpoint in _BLOCKED_ROUTES:
@@ -213,7 +215,7 @@ class SignIn:
         if request.endpoint == "oidc_auth.login":
             if not is_local_path(request.args.get("next", "/")):
                 abort(400)
-            # A sign-in that is over empties its session: before the next one's state is put there, not after.
+            # Looking up a sign-in that has ended empties the session: do it before a new state is put there.
             self.person()
         elif request.endpoint == "oidc_auth.authorize":
             return self._skip_unknown_answer()
@@ -222,10 +224,10 @@ class SignIn:
         return None
 
     def _skip_unknown_answer(self) -> Response | None:
-        """Send who is signed in past an answer to a sign-in that is not known here (any more).
+        """Redirect a signed-in user who returns with the answer to an unknown sign-in.
 
-        One of many tabs comes back so, or the same one twice. Nothing that stands in the address counts: it
-        may be somebody else's.
+        This happens with many tabs, or when a tab returns twice. Everything in the address is ignored: it may
+        be from somebody else.
         """
         if not self.client.is_unknown_answer() or self.person() is None:
             return None
@@ -233,11 +235,11 @@ class SignIn:
         return redirect(url_for("chat.index"))
 
     def _refresh(self) -> None:
-        """Ask the provider again who this is, once in a while; end the session if it no longer says."""
+        """Ask the provider about the user every REFRESH_SECONDS; end the sign-in if it is not confirmed."""
         person, now = self.person(), time.time()
         if person is None or now - person.checked < REFRESH_SECONDS:
             return
-        # With nothing to ask with, the session's own lifetime bounds how old its groups get.
+        # Without a refresh token, the groups stay as they are until the sign-in ends.
         if not person.refresh_token or now < self._quiet_until or not self._recent.take(person.tag, now):
             return
         try:
@@ -248,11 +250,11 @@ class SignIn:
             )
             self.end_session()
         except (RequestException, UnreadableAnswer) as error:
-            # Not each browser's next request: one of few threads would wait for the provider in each.
+            # Other requests must not all wait for the provider: there are only a few threads.
             self._quiet_until = now + PROVIDER_PAUSE_SECONDS
             logger.warning("the provider does not answer", extra={"fault": type(error).__name__})
         except SQLAlchemyError as error:
-            # As with a provider that is down: people go on with the word that is there.
+            # As if the provider were down: users continue with the claims that are stored.
             logger.warning("the provider's answer was not stored", extra={"fault": type(error).__name__})
         except PageError as error:
             logger.info("a sign-in was not extended", extra={"user": person.pseudonym, "fault": error.texts})
@@ -260,7 +262,7 @@ class SignIn:
 
     def _refresh_from_provider(self, person: SignedInUser, now: float) -> None:
         token = self.client.refresh(person.refresh_token)
-        # Kept at once: most providers take an old one that comes again for a stolen one.
+        # Store it at once: most providers treat a refresh token that comes twice as stolen.
         refresh_token = token.get("refresh_token") or person.refresh_token
         entry = _Entry(person.tag, person.csrf, person.id_token, refresh_token, person.checked)
         session[SIGN_IN_KEY] = dict(vars(entry))
@@ -269,25 +271,25 @@ class SignIn:
         if access.identifier(access.claim(user_claims.claims, self._names.id)) != person.subject:
             raise PageError(401, "401")
         if person.groups and access.claim(user_claims.claims, self._names.groups) is None:
-            # Silence says nothing about groups: a provider that names them in ID tokens alone, say.
+            # A missing claim does not mean no groups: some providers send groups only in ID tokens.
             raise PageError(401, "401")
         user = self._update_user(user_claims, now)
         self._store_in_session(replace(entry, checked=now), user)
 
     def _on_authorized(self, _client: object, *, token: dict[str, Any], return_to: str) -> None:
-        """Turn the provider's answer into a session of ours; flask-oidc calls this before it redirects."""
+        """Begin a sign-in with the provider's answer; flask-oidc calls this before it redirects."""
         user_claims: provider.UserClaims = token["user_claims"]
         kept = session.get(SIGN_IN_KEY)
-        # Before anything can fail: flask-oidc has put all tokens into the session.
+        # First of all, before anything can fail: flask-oidc has put all tokens into the session.
         _renew_session()
         now = time.time()
         before = self._earlier_sign_in(kept, user_claims, now)
         id_token = token.get("id_token") or ""
         entry = _Entry(
             tag=secrets.token_hex(16),
-            # Another tab of the same person has forms of its own to send.
+            # Another tab of the same user may still send forms with this token.
             csrf=before.csrf if before else new_csrf_token(),
-            # Kept to sign out with, which a longer one cannot: it would stand in an address.
+            # Kept for sign-out, where a longer one would not fit into the URL.
             id_token=id_token if len(id_token) <= MAX_ID_TOKEN_HINT else "",
             refresh_token=token.get("refresh_token") or "",
             checked=now,
@@ -302,7 +304,7 @@ class SignIn:
     def _earlier_sign_in(
         self, kept: dict[str, Any] | None, user_claims: provider.UserClaims, now: float
     ) -> _Entry | None:
-        """Return this browser's sign-in of the same person, made in another tab, say."""
+        """Return this browser's earlier sign-in of the same user, for example from another tab, or None."""
         if kept is None or set(kept) != _ENTRY_FIELDS:
             return None
         entry = _Entry(**kept)
@@ -320,9 +322,9 @@ class SignIn:
     def _update_user(
         self, user_claims: provider.UserClaims, now: float, tag: str = "", ends: str = ""
     ) -> User:
-        """Bring the user up to date; with a `tag`, begin that sign-in in place of the one called `ends`.
+        """Store the user's claims; with a `tag`, begin that sign-in and end the one named `ends`.
 
-        Raises PageError: they may not.
+        Raises PageError if the user may not sign in.
         """
         person = self._identity_of(user_claims.claims)
         member = access.may_sign_in(person.groups, self._settings.access)
@@ -363,7 +365,7 @@ class SignIn:
             logger.error("the provider's claims lack a usable identifier", extra={"claim": self._names.id})
             raise PageError(502, "502", outcome="unusable")
         if access.groups_were_omitted(claims, self._names):
-            # Let in without them, people would lose what their groups give them, and nobody would know why.
+            # Without their groups, users would lose rights, and nobody would know why.
             logger.error(
                 "the provider did not send a person's groups, because they are too many: in Entra, "
                 "configure the groups claim with only the groups assigned to the application, or use "
@@ -375,9 +377,9 @@ class SignIn:
 
 
 class _RefreshTurns:
-    """Lets one of several simultaneous requests of a sign-in ask the provider.
+    """Lets only one of several simultaneous requests of a sign-in ask the provider.
 
-    Providers take a refresh token that comes twice for a stolen one and end the session.
+    Providers treat a refresh token that comes twice as stolen, and end the session.
     """
 
     def __init__(self) -> None:
@@ -401,7 +403,7 @@ def _connect(app: Flask, settings: WebConfig) -> OpenIDConnect:
         OIDC_CLIENT_SECRETS={"web": known},
         OIDC_SCOPES=oidc.scopes,
         OIDC_USER_CLASS="",
-        # Asked for by our own client, before anything is kept of an answer that may prove useless.
+        # Our own client asks for userinfo, before anything of the answer is stored.
         OIDC_USER_INFO_ENABLED=False,
     )
     connected = OpenIDConnect(app, prefix=PREFIX)
@@ -410,7 +412,7 @@ def _connect(app: Flask, settings: WebConfig) -> OpenIDConnect:
 
 
 def _renew_session() -> None:
-    """Empty the session and give it another id; what an earlier id named is gone."""
+    """Empty the session and give it a new id; the data under the old id is deleted."""
     g.person = None
     interface: Any = current_app.session_interface
     interface.regenerate(session)
@@ -418,7 +420,7 @@ def _renew_session() -> None:
 
 
 def empty_session() -> None:
-    """Forget all but the sign-ins that other tabs have begun: each has a state and a nonce of its own."""
+    """Empty the session, except for sign-ins that other tabs have begun: each has its own state and nonce."""
     begun = {name: value for name, value in session.items() if name.startswith(provider.STATES)}
     session.clear()
     session.update(begun)

@@ -1,7 +1,7 @@
-"""The provider's signing keys: which of them are used, and which one made a signature.
+"""The provider's signing keys: which of them are usable, and which one made a signature.
 
-RFC 7517 lets a provider publish keys beside those that sign: of other kinds, for other uses, of curves that
-nobody here knows. What cannot be used is passed over, one by one.
+RFC 7517 allows a provider to publish other keys too: of other types, for other uses, of unknown curves. Keys
+that cannot be used are ignored one by one.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from joserfc.jws import JWSRegistry
 
 logger = logging.getLogger(__name__)
 
-# Signatures that only the provider can make, with the kind of key and the curves that make them: none that
-# rest on a shared secret, and never "none".
+# The allowed signature algorithms, with their key type and curves. Only asymmetric ones: none with a shared
+# secret, and never "none".
 _MADE_BY: dict[str, tuple[str, tuple[str, ...]]] = {
     **{f"{family}{bits}": ("RSA", ()) for family in ("RS", "PS") for bits in (256, 384, 512)},
     "ES256": ("EC", ("P-256",)),
@@ -33,16 +33,16 @@ ALGORITHMS = tuple(_MADE_BY)
 
 _KINDS: dict[str, type[RSAKey] | type[ECKey] | type[OKPKey]] = {"RSA": RSAKey, "EC": ECKey, "OKP": OKPKey}
 
-# What is looked at in a key; a certificate that cannot be read, say, does not make the key unreadable.
+# The members of a key that are read. Others are ignored: an unreadable certificate must not spoil the key.
 _MEMBERS = ("kty", "kid", "alg", "n", "e", "crv", "x", "y")
 
-# More keys than these no provider has; more of them no signature is tried with.
+# How many keys are read, and how many are tried for one signature.
 MAX_KEYS = 100
 MAX_TRIED = 10
 
 
 class _Registry(JWSRegistry):
-    """Takes headers with a chain of certificates, hundreds of groups, and signatures of the longest keys."""
+    """Accepts headers with certificate chains, payloads with hundreds of groups, and long signatures."""
 
     max_header_length = 32 << 10
     max_payload_length = 1 << 20
@@ -61,9 +61,9 @@ _UNREADABLE = (
 
 
 def usable_keys(document: object) -> list[Key]:
-    """Return the keys of a JWKS document that can check a signature; the others are counted in the log.
+    """Return the keys of a JWKS document that can check a signature; the log counts the others.
 
-    Raises ValueError when it is no JWKS document, or has no key of use.
+    Raises ValueError if it is not a JWKS document, or has no usable key.
     """
     listed = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(listed, list):
@@ -92,7 +92,7 @@ def _usable_key(data: object) -> Key | None:
         return None
     try:
         key: Key = _KINDS[kind].import_key({name: data[name] for name in _MEMBERS if name in data})
-        # What cannot be made into a public key fails here, not at somebody's sign-in.
+        # A key that cannot become a public key must fail here, not at a sign-in.
         key.get_op_key("verify")
     except _UNREADABLE:
         return None
@@ -100,13 +100,13 @@ def _usable_key(data: object) -> Key | None:
 
 
 def decode(text: str, keys: Sequence[Key], announced: object) -> jwt.Token:
-    """Return a token that one of `keys` signed. `announced`: the algorithms that the provider names, if any.
+    """Return a token that one of `keys` signed. `announced`: the algorithms in the metadata, if any.
 
-    A token that names its key is checked with the keys of that name, else with those without a name: some
-    providers leave names out on either side. Raises JoseError.
+    A token with a key id (`kid`) is checked with the keys of that id, or else with keys without an id: some
+    providers leave out the id on one side. Raises JoseError.
     """
     allowed = [name for name in ALGORITHMS if not isinstance(announced, list) or name in announced]
-    # An empty list would stand for joserfc's own choice.
+    # joserfc would replace an empty list by its own defaults.
     registry = _Registry(algorithms=allowed or ["RS256"], strict_check_header=False)
     try:
         header: Mapping[str, Any] = jws.extract_compact(text.encode(), registry=registry).headers()

@@ -1,4 +1,4 @@
-"""Asks the provider's token endpoint: how this service authenticates, and what it keeps of the answer."""
+"""Requests to the provider's token endpoint: client authentication, and reading the answer."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from authlib.integrations.requests_client import OAuth2Session
 from requests import Response
 from requests.exceptions import HTTPError
 
-# What a server answers at an address that it no longer has.
+# The statuses of an address that no longer exists.
 GONE_STATUSES = (404, 405, 410)
 
-# An access token is used once, at once. Authlib would redeem the refresh token, before that single use, for a
-# token that lives no longer than a minute, and nobody would keep the refresh token that comes instead.
+# An access token is used once, at once. If it lives for less than a minute, Authlib would refresh it before
+# that, and the new refresh token would be lost.
 _NOT_ASKED = ("expires_in", "expires_at")
 
 
 class EndpointGone(HTTPError):
-    """There is no token endpoint at that address (any more)."""
+    """There is no token endpoint at this address, or no longer."""
 
 
 class TokenSession(OAuth2Session):  # type: ignore[misc]  # Authlib has no types.
-    """Authlib's session with the provider, which takes a token for as good as it is when it is used."""
+    """Authlib's session with the provider, which ignores when access tokens expire."""
 
     def parse_response_token(self, resp: Response) -> dict[str, Any]:
-        """Return the token endpoint's answer.
+        """Return the token endpoint's answer, without expiry times.
 
-        Raises OAuthError when the provider refuses, requests' RequestException when it is not there or has an
-        error, and ValueError when the answer is not the JSON object that it should be.
+        Raises OAuthError if the provider refuses; EndpointGone, or requests' HTTPError for a status of 500 or
+        more; ValueError if the answer is not a JSON object with an access token.
         """
         if resp.status_code in GONE_STATUSES:
             raise EndpointGone(f"HTTP {resp.status_code}", response=resp)
@@ -38,7 +38,7 @@ class TokenSession(OAuth2Session):  # type: ignore[misc]  # Authlib has no types
             resp.raise_for_status()
         answer = resp.json()
         if not isinstance(answer, dict):
-            raise ValueError("it is not a JSON object")  # noqa: TRY004  # Like JSON that is none.
+            raise ValueError("it is not a JSON object")  # noqa: TRY004  # As for invalid JSON.
         if "error" in answer:
             raise OAuthError(error=answer["error"], description=answer.get("error_description"))
         if not isinstance(answer.get("access_token"), str):
@@ -49,9 +49,9 @@ class TokenSession(OAuth2Session):  # type: ignore[misc]  # Authlib has no types
 def client_secret_basic(
     client: Any, _method: str, uri: str, headers: dict[str, str], body: Any
 ) -> tuple[str, dict[str, str], Any]:
-    """Put id and secret into the Authorization header, each encoded as RFC 6749 (2.3.1) says.
+    """Put client id and secret into the Authorization header, each encoded as in RFC 6749 (2.3.1).
 
-    Authlib sends them as they are: a provider that decodes them reads another secret where it has `+` or `%`.
+    Authlib does not encode them: a provider that decodes them would read another secret if it has `+` or `%`.
     """
     pair = ":".join(quote_plus(text) for text in (client.client_id, client.client_secret))
     headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()

@@ -1,7 +1,7 @@
-"""Charts of usage as numbers for SVG: pure. The pages draw them on the server, with a table beside.
+"""Charts of usage as coordinates for SVG. Pure. The server draws them, with a table of the same numbers.
 
-The page's content policy forbids inline styles: geometry is in attributes, colour in classes. A chart is
-stretched to the page's width, so it holds no text: ticks and labels are the page's own.
+The Content-Security-Policy forbids inline styles: geometry is in attributes, colours are in classes. A chart
+is stretched to the page's width, so it contains no text: ticks and labels are HTML.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ HEIGHT = 100.0
 
 _STEP = 10.0
 _GAP = 2.0
-# Whole steps whose half is whole too: ticks stand at nothing, half and all.
+# Even numbers, because ticks are at 0, the half and the top.
 _NICE = (2, 4, 6, 8, 10)
 
 
 class Bar(NamedTuple):
-    """A rectangle of series `series` (0 is the lowest), in units of the chart."""
+    """A rectangle of the series with index `series` (0 is the lowest), in units of the chart."""
 
     series: int
     x: float
@@ -30,7 +30,7 @@ class Bar(NamedTuple):
 
 
 class Column(NamedTuple):
-    """What stands over one label: its bars, and the values that they show."""
+    """The bars over one label, and the values that they show."""
 
     label: str
     x: float
@@ -39,7 +39,7 @@ class Column(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """Columns side by side in a box of `width` by HEIGHT; `ticks` are what its lines mean, highest first."""
+    """Columns side by side in a box of `width` by HEIGHT; `ticks` are its lines' values, highest first."""
 
     width: float
     step: float
@@ -53,7 +53,7 @@ class Chart(NamedTuple):
 
 
 def stacked(values: Sequence[tuple[str, Sequence[int]]]) -> Chart:
-    """Return the chart of `values`: for each label the counts of its series, stacked on each other."""
+    """Return a stacked chart of `values`: for each label, the counts of its series."""
     top = nice_top(max((sum(counts) for _, counts in values), default=0))
     columns = tuple(
         Column(label, at * _STEP, tuple(counts), _bars(at * _STEP, counts, top))
@@ -74,7 +74,7 @@ def _bars(x: float, counts: Sequence[int], top: int) -> tuple[Bar, ...]:
 
 
 def nice_top(most: int) -> int:
-    """Return the smallest round number that is at least `most` and can be halved: 2, 4, 6, 8, 10, 20, …"""
+    """Return the smallest even round number that is at least `most`: 2, 4, 6, 8, 10, 20, …"""
     power = 1
     while True:
         for step in _NICE:
@@ -84,17 +84,17 @@ def nice_top(most: int) -> int:
 
 
 def of_tokens(rows: Sequence[UsageSum]) -> Chart:
-    """Return the chart of sums: input tokens below, output tokens above."""
+    """Return a chart of sums: input tokens below, output tokens above."""
     return stacked([(row.group[0], (row.input_tokens, row.output_tokens)) for row in rows])
 
 
 def percent(part: int, whole: int) -> float:
-    """Return how many percent `part` is of `whole`, from 0 to 100; all of nothing is 100."""
+    """Return how many percent of `whole` `part` is, from 0 to 100; 100 if `whole` is 0."""
     return 100.0 if whole <= 0 else round(min(100.0, 100.0 * part / whole), 1)
 
 
 def short(number: float) -> str:
-    """Return a count in few characters, as in 950, 1.2k, 34k, 5.6M, rounded down."""
+    """Return a count in few characters, rounded down: 950, 1.2k, 34k, 5.6M."""
     unit, units = number, ""
     for units in ("", "k", "M", "G", "T"):
         if unit < 1000 or units == "T":

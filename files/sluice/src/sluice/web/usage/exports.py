@@ -1,4 +1,4 @@
-"""Single usage records, one after the other, for a centre's own programs."""
+"""Exports of single usage records, for a site's own programs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from sqlalchemy.orm import Session
 from sluice.web.database.tables import Usage, User, settled
 from sluice.web.usage.reports import UsageFilter, filtered, start_of_day
 
-# The columns of a record, in the order of the table, with the names of docs/contracts.md.
+# The columns of a record, in the order of the table, with their names in docs/contracts.md.
 RECORD = tuple(column.name for column in inspect(Usage).columns)
-# Who it was, where the reader may know.
+# The columns that a pseudonymised export leaves out.
 PERSONAL_COLUMNS = ("name", "email")
 
 # How many rows are in memory at once.
@@ -28,10 +28,10 @@ Pseudonymiser = Callable[[str], str]
 def records(
     session: Session, wanted: UsageFilter, pseudonymise: Pseudonymiser | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Return each record that was settled on the days of `choice`, the oldest first, few in memory at once.
+    """Return the records that match `wanted`, oldest first, with few rows in memory at once.
 
-    With `rename`, a user's name and mail address are left out, and what stands for users, keys and requests
-    is put through it: the same text always becomes the same other one. Without it, both are looked up.
+    With `pseudonymise`, the columns `id`, `user` and `key_id` are passed through it, and name and mail
+    address are left out. Without it, they are looked up.
     """
     columns = [*inspect(Usage).columns]
     query = select(*columns, User.name, User.email).outerjoin(User, User.pseudonym == Usage.user)
@@ -46,12 +46,12 @@ def records(
 
 
 def header(*, pseudonymised: bool) -> tuple[str, ...]:
-    """Return the names of what `records` gives."""
+    """Return the names of the fields of `records`."""
     return RECORD if pseudonymised else (*RECORD, *PERSONAL_COLUMNS)
 
 
 def random_pseudonyms() -> Pseudonymiser:
-    """Return names that hold for one export: what two exports say of one person cannot be put together."""
+    """Return a function that makes pseudonyms for one export: two exports cannot be combined by them."""
     secret = secrets.token_bytes(32)
 
     def pseudonymise(text: str) -> str:
@@ -61,7 +61,7 @@ def random_pseudonyms() -> Pseudonymiser:
 
 
 def stable_pseudonyms(text: str) -> str:
-    """Leave what stands for a user: a pseudonym, the same in every export."""
+    """Return `text` unchanged: pseudonyms are the same in every export."""
     return text
 
 

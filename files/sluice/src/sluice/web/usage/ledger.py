@@ -18,26 +18,26 @@ from sluice.web.keys.credentials import note_use
 
 MINUTE = 60
 
-# PostgreSQL's advisory locks have numbers; this one is ours.
+# The number of our advisory lock in PostgreSQL.
 _SETTLING = 7_551_424
 
 _INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 def settle(session: Session, dialect: str, records: Sequence[UsageRecord]) -> int:
-    """Insert the records that are new; a known id changes nothing. Return how many were new."""
+    """Insert new records, ignore records with a known id; return how many were new."""
     if not records:
         return 0
     insert = _INSERTS[dialect](Usage.__table__).on_conflict_do_nothing(index_elements=["id"])
     if dialect == "postgresql":
-        # One after the other, as on SQLite: records and days that two transactions share, each would lock in
-        # an order of its own.
+        # One transaction at a time, as on SQLite: two that share records or days would lock them in different
+        # orders.
         session.execute(select(func.pg_advisory_xact_lock(_SETTLING)))
     rows = [_row(record) for record in records]
-    # On the connection, not the session: the mapper would spend more on a row than the database does.
+    # On the connection, not the session: the mapper would need more time per row than the database.
     connection = session.connection()
     if dialect == "postgresql":
-        # Its driver does not count the rows of many statements.
+        # psycopg does not count the rows of executemany.
         new = len(connection.execute(insert.returning(Usage.id), rows).all())
     else:
         new = connection.execute(insert, rows).rowcount
@@ -55,9 +55,9 @@ def _row(record: UsageRecord) -> dict[str, Any]:
 
 
 def spent(session: Session, buckets: Iterable[tuple[str, str]], now: float) -> list[Spent]:
-    """Return what each bucket (`Limit.bucket`) took in the minute before `now` and on its day, in order.
+    """Return what each bucket (`Limit.bucket`) used in the minute before `now` and on its day, in order.
 
-    A request counts where it was sent to a cluster. Of a group, the use of those who are in it now.
+    Only requests that were sent to a cluster count. For a group, the usage of its current members counts.
     """
     return [_spent_of(session, scope, model, now) for scope, model in buckets]
 
@@ -67,7 +67,7 @@ def _spent_of(session: Session, scope: str, model: str, now: float) -> Spent:
     first = second - MINUTE
     came, done = _second(session, Usage.time), _second(session, settled())
     tokens = func.sum(Usage.input_tokens + Usage.output_tokens)
-    # Whatever came within the minute was settled in it too, so one index finds both.
+    # A request that came within the minute was also settled in it, so one index finds both.
     recent = _within(session, scope, model, Usage).where(settled() >= first)
     sent = recent.where(Usage.time >= first, Usage.cluster != "")
     of_requests = sent.add_columns(came, func.count()).group_by(came)
@@ -96,13 +96,13 @@ def _pairs(session: Session, query: Select[Any], last: int) -> tuple[tuple[int, 
 def _second(
     session: Session, time: ColumnElement[float] | InstrumentedAttribute[float]
 ) -> ColumnElement[int]:
-    # PostgreSQL rounds where SQLite cuts off, and not every SQLite has floor().
+    # A cast rounds on PostgreSQL and truncates on SQLite, where floor() may be missing.
     whole = func.floor(time) if session.get_bind().dialect.name == "postgresql" else time
     return cast(whole, BigInteger)
 
 
 def _within(session: Session, scope: str, model: str, table: type[Usage | UsageDay]) -> Select[Any]:
-    """Return an empty choice of columns from the rows of one bucket."""
+    """Return a query of the rows of one bucket, without columns yet."""
     query = select().select_from(table).where(_of_scope(session, scope, table))
     return query.where(table.model == model) if model else query
 
@@ -116,7 +116,7 @@ def _of_scope(session: Session, scope: str, table: type[Usage | UsageDay]) -> Co
     if kind == "project":
         return table.project == name
     if kind == "key":
-        # By its owner first: that is how the rows are found.
+        # With the owner, because the indexes begin with the user.
         owner = select(User.pseudonym).join(ApiKey).where(ApiKey.id == name).scalar_subquery()
         return (table.user == owner) & (table.key_id == name)
     if kind == "group":

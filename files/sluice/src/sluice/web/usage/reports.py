@@ -1,4 +1,4 @@
-"""Sums of usage by day, month, user, project, model, class and key, from the days' rows."""
+"""Sums of usage by day, month, user, project, model, class and key, from the table `usage_day`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from sluice.web.database.tables import Usage, UsageDay
 
-# What can be summed by; `key` is `page` for all that was asked on the page.
+# What to sum by; the `key` of all requests of the chat page is `page`.
 DIMENSIONS = ("day", "month", "user", "project", "model", "class", "key")
 PAGE_KEY = "page"
 
@@ -23,11 +23,11 @@ _AT_ONCE = 1_000
 
 @dataclass(frozen=True)
 class UsageSum:
-    """One sum; `group` has the values of what it is summed by, in the order asked.
+    """One sum; `group` has the values of the requested dimensions, in their order.
 
-    Days are `YYYY-MM-DD`, months `YYYY-MM` (UTC, of when a request was settled), users pseudonyms ("" once
-    their use is older than `usage_days`). `failed`: requests with a status of 400 or more; `estimated`: those
-    whose tokens were counted by chunks; `seconds`: their durations' sum.
+    Days are `YYYY-MM-DD`, months `YYYY-MM` (UTC, when requests were settled), users are pseudonyms ("" for
+    usage older than `usage_days`). `failed`: requests with a status of 400 or more; `estimated`: those whose
+    tokens were counted by chunks; `seconds`: the sum of their durations.
     """
 
     group: tuple[str, ...]
@@ -47,7 +47,7 @@ class UsageSum:
 
 @dataclass(frozen=True)
 class UsageFilter:
-    """What is to be summed: days from `since` to before `until`; None and "" leave out nothing."""
+    """Which usage to include; None and "" match all. Days (UTC): `since` <= day < `until`."""
 
     since: datetime.date | None = None
     until: datetime.date | None = None
@@ -61,17 +61,17 @@ EVERYTHING = UsageFilter()
 
 
 def start_of_day(day: datetime.date) -> float:
-    """Return when a day (UTC) begins, in seconds since the epoch."""
+    """Return the start of a day (UTC) in seconds since the epoch."""
     return datetime.datetime.combine(day, datetime.time(), datetime.timezone.utc).timestamp()
 
 
 def summed(
     session: Session, by: Sequence[str], wanted: UsageFilter = EVERYTHING, *, limit: int | None = None
 ) -> Iterator[UsageSum]:
-    """Return a row for each combination of the DIMENSIONS of `by`, few in memory at once.
+    """Return one sum for each combination of the DIMENSIONS in `by`, with few rows in memory at once.
 
-    In the order of time where the first of `by` is a day or month, else those with the most tokens first; not
-    more than `limit`. With no dimension, one row of everything.
+    Ordered by time if `by` begins with `day` or `month`, else most tokens first; at most `limit` sums.
+    Without dimensions, one sum of everything.
     """
     groups = [_dimension(session, name) for name in by]
     numbers = [func.coalesce(func.sum(getattr(UsageDay, name)), 0) for name in _NUMBERS]
@@ -97,7 +97,7 @@ def _chosen(query: Select[Any], wanted: UsageFilter) -> Select[Any]:
 
 
 def filtered(query: Select[Any], table: type[Usage | UsageDay], wanted: UsageFilter) -> Select[Any]:
-    """Return a query of `table` without the rows that the choice leaves out by anything but their day."""
+    """Add the conditions of `wanted` to a query of `table`, except for the days."""
     for column, value in (
         (table.user, wanted.user),
         (table.project, wanted.project),
@@ -120,7 +120,7 @@ def _dimension(session: Session, name: str) -> ColumnElement[Any] | Instrumented
     if name == "month":
         if session.get_bind().dialect.name == "postgresql":
             return func.to_char(UsageDay.day, "YYYY-MM")
-        # A date is text there, as in 2026-11-18.
+        # SQLite stores dates as text, such as 2026-11-18.
         return func.substr(cast(UsageDay.day, String), 1, 7)
     if name == "key":
         return case((UsageDay.key_id == "", PAGE_KEY), else_=UsageDay.key_id)

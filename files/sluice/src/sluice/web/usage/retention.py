@@ -1,4 +1,4 @@
-"""How long data is kept: single usage records, the users in a day's sums, the audit log."""
+"""Deletes old data: usage records, the users in daily sums, entries of the audit log."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from sluice.web.admin import audit
 from sluice.web.database.tables import Database, Usage, UsageDay, settled
 
 DAY = 86_400.0
-# Others write in between: one transaction removes no more than this.
+# The most rows that one transaction removes: others must be able to write in between.
 AT_ONCE = 5_000
 
-# No object of this session stands for what is removed.
+# The session has no objects of the removed rows.
 _UNSEEN = {"synchronize_session": False}
 
 _SUMS = ("requests", "failed", "estimated", "input_tokens", "output_tokens", "cached_tokens", "seconds")
@@ -27,7 +27,7 @@ _COLUMNS = (UsageDay.project, UsageDay.model, UsageDay.class_, *(getattr(UsageDa
 
 @dataclass(frozen=True)
 class Removed:
-    """How many rows went: records, days' rows whose user and key were taken off, entries of the audit log."""
+    """How many rows were removed: records, daily sums with users, entries of the audit log."""
 
     records: int
     days: int
@@ -35,13 +35,13 @@ class Removed:
 
 
 def prune(database: Database, usage_days: int, audit_days: int, now: float) -> Removed:
-    """Remove what is older than so many days.
+    """Remove data that is older than these numbers of days; `now` is in seconds since the epoch.
 
-    Of a record remains its part of the day's sum; of that sum, once it is as old, what was used of which
-    model for which project, but no longer by whom.
+    Records are deleted; they remain in the daily sums. Daily sums of the same age lose user and key; they
+    keep project, model and class.
     """
     limit = now - usage_days * DAY
-    # A whole day at a time: nothing is added to it any more.
+    # Only whole days, to which nothing is added any more.
     day = datetime.datetime.fromtimestamp(limit, datetime.timezone.utc).date()
     return Removed(
         records=_repeat(database, lambda session: _remove_records(session, limit)),
@@ -67,13 +67,13 @@ def _remove_records(session: Session, limit: float) -> int:
 
 
 def _remove_names(session: Session, before: datetime.date) -> int:
-    """Merge the rows of the oldest day that still says who used what."""
+    """Merge the sums of the oldest day that still has users; return how many rows there were."""
     named = (UsageDay.user != "") & (UsageDay.day < before)
     day = session.scalar(select(func.min(UsageDay.day)).where(named))
     if day is None:
         return 0
-    # What is removed is what is summed, whoever else adds to the day just now. Rows without a name, made
-    # before a record that came late, are summed up with the rest.
+    # The deleted rows are exactly those that are summed, even if others add to the day now. Rows without a
+    # user, which an earlier run left before a late record came, are merged too.
     removed = session.execute(
         delete(UsageDay).where(UsageDay.day == day).returning(*_COLUMNS), execution_options=_UNSEEN
     ).all()

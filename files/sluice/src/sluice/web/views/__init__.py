@@ -1,4 +1,4 @@
 """The pages, one blueprint for each resource, and what they share.
 
-A top room of web: the app alone imports it; it may import every room but commands.
+A top room of web: only the app imports it. It may import all rooms except commands.
 """

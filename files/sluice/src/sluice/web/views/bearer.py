@@ -1,6 +1,6 @@
-"""The page bearer: what the chat page shows at /v1 in place of its cookie, which is worth nothing there.
+"""Page bearers: the chat page sends them to /v1, which ignores cookies.
 
-The other way round it is worth nothing here: no page reads an Authorization header.
+The pages, in turn, ignore the Authorization header.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ blueprint = Blueprint("bearer", __name__)
 
 @blueprint.post("/page-bearer")
 def make() -> Response:
-    """Make a bearer for who is signed in: `{"bearer": …, "expires_in": seconds}`."""
+    """Create a bearer for the signed-in user: `{"bearer": …, "expires_in": seconds}`."""
     person = web().sign_in.person()
     if person is None:
         return page(401, "signed_out")

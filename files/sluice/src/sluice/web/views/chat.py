@@ -1,4 +1,4 @@
-"""The chat page. Conversations live in the browser; the page talks to /v1 itself, with a page bearer."""
+"""The chat page. Conversations stay in the browser, which sends requests to /v1 with a page bearer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ blueprint = Blueprint("chat", __name__)
 
 @blueprint.get("/")
 def index() -> str:
-    """The chat page, or the way in."""
+    """Show the chat page, or the welcome page if nobody is signed in."""
     if web().sign_in.person() is None:
         return render_template("welcome.html")
     return render_template("chat.html")
@@ -21,7 +21,7 @@ def index() -> str:
 
 @blueprint.get("/health")
 def health() -> Response:
-    """Answer 200 when the database answers."""
+    """Return 200 if the database answers."""
     with web().database.read() as session:
         session.execute(text("SELECT 1"))
     return jsonify({"version": VERSION, "status": "ok"})

@@ -1,4 +1,4 @@
-"""Pages for what goes wrong: each says what happened and what to do."""
+"""Error pages: each says what happened and what to do."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from sluice.web.views.shared import web
 
 logger = logging.getLogger(__name__)
 
-# Which texts a status has; the others share those of their class.
+# The texts of some statuses; others use those of 400 or 500.
 _TEXTS = {400: "400", 401: "401", 403: "403", 404: "404", 405: "404", 413: "400", 502: "502"}
 
 
 def register(app: Flask) -> None:
-    """Give `app` its error pages."""
+    """Register the error pages of `app`."""
     app.register_error_handler(PageError, _page_error)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(RequestException, _provider_down)
@@ -27,7 +27,7 @@ def register(app: Flask) -> None:
 
 
 def page(status: int, texts: str) -> Response:
-    """Return the error page whose texts are `error.<texts>.*`, as JSON where a script asked."""
+    """Return the error page with the texts `error.<texts>.*`, as JSON if the client prefers it."""
     if request.accept_mimetypes.best_match(["text/html", "application/json"]) == "application/json":
         message = web().texts.get(f"error.{texts}.text")
         answer = jsonify({"error": {"message": message, "code": texts}})
@@ -66,7 +66,7 @@ def _provider_down(error: RequestException) -> Response:
 
 
 def _database_down(error: SQLAlchemyError) -> Response:
-    # The text of such an error quotes the statement with its values: log its type alone.
+    # The text of such an error quotes the statement with its values: log only its type.
     logger.error("the database does not answer", extra={"fault": type(error).__name__})
     answer = page(503, "storage")
     answer.headers["Retry-After"] = "10"

@@ -1,4 +1,4 @@
-"""API keys: make one (shown once), list, look at, rotate, revoke; and what the page's own use counts to."""
+"""The pages of API keys: create (shown once), list, show, rotate, revoke; the chat page's project."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from sluice.web.words.validation import ValidationError
 
 blueprint = Blueprint("keys", __name__, url_prefix="/keys")
 
-# Of what a key was used for, the list tells the last days.
+# The list shows the requests of this many days.
 USAGE_DAYS = 30
 
 
 @blueprint.get("")
 @signed_in
 def index(person: SignedInUser) -> str:
-    """The list."""
+    """Show the list of keys."""
     return _list(person)
 
 
 @blueprint.post("")
 @signed_in
 def make(person: SignedInUser) -> Response:
-    """Make a key and show it, this once."""
+    """Create a key and show it, only this once."""
     settings = web().settings
     reading = forms.read(request.form, settings.key_days, person.projects)
     if reading.settings is None:
@@ -54,14 +54,14 @@ def make(person: SignedInUser) -> Response:
 @blueprint.get("/<key_id>")
 @signed_in
 def show(person: SignedInUser, key_id: str) -> str:
-    """One key: what it may do, what it was used for, and the forms to rotate or revoke it."""
+    """Show one key: what it may do, its usage, and the forms to rotate or revoke it."""
     return _show(person, key_id)
 
 
 @blueprint.post("/<key_id>/rotate")
 @signed_in
 def rotate(person: SignedInUser, key_id: str) -> Response:
-    """Make a new key like this one and show it, this once; this one ends after the time that was chosen."""
+    """Create a new key like this one and show it, only this once; the old key ends after the chosen time."""
     settings, now = web().settings, time.time()
     try:
         grace = forms.read_grace(request.form.get("grace", ""))
@@ -80,7 +80,7 @@ def rotate(person: SignedInUser, key_id: str) -> Response:
 @blueprint.post("/<key_id>/revoke")
 @signed_in
 def revoke(person: SignedInUser, key_id: str) -> AnyResponse:
-    """Revoke one of the person's own keys."""
+    """Revoke one of the user's own keys."""
     with web().database.write() as session:
         if not credentials.revoke_key(session, person.id, key_id, time.time()):
             abort(404)
@@ -90,7 +90,7 @@ def revoke(person: SignedInUser, key_id: str) -> AnyResponse:
 @blueprint.post("/page-project")
 @signed_in
 def choose_page_project(person: SignedInUser) -> AnyResponse:
-    """Remember which of their projects the person's use of the chat page counts to."""
+    """Store the project for which the user's requests on the chat page count."""
     project = request.form.get("project", "")
     if project not in person.projects:
         abort(400)

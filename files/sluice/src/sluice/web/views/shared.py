@@ -1,4 +1,4 @@
-"""What the pages' handlers share, found through the running app."""
+"""What the views share, through the current app."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from sluice.web.words.texts import Texts
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# How old the provider's word on somebody's groups may be where administrators' rights rest on it, in seconds.
+# How old the groups of an administrator may be, in seconds.
 ADMIN_SECONDS = 900.0
 
 
 class Web:
-    """What the handlers share: settings, database, sign-in, texts, figures."""
+    """What the views share: settings, database, sign-in, texts, metrics."""
 
     def __init__(self, app: Flask, settings: WebConfig, metrics: Metrics) -> None:
         self.settings = settings
@@ -39,13 +39,13 @@ class Web:
 
 
 def web() -> Web:
-    """Return the running app's shared parts."""
+    """Return the shared parts of the current app."""
     shared: Web = current_app.extensions["sluice"]
     return shared
 
 
 def signed_in(view: Callable[Concatenate[SignedInUser, P], R]) -> Callable[P, R | Response]:
-    """Give a page the person who is signed in; send anybody else to sign in, and back after it."""
+    """Pass the signed-in user to a view; redirect others to sign-in, and back afterwards."""
 
     @wraps(view)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R | Response:
@@ -58,10 +58,10 @@ def signed_in(view: Callable[Concatenate[SignedInUser, P], R]) -> Callable[P, R 
 
 
 def admin_required(view: Callable[Concatenate[SignedInUser, P], R]) -> Callable[P, R | Response]:
-    """Give a page the administrator who is signed in; anybody else gets a page that refuses it.
+    """Pass the signed-in administrator to a view; others get a page that refuses access.
 
-    Rights come from the groups as the provider named them at most ADMIN_SECONDS ago: where it could not be
-    asked since, an administrator signs in again.
+    The provider must have confirmed the groups within ADMIN_SECONDS; otherwise the administrator must sign in
+    again.
     """
 
     @wraps(view)

@@ -1,4 +1,4 @@
-"""Signing out: here, everywhere, or by the provider's word. Signing in is flask-oidc's pair of redirects."""
+"""The account page, and sign-out: here, everywhere, or by the provider. flask-oidc handles sign-in."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ blueprint = Blueprint("sign", __name__, url_prefix=PREFIX)
 
 @blueprint.post("/sign-out")
 def out() -> AnyResponse:
-    """End the session here and at the provider."""
+    """End the sign-in here and at the provider."""
     return web().sign_in.sign_out()
 
 
 @blueprint.post("/sign-out-everywhere")
 def out_everywhere() -> AnyResponse:
-    """End all of this user's sign-ins here, and this browser's at the provider."""
+    """End all sign-ins of this user here, and this browser's session at the provider."""
     return web().sign_in.sign_out(everywhere=True)
 
 
 @blueprint.get("/signed-out")
 def signed_out() -> Response:
-    """Say that it is done; the provider sends the browser here."""
+    """Show that the user is signed out; the provider redirects the browser here."""
     if web().sign_in.person() is None:
         empty_session()
     return Response(render_template("signed_out.html"))
@@ -43,7 +43,7 @@ def signed_out() -> Response:
 @blueprint.get("/account")
 @signed_in
 def account(person: SignedInUser) -> str:
-    """Show who this service takes somebody for, and where they are signed in."""
+    """Show what this service knows about the user, and their sign-ins."""
     with web().database.read() as transaction:
         rows = sign_ins.of_user(transaction, person.id, web().sign_in.lifetime, time.time())
     return render_template("account.html", rows=rows)
@@ -51,7 +51,7 @@ def account(person: SignedInUser) -> str:
 
 @blueprint.post("/backchannel-logout")
 def back_channel() -> tuple[Response, int]:
-    """Take the provider's word that a sign-in is over; no cookie counts here, its signature does."""
+    """Accept a logout token of the provider. Its signature counts; cookies are ignored."""
     now, sign_in, settings = time.time(), web().sign_in, web().settings
     try:
         logout = logout_tokens.read(request.form.get("logout_token", ""), sign_in.client, settings.oidc, now)

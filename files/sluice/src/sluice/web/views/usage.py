@@ -1,4 +1,4 @@
-"""What the person who is signed in has used, and what is left of their limits."""
+"""The usage page: what the user has used, and what is left of their limits."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from sluice.web.views.shared import signed_in, web
 blueprint = Blueprint("usage", __name__, url_prefix="/usage")
 
 DAYS = 30
-# Rows of a table: more models or keys than these nobody uses in a month.
+# The most rows of a table.
 MAX_ROWS = 100
 
 
 @blueprint.get("")
 @signed_in
 def index(person: SignedInUser) -> str:
-    """The page."""
+    """Show the page."""
     now = time.time()
     with web().database.read() as session:
         keys = credentials.list_keys(session, person.id)
@@ -57,7 +57,7 @@ def _used(session: Session, person: SignedInUser, now: float) -> dict[str, Any]:
 def _left(
     session: Session, person: SignedInUser, keys: list[ApiKey], now: float
 ) -> list[limit_usage.LimitUsage] | None:
-    """Return the person's limits; None where there are more than anybody can keep to."""
+    """Return the user's limits with their use; None if there are more than the proxy supports."""
     chosen = session.get_one(User, person.id).page_project
     holder = Holder(person.pseudonym, person.groups, page_project(chosen, person.projects), "")
     book = RuleIndex(web().settings.limits)

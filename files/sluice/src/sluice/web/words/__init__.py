@@ -1,4 +1,4 @@
-"""How people's words and times are read and written: texts, names, days, and what cannot be done.
+"""Texts of pages and messages, and checks of labels, times and other input.
 
-The bottom room of web: every room may import it; it imports none.
+The bottom room of web: all rooms may import it; it imports none.
 """

@@ -1,37 +1,37 @@
-"""Names and texts that people enter: which characters they must not contain. Pure."""
+"""Checks of labels: names and texts that users enter. Pure."""
 
 from __future__ import annotations
 
 import unicodedata
 
-# What turns the direction of the text around it: the rest of a table row would be read backwards.
+# Characters that change the direction of the text after them: a table row would be shown backwards.
 _DIRECTION = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
-# Joiners are invisible, and many scripts and emoji cannot be written without them.
+# Joiners are invisible, but many scripts and emoji need them.
 _JOINERS = frozenset("\u200c\u200d")
 
 _PROBLEMS = {"Cc": "control", "Zl": "control", "Zp": "control", "Cs": "broken", "Cf": "invisible"}
 
 
 def problem(text: str, most: int) -> str:
-    """Say what is wrong with a label of at most `most` characters; "" for one that can be used.
+    """Return what is wrong with a label of at most `most` characters, "" if it is valid.
 
     `empty`, `too_long`, `control` (control characters, line breaks), `broken` (half of a surrogate pair, or
-    the sign that stands for bytes that were no text), `direction` (overrides of the reading direction),
-    `invisible` (other characters that nobody sees). A label has no blanks at its ends: the caller strips it.
+    U+FFFD, which replaces undecodable bytes), `direction` (characters that change the reading direction),
+    `invisible` (other invisible characters). The caller strips blanks at the ends first.
     """
     if not text:
         return "empty"
     if len(text) > most:
         return "too_long"
     for character in text:
-        fault = _fault(character)
-        if fault:
-            return fault
+        found = _problem_of(character)
+        if found:
+            return found
     return "" if any(character not in _JOINERS for character in text) else "invisible"
 
 
-def _fault(character: str) -> str:
+def _problem_of(character: str) -> str:
     if character in _DIRECTION:
         return "direction"
     if character == "\ufffd":

@@ -1,4 +1,4 @@
-"""Times as people write and read them: always UTC."""
+"""Reads and writes times for people, always in UTC."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from sluice.web.words.validation import ValidationError
 
 
 def read(text: str) -> float | None:
-    """Return a time in seconds since the epoch, as in 2026-11-22 or 2026-11-22T18:30; None for "".
+    """Return the seconds since the epoch of a time such as 2026-11-22 or 2026-11-22T18:30; None for "".
 
-    Raises Fault.
+    Raises ValidationError.
     """
     if not text:
         return None
@@ -19,7 +19,7 @@ def read(text: str) -> float | None:
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=datetime.timezone.utc)
         found = moment.timestamp()
-        # Rounded up, or by its offset, it may lie after the last day that there is.
+        # Rounding or an offset can move it after the last possible day.
         datetime.datetime.fromtimestamp(found, datetime.timezone.utc)
     except (ValueError, OverflowError):
         raise ValidationError("time", time=text[:40]) from None
@@ -27,11 +27,11 @@ def read(text: str) -> float | None:
 
 
 def written(time: float) -> str:
-    """Return a time to the second, as in 2026-11-22T18:30:05Z."""
+    """Return a time to the second, such as 2026-11-22T18:30:05Z."""
     moment = datetime.datetime.fromtimestamp(int(time), datetime.timezone.utc)
     return moment.isoformat().replace("+00:00", "Z")
 
 
 def day(time: float) -> str:
-    """Return the day of a time, as in 2026-11-22."""
+    """Return the day of a time, such as 2026-11-22."""
     return written(time)[:10]

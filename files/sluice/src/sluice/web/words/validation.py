@@ -1,4 +1,4 @@
-"""Actions that cannot be carried out, as messages for people, the same on pages and command line."""
+"""The error for invalid input and impossible actions, with one message for pages and command line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from sluice.web.words import labels
 
 
 class ValidationError(Exception):
-    """Nothing was changed. Its words are the text `validation.<name>`, with `values` filled in."""
+    """Nothing was changed. The message is the text `validation.<name>`, with `values` filled in."""
 
     def __init__(self, name: str, **values: object) -> None:
         super().__init__(name)
@@ -15,7 +15,7 @@ class ValidationError(Exception):
 
 
 def check_label(text: str, most: int) -> None:
-    """Raise Fault if `text` cannot be shown as a label of at most `most` characters."""
+    """Raise ValidationError if `text` is not a valid label of at most `most` characters."""
     problem = labels.problem(text, most)
     if problem:
         raise ValidationError(f"label_{problem}", most=most)

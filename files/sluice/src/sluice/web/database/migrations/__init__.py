@@ -1,1 +1,1 @@
-"""The schema, revision after revision. Only `sluice db upgrade` (sluice.web.database.upgrade) runs it."""
+"""The revisions of the schema. Only `sluice db upgrade` (sluice.web.database.upgrade) runs them."""

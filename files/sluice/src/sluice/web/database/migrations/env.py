@@ -1,7 +1,7 @@
 """Run by Alembic: applies the revisions on the connection that `sluice.web.database.upgrade` passes.
 
-It commits by itself after each statement; a revision's steps make their own transactions (`steps.run`), short
-ones, because services write meanwhile.
+That connection commits after each statement. The steps of a revision make their own short transactions
+(`steps.run`), because services write at the same time.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from alembic import context
 
 
 def carry_out() -> None:
-    """Carry out the revisions that were asked for."""
+    """Apply the requested revisions."""
     context.configure(connection=context.config.attributes["connection"], transactional_ddl=False)
     with context.begin_transaction():
         context.run_migrations()
 
 
-# The name under which Alembic runs this file; to anybody else it is a module like others.
+# Alembic runs this file under this name; importing it does nothing.
 if __name__ == "env_py":
     carry_out()

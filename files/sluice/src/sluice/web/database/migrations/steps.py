@@ -1,6 +1,6 @@
 """The steps of revisions: each can be repeated, and is a short transaction of its own.
 
-A revision may be cut off after any step (a kill, a full disk); its next run does what is left.
+A revision may be interrupted after any step (a kill, a full disk); its next run does the rest.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from alembic import op
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.schema import SchemaItem
 
-# For a lock of a table on PostgreSQL, in which everybody else queues behind us; then we let them go first.
+# How long to wait for a table's lock on PostgreSQL. All others queue behind this wait, so it ends soon.
 LOCK_WAIT = "2s"
 ATTEMPTS = 60
 PAUSE = 0.5
-# Between two steps on SQLite, where the one before took as long.
+# The longest pause between two steps on SQLite, in seconds.
 MAX_YIELD = 0.3
-# A lock was not to be had in time, or each waited for the other.
+# lock_not_available, deadlock_detected.
 _TRY_AGAIN = ("55P03", "40P01")
 
 
 @contextmanager
 def _yielding() -> Iterator[None]:
-    """Let those in who waited meanwhile: SQLite's writers do not queue, they look again now and then."""
+    """Pause as long as the step took: SQLite's writers do not queue, they poll."""
     started = time.monotonic()
     yield
     if not on_postgresql():
@@ -35,12 +35,12 @@ def _yielding() -> Iterator[None]:
 
 
 def on_postgresql() -> bool:
-    """Tell whether the database is PostgreSQL; else it is SQLite."""
+    """Return True for PostgreSQL, False for SQLite."""
     return bool(op.get_bind().dialect.name == "postgresql")
 
 
 def run(*steps: Callable[[], None]) -> None:
-    """Carry out each step in a transaction of its own."""
+    """Run each step in a transaction of its own."""
     for step in steps:
         with _yielding():
             _try(step)
@@ -54,7 +54,7 @@ def _try(step: Callable[[], None]) -> None:
 
 
 def _done(step: Callable[[], None], last: bool) -> bool:
-    # SQLite takes the lock of writers at once: a transaction that takes it later may fail whatever it waits.
+    # On SQLite, take the write lock at once: a transaction that takes it later may fail at any time-out.
     op.execute("BEGIN" if on_postgresql() else "BEGIN IMMEDIATE")
     try:
         if on_postgresql():
@@ -73,18 +73,18 @@ def _done(step: Callable[[], None], last: bool) -> bool:
 
 
 def has_table(name: str) -> bool:
-    """Tell whether there is such a table."""
+    """Tell whether the table exists."""
     return sa.inspect(op.get_bind()).has_table(name)
 
 
 def create_table(name: str, *parts: SchemaItem) -> None:
-    """Make a table unless it is there, with its indexes."""
+    """Create a table with its indexes, unless it exists."""
     if not has_table(name):
         op.create_table(name, *parts)
 
 
 def add_columns(table: str, *columns: sa.Column[Any]) -> None:
-    """Add those columns that the table does not have; each must be one that old code need not know."""
+    """Add the columns that the table does not have; each must be nullable or have a server default."""
     present = {column["name"] for column in sa.inspect(op.get_bind()).get_columns(table)}
     for column in columns:
         if column.name not in present:
@@ -92,9 +92,9 @@ def add_columns(table: str, *columns: sa.Column[Any]) -> None:
 
 
 def make_index(name: str, table: str, columns: str) -> None:
-    """Make an index while others write: not within `run`."""
+    """Create an index while others write; do not call it within `run`."""
     if on_postgresql():
-        # What a run that was cut off left is there, but not valid.
+        # An interrupted run leaves an invalid index.
         op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
         op.execute(f"CREATE INDEX CONCURRENTLY {name} ON {table} ({columns})")
     else:
@@ -103,5 +103,5 @@ def make_index(name: str, table: str, columns: str) -> None:
 
 
 def drop_index(name: str) -> None:
-    """Drop an index while others write: not within `run`."""
+    """Drop an index while others write; do not call it within `run`."""
     op.execute(f"DROP INDEX {'CONCURRENTLY ' if on_postgresql() else ''}IF EXISTS {name}")

@@ -1,4 +1,4 @@
-"""Announcements: current, planned and past ones."""
+"""The page of announcements: current, planned and past ones."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _FIELDS = ("text", "level", "starts", "ends")
 @blueprint.get("")
 @admin_required
 def index(_person: SignedInUser) -> Response:
-    """The list."""
+    """Show the list."""
     return _render(dict.fromkeys(_FIELDS, ""))
 
 
 @blueprint.post("")
 @admin_required
 def add(person: SignedInUser) -> AnyResponse:
-    """Announce something."""
+    """Add an announcement."""
     now = time.time()
     try:
         starts, ends = times.read(field("starts")), times.read(field("ends"))
@@ -45,7 +45,7 @@ def add(person: SignedInUser) -> AnyResponse:
 @blueprint.post("/<int:number>/end")
 @admin_required
 def end(person: SignedInUser, number: int) -> AnyResponse:
-    """End one now."""
+    """End an announcement now."""
     with web().database.write() as session:
         if not announcements.end(session, person.pseudonym, number, time.time()):
             abort(404)

@@ -1,4 +1,4 @@
-"""The audit log of administrators."""
+"""The page of the audit log."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FIELDS = ("actor", "action", "object", "since", "until")
 @blueprint.get("")
 @admin_required
 def index(_person: SignedInUser) -> Response:
-    """The log, newest first, narrowed by what the address asks for."""
+    """Show the log, newest first, filtered by the query string."""
     given = {name: argument(name) for name in _FIELDS}
     try:
         wanted = _wanted(given)
@@ -64,7 +64,7 @@ def _render(given: dict[str, str], wanted: audit.Filter, *, problem: str = "", s
 def changes(
     before: dict[str, object] | None, after: dict[str, object] | None
 ) -> list[tuple[str, object, object]]:
-    """Return what differs, as (name, before, after); None where there was or is nothing."""
+    """Return the changed values as (name, before, after); None if there was or is no value."""
     was, became = before or {}, after or {}
     return [
         (name, was.get(name), became.get(name))

@@ -13,37 +13,37 @@ from sluice.web.words.validation import ValidationError
 
 PAGE = 50
 MAX_PAGES = 10_000
-# Longer than any text that a form takes, and short enough for a line of a page that shows it again.
+# Longer than any valid text of a form, and short enough to be shown again on the page.
 MAX_FIELD = 1_000
 MAX_ARGUMENT = 100
 
 
 class Page(NamedTuple):
-    """Which rows of a long list to show: `number` counts from 1."""
+    """A page of a long list; `number` counts from 1."""
 
     number: int
 
     @property
     def offset(self) -> int:
-        """How many rows stand before it."""
+        """How many rows come before this page."""
         return (self.number - 1) * PAGE
 
 
 def page() -> Page:
-    """Return the page that the address asks for; the first where it asks for none that can be."""
+    """Return the page in the query string; the first if it has none, or an invalid one."""
     text = request.args.get("page", "1")
     number = int(text) if re.fullmatch(r"[0-9]{1,6}", text) else 1
     return Page(min(max(number, 1), MAX_PAGES))
 
 
 def argument(name: str) -> str:
-    """Return what the address says of `name`; "" for nothing, and for what has control characters in it."""
+    """Return the value of `name` in the query string; "" if it is missing or unprintable."""
     text = request.args.get(name, "").strip()[:MAX_ARGUMENT]
     return text if text.isprintable() else ""
 
 
 def field(name: str) -> str:
-    """Return what a form's field has, without blanks at its ends."""
+    """Return the value of a form's field, without blanks at its ends."""
     return request.form.get(name, "").strip()[:MAX_FIELD]
 
 
@@ -53,13 +53,13 @@ def error_text(error: ValidationError) -> str:
 
 
 def done(message: str, path: str) -> Response:
-    """Answer that something was done: `message` stands on the page at `path`, where the browser goes."""
+    """Redirect to the page at `path`, which shows `message`."""
     flash(message)
     return redirect(path, code=303)
 
 
 def number(name: str) -> int | None:
-    """Read a form's number; None where the field is empty. Raises Fault."""
+    """Return the number in a form's field, None if it is empty. Raises ValidationError."""
     text = field(name)
     if not text:
         return None

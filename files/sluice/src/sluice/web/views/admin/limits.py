@@ -1,4 +1,4 @@
-"""Limits: those of the inventory, those set here, and users close to a limit."""
+"""The page of limits: those of the inventory, those set here, and users close to a limit."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAX_NEAR = 20
 @blueprint.get("")
 @admin_required
 def index(_person: SignedInUser) -> Response:
-    """The list, and the form; the address may name a limit to begin with."""
+    """Show the list and the form; the query string may name a limit for the form."""
     return _render({name: argument(name) for name in ("scope", "model")})
 
 

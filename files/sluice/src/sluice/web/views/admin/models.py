@@ -1,7 +1,7 @@
-"""Models at this gateway: what is used of them, and stopping their admission.
+"""The page of models: their usage at this gateway, and stopping them.
 
-Which models the clusters offer is the proxy's to tell, to a browser that shows it a page bearer: a script of
-the page asks for it. Without the script, what is stopped and what was used is there all the same.
+Only the proxy knows which models the clusters offer, so a script on the page asks it with a page bearer.
+Without the script, the page still shows which models were used and which are stopped.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ MAX_ROWS = 200
 @blueprint.get("")
 @admin_required
 def index(_person: SignedInUser) -> Response:
-    """The list."""
+    """Show the list."""
     return _render("", "")
 
 
 @blueprint.post("/stop")
 @admin_required
 def stop(person: SignedInUser) -> AnyResponse:
-    """Stop a model; what runs goes on."""
+    """Stop a model; open requests continue."""
     model, message = field("model"), field("message")
     try:
         with web().database.write() as session:
@@ -47,7 +47,7 @@ def stop(person: SignedInUser) -> AnyResponse:
 @blueprint.post("/resume")
 @admin_required
 def resume(person: SignedInUser) -> AnyResponse:
-    """Let a model take requests again."""
+    """Accept requests for a model again."""
     model = field("model")
     with web().database.write() as session:
         if not admission.resume(session, person.pseudonym, model, time.time()):

@@ -1,4 +1,4 @@
-"""The service at a glance: what is used, by whom, of which models."""
+"""The overview page: usage, users, models."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_ROWS = 10
 @blueprint.get("")
 @admin_required
 def index(_person: SignedInUser) -> str:
-    """The page."""
+    """Show the page."""
     now = time.time()
     with web().database.read() as session:
         month, today = sums.last_days(now, DAYS), sums.last_days(now, 1)

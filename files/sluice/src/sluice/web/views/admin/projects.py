@@ -1,4 +1,4 @@
-"""Projects: whose groups make them up, and what they used."""
+"""The pages of projects: their groups, members and usage."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from sluice.web.views.shared import admin_required, web
 blueprint = Blueprint("admin_projects", __name__, url_prefix="/admin/projects")
 
 DAYS = 30
-# More users or projects than a site has.
+# More than the users or projects of a site.
 MAX_ROWS = 100_000
 
 
 @blueprint.get("")
 @admin_required
 def index(_person: SignedInUser) -> str:
-    """The list."""
+    """Show the list."""
     access = web().settings.access
     with web().database.read() as session:
         members = directory.members(directory.groups(session), access)
@@ -38,7 +38,7 @@ def index(_person: SignedInUser) -> str:
 @blueprint.get("/<project>")
 @admin_required
 def show(_person: SignedInUser, project: str) -> str:
-    """One project."""
+    """Show one project."""
     access, shown = web().settings.access, page()
     if project not in access.projects:
         abort(404)

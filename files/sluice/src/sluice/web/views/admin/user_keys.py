@@ -1,4 +1,4 @@
-"""Keys on behalf of service accounts, and revoking single keys of anybody."""
+"""Actions on users' keys: create a service account's key, revoke anybody's key."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ blueprint = Blueprint("admin_keys", __name__, url_prefix="/admin/users")
 @blueprint.post("/<user>/keys")
 @admin_required
 def make(person: SignedInUser, user: str) -> Response:
-    """Make a key of a service account and show it, this once."""
+    """Create a key for a service account and show it, only this once."""
     settings = web().settings
     try:
         with web().database.write() as session:

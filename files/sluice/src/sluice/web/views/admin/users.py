@@ -1,4 +1,4 @@
-"""Users and service accounts: find one, look at it, block it, end its sign-ins, revoke its keys."""
+"""The pages of users and service accounts: find, show, block, sign out, revoke keys."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MAX_ROWS = 100
 @blueprint.get("")
 @admin_required
 def index(_person: SignedInUser) -> str:
-    """The list, narrowed by what was searched for."""
+    """Show the list, filtered by the search."""
     text = argument("search")
     kind = argument("kind")
     kind = kind if kind in directory.KINDS else ""
@@ -48,14 +48,14 @@ def index(_person: SignedInUser) -> str:
 @blueprint.get("/<user>")
 @admin_required
 def show(person: SignedInUser, user: str) -> Response:
-    """One user."""
+    """Show one user."""
     return render(person, user)
 
 
 @blueprint.post("/<user>/block")
 @admin_required
 def block(person: SignedInUser, user: str) -> AnyResponse:
-    """Let nothing of a user work any more, until they are unblocked."""
+    """Block a user: their sign-ins end, and their keys stop working."""
     if user == person.pseudonym:
         problem = web().texts.get("admin.not_yourself")
         return render(person, user, problem=problem, status=409)
@@ -72,7 +72,7 @@ def block(person: SignedInUser, user: str) -> AnyResponse:
 @blueprint.post("/<user>/unblock")
 @admin_required
 def unblock(person: SignedInUser, user: str) -> AnyResponse:
-    """Let a user in again."""
+    """Unblock a user."""
     with web().database.write() as session:
         row, now = found(session, user), time.time()
         if row.blocked is not None:
@@ -88,7 +88,7 @@ def unblock(person: SignedInUser, user: str) -> AnyResponse:
 @blueprint.post("/<user>/sign-out")
 @admin_required
 def sign_out(person: SignedInUser, user: str) -> AnyResponse:
-    """End every sign-in of a user."""
+    """End all sign-ins of a user."""
     with web().database.write() as session:
         row = found(session, user)
         ended = sign_ins.end_all(session, row.id)
@@ -101,7 +101,7 @@ def sign_out(person: SignedInUser, user: str) -> AnyResponse:
 @blueprint.post("/<user>/revoke-keys")
 @admin_required
 def revoke_keys(person: SignedInUser, user: str) -> AnyResponse:
-    """Revoke every key of a user, and end their sign-ins."""
+    """Revoke all keys of a user, and end their sign-ins."""
     with web().database.write() as session:
         row = found(session, user)
         revoked = actions.revoke_all(session, person.pseudonym, row, time.time())
@@ -110,7 +110,7 @@ def revoke_keys(person: SignedInUser, user: str) -> AnyResponse:
 
 
 def found(session: Session, pseudonym: str) -> User:
-    """Return the user of that pseudonym, or answer that there is nothing."""
+    """Return the user with this pseudonym; answer 404 if there is none."""
     row = directory.find(session, pseudonym)
     if row is None:
         abort(404)
@@ -120,7 +120,7 @@ def found(session: Session, pseudonym: str) -> User:
 def render(
     person: SignedInUser, pseudonym: str, *, new: NewKey | None = None, problem: str = "", status: int = 200
 ) -> Response:
-    """Return the page of a user; `new` is a key that was just made for them."""
+    """Return the page of a user; `new` is a key that was just created for them."""
     now = time.time()
     settings = web().settings
     with web().database.read() as session:
