@@ -1,4 +1,4 @@
-"""The data plane: the OpenAI API on one side, SSH sessions with relays on the other. Python 3.11 and newer.
+"""The data plane: the OpenAI API on one side, SSH sessions with relays on the other. Python 3.11 or newer.
 
-Rooms from the top: api, requests, queue, clusters, accounts, bodies, http. No other part imports any of it.
+Rooms from the top: api, requests, queue, clusters, accounts, bodies, http. No other part imports them.
 """

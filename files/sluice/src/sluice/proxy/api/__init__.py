@@ -1,4 +1,4 @@
-"""The OpenAI API: one request from its first byte to its last, the shapes of answers, the description.
+"""The OpenAI API: handles each request from first to last byte; formats of answers; OpenAPI description.
 
 The top room of the proxy: `service` alone imports it; it may import every other room.
 """

@@ -19,15 +19,15 @@ from sluice.proxy.api.openapi import CACHED_SECONDS, Description
 from sluice.proxy.http.dialect import dump
 from sluice.proxy.requests.context import RequestContext
 
-# What an engine says of a request that it refuses is at most this long.
+# An engine's message about a refused request is cut to this many characters.
 MAX_ENGINE_MESSAGE = 2000
-# How engines say that a prompt does not fit: vLLM (three ways), llama.cpp, SGLang.
+# The messages of engines for a prompt that is too long: vLLM (three), llama.cpp, SGLang.
 TOO_LONG = re.compile(
     r"maximum context length|maximum model length|exceeds the max_model_len"
     r"|exceeds the available context size|model's context length",
     re.IGNORECASE,
 )
-# The field in which each path's prompt is.
+# The field with the prompt, by capability.
 TEXT_FIELDS = {
     "chat": "messages",
     "completions": "prompt",
@@ -39,12 +39,12 @@ TEXT_FIELDS = {
     "input_tokens": "input",
     "tokenize": "prompt",
 }
-# A program that waits for longer looks as if it hung (seconds): its person is to decide.
+# A program that waits longer than this seems to hang (seconds): its user should decide instead.
 LONGEST_RETRY = 60
 
 
 def headers(context: RequestContext) -> dict[str, str]:
-    """Return the headers that every answer has, and this one's own."""
+    """Return the headers of every answer and those of this one."""
     return {
         "X-Request-Id": context.request_id,
         "Cache-Control": "no-store",
@@ -59,17 +59,17 @@ def document(context: RequestContext, body: dict[str, Any], status: int = 200) -
 
 
 def whole(context: RequestContext, body: bytes, status: int, content_type: str) -> web.Response:
-    """Return an answer with all of its body."""
+    """Return an answer with a complete body."""
     return web.Response(body=body, status=status, content_type=content_type, headers=headers(context))
 
 
 def preflight(context: RequestContext) -> web.Response:
-    """Return the answer to a browser that asks what a page may send: all of it is in the headers."""
+    """Return the answer to a browser's preflight request: the headers say what a page may send."""
     return web.Response(status=204, headers=headers(context))
 
 
 def description(context: RequestContext, found: Description, known: str | None) -> web.Response:
-    """Return the API's description, or that it is still the one with the tag `known`."""
+    """Return the API's description, or status 304 if the client has it already (tag `known`)."""
     if known == found.tag:
         response = web.Response(status=304, headers=headers(context))
     else:
@@ -80,7 +80,7 @@ def description(context: RequestContext, found: Description, known: str | None) 
 
 
 class SmallAnswer(web.StreamResponse):
-    """A small answer that is all there: head and body are put together by hand and written at once."""
+    """A small, complete answer: head and body are built by hand and written at once, which is faster."""
 
     def __init__(self, context: RequestContext, body: bytes, content_type: str) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class SmallAnswer(web.StreamResponse):
         request.transport.write(b"HTTP/1.1 200 OK\r\nDate: %b\r\n%b%b" % (_date(), close, self._rest))
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """Do nothing more: all of it is written."""
+        """Do nothing: `prepare` has written everything."""
 
 
 def _connection(request: web.BaseRequest) -> bytes:
@@ -116,7 +116,7 @@ def _date_at(second: int) -> bytes:
 
 
 def error(context: RequestContext, fault: SluiceError, allow: str = "") -> web.Response:
-    """Return the answer for a fault; `allow` is the list of methods that a path knows."""
+    """Return the answer for an error; `allow` is the path's list of methods, for status 405."""
     told = context.dialect.document(fault.to_openai(context.request_id), fault.status)
     response = document(context, told, fault.status)
     if allow:
@@ -128,10 +128,10 @@ def error(context: RequestContext, fault: SluiceError, allow: str = "") -> web.R
 
 
 def _when_again(fault: SluiceError) -> dict[str, str]:
-    """Return the headers that say when to come again, and not to if that is long or never.
+    """Return the headers that say when to retry, and not to retry after a long time or never.
 
-    Public clients that are not told so wait for hours, or come back at once: what they make of a long
-    `Retry-After` differs from version to version.
+    Without `x-should-retry`, public clients wait for hours or retry at once: they treat a long `Retry-After`
+    differently from version to version.
     """
     told = {}
     if fault.retry_after is not None:
@@ -144,17 +144,17 @@ def _when_again(fault: SluiceError) -> dict[str, str]:
 
 
 def error_event(context: RequestContext, fault: SluiceError, before: bytes) -> bytes:
-    """Return the event that ends a broken stream; `before` is what was sent last, of whole events."""
+    """Return the event that ends a broken stream; `before`: the last bytes of the events sent so far."""
     return context.dialect.event(fault.to_openai(context.request_id), fault.status, before)
 
 
 class _Events(web.StreamResponse):
-    # The head leaves with the first event, in one write.
+    # The head is sent with the first event, in one write.
     _send_headers_immediately = False
 
 
 def stream(context: RequestContext) -> web.StreamResponse:
-    """Return the start of an event stream. X-Accel-Buffering keeps nginx from collecting it."""
+    """Return the start of an event stream. X-Accel-Buffering stops nginx from buffering it."""
     return _Events(
         status=200,
         headers={**headers(context), "Content-Type": "text/event-stream", "X-Accel-Buffering": "no"},
@@ -162,10 +162,10 @@ def stream(context: RequestContext) -> web.StreamResponse:
 
 
 def refusal(request_id: str, status: int, raw: bytes, capability: str) -> tuple[dict[str, Any], int, str]:
-    """Return error (in OpenAI's shape), status and code for an engine's own error answer.
+    """Return the error (in OpenAI's format), status and code for an engine's error answer.
 
-    `capability` is that of the path. What the engine says of a request that it does not take (4xx) is for the
-    client; what it says of its own faults is not.
+    `capability` is that of the path. The engine's message about a refused request (4xx) goes to the client;
+    its message about its own failure does not.
     """
     if status == 429:
         fault = SluiceError(
@@ -199,9 +199,9 @@ def _engine_error(raw: bytes) -> tuple[str, str | None]:
 
 
 def model(status: ModelStatus, *, stopped: bool = False) -> dict[str, Any]:
-    """Return a model as `GET /v1/models` shows it: OpenAI's fields, and its live state.
+    """Return a model as `GET /v1/models` shows it: OpenAI's fields and the current state.
 
-    `stopped`: an administrator has stopped it at this gateway, whatever its cluster says.
+    `stopped`: an administrator has stopped it at this gateway; that overrides the cluster's status.
     """
     return {
         "id": status.name,

@@ -1,7 +1,7 @@
-"""What each error means to the client, and what to do: for the API's description and docs/errors.md.
+"""The cause of each error and what a client can do: for the API's description and docs/errors.md.
 
-`on` says which requests can get an error: `any` request of the API, one that names a `model`, one with a
-`body`, or `none` of the described paths (an unknown path, a wrong method).
+`on` says which requests can get the error: `any` request of the API, one that names a `model`, one with a
+`body`, or `none` on the described paths (an unknown path, a wrong method).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class Cause(NamedTuple):
-    """Why a client gets a code, what to do about it, and which requests can get it."""
+    """Why a client gets an error code, what it can do, and which requests can get the code."""
 
     cause: str
     remedy: str

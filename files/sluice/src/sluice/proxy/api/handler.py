@@ -43,7 +43,7 @@ from sluice.proxy.requests.tokens import TokenMeter
 
 log = logging.getLogger("sluice.proxy.api.handler")
 
-# Of a request whose engine tells no tokens, so many bytes are taken for one.
+# For the estimate of input tokens if the engine reports none: bytes for each token.
 BYTES_A_TOKEN = 4
 EVERYBODY = "all"
 
@@ -80,13 +80,13 @@ class ApiHandler:
         self._isolation = isolation
         self._pumps = Pumps()
         self._described: tuple[Bounds, Description] | None = None
-        # Once known they stay known, if not up to date.
+        # Once True it stays True, even if the models are no longer current.
         self._models_known = False
-        # Instances are chosen by it, so it need not outlive the process; nobody outside can compute it.
+        # For the hash that chooses an instance. A new key with each process is enough; it must stay secret.
         self._affinity_key = secrets.token_bytes(32)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request; whatever happens, it is counted, logged and settled."""
+        """Answer one request; in every case it is counted, logged and settled."""
         context = RequestContext(request_id=_request_id(request), method=request.method)
         self._metrics.open_requests += 1
         try:
@@ -98,13 +98,13 @@ class ApiHandler:
         finally:
             self._metrics.open_requests -= 1
             self._settle(context)
-        # The record is written at this turn's end. The answer's own end goes out behind it, by the caller: so
-        # nobody has a whole answer that a killed process has not accounted for.
+        # The usage record is written at the end of this turn of the loop, before the caller sends the
+        # answer's end: if the process is killed, nobody has a complete answer without a record.
         await asyncio.sleep(0)
         return response
 
     def refuse(self, fault: SluiceError) -> web.Response:
-        """Return the answer to bytes that are no HTTP request; they are counted and logged like one."""
+        """Return the answer to an invalid HTTP request, which is counted and logged like any other."""
         context = RequestContext(request_id=_new_id())
         context.status, context.code = fault.status, fault.code
         self._settle(context)
@@ -118,10 +118,11 @@ class ApiHandler:
         except ConnectionError:
             raise
         except Exception:
-            # The last line of defence: a fault of ours is told without a trace, and logged without its text.
+            # A fault of the proxy itself: the client gets no details, and the log has no text of the
+            # exception.
             log.exception("fault in a request", extra={"request_id": context.request_id})
             if request.writer.output_size > 0:
-                # An answer has begun: what came behind it would be read as the next request's.
+                # The answer has begun: the client would read anything after it as the next answer.
                 replies.break_off(request)
             return _refused(
                 context, SluiceError("internal_error", "The service has a fault, which it logged."), request
@@ -138,7 +139,7 @@ class ApiHandler:
             self._usage.add(context.request_id, record)
 
     def _begin(self, context: RequestContext, cluster: str) -> None:
-        """Write ahead what the request counts for if this process is killed before it is settled."""
+        """Write the usage record that counts if this process is killed before the request is settled."""
         record = context.interrupted(cluster)
         if record is not None:
             self._usage.begin(context.request_id, record)
@@ -192,7 +193,7 @@ class ApiHandler:
     async def _show_model(self, request: web.BaseRequest, context: RequestContext) -> web.StreamResponse:
         principal = await self._authenticate(request, context)
         model = self._find(paths.model_name(paths.read(request)), principal, context)
-        # Asked after the model is known to be there and allowed: an unreachable cluster has no live state.
+        # Only after the check that the model exists and is allowed: an unreachable cluster has no live state.
         live = self._fleet.models().get(model.name, model)
         stopped = model.name in self._stops.models
         return answers.document(context, answers.model(live, stopped=stopped))
@@ -209,7 +210,7 @@ class ApiHandler:
         return context.principal
 
     def _find(self, name: str, principal: Principal, context: RequestContext) -> ModelStatus:
-        """Return the model if there is one and it is allowed. Raises SluiceError."""
+        """Return the model if it exists and the principal may use it. Raises SluiceError."""
         if not MODEL_NAME.fullmatch(name):
             raise SluiceError("model_not_found", "The model does not exist. GET /v1/models lists the models.")
         model = self._fleet.model(name)
@@ -253,7 +254,7 @@ class ApiHandler:
             body.replace(spliced(body.chunks, member))
 
     def _stream_filter(self, body: Body, summary: BodySummary, model: ModelStatus) -> StreamFilter:
-        """Return the way for an answer; have its engine tell tokens, if it can and its client did not ask."""
+        """Return the filter for the answer; have the engine report tokens if the client did not ask."""
         counts = summary.capability in COUNTING
         guess = 0 if counts else min(body.size // BYTES_A_TOKEN, model.context_length)
         meter = TokenMeter(summary.capability, guess, summary.n)
@@ -298,10 +299,10 @@ class ApiHandler:
         stream_filter: StreamFilter,
         notice: Notice | None,
     ) -> web.StreamResponse:
-        """Send a checked request when its turn has come, and return its answer."""
+        """Send a checked request when the queue admits it, and return its answer."""
         try:
             stream, head = await _send(context, forwarder, notice)
-            body.release()  # no one needs it any more: the answer has begun
+            body.release()  # not needed any more: the answer has begun
             return await replies.send_answer(
                 self._pumps, request, context, stream, head, stream_filter, notice
             )
@@ -319,7 +320,7 @@ class ApiHandler:
 
 
 def _summary(body: Body, capability: str, bounds: Bounds) -> BodySummary:
-    """Return what a body asks for: a small one is read now, a large one has been as it came."""
+    """Return the summary of a body. A small one is read now; a large one was scanned as it arrived."""
     if body.scanner is not None:
         return summary_of_scanned(body.scanner, capability)
     return summary_of(body.bytes(), capability, bounds)
@@ -345,7 +346,7 @@ def _may_use(principal: Principal, model: ModelStatus) -> bool:
 
 
 def _authorization(request: web.BaseRequest) -> str | None:
-    """Return what a client shows of itself; Anthropic's clients have a header of their own, on every path."""
+    """Return the Authorization header, or the same made from Anthropic's x-api-key, on every path."""
     shown = request.headers.get("Authorization")
     if shown is None:
         key = request.headers.get("x-api-key")
@@ -354,7 +355,7 @@ def _authorization(request: web.BaseRequest) -> str | None:
 
 
 def _check_length(size: int, summary: BodySummary, model: ModelStatus) -> None:
-    """Raise SluiceError for a body too large for counting its tokens, or with more than fit the model."""
+    """Raise SluiceError if a body is too large to count its tokens, or its prompt has too many token ids."""
     context, most = model.context_length, most_counted(model.context_length)
     if summary.capability in COUNTING and size > most:
         raise SluiceError("body_too_large", f"For this model, at most {most} bytes can be counted.")
@@ -386,7 +387,7 @@ def _refused(context: RequestContext, fault: SluiceError, request: web.BaseReque
         allow = "POST" if context.route in PATHS else "GET"
     response = answers.error(context, fault, allow)
     if not request.content.is_eof():
-        response.force_close()  # what is left of its body is no request
+        response.force_close()  # the rest of the body must not be read as a request
     return response
 
 

@@ -1,4 +1,4 @@
-"""What a client that asked for a stream is told while it waits."""
+"""What a client of a stream is told while it waits."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from sluice.proxy.requests.context import RequestContext
 
 
 class Notice:
-    """The beginning of an event stream, before there is an event: comment lines, which clients pass over.
+    """The beginning of an event stream before its first event: comment lines, which clients ignore.
 
-    `response` is None until something was told, or an instance has accepted the stream; from then on the
-    answer has begun, and an error can only be an event in it.
+    `response` is None until something is told or an instance has accepted the stream. From then on the answer
+    has begun, and an error can only be an event in it.
     """
 
     def __init__(self, request: web.BaseRequest, context: RequestContext) -> None:
@@ -35,7 +35,7 @@ class Notice:
         await self._comment(f"queued position={position}{seconds}")
 
     async def working(self) -> None:
-        """Tell that an instance works on the request: by the answer's head, and then now and then."""
+        """Tell that an instance works on the request: first with the answer's head, later with a comment."""
         if self.response is None:
             await self._begin()
             self._request.writer.send_headers()
@@ -48,20 +48,20 @@ class Notice:
         return response
 
     async def _comment(self, text: str) -> None:
-        # No blank line behind it: some clients take each for the end of an event, here one without data.
+        # Without a blank line: some clients would read it as the end of an event without data.
         response = self.response or await self._begin()
         await response.write(f": {text}\n".encode())
 
     async def fail(self, fault: SluiceError) -> web.StreamResponse:
-        """End the answer with an error event; only after something was told."""
+        """End the answer with an error event; only after the answer has begun."""
         document = fault.to_openai(self._visit.request_id)
         if fault.retry_after is not None:
-            # The header that would say so is gone already.
+            # It is too late for the header Retry-After.
             document["error"]["retry_after"] = math.ceil(fault.retry_after)
         return await self.end(document, fault.status)
 
     async def end(self, error: dict[str, Any], status: int) -> web.StreamResponse:
-        """End the answer with `error` (in OpenAI's shape) as its event; only after something was told."""
+        """End the answer with `error` (in OpenAI's format) as an event; only after the answer has begun."""
         response = self.response
         if response is None:
             raise RuntimeError("no answer has begun, so no event can end it")

@@ -1,7 +1,7 @@
-"""The API's description for programs, `GET /v1/openapi.json`: OpenAPI 3.1, built once.
+"""The API's description for programs, `GET /v1/openapi.json`, in OpenAPI 3.1.
 
-It says what this service promises; what an engine makes of the fields that only it checks is left open.
-Paths, codes and statuses come from the tables that the program itself works by.
+It describes what this service guarantees, and leaves fields open that only the engine checks. Paths, codes
+and statuses come from the tables that the program uses.
 """
 
 from __future__ import annotations
@@ -57,24 +57,24 @@ def _bounds(bounds: Bounds) -> str:
 
 @dataclass(frozen=True)
 class Description:
-    """The document as it is sent, and the tag by which a client asks whether it has changed."""
+    """The document as it is sent, and its ETag."""
 
     body: bytes
     tag: str
 
 
 def describe(bounds: Bounds) -> Description:
-    """Return the API's description, where clusters have these bounds for what an engine compiles."""
+    """Return the API's description; `bounds` are the clusters' bounds for what an engine compiles."""
     body = json.dumps(document(bounds), separators=(",", ":")).encode()
     return Description(body, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
 
 
 def document(bounds: Bounds = DEFAULTS) -> dict[str, Any]:
-    """Return the description as JSON has it."""
+    """Return the description, ready for JSON."""
     return {
         "openapi": "3.1.0",
         "info": {"title": "Sluice", "version": RELEASE, "description": _ABOUT + _bounds(bounds)},
-        # Relative to where the description was fetched: whatever name the site has.
+        # Relative to the URL of the description: the same for any host name.
         "servers": [{"url": "/"}],
         "security": [{"key": []}, {"xApiKey": []}],
         "paths": {
@@ -169,7 +169,7 @@ def _post(capability: str) -> dict[str, Any]:
 
 
 def _events(description: str) -> Schema:
-    """Return the schema of each of a stream's events, as a reader of such streams hands it on."""
+    """Return the schema of a stream's events, as a parser of event streams returns them."""
     text = {"type": "string"}
     return {
         "type": "object",
@@ -224,7 +224,7 @@ def _answer(description: str, schema: Schema) -> dict[str, Any]:
     }
 
 
-# The refusals that operations share: by a name, on which requests their codes are given (causes.py).
+# The sets of errors that operations share, by name: which values of `on` (causes.py) they include.
 _REFUSALS = {
     "Any": ("any",),
     "Model": ("any", "model"),
@@ -233,9 +233,9 @@ _REFUSALS = {
 }
 
 
-# What can be wrong with a request that needs neither key nor cluster.
+# The errors of a request that needs neither key nor cluster.
 _OF_ANY_REQUEST = ("invalid_request", "rate_limited", "internal_error")
-# Statuses of this service's own refusals that engines give too.
+# Statuses with which engines refuse a request and this service does too.
 _OF_ENGINES = (403, 404, 411, 413)
 
 
@@ -255,7 +255,7 @@ def _errors(name: str) -> dict[str, Any]:
 def _named_refusals(name: str) -> dict[int, list[str]]:
     found = _by_status(code for code in CODES if CAUSES[code].on in _REFUSALS[name])
     if "body" in _REFUSALS[name]:
-        # Where a body can be wrong there is an engine, which refuses it with a status of its own choice.
+        # An engine can refuse a body with these statuses too.
         for status in _OF_ENGINES:
             found[status].append("invalid_request")
     return found
@@ -266,7 +266,7 @@ def _by_status(codes: Iterable[str]) -> dict[int, list[str]]:
     for code in codes:
         found.setdefault(CODES[code], []).append(code)
     if "internal_error" in found.get(500, ()):
-        # The front door's own word for a gateway that is not there.
+        # nginx answers 502 while the proxy does not run.
         found.setdefault(502, []).append("internal_error")
     return found
 

@@ -1,4 +1,4 @@
-"""Passes an instance's answer on to the client: whole, in chunks, as events, or as a refusal."""
+"""Sends an instance's answer to the client: complete, in chunks, as events, or as an error."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sluice.proxy.requests.metering import StreamFilter
 from sluice.proxy.requests.pump import Pump, Pumps, pass_on, without_gaps
 from sluice.proxy.requests.tokens import TokenMeter
 
-# An answer up to this size goes out with its length; a larger one in chunks, as it comes.
+# An answer of up to this many bytes is sent with its length, a larger one in chunks as it arrives.
 MAX_WHOLE = 256 * 1024
 
 
@@ -32,11 +32,11 @@ async def send_answer(
     stream_filter: StreamFilter,
     notice: Notice | None,
 ) -> web.StreamResponse:
-    """Pass an instance's answer on to the client, and count its tokens into the context.
+    """Send an instance's answer to the client, and count its tokens in `context.tokens`.
 
-    `notice`: the response that has begun already, if the client was told to wait. Raises SluiceError while
-    the answer may still have a status of its own; ConnectionError where the client has left, or where an
-    answer that has begun must be broken off.
+    `notice`: holds the response if it has begun already. Raises SluiceError as long as the answer can still
+    get an error status; ConnectionError if the client has left, or if an answer that has begun must be
+    aborted.
     """
     begun = notice.response if notice is not None else None
     if head.status >= 400:
@@ -61,7 +61,7 @@ async def _pass_events(
     stream_filter: StreamFilter,
     begun: web.StreamResponse | None,
 ) -> web.StreamResponse:
-    """Pass an event stream on, as fast as its reader reads; one that breaks ends with an event."""
+    """Send an event stream as fast as the client reads; end a broken one with an error event."""
     response, last = await _pass_first(request, context, stream, stream_filter, begun)
     pump = Pump(pumps, request, context, stream, stream_filter, last)
     try:
@@ -81,12 +81,12 @@ async def _pass_first(
     stream_filter: StreamFilter,
     response: web.StreamResponse | None,
 ) -> tuple[web.StreamResponse, bytes]:
-    """Pass the first events on, in `response` if it has begun; return the response and how they end.
+    """Send the first events, in `response` if it has begun; return the response and their last bytes.
 
-    A function of its own: the locals of one that waits for the stream's end would keep them until then.
+    A separate function, so that its local variables are freed before the rest of the stream is sent.
     """
     seen = b""
-    # Before an event has gone out, an error still has a status of its own.
+    # Before the first event is sent, an error can still have its own status.
     while not seen and (data := await next_bytes(stream)):
         seen = stream_filter.feed(data)
         stream.consume(len(data))
@@ -102,7 +102,7 @@ async def _pass_first(
 async def _pass_whole(
     request: web.BaseRequest, context: RequestContext, stream: Stream, head: ResponseHead, meter: TokenMeter
 ) -> web.StreamResponse:
-    """Return an answer that is no stream: with its length if it is small, in chunks if not."""
+    """Send an answer that is not a stream: with its length if it is small, in chunks otherwise."""
     parts: list[bytes] = []
     size = 0
     while size <= MAX_WHOLE:
@@ -157,9 +157,9 @@ async def _engine_refusal(
 
 
 def break_off(request: web.BaseRequest) -> NoReturn:
-    """End an answer within a document or an event: that has no place for an error, its missing end tells it.
+    """Abort an answer in the middle of a document or an event: the client sees that its end is missing.
 
-    Raises ConnectionResetError.
+    Always raises ConnectionResetError.
     """
     if request.transport is not None:
         request.transport.close()

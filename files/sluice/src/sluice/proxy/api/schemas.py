@@ -1,7 +1,7 @@
 """The JSON schemas of the API's bodies, by capability: tables for `sluice.proxy.api.openapi`.
 
-A request's schema is strict about the fields that this service checks itself and open for all others: what
-those may be is the engine's to say, and differs from model to model. Answers are open: fields are added.
+A request's schema is strict about the fields that this service checks and open for all others, which only the
+engine checks and which differ from model to model. Answers may have more fields.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _BOUNDS: dict[str, Schema] = {
     **{name: {"minimum": least, "maximum": MOST_COPIES} for name, least in LEAST_COPIES.items()},
     **{name: {"minimum": 0} for name in ALL_OUTPUT_NAMES},
     "priority": {"minimum": 0},
-    # On whatever path: nothing here connects to other servers.
+    # On every path: Sluice connects to no other servers.
     "mcp_servers": {"maxItems": 0},
     "tools": {"items": {"not": {"type": "object", "required": ["server_url"]}}},
 }
@@ -50,9 +50,9 @@ _TYPES = {int: "integer", float: "number", bool: "boolean", str: "string", list:
 
 
 def _field(name: str, description: str, **bounds: Any) -> tuple[str, Schema]:
-    """Return a request's field; what it may be is what `fields.check_kinds` takes, null is as good as none.
+    """Return the schema of a request's field; its types are those that `sluice.bodies` accepts, or null.
 
-    Of a name that nobody checks, all is taken: it is the engine's to refuse.
+    A field that Sluice does not check may have any value here; the engine decides.
     """
     schema: Schema = {"description": description, **_BOUNDS.get(name, {}), **bounds}
     kind = KINDS.get(name)
@@ -68,7 +68,7 @@ def _never(name: str, description: str) -> tuple[str, Schema]:
 
 
 def _nothing(name: str) -> tuple[str, Schema]:
-    """Return a field that asks for what somebody would have to keep."""
+    """Return a field that must be null because it would need stored data."""
     return name, {"type": "null", "description": "Nothing is stored."}
 
 
@@ -92,7 +92,7 @@ _OPENAI_SAMPLING = (
 )
 _TOOL_CHOICE = _field("tool_choice", "Whether the model must call a tool, and which one.")
 _TOOLS = (_field("tools", "The tools that the model may call."), _TOOL_CHOICE)
-# Where an API knows tools of other servers: nothing here connects to any.
+# For APIs with tools on other servers, to which Sluice does not connect.
 _OWN_TOOLS = (
     _field("tools", "The tools that the model may call. Tools on a server are not allowed."),
     _TOOL_CHOICE,
@@ -100,7 +100,7 @@ _OWN_TOOLS = (
 )
 _MAX_TOKENS = _field("max_tokens", "The longest answer, in tokens.")
 _MESSAGES = ("messages", _list(ref("ChatMessage"), 1))
-# Of what else a part may be, its engine knows more.
+# The rest of a part is left to the engine.
 _PART: Schema = {"properties": {"uuid": {"type": "null"}}}
 _PARTS: Schema = {"anyOf": [{"type": "string", "minLength": 1}, {"type": "array", "minItems": 1}]}
 _ITEMS: Schema = {"anyOf": [TEXT, _list(ref("ResponseItem"), 1)]}
@@ -113,7 +113,7 @@ _FULL: Schema = {"type": "object", "minProperties": 1}
 
 
 def _request(required: tuple[str, ...], *fields: tuple[str, Schema]) -> Schema:
-    """Return the schema of a body that must have a model and `required`."""
+    """Return the schema of a body with the required fields `model` and `required`."""
     listed = dict(fields)
     others = (_field(name, _ELSEWHERE) for name in KINDS if name not in listed)
     schema = _object(("model", *required), model=ref("ModelName"), **listed, **dict(others))
@@ -297,7 +297,7 @@ ANSWERS: dict[str, Schema] = {
     ),
 }
 
-# How a stream of each path ends, and what its events are; a path that is not here has no streams.
+# The events of each path's stream, and how it ends; paths that are missing here do not stream.
 STREAMS: dict[str, str] = {
     "chat": "Events `chat.completion.chunk`; the last is `data: [DONE]`.",
     "completions": "Events `text_completion`; the last is `data: [DONE]`.",
@@ -390,7 +390,7 @@ COMPONENTS: dict[str, Schema] = {
     "MessagesError": _object(
         ("type", "error", "request_id"),
         type={"const": "error"},
-        # Beside Anthropic's own members, for whom they help.
+        # `code` and `param` are in addition to Anthropic's own members.
         error=_object(
             ("type", "message", "code"),
             type=TEXT,

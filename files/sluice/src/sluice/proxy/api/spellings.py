@@ -1,4 +1,4 @@
-"""The other spellings of a name that some parser may read as that name."""
+"""Other spellings of a field's name that some parser may read as that name."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import re
 
 from sluice.bodies.positions import NAMES
 
-# What else folds to these letters, beside their capitals (Unicode's full case folding).
+# Characters other than capitals that fold to these letters (Unicode's full case folding).
 _FOLDED = {"k": "\u212a", "s": "\u017f", "ss": "\u00df\u1e9e", "st": "\ufb05\ufb06"}
 
 
 def other_spellings() -> str:
-    """Return the regular expression, whole, of the names that are refused for one that counts."""
+    """Return an anchored regular expression for refused spellings of the names that Sluice reads."""
     exact = sorted(NAMES)
     forms = (re.sub("ss|st|[a-z]", _forms, name) for name in exact)
     return f"^(?!(?:{'|'.join(exact)})$)(?:{'|'.join(forms)})$"

@@ -1,4 +1,4 @@
-"""A request's body at the proxy: taken in within bounds, understood, and kept apart from other users' ones.
+"""A request's body at the proxy: read within bounds, checked, and separated from other users' in caches.
 
 Accounts, requests and api may import it; it imports `proxy.http` alone.
 """

@@ -1,8 +1,8 @@
-"""What the proxy reads in a request's body before it accepts it: one rule for every size.
+"""What the proxy reads and checks in a request's body: the same rules for every size.
 
-Only what routes, protects or explains is checked; the engine knows the rest of its API better. The body that
-goes on is the one that came, byte for byte. The rule is the scanner's, which the relay applies again; here it
-is told what the body asks for.
+It checks only what it needs to route the request, to protect others or to explain an error; the engine checks
+the rest. The body is forwarded byte for byte. The rules are those of the scanner, which the relay applies
+again; this module also returns a summary of the body.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from sluice.proxy.bodies.fields import (
     wrong,
 )
 
-# Larger bodies are never parsed whole: a scanner reads what matters as they come.
+# Bodies of more bytes are never parsed as a whole: a scanner reads them as they arrive.
 INLINE_PARSE = 64 * 1024
-# Of a prompt of tokens, so many count for the choice of an instance.
+# How many tokens of a prompt given as tokens count for the choice of an instance.
 PREFIX_TOKENS = 64
 
-# By these a body says whose prompts an engine's cache may find for it.
+# The fields that separate prompts in an engine's cache.
 CACHE_FIELDS = frozenset(("cache_salt", "cache_prompt"))
-# By this one, how many tokens of a prompt count.
+# The field that has the engine cut a prompt to this many tokens.
 CUT = "truncate_prompt_tokens"
-# Their answers are no event streams.
+# Their answers are never event streams.
 _WHOLE_ANSWERS = frozenset(("embeddings", "rerank")) | COUNTING
-# What must be there: of each group one.
+# Required fields: one of each group.
 _NEEDED = {
     "chat": (("messages",),),
     "completions": (("prompt",),),
@@ -54,12 +54,12 @@ _NEEDED = {
 class BodySummary(NamedTuple):
     """What a checked body asks for.
 
-    `prefix` is the text by which requests of one conversation are alike, b"" where an instance that knows it
-    helps nobody. `most_output`: tokens that one answer may have, None where the body does not say; `n`: its
-    own n; `copies`: answers in all, one or n for each prompt, input or document; `places`: how many of a
-    model's places they take. `options`: its own `stream_options`, if it was parsed; `has_options`: whether
-    that member is there, be it null. `cache_fields`: those of CACHE_FIELDS that it has. `token_ids`: how long
-    the longest of its prompts is that come as tokens, if it was parsed.
+    `prefix`: the beginning that requests of one conversation share, b"" if a cached prefix does not help.
+    `most_output`: the most tokens of one answer, None if the body does not say. `n`: the body's own n.
+    `copies`: all answers together, one or n for each prompt, input or document. `places`: how many places
+    they take. `options`: the body's `stream_options`, if it was parsed; `has_options`: whether it has that
+    member, even if null. `cache_fields`: those of CACHE_FIELDS in the body. `token_ids`: the length of the
+    longest prompt given as tokens, if the body was parsed.
     """
 
     model: str
@@ -77,9 +77,10 @@ class BodySummary(NamedTuple):
 
 
 def summary_of(raw: bytes, capability: str, bounds: Bounds) -> BodySummary:
-    """Read and check a small body of the path that stands for `capability`. Raises SluiceError.
+    """Check a small body of the path with this `capability`; return its summary. Raises SluiceError.
 
-    A parser is stricter than the scanner in what is JSON, and tells it better; all else is the scanner's.
+    The JSON parser is stricter than the scanner and explains errors better; all other rules are the
+    scanner's.
     """
     scanner = BodyScanner(capability, bounds)
     try:
@@ -94,13 +95,13 @@ def summary_of(raw: bytes, capability: str, bounds: Bounds) -> BodySummary:
     return summary._replace(
         prefix=summary.prefix or _tokens(document, capability),
         options=document.get("stream_options"),
-        # An engine that is to cut a prompt takes a longer one.
+        # With this field, the engine accepts a longer prompt and cuts it.
         token_ids=0 if CUT in document else _longest(document.get(LISTS.get(capability, ""))),
     )
 
 
 def _check_surrogates(document: Mapping[str, Any]) -> None:
-    """Say where half of a surrogate pair stands, in a document that may be nested too deep to look."""
+    """Raise SluiceError with the path of half a surrogate pair, unless the document is nested too deep."""
     with contextlib.suppress(RecursionError):
         where = lone_surrogate(document)
         if where is not None:
@@ -108,27 +109,27 @@ def _check_surrogates(document: Mapping[str, Any]) -> None:
 
 
 def _longest(prompts: object) -> int:
-    """Return how many tokens the longest prompt has of those that come as tokens."""
+    """Return the length of the longest prompt given as tokens, 0 if there is none."""
     nested = isinstance(prompts, list) and prompts and isinstance(prompts[0], list)
     each: Any = prompts if nested else [prompts]
     return max((len(one) for one in each if isinstance(one, list) and one and type(one[0]) is int), default=0)
 
 
 def _check_roles(messages: object) -> None:
-    """Say which message lacks its role, as any engine would in other words."""
+    """Raise SluiceError that names a message without a role; engines would refuse it too."""
     for index, message in enumerate(messages if isinstance(messages, list) else ()):
         if isinstance(message, dict) and message.get("role") is None:
             raise wrong(f"messages[{index}].role", "must be a text")
 
 
 def _tokens(document: Mapping[str, Any], capability: str) -> bytes:
-    """Return the start of a prompt that is a list of tokens, which is no text to the scanner."""
+    """Return the beginning of a prompt given as tokens, which the scanner's prefix does not include."""
     prompt = document.get("prompt") if capability == "completions" else None
     return str(prompt[:PREFIX_TOKENS]).encode() if isinstance(prompt, list) else b""
 
 
 def summary_of_scanned(scanner: BodyScanner, capability: str) -> BodySummary:
-    """Return what a body asks for, once it has passed by. Raises SluiceError."""
+    """Check a completely scanned body; return its summary. Raises SluiceError."""
     model = scanner.finish()
     if not model:
         raise wrong("model", "is required: the name of a model that GET /v1/models lists")
@@ -158,7 +159,7 @@ def summary_of_scanned(scanner: BodyScanner, capability: str) -> BodySummary:
 
 
 def check_places(summary: BodySummary, most: int) -> None:
-    """Refuse what needs more places than an instance has. Raises SluiceError `invalid_request`."""
+    """Raise SluiceError `invalid_request` if a body needs more places than an instance has."""
     if summary.places <= most:
         return
     if summary.copies == summary.places and summary.capability not in LISTS:

@@ -1,7 +1,6 @@
-"""What a body's fields mean for limits, and which fields ask for storage. Pure functions over noted fields.
+"""What a body's fields mean for limits, and which fields ask for storage. Pure functions.
 
-What fields may be, and where media may stand, is `sluice.bodies`. Each raises SluiceError with the path of
-the field at fault.
+`sluice.bodies` checks types, and where media may be. Errors are SluiceError with the path of the wrong field.
 """
 
 from __future__ import annotations
@@ -12,9 +11,9 @@ from typing import Any
 from sluice.bodies.positions import COPY_NAMES
 from sluice.errors import SluiceError
 
-# More answers at once than OpenAI's own API gives.
+# OpenAI's own API allows no more answers in one request.
 MOST_COPIES = 128
-# By what names a path is told how long an answer may be. Another path's name means nothing to its engine.
+# The names of the field for the longest answer, by capability. Engines ignore the names of other paths.
 _OUTPUT_NAMES = {
     "chat": ("max_completion_tokens", "max_tokens"),
     "completions": ("max_tokens",),
@@ -22,21 +21,21 @@ _OUTPUT_NAMES = {
     "messages": ("max_tokens",),
 }
 ALL_OUTPUT_NAMES = ("max_completion_tokens", "max_tokens", "max_output_tokens")
-# To engines that know it, none best of is the same as no word of it.
+# Engines treat `best_of: 0` like a missing `best_of`.
 LEAST_COPIES = {"n": 1, "best_of": 0}
 _NOT_KEPT = "must be left out: nothing is stored. Send the whole conversation with each request"
 
 
 def wrong(param: str, problem: str) -> SluiceError:
-    """Return the error for the field at path `param`; its problem goes on after its name."""
+    """Return the error for the field at path `param`; `problem` continues the sentence after its name."""
     return SluiceError("invalid_request", f"`{param}` {problem}.", param=param[:200])
 
 
 def most_output(fields: Mapping[str, Any], capability: str) -> int | None:
-    """Return how many tokens an answer may have at most, None where the body does not say.
+    """Return the most tokens that an answer may have, None if the body does not say. Raises SluiceError.
 
-    Of two names the larger counts, and 0 as nothing: engines differ in what they make of either, and limits
-    must hold for all of them.
+    With two names the larger value counts, and 0 counts as missing: engines differ in both, and limits must
+    hold for all engines.
     """
     for name in ALL_OUTPUT_NAMES:
         if (fields.get(name) or 0) < 0:
@@ -48,7 +47,7 @@ def most_output(fields: Mapping[str, Any], capability: str) -> int | None:
 
 
 def check_copies(fields: Mapping[str, Any]) -> None:
-    """Check how many answers are asked for at once."""
+    """Raise SluiceError if the body asks for too many answers at once."""
     for name in COPY_NAMES:
         count = fields.get(name)
         if count is not None and not LEAST_COPIES[name] <= count <= MOST_COPIES:
@@ -56,12 +55,12 @@ def check_copies(fields: Mapping[str, Any]) -> None:
 
 
 def own_copies(fields: Mapping[str, Any]) -> int:
-    """Return a checked body's own n."""
+    """Return the `n` of a checked body, 1 if it has none."""
     return int(fields.get("n") or 1)
 
 
 def check_nothing_kept(fields: Mapping[str, object], others: Collection[str]) -> None:
-    """Refuse what would need an answer, or a conversation, that was stored; `others`: what else there is."""
+    """Raise SluiceError for fields that need stored answers or conversations; `others`: more field names."""
     for name in ("previous_response_id", "conversation", "prompt"):
         if fields.get(name) is not None or name in others:
             raise wrong(name, _NOT_KEPT)
@@ -72,7 +71,7 @@ def check_nothing_kept(fields: Mapping[str, object], others: Collection[str]) ->
 
 
 def lone_surrogate(value: object, where: str = "") -> str | None:
-    """Return the path of a text with half of a surrogate pair, which no UTF-8 can hold; None without one."""
+    """Return the path of a text with half a surrogate pair, which UTF-8 cannot encode; None without one."""
     if isinstance(value, str):
         return where if _has_half(value) else None
     if isinstance(value, dict):

@@ -1,8 +1,8 @@
 """Separates an engine's cached prompts by user or project.
 
-An engine that finds the beginning of a prompt in its cache answers sooner, and says how many tokens it found.
-Where all users share one cache, that tells one of them what another has asked. So each request carries a salt
-of its user's or project's own: to the engine, prompts with different salts have nothing in common.
+An engine that finds the beginning of a prompt in its cache answers sooner and reports how many tokens it
+found. If all users shared the cache, one could learn what another has asked. So each request carries a salt
+of its user or project: for the engine, prompts with different salts have nothing in common.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from sluice.errors import SluiceError
 from sluice.proxy.bodies.body import BodySummary
 from sluice.proxy.bodies.fields import wrong
 
-# What engines call the field, by how they keep caches apart (`cache_isolation` of a model's entry).
+# The engines' field, by their way of isolation (`cache_isolation` in a model entry).
 FIELDS = {"salt": "cache_salt", "off": "cache_prompt"}
 _OFF = b'"cache_prompt":false,'
 
 
 class Isolation:
-    """Says what a request's body has to carry, and by whom requests are alike.
+    """Returns the member that separates a request's body in an engine's cache.
 
-    `shared_by` is one of `config.CACHE_SALTS`. Salts live as long as this process: the first prompts behind a
-    restart find nothing in the caches.
+    `shared_by` is one of `config.CACHE_SALTS`. A new process has new salts: the first prompts after a restart
+    find nothing in the caches.
     """
 
     def __init__(self, shared_by: str) -> None:
@@ -32,16 +32,16 @@ class Isolation:
         self._key = secrets.token_bytes(32)
 
     def subject(self, principal: Principal) -> str:
-        """Return whose cache the requests of a principal use; a request without a project is its user's."""
+        """Return who shares the cache with the principal: its project, or only its user if it has none."""
         if self._shared_by == "project" and principal.project:
             return f"project:{principal.project}"
         return f"user:{principal.user}"
 
     def member(self, way: str, principal: Principal, summary: BodySummary) -> bytes:
-        """Return the member, with a comma, that goes behind the body's first brace, or b"" where none does.
+        """Return the member, with a comma, to insert after the body's first brace, or b"".
 
-        `way` is how the model's engine keeps caches apart. Raises SluiceError `invalid_request` for a body
-        with a member of this name: who may choose a salt may choose another's.
+        `way` is the model's `cache_isolation`. Raises SluiceError `invalid_request` if the body has a member
+        of this name: a user could choose the salt of another user.
         """
         name = FIELDS.get(way)
         if name is None or self._shared_by == "none":
@@ -56,7 +56,7 @@ class Isolation:
 
 
 def check_room(size: int, member: bytes, most: int) -> None:
-    """Raise SluiceError `body_too_large` where a body of `size` bytes has no room for `member`."""
+    """Raise SluiceError `body_too_large` if a body of `size` bytes and `member` exceed `most` bytes."""
     if size + len(member) > most:
         raise SluiceError(
             "body_too_large", f"The body has {size} bytes; this model allows {most - len(member)}."

@@ -1,4 +1,4 @@
-"""Reads a request's body: bounded in size, in time, and by the memory of all bodies together."""
+"""Reads a request's body, with bounds on its size, its time and the memory of all bodies together."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from sluice.proxy.bodies.body import INLINE_PARSE
 from sluice.proxy.http.server import BrokenBody
 from sluice.proxy.metrics import Metrics
 
-# A body that stops coming is given up after IDLE_SECONDS; one that drips, after BODY_SECONDS and the time it
-# needs at SLOWEST bytes a second.
+# A body that stops arriving fails after IDLE_SECONDS; a slow one after BODY_SECONDS plus its time at SLOWEST
+# bytes a second.
 IDLE_SECONDS = 30.0
 BODY_SECONDS = 60.0
 SLOWEST = 65_536
-# How long a body waits for room, unread, and how many may wait, of all users and of one.
+# How long an unread body waits for memory (seconds), and how many bodies may wait, of all users and of one.
 MEMORY_SECONDS = 10.0
 MOST_WAITING = 1024
 USER_WAITING = 128
-# Of all room, this part is for small bodies alone: they never wait behind large ones.
+# One part in this many of the memory is only for small bodies: they never wait for large ones.
 SMALL_PART = 4
-# No user has more than this part of the room.
+# No user has more than one part in this many of the memory.
 USER_PART = 4
-# A large body is scanned in pieces of this size, between which the event loop turns.
+# A large body is scanned in pieces of this many bytes; between them the event loop runs.
 PIECE = 65_536
-# Chunks below this size are joined: a client who sends single bytes must not make each cost an object.
+# Chunks of fewer bytes are joined: if a client sends single bytes, each must not cost an object.
 SMALL_CHUNK = 4096
 
 
 class BodyReader:
-    """Reads bodies of at most `max_body` bytes; all bodies in memory have at most `max_buffered` bytes.
+    """Reads bodies of at most `max_body` bytes each; all bodies in memory have at most `max_buffered` bytes.
 
-    Room is reserved before a body is read: one for which there is none is not read, so that its client's
-    sending comes to a stop, until there is room or MEMORY_SECONDS are over.
+    Memory is reserved before a body is read. While there is none, the body is not read, which stops the
+    client from sending, for at most MEMORY_SECONDS.
     """
 
     def __init__(self, max_body: int, max_buffered: int, metrics: Metrics) -> None:
@@ -50,9 +50,9 @@ class BodyReader:
         self._metrics = metrics
 
     def announce(self, request: web.BaseRequest) -> int | None:
-        """Return the length that the headers announce, None for chunks. Refuses by them alone.
+        """Return the body's length in bytes from the headers, None for a chunked body.
 
-        Raises SluiceError.
+        Raises SluiceError if the headers are not acceptable.
         """
         length = request.content_length
         coding = request.headers.get("Transfer-Encoding")
@@ -69,14 +69,15 @@ class BodyReader:
     async def read(
         self, request: web.BaseRequest, length: int | None, user: str, capability: str, bounds: Bounds
     ) -> Body:
-        """Return the body of `user`'s request; the caller releases it. Raises SluiceError.
+        """Return the body of `user`'s request; the caller must release it. Raises SluiceError.
 
-        `capability` stands for its path; `bounds` are what an engine may have to compile for it.
+        `length`: as `announce` returned it. `capability`: that of the path. `bounds`: on what an engine
+        compiles.
         """
         body = Body(self, user, lambda: BodyScanner(capability, bounds))
         try:
             if length is not None and length <= INLINE_PARSE and request.content.is_eof():
-                # It came with its headers: no need to watch the time.
+                # The body came with the headers: it needs no timeout.
                 if not self._small.take(user, length):
                     await self._wait(self._small, user, length)
                 body.reserved(self._small, length)
@@ -93,7 +94,7 @@ class BodyReader:
         return body
 
     async def _read_slowly(self, request: web.BaseRequest, length: int | None, body: Body) -> None:
-        """Read a body that is large, or not there yet, within its time."""
+        """Read a body that is large or incomplete, within its time. Raises SluiceError."""
         small = length is not None and length <= INLINE_PARSE
         await self._reserve(body, length or 0, large=length is not None and not small)
         loop = asyncio.get_running_loop()
@@ -111,9 +112,9 @@ class BodyReader:
         body.complete()
 
     async def _grow(self, body: Body, size: int) -> None:
-        """Reserve what a body of unknown length needs next: beyond a small one's size, that of the largest.
+        """Reserve memory for a body of unknown length: if it is not small, for the largest body.
 
-        Bodies that held a part of their room while they wait for more could wait for each other.
+        Bodies that hold a part of their memory while they wait for more could deadlock.
         """
         total = body.size + size
         if total > self.max_body:
@@ -124,7 +125,7 @@ class BodyReader:
             await self._reserve(body, self.max_body, large=True)
 
     async def _reserve(self, body: Body, size: int, *, large: bool) -> None:
-        """Give the body room for `size` bytes, in place of what it has."""
+        """Reserve `size` bytes for the body, in place of what it has."""
         body.give_back()
         pool = self._large if large else self._small
         if not pool.take(body.user, size):
@@ -143,7 +144,7 @@ class BodyReader:
         )
 
     def note(self, change: int) -> None:
-        """Show how much room is taken."""
+        """Add `change` bytes to the metric of held memory."""
         self._metrics.held_bytes += change
 
     def too_large(self) -> SluiceError:
@@ -159,7 +160,7 @@ class _Waiter:
 
 
 class MemoryPool:
-    """So many bytes for bodies, of which no user has more than a share. Whoever waits is served in turn."""
+    """Memory for bodies: `most` bytes, `share` of them for one user. Waiting requests are served in order."""
 
     def __init__(self, most: int, share: int) -> None:
         self._most = most
@@ -169,14 +170,14 @@ class MemoryPool:
         self._waiters: collections.deque[_Waiter] = collections.deque()
 
     def take(self, user: str, size: int) -> bool:
-        """Take room if there is some; whoever waits already comes first."""
+        """Reserve memory if there is enough and nobody waits; return whether it was reserved."""
         if self._waiters or not self._fits(user, size):
             return False
         self._give(user, size)
         return True
 
     async def wait(self, user: str, size: int) -> bool:
-        """Take room as soon as there is some; return whether it may be waited for at all."""
+        """Wait for memory and reserve it; return False at once if too many wait already."""
         own = sum(waiter.user == user for waiter in self._waiters)
         if len(self._waiters) >= MOST_WAITING or own >= USER_WAITING:
             return False
@@ -195,7 +196,7 @@ class MemoryPool:
         return True
 
     def put_back(self, user: str, size: int) -> None:
-        """Give room back."""
+        """Free reserved memory."""
         self._held -= size
         left = self._by_user.get(user, 0) - size
         if left > 0:
@@ -224,9 +225,9 @@ class MemoryPool:
 
 
 class Body:
-    """A body in memory, in the chunks in which it came; it has its room until it is released.
+    """A body in memory, in the chunks in which it arrived; it holds its memory until it is released.
 
-    `scanner` has read a body of more than INLINE_PARSE bytes, which is never parsed whole.
+    `scanner` has read a body of more than INLINE_PARSE bytes, which is never parsed as a whole.
     """
 
     def __init__(self, body_reader: BodyReader, user: str, make_scanner: Callable[[], BodyScanner]) -> None:
@@ -240,7 +241,7 @@ class Body:
         self.scanner: BodyScanner | None = None
 
     async def add(self, chunk: bytes) -> None:
-        """Take the next bytes. Raises SluiceError when the scanner refuses them."""
+        """Add the next bytes. Raises SluiceError if the scanner refuses them."""
         self.size += len(chunk)
         self._hold(chunk)
         if self.scanner is not None:
@@ -258,12 +259,12 @@ class Body:
             self.chunks.append(bytearray(chunk) if len(chunk) < SMALL_CHUNK else chunk)
 
     def replace(self, chunks: list[bytes | bytearray]) -> None:
-        """Send these chunks on in place of those that came, by little longer: they have the same room."""
+        """Replace the chunks by slightly longer ones; the reserved memory stays the same."""
         self.chunks = chunks
         self.size = sum(map(len, chunks))
 
     def complete(self) -> None:
-        """Give back what was reserved and not needed."""
+        """Free memory that was reserved and is not needed."""
         spare = self._reserved - self.size
         if spare > 0 and self.pool is not None:
             self.pool.put_back(self.user, spare)
@@ -275,13 +276,13 @@ class Body:
         return bytes(self.chunks[0]) if len(self.chunks) == 1 else b"".join(self.chunks)
 
     def reserved(self, pool: MemoryPool, size: int) -> None:
-        """Note the room that the body has been given."""
+        """Note the memory that was reserved for the body."""
         self.pool = pool
         self._reserved = size
         self._body_reader.note(size)
 
     def give_back(self) -> None:
-        """Give the room back."""
+        """Free the body's memory."""
         if self.pool is not None:
             self.pool.put_back(self.user, self._reserved)
             self._body_reader.note(-self._reserved)
@@ -289,7 +290,7 @@ class Body:
             self._reserved = 0
 
     def release(self) -> None:
-        """Forget the body. Harmless a second time."""
+        """Forget the body. May be called twice."""
         self.give_back()
         self.chunks = []
 
