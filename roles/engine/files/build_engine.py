@@ -4,15 +4,15 @@
 The role `engine` runs this on the login node, as `build_engine.py DESTINATION` with the recipe on standard
 input, as JSON:
 
-    lock      text of the lock: every package with version and hashes, nothing else is installed
-    files     {name: text} put beside the environment's own folders
-    metadata  {name: version} of distributions that exist by name alone
+    lock      text of the lock: every package with version and hashes; nothing else is installed
+    files     {name: text} written beside the environment's own folders
+    metadata  {name: version} of distributions that consist only of metadata
     imports   modules that must load, so that a missing system library is found here and not in a job
-    pip_args  further arguments for `pip install`, such as where wheels lie
+    pip_args  further arguments for `pip install`, such as the folder of the wheels
 
-DESTINATION/.complete is written last; with it there is nothing to do, without it what is there is removed and
-built again. The environment is made by the Python that runs this, and carries that Python's and its own
-absolute paths: it works only where both are the same.
+DESTINATION/.complete is written last. If it exists, nothing is done; if not, the folder is removed and built
+again. The environment uses the Python that runs this, and contains the absolute paths of that Python and of
+DESTINATION: it works only where both paths are the same.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ LOCK_NAME = "engine.lock"
 
 
 def install(destination: Path, pip_args: list[str]) -> None:
-    """Install the lock that lies in `destination`; pip checks each hash and compiles each module."""
+    """Install the lock in `destination`; pip checks each hash and compiles each module."""
     pip = [str(destination / "bin" / "python"), "-m", "pip", "install", "--no-input", "--progress-bar", "off"]
     exact = ["--no-deps", "--require-hashes", "--no-cache-dir", "--disable-pip-version-check"]
     subprocess.run([*pip, *exact, *pip_args, "--requirement", str(destination / LOCK_NAME)], check=True)
 
 
 def add_metadata(destination: Path, metadata: dict[str, str]) -> None:
-    """Add distributions that are metadata alone, for programs that ask for a version by another name."""
+    """Add distributions of metadata only, for programs that look up a version by another name."""
     packages = next((destination / "lib").glob("python3.*")) / "site-packages"
     for name, version in metadata.items():
         folder = packages / f"{name}-{version}.dist-info"
@@ -50,13 +50,13 @@ def add_metadata(destination: Path, metadata: dict[str, str]) -> None:
 
 
 def check_imports(destination: Path, modules: list[str]) -> None:
-    """Load each module as the engine will; CalledProcessError when one does not load."""
+    """Load each module as the engine will. Raises CalledProcessError if one does not load."""
     for module in modules:
         subprocess.run([str(destination / "bin" / "python"), "-I", "-c", f"import {module}"], check=True)
 
 
 def build(destination: Path, recipe: dict[str, Any]) -> None:
-    """Build the environment at `destination`, the marker last; CalledProcessError when a step fails."""
+    """Build the environment at `destination`, the marker last. Raises CalledProcessError if a step fails."""
     shutil.rmtree(destination, ignore_errors=True)
     venv.create(destination, with_pip=True)
     (destination / LOCK_NAME).write_text(recipe["lock"], encoding="utf-8")
@@ -69,7 +69,7 @@ def build(destination: Path, recipe: dict[str, Any]) -> None:
 
 
 def main(given: list[str]) -> int:
-    """Build unless built; returns the exit status."""
+    """Build the environment unless it is complete; return the exit status."""
     if len(given) != 1:
         print("usage: build_engine.py DESTINATION < recipe.json", file=sys.stderr)
         return 2
@@ -77,7 +77,7 @@ def main(given: list[str]) -> int:
     recipe = json.load(sys.stdin)
     os.umask(0o022)
     destination.parent.mkdir(parents=True, exist_ok=True)
-    # Two playbook runs at once: the second waits here and then finds the marker.
+    # If two playbooks run at once, the second waits here and then finds the marker.
     with (destination.parent / ".building").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         if (destination / MARKER).exists():

@@ -1,8 +1,8 @@
 #!/bin/sh
 # install_venv.sh PYTHON ROOT WHEEL REQUIREMENTS STAMP: build ROOT/venv from ROOT/dist/WHEEL.
 #
-# Dependencies go into a folder named by the digest of their lock, and ROOT/venv is a link to it, so that a
-# service keeps its files until it is restarted. The stamp comes last: an interrupted run is simply done again.
+# Dependencies go into a folder whose name has the digest of their lock, and ROOT/venv is a link to it, so that a
+# running service keeps its files until it is restarted. The stamp is written last: after an interruption, run it again.
 set -eu
 umask 022
 python=$1 root=$2 wheel=$3 requirements=$4 stamp=$5

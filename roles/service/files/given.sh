@@ -1,6 +1,6 @@
 #!/bin/sh
-# given.sh is NOTE FILE…    whether the files are those that the unit was last given
-# given.sh note NOTE FILE…  note that it has been given them
+# given.sh is NOTE FILE…    whether the unit was last started or reloaded with these files
+# given.sh note NOTE FILE…  note that it was started or reloaded with them
 set -eu
 what=$1 note=$2
 shift 2
