@@ -1,4 +1,4 @@
-"""The clusters as the proxy sees them: SSH connections, sessions with relays, models, demand.
+"""The proxy's view of the clusters: SSH connections, sessions with relays, models, demand.
 
 Queue, requests and api may import it; it imports no other room.
 """

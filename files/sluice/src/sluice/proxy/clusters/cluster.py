@@ -1,4 +1,4 @@
-"""A cluster as the proxy sees it: its sessions, its models, and the demand that the proxy reports to it."""
+"""The proxy's view of a cluster: its sessions, its models, and the demand that the proxy reports to it."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from sluice.proxy.clusters.stream import SessionLost
 
 log = logging.getLogger("sluice.proxy.clusters.cluster")
 
-# Demand is reported when it changes, at most every DEMAND_SPACING, and anyway every DEMAND_REFRESH; while
-# something waits, every DEMAND_WAITING, since waiting ends by the passing of time (seconds).
+# Demand is reported when it changes, at most every DEMAND_SPACING seconds, and at least every DEMAND_REFRESH.
+# While requests wait it is reported every DEMAND_WAITING, because those told to retry later expire with time.
 DEMAND_SPACING = 0.5
 DEMAND_WAITING = 1.0
 DEMAND_REFRESH = 5.0
 
 
 class Cluster:
-    """One cluster: its login nodes' sessions, and what a relay says of its models.
+    """One cluster: the sessions with its login nodes, and its models as the relays report them.
 
-    `login_nodes`: the sessions by login node, in order of preference.
+    `login_nodes`: the sessions of each login node, in order of preference.
     """
 
     def __init__(self, name: str, login_nodes: list[list[SessionKeeper]]) -> None:
@@ -48,7 +48,7 @@ class Cluster:
         self._reported: tuple[Session | None, dict[str, int]] = (None, {})
 
     async def run(self) -> None:
-        """Keep sessions up, models known and demand told, until cancelled."""
+        """Keep the sessions up, poll the models and report demand, until cancelled."""
         async with asyncio.TaskGroup() as group:
             for keeper in self.keepers:
                 group.create_task(keeper.run())
@@ -58,7 +58,7 @@ class Cluster:
     # --- sessions -------------------------------------------------------------------------------------------
 
     def session(self) -> Session | None:
-        """Return the session for a request now: of the first login node that has any, the least busy."""
+        """Return the least busy session of the first login node with a usable one; None without any."""
         for keepers in self.login_nodes:
             best: Session | None = None
             for keeper in keepers:
@@ -74,7 +74,7 @@ class Cluster:
         return None
 
     def _control_session(self) -> Session | None:
-        """Return the first session for the proxy's own questions, for which streams are reserved."""
+        """Return the first live session, for the proxy's own streams, for which some are reserved."""
         for keeper in self.keepers:
             if keeper.live:
                 return keeper.session
@@ -82,16 +82,16 @@ class Cluster:
 
     @property
     def up(self) -> bool:
-        """Whether any session is up, with room or without."""
+        """Whether any session is up, even if it is full."""
         return any(keeper.live for keeper in self.keepers)
 
     @property
     def returning(self) -> bool:
-        """Whether a session that is away is worth waiting for."""
+        """Whether no session is up and one is expected back soon."""
         return not self.up and any(keeper.returning for keeper in self.keepers)
 
     def unreachable(self) -> SluiceError:
-        """Return the error that says why no session takes a request."""
+        """Return the error that says why no session accepts a request."""
         if self.up:
             return SluiceError(
                 "overloaded",
@@ -115,14 +115,14 @@ class Cluster:
         changed.set()
 
     async def _any_change(self) -> None:
-        """Wait until a session comes or goes, a second at most: one that was full has room again unheard."""
+        """Wait until a session comes or goes, at most a second: a full one has room again without notice."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1.0):
                 await self._changed.wait()
 
     @property
     def models_known(self) -> bool:
-        """Whether the relay has told its models at least once."""
+        """Whether a relay has reported the models at least once."""
         return self.told.is_set()
 
     # --- models ---------------------------------------------------------------------------------------------
@@ -137,7 +137,7 @@ class Cluster:
             await asyncio.sleep(self.keepers[0].config.models_interval)
 
     async def _ask_models(self) -> None:
-        """Ask every session: each knows its own requests, all of them the same models."""
+        """Ask the relays of all sessions: the models are the same, but each counts only its own requests."""
         answers = []
         for keeper in self.keepers:
             if keeper.live and keeper.session is not None:
@@ -163,7 +163,7 @@ class Cluster:
             return None
 
     def _learn(self, answers: Sequence[ModelsAnswer]) -> None:
-        """Take the models as the first session tells them, with every session's draining requests."""
+        """Store the models as the first session reports them, with the draining requests of all sessions."""
         answer, *others = answers
         if answer.cluster != self.name and not self.models_known:
             log.warning(
@@ -178,7 +178,7 @@ class Cluster:
         self.told.set()
 
     def retry_after(self, model: str) -> float:
-        """Return in how many seconds an instance of `model` may be ready, from 1 to 600."""
+        """Return the seconds until an instance of `model` may be ready, from 1 to 600."""
         known = self.models.get(model)
         expected = known.expected_ready if known is not None else None
         wait = expected - time.time() if expected is not None else 15.0
@@ -187,17 +187,17 @@ class Cluster:
     # --- demand ---------------------------------------------------------------------------------------------
 
     def hold(self, model: str, places: int) -> None:
-        """Note that a request waits here for so many places of an instance."""
+        """Note that a request waits here for this many places."""
         self.demand.hold(model, places)
         self._demand_changed.set()
 
     def release(self, model: str, places: int) -> None:
-        """Note that a request waits no more."""
+        """Note that a request waits no longer."""
         self.demand.release(model, places)
         self._demand_changed.set()
 
     def sent_away(self, model: str, seconds: float, places: int) -> None:
-        """Note that a request for so many places was told to come back in `seconds`."""
+        """Note that a request for this many places was told to retry in `seconds`."""
         self.demand.send_away(model, time.monotonic() + seconds, places)
         self._demand_changed.set()
 
@@ -211,7 +211,7 @@ class Cluster:
             await asyncio.sleep(DEMAND_SPACING)
 
     async def _tell_demand(self) -> None:
-        """Tell one relay of all that waits; a relay told before, of which that is no longer so, of none."""
+        """Report the demand to one relay; if another relay had it before, report zero demand to that one."""
         session = self._control_session()
         if session is None:
             return
@@ -221,7 +221,7 @@ class Cluster:
             await session.demand(waiting)
             self._reported = (session, waiting)
             if last is not None and last is not session and not last.lost.done():
-                # A relay that goes away itself takes this no more: what it was told runs out.
+                # A relay that is ending may not accept this: then its old report expires by itself.
                 with contextlib.suppress(SluiceError, SessionLost):
                     await last.demand({})
         except (SluiceError, SessionLost, RecordError, TimeoutError) as error:
@@ -244,19 +244,19 @@ class Fleet:
 
     @property
     def keepers(self) -> list[SessionKeeper]:
-        """Every session of every cluster."""
+        """All sessions of all clusters."""
         return [keeper for cluster in self.clusters for keeper in cluster.keepers]
 
     @property
     def schemas(self) -> Bounds:
-        """What a body may have an engine compile: of several clusters, what any takes."""
+        """The bounds on what an engine compiles for one body: the loosest of all clusters."""
         first, *others = [cluster.schemas for cluster in self.clusters]
         return loosest(first, *others) if any(one != first for one in others) else first
 
     async def wait_models(self, seconds: float) -> None:
-        """Wait until a cluster has told its models; at most `seconds`, and only where that may be soon.
+        """Wait until a cluster has reported its models, at most `seconds`, and only if it may be soon.
 
-        So requests that come while the process starts are answered a little later instead of sent away.
+        So requests that arrive while the process starts wait a little instead of being refused.
         """
         if any(cluster.models_known for cluster in self.clusters):
             return
@@ -268,7 +268,7 @@ class Fleet:
                 wait.cancel()
 
     def models(self) -> dict[str, ModelStatus]:
-        """Return each model once, as the best cluster has it. Raises SluiceError when none can be asked."""
+        """Return the models by name, each from its best cluster. Raises SluiceError if no cluster is up."""
         self._require_any()
         found: dict[str, ModelStatus] = {}
         for cluster in self.clusters:
@@ -278,7 +278,7 @@ class Fleet:
         return found
 
     def model(self, name: str) -> ModelStatus:
-        """Return one model. Raises SluiceError `model_not_found`, or why that cannot be told."""
+        """Return one model. Raises SluiceError `model_not_found`, or the reason if models are unknown."""
         for cluster in self.routes(name):
             return cluster.models[name]
         if not all(cluster.models_known for cluster in self.clusters):
@@ -288,7 +288,7 @@ class Fleet:
         )
 
     def routes(self, name: str) -> list[Cluster]:
-        """Return the clusters that have the model: reachable first, then ready, then as configured."""
+        """Return the clusters with the model: reachable ones first, then those with ready instances."""
         having = [cluster for cluster in self.clusters if name in cluster.models]
         if len(having) < 2:
             return having

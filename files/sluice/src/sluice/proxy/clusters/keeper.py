@@ -1,4 +1,4 @@
-"""Keeps one session with a relay: connects, watches it, replaces it in time, and reconnects."""
+"""Keeps one session with a relay up: connects, checks it, replaces it when it is old, and reconnects."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from sluice.proxy.config import ClusterConfig
 log = logging.getLogger("sluice.proxy.clusters.keeper")
 
 BACKOFF_MIN = 0.5
-# A session that lived this long was sound: the next one is tried at once.
+# After a session of at least this long, the next connection is tried without a back-off (seconds).
 SOUND_AFTER = 10.0
-# On a session that takes no new requests any more, open streams have this long to end.
+# On a session that accepts no new requests, open streams have this long to end (seconds).
 DRAIN_SECONDS = 1800.0
-# A session that was there this many seconds ago is expected back.
+# A session that was up within this many seconds is expected back soon.
 RETURN_SECONDS = 5.0
 METRICS_INTERVAL = 10.0
-# A session is replaced at this share of its age, by chance, so that two do not change at once.
+# A session is replaced at a random age between this share of `session_age` and all of it, so that two are not
+# replaced at the same time.
 YOUNGEST_SHARE = 0.75
 
 
 class SessionKeeper:
     """One of a cluster's sessions, across its reconnections.
 
-    `state` is one of `sluice.proxy.metrics.SESSION_STATES`; `detail` says why it is not up; `since` and
-    `next_attempt` are times as the monotonic clock tells them. `on_change` is called when a session comes
-    or goes.
+    `state`: one of `sluice.proxy.metrics.SESSION_STATES`. `detail`: why it is not up. `since`,
+    `next_attempt`: times of the monotonic clock. `on_change` is called when a session comes or goes.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class SessionKeeper:
         self._factory = factory
         self._failures = 0
         self._last_live = time.monotonic()
-        # The session in use and those that drain, each with what looks after it.
+        # The session in use and those that drain, each by its task.
         self._sessions: dict[asyncio.Task[None], Session] = {}
 
     @property
@@ -67,23 +67,23 @@ class SessionKeeper:
 
     @property
     def open_streams(self) -> int:
-        """Streams on the session and on those that it replaced and that still drain."""
+        """The number of streams on the session and on the replaced ones that still drain."""
         return sum(session.open_streams for session in self._sessions.values())
 
     @property
     def live(self) -> bool:
-        """Whether the session is there for new requests. It may be lost a moment before `state` says so."""
+        """Whether the session accepts new requests. It may be lost a moment before `state` shows it."""
         return self.session is not None and not self.session.leaving.done()
 
     @property
     def returning(self) -> bool:
-        """Whether the session is away for so short a time that it is worth waiting for."""
+        """Whether the session is expected back soon, because it was up a moment ago."""
         return (
             self.state in ("connecting", "up", "down") and time.monotonic() - self._last_live < RETURN_SECONDS
         )
 
     def retry_after(self) -> float:
-        """Return in how many seconds a session may be up, as far as can be told."""
+        """Return an estimate of the seconds until the session may be up."""
         return max(1.0, self.next_attempt - time.monotonic() + 1.0)
 
     async def run(self) -> None:
@@ -112,15 +112,15 @@ class SessionKeeper:
         try:
             hello = await session.start(self.config.connect_timeout)
         except asyncio.CancelledError:
-            # Nobody else knows of it yet: its child would outlive the proxy's loop.
+            # No other code knows this session yet: its child process would outlive the event loop.
             await session.wait_closed()
             raise
         except TransportError as error:
             self._failures += 1
             if self.live:
-                # It was to replace one that still serves: nobody has lost anything yet.
+                # The session to be replaced still works: requests are not affected yet.
                 log.warning(
-                    ("a session cannot be replaced at the moment"), extra={**self._named(), "why": str(error)}
+                    "a session cannot be replaced at the moment", extra={**self._named(), "why": str(error)}
                 )
             else:
                 self._enter(error.state, str(error))
@@ -130,7 +130,7 @@ class SessionKeeper:
         return session
 
     def _adopt(self, session: Session) -> None:
-        """Use the session for what comes from now on; the one before it drains."""
+        """Use the session for new requests; the previous one drains."""
         before, self.session = self.session, session
         task = asyncio.create_task(self._attend(session))
         self._sessions[task] = session
@@ -140,13 +140,13 @@ class SessionKeeper:
             before.retire()
 
     async def _until_due(self, session: Session) -> None:
-        """Wait until the session takes no new requests, or it is time to replace it."""
-        # Jitter needs no secrecy: it only keeps sessions from changing in step.
+        """Wait until the session accepts no new requests or is due to be replaced."""
+        # Jitter needs no secure random numbers: it only spreads the replacements.
         age = self.config.session_age * random.uniform(YOUNGEST_SHARE, 1.0)  # noqa: S311 - jitter
         await asyncio.wait((session.leaving,), timeout=age)
 
     async def _attend(self, session: Session) -> None:
-        """Ping while the session is there, poll while it is good for new requests, then let it drain."""
+        """Ping the session and poll its metrics; when it accepts no new requests, let it drain."""
         began = time.monotonic()
         pinging = asyncio.create_task(self._ping(session))
         polling = asyncio.create_task(self._poll_metrics(session))
@@ -162,7 +162,7 @@ class SessionKeeper:
             await asyncio.gather(pinging, polling, return_exceptions=True)
 
     def _missed(self, session: Session, code: str, *, sound: bool) -> None:
-        """Note that there is no session for new requests."""
+        """Note that there is no session for new requests; `code` is the go-away's, "replaced" or "lost"."""
         self.session = None
         self._last_live = time.monotonic()
         self.samples = ()
@@ -217,9 +217,9 @@ class SessionKeeper:
         return {"cluster": self.cluster, "session": self.index}
 
     def _backoff(self) -> float:
-        """Return how long to wait before the next attempt, in seconds: doubling, bounded, with jitter."""
+        """Return the seconds to wait before the next attempt: doubling, bounded, with jitter."""
         doubled = BACKOFF_MIN * 2.0 ** min(self._failures, 16)
-        # Jitter needs no secrecy: it only keeps gateways from knocking in step.
+        # Jitter needs no secure random numbers: it only keeps gateways from connecting at the same time.
         delay = min(self.config.backoff_max, doubled) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
         if self._failures == 0:
             delay = random.uniform(0.0, 0.2)  # noqa: S311 - jitter

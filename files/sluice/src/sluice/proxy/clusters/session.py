@@ -1,6 +1,6 @@
-"""One session with one relay: the wire's state machine between a transport and the requests that use it.
+"""One session with one relay: connects the wire's state machine with a transport and with requests.
 
-Everything here runs on the event loop's thread.
+All code here runs on the event loop's thread.
 """
 
 from __future__ import annotations
@@ -29,9 +29,8 @@ from sluice.wire.hello import PLACES_SINCE, Hello, Limits
 
 log = logging.getLogger("sluice.proxy.clusters.session")
 
-# What this side takes before it must grant more. The session's credit is that of all its streams together, so
-# that readers who stand still cannot use it up and stop the others; the rest is for the windows of those who
-# drain theirs, which grow.
+# The credit that this side grants. The session's credit covers the initial credit of all streams, so that
+# slow readers cannot use it up and block others; GROWTH is for the growing windows of fast readers.
 STREAM_CREDIT = 32 * 1024
 MAX_STREAM_CREDIT = 64 * 1024
 MAX_STREAMS = 1024
@@ -42,22 +41,22 @@ LIMITS = Limits(
     max_streams=MAX_STREAMS,
     max_body=1,
 )
-# How often waits that took too long are looked for: a timer for each would cost more than a token's way.
+# How often expired waits are looked for (seconds): a timer for each wait would be expensive.
 SWEEP_SECONDS = 0.5
-# Of the relay's streams, this many stay free for the proxy's own questions.
+# How many of the relay's streams are kept free for the proxy's own streams (models, demand, metrics).
 RESERVED_STREAMS = 4
 WRITE_SIZE = 64 * 1024
 ANSWER_TIMEOUT = 10.0
-# Of what comes before the hello, so many bytes are kept: they say what speaks there in the relay's place.
+# How many of the first bytes are kept, to show what was received instead of a hello.
 FIRST_BYTES = 200
 MAX_ANSWER = 4 * 1024 * 1024
 
 
 class Session:
-    """A connection with a relay that has said hello, until it is lost or the relay says go away.
+    """A session with a relay; it ends when the connection is lost.
 
-    `leaving` is done, with the go-away's code, "replaced" or "lost", when no new request may be opened;
-    `lost`, with the cause, when nothing goes any more; `idle` is set while no stream is open.
+    `leaving` is done when no new request may be opened, with the go-away's code, "replaced" or "lost". `lost`
+    is done when the session has ended, with the cause. `idle` is set while no stream is open.
     """
 
     def __init__(self, transport: Transport, name: str) -> None:
@@ -107,7 +106,7 @@ class Session:
             raise
 
     def close(self, why: str) -> None:
-        """End the session and every stream on it. Harmless when it is over already."""
+        """End the session and every stream on it. May be called twice."""
         if self.lost.done():
             return
         self.lost.set_result(why)
@@ -115,7 +114,7 @@ class Session:
             self.leaving.set_result("lost")
         if not self._hello.done():
             self._hello.set_exception(TransportError(why))
-            self._hello.exception()  # seen: whoever waited is told, and nobody may be waiting
+            self._hello.exception()  # retrieved, because nobody may be waiting for it
         self._transport.close()
         self._sweeper.cancel()
         self._uploads.clear()
@@ -128,23 +127,23 @@ class Session:
             stream.failed(SessionLost(why))
 
     async def wait_closed(self) -> None:
-        """After `close`, wait until nothing of the connection is left; not for long."""
+        """After `close`, wait a short time until the connection is gone."""
         await self._transport.wait_closed()
 
     def say_goodbye(self) -> None:
-        """Tell the relay that nothing new will come."""
+        """Send go-away: the proxy opens no new requests here."""
         if not self.lost.done():
             self._wire.go_away("shutdown", "the proxy no longer needs this session")
             self._flush()
 
     def retire(self) -> None:
-        """Take no new requests: another session is there for them. Open streams go on."""
+        """Open no new requests, because another session replaces this one. Open streams continue."""
         if not self.leaving.done():
             self.leaving.set_result("replaced")
             self.say_goodbye()
 
     async def ping(self, timeout: float) -> None:
-        """Send a ping and wait for its echo; without one within `timeout` seconds the session is lost."""
+        """Send a ping and wait for the answer; without one within `timeout` seconds, close the session."""
         if self.lost.done():
             return
         self._pings += 1
@@ -164,7 +163,7 @@ class Session:
 
     @property
     def open_streams(self) -> int:
-        """Streams that are not over."""
+        """The number of open streams."""
         return len(self._streams)
 
     @property
@@ -173,7 +172,7 @@ class Session:
         peer = self._wire.peer
         if peer is None or self.leaving.done() or self.lost.done():
             return False
-        # More than this side has credit for is not opened, whatever the relay would take.
+        # Never more than MAX_STREAMS, for which this side has credit, even if the relay accepts more.
         most = min(peer.limits.max_streams, MAX_STREAMS) - RESERVED_STREAMS
         return self._wire.open_streams < max(1, most)
 
@@ -183,12 +182,12 @@ class Session:
 
     @property
     def max_body(self) -> int:
-        """The largest body that the relay takes, in bytes."""
+        """The largest body that the relay accepts, in bytes."""
         return self._wire.peer.limits.max_body if self._wire.peer is not None else 0
 
     @property
     def schemas(self) -> Bounds:
-        """What the relay lets bodies have an engine compile; of an older release, as in this one."""
+        """The relay's bounds on what an engine compiles; for an older relay, this release's defaults."""
         told = self._wire.peer.schemas if self._wire.peer is not None else None
         return DEFAULTS if told is None else told
 
@@ -198,11 +197,11 @@ class Session:
         body: bytes | Iterable[bytes | bytearray],
         ends_by: float = math.inf,
     ) -> Stream:
-        """Open a request and send its body, as fast as the relay takes it and never more than that at once.
+        """Open a request and send its body as fast as the relay accepts it.
 
-        `body`: the bytes, or chunks of them, which are not copied until their turn comes. `ends_by`
-        (monotonic clock): when the stream fails with `instance_timeout`, wherever it stands. Raises
-        SluiceError when no stream is to be had, SessionLost.
+        `body`: the bytes, or chunks, which are copied only when they are queued. `ends_by` (monotonic clock):
+        when the stream fails with `instance_timeout`. Raises SluiceError if no stream can be opened, and
+        SessionLost.
         """
         if head.places > 1 and self._minor < PLACES_SINCE:
             head = head._replace(places=1)
@@ -224,11 +223,11 @@ class Session:
         return ModelsAnswer.parse(decode_json(await self._answer(self._wire.open_models())))
 
     async def metrics(self) -> Figures:
-        """Ask for the figures of relay and scheduler. Raises as `models` does."""
+        """Ask for the metrics of relay and scheduler. Raises as `models` does."""
         return Figures.parse(decode_json(await self._answer(self._wire.open_metrics())))
 
     async def demand(self, waiting: dict[str, int]) -> None:
-        """Report how many requests wait. Raises as `models` does."""
+        """Report how many places requests wait for, by model. Raises as `models` does."""
         await self._answer(self._wire.open_demand(DemandHead(models=waiting)))
 
     async def _answer(self, number: int) -> bytes:
@@ -256,13 +255,13 @@ class Session:
         return stream
 
     def consume(self, number: int, size: int) -> None:
-        """Give credit for `size` bytes back to the relay."""
+        """Grant the relay credit for `size` more bytes."""
         self._wire.consume(number, size)
         if self._wire.has_data():
             self._flush_soon()
 
     def forget(self, number: int) -> None:
-        """Cancel a stream if it is not over; its handler wants nothing more of it."""
+        """Forget a stream, and cancel it if it is still open."""
         self._uploads.drop(number)
         if self._streams.pop(number, None) is not None:
             self._wire.cancel(number)
@@ -273,7 +272,7 @@ class Session:
     # --- bytes out ------------------------------------------------------------------------------------------
 
     def _flush_soon(self) -> None:
-        """Write at the end of this turn of the event loop, everything that came together at once."""
+        """Write everything that is queued at the end of this turn of the event loop."""
         if not self._flush_due:
             self._flush_due = True
             self._loop.call_soon(self._flush)
@@ -314,16 +313,16 @@ class Session:
             self._flush_soon()
 
     def writable(self) -> None:
-        """Go on writing."""
+        """Continue to write."""
         self._flush()
 
     def connection_lost(self, error: TransportError) -> None:
-        """Learn that the transport has ended."""
+        """End the session: the transport has ended."""
         stranger = self._stranger()
         self.close(f"{error}; {stranger}" if stranger else str(error))
 
     def _stranger(self) -> str:
-        """Return who spoke before the relay did, or ""."""
+        """Return an explanation of text that came before the relay's hello, "" if there is none."""
         if self._hello.done() or not self._first or self._first[0] <= MAX_PAYLOAD >> 16:
             return ""
         return (
@@ -353,7 +352,7 @@ class Session:
             stream.received(event.data)
 
     def _on_ended(self, event: events.StreamEnded) -> None:
-        # An answer that is complete before the body: the wire has cancelled what remains.
+        # If the answer is complete before the body, the wire has cancelled the rest of the body.
         self._uploads.drop(event.stream)
         stream = self._streams.get(event.stream)
         if stream is not None:
@@ -366,7 +365,7 @@ class Session:
             stream.failed(failure(event.error))
 
     def _sweep(self) -> None:
-        """Give up waits that took too long."""
+        """End waits that took too long."""
         self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)
         now = time.monotonic()
         for stream in tuple(self._streams.values()):
@@ -386,7 +385,7 @@ class Session:
 
 
 def printable(text: bytes) -> str:
-    """Return bytes of another program as one line, fit for a log."""
+    """Return another program's output as one printable line."""
     shown = "".join(char if char.isprintable() else " " for char in text.decode("utf-8", "replace"))
     return " ".join(shown.split())
 

@@ -1,7 +1,7 @@
-"""The SSH transport: OpenSSH's own client as a child process, its standard input and output one socket.
+"""The SSH transport: OpenSSH's client as a child process, with one socket as its standard input and output.
 
-The cryptography runs in the child, beside the event loop and not under its interpreter lock. Everything the
-child may do is on its command line; it reads no configuration of its own, asks nobody, and knows no agent.
+The cryptography runs in the child process, outside of Python's interpreter lock. All of the child's options
+are on its command line: it reads no configuration files, asks no questions and uses no agent.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from sluice.proxy.config import ClusterConfig
 log = logging.getLogger("sluice.proxy.clusters.ssh")
 
 PROGRAM = "ssh"
-# Any word would do: the login node's ForceCommand decides what runs.
+# Ignored by the login node, whose ForceCommand decides what runs.
 COMMAND = "relay"
 PREFERRED_CIPHER = "aes128-gcm@openssh.com"
 READ_BUFFER = 128 * 1024
-# How long the child may take to end and to say why, once its connection is over (seconds).
+# How long to wait for the child's end and its last output after its connection has ended (seconds).
 LAST_WORDS_SECONDS = 1.0
-# How long it may take to end by itself before it is made to (seconds).
+# How long the child may take to end before it gets SIGTERM (seconds).
 GRACE_SECONDS = 0.4
-# Of what the child says before it is through, this much is kept to name the cause; and of what the far side
-# says on standard error, this much is logged over a connection's life.
+# Bytes of the child's standard error: kept before authentication, to name the cause of a failure; and logged
+# after it, over the life of the connection.
 MAX_STDERR_KEPT = 8192
 MAX_STDERR_LOGGED = 2000
-# What ssh ends with for faults of its own; a lower status is the relay's.
+# The exit status of ssh for its own errors; a lower status is the relay's.
 SSH_FAULT = 255
 
 _OPTIONS = (
@@ -54,21 +54,21 @@ _OPTIONS = (
     "ControlPath=none",
     "PermitLocalCommand=no",
     f"Ciphers=^{PREFERRED_CIPHER}",
-    # The default marks a session without a terminal as bulk traffic, which networks may put last.
+    # The default marks a session without a terminal as bulk traffic, to which networks may give low priority.
     "IPQoS=none",
-    # Says when it is through, and what is wrong with a host key.
+    # VERBOSE reports the authentication, and what is wrong with a host key.
     "LogLevel=VERBOSE",
 )
-# Nothing of the proxy's own environment; English, for what is read from standard error.
+# Not the proxy's own environment. LC_ALL: messages on standard error must be in English.
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}
 _THROUGH = b"Authenticated to "
-# What ssh counts at its end.
+# Lines of statistics that ssh writes at its end.
 _STATISTICS = (b"Transferred: ", b"Bytes per second: ")
 _FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
 
 
 class SshTransport(asyncio.BufferedProtocol):
-    """One SSH connection with its one channel, as `sluice.proxy.clusters.transport.Transport` describes."""
+    """One SSH connection with one channel; implements `sluice.proxy.clusters.transport.Transport`."""
 
     def __init__(self, config: ClusterConfig) -> None:
         self._config = config
@@ -87,11 +87,11 @@ class SshTransport(asyncio.BufferedProtocol):
         self._listening: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
 
-    # --- what the session asks ----------------------------------------------------------------------------
+    # --- calls of the session -----------------------------------------------------------------------------
 
     async def connect(self, receiver: Receiver) -> None:
-        """Connect, check the host key, authenticate and start the relay, or raise TransportError."""
-        # From now on: the relay's first bytes may come before ssh's own word is read.
+        """Connect, check the host key, authenticate and start the relay. Raises TransportError."""
+        # Set now: the relay's first bytes may arrive before ssh's message about the authentication is read.
         self._receiver = receiver
         try:
             self._process = await self._spawn()
@@ -110,23 +110,23 @@ class SshTransport(asyncio.BufferedProtocol):
         return not self._paused
 
     def write(self, data: bytes) -> None:
-        """Hand bytes to the child, or to the buffer before it."""
+        """Send bytes to the child, or buffer them."""
         if self._transport is not None:
             self._transport.write(data)
 
     def close(self) -> None:
-        """Let go of the connection: the child ends with its input, or is ended a moment later."""
+        """Close the connection: the child ends at the end of its input, or gets SIGTERM a moment later."""
         if self._closed:
             return
         self._closed = True
         if self._transport is not None:
             self._transport.abort()
         if self._process is not None:
-            # Not at once: to signal a child that has just ended takes its status from who waits for it.
+            # Not at once: signalling a child that has just ended would reap it and lose its status.
             asyncio.get_running_loop().call_later(GRACE_SECONDS, _end, self._process)
 
     async def wait_closed(self) -> None:
-        """After `close`, wait until the child has ended; one that does not end is killed."""
+        """After `close`, wait until the child has ended; kill it if it does not end."""
         process = self._process
         if process is None:
             return
@@ -142,7 +142,7 @@ class SshTransport(asyncio.BufferedProtocol):
     # --- the child ----------------------------------------------------------------------------------------
 
     async def _spawn(self) -> Process:
-        """Start the child with one end of a pair of sockets; keep the other."""
+        """Start the child with one end of a socket pair and keep the other. Raises TransportError."""
         try:
             ours, theirs = socket.socketpair()
         except OSError as error:
@@ -155,7 +155,7 @@ class SshTransport(asyncio.BufferedProtocol):
                 stdout=theirs.fileno(),
                 stderr=asyncio.subprocess.PIPE,
                 env=_ENVIRONMENT,
-                # A session of its own: what a terminal sends to the proxy does not end its connections.
+                # A separate process session: a terminal's signals to the proxy do not end its connections.
                 start_new_session=True,
             )
         except OSError as error:
@@ -172,11 +172,11 @@ class SshTransport(asyncio.BufferedProtocol):
         return process
 
     async def _until_through(self, process: Process) -> None:
-        """Wait until the key was taken. Raises TransportError when it was not, or not in time."""
+        """Wait until the key is accepted. Raises TransportError if it is not, or not in time."""
         through = asyncio.create_task(self._through.wait())
         ended = asyncio.create_task(process.wait())
         try:
-            # The child has a limit of its own for the network; this one holds for the whole handshake.
+            # The child has its own timeout for the network; this one covers the whole handshake.
             await asyncio.wait(
                 (through, ended),
                 timeout=self._config.connect_timeout + LAST_WORDS_SECONDS,
@@ -197,7 +197,7 @@ class SshTransport(asyncio.BufferedProtocol):
         raise refusal(self._said.decode("utf-8", "replace"), self._config)
 
     async def _listen(self, process: Process) -> None:
-        """Empty the child's standard error: its own words first, the far side's once it is through."""
+        """Read the child's standard error: ssh's messages first, the far side's after authentication."""
         stream = process.stderr
         while stream is not None and (text := await stream.read(4096)):
             if self._through.is_set():
@@ -217,23 +217,23 @@ class SshTransport(asyncio.BufferedProtocol):
             )
 
     async def _last_words(self) -> None:
-        """Wait, not for long, until standard error is read to its end."""
+        """Wait a short time until standard error is read to its end."""
         if self._listening is not None:
             await asyncio.wait((self._listening,), timeout=LAST_WORDS_SECONDS)
 
     # --- from the event loop --------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take our end of the pair."""
+        """Store the transport of this side's socket."""
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER)
 
     def get_buffer(self, sizehint: int) -> bytearray:
-        """Lend the one buffer that everything is read into."""
+        """Return the buffer into which everything is read."""
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Hand on what came."""
+        """Pass the bytes to the receiver."""
         if self._receiver is not None and not self._closed:
             self._receiver.data_received(bytes(self._view[:nbytes]))
 
@@ -242,13 +242,13 @@ class SshTransport(asyncio.BufferedProtocol):
         self._paused = True
 
     def resume_writing(self) -> None:
-        """Note that it has room again."""
+        """Note that the buffer has room again."""
         self._paused = False
         if self._receiver is not None and not self._closed:
             self._receiver.writable()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Learn that the child has let go of its end."""
+        """Note that the child has closed its end."""
         self._ended = True
         if self._connected:
             self._say_lost()
@@ -258,7 +258,7 @@ class SshTransport(asyncio.BufferedProtocol):
             self._ending = asyncio.create_task(self._tell_ending())
 
     async def _tell_ending(self) -> None:
-        """Say how it ended; the child's exit status may come a moment after its last byte."""
+        """Report how the connection ended; the exit status may come a moment after the last byte."""
         process, receiver = self._process, self._receiver
         if process is None or receiver is None:
             return
@@ -271,7 +271,7 @@ class SshTransport(asyncio.BufferedProtocol):
 
 
 def arguments(config: ClusterConfig) -> list[str]:
-    """Return the child's command line. It names files and no secret."""
+    """Return the child's command line. It contains no secrets, only names of files."""
     options = (
         *_OPTIONS,
         f"UserKnownHostsFile={config.known_hosts}",
@@ -284,7 +284,7 @@ def arguments(config: ClusterConfig) -> list[str]:
 
 
 def refusal(said: str, config: ClusterConfig) -> TransportError:
-    """Return the error that names why there is no connection; `said` is what ssh wrote about it."""
+    """Return the error for a failed connection; `said` is ssh's standard error."""
     if "host key is known for" in said:
         return HostKeyChanged(
             f"{config.known_hosts} pins no host key for {config.host}:{config.port}; "
@@ -309,7 +309,7 @@ def refusal(said: str, config: ClusterConfig) -> TransportError:
 
 
 def _line(said: str, *words: str) -> str:
-    """Return the last line that has one of the words in it, fit for a log."""
+    """Return the last line that contains one of the words, made printable, "" if there is none."""
     lines = [line for line in said.splitlines() if line.strip() and any(word in line for word in words)]
     return _printable(lines[-1].encode())[:200] if lines else ""
 

@@ -1,6 +1,6 @@
-"""One request on a session, as its handler sees it: the answer so far, and waiting for more.
+"""One request on a session: the answer so far, and waiting for more.
 
-Everything here runs on the event loop's thread.
+All code here runs on the event loop's thread.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ TOO_LONG = "The request took longer than this service allows."
 
 
 class SessionLost(Exception):
-    """The session ended under a stream; the text names the cause."""
+    """The session ended while a stream was open; the text names the cause."""
 
 
 class RelayError(SluiceError):
-    """What a relay says of a request; `breaks`: its attempts that broke an instance so far."""
+    """A relay's error for a request; `breaks`: how many of its attempts have broken so far."""
 
     def __init__(self, error: ErrorHead) -> None:
         super().__init__(error.code, error.message, retry_after=error.retry_after)
@@ -31,24 +31,24 @@ class RelayError(SluiceError):
 
 
 def failure(error: ErrorHead) -> SluiceError | SessionLost:
-    """Return what a relay's word on a stream means to its handler."""
+    """Return the exception for a relay's error frame on a stream."""
     if error.code == "cluster_unreachable":
-        # It crossed the relay's go-away: nothing of it was done, and another session may take it.
+        # The request crossed the relay's go-away. The relay did not start it; another session may take it.
         return SessionLost("the relay accepts no new requests on this session")
     return RelayError(error)
 
 
 class Sink(Protocol):
-    """Takes an answer as it comes, in place of a task that reads it."""
+    """Callbacks for an answer, instead of a task that reads it."""
 
     def received(self, data: bytes) -> None:
-        """Take bytes; whoever has passed them on says so by the stream's `consume`."""
+        """Take bytes; after they are sent on, the stream's `consume` must be called."""
 
     def ended(self) -> None:
-        """Learn that the answer is whole."""
+        """The answer is complete."""
 
     def failed(self, failure: SluiceError | SessionLost) -> None:
-        """Learn that nothing more will come."""
+        """The answer failed; nothing more will come."""
 
 
 class Owner(Protocol):
@@ -56,17 +56,17 @@ class Owner(Protocol):
 
     @property
     def waiter(self) -> Callable[[], asyncio.Future[None]]:
-        """Makes what a handler waits on."""
+        """Returns a new future for a handler to wait on."""
 
     def consume(self, number: int, size: int) -> None:
-        """Give credit for bytes that were passed on."""
+        """Grant credit for bytes that were sent on."""
 
     def forget(self, number: int) -> None:
-        """Cancel the stream if it is not over."""
+        """Forget the stream, and cancel it if it is still open."""
 
 
 class Stream:
-    """One request on a session, as its handler sees it."""
+    """One request on a session. `ends_by` (monotonic clock): when it fails with `instance_timeout`."""
 
     __slots__ = (
         "_chunks",
@@ -96,7 +96,7 @@ class Stream:
         self.ends_by = ends_by
 
     async def response(self, timeout: float) -> ResponseHead:
-        """Wait for the head of the answer. Raises SluiceError (the relay's), SessionLost, TimeoutError."""
+        """Wait for the answer's head. Raises SluiceError (from the relay), SessionLost, TimeoutError."""
         while self._head is None:
             if self._failure is not None:
                 raise self._failure
@@ -117,7 +117,7 @@ class Stream:
         return bool(self._chunks) or self._complete
 
     async def stirred(self, until: float) -> None:
-        """Wait until something comes, the instance's acceptance included, or until `until` (monotonic)."""
+        """Wait until anything comes, even the instance's acceptance, or until `until` (monotonic clock)."""
         timer = None
         if until < math.inf:
             loop = asyncio.get_running_loop()
@@ -129,9 +129,9 @@ class Stream:
                 timer.cancel()
 
     async def read(self, timeout: float) -> bytes:
-        """Return the bytes that have come, or b"" at the end. Raises as `response` does, behind the data.
+        """Return the bytes that have come, b"" at the end. Raises as `response` does, after all data.
 
-        Whoever has passed them on says so by `consume`; until then the relay sends only so much more.
+        The caller calls `consume` when it has sent them on; until then the relay's credit is smaller.
         """
         while not self._chunks:
             if self._failure is not None:
@@ -146,7 +146,7 @@ class Stream:
         return data
 
     def pass_to(self, sink: Sink) -> None:
-        """Hand what has come, and all that comes, to `sink`; nothing is read any more."""
+        """Pass everything that has come and will come to `sink`; do not call `read` after this."""
         self._sink = sink
         while self._chunks:
             sink.received(self._chunks.popleft())
@@ -157,19 +157,19 @@ class Stream:
 
     @property
     def complete(self) -> bool:
-        """Whether the answer has come whole, read or not."""
+        """Whether the whole answer has come, even if it was not read yet."""
         return self._complete
 
     def consume(self, size: int) -> None:
-        """Say that `size` bytes have been passed on."""
+        """Note that `size` bytes were sent on, so that the relay gets credit for more."""
         self._session.consume(self.number, size)
 
     def close(self) -> None:
-        """End the stream, wherever it stands: the relay is told at once if it still works on it."""
+        """End the stream; if it is still open, the relay is told at once."""
         self._session.forget(self.number)
 
     async def _wait(self, timeout: float) -> None:
-        """Wait until something comes. Raises TimeoutError after `timeout` seconds, or a little more."""
+        """Wait until something comes. Raises TimeoutError after `timeout` seconds or slightly more."""
         self.deadline = time.monotonic() + timeout
         self._waiter = self._session.waiter()
         try:
@@ -180,12 +180,12 @@ class Stream:
     # --- from the session ---------------------------------------------------------------------------------
 
     def started(self, head: ResponseHead) -> None:
-        """Take the head of the answer."""
+        """Store the answer's head."""
         self._head = head
         self._wake()
 
     def accept(self) -> None:
-        """Learn that an instance has accepted the request."""
+        """Note that an instance has accepted the request."""
         self.accepted = True
         self._wake()
 
@@ -198,14 +198,14 @@ class Stream:
         self._wake()
 
     def ended(self) -> None:
-        """Learn that the answer is whole."""
+        """Note that the answer is complete."""
         self._complete = True
         if self._sink is not None:
             self._sink.ended()
         self._wake()
 
     def failed(self, failure: SluiceError | SessionLost) -> None:
-        """Learn that nothing more will come."""
+        """Note that the answer failed, unless it is complete."""
         if not self._complete and self._failure is None:
             self._failure = failure
             if self._sink is not None:
@@ -213,7 +213,7 @@ class Stream:
             self._wake()
 
     def expire(self, now: float) -> None:
-        """Give up a wait, or all of the stream, whose time is over at `now`, on the monotonic clock."""
+        """End a wait, or the whole stream, if its time has passed; `now` is of the monotonic clock."""
         if now > self.ends_by:
             self.failed(SluiceError("instance_timeout", TOO_LONG))
         if self._waiter is not None and now > self.deadline and not self._waiter.done():

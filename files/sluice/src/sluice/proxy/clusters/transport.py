@@ -1,6 +1,6 @@
-"""What a session needs from its byte connection, and how such a connection can fail.
+"""The interface between a session and its byte connection, and the errors of such a connection.
 
-A transport carries bytes both ways between this process and one relay. Everything happens on the event
+A transport carries bytes in both directions between this process and one relay. All code runs on the event
 loop's thread.
 """
 
@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from typing import Callable, Protocol
 
-# A transport takes this many bytes before it asks for patience: what waits beyond stays in the wire's
-# queues, where streams take turns.
+# How many bytes a transport buffers. More waits in the wire's queues, where streams take turns.
 WRITE_BUFFER = 64 * 1024
 
 
 class TransportError(Exception):
-    """The connection cannot be made or is lost; the text names the cause, never what was carried.
+    """The connection failed or was lost; the text names the cause and contains no data.
 
-    `state` is what health shows of the session.
+    `state`: the session's state in the health document.
     """
 
     state = "down"
@@ -35,23 +34,23 @@ class AuthenticationFailed(TransportError):
 
 
 class Receiver(Protocol):
-    """Takes what a transport brings."""
+    """The callbacks of a transport."""
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes in order."""
+        """Take bytes, in order."""
 
     def writable(self) -> None:
-        """Learn that the transport's buffer has room again."""
+        """The transport's buffer has room again."""
 
     def connection_lost(self, error: TransportError) -> None:
-        """Learn, once, that nothing more will come or go."""
+        """Called once: the connection has ended."""
 
 
 class Transport(Protocol):
-    """A connection with one relay, made once and not made again."""
+    """A connection with one relay; it connects only once."""
 
     async def connect(self, receiver: Receiver) -> None:
-        """Connect, or raise TransportError; `receiver` is called from now on."""
+        """Connect; `receiver` is called from now on. Raises TransportError."""
 
     def can_write(self) -> bool:
         """Return whether the buffer has room. If not, `receiver.writable` follows."""
@@ -60,10 +59,10 @@ class Transport(Protocol):
         """Take bytes to send; never blocks. Callers ask `can_write` first."""
 
     def close(self) -> None:
-        """Let go of the connection, in whatever state; returns at once."""
+        """Close the connection, in any state; returns at once."""
 
     async def wait_closed(self) -> None:
-        """After `close`, wait until nothing of the connection is left; not for long."""
+        """After `close`, wait a short time until the connection is gone."""
 
 
 TransportFactory = Callable[[], Transport]

@@ -1,4 +1,4 @@
-"""Bodies on their way to a relay: each keeps the wire's queue busy with as few bytes as possible."""
+"""Uploads of bodies to a relay: few bytes at a time are copied into the wire's queue."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from collections.abc import Iterable
 
 from sluice.wire.connection import Connection
 
-# Of a body, this much waits in the wire's queue at most; what remains stays with the request.
+# The most bytes of one body in the wire's queue; the rest stays in the request's chunks.
 UPLOAD_QUEUE = 192 * 1024
 UPLOAD_PIECE = 64 * 1024
 
 
 class Upload:
-    """A body on its way: what has not been queued yet, cut into pieces."""
+    """The part of a body that is not queued yet, in pieces."""
 
     def __init__(self, chunks: Iterable[bytes | bytearray]) -> None:
         self._chunks = iter(chunks)
         self._chunk = memoryview(b"")
 
     def piece(self) -> bytes:
-        """Return the next bytes, UPLOAD_PIECE at most, or b"" at the end."""
+        """Return the next bytes, at most UPLOAD_PIECE, or b"" at the end."""
         while not self._chunk:
             chunk = next(self._chunks, None)
             if chunk is None:
@@ -30,7 +30,7 @@ class Upload:
 
 
 class Uploads:
-    """The bodies of one session that have not left in full. False when there are none."""
+    """The unfinished uploads of one session. False if there are none."""
 
     def __init__(self, wire: Connection) -> None:
         self._wire = wire
@@ -40,7 +40,7 @@ class Uploads:
         return bool(self._uploads)
 
     def add(self, number: int, chunks: Iterable[bytes | bytearray]) -> None:
-        """Send the chunks as the body of stream `number`; each is copied when its turn comes."""
+        """Send the chunks as the body of stream `number`; each is copied only when it is queued."""
         upload = Upload(chunks)
         if not self._fill(number, upload):
             self._uploads[number] = upload
@@ -51,15 +51,15 @@ class Uploads:
             del self._uploads[number]
 
     def drop(self, number: int) -> None:
-        """Send nothing more of a body."""
+        """Stop the upload of a body."""
         self._uploads.pop(number, None)
 
     def clear(self) -> None:
-        """Send nothing more of any."""
+        """Stop all uploads."""
         self._uploads.clear()
 
     def _fill(self, number: int, upload: Upload) -> bool:
-        """Queue as much of a body as may wait; return whether that was all of it."""
+        """Queue as much of a body as the bound allows; return whether all of it is queued."""
         wire = self._wire
         while wire.pending(number) <= UPLOAD_QUEUE - UPLOAD_PIECE:
             piece = upload.piece()

@@ -1,4 +1,4 @@
-"""HTTP below the API: the server and its bounds, paths, other sites' pages, how a path tells errors.
+"""HTTP below the API: the server and its bounds, paths, CORS, error formats.
 
 The bottom room of the proxy: every room may import it; it imports none.
 """

@@ -1,6 +1,6 @@
-"""Which web pages of other sites may use the API from their visitors' browsers (CORS).
+"""Which pages of other sites may use the API from a browser (CORS).
 
-Never with credentials: a page must bring an API key of its own, cookies count for nothing here.
+Never with credentials in the sense of CORS: a page must send an API key; cookies are ignored.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-# An origin as browsers write it: scheme, host in ASCII, and the port unless it is the scheme's own.
+# An origin as browsers write it: scheme, ASCII host, and the port if it is not the scheme's default.
 ORIGIN = re.compile(r"https?://[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?(?::[1-9][0-9]{0,4})?")
 ANY = "*"
-# What a page may read beside the body.
+# The headers that a page may read.
 EXPOSED = ", ".join(
     (
         "X-Request-Id",
@@ -25,23 +25,23 @@ EXPOSED = ", ".join(
         ),
     )
 )
-# Browsers ask again after so many seconds.
+# How long a browser may cache the answer to a preflight request (seconds).
 MAX_AGE = 600
 _ASKED = re.compile(r"[A-Za-z0-9-]{1,64}(?: ?, ?[A-Za-z0-9-]{1,64}){0,31}")
 
 
 class Cors:
-    """The origins that a site lets in: exact ones, or ANY."""
+    """The origins that a site allows: exact ones, or ANY."""
 
     def __init__(self, origins: tuple[str, ...]) -> None:
         self._any = ANY in origins
         self._origins = frozenset(origins)
 
     def headers(self, origin: str | None) -> dict[str, str]:
-        """Return what an answer needs for the page of `origin` to read it."""
+        """Return the headers with which a page of `origin` can read the answer."""
         if not self._origins:
             return {}
-        # What is kept for one origin must not be given to another.
+        # A cache must not give one origin's answer to another.
         found = {} if self._any else {"Vary": "Origin"}
         if origin is not None and self._allows(origin):
             found["Access-Control-Allow-Origin"] = ANY if self._any else origin
@@ -49,16 +49,17 @@ class Cors:
         return found
 
     def preflight(self, fields: Mapping[str, str], method: str) -> dict[str, str] | None:
-        """Return the headers that let a page send a request to a path that takes `method`.
+        """Return the headers that allow a page to send a request to a path with the method `method`.
 
-        `fields` are those of the browser's question. None: it is none, or its origin is not let in.
+        `fields`: the headers of the request. None if it is not a preflight request or its origin is not
+        allowed.
         """
         origin = fields.get("Origin")
         if origin is None or "Access-Control-Request-Method" not in fields or not self._allows(origin):
             return None
         found = {"Access-Control-Allow-Methods": method, "Access-Control-Max-Age": str(MAX_AGE)}
         asked = fields.get("Access-Control-Request-Headers", "")
-        # Clients send headers of their own making; what any of them says is read where it counts alone.
+        # Clients send various headers of their own; all are allowed, because most are ignored.
         if _ASKED.fullmatch(asked):
             found["Access-Control-Allow-Headers"] = asked
         return found

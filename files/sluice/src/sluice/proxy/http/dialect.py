@@ -1,6 +1,6 @@
 """The format of errors on a path: OpenAI's, an event of the Responses API, or Anthropic's.
 
-A fault is described once, in OpenAI's shape (`SluiceError.to_openai`); a dialect puts that in its own words.
+An error is written once in OpenAI's format (`SluiceError.to_openai`); a dialect converts it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sluice.proxy.http.events import BOUNDARY
 MESSAGES_PATH = "/v1/messages"
 RESPONSES_PATH = "/v1/responses"
 
-# Of an event that went out, its place in the stream; a quote in a model's text is escaped: this is no text.
+# An event's number. Quotes in a model's text are escaped, so this never matches inside a text.
 _SEQUENCE = re.compile(rb'(?<!\\)"sequence_number":\s*([0-9]{1,18})')
 _ANTHROPIC_TYPES = {
     401: "authentication_error",
@@ -27,33 +27,33 @@ _ANTHROPIC_TYPES = {
 
 
 def dump(body: dict[str, Any]) -> bytes:
-    """Return JSON without needless spaces."""
+    """Return JSON without spaces between tokens."""
     return json.dumps(body, separators=(",", ":")).encode()
 
 
 class Dialect:
-    """OpenAI's words.
+    """OpenAI's format.
 
-    `id_header`: by what header beside X-Request-Id its clients know a request, or "". `remembered`: how many
-    of the last bytes of a stream its events need to know.
+    `id_header`: a second header for the request id, or "". `remembered`: how many of a stream's last bytes
+    `event` needs.
     """
 
     id_header = ""
     remembered = len(BOUNDARY)
 
     def document(self, error: dict[str, Any], status: int) -> dict[str, Any]:
-        """Return the body of an answer with `status` for an error in OpenAI's shape."""
+        """Return the body of an answer with `status`, for an error in OpenAI's format."""
         return error
 
     def event(self, error: dict[str, Any], status: int, before: bytes) -> bytes:
-        """Return the event that ends a stream with an error; `before` is how what was sent last ends."""
+        """Return the event that ends a stream with an error; `before`: the last bytes that were sent."""
         return b"data: " + dump(self.document(error, status)) + BOUNDARY
 
 
 class _Responses(Dialect):
-    """The Responses API's: its streams are of named, numbered events."""
+    """The Responses API's format: streams have named, numbered events."""
 
-    # The number of a longer event may be out of reach: then an event of our own has the number 0.
+    # If the last event is longer than this, its number may be missed; then the error's number is 0.
     remembered = 4096
 
     def event(self, error: dict[str, Any], status: int, before: bytes) -> bytes:
@@ -65,14 +65,14 @@ class _Responses(Dialect):
             "message": told["message"],
             "param": told["param"],
             "sequence_number": int(numbers[-1]) + 1 if numbers else 0,
-            # By this member clients know an error in any stream.
+            # Clients recognise an error in any stream by this member.
             "error": told,
         }
         return b"event: error\ndata: " + dump(event) + BOUNDARY
 
 
 class _Anthropic(Dialect):
-    """The Messages API's: its own types of errors, and the request's id beside them."""
+    """The Messages API's format: its own error types, and the request id outside of the error."""
 
     id_header = "Request-Id"
 
@@ -95,7 +95,7 @@ _ANTHROPIC = _Anthropic()
 
 
 def of(path: str) -> Dialect:
-    """Return the dialect of a path, be there such a path or not."""
+    """Return the dialect of a path, even of an unknown one."""
     if path == MESSAGES_PATH or path.startswith(MESSAGES_PATH + "/"):
         return _ANTHROPIC
     return _RESPONSES if path == RESPONSES_PATH else OPENAI

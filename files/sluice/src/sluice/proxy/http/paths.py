@@ -1,4 +1,4 @@
-"""Finds the API path that a request asks for, and the message for an unknown path."""
+"""Reads the API path of a request, and explains unknown paths."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from sluice.errors import SluiceError
 
 MODELS_PATH = "/v1/models"
 MODEL_ROUTE = "/v1/models/{model}"
-# Elsewhere models have names with slashes. Here none has, and is looked for all the same.
+# Other services have model names with slashes. Here there are none, but the name is looked up like any other.
 _MODEL_PATH = re.compile(r"/v1/models/(.+)")
-# vLLM's users look for it at the site's root, users of OpenAI's clients below their base URL.
+# vLLM has this path at the root; OpenAI's clients ask below their base URL.
 _ALIASES = {"/v1/tokenize": "/tokenize"}
 _VERSIONS = ((1, 1), (1, 0))
 
 
 def read(request: web.BaseRequest) -> str:
-    """Return the path as it was sent, without its query.
+    """Return the path as it was sent, without the query.
 
-    Raises SluiceError for one that could be read in two ways: none that there is needs an escape.
+    Raises SluiceError for an ambiguous path, with escapes or dots: no valid path needs them.
     """
     if request.version not in _VERSIONS:
         raise SluiceError("invalid_request", "This service supports only HTTP/1.1.")
@@ -32,26 +32,26 @@ def read(request: web.BaseRequest) -> str:
     if "Upgrade" in request.headers:
         raise SluiceError("invalid_request", "This service does not upgrade to another protocol.")
     if path.startswith(f"{MODELS_PATH}/"):
-        return path  # a name follows, whatever its signs: it is decoded once, and only looked for
+        return path  # a model's name follows, with any characters: it is decoded once and only looked up
     if "%" in path or "\\" in path or "//" in path or "/." in path:
         raise SluiceError("invalid_request", "The path must not have escapes, dots or empty parts.")
     return _ALIASES.get(path, path)
 
 
 def model_name(path: str) -> str:
-    """Return the name of the model that a path asks for, "" where it is no model's."""
+    """Return the model's name in a path such as `/v1/models/NAME`, "" for any other path."""
     found = _MODEL_PATH.fullmatch(path)
     return unquote(found[1]) if found else ""
 
 
 def meant(path: str) -> str | None:
-    """Return the path that a client wants whose base URL lacks /v1, or has it where it should not."""
+    """Return the path that a client means whose base URL lacks /v1 or has it twice; None if unknown."""
     whole = path.removeprefix("/v1") if path.startswith("/v1/v1/") else f"/v1{path}"
     return whole if whole in PATHS or whole in _ALIASES or whole == MODELS_PATH or model_name(whole) else None
 
 
 def not_found(path: str) -> SluiceError:
-    """Return the error for a path that there is not."""
+    """Return the error for an unknown path."""
     if not path.startswith("/v1/"):
         why = "the API's paths begin with /v1. Add /v1 to the end of the base URL."
     elif meant(path) is not None:

@@ -1,4 +1,4 @@
-"""The HTTP server below the gateway: aiohttp's, with Sluice's bounds and answers to invalid requests."""
+"""The HTTP server below the API: aiohttp's, with Sluice's bounds and answers to invalid requests."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from aiohttp.web_protocol import _ErrInfo
 
 from sluice.errors import SluiceError
 
-# nginx hands on what it has read itself, and reads no more than this either.
+# nginx has the same bounds. In bytes.
 MAX_LINE = 8190
 MAX_FIELD = 8190
-# A client's own, and those that nginx adds: X-Request-Id, X-Forwarded-For, X-Forwarded-Proto.
+# The client's header fields, and those that nginx adds: X-Request-Id, X-Forwarded-For, X-Forwarded-Proto.
 MOST_FIELDS = 100
 MAX_FIELDS = MOST_FIELDS + 3
-# Of a body that nobody reads yet, twice this much is taken, in bytes; then its client must wait.
+# aiohttp buffers up to twice this many bytes of a body that is not read yet; then the client must wait.
 READ_AHEAD = 65_536
-# After an answer that came before the request's end, what still comes is read and dropped for so long
-# (seconds): a connection closed at once would take the answer with it.
+# After an answer before the request's end, the rest of the request is read and dropped for this long
+# (seconds): if the connection were closed at once, the client could lose the answer.
 LINGER = 2.0
 
-# Beyond the kernel's buffer so much waits for a slow client, in bytes, until its sender is held back.
+# How many bytes are buffered for a slow client, beyond the kernel's buffer, before its stream is slowed down.
 WRITE_AHEAD = 8192
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -32,14 +32,13 @@ Refuse = Callable[[SluiceError], web.Response]
 
 
 class BrokenBody(Exception):
-    """A body cannot be read any further: its chunks make no sense."""
+    """A body cannot be read any further: its chunks are invalid."""
 
 
 class ApiServer(web.Server):
-    """Calls `handler` for each request; `refuse` makes the answer to bytes that are no request.
+    """Calls `handler` for each request; `refuse` makes the answer to an invalid one.
 
-    A handler is cancelled when its client leaves: that is what stops the work of an instance nobody
-    listens to.
+    A handler is cancelled when its client leaves; that stops the instance's work for it.
     """
 
     def __init__(self, handler: Handler, refuse: Refuse) -> None:
@@ -69,16 +68,15 @@ class _Connection(web.RequestHandler):
         self._refuse = server.refuse
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the transport."""
+        """Store the transport and bound its buffer."""
         super().connection_made(transport)
         if isinstance(transport, asyncio.WriteTransport):
             transport.set_write_buffer_limits(high=WRITE_AHEAD)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes. A handler that waits for a body learns when its chunks make no sense.
+        """Take bytes. If a body's chunks are invalid, fail the read of a handler that waits for it.
 
-        aiohttp itself only queues an answer to that, behind the handler's, which would wait for its body
-        for ever.
+        aiohttp only queues its own answer after the handler's, which would wait for the body for ever.
         """
         super().data_received(data)
         if self._messages and isinstance(self._messages[-1][0], _ErrInfo):
@@ -96,7 +94,7 @@ class _Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer what is no request. aiohttp's own answer would quote it, and so would its log."""
+        """Answer an invalid request. aiohttp's own answer and its log would quote the request."""
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun")
         response = self._refuse(_fault(exc, message))
@@ -104,13 +102,13 @@ class _Connection(web.RequestHandler):
         return response
 
     def log_exception(self, *args: object, **kw: object) -> None:
-        """Log that a connection failed, without the words of whatever it read."""
+        """Log that a connection failed, without any data from it."""
         logging.getLogger(__name__).warning("a connection to the API failed")
 
 
 def _fault(exc: BaseException | None, message: str | None) -> SluiceError:
-    """Return the error for what aiohttp's parser refused; its own words might quote the request."""
-    # The parser has no class of its own for this one.
+    """Return the error for what aiohttp's parser refused; the parser's message might quote the request."""
+    # aiohttp has no separate exception for too many headers.
     if isinstance(exc, LineTooLong) or (message or "").startswith("Too many headers"):
         return SluiceError(
             "headers_too_large",
