@@ -1,20 +1,21 @@
 """Decides which requests go to a model's instances now, and which wait. Pure: the caller passes the time.
 
-A model's `Queue` knows how many places its instances have, by cluster; a request takes one, or as many as it
-asks for answers. Whoever comes while there is room and nobody waits goes at once.
-Of those who wait the next one is chosen by, in this order:
+A model's `Queue` knows how many places its instances have in each cluster. A request takes one place, or one
+for each answer that it asks for. It is admitted at once if there is room and nobody waits. Otherwise the next
+request is chosen by, in this order:
 
-1. class: interactive before api before batch. A class that waits and got nothing for AGEING seconds gets the
-   next slot, so that batch goes on, slowly, however busy the others are.
-2. fairness: the user with the fewest places taken; of equals, the one whose turn it is. Each user's n-th
-   place stands with the others' n-th, so one who has 500 on their way, running or waiting, delays the first
-   of another by one service time at most.
-3. age: who came first.
+1. Class: interactive before api before batch. A class that has waited for AGEING seconds without an admission
+   is next, so that batch continues slowly even if the others are busy.
+2. Fairness: the user with the fewest places taken, then the user whose round is next. Each user's n-th place
+   competes with the n-th places of others: a user with 500 requests delays the first one of another user by
+   at most one service time.
+3. Age: the oldest first.
 
-Who is next and needs more places than are free lets them gather: nobody behind goes before.
+If the next request needs more places than are free, the free ones are kept for it: no later request
+overtakes.
 
-A ticket that is put back (its cluster had no room after all) keeps its age and stands before its user's
-others.
+A ticket that is put back, because its cluster had no room after all, keeps its age and comes before the other
+tickets of its user.
 """
 
 from __future__ import annotations
@@ -28,20 +29,20 @@ from typing import Generic, TypeVar
 
 from sluice.contracts.words import CLASSES
 
-# A class that waits and was passed over for this long gets the next slot (seconds).
+# A class that waits and got nothing for this long is next (seconds).
 AGEING = 10.0
-# Of each new service time, this much goes into the mean.
+# The weight of each new service time in the moving average.
 NEWEST = 0.1
-# A cluster that had no room for a request is tried with one more after this many seconds; the time doubles,
-# up to the longest, while that fails.
+# After a cluster had no room, one more request is tried each time this many seconds have passed; the time
+# doubles with each failure, up to the longest.
 SETBACK = 0.5
 LONGEST_SETBACK = 8.0
-# A ticket put back this often is not put back again.
+# A ticket that is put back more often than this is refused.
 MOST_RETURNS = 40
 
 
 class TicketState(enum.Enum):
-    """Where a ticket stands. From the last four it does not come back."""
+    """The state of a ticket. The last four are final."""
 
     WAITING = "waiting"
     ADMITTED = "admitted"
@@ -52,9 +53,9 @@ class TicketState(enum.Enum):
 
 
 class Refused(Exception):
-    """A ticket cannot be taken; `reason` is `queue_full`, `user_full` or `too_late`.
+    """A ticket was refused; `reason` is `queue_full`, `user_full` or `too_late`.
 
-    `expected`: the seconds that it would have to wait, None where that is not known.
+    `expected`: the seconds that it would have had to wait, None if unknown.
     """
 
     def __init__(self, reason: str, expected: float | None) -> None:
@@ -65,16 +66,16 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class QueueBounds:
-    """How many places tickets may wait for: `length` in all, `per_user` of one user."""
+    """How many places the tickets of a queue may wait for: `length` in all, `per_user` for one user."""
 
     length: int
     per_user: int
 
 
 class Ticket:
-    """One request. `deadline`: until when it may wait. `cluster`: the cluster that it is admitted to.
+    """One request. `deadline`: until when it may wait. `cluster`: where it is admitted, "" before that.
 
-    `places`: how many places it takes there.
+    `places`: how many places it takes.
     """
 
     __slots__ = ("admitted", "cluster", "deadline", "entered", "places", "rank", "returns", "state", "user")
@@ -95,11 +96,11 @@ T = TypeVar("T", bound=Ticket)
 
 
 class _User(Generic[T]):
-    """The places that one user has, and waits for; a lane of tickets for each class, oldest first.
+    """The places that one user has and waits for, with a lane of tickets for each class, oldest first.
 
-    `turn`: the round in which the user may go next. Whoever is new takes part in the present round, and who
-    has gone in it waits for the next, even after going away for a moment: else some who come and go could
-    keep out those who stay.
+    `turn`: the round in which the user may be admitted next. A new user takes part in the current round.
+    After an admission the user waits for a later round, even if they leave for a moment: otherwise users who
+    come and go could keep out those who stay.
     """
 
     __slots__ = ("lanes", "running", "turn", "waiting")
@@ -112,11 +113,11 @@ class _User(Generic[T]):
 
     @property
     def narrow(self) -> bool:
-        """Whether each ticket that waits takes one place, as nearly all do: then nothing need be summed."""
+        """Whether each waiting ticket takes one place, as nearly all do: then places need no summing."""
         return self.waiting == sum(map(len, self.lanes))
 
     def before(self, rank: int) -> tuple[int, int]:
-        """Return how many tickets wait in better classes than `rank`, and their places."""
+        """Return how many tickets wait in classes before `rank`, and their places."""
         better = self.lanes[:rank]
         tickets = sum(map(len, better))
         if not tickets or self.narrow:
@@ -124,13 +125,13 @@ class _User(Generic[T]):
         return tickets, sum(ticket.places for lane in better for ticket in lane)
 
     def first(self, rank: int, tickets: int) -> int:
-        """Return the places of the first so many tickets of a class."""
+        """Return the places of the first `tickets` tickets of a class."""
         if self.narrow:
             return tickets
         return sum(ticket.places for ticket in itertools.islice(self.lanes[rank], tickets))
 
     def until(self, rank: int, places: int) -> tuple[int, int]:
-        """Return how many tickets of a class go until they have so many places or more, and how many then."""
+        """Return how many tickets of a class are needed for `places` places, and the places they have."""
         lane = self.lanes[rank]
         if self.narrow:
             tickets = min(max(places, 0), len(lane))
@@ -143,10 +144,10 @@ class _User(Generic[T]):
 
 
 class _Cluster:
-    """One cluster's room for the model.
+    """One cluster's places for the model.
 
-    After a setback it counts as full, with one more request tried as each `step` passes: others may be using
-    the cluster, and how much of it they use nobody tells.
+    After a setback it counts as full, and one more request is tried after each `step` seconds: others
+    may use the cluster, and nothing tells how much.
     """
 
     __slots__ = ("base", "capacity", "running", "since", "step")
@@ -159,7 +160,7 @@ class _Cluster:
         self.step = SETBACK
 
     def has_room(self, now: float, places: int) -> bool:
-        """Whether so many more places are free there; who needs more than all of them takes all."""
+        """Whether `places` more are free; a request that needs more than all of them needs all."""
         needed = max(1, min(places, self.capacity))
         if self.running + needed > self.capacity:
             return False
@@ -171,17 +172,17 @@ class _Cluster:
         return self.running + needed <= allowed
 
     def set_back(self, admitted: float, now: float) -> None:
-        """Learn that a request admitted at `admitted` found no room."""
-        # Several that were sent together and come back together are one setback.
+        """Note that a request admitted at `admitted` found no room."""
+        # Requests that were sent together and come back together count as one setback.
         if self.base is not None and admitted >= self.since:
             self.step = min(self.step * 2, LONGEST_SETBACK)
         self.base, self.since = self.running, now
 
 
 class Queue(Generic[T]):
-    """One model's requests. Methods that may admit or end tickets return those whose state they changed.
+    """One model's requests. Methods that may admit or end tickets return the tickets that they changed.
 
-    After each of them, either nobody waits or there is no room.
+    After each call, either nobody waits or there is no room.
     """
 
     def __init__(self, bounds: QueueBounds) -> None:
@@ -192,22 +193,22 @@ class Queue(Generic[T]):
         self._coming = 1
         self._ready_at: float | None = None
         self._round = 0
-        # Since when each class has been waiting for its next slot.
+        # Since when each class has been waiting for its next admission.
         self._since = [0.0] * len(CLASSES)
         self.waiting = [0] * len(CLASSES)
         self.length = 0
         self.service: float | None = None
 
-    # --- what the clusters have -----------------------------------------------------------------------------
+    # --- capacity of the clusters ---------------------------------------------------------------------------
 
     @property
     def capacity(self) -> int:
-        """How many places the clusters have."""
+        """The number of places in all clusters."""
         return sum(cluster.capacity for cluster in self._clusters.values())
 
     @property
     def running(self) -> int:
-        """How many places are taken."""
+        """The number of places that are taken."""
         return sum(cluster.running for cluster in self._clusters.values())
 
     def offer(
@@ -217,9 +218,9 @@ class Queue(Generic[T]):
         ready_at: float | None = None,
         coming: int = 1,
     ) -> list[T]:
-        """Learn the clusters' capacity, the preferred cluster first.
+        """Set the places of each cluster by name, the preferred cluster first.
 
-        `ready_at`: when the next instance is expected, None where none is; it will take `coming` at once.
+        `ready_at`: when the next instance is expected, None if none is; it will have `coming` places.
         """
         before, self._clusters = self._clusters, {}
         for name, capacity in capacities:
@@ -236,7 +237,7 @@ class Queue(Generic[T]):
     # --- a ticket's life ------------------------------------------------------------------------------------
 
     def enter(self, ticket: T, now: float) -> None:
-        """Admit a new ticket, or let it wait. Raises Refused."""
+        """Admit a new ticket or let it wait. Raises Refused."""
         if not self.length:
             cluster = self._free_cluster(now, ticket.places)
             if cluster is not None:
@@ -253,17 +254,17 @@ class Queue(Generic[T]):
         self._pass(ticket, now)
 
     def _pass(self, ticket: T, now: float) -> None:
-        """Admit a ticket that has just come if it is its turn, and only the one before it lacks places."""
+        """Admit a new ticket if it is the next one and enough places are free."""
         cluster = self._free_cluster(now, ticket.places)
         if cluster is not None and ticket is self._first(self._class(now)):
             self._admit(ticket, self._remove(ticket, TicketState.ADMITTED), cluster, now)
             self._since[ticket.rank] = now
 
     def leave(self, ticket: T, now: float) -> list[T]:
-        """End a ticket: one that waits is withdrawn, one that runs is done, any other has ended before."""
+        """End a ticket: a waiting one is withdrawn, an admitted one is done; others are left as they are."""
         if ticket.state is TicketState.WAITING:
             self._remove(ticket, TicketState.WITHDRAWN)
-            # Places may have gathered for it.
+            # Free places may have been kept for it.
             return self._fill(now) if self.length else []
         if ticket.state is not TicketState.ADMITTED:
             return []
@@ -275,10 +276,10 @@ class Queue(Generic[T]):
         return self._fill(now) if self.length else []
 
     def put_back(self, ticket: T, now: float, *, full: bool = True) -> list[T]:
-        """Let an admitted ticket wait again, before its user's others.
+        """Let an admitted ticket wait again, before the other tickets of its user.
 
-        `full`: its cluster had no room for it, so fewer are sent there for a while. A ticket that was put
-        back MOST_RETURNS times is refused.
+        `full`: its cluster had no room for it, so fewer requests are sent there for a while. A ticket that
+        was put back MOST_RETURNS times is refused.
         """
         cluster = self._vacate(ticket)
         user = self._users[ticket.user]
@@ -293,7 +294,7 @@ class Queue(Generic[T]):
         return self._fill(now)
 
     def tick(self, now: float) -> list[T]:
-        """Let time pass: end tickets whose deadline has come or cannot be met, admit where there is room."""
+        """End tickets whose deadline has passed or cannot be met, and admit others if there is room."""
         earliest = now
         if self._ready_at is not None and not self.capacity:
             earliest = max(now, self._ready_at)
@@ -303,33 +304,36 @@ class Queue(Generic[T]):
         return late + self._fill(now)
 
     def dismiss(self) -> list[T]:
-        """Refuse all that wait: there is nothing left to wait for."""
+        """Refuse all waiting tickets: they would wait in vain."""
         changed = self.tickets()
         for ticket in changed:
             self._remove(ticket, TicketState.REFUSED)
         return changed
 
-    # --- what is told of it ---------------------------------------------------------------------------------
+    # --- positions and times --------------------------------------------------------------------------------
 
     def tickets(self) -> list[T]:
-        """Return all that wait, by user."""
+        """Return all waiting tickets, grouped by user."""
         return [ticket for user in self._users.values() for lane in user.lanes for ticket in lane]
 
     def outlook(self, ticket: T, now: float) -> tuple[int, float | None]:
-        """Return a waiting ticket's position, from 1, and the seconds it may still wait, None if not known.
+        """Return a waiting ticket's position, from 1, and the expected wait in seconds, None if unknown.
 
-        The position counts tickets, the seconds all their places. Both are estimates: they hold if nobody
-        comes or leaves, and no class is passed over, meanwhile.
+        The position counts tickets; the wait counts their places. Both are estimates: they assume that nobody
+        comes or leaves, and that no class is preferred because of its age.
         """
         tickets, places = self._ahead(ticket, self._users[ticket.user])
         return 1 + tickets, self._expected(places + ticket.places, now)
 
     def newcomer(self, now: float, places: int = 1) -> float | None:
-        """Return the seconds that a ticket behind all others would wait, None if not known."""
+        """Return the seconds that a new last ticket would wait, None if unknown."""
         return self._expected(self.length + places, now)
 
     def _expected(self, position: int, now: float) -> float | None:
-        """Return when so many places will have come free, those included that a ticket needs itself."""
+        """Return the seconds until `position` places have become free, None if unknown.
+
+        `position`: the places of all tickets before a ticket, plus its own.
+        """
         capacity = self.capacity
         until = None if self._ready_at is None else max(0.0, self._ready_at - now)
         if capacity:
@@ -340,7 +344,7 @@ class Queue(Generic[T]):
         return until + rounds * (self.service or 0.0)
 
     def _with_next(self, position: int, capacity: int, until: float | None) -> float | None:
-        """Return the wait behind those that run, where `coming` places more are there in `until` seconds."""
+        """Return the wait if the next instance adds its places in `until` seconds; None if unknown."""
         if self.service is None:
             return None
         alone = position * self.service / capacity
@@ -351,7 +355,7 @@ class Queue(Generic[T]):
         return until + left * self.service / (capacity + self._coming)
 
     def _ahead(self, ticket: T, own: _User[T]) -> tuple[int, int]:
-        """Return how many tickets go before `ticket`, and their places, if all that run went on running."""
+        """Return how many tickets go before `ticket`, and their places, as if no running request ended."""
         rank = ticket.rank
         lane = own.lanes[rank]
         index = lane.index(ticket) if ticket in lane else len(lane)
@@ -363,10 +367,10 @@ class Queue(Generic[T]):
         return before + overtaking[0], places + overtaking[1]
 
     def _overtaking(self, own: _User[T], rank: int, running: int, mark: tuple[int, float]) -> tuple[int, int]:
-        """Return how many tickets of others go before one of `own`'s of this rank, and their places.
+        """Return how many tickets of other users go before one of `own` with this rank, and their places.
 
-        That one goes when its user has `running` places; `mark` (turn, age), and who came first, decide
-        where another has as many.
+        That ticket goes when its user has `running` places. If another user has as many, `mark` (turn, age)
+        decides, then the order of arrival.
         """
         ahead = ahead_places = 0
         higher = any(self.waiting[:rank])
@@ -386,7 +390,7 @@ class Queue(Generic[T]):
             ahead_places += places
         return ahead, ahead_places
 
-    # --- inner workings -------------------------------------------------------------------------------------
+    # --- internals ------------------------------------------------------------------------------------------
 
     def _user(self, name: str) -> _User[T]:
         user = self._users.get(name)
@@ -397,7 +401,7 @@ class Queue(Generic[T]):
         return user
 
     def _forget(self, name: str, user: _User[T]) -> None:
-        """Let go of a user who has nothing here; while others wait, remember whose turn it is not."""
+        """Forget a user without tickets; while others wait, remember the round that the user waits for."""
         if user.running or user.waiting:
             return
         del self._users[name]
@@ -407,18 +411,18 @@ class Queue(Generic[T]):
             self._gone[name] = user.turn
 
     def _reason_against(self, ticket: T, user: _User[T], now: float) -> str:
-        # Whoever finds nobody before it is a queue by itself, however many places it needs.
+        # The first ticket counts as one place here: alone it may wait for any number of places.
         if self.length + (ticket.places if self.length else 1) > self._bounds.length:
             return "queue_full"
         if user.waiting + (ticket.places if user.waiting else 1) > self._bounds.per_user:
             return "user_full"
         if now + (self.newcomer(now, ticket.places) or 0.0) <= ticket.deadline:
-            return ""  # in time even behind all others: no need to look where it would stand
+            return ""  # in time even as the last one: no need to compute its position
         expected = self._expected(self._ahead(ticket, user)[1] + ticket.places, now)
         return "too_late" if now + (expected or 0.0) > ticket.deadline else ""
 
     def _free_cluster(self, now: float, places: int) -> str | None:
-        """Return the first cluster with so many places free."""
+        """Return the name of the first cluster with `places` free places, None if there is none."""
         for name, cluster in self._clusters.items():
             if cluster.has_room(now, places):
                 return name
@@ -451,7 +455,7 @@ class Queue(Generic[T]):
         self.length += ticket.places
 
     def _remove(self, ticket: T, state: TicketState) -> _User[T]:
-        """Take a waiting ticket out."""
+        """Remove a waiting ticket from the queue and set its state."""
         user = self._users[ticket.user]
         user.lanes[ticket.rank].remove(ticket)
         ticket.state = state
@@ -463,7 +467,7 @@ class Queue(Generic[T]):
         return user
 
     def _fill(self, now: float) -> list[T]:
-        """Admit while there is room and somebody waits."""
+        """Admit tickets while there is room and somebody waits."""
         changed = []
         while self.length and self._free_cluster(now, 1) is not None:
             rank = self._class(now)
@@ -482,13 +486,13 @@ class Queue(Generic[T]):
         return changed
 
     def _class(self, now: float) -> int:
-        """Return the class whose turn it is: the highest that waits, or one that was passed over too long."""
+        """Return the rank of the next class: the first that waits, or one that has waited too long."""
         waiting = [rank for rank, count in enumerate(self.waiting) if count]
         aged = [rank for rank in waiting if now - self._since[rank] >= AGEING]
         return min(aged, key=self._since.__getitem__) if aged else waiting[0]
 
     def _first(self, rank: int) -> T:
-        """Return the first ticket of a class."""
+        """Return the next ticket of a class."""
         users = [user for user in self._users.values() if user.lanes[rank]]
         first = min(
             users, key=lambda one: (one.running, max(one.turn, self._round), one.lanes[rank][0].entered)

@@ -1,7 +1,7 @@
-"""Where requests wait for an instance: the queues of `admission` with a clock and an event loop.
+"""The queues in which requests wait for an instance: those of `admission` with a clock and an event loop.
 
-A request comes here checked and authorised. What waits is told to the clusters as demand, so that asking for
-a model that sleeps wakes it.
+Requests come here checked and authorised. Waiting requests are reported to the clusters as demand, so that a
+request for a sleeping model starts an instance.
 """
 
 from __future__ import annotations
@@ -17,19 +17,21 @@ from sluice.proxy.clusters.cluster import Cluster, Fleet
 from sluice.proxy.metrics import Metrics
 from sluice.proxy.queue.admission import Queue, QueueBounds, Refused, Ticket, TicketState
 
-# What the clusters have is looked at this often while somebody waits, and else when it is older than that.
+# The clusters' capacity is read this often while somebody waits; otherwise when it is older than this
+# (seconds).
 LOOK_EVERY = 0.1
-# Who waits for a stream is told how it stands, at most this often (seconds).
+# A waiting stream is told its position at this interval (seconds).
 TELL_EVERY = 5.0
-# A client who asked for no stream sees nothing while it waits, and what stands between cuts connections that
-# are silent for a minute.
+# A request without a stream is told nothing while it waits, and network devices close connections that are
+# silent for a minute (seconds).
 SILENT_WAIT = 50.0
-# A request that broke off may wait so long for another place, whatever it has waited before.
+# A request whose attempt failed may wait at least this long for another place (seconds).
 AGAIN_WAIT = 10.0
 MIN_RETRY, MAX_RETRY = 1.0, 600.0
 
-# With these nothing of the request has been worked on, and an instance may come free.
+# Statuses of a model for which no instance will come.
 HOPELESS = frozenset({"failed", "drained"})
+# Error codes after which no instance has worked on the request and one may become free.
 WAITING_HELPS = frozenset({"no_instance", "overloaded"})
 
 Tell = Callable[[int, float | None], Awaitable[None]]
@@ -37,10 +39,11 @@ Tell = Callable[[int, float | None], Awaitable[None]]
 
 @dataclass(frozen=True)
 class QueueSettings:
-    """How many may wait, and how long (seconds): `quiet` of it without a word.
+    """How many requests may wait, and times in seconds.
 
-    `whole` bounds a request's whole time, from its arrival to its answer's end. A stream that an instance
-    works on gets a comment each `comments` seconds until its first token.
+    `wait`: the longest wait. `quiet`: the part of it without a comment to the client. `whole`: the longest
+    time of a request from its arrival to the end of its answer. `comments`: the interval of the comments that
+    a stream gets between its acceptance by an instance and its first token.
     """
 
     bounds: QueueBounds
@@ -51,7 +54,7 @@ class QueueSettings:
 
 
 class RequestTicket(Ticket):
-    """One request's place in its model's queue; `fault` is what a cluster said when it had no room."""
+    """One request in its model's queue; `fault`: the error of a cluster that had no room for it."""
 
     __slots__ = ("ends_by", "fault", "queue", "tell_at", "waiter")
 
@@ -74,7 +77,7 @@ class RequestTicket(Ticket):
 
     @property
     def admitted_now(self) -> bool:
-        """Whether the request may go to the cluster `place`."""
+        """Whether the request may be sent to `cluster`."""
         return self.state is TicketState.ADMITTED
 
 
@@ -88,7 +91,7 @@ class ModelQueue(Queue[RequestTicket]):
 
 
 class RequestQueues:
-    """Lets requests through to the clusters as these have room, and keeps the others waiting."""
+    """Admits requests to the clusters while these have room, and lets the others wait."""
 
     def __init__(self, fleet: Fleet, metrics: Metrics, settings: QueueSettings) -> None:
         self._fleet = fleet
@@ -101,10 +104,10 @@ class RequestQueues:
 
     @property
     def settings(self) -> QueueSettings:
-        """How many may wait, and how long things may take."""
+        """The bounds and times of all queues."""
         return self._settings
 
-    # --- a request's way ------------------------------------------------------------------------------------
+    # --- life of a request ----------------------------------------------------------------------------------
 
     def enter(
         self,
@@ -116,10 +119,9 @@ class RequestQueues:
         ends_by: float = math.inf,
         places: int = 1,
     ) -> RequestTicket:
-        """Take a request in: it may go at once, or waits, no longer than until `ends_by` (monotonic clock).
+        """Admit a request or let it wait, until `ends_by` (monotonic clock) at most; return its ticket.
 
-        `places`: how many of an instance's it takes.
-        Raises SluiceError when waiting is of no use.
+        `places`: how many places it takes. Raises SluiceError if waiting does not help.
         """
         now = time.monotonic()
         queue = self._queues.get(model)
@@ -140,9 +142,9 @@ class RequestQueues:
         return ticket
 
     async def wait(self, ticket: RequestTicket, tell: Tell | None) -> None:
-        """Come back when the request may go; meanwhile `tell` its position and seconds, now and then.
+        """Wait until the request is admitted; from time to time `tell` its position and the expected seconds.
 
-        Raises SluiceError when that does not come in time, or never.
+        Raises SluiceError if it is not admitted in time.
         """
         routes = self._fleet.routes(ticket.queue.model)
         began = time.monotonic()
@@ -162,20 +164,20 @@ class RequestQueues:
         if ticket.state is not TicketState.ADMITTED:
             fault = ticket.fault
             if ticket.state is TicketState.EXPIRED and not ticket.queue.capacity:
-                # What a cluster said when the request was put back is not what is now.
+                # The error with which the request was put back is no longer the reason.
                 fault = None
             raise self._sent_away(ticket, fault or self._too_late(ticket.queue), "too_late")
 
     def put_back(self, ticket: RequestTicket, fault: SluiceError, *, full: bool = True) -> None:
-        """Let a request wait again: its cluster had no room, as `fault` says, or (not `full`) it broke off.
+        """Let a request wait again: its cluster had no room (`full`) or the attempt failed, as `fault` says.
 
-        Raises `fault` when waiting is of no use.
+        Raises `fault` if waiting does not help.
         """
         queue, now = ticket.queue, time.monotonic()
         if full:
             ticket.fault = fault
         else:
-            # It may have been worked on for longer than it was to wait.
+            # The failed attempt may have taken longer than the request was allowed to wait.
             ticket.deadline = min(max(ticket.deadline, now + AGAIN_WAIT), ticket.ends_by)
         self._look(queue, now)
         self._wake(queue.put_back(ticket, now, full=full))
@@ -188,11 +190,11 @@ class RequestQueues:
         self._keep_looking()
 
     def leave(self, ticket: RequestTicket) -> None:
-        """End a request's stay, wherever it stands. Harmless a second time."""
+        """Remove a request, waiting or admitted. May be called twice."""
         self._wake(ticket.queue.leave(ticket, time.monotonic()))
 
     def close(self) -> None:
-        """Send away all who wait, and who comes from now on and would have to: the process stops."""
+        """Refuse all waiting requests, and new ones that would have to wait: the process stops."""
         self._closed = True
         for queue in self._queues.values():
             self._dismiss(queue, _closing())
@@ -201,16 +203,16 @@ class RequestQueues:
         """Return the cluster that a request was admitted to."""
         return next(cluster for cluster in self._fleet.clusters if cluster.name == name)
 
-    # --- what the clusters have -----------------------------------------------------------------------------
+    # --- capacity of the clusters ---------------------------------------------------------------------------
 
     def _look(self, queue: ModelQueue, now: float) -> None:
-        """Tell the queue what the clusters have for its model now."""
+        """Set the queue's capacity to what the clusters have for its model now."""
         queue.looked = now
         places, ready_at, coming = [], None, 1
         for cluster in self._fleet.routes(queue.model):
             model = cluster.models[queue.model]
             up = cluster.up
-            # Requests on instances that drain are counted as running, and take no place of the others.
+            # `running` includes requests on draining instances, so their places are added to the capacity.
             capacity = model.ready * model.concurrency + model.draining if model.ready else 0
             places.append((cluster.name, capacity if up else 0))
             if up and model.expected_ready is not None:
@@ -225,7 +227,7 @@ class RequestQueues:
             asyncio.get_running_loop().call_later(LOOK_EVERY, self._look_again)
 
     def _look_again(self) -> None:
-        """Let time pass for all who wait."""
+        """Update all queues in which requests wait."""
         self._looking = False
         now = time.monotonic()
         for queue in self._queues.values():
@@ -243,14 +245,14 @@ class RequestQueues:
     def _dismiss(self, queue: ModelQueue, fault: SluiceError) -> None:
         changed = queue.dismiss()
         for ticket in changed:
-            # One each: an exception that is raised in many tasks would gather all their tracebacks.
+            # A copy for each: an exception raised in many tasks would collect all their tracebacks.
             ticket.fault = SluiceError(
                 fault.code, fault.message, param=fault.param, retry_after=fault.retry_after
             )
         self._wake(changed)
 
     def _vain(self, model: str) -> SluiceError | None:
-        """Return why no instance will come, None while one may."""
+        """Return the error that says why waiting is in vain, None if an instance may come."""
         if self._closed:
             return _closing()
         routes = self._fleet.routes(model)
@@ -267,7 +269,7 @@ class RequestQueues:
         return SluiceError("no_instance", "The model fails to start. Its administrators can see the reason.")
 
     def _check_worth(self, ticket: RequestTicket) -> None:
-        """Raise SluiceError for a request that would wait in vain."""
+        """Remove a request that would wait in vain, and raise SluiceError for it."""
         vain = self._vain(ticket.queue.model)
         if vain is not None:
             self.leave(ticket)
@@ -276,7 +278,7 @@ class RequestQueues:
     # --- waking and telling ---------------------------------------------------------------------------------
 
     async def _sleep(self, ticket: RequestTicket, telling: bool) -> None:
-        """Wait until the ticket's state changes, or there is something to tell."""
+        """Wait until the ticket's state changes or its client is due to be told something."""
         loop = asyncio.get_running_loop()
         ticket.waiter = waiter = loop.create_future()
         timer = None
@@ -315,7 +317,7 @@ class RequestQueues:
         return SluiceError("no_instance", "No instance of the model is ready. The cluster was asked for one.")
 
     def _sent_away(self, ticket: RequestTicket, fault: SluiceError, reason: str) -> SluiceError:
-        """Count a request that is told to come back, with all its places, and tell it when."""
+        """Count a refused request with all its places, set when to retry, and return its error."""
         queue = ticket.queue
         self._metrics.turned_away(queue.model, reason)
         routes = self._fleet.routes(queue.model)
@@ -332,7 +334,7 @@ class RequestQueues:
 
 
 def _worth_waiting(ticket: RequestTicket, fault: SluiceError, now: float) -> bool:
-    """Whether a place may come while the request may wait, as far as its cluster says."""
+    """Whether a place may become free before the request's deadline, as far as its cluster says."""
     return fault.code in WAITING_HELPS and now + (fault.retry_after or 0.0) <= ticket.deadline
 
 
