@@ -1,4 +1,4 @@
-"""One request while it is answered: what is known of it, its limits, its way to an instance and back.
+"""One request while it is answered: its context, its limits, its forwarding to an instance and back.
 
-Below `api`, which alone imports it (with `service`); above queue, clusters, accounts and bodies.
+Only `api` and `service` import it; it may import queue, clusters, accounts and bodies.
 """

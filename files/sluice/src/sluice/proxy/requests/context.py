@@ -1,4 +1,4 @@
-"""What is known about one request while it is answered: for access line, metrics and usage record."""
+"""The context of one request while it is answered: for access log, metrics and usage record."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from sluice.proxy.accounts.limits import Reservation
 from sluice.proxy.http.dialect import OPENAI, Dialect
 from sluice.proxy.requests.tokens import NOTHING, TokenCount
 
-# Nobody is there to read this status; it marks in logs and usage that the client left first.
+# The status in logs and usage records of a request whose client left first; it is never sent.
 CLIENT_LEFT = 499
 
 
 @dataclass(slots=True)
 class RequestContext:
-    """One request. Times are seconds of the monotonic clock since `started`, but for `time` (epoch).
+    """One request. `started` is of the monotonic clock, `time` of the epoch; other times are since `started`.
 
-    `cluster` is where it was sent, "" as long as it was sent nowhere. `held` is what it holds of its limits.
-    `headers` are those that its answer has beside the usual ones; `dialect` is how its errors are told.
+    `cluster`: where it was sent, "" before that. `held`: what it holds of its limits. `headers`: extra
+    headers of the answer. `dialect`: the format of its errors.
     """
 
     request_id: str
@@ -43,20 +43,20 @@ class RequestContext:
     headers: dict[str, str] = field(default_factory=dict)
 
     def elapsed(self) -> float:
-        """Return the seconds since the request came."""
+        """Return the seconds since the request arrived."""
         return time.monotonic() - self.started
 
     def sending(self, size: int) -> None:
-        """Note that `size` bytes of the answer go out now."""
+        """Note that `size` bytes of the answer are sent now."""
         if self.first_byte is None:
             self.first_byte = self.elapsed()
         self.bytes_out += size
 
     def log_fields(self, duration: float) -> str:
-        """Return the fields of the access line, as JSON without braces.
+        """Return the fields of the access log's line, as JSON without braces.
 
-        Written by hand, like the usage record: what stands between quotes has been matched in full against
-        a form without quotes, backslashes and control characters, or is a method's token.
+        No escaping is needed here and in the usage record: each text was fully matched against a pattern
+        without quotes, backslashes and control characters, or is an HTTP method.
         """
         user = self.principal.user if self.principal is not None else ""
         first_byte = "null" if self.first_byte is None else f"{self.first_byte:.4f}"
@@ -68,13 +68,13 @@ class RequestContext:
         )
 
     def interrupted(self, cluster: str) -> bytes | None:
-        """Return the record of a request that is sent now, should this process not live to settle it."""
+        """Return the usage record that counts if this process is killed before the request is settled."""
         return self._record(cluster, 500, "internal_error", 0.0)
 
     def usage(self, duration: float) -> bytes | None:
         """Return the usage record (`sluice.contracts.usage.UsageRecord`) as JSON.
 
-        None for a request that asked no model for anything.
+        None for a request that no model was asked to answer.
         """
         return self._record(self.cluster, self.status, self.code, duration)
 

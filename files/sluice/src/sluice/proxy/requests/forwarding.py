@@ -1,6 +1,6 @@
-"""Sends one request to an instance: when, to which cluster and session, and when again.
+"""Forwards one request to an instance: when, to which cluster and session, and when to try again.
 
-It is tried again only while not a byte of an answer has come: nothing is repeated that anybody has seen.
+It is tried again only before the first byte of an answer: the client never sees a part of an answer twice.
 """
 
 from __future__ import annotations
@@ -20,43 +20,42 @@ from sluice.proxy.metrics import Metrics
 from sluice.proxy.queue.waiting import RequestQueues, RequestTicket
 from sluice.proxy.requests.pump import broken_off
 
-# The relay's own limit is shorter; this one holds if it should not keep it (seconds).
+# A second bound: the relay's own timeout is shorter (seconds).
 IDLE_TIMEOUT = 180.0
-# So long after an attempt broke its request goes again: an engine that is dying answers for a moment still.
+# The pause after a broken attempt (seconds): an engine that is ending may still answer for a moment.
 BREAK_PAUSE = 0.5
-# So long after an instance has accepted a stream its client gets the head (seconds).
+# How long after an instance has accepted a stream its client gets the head (seconds).
 HEAD_PAUSE = 0.1
-# How long the process that has just started lets requests wait for the models to be known (seconds).
+# How long requests wait for the models after the start of the process (seconds).
 RECONNECT_WAIT = 5.0
-# A request whose session was lost this often may be what ends them. Two are lost together when a login node
-# goes.
+# A request that lost this many sessions may be their cause. Two sessions are lost together when a login node
+# fails.
 MOST_LOST = 3
 
-# With these another cluster may do better; nothing of the request has been worked on.
+# With these codes, no instance has worked on the request, and another cluster may accept it.
 ELSEWHERE = frozenset({"no_instance", "overloaded", "cluster_unreachable", "closed"})
 
 
 class Client(Protocol):
-    """Who asked for a stream, as a forwarder tells it how that stands; `begun`: its answer has begun."""
+    """The client of a stream, which is told the progress; `begun`: whether its answer has begun."""
 
     @property
     def begun(self) -> bool: ...
 
     async def tell(self, position: int, expected: float | None) -> None:
-        """The request waits, at this position, for so many seconds if that is known."""
+        """The request waits at this position; `expected`: seconds, None if unknown."""
 
     async def working(self) -> None:
-        """An instance works on the request, and nothing of its answer has come yet."""
+        """An instance works on the request; nothing of its answer has come yet."""
 
 
 class Forwarder:
-    """Sends one request when its turn has come, and brings the start of its answer.
+    """Sends one request when the queue admits it, and returns the start of its answer.
 
-    `body`: the chunks of the body. `began` (monotonic clock): when the request came, from which its whole
-    time is bounded, wherever it stands and however often it was tried. `on_sent` is called with the cluster's
-    name, once, before anything goes there. `cluster` and `instance` tell where it went, `sent_at` when
-    (monotonic clock), once that is known.
-    Whoever has opened it closes it, whatever came of it.
+    `body`: the chunks of the body. `began` (monotonic clock): when the request arrived; the bound on its
+    whole time, with all attempts, counts from then. `on_sent` is called once with the cluster's name, before
+    anything is sent. `cluster` and `instance`: where it was sent; `sent_at` (monotonic clock): when. The
+    caller of `open` must call `close` in every case.
     """
 
     def __init__(
@@ -82,9 +81,9 @@ class Forwarder:
         self.sent_at: float | None = None
 
     async def open(self, client: Client | None = None) -> tuple[Stream, ResponseHead]:
-        """Return the stream and the answer's head; `client` is who asked for a stream and is told of it.
+        """Return the stream and the answer's head. Raises SluiceError.
 
-        Raises SluiceError.
+        `client`: told about the progress if it asked for a stream, else None.
         """
         head = self._head
         ticket = self._ticket = self._queues.enter(
@@ -115,16 +114,16 @@ class Forwarder:
                     raise
 
     def _count_breaks(self, fault: SluiceError) -> None:
-        """Note how many attempts of the request broke an instance, as its next relay is told."""
+        """Note how many attempts of the request have broken; the next relay is told the number."""
         before = self._head.breaks
         told = fault.breaks if isinstance(fault, RelayError) else 0
-        # A relay of an older release tells no number.
+        # An older relay does not report the number.
         breaks = max(told, before + (fault.code == "instance_failed"))
         if breaks > before:
             self._head = self._head._replace(breaks=breaks)
 
     def _session_lost(self, ticket: RequestTicket) -> None:
-        """Let a request whose session was lost go once more. Raises SluiceError."""
+        """Queue a request whose session was lost again. Raises SluiceError after MOST_LOST losses."""
         fault = SluiceError(
             "cluster_unreachable", "The connection to the cluster was lost again.", retry_after=1.0
         )
@@ -133,12 +132,12 @@ class Forwarder:
         self._again(ticket, fault)
 
     def _again(self, ticket: RequestTicket, fault: SluiceError) -> None:
-        """Let a request that broke off go once more. Raises `fault` when its time to wait is over."""
+        """Queue a request whose attempt failed again. Raises SluiceError if waiting does not help."""
         self._metrics.retried()
         self._queues.put_back(ticket, fault, full=False)
 
     def close(self) -> None:
-        """End the stream if there is one, and let the next request go."""
+        """End the stream if there is one, and free the request's places."""
         if self._stream is not None:
             self._stream.close()
         if self._ticket is not None:
@@ -166,15 +165,16 @@ class Forwarder:
             stream.close()
             raise
         self._stream, self.instance = stream, head.instance
-        # Its room is given back now; held on until the answer's end, bodies would pile up beyond it.
+        # The caller frees the body's memory now: this reference would keep it until the answer's end.
         self._body = ()
         return stream, head
 
     async def _watch(self, stream: Stream, client: Client) -> None:
-        """Come back with the answer's first bytes; tell the client meanwhile that it is being worked on.
+        """Wait for the answer's first bytes; tell the client meanwhile that an instance works on the request.
 
-        The client's answer begins a moment after an instance has accepted the request: what breaks by then
-        has a status of its own, and a first token that is there by then leaves with the head.
+        The client's answer begins a moment after an instance has accepted the request: if the attempt fails
+        before that, the answer can have its own status; if the first token comes before that, it is sent with
+        the head.
         """
         due = math.inf
         while not stream.has_begun():
@@ -187,7 +187,7 @@ class Forwarder:
 
 
 def _session(cluster: Cluster) -> Session:
-    """Return a session that takes a request. Raises SessionLost, SluiceError `overloaded`."""
+    """Return a session that accepts a request. Raises SessionLost, SluiceError `overloaded`."""
     session = cluster.session()
     if session is None and cluster.up:
         raise cluster.unreachable()
@@ -197,7 +197,7 @@ def _session(cluster: Cluster) -> Session:
 
 
 async def next_bytes(stream: Stream) -> bytes:
-    """Return the next bytes of an answer, b"" at its end. Raises SluiceError when it breaks off."""
+    """Return the next bytes of an answer, b"" at its end. Raises SluiceError if it fails."""
     try:
         return await stream.read(IDLE_TIMEOUT)
     except TimeoutError:

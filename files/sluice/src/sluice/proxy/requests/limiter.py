@@ -1,4 +1,4 @@
-"""Checks requests against their limits, by the rules of `sluice.proxy.accounts.limits`."""
+"""Checks requests against their limits, with the rules of `sluice.proxy.accounts.limits`."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from sluice.proxy.bodies.body import BodySummary
 from sluice.proxy.requests.context import RequestContext
 from sluice.proxy.requests.tokens import TokenCount
 
-# Whoever waits for buckets to be filled is told after so many seconds that it cannot be done now.
+# A request waits at most this long for its buckets to be filled (seconds).
 FILL_SECONDS = 10.0
-# A bucket that is forgotten again before it could be used is asked for once more, so often in all.
+# How often the authority is asked for a bucket that is forgotten again before it was used.
 MOST_ASKED = 3
-# Idle buckets are looked through so often (seconds), so many at once.
+# Buckets are tidied at this interval (seconds), this many in one turn of the event loop.
 TIDY_EVERY = 60.0
 TIDY_AT_ONCE = 500
 
@@ -62,7 +62,7 @@ _OWNERS = {
 
 
 class Limiter:
-    """Reserves what a request may use before it runs, and settles what it has used when it has ended."""
+    """Reserves what a request may use before it runs, and settles what it used when it has ended."""
 
     def __init__(self, client: AuthorityClient, usage: UsageQueue, reserve_output: int) -> None:
         self._client = client
@@ -79,10 +79,11 @@ class Limiter:
         summary: BodySummary,
         size: int,
     ) -> None:
-        """Hold a request with a body of `size` bytes to those of `limits` that bind it, until `settle`.
+        """Reserve what a request with a body of `size` bytes may use, in the limits that apply to it.
 
-        `context.headers` says then what is left. Raises SluiceError `requests_limited`, `tokens_limited`,
-        `day_limited`, `concurrency_limited`, or `authority_unreachable` where nobody can tell what is used.
+        Sets headers in `context.headers` with what is left. Raises SluiceError `requests_limited`,
+        `tokens_limited`, `day_limited`, `concurrency_limited`, or `authority_unreachable` if the used amounts
+        are unknown.
         """
         binding = [limit for limit in limits if not limit.model or limit.model == model.name]
         if not binding:
@@ -97,7 +98,7 @@ class Limiter:
             self._reserve(context, binding, tokens, summary.places)
 
     def _reserve(self, context: RequestContext, limits: Sequence[Limit], tokens: Need, places: int) -> None:
-        """Reserve, and say what is left. Raises SluiceError, NotFilled."""
+        """Reserve, and set the headers with what is left. Raises SluiceError, NotFilled."""
         now = time.time()
         try:
             context.held = self._buckets.reserve(limits, tokens, now, places)
@@ -107,9 +108,9 @@ class Limiter:
         context.headers.update(headers(self._buckets.remaining(limits, now)))
 
     def settle(self, held: Reservation, cluster: str, tokens: TokenCount) -> None:
-        """Put what a request has used in place of what it held.
+        """Replace what a request held by what it used.
 
-        One that was sent to no `cluster` gives everything back, as if it had never come.
+        A request that was not sent to any `cluster` gives everything back, as if it had never come.
         """
         if cluster:
             self._buckets.settle(held, tokens.input + tokens.output, time.time())
@@ -117,7 +118,7 @@ class Limiter:
             self._buckets.give_back(held)
 
     async def run(self) -> None:
-        """Forget what counts no more, now and then, until cancelled."""
+        """Forget from time to time what no longer counts, until cancelled."""
         while True:
             await asyncio.sleep(TIDY_EVERY)
             keys = self._buckets.keys()
@@ -125,7 +126,7 @@ class Limiter:
                 self._buckets.tidy(keys[start : start + TIDY_AT_ONCE], time.time())
                 await asyncio.sleep(0)
 
-    # --- buckets that this process meets for the first time -----------------------------------------------
+    # --- filling of new buckets ---------------------------------------------------------------------------
 
     async def _fill(self, limits: Sequence[Limit]) -> None:
         try:
@@ -145,21 +146,21 @@ class Limiter:
             )
 
     async def _filled(self, missing: Sequence[BucketKey]) -> None:
-        """Ask for these buckets in one question, less those for which one is under way: that is joined."""
+        """Ask the authority once for all buckets that are not asked for already, and wait for all."""
         new = [key for key in missing if key not in self._filling]
         if new:
             task = asyncio.get_running_loop().create_task(self._ask(new))
             self._filling.update(dict.fromkeys(new, task))
             task.add_done_callback(lambda done: self._asked(new, done))
         for task in {self._filling[key] for key in missing}:
-            # Shielded: the one who asks may leave while others wait for the same answer.
+            # Shielded: this client may leave while others wait for the same answer.
             await asyncio.shield(task)
 
     def _asked(self, keys: Sequence[BucketKey], task: asyncio.Task[None]) -> None:
         for key in keys:
             self._filling.pop(key, None)
         if not task.cancelled():
-            task.exception()  # seen here: whoever waited for it may have left
+            task.exception()  # retrieved here: whoever waited for it may have left
 
     async def _ask(self, keys: Sequence[BucketKey]) -> None:
         """Fill buckets. Raises AuthorityUnreachable."""
@@ -170,7 +171,7 @@ class Limiter:
 
 
 def _refusal(excess: LimitExceeded, places: int) -> SluiceError:
-    """Return what a user is told: whose limit it is, of what, how much, and when to come again."""
+    """Return the error for the user: whose limit it is, of what, how much, and when to retry."""
     limit, what = excess.limit, excess.what
     kind, _, name = limit.scope.partition(":")
     owner = f"{_OWNERS[kind]} {name}" if kind in ("project", "group") else _OWNERS[kind]
@@ -192,7 +193,7 @@ def _refusal(excess: LimitExceeded, places: int) -> SluiceError:
 
 
 def headers(left: LimitsLeft) -> dict[str, str]:
-    """Return the headers that tell what is left of the limits."""
+    """Return the headers `x-ratelimit-*` with what is left of the limits."""
     found: dict[str, str] = {}
     for name, remaining in (("requests", left.requests), ("tokens", left.tokens)):
         if remaining is not None:
@@ -208,7 +209,7 @@ def _add(found: dict[str, str], name: str, remaining: Remaining) -> None:
 
 @functools.lru_cache(maxsize=1024)
 def span(seconds: float) -> str:
-    """Return a time as `12s`, `1m30s` or `7h0m5s`."""
+    """Return a number of seconds in the form `12s`, `1m30s` or `7h0m5s`."""
     whole = int(seconds)
     if whole < 60:
         return f"{whole}s"

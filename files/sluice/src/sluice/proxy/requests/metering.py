@@ -1,8 +1,8 @@
-"""Asks an engine for a stream's tokens, and removes from the answer what the client did not ask for.
+"""Asks an engine for a stream's usage, and removes usage from the answer that the client did not ask for.
 
-Everything happens on the bytes: the body that goes on is the one that came, but for what is put in behind
-its first brace, and what a client gets is what the engine wrote, but for the figures taken out. What a model
-wrote stands in JSON strings, whose quotes are escaped: none of it is ever taken for the name of a member.
+Everything works on bytes: the body is forwarded as it came, with a member inserted after its first brace, and
+the client gets what the engine wrote, without the removed usage. A model's text is in JSON strings with
+escaped quotes, so that it never matches the name of a member.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sluice.proxy.bodies.body import BodySummary
 from sluice.proxy.http.events import Events
 from sluice.proxy.requests.tokens import ALL, FIGURES, TokenMeter
 
-# The paths whose streams tell tokens only if they are asked to.
+# The capabilities whose streams report usage only on request.
 ASKED_FOR_USAGE = frozenset(("chat", "completions"))
 OPTIONS = {
     "continuous": {"include_usage": True, "continuous_usage_stats": True},
@@ -26,11 +26,11 @@ SPLICE = {
     usage: b'"stream_options":' + json.dumps(options, separators=(",", ":")).encode() + b","
     for usage, options in OPTIONS.items()
 }
-# So much longer may a body become.
+# How many bytes longer a body may become.
 MOST_ADDED = max(map(len, SPLICE.values()))
-# In a body up to this size the options of its own are looked for.
+# A body's own options are searched for in bodies of up to this many bytes.
 MOST_SEARCHED = 1024 * 1024
-# A line longer than this is no chunk with figures: it goes through as it is.
+# A line of more bytes is not a chunk with usage: it passes unchanged.
 LONGEST_LINE = 256 * 1024
 
 _START = b"data: {"
@@ -41,27 +41,27 @@ _OPTIONS = b'"stream_options"'
 _OPTIONS_VALUE = re.compile(rb"\s*:\s*(\{[^{}]*\}|null)")
 _CHOICE = b'"choices":[{"index":'
 _ANY_CHOICE = re.compile(rb'"choices"\s*:\s*\[\s*\{[^{}\[\]]*?"index"\s*:\s*([0-9]+)')
-# Here CR alone ends a line, as a stream of events may have it: no text of JSON holds one.
+# A line that ends with CR alone, which event streams allow. JSON texts contain no CR.
 _BARE_END = re.compile(rb"\r[^\n]")
 _NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 _NUMBERS = rb'(?:"[a-z_]+":(?:[0-9]+|null),?)*'
-# Figures that end their event, with nothing in them that could be mistaken: names, numbers, one more level.
+# Usage at the end of its event, in an unambiguous form: names, numbers, one nested level.
 _LAST_MEMBER = re.compile(rb',"usage":(\{(?:"[a-z_]+":(?:[0-9]+|null|\{' + _NUMBERS + rb"\}),?)*\})\}\n\n?\Z")
 _TOKENS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]')
 
 
 @dataclass(frozen=True, slots=True)
 class WantedUsage:
-    """What of the figures a client is to see: those with `each` chunk, and the `last` chunk that has them."""
+    """Which usage the client sees: `each`: that in each chunk; `last`: the additional last chunk."""
 
     each: bool
     last: bool
 
     @classmethod
     def by(cls, options: Mapping[str, object], usage: str) -> WantedUsage:
-        """Return what a body's own `stream_options` ask for, of an engine that can tell `usage`."""
+        """Return what a body's own `stream_options` ask for; `usage` is what the engine can report."""
         last = options.get("include_usage") is True
-        # Who is asked for the last chunk alone tells with others what it tells unasked.
+        # An engine that is asked only for the last chunk reports in other chunks only what it always reports.
         each = usage == "final" or (last and options.get("continuous_usage_stats") is True)
         return cls(each, last)
 
@@ -72,10 +72,10 @@ Chunks = list[bytes | bytearray]
 def with_usage_options(
     chunks: Chunks, summary: BodySummary, usage: str, *, small: bool
 ) -> tuple[Chunks, WantedUsage] | None:
-    """Return a stream's body that has the engine tell tokens, and what of it the client wants to see.
+    """Return the chunks of a body that asks the engine for usage, and which usage the client wants to see.
 
-    `usage` is what the engine can tell: `continuous`, `final` or `none`. `small`: the body was parsed whole.
-    None where the engine is not to be asked, or need not be; then nothing is to be taken out either.
+    `usage`: what the engine can report: `continuous`, `final` or `none`. `small`: the body was parsed as a
+    whole. None if the engine cannot or need not be asked; then nothing must be removed from the answer.
     """
     if usage not in OPTIONS or not summary.stream or summary.capability not in ASKED_FOR_USAGE:
         return None
@@ -83,7 +83,7 @@ def with_usage_options(
         return spliced(chunks, SPLICE[usage]), WantedUsage.by({}, usage)
     given = summary.options if small else _own_options(chunks)
     if given is not None and not isinstance(given, dict):
-        return None  # the engine refuses it, and says why
+        return None  # the engine refuses it with an explanation
     wanted = WantedUsage.by(given or {}, usage)
     if wanted.each and wanted.last:
         return (chunks, wanted) if usage == "continuous" else None
@@ -95,7 +95,7 @@ def with_usage_options(
 
 
 def spliced(chunks: Chunks, member: bytes) -> Chunks:
-    """Put `member`, which ends with a comma, behind the first brace of a body, an object with members."""
+    """Insert `member`, which ends with a comma, after the first brace of a body with at least one member."""
     for number, chunk in enumerate(chunks):
         at = chunk.find(b"{") + 1
         if at:
@@ -104,7 +104,7 @@ def spliced(chunks: Chunks, member: bytes) -> Chunks:
 
 
 def _encoded(chunks: Chunks, options: dict[str, object]) -> Chunks | None:
-    """Write a small body anew; None for one with a number that is too large to be written as it came."""
+    """Encode a small body again with `options`; None if it has a number that cannot be written as it came."""
     document = {**json.loads(b"".join(chunks)), "stream_options": options}
     try:
         return [json.dumps(document, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()]
@@ -113,7 +113,7 @@ def _encoded(chunks: Chunks, options: dict[str, object]) -> Chunks | None:
 
 
 def _own_options(chunks: Chunks) -> object:
-    """Return the `stream_options` of a large body; what is no options where they cannot be told for sure."""
+    """Return the `stream_options` of a large body, "" if they cannot be found for sure."""
     found = _found_options(chunks)
     return "" if found is None else json.loads(found[2])
 
@@ -129,9 +129,9 @@ def _replaced(chunks: Chunks, options: dict[str, object]) -> Chunks | None:
 
 
 def _found_options(chunks: Chunks) -> tuple[int, slice, bytes] | None:
-    """Find the value of `stream_options` in a body that is known to have it: its chunk, its place, its bytes.
+    """Find the value of `stream_options` in a body that has it: the chunk's index, the slice, the bytes.
 
-    Its name can stand elsewhere only as the name of a deeper member. So where it stands once, that is it.
+    The name could occur elsewhere only as the name of a nested member. So if it occurs once, that is the one.
     """
     if sum(map(len, chunks)) > MOST_SEARCHED or sum(chunk.count(_OPTIONS) for chunk in chunks) != 1:
         return None
@@ -142,7 +142,7 @@ def _found_options(chunks: Chunks) -> tuple[int, slice, bytes] | None:
 
 
 class StreamFilter:
-    """The way of one event stream to its client, by whole events, and the meter that has seen it all."""
+    """Passes the complete events of one stream to the client, and all bytes to the token meter."""
 
     __slots__ = ("_events", "meter")
 
@@ -152,7 +152,7 @@ class StreamFilter:
 
     @property
     def torn(self) -> bool:
-        """Whether the client has a part of an event, one too long to be held back, but not its end."""
+        """Whether the client has a part of an event that was too long to be held back, but not its end."""
         return self._events.torn
 
     def feed(self, data: bytes) -> bytes:
@@ -166,11 +166,10 @@ class StreamFilter:
 
 
 class UsageFilter(StreamFilter):
-    """Takes the figures out of one event stream, for the meter, and leaves in it what was wanted.
+    """Passes the usage in one event stream to the meter, and removes what the client does not want.
 
-    It works by lines, which may be cut anywhere. Where CR alone ends lines, they pass as they are. What it
-    holds back beside unfinished events is the start of a line of which the end has not come: at most
-    LONGEST_LINE bytes.
+    It works on lines, which may be cut anywhere. Lines that end with CR alone pass unchanged. In addition to
+    unfinished events, it holds back the beginning of an unfinished line, at most LONGEST_LINE bytes.
     """
 
     __slots__ = ("_busy", "_each", "_held", "_last", "_passing", "_swallowing")
@@ -180,7 +179,8 @@ class UsageFilter(StreamFilter):
         self._each = wanted.each
         self._last = wanted.last
         self._held = b""
-        # Within a line too long to be looked at, or behind an event that was taken out whole.
+        # `_passing`: in a line that is too long to be searched. `_swallowing`: after an event that was
+        # removed.
         self._passing = False
         self._swallowing = False
         self._busy = False
@@ -194,7 +194,7 @@ class UsageFilter(StreamFilter):
             at = data.rfind(_MEMBER)
             if data.find(b"\n\n", 0, at) >= 0:
                 return b"".join([self._without_usage(one + b"\n\n") for one in data[:-2].split(b"\n\n")])
-            # One event of one line, as engines send them; CR alone would end a line too.
+            # One event of one line, the usual form. A CR alone would end a line too.
             if (
                 0 < at < LONGEST_LINE - FIGURES
                 and data.find(b"\n", 0, at) < 0
@@ -239,7 +239,7 @@ class UsageFilter(StreamFilter):
         return line
 
     def _without(self, event: bytes, figures: bytes, start: int, behind: int) -> bytes:
-        """Return an event, or the one line of it, less its figures, if these are not wanted."""
+        """Return an event, or its only line, without its usage if that is not wanted."""
         choice = _choice(event)
         told = figures.startswith(b"{")
         if told:
@@ -255,7 +255,7 @@ class UsageFilter(StreamFilter):
 
 
 def _choice(event: bytes) -> bytes:
-    """Return the index of the choice that a chunk is of; ALL for one without choices."""
+    """Return the index of a chunk's choice; ALL for a chunk without choices."""
     start = event.find(_CHOICE)
     if start >= 0:
         start += len(_CHOICE)
@@ -268,7 +268,7 @@ def _choice(event: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A member of an object: from `start` to `behind` with its comma, its value from `value` to `end`."""
+    """A member of an object: from `start` to `behind` with its comma; its value from `value` to `end`."""
 
     start: int
     value: int
@@ -277,7 +277,7 @@ class _Place:
 
 
 def _member(line: bytes) -> _Place | None:
-    """Find `usage` in the object that an event's line holds: among its own members, not in what they hold."""
+    """Find `usage` among the members of the object in an event's line, not in nested objects."""
     found = _LAST_MEMBER.match(line, max(0, line.rfind(_MEMBER)))
     if found is not None:
         return _Place(found.start(), found.start(1), found.end(1), found.end(1))
@@ -303,7 +303,7 @@ def _member(line: bytes) -> _Place | None:
 
 
 def _place(line: bytes, before: int, name: int, value: int, end: int) -> _Place:
-    """Say what goes with a member: the comma before it, or behind it if it is the first."""
+    """Return the place of a member with one comma: the one before it, or after it if it is the first."""
     if line[before : before + 1] == b",":
         return _Place(before, value, end, end)
     behind = end

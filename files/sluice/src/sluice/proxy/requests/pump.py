@@ -1,7 +1,7 @@
-"""Passes an event stream from its session to its client: callbacks, and one turn of a task at its end.
+"""Sends an event stream from its session to its client, with callbacks; its task only waits for the end.
 
-A token's way through the proxy: bytes from the session, gathered for this turn of the event loop, one write.
-No task wakes for it and no timer is set; only a client who reads too slowly wakes his own.
+For each token: bytes from the session are gathered during a turn of the event loop and written once. No task
+is woken and no timer is set, except for a client that reads too slowly.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ from sluice.proxy.http.events import BOUNDARY
 from sluice.proxy.requests.context import RequestContext
 from sluice.proxy.requests.metering import StreamFilter
 
-# A client that reads nothing for this long is gone (seconds).
+# A client that reads nothing for this long is disconnected (seconds).
 STALLED = 300.0
-# An engine that says nothing for this long, in the middle of its answer, is given up (seconds). The relay's
-# own limit is shorter; this one holds if it should not keep it.
+# A stream fails if nothing comes for this long (seconds). A second bound: the relay's own timeout is shorter.
 SILENT = 180.0
 SWEEP_SECONDS = 1.0
 _COMMENT = re.compile(rb"\A((?::[^\n]*\n)+)\n")
@@ -29,7 +28,7 @@ _COMMENT_BETWEEN = re.compile(rb"(?<=\n\n)((?::[^\n]*\n)+)\n")
 
 
 class Pumps:
-    """All event streams that pass now: what came for them in one turn of the loop goes out at its end."""
+    """All pumps that run: writes at the end of each turn of the loop what came for them in it."""
 
     def __init__(self) -> None:
         self._ready: list[Pump] = []
@@ -37,16 +36,16 @@ class Pumps:
         self._sweeping = False
 
     def open(self, pump: Pump) -> None:
-        """Watch over `pump` from now on."""
+        """Watch `pump` for silence from now on."""
         self._running.add(pump)
         self._watch()
 
     def close(self, pump: Pump) -> None:
-        """Watch over it no more."""
+        """Stop watching `pump`."""
         self._running.discard(pump)
 
     def due(self, pump: Pump) -> None:
-        """Write for `pump` at the end of this turn."""
+        """Flush `pump` at the end of this turn of the loop."""
         if not self._ready:
             asyncio.get_running_loop().call_soon(self._flush)
         self._ready.append(pump)
@@ -62,7 +61,7 @@ class Pumps:
             asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)
 
     def _sweep(self) -> None:
-        """Give up engines that went silent."""
+        """Fail streams that have been silent too long."""
         self._sweeping = False
         too_old = time.monotonic() - SILENT
         for pump in self._running:
@@ -72,10 +71,10 @@ class Pumps:
 
 
 class Pump:
-    """Passes one stream on, as fast as its client reads. It is the stream's sink.
+    """Sends one stream to its client as fast as the client reads. It is the stream's sink.
 
-    `last` is how what was written ends, before it began too: as much as the dialect must know for an event of
-    our own.
+    `last`: the last bytes that were written, also before the pump; as many as the dialect needs for an error
+    event.
     """
 
     __slots__ = (
@@ -136,24 +135,24 @@ class Pump:
             self._pumps.due(self)
 
     def ended(self) -> None:
-        """Learn that the answer is whole."""
+        """Note that the answer is complete."""
         self._complete = True
         self._wake()
 
     def failed(self, failure: SluiceError | SessionLost) -> None:
-        """Learn that nothing more will come."""
+        """Note that the answer failed; nothing more will come."""
         self._failure = failure
         self._wake()
 
     def expire(self, too_old: float) -> None:
-        """Give up if nothing has come since `too_old` (monotonic clock), and not for a slow client's sake."""
+        """Fail if nothing has come since `too_old` (monotonic clock), unless the client reads too slowly."""
         if self._heard < too_old and not self._owed and self._failure is None and not self._complete:
             self.failed(SluiceError("instance_timeout", "The instance stopped in the middle of its answer."))
 
     # --- to the client --------------------------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Write what has come."""
+        """Write the bytes that have come."""
         self._due = False
         if not self._parts:
             return
@@ -165,7 +164,7 @@ class Pump:
         self._write(self._stream_filter.feed(data))
         self._heard = time.monotonic()
         if self._owed or self._request.protocol.writing_paused:
-            # The relay may send no more before the client has taken this.
+            # The relay gets no credit before the client has read this.
             self._owed += size
             self._wake()
         else:
@@ -173,18 +172,18 @@ class Pump:
 
     def _write(self, data: bytes) -> None:
         if not data:
-            return  # as a chunk, nothing would say that the answer is over
+            return  # an empty chunk would end the answer
         told = without_gaps(data, self.last)
         size = len(told)
         self._transport.write(b"%x\r\n%b\r\n" % (size, told) if self._chunked else told)
         self._visit.sending(size)
-        # As the engine sent it: a comment without its blank line leaves the stream between two events.
+        # As the engine sent it, with the blank line after a comment: the stream is between two events.
         self.last = (data if len(data) >= self._remembered else self.last + data)[-self._remembered :]
 
     async def run(self) -> None:
-        """Come back when the stream has ended and all of it is written; the answer's head must be out.
+        """Wait until the stream has ended and is written; the answer's head must have been sent.
 
-        Raises SluiceError when the stream breaks off, ConnectionError when the client has left.
+        Raises SluiceError if the stream fails, ConnectionError if the client has left.
         """
         self._pumps.open(self)
         try:
@@ -192,10 +191,10 @@ class Pump:
             await self._run()
         finally:
             self._pumps.close(self)
-            # Of a client who has left too, what came is what was used.
+            # What came counts as used, also if the client has left.
             self._stream_filter.feed(b"".join(self._parts))
             self._parts.clear()
-        # What is held back of an event that broke off with its stream is of no use to anybody.
+        # A part of an event that is held back when the stream fails is dropped.
         if isinstance(self._failure, SessionLost):
             raise broken_off()
         if self._failure is not None:
@@ -220,7 +219,7 @@ class Pump:
                     self._waiter = None
 
     async def _drain(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Wait until the client has read, then let the relay send as much again."""
+        """Wait until the client has read, then give the relay credit."""
         stalled = loop.call_later(STALLED, self._transport.abort)
         try:
             await self._request.writer.drain()
@@ -236,10 +235,10 @@ class Pump:
 
 
 def without_gaps(data: bytes, before: bytes) -> bytes:
-    """Return a part of a stream without blank lines behind comments; `before` is how what came before ends.
+    """Return a part of a stream without blank lines after comments; `before`: the last bytes before the part.
 
-    Engines say so that they are alive: to some clients a blank line is the end of an event, here one without
-    data.
+    Engines send comments as a sign of life. Some clients read a blank line after one as the end of an event
+    without data.
     """
     starts = data[:1] == b":" and before.endswith(BOUNDARY)
     if not starts and b"\n\n:" not in data:
@@ -252,7 +251,7 @@ def without_gaps(data: bytes, before: bytes) -> bytes:
 async def pass_on(
     request: web.BaseRequest, context: RequestContext, response: web.StreamResponse, data: bytes
 ) -> None:
-    """Write, and come back when the client has room for more."""
+    """Write, and wait until the client has room for more. Raises ConnectionError if it has left."""
     transport = request.transport
     if transport is None:
         raise ConnectionResetError

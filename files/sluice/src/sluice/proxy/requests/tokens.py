@@ -1,7 +1,7 @@
-"""Counts tokens in a passing answer without keeping it.
+"""Counts the tokens of an answer while it passes, without keeping it.
 
-Quotes inside a JSON string are escaped, so what is looked for here, quotes included, can never match what a
-model wrote.
+Quotes inside a JSON string are escaped, so the searched patterns, which include quotes, never match a model's
+text.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Any, TypeGuard
 from sluice.contracts.paths import COUNTING
 
 NAME = b'"usage":'
-# What each paid piece of an answer has, where its engine tells no tokens: about one a token in a stream.
+# A pattern in each counted piece of an answer, for engines that report no usage: about one for each token of
+# a stream.
 CHUNK = {
     "chat": b'"delta":',
     "completions": b'"text":',
@@ -21,15 +22,15 @@ CHUNK = {
     "messages": b'"content_block_delta"',
     "embeddings": b'"embedding":',
     "rerank": b'"relevance_score":',
-    # Counting is not charged: no answer has this.
+    # Token counts are not charged: no answer contains this.
     **dict.fromkeys(COUNTING, b"\0"),
 }
-# An engine's figures are never longer than this.
+# The longest usage object of an engine, in bytes.
 FIGURES = 1024
-# What is kept of the last piece: a mark or a name may be cut anywhere.
+# How many bytes of the last piece are kept: a pattern may be cut anywhere.
 OVERLAP = 32
 MOST = 1 << 53
-# The index under which figures of all choices together are noted.
+# The index for the usage of all choices together.
 ALL = b""
 
 _DECODER = json.JSONDecoder()
@@ -38,9 +39,9 @@ _NEWLINE = 10
 
 @dataclass(frozen=True, slots=True)
 class TokenCount:
-    """Tokens of one request; `measured` is false when chunks were counted in place of tokens.
+    """The tokens of one request; `measured` is False if chunks were counted instead of tokens.
 
-    `cached` of the input tokens were in the engine's cache.
+    `cached`: how many input tokens were in the engine's cache.
     """
 
     input: int
@@ -53,11 +54,11 @@ NOTHING = TokenCount(0, 0, measured=False)
 
 
 class TokenMeter:
-    """Watches the bytes of one answer go by; keeps no more of them than an engine's own figures.
+    """Reads the bytes of one answer; keeps only the engine's usage object.
 
-    The last figures count. Where the answer ends before them, as a stream does that its client leaves, its
-    chunks are counted, and `guess` stands for the input. Whoever tells chunks apart anyhow gives their
-    figures by `note`: then a stream is exact wherever it ends. `copies`: how many answers each prompt gets.
+    The last usage counts. If the answer ends without one, for example because the client leaves, its chunks
+    are counted, and `guess` is used for the input. A caller that separates the chunks passes their usage to
+    `note`: then the count is exact wherever the stream ends. `copies`: the number of answers to each prompt.
     """
 
     __slots__ = (
@@ -78,7 +79,7 @@ class TokenMeter:
         self._copies = max(copies, 1)
         self._chunks = 0
         self._kept = b""
-        # What follows the first name and the last one; of the last one, more may be to come.
+        # What follows the first and the last "usage"; for the last one, more may come (`_open`).
         self._first = b""
         self._found = b""
         self._open = False
@@ -91,7 +92,7 @@ class TokenMeter:
             self._found += data[:FIGURES]
             self._open = len(self._found) < FIGURES
         if kept and kept[-1] != _NEWLINE:
-            # Within an event, which may be cut anywhere; what is kept was searched before.
+            # Inside an event, which may be cut anywhere. The kept bytes were already searched.
             seam = len(kept)
             self._chunks -= kept.count(mark)
             data = kept + data
@@ -101,17 +102,17 @@ class TokenMeter:
         self._kept = data[-OVERLAP:]
 
     def note(self, choice: bytes, figures: bytes) -> None:
-        """Take the figures of one chunk, as JSON: those of the choice of that index up to now, or of ALL."""
+        """Take the usage of one chunk, as JSON: of the choice with this index until now, or of ALL."""
         self._noted[choice] = figures
 
     def count(self) -> TokenCount:
-        """Return what is known so far."""
+        """Return the count so far."""
         if self._noted:
             counted = self._of_choices()
         elif self._capability == "messages":
             counted = self._of_message()
         elif self._capability == "rerank":
-            # What follows them there are the sender's own documents.
+            # After it come the client's own documents, which may contain "usage" too.
             counted = _count(_decode(self._first or self._found))
         else:
             counted = _count(_decode(self._found))
@@ -127,7 +128,7 @@ class TokenMeter:
             at = data.find(NAME, at)
 
     def _of_choices(self) -> TokenCount | None:
-        """Add up the last figures of each choice; those of all of them, if there are any, are all."""
+        """Add up the last usage of each choice; a usage of ALL replaces them."""
         if ALL in self._noted:
             return _count(_decode(self._noted[ALL]))
         output = 0
@@ -137,13 +138,13 @@ class TokenMeter:
             if counted is None:
                 return None
             output += counted.output
-            # Each choice tells the tokens of its own prompt.
+            # Each choice reports the tokens of its own prompt.
             prompt = 0 if self._capability == "chat" else _index(choice) // self._copies
             inputs[prompt] = counted.input
         return TokenCount(sum(inputs.values()), output, measured=True)
 
     def _of_message(self) -> TokenCount | None:
-        """Read what a stream tells of its input at its beginning, and of its output at its end alone."""
+        """Combine the input, reported at a stream's beginning, with the output, reported at its end."""
         begun, ended = _decode(self._first), _decode(self._found)
         if ended is None:
             return None
@@ -154,7 +155,7 @@ class TokenMeter:
 
 
 def _decode(raw: bytes) -> dict[str, Any] | None:
-    """Return the object at the start of `raw`; None if there is none, or not all of it."""
+    """Return the JSON object at the start of `raw`; None if there is no complete one."""
     try:
         found, _ = _DECODER.raw_decode(raw.decode("utf-8", "replace").lstrip())
     except (ValueError, RecursionError):
@@ -163,7 +164,7 @@ def _decode(raw: bytes) -> dict[str, Any] | None:
 
 
 def _count(usage: dict[str, Any] | None) -> TokenCount | None:
-    """Return what an engine's figures say, under whichever names the path has; None if they say nothing."""
+    """Return the count from an engine's usage object, with any path's field names; None if it has none."""
     if usage is None:
         return None
     details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details") or {}
@@ -173,7 +174,8 @@ def _count(usage: dict[str, Any] | None) -> TokenCount | None:
     output = usage.get("completion_tokens", usage.get("output_tokens")) or 0
     if not _is_count(given) or not _is_count(output):
         return None
-    # Messages tell the tokens out of the cache and those into it beside their input, others within it.
+    # In Anthropic's format, input_tokens does not include tokens read from or written to the cache; elsewhere
+    # it does.
     beside = sum(one for one in (read, written) if _is_count(one))
     kept = next((one for one in (cached, read) if _is_count(one)), 0)
     return TokenCount(given + beside, output, measured=True, cached=kept)
