@@ -47,6 +47,8 @@ PLAYS = (
     *("requirements-dev.txt", "requirements.yml", ".ansible-lint", ".yamllint"),
 )
 MEMORY_BYTES = 2 << 30
+# Collected once for all processes: without tests/processes.py each would import everything again.
+FORKED = ("-p", "tests.processes")
 
 
 @dataclass(frozen=True)
@@ -157,8 +159,8 @@ def check_steps(folder: Path | None = None) -> list[Step]:
     shell = _tracked_with_shebang("sh") + _tracked_with_shebang("bash")
     place = (f"--basetemp={folder / 'tests'}",) if folder else ()
     return [
-        # They wait more than they work; a file stays in one process, so that its fixtures are made once.
-        Step("unit tests", (python, "-m", "pytest", "-q", "-n", "4", "--dist", "loadfile", *place)),
+        # They wait more than they work.
+        Step("unit tests", (python, "-m", "pytest", "-q", *FORKED, "--processes", "6", *place)),
         Step("mypy", (str(BIN / "mypy"),)),
         Step(
             "ansible-lint",
