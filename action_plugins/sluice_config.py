@@ -1,11 +1,11 @@
-"""Ansible action: check a configuration file's content with the very code that will read it on the host.
+"""Ansible action: check a configuration file's content with the code that will read it on the host.
 
     sluice_config:
       part: web
       content: "{{ lookup('ansible.builtin.template', 'web.json.j2') }}"
 
-What that code refuses is refused before any host is touched. Runs on the controller, in this checkout's own
-copy of the code; it writes nothing, and its messages name keys and never values of secrets.
+A wrong file is refused before any host is touched. It runs on the controller, with this checkout's copy of
+the code, and writes nothing. Its messages name keys, and never values of secrets.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ SOURCE = Path(__file__).resolve().parents[1] / "files" / "sluice" / "src"
 
 
 def problem(part: str, content: str) -> str:
-    """Return what the part's own loader says against the file, or ""."""
-    # Not installed on the controller: the playbook checks with the code that it is about to roll out.
+    """Return why the part's own loader refuses the file, or "" if it accepts it."""
+    # The package is not installed on the controller: this checks with the code that will be rolled out.
     sys.path.insert(0, str(SOURCE))
     try:
         from sluice.errors import ConfigError
@@ -63,7 +63,7 @@ def _loaders() -> dict[str, Callable[[object, str], object]]:
 
 
 class ActionModule(ActionBase):
-    """The action; it fails with what the loader says."""
+    """The action; it fails with the loader's message."""
 
     _requires_connection = False
 

@@ -1,10 +1,10 @@
 """Ansible action: check that a role's inputs have the types that its argument_specs.yml gives them.
 
-Ansible's own check converts a copy of each value and hands the role what the inventory has: a text passes for
-a list there, and its letters become the list's elements here. This one looks at what the role will use, and
-takes only what needs no conversion; numbers may be text of digits, as `-e` on the command line gives them,
-since roles convert numbers themselves. A name that is nearly an input's is refused too.
-Runs on the controller, opens no connection.
+Ansible's own check converts a copy of each value, but the role gets the unconverted one: a text passes as a
+list, and the role then uses its letters as the elements. This check looks at the values that the role will
+use, and accepts only what needs no conversion. Numbers may be text of digits, as `-e` on the command line
+gives them, because roles convert numbers themselves. A name that looks like a misspelt input is refused too.
+It runs on the controller and opens no connection.
 
     sluice_inputs:
       networks: [relay_from]   # lists whose elements are addresses or networks, or only the word any
@@ -24,7 +24,7 @@ from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
 ANY = "any"
-# How alike two names are that somebody may have meant to be the same.
+# From this similarity on, a name counts as a misspelt input.
 NEAR = 0.85
 _WHOLE = re.compile(r"-?[0-9]+")
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
@@ -32,7 +32,7 @@ REMEDY = "Correct it in the inventory (or after -e)."
 
 
 def type_problems(options: Mapping[str, Any], values: Mapping[str, object], where: str = "") -> Iterator[str]:
-    """Yield what is wrong with the values that are there, by the options that describe them."""
+    """Yield what is wrong with the given values, by the options of argument_specs.yml."""
     for name, option in options.items():
         if name in values:
             yield from _problems(f"{where}{name}", option, values[name])
@@ -109,7 +109,7 @@ _KINDS = {
 
 
 def _named(value: object) -> str:
-    """Return what a value is, for a message; never itself, for it may be a secret without quotes."""
+    """Return the kind of a value for a message, never the value: it may be a secret without quotes."""
     if isinstance(value, bool):
         return f"the yes-or-no value {str(value).lower()}"
     if isinstance(value, (int, float)):
@@ -120,20 +120,20 @@ def _named(value: object) -> str:
 
 
 def misspelt(role: str, options: Mapping[str, Any], names: Iterable[str]) -> Iterator[str]:
-    """Yield the names that are no input of the role but look like one: they would silently do nothing."""
+    """Yield a message for each name that looks like a misspelt input of the role, which would do nothing."""
     for name in sorted(names):
         if name.startswith(f"{role}_") and name not in options:
             near = difflib.get_close_matches(name, options, 1, NEAR)
             if near:
-                yield f"{name} is no input of the role {role}: write {near[0]}, or name yours otherwise"
+                yield f"{name} is not an input of the role {role}: write {near[0]}, or use another name"
 
 
 def network_problems(name: str, value: object) -> Iterator[str]:
-    """Yield what is wrong with a list of addresses and networks; everywhere must be said with the word."""
+    """Yield what is wrong with a list of addresses and networks; only the word `any` means everywhere."""
     words = [word for word in value if isinstance(word, str)] if isinstance(value, Sequence) else []
     if not words:
         yield (
-            f"{name} must be said: the addresses or networks that sessions may come from, as the login node "
+            f"{name} must be set: the addresses or networks that sessions may come from, as the login node "
             f"sees them, such as [192.0.2.10], or [{ANY}] for all"
         )
     for word in words:
@@ -146,22 +146,22 @@ def network_problems(name: str, value: object) -> Iterator[str]:
 
 def _network_problem(word: str) -> str:
     if word == ANY:
-        return "stands alone in the list, or not in it"
+        return "must be the only word in the list"
     try:
         network = ipaddress.ip_network(word)
     except ValueError as error:
         why = "; its last bits must be 0" if "host bits" in str(error) else ""
-        return f"is no address or network{why}. Names do not count: sshd sees addresses, and looks no name up"
-    return f"is every address: say [{ANY}] if that is meant" if network.prefixlen == 0 else ""
+        return f"is not an address or network{why}. Names do not work: sshd compares addresses"
+    return f"is every address: use [{ANY}] if that is meant" if network.prefixlen == 0 else ""
 
 
 class ActionModule(ActionBase):
-    """The action; it fails with everything that is wrong at once."""
+    """The action; it fails with all problems at once."""
 
     _requires_connection = False
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Look at the inputs as the role's tasks see them."""
+        """Check the inputs as the role's tasks see them."""
         super().run(tmp, task_vars)
         known = task_vars or {}
         folder = Path(str(known["role_path"]))

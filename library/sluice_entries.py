@@ -10,9 +10,9 @@ DOCUMENTATION = r"""
 module: sluice_entries
 short_description: Check model entries
 description:
-  - Reads each entry with the scheduler's own code, refuses names that occur twice, and entries that lack what
-    their engine needs.
-  - Tells everything that is wrong at once.
+  - Reads each entry with the scheduler's own code. Also refuses names that occur twice, and entries without a
+    field that their engine needs.
+  - Reports all problems at once.
   - Changes nothing. Runs on the controller.
 options:
   entries:
@@ -22,27 +22,27 @@ options:
     required: true
   engines:
     description:
-      - What there is to know of each engine, by name - C(needs), the list of fields that an entry of it must
-        fill in, and C(nodes), whether one instance of it can take several nodes (default C(true)).
-      - An entry of another engine is refused.
+      - The known engines, by name - C(needs), the list of fields that an entry of this engine must have, and
+        C(nodes), whether one instance can use several nodes (default C(true)).
+      - An entry with another engine is refused.
     type: dict
     required: true
   partitions:
-    description: The only partitions that models may name; empty for any.
+    description: The only partitions that models may use; empty allows all.
     type: list
     elements: str
     default: []
   min_nice:
-    description: The least nice value that models must ask for.
+    description: The smallest nice value that models may use.
     type: int
     default: 0
   box:
-    description: The box of entries that name none, where their engine has no box of its own.
+    description: The box of entries without C(box), unless their engine has a box of its own.
     type: str
     choices: [bubblewrap, apptainer, none]
     default: bubblewrap
   unboxed:
-    description: Why engines may run without a box, in words; without them C(none) is refused.
+    description: Why engines may run without a box, as a sentence; without it C(none) is refused.
     type: str
     default: ""
   source:
@@ -96,7 +96,7 @@ def problems(
     unboxed: str = "",
 ) -> list[str]:
     """Return what is wrong, one line each; `source` is the folder of the package `sluice`."""
-    # Not installed on the controller: the playbook checks with the very code that it is about to roll out.
+    # The package is not installed on the controller: this checks with the code that will be rolled out.
     sys.path.insert(0, source)
     try:
         from sluice.contracts.models import box_by
@@ -122,24 +122,24 @@ def problems(
 
 
 def box_errors(entry: dict[str, Any], own: str, unboxed: str) -> list[str]:
-    """Return what is wrong with an entry's box; `own` is the one that its engine has by itself."""
+    """Return what is wrong with an entry's box; `own` is the default box of its engine."""
     box = entry["box"]
     if box == "apptainer" and not entry.get("image"):
-        return ["box: apptainer is for an engine in a container image; which one, says image"]
+        return ["box: apptainer is for an engine in a container image: set image to its path"]
     if own == "apptainer" and box != own:
-        return [f"box: an engine in an image has no other box than apptainer, not {box}"]
-    # That the inventory names a reason makes it a decision.
+        return [f"box: an engine in an image can only have the box apptainer, not {box}"]
+    # With a written reason in the inventory it is a decision and not an accident.
     if box != "none" or len(unboxed.split()) >= UNBOXED_WORDS:
         return []
     return [
         "box: none lets this engine see the node, its network, Slurm and all other jobs of the account "
-        "(files/forcecommand/THREATS.md lists what is lost); say in a sentence why, in "
-        "sluice_engine_unboxed, or make it bubblewrap"
+        "(files/forcecommand/THREATS.md lists what is lost); give the reason as a sentence in "
+        "sluice_engine_unboxed, or set bubblewrap"
     ]
 
 
 def engine_errors(entry: dict[str, Any], engines: dict[str, dict[str, Any]]) -> list[str]:
-    """Return what an entry lacks for its engine, or asks of it in vain."""
+    """Return which fields an entry lacks for its engine, and what its engine cannot do."""
     name = entry.get("engine")
     if not isinstance(name, str):
         return []
@@ -154,7 +154,7 @@ def engine_errors(entry: dict[str, Any], engines: dict[str, dict[str, Any]]) -> 
     ]
     slurm = entry.get("slurm")
     if not engine.get("nodes", True) and isinstance(slurm, dict) and slurm.get("nodes", 1) != 1:
-        found.append(f"slurm.nodes: an instance of the engine {name} takes one node")
+        found.append(f"slurm.nodes: an instance of the engine {name} can use only one node")
     return found
 
 

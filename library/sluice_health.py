@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Ansible module: check that a part of Sluice does its work."""
+"""Ansible module: check that a part of Sluice works."""
 
 # Copyright: the Sluice contributors
 # SPDX-License-Identifier: Apache-2.0
@@ -8,24 +8,24 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: sluice_health
-short_description: Check that a part of Sluice does its work
+short_description: Check that a part of Sluice works
 description:
-  - Looks at one part, on the host where it runs, and fails with what is wrong and what helps.
-  - Changes nothing. In check mode a part that is not well is a warning, because it may not be installed yet.
+  - Checks one part, on the host where it runs, and fails with the problem and a remedy.
+  - Changes nothing. In check mode a problem is only a warning, because the part may not be installed yet.
 options:
   part:
     description:
       - C(proxy) (on the gateway VM) - it runs, its authority answers, each cluster has a session.
-      - C(login) (on the gateway VM) - a new session with each login node comes up, by its key and code.
-      - C(relay) (on the login node) - sshd lets the gateways in and confines the account, its key file is
-        root's, Slurm refuses it, and the bounds of its slice hold its relays.
+      - C(login) (on the gateway VM) - the proxy's key and code can open a new session with each login node.
+      - C(relay) (on the login node) - sshd admits the gateways and confines the account, the key file belongs
+        to root, Slurm refuses the account, and its relays run within the bounds of its slice.
       - C(scheduler) (on the login node) - it ticks.
       - C(model) (on the login node) - each ready instance answers a question of one token.
     type: str
     choices: [proxy, login, relay, scheduler, model]
     required: true
   wait:
-    description: Seconds to wait until the part is well.
+    description: Seconds to wait until the part works.
     type: int
     default: 0
   status_port:
@@ -37,12 +37,12 @@ options:
     type: str
     default: sluice-relay
   sources:
-    description: For C(relay), where gateways come from, as C(relay_from) has it.
+    description: For C(relay), the addresses of gateways, in the form of C(relay_from).
     type: list
     elements: str
     default: []
   memory_max:
-    description: For C(relay), the memory that its slice must be bound to; empty does not ask.
+    description: For C(relay), the memory bound that its slice must have; empty does not check it.
     type: str
     default: ""
   venv:
@@ -54,14 +54,14 @@ options:
     type: path
     default: /usr/bin
   slurm_conf:
-    description: For C(relay), Slurm's configuration file; empty leaves the choice to Slurm.
+    description: For C(relay), Slurm's configuration file; if empty, Slurm uses its default.
     type: str
     default: ""
   name:
     description: For C(model), its name.
     type: str
   may_sleep:
-    description: For C(model), whether having no instance is well, because nobody asks for it.
+    description: For C(model), whether it may have no instance because nobody asks for it.
     type: bool
     default: false
   timeout:
@@ -93,7 +93,7 @@ EXAMPLES = r"""
     part: proxy
     wait: 60
 
-- name: Check that the gateway's key opens nothing but the relay
+- name: Check that the gateway's key can start only the relay
   sluice_health:
     part: relay
 
@@ -106,11 +106,11 @@ EXAMPLES = r"""
 
 RETURN = r"""
 problem:
-  description: What is wrong; empty when the part is well.
+  description: What is wrong; empty if the part works.
   returned: always
   type: str
 seconds:
-  description: How long it took until the part was well.
+  description: Seconds until the part worked.
   returned: success
   type: float
 """
@@ -158,14 +158,14 @@ CONFINED = {
     "trustedusercakeys": "none",
     "authorizedprincipalsfile": "none",
     "authorizedprincipalscommand": "none",
-    # More than a key, or none, and no gateway comes in.
+    # With any other value, no gateway can log in with only its key.
     "pubkeyauthentication": "yes",
     "authenticationmethods": "publickey",
 }
-# Lists of who may sign in at all, and whether being on one lets an account in.
+# sshd's lists of who may log in, and whether being on one admits an account.
 ADMITTING = {"allowusers": True, "denyusers": False, "allowgroups": True, "denygroups": False}
 KEY_TYPE = "ssh-ed25519"
-# An address that nobody has, for a site that lets gateways come from anywhere.
+# A documentation address, for a site that admits gateways from anywhere.
 ANYWHERE = "192.0.2.1"
 CGROUPS = Path("/sys/fs/cgroup")
 PROCESSES = Path("/proc")
@@ -177,7 +177,7 @@ PAUSE = 2.0
 
 
 class Proxy:
-    """The proxy, as its own health says."""
+    """The proxy, by its own health page."""
 
     def __init__(self, module: AnsibleModule) -> None:
         self.port = module.params["status_port"]
@@ -209,7 +209,7 @@ class Proxy:
 
 
 class Login:
-    """A new session with each login node, as the proxy opens one: what stands since before proves nothing."""
+    """A new session with each login node, opened like the proxy's: an old session proves nothing."""
 
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
@@ -224,7 +224,7 @@ class Login:
 
 
 class Relay:
-    """What the gateway's key opens on the login node."""
+    """What the gateway's key can do on the login node."""
 
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
@@ -249,7 +249,7 @@ class Relay:
         further = [grp.getgrgid(gid).gr_name for gid in os.getgrouplist(self.account, group) if gid != group]
         if not further:
             return ""
-        return f"{self.account} is in further groups ({', '.join(further)}): take it out of them"
+        return f"{self.account} is in further groups ({', '.join(further)}): remove it from them"
 
     def _key_file(self) -> str:
         for path in (KEY_FILE, KEY_FILE.parent, LAUNCHER, LAUNCHER.parent):
@@ -262,7 +262,7 @@ class Relay:
         return ""
 
     def _sshd(self) -> str:
-        """What sshd would do with a gateway that comes from each of the places that it may come from."""
+        """Return how sshd would treat a gateway wrongly, for one address of each network in `sources`."""
         sshd = self.module.get_bin_path("sshd", required=True, opt_dirs=["/usr/sbin"])
         groups = [grp.getgrgid(pwd.getpwnam(self.account).pw_gid).gr_name]
         problems: list[str] = []
@@ -279,21 +279,21 @@ class Relay:
             return ""
         return (
             f"sshd does not treat {self.account} as files/forcecommand/sshd-sluice.conf.j2 says: "
-            f"{', '.join(problems)}. sshd takes the first value that it meets: see what comes before the "
-            f"drop-in, and except {self.account} there (Match User *,!{self.account})"
+            f"{', '.join(problems)}. sshd uses the first value that it reads: find the one before the "
+            f"drop-in, and exclude {self.account} there (Match User *,!{self.account})"
         )
 
     def _slurm(self) -> str:
-        """Whether Slurm takes jobs of the account. Its words differ by site and plugin: the status counts."""
+        """Return whether Slurm accepts jobs of the account, by sbatch's status: messages differ by site."""
         status, _, errors = self.module.run_command(self._as_account("sbatch", "--test-only", "--wrap=true"))
         if status == 0:
-            return f"Slurm takes jobs of {self.account}: shut it out of all partitions (AllowGroups)"
-        # A Slurm that does not answer has refused nothing.
+            return f"Slurm accepts jobs of {self.account}: exclude it from all partitions (AllowGroups)"
+        # If Slurm does not answer at all, it has not refused the account.
         asked, _, said = self.module.run_command(self._as_account("squeue", "--noheader", "--me"))
         if asked == 0:
             return ""
         return (
-            f"cannot tell whether Slurm takes jobs of {self.account}: {' '.join((errors or said).split())}; "
+            f"unknown whether Slurm accepts jobs of {self.account}: {' '.join((errors or said).split())}; "
             "Slurm's commands must work for every account here (scheduler_slurm_bin, scheduler_slurm_conf)"
         )
 
@@ -303,7 +303,7 @@ class Relay:
         return [runuser, "-u", self.account, "--", *environment, str(self.slurm_bin / command), *arguments]
 
     def _slice(self) -> str:
-        """Whether the slice has its bounds, and the relays that run are in it."""
+        """Return whether the slice has its bounds and contains the running relays."""
         if not self.memory_max:
             return ""
         name = f"user-{pwd.getpwnam(self.account).pw_uid}.slice"
@@ -314,8 +314,8 @@ class Relay:
         if shown.get("MemoryMax") != wanted or not shown.get("TasksMax", "").isdigit():
             bounds = ", ".join(f"{key}={value}" for key, value in sorted(shown.items()))
             return (
-                f"{name} is not bound as relay_memory_max says ({bounds}): run playbooks/login.yml; "
-                f"systemctl cat {name} names a file that comes later"
+                f"{name} does not have the bound of relay_memory_max ({bounds}): run playbooks/login.yml; "
+                f"systemctl cat {name} shows whether another file overrides it"
             )
         return self._held(name, {"memory.max": wanted, "pids.max": shown["TasksMax"]})
 
@@ -323,12 +323,12 @@ class Relay:
         folders = relay_cgroups(pwd.getpwnam(self.account).pw_uid)
         if not folders:
             return (
-                "no relay runs here: no gateway has a session, and whether the slice holds it cannot be seen"
+                "no relay runs here: no gateway has a session, so it is unknown whether the slice contains it"
             )
         for folder in folders:
             if f"/{name}/" not in f"{folder}/":
                 return (
-                    f"a relay runs in {folder}, outside {name}, whose bounds do not hold it: let sshd use "
+                    f"a relay runs in {folder}, outside {name} and its bounds: let sshd use "
                     "PAM (UsePAM yes) with pam_systemd in its session (/etc/pam.d/sshd)"
                 )
         slice_folder = CGROUPS / folders[0][: folders[0].index(name) + len(name)].lstrip("/")
@@ -344,13 +344,13 @@ class Relay:
 
 
 def addresses(sources: list[str]) -> list[str]:
-    """Return one address of each of the places that gateways come from."""
+    """Return one address of each network that gateways come from."""
     found = [str(next(iter(ipaddress.ip_network(one).hosts()))) for one in sources if one != "any"]
     return found or [ANYWHERE]
 
 
 def local_address(address: str) -> str:
-    """Return this host's address on the way to another; nothing is sent."""
+    """Return this host's address for connections with `address`; nothing is sent."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:
@@ -361,7 +361,7 @@ def local_address(address: str) -> str:
 
 
 def sshd_settings(output: str) -> dict[str, list[str]]:
-    """Return what sshd says of itself; a setting may come on several lines."""
+    """Return sshd's settings; one setting may have several lines."""
     found: dict[str, list[str]] = {}
     for key, _, value in (line.partition(" ") for line in output.splitlines()):
         found.setdefault(key, []).append(value)
@@ -369,8 +369,8 @@ def sshd_settings(output: str) -> dict[str, list[str]]:
 
 
 def unconfined(settings: dict[str, list[str]]) -> list[str]:
-    """Return the settings that do not confine the account, or ask more of a gateway than its key."""
-    # An sshd that does not know a setting (an older one) does not do what it is about.
+    """Return the settings that do not confine the account, or require more of a gateway than its key."""
+    # An older sshd that does not know a setting does not have that feature either.
     wrong = [
         f"{key} is {' '.join(settings[key])}"
         for key, value in CONFINED.items()
@@ -383,7 +383,7 @@ def unconfined(settings: dict[str, list[str]]) -> list[str]:
 
 
 def shut_out(settings: dict[str, list[str]], account: str, groups: list[str], address: str) -> list[str]:
-    """Return the lists that keep the account out, whatever its key."""
+    """Return the sshd lists that refuse the account, whatever its key."""
     found = []
     for key, admits in ADMITTING.items():
         words = " ".join(settings.get(key, [])).split()
@@ -404,12 +404,12 @@ def _matches(word: str, name: str, address: str) -> bool:
 
 
 def size_of(text: str) -> int:
-    """Return the bytes of a size such as 2G."""
+    """Return the bytes for a size such as 2G."""
     return int(text[:-1]) * UNITS[text[-1]] if text[-1] in UNITS else int(text)
 
 
 def relay_cgroups(uid: int) -> list[str]:
-    """Return the control groups of the relays that run, as the kernel's unified hierarchy names them."""
+    """Return the cgroup paths (v2) of the running relays."""
     found = []
     for folder in PROCESSES.iterdir():
         try:
@@ -419,14 +419,14 @@ def relay_cgroups(uid: int) -> list[str]:
                 continue
             lines = (folder / "cgroup").read_text().splitlines()
         except OSError:
-            # It has ended meanwhile.
+            # The process has ended meanwhile.
             continue
         found += [line[3:] for line in lines if line.startswith("0::")]
     return found
 
 
 def read_word(path: Path) -> Optional[str]:
-    """Return a file's one word, or None where there is no such file."""
+    """Return the content of a file with one word, or None if it cannot be read."""
     try:
         return path.read_text().strip()
     except OSError:
@@ -434,7 +434,7 @@ def read_word(path: Path) -> Optional[str]:
 
 
 class Scheduler:
-    """The scheduler, as its figures say."""
+    """The scheduler, by its metrics file."""
 
     def __init__(self, module: AnsibleModule) -> None:
         self.figures = Path(module.params["state_dir"], "figures.json")
@@ -450,7 +450,7 @@ class Scheduler:
 
 
 class Model:
-    """One model, asked on each of its ready instances by `sluice models ask`, as a relay would ask it."""
+    """One model: `sluice models ask` asks each of its ready instances, as a relay would."""
 
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
@@ -468,7 +468,7 @@ class Model:
         if "problem" in answer:
             return str(answer["problem"])
         if not answer["instances"]:
-            # A model that an administrator drained is as it was ordered.
+            # No instance is right for a model that an administrator drained.
             if answer["status"] == "drained" or (self.may_sleep and answer["status"] == "sleeping"):
                 return ""
             return (
@@ -498,7 +498,7 @@ PARTS: dict[str, Any] = {
 
 
 def wait_until_well(part: Any, seconds: float) -> str:
-    """Ask until there is no problem or the time is over; return the last problem."""
+    """Check until there is no problem or `seconds` have passed; return the last problem."""
     deadline = time.monotonic() + seconds
     while True:
         problem: str = part.problem()

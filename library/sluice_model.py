@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Ansible module: register a model with the scheduler, or take it away."""
+"""Ansible module: register a model with the scheduler, or remove it."""
 
 # Copyright: the Sluice contributors
 # SPDX-License-Identifier: Apache-2.0
@@ -8,11 +8,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: sluice_model
-short_description: Register a model with the scheduler, or take it away
+short_description: Register a model with the scheduler, or remove it
 description:
-  - Hands a model's entry and its rendered sbatch script to C(sluice models), which checks them.
-  - A running instance of another entry or script is replaced by one of this; one of a removed model
-    ends after what it is answering.
+  - Passes a model's entry and its rendered sbatch script to C(sluice models), which checks them.
+  - Instances with another entry or script are replaced. The instances of a removed model finish their open
+    requests and end.
 options:
   name:
     description: The model's name.
@@ -30,11 +30,11 @@ options:
     description: The rendered sbatch script. Required for C(present).
     type: str
   wait:
-    description: Whether to wait until the model is served by this entry, or rightly asleep.
+    description: Whether to wait until this entry of the model is served, or sleeps as intended.
     type: bool
     default: false
   wait_timeout:
-    description: Seconds to wait at most.
+    description: Maximum seconds to wait.
     type: int
     default: 900
   program:
@@ -68,7 +68,7 @@ EXAMPLES = r"""
     script: "{{ lookup('ansible.builtin.template', 'engines/vllm.sbatch.j2') }}"
     wait: true
 
-- name: Serve the model llama no more
+- name: Remove the model llama
   sluice_model:
     name: llama
     state: absent
@@ -80,7 +80,7 @@ name:
   returned: always
   type: str
 waited:
-  description: Seconds that it took until the model was served.
+  description: Seconds until the model was served.
   returned: when C(wait) is set and the model is present
   type: float
 """
@@ -94,7 +94,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 
 class Model:
-    """One model as `sluice models` sees it; only `write` and `delete` know check mode."""
+    """One model, by `sluice models`; only `write` and `delete` distinguish check mode."""
 
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
@@ -117,7 +117,7 @@ class Model:
         return {**result, "changed": self.changed, "diff": self.diff}
 
     def installed(self) -> bool:
-        """Whether the program is there: in check mode it may not be yet."""
+        """Whether the program exists; in check mode it may not be installed yet."""
         return not self.module.check_mode or Path(self.module.params["program"]).exists()
 
     def exists(self) -> bool:
@@ -129,7 +129,7 @@ class Model:
         return self.installed() and not self._apply("--check")["changed"]
 
     def content(self) -> str:
-        """Return the entry as the command line wants it."""
+        """Return the entry as JSON for the command line."""
         return json.dumps(self.module.params["entry"])
 
     def write(self) -> None:
@@ -139,12 +139,12 @@ class Model:
             self._show(self._apply(*self._check()))
 
     def delete(self) -> None:
-        """Take the model away."""
+        """Remove the model."""
         self.changed = True
         self._show(self._ask("remove", self.name, *self._check()))
 
     def wait(self) -> float:
-        """Wait until the model is served; return the seconds that it took."""
+        """Wait until the model is served; return the seconds that this took."""
         timeout = str(self.module.params["wait_timeout"])
         return float(self._ask("wait", self.name, "--timeout", timeout)["waited"])
 
@@ -152,7 +152,7 @@ class Model:
         return ["--check"] if self.module.check_mode else []
 
     def _apply(self, *options: str) -> dict[str, Any]:
-        # In files, because argv would show them to everybody on the host.
+        # As files, because everybody on the host can see argv.
         with tempfile.TemporaryDirectory(dir=self.module.tmpdir) as folder:
             entry, script = Path(folder, "entry.json"), Path(folder, "script.sbatch")
             entry.write_text(self.content(), encoding="utf-8")

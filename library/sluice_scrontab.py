@@ -10,8 +10,8 @@ DOCUMENTATION = r"""
 module: sluice_scrontab
 short_description: Keep one entry in an account's scrontab
 description:
-  - The entry is started each minute by Slurm, in a job of the account. It stands between two marks; what else
-    the account has in its scrontab stays as it is.
+  - Slurm starts the entry's command each minute, in a job of the account. The entry is between two marker
+    lines; the rest of the account's scrontab stays unchanged.
   - Slurm must allow it, with C(ScronParameters=enable) in slurm.conf.
 options:
   account:
@@ -19,15 +19,15 @@ options:
     type: str
     required: true
   state:
-    description: Whether the entry is to be there.
+    description: Whether the entry must exist.
     type: str
     choices: [present, absent]
     default: present
   command:
-    description: What is run, an absolute path. Required for C(present).
+    description: The command to run, an absolute path. Required for C(present).
     type: path
   options:
-    description: Options of the job, as sbatch has them.
+    description: sbatch options of the job.
     type: list
     elements: str
     default: []
@@ -36,7 +36,7 @@ options:
     type: path
     default: /usr/bin
   slurm_conf:
-    description: Slurm's configuration file; empty leaves the choice to Slurm.
+    description: Slurm's configuration file; if empty, Slurm uses its default.
     type: str
     default: ""
 attributes:
@@ -55,7 +55,7 @@ EXAMPLES = r"""
     command: /shared/sluice/scheduler/launch
     options: [--partition=cron]
 
-- name: Have Slurm start it no more
+- name: Stop Slurm from starting the scheduler
   sluice_scrontab:
     account: sluice
     state: absent
@@ -63,7 +63,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 lines:
-  description: The account's scrontab, as it is now or would be.
+  description: The account's scrontab, as it is now or (in check mode) would be.
   returned: always
   type: list
   elements: str
@@ -86,7 +86,7 @@ REMEDY = "set ScronParameters=enable in slurm.conf, or another scheduler_launche
 
 
 class Scrontab:
-    """The account's scrontab; only `write` knows check mode."""
+    """The account's scrontab; only `write` distinguishes check mode."""
 
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
@@ -118,7 +118,7 @@ class Scrontab:
         return f"{rest}{BEGIN}\n{options}* * * * * {self.module.params['command']}\n{END}\n"
 
     def read(self) -> str:
-        """Return the scrontab as it is; empty where the account has none."""
+        """Return the current scrontab; "" if the account has none."""
         status, output, errors = self._scrontab("-l")
         if status == 0:
             return output
@@ -131,7 +131,7 @@ class Scrontab:
         raise AssertionError("fail_json returns to nobody")
 
     def write(self, text: str) -> None:
-        """Put the whole scrontab into place."""
+        """Replace the whole scrontab."""
         if self.module.check_mode:
             return
         with tempfile.NamedTemporaryFile("w", prefix="sluice-scrontab-") as stream:

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Write the table of inputs into each role's README.md from its meta/argument_specs.yml.
 
-The table stands below the heading "## Inputs"; all else in a README is written by hand. With `--check`
-nothing is written, and the exit status is 1 when a README differs: `python roles/readme.py [--check]`.
+The table is below the heading "## Inputs"; the rest of a README is written by hand. With `--check` nothing is
+written, and the exit status is 1 if a README differs: `python roles/readme.py [--check]`.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
                 },
             ]
         },
-        ["image: the engine vllm-apptainer needs it", "(b): slurm.nodes", "takes one node"],
+        ["image: the engine vllm-apptainer needs it", "(b): slurm.nodes", "can use only one node"],
     ),
     "an engine that is a command without a place to listen": (
         {"model_engine_commands": {"sglang": {"command": ["serve"], "ready": "up"}}},

@@ -96,7 +96,7 @@ def test_all_that_is_wrong_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> N
         ({"engine": "vllm-apptainer"}, "image: the engine vllm-apptainer needs it"),
         (
             {"engine": "llama-cpp", "slurm": {**entry()["slurm"], "nodes": 2}},
-            "slurm.nodes: an instance of the engine llama-cpp takes one node",
+            "slurm.nodes: an instance of the engine llama-cpp can use only one node",
         ),
     ],
 )

@@ -239,7 +239,7 @@ def test_sshd_is_asked_for_each_place_that_gateways_come_from(relay: ModuleType)
 
 def test_an_account_that_slurm_lets_in_is_told(relay: ModuleType) -> None:
     allowed = Command(SBATCH, status=0, errors="sbatch: Job 1 to start at …")
-    assert "Slurm takes jobs" in relay_problem(relay, confined(relay), allowed)
+    assert "Slurm accepts jobs" in relay_problem(relay, confined(relay), allowed)
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_a_slurm_that_does_not_answer_refuses_nothing(relay: ModuleType) -> None
     silent = Command(SBATCH, status=1, errors="allocation failure: Unable to contact slurm controller")
     away = Command(SQUEUE, status=1, errors="slurm_load_jobs error: Unable to contact slurm controller")
     problem = relay_problem(relay, confined(relay), silent, away)
-    assert "cannot tell" in problem and "scheduler_slurm_conf" in problem
+    assert "unknown whether" in problem and "scheduler_slurm_conf" in problem
 
 
 def test_slurm_is_asked_with_the_sites_own_configuration(relay: ModuleType) -> None:
@@ -277,7 +277,7 @@ def test_slurm_is_asked_with_the_sites_own_configuration(relay: ModuleType) -> N
 def test_everything_that_is_wrong_is_told_at_once(relay: ModuleType) -> None:
     allowed = Command(SBATCH, status=0)
     problem = relay_problem(relay, {**confined(relay), "permittty": "yes"}, allowed)
-    assert "permittty is yes" in problem and "Slurm takes jobs" in problem
+    assert "permittty is yes" in problem and "Slurm accepts jobs" in problem
 
 
 @pytest.fixture
@@ -315,12 +315,12 @@ def test_bounds_that_do_not_take_effect_are_told(
     relay: ModuleType, running: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unbound = Command(SYSTEMCTL, output="MemoryMax=infinity\nTasksMax=192\n")
-    assert "is not bound as relay_memory_max says" in slice_problem(relay, unbound)
+    assert "does not have the bound of relay_memory_max" in slice_problem(relay, unbound)
     (running / "memory.max").write_text("max\n")
     assert "memory.max is max and should be 2147483648" in slice_problem(relay)
     # sshd without PAM: the session is in sshd's own unit.
     (tmp_path / "proc" / "17" / "cgroup").write_text("0::/system.slice/ssh.service\n")
-    assert "whose bounds do not hold it" in slice_problem(relay) and "UsePAM" in slice_problem(relay)
+    assert "and its bounds" in slice_problem(relay) and "UsePAM" in slice_problem(relay)
     shutil.rmtree(tmp_path / "proc" / "17")
     assert "no relay runs here" in slice_problem(relay)
 

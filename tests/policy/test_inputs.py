@@ -120,16 +120,16 @@ def test_sources_are_addresses_and_networks_or_the_word_any(given: list[str], ch
 @pytest.mark.parametrize(
     ("given", "problem"),
     [
-        ([], "relay_from must be said"),
-        (["0.0.0.0/0"], "0.0.0.0/0 is every address: say [any]"),
-        (["::/0"], "::/0 is every address: say [any]"),
-        (["10.77.0.999/33"], "10.77.0.999/33 is no address or network"),
-        (["10.0.0.1/8"], "10.0.0.1/8 is no address or network; its last bits must be 0"),
-        (["192.0.2.1", "any"], "any stands alone"),
-        (["10.0.0.*"], "10.0.0.* is no address"),
-        (['192.0.2.1",command="sh'], "is no address"),
+        ([], "relay_from must be set"),
+        (["0.0.0.0/0"], "0.0.0.0/0 is every address: use [any]"),
+        (["::/0"], "::/0 is every address: use [any]"),
+        (["10.77.0.999/33"], "10.77.0.999/33 is not an address or network"),
+        (["10.0.0.1/8"], "10.0.0.1/8 is not an address or network; its last bits must be 0"),
+        (["192.0.2.1", "any"], "any must be the only word"),
+        (["10.0.0.*"], "10.0.0.* is not an address"),
+        (['192.0.2.1",command="sh'], "is not an address"),
         # sshd compares addresses alone unless UseDNS is on: a name would lock the gateway out.
-        (["chat.example.org"], "chat.example.org is no address or network. Names do not count"),
+        (["chat.example.org"], "chat.example.org is not an address or network. Names do not work"),
     ],
 )
 def test_sources_that_lock_out_or_let_everybody_in_are_refused(
@@ -169,7 +169,7 @@ def test_a_name_that_is_nearly_an_inputs_is_refused(
     role: str, name: str, meant: str, checks: ModuleType
 ) -> None:
     found = list(checks.misspelt(role, options(role), [name, *options(role)]))
-    said = f"{name} is no input of the role {role}: write {meant}, or name yours otherwise"
+    said = f"{name} is not an input of the role {role}: write {meant}, or use another name"
     assert found == ([said] if meant else [])
 
 
