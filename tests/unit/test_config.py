@@ -1,4 +1,4 @@
-"""Configuration files: one of another shape stops the start and says where."""
+"""Configuration files: an invalid one stops the start, and the message says where it is wrong."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class Written(asyncio.Transport):
 
 
 class Pair:
-    """A server's endpoint on a transport that remembers, and a client's bare connection."""
+    """A server's endpoint on a recording transport, and a client's connection."""
 
     def __init__(self, streams: int, batch: float = BATCH, key: str = KEY) -> None:
         limits = Limits(session_credit=1 << 24)
@@ -69,7 +69,7 @@ class Pair:
         self.transport.writes.clear()
 
     def give(self) -> None:
-        """Bring what the client has said."""
+        """Deliver what the client has sent."""
         while data := self.client.data_to_send():
             self.endpoint.data_received(data)
 
@@ -83,7 +83,7 @@ class Pair:
 
 
 async def turns() -> None:
-    """Let the loop turn a few times, in no time."""
+    """Let the loop run a few turns without waiting."""
     for _ in range(4):
         await asyncio.sleep(0)
 
@@ -111,10 +111,10 @@ async def test_while_many_are_open_writes_keep_a_distance() -> None:
     await asyncio.sleep(BATCH * 1.5)
     pair.say(0)
     await turns()
-    assert len(pair.transport.writes) == 1, "the first after a pause leaves at once"
+    assert len(pair.transport.writes) == 1, "the first write after a pause must not wait"
     deadline = time.monotonic() + 20.0
     while len(pair.transport.writes) < 5:
-        assert time.monotonic() < deadline, "what waits never leaves"
+        assert time.monotonic() < deadline, "what waits was never sent"
         pair.say(0)
         await asyncio.sleep(0.001)
     times = [at for at, _ in pair.transport.writes]
@@ -223,7 +223,7 @@ async def test_a_broken_protocol_closes_and_reads_no_further() -> None:
 
 
 class Party:
-    """An endpoint on one end of a socket pair, and what it was told."""
+    """An endpoint on one end of a socket pair, and the events that it got."""
 
     def __init__(self, role: Role, limits: Limits, **options: Any) -> None:
         self.lost: list[str] = []
@@ -242,7 +242,7 @@ class Party:
 
 
 async def joined(limits: Limits, **options: Any) -> tuple[Party, Party]:
-    """Return a client and a server that have said hello over a socket pair."""
+    """Return a client and a server that have exchanged hellos over a socket pair."""
     loop = asyncio.get_running_loop()
     ends = socket.socketpair()
     client, server = Party(Role.CLIENT, limits), Party(Role.SERVER, limits, **options)
@@ -255,7 +255,7 @@ async def joined(limits: Limits, **options: Any) -> tuple[Party, Party]:
 
 
 async def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    """Wait for the condition, for so long at most."""
+    """Wait for the condition, for this many seconds at most."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it never happened"

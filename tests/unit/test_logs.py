@@ -67,7 +67,7 @@ def test_a_complaint_of_the_event_loop_keeps_its_words_to_itself(caplog: pytest.
 
 @pytest.fixture
 def syslog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
-    """A syslog daemon's socket that the root logger writes to; nobody reads it unless the test does."""
+    """A syslog socket to which the root logger writes; only the test reads it."""
     path = str(tmp_path / "log")
     monkeypatch.setattr(logs, "SYSLOG_SOCKET", path)
     root = logging.getLogger()

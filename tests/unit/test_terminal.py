@@ -1,4 +1,4 @@
-"""No text that others wrote reaches a terminal with anything but letters."""
+"""Text from others reaches a terminal without control characters."""
 
 from __future__ import annotations
 

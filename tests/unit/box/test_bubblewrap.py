@@ -1,4 +1,4 @@
-"""bubblewrap's command line, as a golden file, and what must never stand in it."""
+"""bubblewrap's command line, as a golden file, and what it must never contain."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BOX = Box(
 
 
 def pairs(argv: list[str], option: str) -> list[str]:
-    """Return what follows an option, each time."""
+    """Return the value of each occurrence of an option."""
     return [argv[place + 1] for place, word in enumerate(argv) if word == option]
 
 

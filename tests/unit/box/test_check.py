@@ -1,4 +1,4 @@
-"""What a node lacks for a box is said with what helps."""
+"""If a node cannot create a box, the message says what helps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of the script's environment an engine gets."""
+"""Which variables of the script's environment an engine gets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of a node goes into a box, and what must not."""
+"""What a box shows of a node, and what it must not show."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sluice.errors import ConfigError
 
 
 def seen(tmp_path: Path, *read: str, closed: tuple[str, ...] = (), network: bool = False) -> tuple[str, ...]:
-    """Return what an engine reads that is given these."""
+    """Return what an engine with these settings can read."""
     return node.box(str(tmp_path / "p"), str(tmp_path / "p/s"), read, (), network, closed).read
 
 
@@ -45,7 +45,7 @@ def test_what_is_not_there_is_left_out(tmp_path: Path) -> None:
 
 @pytest.fixture
 def outside() -> Iterator[Path]:
-    """A folder that is not below /dev, where tests' own may be: nothing of it is shown in a box."""
+    """A folder outside of /dev, where a test's own folder may be; a box never shows it."""
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder)
 

@@ -1,4 +1,4 @@
-"""The late file system must be late: tests that rest on it would prove nothing otherwise."""
+"""The late file system must be late: otherwise the tests that use it prove nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def late(tmp_path: Path) -> Iterator[LateFileSystem]:
 
 
 def appears(path: Path, seconds: float = 60.0) -> float:
-    """Wait until the path is there; return how long it took."""
+    """Wait until the path exists; return the seconds it took."""
     began = time.monotonic()
     while not path.exists():
         assert time.monotonic() - began < seconds

@@ -47,7 +47,7 @@ def config(tmp_path: Path, concurrency: int = 4, max_body: int = 1 << 20) -> Fro
 
 @dataclass
 class Answer:
-    """What came on one stream; `times` are those of the pieces of its body."""
+    """What came on one stream; `times`: when each piece of the body came."""
 
     stream: int
     head: Optional[ResponseHead] = None
@@ -58,19 +58,19 @@ class Answer:
 
     @property
     def over(self) -> bool:
-        """Whether nothing more comes."""
+        """Whether the answer has ended."""
         return self.ended or self.error is not None
 
     @property
     def outcome(self) -> object:
-        """The status of a whole answer, or the code of an error."""
+        """The status of a complete answer, or the code of an error."""
         if self.error is not None:
             return self.error.code
         return self.head.status if self.head is not None and self.ended else None
 
 
 class RelayClient:
-    """A relay's side of one connection; `reading` false: it takes nothing, as if it had stalled."""
+    """A relay's side of one connection; with `reading` False it grants no credit, as if it had stalled."""
 
     def __init__(self, key: str, limits: Limits) -> None:
         self.answers: dict[int, Answer] = {}
@@ -93,7 +93,7 @@ class RelayClient:
         )
 
     def open(self, method: str, path: str, length: int = 0, identifier: str = REQUEST_ID) -> Answer:
-        """Open a request; its body is to follow."""
+        """Open a request without its body."""
         stream = self.connection.open_request(InstanceRequest(identifier, method, path, length))
         self.answers[stream] = Answer(stream)
         self.endpoint.wake()
@@ -119,7 +119,7 @@ class RelayClient:
         return answer
 
     def cancel(self, answer: Answer) -> None:
-        """Want nothing more of an answer."""
+        """Cancel an answer."""
         self.connection.cancel(answer.stream)
         self.endpoint.wake()
 
@@ -153,15 +153,15 @@ class Bed:
         self.key = listener.key
 
     async def silent(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Return a connection that says nothing, not even TLS."""
+        """Return a TCP connection on which nothing is sent, not even TLS."""
         return await asyncio.open_connection("127.0.0.1", self.port)
 
     async def raw(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Return a TLS connection on which nothing has been said."""
+        """Return a TLS connection on which nothing has been sent."""
         return await asyncio.open_connection("127.0.0.1", self.port, ssl=trusting())
 
     async def connect(self, key: Optional[str] = None, limits: Optional[Limits] = None) -> RelayClient:
-        """Return a relay, once the front has greeted it or turned it away."""
+        """Return a relay after the front has accepted or refused it."""
         relay = RelayClient(self.key if key is None else key, limits or Limits(session_credit=1 << 24))
         loop = asyncio.get_running_loop()
         await loop.create_connection(lambda: relay.endpoint, "127.0.0.1", self.port, ssl=trusting())
@@ -170,7 +170,7 @@ class Bed:
 
 
 def trusting() -> ssl.SSLContext:
-    """Return a client's context that trusts anybody."""
+    """Return a client's context that accepts any certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -214,7 +214,7 @@ def chat(stream: bool = False) -> bytes:
 
 
 async def until(condition: Callable[[], object], seconds: float = 60.0) -> float:
-    """Wait until the condition holds; return how long it took, by turns: a busy machine adds none."""
+    """Wait until the condition holds; return the time in turns of the loop: a busy machine adds none."""
     took = 0.0
     while not condition():
         assert took < seconds, "did not come true in time"
@@ -227,7 +227,7 @@ async def until(condition: Callable[[], object], seconds: float = 60.0) -> float
 async def scripted(
     tmp_path: Path, serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 ) -> AsyncIterator[list[asyncio.StreamWriter]]:
-    """Run an engine of the test's own; give the connections that it took."""
+    """Run an engine that the test provides; yield the connections that it accepted."""
     taken: list[asyncio.StreamWriter] = []
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

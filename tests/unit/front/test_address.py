@@ -1,4 +1,4 @@
-"""Where a job's node is reached by another: what `sluice address` prints for the job's script."""
+"""The address at which other nodes of a job reach this one: what `sluice address` prints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An engine in a box as the front reaches it: by a folder that the engine can write, or by a door."""
+"""How the front reaches an engine in a box: through a folder that the engine can write, or a door."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.unit.front.bed import CHAT, chat, front, until
 
 @contextmanager
 def listening(path: Path) -> Iterator[socket.socket]:
-    """Give a unix socket that listens."""
+    """Yield a listening unix socket."""
     with socket.socket(socket.AF_UNIX) as made:
         made.bind(str(path))
         made.listen()
@@ -59,17 +59,17 @@ async def test_an_engine_on_the_boxs_loopback_is_reached_by_its_door(
 
 
 def nothing(caller: socket.socket) -> None:
-    """Hand out nothing."""
+    """Pass no descriptor."""
 
 
 def a_file(caller: socket.socket) -> None:
-    """Hand out a file."""
+    """Pass a file."""
     with Path("/dev/null").open("rb") as stream:
         socket.send_fds(caller, [b"x"], [stream.fileno()])
 
 
 def a_unix_socket(caller: socket.socket) -> None:
-    """Hand out a connection to somebody else."""
+    """Pass a connection to another server."""
     one, other = socket.socketpair()
     socket.send_fds(caller, [b"x"], [one.fileno()])
     one.close()

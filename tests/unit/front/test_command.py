@@ -30,7 +30,7 @@ SECONDS = 20.0
 async def job(
     directory: Path, behaviour: Behaviour
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, JobRecord]]:
-    """Run an engine here, and a front before it in a process of its own; give it and its record."""
+    """Run an engine here and a front in its own process; yield the process and its record."""
     environment = {
         **os.environ,
         **ENVIRONMENT,
@@ -56,7 +56,7 @@ async def job(
 
 
 async def connected(record: JobRecord) -> RelayClient:
-    """Return a relay that the front has greeted."""
+    """Return a relay that the front has accepted."""
     relay = RelayClient(record.key, limits=Limits(session_credit=1 << 24))
     loop = asyncio.get_running_loop()
     await loop.create_connection(lambda: relay.endpoint, "127.0.0.1", record.port, ssl=trusting())

@@ -1,4 +1,4 @@
-"""Requests through a front: what reaches the engine, what comes back, and what stops the work."""
+"""Requests through a front: what reaches the engine, what comes back, what stops the work."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ async def test_a_relay_that_leaves_before_the_body_is_whole_leaves_nothing_behin
 
 
 async def test_beyond_twice_the_concurrency_requests_are_refused(tmp_path: Path, identity: Identity) -> None:
-    """Over all relays together; health and metrics are answered all the same."""
+    """The bound counts all relays together; health and metrics are still answered."""
     async with bed(tmp_path, identity, Behaviour(fault="hang"), concurrency=1) as (running, relay, engine):
         other = await running.connect()
         relay.start("POST", CHAT, chat())
@@ -261,7 +261,7 @@ async def test_an_engine_that_does_not_read_holds_back_its_own_body_alone(
         answer = relay.start("POST", CHAT, body)
         await asyncio.sleep(0.5)
         left = relay.connection.pending(answer.stream)
-        assert left > len(body) - (1 << 20), "what was taken is bounded by window, buffer and kernel"
+        assert left > len(body) - (1 << 20), "only window, buffers and kernel take bytes"
         other = relay.start("POST", CHAT, b"{}")
         await until(lambda: relay.connection.pending(other.stream) == 0)
         relay.endpoint.abort()

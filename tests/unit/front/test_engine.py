@@ -23,14 +23,14 @@ SECRET = b"the-prompt-in-an-answer"
 
 
 async def request(reader: asyncio.StreamReader) -> bytes:
-    """Read one request with its body; return the body."""
+    """Read one request; return its body."""
     head = await reader.readuntil(b"\r\n\r\n")
     length = next((line for line in head.split(b"\r\n") if line.startswith(b"Content-Length: ")), b": 0")
     return await reader.readexactly(int(length.split(b": ")[1]))
 
 
 def saying(*answers: bytes, close: bool = True) -> Serve:
-    """Return an engine that gives each connection these answers, in turn."""
+    """Return an engine that sends these answers on each connection, in order."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for answer in answers:
@@ -46,7 +46,7 @@ def saying(*answers: bytes, close: bool = True) -> Serve:
 
 
 def all_over(answers: list[Answer]) -> bool:
-    """Whether each has ended."""
+    """Whether all have ended."""
     return all(answer.over for answer in answers)
 
 
@@ -76,7 +76,7 @@ async def test_requests_at_once_have_connections_of_their_own(tmp_path: Path, id
 async def test_an_idle_connection_never_keeps_a_request_waiting_that_has_none(
     tmp_path: Path, identity: Identity
 ) -> None:
-    """An engine with as many threads as its concurrency, one for each connection that it serves."""
+    """An engine with one thread for each connection, and as many threads as its concurrency."""
     threads = asyncio.Semaphore(2)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -110,7 +110,7 @@ async def test_an_idle_connection_is_closed_before_the_engine_would(
 async def test_an_engine_that_closes_behind_each_answer_is_no_hindrance(
     tmp_path: Path, identity: Identity
 ) -> None:
-    """It says nothing of it: each connection looks kept, and is stale when it is used, or just before."""
+    """The engine closes kept connections without notice: they are found stale when used, or just before."""
     async with scripted(tmp_path, saying(ANSWER)) as taken, front(tmp_path, identity) as running:
         relay = await running.connect()
         for _ in range(30):
@@ -190,13 +190,13 @@ async def test_an_engine_that_breaks_on_a_request_and_listens_no_more_has_had_it
     async with scripted(tmp_path, serve), front(tmp_path, identity) as running:
         relay = await running.connect()
         assert (await relay.ask("POST", CHAT, chat())).outcome == 200
-        # Not `no_instance`: a relay would count that as "the engine saw nothing of it".
+        # Not `no_instance`, which tells a relay that the engine never got the request.
         assert (await relay.ask("POST", CHAT, chat())).outcome == "instance_failed"
         relay.endpoint.abort()
 
 
 async def test_a_large_body_is_never_held_for_another_try(tmp_path: Path, identity: Identity) -> None:
-    """It has a connection of its own, so there is nothing to try again."""
+    """A large request has a new connection, so it is not tried again."""
     async with bed(tmp_path, identity) as (running, relay, engine):
         await relay.ask("POST", CHAT, chat())
         kept = len(running.listener.engine._idle)
@@ -213,7 +213,7 @@ async def test_a_large_body_is_never_held_for_another_try(tmp_path: Path, identi
 async def test_a_connection_on_which_the_engine_speaks_unasked_is_closed(
     tmp_path: Path, identity: Identity
 ) -> None:
-    """Trying to answer the next request before it is asked."""
+    """Trying to answer the next request before it is sent."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await request(reader)
@@ -343,7 +343,7 @@ async def test_an_engine_may_refuse_a_body_that_it_has_not_read(tmp_path: Path, 
 
 
 async def test_a_full_backlog_is_waited_for(tmp_path: Path, identity: Identity) -> None:
-    """The event loop by itself would take "try again" for a connection that stands."""
+    """The event loop by itself would take EAGAIN for an open connection."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.bind(str(tmp_path / "engine.sock"))
         sock.listen(0)

@@ -30,7 +30,7 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encod
 
 
 class Outcome(NamedTuple):
-    """What a parser made of its input; `head` is None and `refused` true where it refused."""
+    """What a parser returned; if it refused the input, `head` is None and `refused` is True."""
 
     refused: bool
     head: Optional[AnswerHead] = None
@@ -41,7 +41,7 @@ class Outcome(NamedTuple):
 
 
 def read(pieces: Iterable[bytes]) -> Outcome:
-    """Feed a parser; a refusal hides what came before it, since the connection is closed either way."""
+    """Feed a parser; a refusal hides what came before it, because the connection is closed anyway."""
     parser = AnswerParser()
     body = b""
     try:
@@ -204,7 +204,7 @@ def test_a_refusal_holds_nothing_of_what_came(name: str) -> None:
 @pytest.mark.parametrize("behind", [b"x", b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx"])
 @pytest.mark.parametrize("name", ["length", "chunks", "trailers", "empty"])
 def test_trying_to_answer_the_next_request_too(name: str, behind: bytes) -> None:
-    """The answer stands, and no other request follows on that connection."""
+    """The answer is valid, but no other request follows on that connection."""
     data, body, _ = GOOD[name]
     for pieces in ([data + behind], [data, behind], each_byte(data + behind)):
         seen = read(pieces)

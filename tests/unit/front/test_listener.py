@@ -1,4 +1,4 @@
-"""Connections to a front: who is let in, how many, and what they may ask."""
+"""Connections to a front: which are accepted, how many, and what they may ask."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def test_trying_without_the_key(tmp_path: Path, identity: Identity, key: s
     ):
         relay = await running.connect(key)
         await until(lambda: relay.why is not None)
-        assert relay.connection.peer is None, "an unauthenticated peer learns not even the version"
+        assert relay.connection.peer is None, "an unauthenticated peer must not learn even the version"
     assert engine.received == []
 
 
@@ -81,7 +81,7 @@ async def test_trying_another_language(tmp_path: Path, identity: Identity, said:
         writer.write(said)
         answer = await asyncio.wait_for(reader.read(), SECONDS)
         writer.transport.abort()
-    assert answer == b"", "an unauthenticated peer learns nothing, not even why it is hung up on"
+    assert answer == b"", "an unauthenticated peer must learn nothing, not even why it is closed"
     assert engine.received == []
 
 
@@ -165,7 +165,7 @@ async def test_idle_connections_keep_neither_relay_nor_probe_out(
 
 
 async def test_two_thousand_unauthenticated_peers_keep_nobody_out(tmp_path: Path, identity: Identity) -> None:
-    """Idle, half-way through TLS, and slow ones from several sources; requests and new probes go on."""
+    """Idle, unfinished and slow ones from several sources; requests and new probes still work."""
     async with bed(tmp_path, identity) as (running, relay, _):
         sources = [f"127.0.{number}.1" for number in range(4)]
         flood = asyncio.create_task(_flood(running.port, sources, 2000))
@@ -343,7 +343,7 @@ async def test_an_ending_front_says_so(tmp_path: Path, identity: Identity) -> No
 
 
 async def health(running: Bed) -> object:
-    """Return what a front says of itself to one who connects now."""
+    """Return the health that a front reports on a new connection."""
     probe = await running.connect()
     answer = await probe.ask("GET", "/health")
     probe.endpoint.abort()

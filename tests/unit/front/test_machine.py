@@ -99,12 +99,12 @@ class Opening:
         self.cancelled = False
 
     def cancel(self) -> None:
-        """Give it up."""
+        """Cancel it."""
         self.cancelled = True
 
 
 class ScriptedEngine(Engine):
-    """An engine whose connections open, and speak, when the test says so."""
+    """An engine whose connections open and send when the test says so."""
 
     def __init__(self) -> None:
         super().__init__(EngineAddress("/nowhere"), 4)
@@ -117,13 +117,13 @@ class ScriptedEngine(Engine):
         return self.openings[-1]
 
     def opened(self, opening: Opening) -> None:
-        """The connection stands, even where it was given up just now."""
+        """The connection is open, even if it was cancelled just now."""
         connection = EngineConnection(self, opening.call)
         self.connections.append(connection)
         connection.connection_made(Remembering())
 
     def say(self, connection: EngineConnection, data: bytes) -> None:
-        """Deliver bytes of the engine's, as the event loop would."""
+        """Deliver bytes from the engine, as the event loop would."""
         transport = connection.transport
         assert isinstance(transport, Remembering)
         while data and not (transport.over or transport.paused):
@@ -134,7 +134,7 @@ class ScriptedEngine(Engine):
 
 
 class Front:
-    """What relays share, without a listener."""
+    """The front as its connections see it, without a listener."""
 
     def __init__(self) -> None:
         self.engine: Engine = ScriptedEngine()
@@ -182,7 +182,7 @@ class History:
         self.request()
 
     def request(self) -> None:
-        """Carry what both sides have to say."""
+        """Carry the bytes of both sides."""
         while data := self.client.data_to_send():
             self.relay.endpoint.data_received(data)
         self.relay.endpoint._flush()
@@ -231,7 +231,7 @@ class History:
                 self.client.send_end(stream)
 
     def cancel(self) -> None:
-        """Want an answer no more."""
+        """Cancel an answer."""
         for stream in self.one_of(list(self.streams)):
             self.client.cancel(stream)
             del self.streams[stream]
@@ -242,7 +242,7 @@ class History:
             self.client.consume(stream, self.unconsumed.pop(stream))
 
     def speak(self) -> None:
-        """Have the engine say something, whole or in two parts."""
+        """Have the engine send something, whole or in two parts."""
         for connection in self.one_of(self.engine.connections):
             said = self.random.choice(SAID) if self.random.random() < 0.1 else self.proper(connection)
             cut = self.random.randrange(len(said) + 1) if self.random.random() < 0.3 else len(said)
@@ -251,7 +251,7 @@ class History:
                     self.engine.say(connection, part)
 
     def proper(self, connection: EngineConnection) -> bytes:
-        """Return what a proper engine says next."""
+        """Return what a correct engine sends next."""
         call = connection.call
         if call is None:
             return b""
@@ -272,11 +272,11 @@ class History:
             (connection.resume_writing if connection.full else connection.pause_writing)()
 
     def connect(self) -> None:
-        """Let a connection to the engine stand, or fail."""
+        """Let a connection to the engine open, or fail."""
         for opening in self.one_of(self.engine.openings):
             self.engine.openings.remove(opening)
             if self.random.random() < 0.8:
-                # Given up or not: the one may cross the other.
+                # Cancelled or not: both can happen at the same time.
                 self.engine.opened(opening)
             elif not opening.cancelled:
                 opening.call.unreachable()
@@ -289,11 +289,11 @@ class History:
         self.engine.sweep(self.now)
 
     def one_of(self, things: list[Any]) -> list[Any]:
-        """Return one of them, if there is any."""
+        """Return one of them, None if there is none."""
         return [self.random.choice(things)] if things else []
 
     def end(self) -> None:
-        """Lose the relay: nothing runs on, and no engine works for nobody."""
+        """Lose the relay: no request continues, and no engine works without a client."""
         self.relay.endpoint.connection_lost(None)
         assert self.front.running == self.front.stall_detector._open == 0
         assert not self.relay._requests

@@ -119,7 +119,7 @@ def test_a_private_directory_that_others_may_enter_is_refused(tmp_path: Path) ->
 def test_a_private_directory_of_somebody_elses_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its owner could open it again, or put another certificate in its place, after the look at its mode."""
+    """Its owner could open it again or replace the certificate after its mode was checked."""
     monkeypatch.setattr("os.geteuid", lambda: tmp_path.stat().st_uid + 1)
     with pytest.raises(ConfigError, match="--private-dir"):
         identity.make(tmp_path / "private")
@@ -208,7 +208,7 @@ def test_the_command_says_what_is_missing() -> None:
 
 
 def in_a_process(program: str) -> str:
-    """Run a program of its own, since limits of a process stay; return what it prints."""
+    """Run a program in its own process, because a process's limits stay; return its output."""
     done = subprocess.run(
         [sys.executable, "-c", program],
         env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(Path(command.__file__).parents[2])},
@@ -220,7 +220,7 @@ def in_a_process(program: str) -> str:
 
 
 def test_no_process_of_the_same_account_may_look_into_it() -> None:
-    """Other jobs run as the same account, and an engine is one of them: neither memory nor core is theirs."""
+    """Engines and other jobs run as the same account: they must get neither memory nor core dumps."""
     program = (
         "import ctypes, resource; from sluice.front import command; command._close_to_others(); "
         "print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), *resource.getrlimit(resource.RLIMIT_CORE))"

@@ -1,4 +1,4 @@
-"""When an engine counts as stalled: it answers its health check, and gives nothing to anybody."""
+"""When an engine counts as stalled: it answers its health check but generates nothing."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ SOON: dict[str, Any] = {"trial_after": 0.1}
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a front look at its engine often, so that no test waits for its clock."""
+    """Let a front check its engine often, so that tests do not wait."""
     monkeypatch.setattr(listener, "TICK", 0.02)
     monkeypatch.setattr(stall, "TRIAL_PAUSE", 0.02)
 
 
 def trials(engine: StubEngine) -> list[bytes]:
-    """Return the front's own questions."""
+    """Return the bodies of the front's trials."""
     return [one.body for one in engine.requests() if one.headers["x-request-id"] == TRIAL_ID]
 
 
 async def health(running: Bed) -> dict[str, Any]:
-    """Return what the front says of itself, asked on a connection of its own."""
+    """Return the front's health, asked on a new connection."""
     relay = await running.connect()
     answer = await relay.ask("GET", "/health")
     relay.endpoint.abort()
@@ -48,7 +48,7 @@ def stalled(running: Bed) -> bool:
     return running.listener.stall_detector.trying is not None
 
 
-# --- the account --------------------------------------------------------------------------------------------
+# --- the detector -------------------------------------------------------------------------------------------
 
 
 def test_a_trial_is_due_once_nothing_came_for_long_enough() -> None:
@@ -101,7 +101,7 @@ async def test_an_engine_that_answers_health_alone_is_stalled(tmp_path: Path, id
     async with bed(tmp_path, identity, Behaviour(fault="hang"), **SOON) as (running, relay, engine):
         answer = relay.start("POST", CHAT, chat())
         await until(lambda: trials(engine))
-        # Its own question is the witness: it goes on when the user's request is given up.
+        # The trial is the proof: it continues when the user's request is cancelled.
         relay.cancel(answer)
         running.listener.stall_detector.trying = (running.listener.stall_detector.trying or 0.0) - 420
         assert await health(running) == json.loads(GOLDEN.read_text())
@@ -143,12 +143,12 @@ async def test_one_users_request_that_hangs_alone_stalls_nothing(tmp_path: Path,
 async def test_a_long_prompt_is_no_stall_once_anybody_is_served(tmp_path: Path, identity: Identity) -> None:
     async with bed(tmp_path, identity, Behaviour(fault="hang"), **SOON) as (running, relay, engine):
         relay.start("POST", CHAT, POISON)
-        # The engine has it, and hangs on it.
+        # The engine has got it and hangs.
         await until(lambda: trials(engine))
         engine.behaviour = Behaviour()
         assert (await relay.ask("POST", CHAT, chat())).outcome == 200
         assert not stalled(running)
-        # The trial that waited is broken off: an engine works for nobody.
+        # The waiting trial is aborted: an engine must not work without a client.
         await until(lambda: any(one.left for one in engine.requests()))
 
 
@@ -206,7 +206,7 @@ async def test_the_first_events_of_a_response_prove_nothing(tmp_path: Path, iden
 async def test_a_stream_that_is_a_refusal_proves_nothing(
     refusal: bytes, tmp_path: Path, identity: Identity
 ) -> None:
-    """Engines check some fields behind a stream's head, without the part that hangs."""
+    """Engines check some fields after a stream's head, without the part that hangs."""
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
     parts = [refusal, b"more of the reason\n\n", b"data: [DONE]\n\n"]
 
@@ -288,7 +288,7 @@ async def test_a_trial_that_has_just_begun_breaks_nobodys_request(tmp_path: Path
     async with bed(tmp_path, identity, behaviour, trial_after=0.1) as (running, relay, _engine):
         answer = relay.start("POST", CHAT, chat())
         await until(lambda: stalled(running))
-        # However slow the machine: the trial began in this moment.
+        # On any machine, however slow: the trial began at this moment.
         running.listener.stall_detector.trying = time.monotonic()
         running.listener.drain("terminated")
         await asyncio.sleep(0.1)

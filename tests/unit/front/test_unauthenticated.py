@@ -1,4 +1,4 @@
-"""Who goes when a connection that has not shown the key comes and there is no room."""
+"""Which unauthenticated connection is closed when another one comes and there is no room."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two connections joined by hand, and one end alone that is fed raw frames."""
+"""Two connections joined by hand, and a single end that gets raw frames."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SMALL = Limits(stream_credit=1024, session_credit=65_536, max_streams=4, max_bod
 
 
 class Pair:
-    """A client's and a server's end, and what each has heard; `step`: bytes carried at once."""
+    """A client's and a server's end, and the events of each; `step`: bytes delivered at once."""
 
     def __init__(
         self, limits: Limits = SMALL, step: int = 1 << 20, link: Link = PROXY_RELAY, **options: Any
@@ -72,7 +72,7 @@ def hello(limits: Limits = SMALL, **changes: Any) -> bytes:
 
 
 def raw_server(*frames: bytes, limits: Limits = SMALL) -> Connection:
-    """A server's end that has had a hello and then these frames."""
+    """A server's end that has received a hello and then these frames."""
     server = Connection(Role.SERVER, Hello("test", limits))
     server.receive(hello())
     server.data_to_send()
@@ -82,7 +82,7 @@ def raw_server(*frames: bytes, limits: Limits = SMALL) -> Connection:
 
 
 def request(stream: int, *, last: bool = False, **changes: Any) -> bytes:
-    """Return a request frame with the golden head but for `changes`."""
+    """Return a request frame with the golden head and `changes`."""
     return encode(
         FrameType.REQUEST, stream, json.dumps(json.loads(HEAD.encode()) | changes).encode(), last=last
     )
@@ -94,5 +94,5 @@ def sent(connection: Connection) -> list[Frame]:
 
 
 def typed(found: list[events.Event]) -> list[tuple[str, tuple[Any, ...]]]:
-    """Name the events' types: as tuples, two of different types may be equal."""
+    """Add the events' types: as tuples, events of different types may be equal."""
     return [(type(event).__name__, tuple(event)) for event in found]

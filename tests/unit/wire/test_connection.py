@@ -1,4 +1,4 @@
-"""Two connections joined by hand: what one asks, the other hears, whatever the cuts."""
+"""Two connections joined by hand: what one sends, the other receives, however the bytes are cut."""
 
 from __future__ import annotations
 
@@ -345,7 +345,7 @@ def test_a_peer_that_opens_and_cancels_without_reading_costs_no_memory() -> None
 
 
 def test_a_peer_that_grants_a_stream_again_and_again_costs_no_memory() -> None:
-    """The session's credit is spent: each grant makes the stream wait for it anew, once."""
+    """The session's credit is used up: after each grant the stream waits again, queued once."""
     pair = Pair()
     streams = [pair.open() for _ in range(4)]
     pair.pump()
@@ -397,7 +397,7 @@ def test_fuzz_any_frames_give_events_or_a_protocol_error(frames: list[tuple[int,
     assert server.open_streams <= SMALL.max_streams
 
 
-# --- the last bit, and what ends when -----------------------------------------------------------------
+# --- the last bit, and the end of streams -------------------------------------------------------------
 
 
 def test_a_request_without_a_body_is_one_frame() -> None:

@@ -1,4 +1,4 @@
-"""Credit: it grows for readers that drain, and readers that stop keep none from the others."""
+"""Credit: it grows for fast readers, and stopped readers do not take it from others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LARGE = 4 << 20
 
 
 def answer(pair: Pair, size: int) -> int:
-    """Let the server answer a new request with `size` bytes, all queued."""
+    """Let the server answer a new request with `size` queued bytes."""
     stream = pair.open()
     pair.client.send_end(stream)
     pair.pump()
@@ -25,7 +25,7 @@ def answer(pair: Pair, size: int) -> int:
 
 
 def window(pair: Pair, stream: int) -> int:
-    """Return what the client lets the server send on a stream whose reader has taken all so far."""
+    """Return the window of a stream whose reader has consumed everything so far."""
     heard = len(pair.at_client)
     pair.pump()
     fresh = pair.at_client[heard:]
@@ -77,7 +77,7 @@ def test_without_room_in_the_session_nothing_grows() -> None:
 
 @pytest.mark.parametrize("step", [1, 1000, 4096, 32_768])
 def test_readers_that_stop_hold_only_their_own_credit(step: int) -> None:
-    """All streams but one stand still with full windows; the last goes on for ever."""
+    """All streams except one are stopped with full windows; the last one continues for ever."""
     pair = Pair(Limits(stream_credit=32_768, session_credit=8 * 32_768, max_streams=8))
     for _ in range(7):
         answer(pair, 100_000)
@@ -95,7 +95,7 @@ def test_readers_that_stop_hold_only_their_own_credit(step: int) -> None:
 
 
 def test_credit_that_is_owed_is_paid_when_the_window_closes() -> None:
-    """A stopped reader's data may use up what is left after another's reading was not yet paid for."""
+    """A stopped reader's data may use up the window while credit for another reader is still owed."""
     limits = Limits(stream_credit=65_536, session_credit=65_536, max_streams=4)
     pair = Pair(limits)
     reads, stops = answer(pair, 20_000), answer(pair, 65_536)

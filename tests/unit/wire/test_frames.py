@@ -1,4 +1,4 @@
-"""Frames: any cut of the stream, the last bit, and no memory for what is too long."""
+"""Frames: cut anywhere, the last bit, and no memory for frames that are too long."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def test_trying_to_enter_without_the_key(knock: bytes) -> None:
     server = front()
     with pytest.raises(ProtocolError):
         server.receive(knock)
-    assert server.data_to_send() == b"", "a stranger learns nothing, not even why"
+    assert server.data_to_send() == b"", "an unauthenticated peer must learn nothing, not even why"
     assert server.peer is None
     with pytest.raises(ProtocolError):
         server.receive(hello(key=KEY))

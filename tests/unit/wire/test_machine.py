@@ -1,4 +1,4 @@
-"""Two connections against each other in any order of calls, cuts and delays.
+"""Two connections with random calls, cuts and delays.
 
 Nothing is lost, order is kept, credit is never exceeded, memory stays bounded, and nothing is left behind.
 """
@@ -28,7 +28,7 @@ PATTERN = bytes(range(251)) * 200
 
 @dataclass
 class Way:
-    """One direction of one stream: what its owner sent, and what the other owner was given."""
+    """One direction of one stream: what its owner sent, and what the other owner received."""
 
     sent: int = 0
     ended: bool = False
@@ -39,7 +39,7 @@ class Way:
 
 @dataclass
 class Exchange:
-    """One stream as the two owners know it."""
+    """One stream as both owners see it."""
 
     up: Way = field(default_factory=Way)
     down: Way = field(default_factory=Way)
@@ -52,7 +52,7 @@ class Exchange:
 
 
 class Pipe:
-    """The bytes on their way, and an accountant who reads along."""
+    """The bytes in transit, and a check of all credit in them."""
 
     def __init__(self, limits: Limits) -> None:
         self.bytes = bytearray()
@@ -81,7 +81,7 @@ class Pipe:
             assert frame.type & LAST == 0
 
     def grant(self, stream: int, size: int) -> None:
-        # Counted when it is sent: earlier than it can be used, hence never too strict.
+        # Counted when it is sent, before it can be used: so the check is never too strict.
         if stream:
             self.streams[stream] = self.streams.get(stream, self.limits.stream_credit) + size
         else:
@@ -89,7 +89,7 @@ class Pipe:
 
 
 class TwoEnds(RuleBasedStateMachine):
-    """The owners of both ends do what they like, as the wire's rules allow it."""
+    """The owners of both ends do anything that the wire's rules allow."""
 
     @initialize(
         keyed=st.booleans(),
@@ -258,7 +258,7 @@ class TwoEnds(RuleBasedStateMachine):
     def take(self, way: Way, data: bytes) -> None:
         assert not way.heard_end
         assert 0 < len(data) <= way.sent - way.received
-        # The pattern starts anew with each call of `send`, at the place where the last one stopped.
+        # Each call of `send` continues the pattern where the last one stopped.
         expected = (PATTERN * 2)[way.received % 251 :][: len(data)]
         assert data == expected
         way.received += len(data)
@@ -286,7 +286,7 @@ class TwoEnds(RuleBasedStateMachine):
             assert max(held, default=0) <= max(self.limits.stream_credit, MOST)
 
     def teardown(self) -> None:
-        """Let all go on to its end: everything arrives, and neither side keeps a stream."""
+        """Complete everything: all data arrives, and neither side keeps a stream."""
         if not hasattr(self, "exchanges"):
             return
         for stream, exchange in self.exchanges.items():
