@@ -26,7 +26,7 @@ def make_key(prefix: str = "sk", secret: bytes | None = None) -> str:
 
 
 class FakeAuthority:
-    """Answers as contracts.md has it; counts the questions; can be told to fail."""
+    """Answers as in docs/contracts.md, counts the questions, and fails if the test wants it."""
 
     def __init__(self, socket_path: Path) -> None:
         self.socket_path = socket_path
@@ -36,14 +36,14 @@ class FakeAuthority:
         self.questions = 0
         self.documents: dict[str, Any] = {}
         self.stopped: list[Stop] = []
-        # Keys that carry a mark under one of these were made here, as the proxy is told.
+        # The secrets for marks of keys that were made here, as the proxy is told.
         self.marks: tuple[bytes, ...] = ()
-        # What was used of a bucket before any of `usage`; of others nothing was.
+        # What was used of a bucket before `usage`; nothing for other buckets.
         self.spent: dict[tuple[str, str], Spent] = {}
         self.spent_questions = 0
         self.gateway_questions = 0
         self.status: int | None = None
-        # Cleared, it takes questions and answers none.
+        # While cleared, it accepts questions and does not answer.
         self.answers = asyncio.Event()
         self.answers.set()
         self._runner: web.ServerRunner | None = None
@@ -57,7 +57,7 @@ class FakeAuthority:
         prefix: str = "sk",
         secret: bytes | None = None,
     ) -> str:
-        """Make a key with a principal of its own; return the key."""
+        """Make a key with its own principal; return the key."""
         key = make_key(prefix, secret)
         number = len(self.principals) + 1
         self.principals[hashlib.sha256(key.encode()).hexdigest()] = Principal(
@@ -83,7 +83,7 @@ class FakeAuthority:
         await web.UnixSite(self._runner, str(self.socket_path)).start()
 
     async def stop(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None

@@ -49,7 +49,7 @@ _WHOLE_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Len
 _EMPTY = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 0\r\n\r\n"
 _ENDLESS = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{"
 _NONSENSE = b"\x00\x01 this is not HTTP\r\n\r\n"
-# By fault, what is written before the connection is closed: for a whole answer, and for a stream.
+# By fault, the bytes written before the connection is closed: for a complete answer, and for a stream.
 _RAW = {
     "nonsense": (_NONSENSE, _NONSENSE),
     "endless": (_ENDLESS, _ENDLESS),
@@ -133,14 +133,14 @@ class StubEngine:
         try:
             await exchange.run()
             writer.close()
-            await writer.wait_closed()  # an abort at once would drop the end of a large answer
+            await writer.wait_closed()  # an abort would drop the end of a large answer
         except (OSError, h11.ProtocolError):
             pass
         finally:
             writer.transport.abort()
 
     def kill(self) -> None:
-        """End as a killed process does: nothing listens any more, and every connection is cut."""
+        """End like a killed process: nothing listens any more, and every connection is closed."""
         assert self._server is not None
         self._server.close()
         if self._path is not None:
@@ -149,7 +149,7 @@ class StubEngine:
             task.cancel()
 
     def fault_of(self, received: Received) -> str:
-        """Return the fault that a request meets."""
+        """Return the fault for a request."""
         behaviour = self.behaviour
         return behaviour.fault if behaviour.only.encode() in received.body else "none"
 
@@ -196,7 +196,7 @@ class _Exchange:
             self._http.receive_data(await self._reader.read(READ_SIZE))
 
     async def _answer_watched(self, received: Received) -> None:
-        """Answer, and stop when the client leaves: as a real engine stops generating."""
+        """Answer, and stop when the client leaves, like a real engine."""
         answer = asyncio.ensure_future(self._answer(received))
         gone = asyncio.ensure_future(self._reader.read(1))
         try:
@@ -303,7 +303,7 @@ class _Exchange:
         last: dict[str, Any] = {"index": 0, "finish_reason": "stop"}
         last["delta" if chat else "text"] = {} if chat else ""
         final = self._envelope(received, "chat.completion.chunk" if chat else "text_completion", last)
-        # Unasked, some engines tell with the last chunk; asked, they tell in one more.
+        # Unasked, some engines report usage in the last chunk; asked, in an additional one.
         told = self._usage(behaviour.tokens)
         await self._send_event({**final, "usage": told} if each or not asked else final)
         if asked:

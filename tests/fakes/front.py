@@ -28,7 +28,7 @@ KEY = "f" * 43
 
 @dataclass(frozen=True)
 class Listening:
-    """Where it listens on loopback, and the certificate (PEM) that it shows."""
+    """The port on loopback, and the certificate (PEM)."""
 
     port: int
     certificate: str
@@ -36,7 +36,7 @@ class Listening:
 
 @contextlib.contextmanager
 def healthy_front(directory: Path, ports: range) -> Iterator[Listening]:
-    """Serve any number of connections, for as many instances as like to share it."""
+    """Serve any number of connections; several instances can share it."""
     certificate = make_certificate(directory / "front.pem")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(directory / "front.pem")

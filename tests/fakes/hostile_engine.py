@@ -1,8 +1,8 @@
-"""An engine that a model's weights or a bug have turned: it takes what it can get, and serves all the same.
+"""An engine that a model's weights or a bug made hostile: it attacks its node and serves requests.
 
-Any Python 3's own library suffices: it goes to hosts that have nothing else. `hostile_engine.py --socket PATH
-[…]` answers every question with what it got, as JSON: the attack's name, and in words what it had in hand. It
-writes nothing but marks of its own name, and asks for nothing outside the node.
+It needs only Python 3's standard library, because some hosts have nothing else. `hostile_engine.py --socket
+PATH […]` answers every request with what it got, as JSON: the attacks' names, each with what it got in words.
+It writes only files with its own mark, and sends nothing outside of the node.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Attacks:
         self.own = Path(given.socket).parent
 
     def swap_a_socket(self) -> str:
-        """Put a socket in the place of another job's."""
+        """Replace another job's socket."""
         for path in below("/tmp"):
             with contextlib.suppress(OSError):
                 if path.is_socket() and path.parent != self.own:
@@ -96,7 +96,7 @@ class Attacks:
         return ""
 
     def forge_a_record(self) -> str:
-        """Write into any job's folder, its own among them."""
+        """Write into any job's folder, including its own."""
         for folder in (self.given.jobs, *map(str, Path(self.given.jobs).glob("*"))):
             with contextlib.suppress(OSError):
                 (Path(folder) / MARK).touch()
@@ -110,14 +110,14 @@ class Attacks:
         return " ".join(map(str, found[:5]))
 
     def read_what_is_closed(self) -> str:
-        """Enter folders of the node's services and of people."""
+        """Read folders of the node's services and of users."""
         readable = [
             path for path in (*NEVER_READ, str(Path("~").expanduser())) if self._holds_something(path)
         ]
         return " ".join(readable)
 
     def _holds_something(self, path: str) -> bool:
-        # Its own home is a folder of its own, in memory.
+        # Its home is the engine's own folder, in memory.
         if self.own.parent == Path(path):
             return False
         with contextlib.suppress(OSError):
@@ -125,7 +125,7 @@ class Attacks:
         return False
 
     def ask_slurm_or_munge(self) -> str:
-        """Run Slurm's programs, and others that would give more than we have."""
+        """Run Slurm's programs, and others that would give more rights."""
         got = []
         for argv in COMMANDS:
             with contextlib.suppress(OSError, subprocess.TimeoutExpired):
@@ -137,7 +137,7 @@ class Attacks:
         return " ".join(got)
 
     def connect_to_munge(self) -> str:
-        """Speak to munge's own socket."""
+        """Connect to munge's socket."""
         for path in MUNGE:
             with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as client:
                 client.connect(path)
@@ -145,7 +145,7 @@ class Attacks:
         return ""
 
     def see_other_processes(self) -> str:
-        """Read what other processes were started with."""
+        """Read the environment of other processes."""
         for pid in others():
             with contextlib.suppress(OSError):
                 return Path(f"/proc/{pid}/environ").read_bytes()[:200].decode("utf-8", "replace") or str(pid)
@@ -184,7 +184,7 @@ class Attacks:
         return " ".join(named[:5])
 
     def learn_from_the_environment(self) -> str:
-        """Look for what the job, the scheduler or a login profile left."""
+        """Look for variables of the job, the scheduler or a login profile."""
         starts = ("SLUICE_", "SLURM", "BASH_", "PYTHONPATH", "LD_", "http", "SSH_", "MUNGE", "VLLM_EVIL")
         return " ".join(name for name in os.environ if name.startswith(starts))
 
@@ -197,7 +197,7 @@ class Attacks:
         return ""
 
     def keep_privileges(self) -> str:
-        """Have a capability, or a way to gain one from a program that is set-user-ID."""
+        """Have a capability, or be able to gain one from a set-user-ID program."""
         status = dict(
             line.split(":\t", 1)
             for line in Path("/proc/self/status").read_text().splitlines()
@@ -209,13 +209,13 @@ class Attacks:
         )
 
     def leave_a_process_behind(self) -> str:
-        """Start one that asks not to be ended with the job; whether it was, others have to see."""
+        """Start a process that ignores signals; the test checks whether it ends with the job."""
         subprocess.Popen(["sh", "-c", "trap '' TERM HUP INT; exec sleep 300"], start_new_session=True)
         return ""
 
 
 def all_attacks(given: argparse.Namespace) -> dict[str, str]:
-    """Return what each attack got, those that got nothing left out."""
+    """Return what each attack got, without those that got nothing."""
     attacks = Attacks(given)
     methods: dict[str, Callable[[], str]] = {
         name: getattr(attacks, name) for name in vars(Attacks) if not name.startswith("_")
@@ -224,7 +224,7 @@ def all_attacks(given: argparse.Namespace) -> dict[str, str]:
 
 
 def attempt(method: Callable[[], str]) -> str:
-    """Return what one attack got; one that breaks has got nothing."""
+    """Return what one attack got, "" if it failed."""
     try:
         return method()
     except (OSError, ValueError, IndexError):
@@ -232,19 +232,19 @@ def attempt(method: Callable[[], str]) -> str:
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers /health, and every question with what was got."""
+    """Answers /health, and every request with what the attacks got."""
 
     protocol_version = "HTTP/1.1"
     got: ClassVar[dict[str, str]] = {}
 
     def do_GET(self) -> None:
-        """Serve what tells how the engine is."""
+        """Answer a health check."""
         self._answer(200 if self.path == "/health" else 404, b"")
 
     def do_POST(self) -> None:
-        """Answer a question."""
+        """Answer a request."""
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        # Where a prompt would stay after a kill.
+        # Places where a prompt could stay after a kill.
         for folder in ("/dev/shm", "/tmp", os.environ["TMPDIR"]):
             (Path(folder) / f"{MARK}-prompt").write_text(json.dumps(asked))
         message = {"role": "assistant", "content": json.dumps(self.got)}
@@ -261,7 +261,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing: a unix socket's client has no address that could be told."""
+        """Log nothing: a client of a unix socket has no address."""
 
 
 class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):

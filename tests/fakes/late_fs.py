@@ -66,7 +66,7 @@ class LateFileSystem:
         self.stop()
 
     def stop(self) -> None:
-        """End; what is not yet visible stays invisible."""
+        """End; what is not visible yet never becomes visible."""
         self._stopped.set()
         self._thread.join(5)
 
@@ -94,7 +94,7 @@ class LateFileSystem:
             if found[name] != self._seen.get(name):
                 change = self._read(name, due)
                 if change is None:
-                    # Gone between the two looks: the next round says what it has become.
+                    # Gone between the two reads: the next round finds what became of it.
                     del found[name]
                 else:
                     self._queue.append(change)
@@ -124,7 +124,7 @@ class LateFileSystem:
         elif change.content is None:
             _remove(path)
         else:
-            # Beside the view, so that nobody reading it meets a name that the source never had.
+            # Next to the view, so that readers of the view see no name that the source never had.
             staged = self._view.with_name(f".{self._view.name}.staged")
             staged.write_bytes(change.content)
             staged.chmod(change.mode)

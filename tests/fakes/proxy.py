@@ -1,4 +1,4 @@
-"""The proxy's end of the wire, for tests: over any pair of streams, an sshd's session included."""
+"""The proxy's end of the wire, for tests, over any pair of streams, such as an sshd's session."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def number(value: int) -> str:
 
 
 class WireClient:
-    """Speaks the wire as a proxy does. Answers are consumed as they come unless `reading` is cleared."""
+    """A client of the wire, like a proxy. Answers are consumed as they come unless `reading` is False."""
 
     def __init__(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limits: Optional[Limits] = None
@@ -69,7 +69,7 @@ class WireClient:
         await asyncio.wait_for(self._opened.wait(), seconds)
 
     async def close(self) -> None:
-        """Hang up and wait until the other side has too."""
+        """Close and wait until the other side has closed too."""
         self._writer.close()
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self.closed.wait(), 5)
@@ -101,7 +101,7 @@ class WireClient:
         return RequestHead(**{**fields, **changes})
 
     async def begin(self, model: str, body: bytes, **changes: Any) -> Answer:
-        """Send a request and return its answer to come."""
+        """Send a request; return its answer, which is filled as it comes."""
         stream = self.connection.open_request(self.head(model, changes.pop("length", len(body)), **changes))
         answer = self._expect(stream)
         self.connection.send_data(stream, body)
@@ -130,7 +130,7 @@ class WireClient:
         return await self.wait(answer)
 
     async def cancel(self, answer: Answer) -> None:
-        """Want nothing more of this answer."""
+        """Cancel this answer."""
         self.connection.cancel(answer.stream)
         await self.flush()
 

@@ -1,4 +1,4 @@
-"""The stub engine's answers on the paths beside chat and completions, in the shapes that vLLM gives them."""
+"""The stub engine's answers on the paths other than chat and completions, in vLLM's formats."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ INPUT_TOKENS = 5
 
 @dataclass(frozen=True)
 class Question:
-    """What a request asks of the stub: its decoded body, and the words of the answer."""
+    """A request to the stub: its decoded body, and the words of the answer."""
 
     body: dict[str, Any]
     words: list[str]
@@ -28,7 +28,7 @@ class Question:
 
 
 def whole(path: str, asked: Question) -> dict[str, Any] | None:
-    """Return the answer to a request that asks for no stream; None where this module knows no such path."""
+    """Return the answer to a request without a stream; None if this module does not know the path."""
     made = {
         "/v1/responses": _response,
         "/v1/embeddings": _embeddings,
@@ -42,7 +42,7 @@ def whole(path: str, asked: Question) -> dict[str, Any] | None:
 
 
 def events(path: str, asked: Question) -> Iterator[bytes] | None:
-    """Return a stream's events, one for each word among them; None where there are no streams."""
+    """Return a stream's events, with one for each word; None if the path has no streams."""
     made = {"/v1/responses": _response_events, "/v1/messages": _message_events}.get(path)
     return None if made is None else made(asked)
 

@@ -1,4 +1,4 @@
-"""A relay's side of the wire inside the test's process: real frames, no SSH, scripted answers."""
+"""A relay's side of the wire in the test's process: real frames, no SSH, scripted answers."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ Answer = Callable[[Call], Awaitable[None]]
 
 
 class FakeRelay:
-    """What all sessions with one relay share; the test reads and changes it at will."""
+    """The state that all sessions with one relay share; tests read and change it."""
 
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
@@ -112,7 +112,7 @@ class FakeRelay:
         self.refuse: TransportError | None = None
         self.limits = Limits()
         self.silent = False
-        # Whether bodies are taken as they come; if not, `FakeTransport.take` takes what has come.
+        # Whether bodies are consumed as they come; if not, `FakeTransport.take` consumes them.
         self.takes = True
 
     def transport(self, config: ClusterConfig) -> FakeTransport:
@@ -140,7 +140,7 @@ class FakeTransport:
         self.untaken: collections.Counter[int] = collections.Counter()
 
     async def connect(self, receiver: Receiver) -> None:
-        """Connect, or refuse as the test wants it."""
+        """Connect, or refuse if the test wants it."""
         await asyncio.sleep(0)
         if self.relay.refuse is not None:
             raise self.relay.refuse
@@ -149,11 +149,11 @@ class FakeTransport:
         self.pump()
 
     def can_write(self) -> bool:
-        """The far end takes everything at once."""
+        """Return True: the far end accepts everything at once."""
         return self.received < WRITE_BUFFER or not self.closed
 
     def write(self, data: bytes) -> None:
-        """Take bytes of the proxy."""
+        """Take bytes from the proxy."""
         self.received += len(data)
         if self.closed or self.relay.silent:
             return
@@ -163,7 +163,7 @@ class FakeTransport:
         self.granted.set()
 
     def take(self) -> None:
-        """Take what has come of all bodies, and grant as much again."""
+        """Consume what has come of all bodies, and grant as much credit."""
         for stream, size in self.untaken.items():
             self.wire.consume(stream, size)
         self.untaken.clear()
@@ -179,8 +179,8 @@ class FakeTransport:
         """Nothing is left after `close`."""
 
     def die(self) -> None:
-        """End, as when the login node loses power."""
-        asyncio.get_running_loop().call_soon(self._die)  # behind what is on its way already
+        """End as if the login node had lost power."""
+        asyncio.get_running_loop().call_soon(self._die)  # after the bytes that are in transit
 
     def _die(self) -> None:
         self.closed = True
@@ -188,7 +188,7 @@ class FakeTransport:
             self.receiver.connection_lost(TransportError("the far side closed the connection"))
 
     def pump(self) -> None:
-        """Send what the wire lets through."""
+        """Send what the wire's credit allows."""
         data = self.wire.data_to_send()
         if data and self.receiver is not None and not self.closed:
             asyncio.get_running_loop().call_soon(self._deliver, data)

@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
 """A stateful fake Slurm: sbatch, squeue, scancel, scontrol and sacctmgr, one program that looks at its name.
 
-`Cluster(directory).install()` lays the commands (sacctmgr where `associations` are given) into
-`<directory>/bin`; their state is `<directory>/state`, guarded by a lock, so that any number of processes may
-use them at once. No daemon runs: each command first brings the jobs up to date. With `run` set, a job really
-runs its script, as a process group of its own, until it ends or is cancelled.
+`Cluster(directory).install()` puts the commands into `<directory>/bin` (sacctmgr only if `associations` are
+given). Their state is in `<directory>/state`, with a lock, so that any number of processes can use them at
+the same time. No daemon runs: each command first updates the jobs. With `run` set, a job really runs its
+script, in its own process group, until it ends or is cancelled.
 
-Faults: `Cluster.fault("squeue", "hang")` and so on, for the next `count` calls. `hang` never answers, `fail`
-answers with an error, `garbage` with nonsense, `empty` with nothing at all and success; for sbatch
-`accept-hang` and `accept-fail` take the job and lose the answer. What the commands print, and how they
-fail, is Slurm 22.05's. `Cluster.alter` puts a job into any state that Slurm has, with its reason.
+Faults: for example `Cluster.fault("squeue", "hang")`, for the next `count` calls. `hang` never answers,
+`fail` answers with an error, `garbage` with nonsense, `empty` with no output and success. For sbatch,
+`accept-hang` and `accept-fail` accept the job and lose the answer. Output and errors are those of Slurm
+22.05. `Cluster.alter` puts a job into any of Slurm's states, with its reason.
 """
 
 from __future__ import annotations
@@ -39,23 +39,23 @@ DEFAULTS: dict[str, Any] = {
     "min_job_age": 300.0,
     "kill_wait": 3.0,
     "time_limit": 60,
-    # What the account's login profile sets, which Slurm reads for every --export but ALL and NIL.
+    # Variables of the account's login profile, which Slurm reads for every --export except ALL and NIL.
     "profile": {},
     "partition_limits": "MaxTime=UNLIMITED State=UP AllowAccounts=ALL AllowQos=ALL",
     "clock_ahead": 0.0,
     "associations": "",
     "qos": "",
-    # Nodes on which every job fails at once, and what sbatch refuses every job with.
+    # Nodes on which every job fails at once, and the error with which sbatch refuses every job.
     "broken_nodes": [],
-    # What the names of jobs begin with that fail at once wherever they run.
+    # The prefix of names of jobs that fail at once on any node.
     "broken_names": [],
     "refusal": "",
-    # What a site's own wrapper of squeue says before the jobs.
+    # What a site's wrapper of squeue prints before the jobs.
     "banner": "",
     # The name of this cluster, and that of the one on which jobs land ("": sbatch names none).
     "cluster": "fake",
     "lands_on": "",
-    # How many jobs an account may have that have not ended, and the limit's name in sbatch's refusal.
+    # How many unfinished jobs an account may have, and the limit's name in sbatch's error.
     "submit_limits": {},
     "submit_limit": "AssocMaxSubmitJobLimit",
 }
@@ -73,12 +73,12 @@ class Cluster:
     # --- for tests -----------------------------------------------------------------------------------
 
     def install(self, **settings: Any) -> Cluster:
-        """Lay down the commands, with DEFAULTS overridden by `settings`."""
+        """Install the commands, with `settings` in place of DEFAULTS."""
         self.bin.mkdir(parents=True)
         self.state.mkdir()
         program = Path(__file__).resolve()
         for name in (*PROGRAMS, "sacctmgr") if settings.get("associations") else PROGRAMS:
-            # A wrapper, not a link: the tree may lie where programs must not be executed.
+            # A wrapper, not a link: the tree may be on a file system without execute permission.
             wrapper = self.bin / name
             wrapper.write_text(f'#!/bin/sh\nexec /usr/bin/env python3 -S "{program}" "$0" "$@"\n')
             wrapper.chmod(0o755)
@@ -91,12 +91,12 @@ class Cluster:
         self._write("settings.json", {**self.settings(), **settings})
 
     def fault(self, program: str, kind: str, count: int = 1_000_000) -> None:
-        """Let the next `count` calls of a program fail in a way."""
+        """Let the next `count` calls of a program fail in this way."""
         with self._lock():
             self._write(f"fault.{program}", {"kind": kind, "count": count})
 
     def heal(self) -> None:
-        """Take back all faults."""
+        """Remove all faults."""
         with self._lock():
             for path in self.state.glob("fault.*"):
                 path.unlink(missing_ok=True)
@@ -109,7 +109,7 @@ class Cluster:
             return 0
 
     def jobs(self) -> list[dict[str, Any]]:
-        """Return all jobs, brought up to date, oldest first."""
+        """Return all jobs after an update, the oldest first."""
         with self.locked() as table:
             return [dict(job) for job in table["jobs"].values()]
 
@@ -128,7 +128,7 @@ class Cluster:
             self.finish(table["jobs"][job_id], state)
 
     def requeue(self, job_id: str) -> None:
-        """Preempt a job: it ends, and waits again under the same id."""
+        """Preempt a job: it ends and waits again with the same id."""
         with self.locked() as table:
             job = table["jobs"][job_id]
             self.kill(job)
@@ -153,12 +153,12 @@ class Cluster:
             return str(job["id"])
 
     def lose(self, job_id: str) -> None:
-        """Let Slurm forget a job altogether (its process, if any, goes on)."""
+        """Let Slurm forget a job completely (its process, if any, continues)."""
         with self.locked() as table:
             del table["jobs"][job_id]
 
     def stop(self) -> None:
-        """End every process that jobs have left."""
+        """End all processes of jobs."""
         with self.locked() as table:
             for job in table["jobs"].values():
                 self.kill(job)
@@ -178,7 +178,7 @@ class Cluster:
 
     @contextmanager
     def locked(self) -> Iterator[dict[str, Any]]:
-        """Hold the state's lock around its table, brought up to date and written back."""
+        """Lock the state; update its table, yield it and write it back."""
         with self._lock():
             table = json.loads((self.state / "jobs.json").read_text())
             self._advance(table)
@@ -191,7 +191,7 @@ class Cluster:
         temporary.replace(self.state / name)
 
     def take_fault(self, program: str) -> str:
-        """Return the fault that this call is to show, or ""."""
+        """Return the fault for this call, or ""."""
         path = self.state / f"fault.{program}"
         with (self.state / f"calls.{program}").open("a") as calls:
             calls.write(".")
@@ -257,7 +257,7 @@ class Cluster:
 
     def _look(self, job: dict[str, Any], settings: dict[str, Any]) -> None:
         if job.get("epilog"):
-            # Its node does not answer, or an epilog hangs.
+            # Its node does not answer, or its epilog hangs.
             return
         if job["pid"] is None:
             if job["state"] == "COMPLETING":
@@ -273,7 +273,7 @@ class Cluster:
             self.finish(job, "TIMEOUT")
 
     def _close(self, job: dict[str, Any], state: str) -> None:
-        # Where and when it ran is shown for as long as the job is.
+        # Slurm shows where and when a job ran as long as it shows the job.
         job.update(state=state, ended=self.clock(), pid=None)
 
     def finish(self, job: dict[str, Any], state: str) -> None:
@@ -317,7 +317,7 @@ def kill_group(group: int, number: int) -> None:
 
 
 def detach(state: Path, job_id: str, output: str, directory: str, kill_wait: float) -> int:
-    """Start a runner that nobody has to wait for, and print its process id."""
+    """Start a detached runner and print its process id."""
     child = os.fork()
     if child:
         print(child)
@@ -370,7 +370,7 @@ def options(arguments: list[str]) -> tuple[dict[str, str], list[str]]:
 
 
 def sbatch(cluster: Cluster, arguments: list[str], fault: str) -> int:
-    """Take a job from a file or standard input."""
+    """Accept a job from a file or standard input."""
     found, rest = options(arguments)
     script = Path(rest[0]).read_text() if rest else sys.stdin.read()
     if not script.startswith("#!"):
@@ -405,7 +405,7 @@ def sbatch(cluster: Cluster, arguments: list[str], fault: str) -> int:
         (cluster.state / f"script.{job['id']}").write_text(script)
         landed = settings["lands_on"]
         if landed and landed != settings["cluster"]:
-            # It is there, and nobody here sees it.
+            # The job exists, but is not visible here.
             table.setdefault("elsewhere", {})[f"{job['id']};{landed}"] = table["jobs"].pop(job["id"])
     if fault == "accept-hang":
         time.sleep(HANG)
@@ -417,7 +417,7 @@ def sbatch(cluster: Cluster, arguments: list[str], fault: str) -> int:
 
 
 def exported(asked: str, profile: dict[str, str]) -> dict[str, str]:
-    """Return a job's environment: sbatch's own for ALL, else the login profile's and what is named."""
+    """Return a job's environment: sbatch's own for ALL, otherwise the login profile's and named variables."""
     if asked == "ALL":
         return dict(os.environ)
     pairs = [pair.partition("=") for pair in asked.split(",") if "=" in pair]
@@ -425,7 +425,7 @@ def exported(asked: str, profile: dict[str, str]) -> dict[str, str]:
 
 
 def full(table: dict[str, Any], settings: dict[str, Any], account: str) -> bool:
-    """Whether an account has as many jobs as it may have."""
+    """Whether an account has reached its limit of jobs."""
     most = settings["submit_limits"].get(account)
     mine = [job for job in table["jobs"].values() if job["account"] == account and job["state"] not in FINAL]
     return most is not None and len(mine) >= most
@@ -557,7 +557,7 @@ def scontrol(cluster: Cluster, arguments: list[str]) -> int:
 
 
 def scancel(cluster: Cluster, arguments: list[str]) -> int:
-    """Cancel jobs by id, if their name is the one that is given."""
+    """Cancel jobs by id if their name is the given one."""
     found, rest = options(arguments)
     status = 0
     with cluster.locked() as table:
@@ -599,7 +599,7 @@ def refuse(message: str) -> int:
 
 
 def main(arguments: list[str]) -> int:
-    """Be the command that was asked for."""
+    """Run the command with the name under which the program was started."""
     if arguments[0] == "runner":
         state, job_id, output, directory, kill_wait = arguments[1:]
         return detach(Path(state), job_id, output, directory, float(kill_wait))

@@ -1,4 +1,4 @@
-"""The access log: as other log lines, and it never makes anybody wait."""
+"""The access log: in the format of other log lines, and without waiting for the journal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def pipe() -> tuple[int, int]:
 
 
 def read_lines(reader: int) -> list[dict[str, Any]]:
-    """Return the lines that are there now."""
+    """Return the lines that can be read now."""
     raw = b""
     try:
         while piece := os.read(reader, 1 << 20):
@@ -72,11 +72,11 @@ async def test_a_journal_that_takes_nothing_holds_nobody_up_and_the_gap_is_told(
         try:
             found += read_lines(reader)
         except AssertionError:
-            continue  # nothing was there
+            continue  # nothing to read
         if caplog.records:
             break
     numbers = [entry["number"] for entry in found]
-    assert numbers == list(range(len(numbers))), "what is held back goes first, and whole"
+    assert numbers == list(range(len(numbers))), "held lines must come first, and complete"
     (gap,) = caplog.records
     assert gap.__dict__["lost"] == 5000 - len(numbers) > 1000
 

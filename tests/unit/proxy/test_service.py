@@ -1,4 +1,4 @@
-"""The process: its sockets, its status, its logs, its end."""
+"""The proxy's process: its sockets, its status, its logs, its end."""
 
 from __future__ import annotations
 

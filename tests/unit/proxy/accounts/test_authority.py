@@ -176,7 +176,7 @@ async def test_nobody_with_a_known_key_waits_for_an_authority_that_hangs(
     bed.authority.answers.set()
     end = loop.time() + 5
     while (await bed.post(chat()))[0] == 200:
-        assert loop.time() < end, "a revoked key goes on"
+        assert loop.time() < end, "a revoked key still works"
         await asyncio.sleep(0.05)
 
 
@@ -253,7 +253,7 @@ async def test_usage_is_delivered_before_the_process_ends(tmp_path: Path) -> Non
 async def test_beyond_its_room_usage_drops_the_oldest_and_says_so(
     bed: Bed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A segment for each write, of which the last is for what comes.
+    # One segment for each write, and an empty one for the next.
     monkeypatch.setattr("sluice.proxy.accounts.spool.SEGMENT_BYTES", 1)
     monkeypatch.setattr("sluice.proxy.accounts.spool.MOST_BYTES", 4)
     await bed.get("/v1/models")

@@ -1,4 +1,4 @@
-"""Guessing keys: how often an address may, and who goes on beside it."""
+"""Guesses of keys: how many an address may make, and whose requests still work."""
 
 from __future__ import annotations
 
@@ -86,14 +86,14 @@ def test_the_address_is_the_one_that_nginx_gives(header: str | None, address: st
 
 
 def test_nginx_puts_its_peers_address_in_place_of_what_a_client_sent() -> None:
-    """nginx hands on none of the headers of an outer block where a location sets any itself."""
+    """In nginx, a location that sets a header inherits no headers from the outer block."""
     template = (ROOT / "roles/nginx/templates/nginx.conf.j2").read_text()
     api = template[template.index("location /v1/ {") :]
     api = api[: api.index("\n        }")]
     assert "proxy_set_header X-Forwarded-For $remote_addr;" in api
     given = [line.split()[2] for line in template.splitlines() if "proxy_set_header X-Forwarded-For" in line]
     assert set(given) == {"$remote_addr;"}
-    # Whose word counts for it is the inventory's to say.
+    # The inventory names the load balancers that are trusted for it.
     assert (
         template.index("{% if nginx_balancers %}")
         < template.index("real_ip")
@@ -122,7 +122,7 @@ async def test_beyond_its_budget_an_address_is_told_to_wait_and_nothing_is_asked
     assert found == [(401, "invalid_api_key")] * MOST + [(429, "rate_limited")] * 15
     assert bed.authority.questions == 1 + MOST
     assert bed.metric("sluice_proxy_principals_total", result="slowed") == 15
-    # Keys that are known go on there; elsewhere nothing has happened.
+    # Known keys still work from there; other addresses are not affected.
     assert (await bed.post(chat(), **HERE))[0] == 200
     assert await guess(bed, make_key(), THERE) == (401, "invalid_api_key")
     (line,) = [record for record in caplog.records if "wrong keys" in record.message]
@@ -138,13 +138,13 @@ async def test_a_known_key_goes_on_when_its_answer_has_to_be_renewed(bed: Bed) -
     assert last == (429, "rate_limited")
     await asyncio.sleep(0.25)
     assert (await bed.get("/v1/models", **HERE))[0] == 200
-    # A key without a mark, of which nothing is known yet, waits with the others there.
+    # An unknown key without a mark must wait at that address like the others.
     assert await guess(bed, bed.authority.add_key(), HERE) == (429, "rate_limited")
 
 
 @pytest.mark.parametrize("prefix", ["pt", "sk"])
 async def test_guesses_slow_nobody_else_behind_their_address(bed: Bed, prefix: str) -> None:
-    """New page bearers, and other people's keys that this proxy has not met yet, pass at once."""
+    """New page bearers, and keys with the mark that this proxy does not know yet, pass at once."""
     former, current = b"f" * 32, b"c" * 32
     bed.authority.marks = (current, former)
     await eventually(lambda: bed.service.stops.standing.marks == (current, former))
@@ -161,13 +161,13 @@ async def test_guesses_slow_nobody_else_behind_their_address(bed: Bed, prefix: s
 
 
 async def test_the_same_wrong_key_again_is_no_further_guess(bed: Bed) -> None:
-    """A program that goes on with a key that was revoked asks nothing, and takes nothing from others."""
+    """A program with a revoked key causes no questions, and does not use up the guesses of others."""
     wrong = make_key()
     found = [await guess(bed, wrong, HERE) for _ in range(2)]
     asked = bed.authority.questions
     found += [await guess(bed, wrong, HERE) for _ in range(3 * MOST)]
     assert set(found) == {(401, "invalid_api_key")}
-    # What was asked while this ran is the answer's renewal, of which each counts.
+    # Questions during this time are renewals of the answer; each one counts.
     assert bed.authority.questions - asked < MOST
 
 

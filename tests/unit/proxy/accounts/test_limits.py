@@ -1,4 +1,4 @@
-"""What buckets admit, hold and forget: by properties over random lives, and the words a user gets."""
+"""What buckets admit, hold and forget: properties over random histories, and messages to users."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ SMALL = Need(10, 5)
 
 
 def empty(limit: Limit) -> Spent:
-    """Return the bucket of a limit of which nothing was used."""
+    """Return an unused bucket for a limit."""
     return Spent(limit.scope, limit.model, (), (), 0)
 
 
 def buckets_for(*limits: Limit, **changes: Any) -> Buckets:
-    """Return buckets in which these limits have all they allow."""
+    """Return unused buckets for these limits."""
     buckets = Buckets(**changes)
     for limit in limits:
         buckets.learn(empty(limit), START)
@@ -33,19 +33,19 @@ def buckets_for(*limits: Limit, **changes: Any) -> Buckets:
 
 
 def admitted(buckets: Buckets, limits: list[Limit], tokens: Need, now: float) -> Reservation | None:
-    """Return the reservation, None where there is no room."""
+    """Return the reservation, None if there is no room."""
     try:
         return buckets.reserve(limits, tokens, now)
     except LimitExceeded:
         return None
 
 
-# --- properties over whole lives ------------------------------------------------------------------------
+# --- properties over histories --------------------------------------------------------------------------
 
 
 @dataclass
 class Admission:
-    """One admitted request, as the model remembers it."""
+    """One admitted request in the model."""
 
     limits: list[Limit]
     at: float
@@ -77,7 +77,7 @@ steps = st.lists(
 
 
 class Life:
-    """Buckets, and beside them a plain list of everything that was admitted."""
+    """Buckets, and a plain list of all admitted requests to compare with."""
 
     def __init__(self, rules: list[dict[str, int | None]]) -> None:
         self.limits = [Limit(f"group:g{number}", "", **rule) for number, rule in enumerate(rules)]
@@ -92,7 +92,7 @@ class Life:
         return [one for one in self.all if limit in one.limits]
 
     def step(self, what: str, *values: Any) -> None:
-        """Live through one step."""
+        """Take one step."""
         open_now = self.open()
         if what == "wait":
             self.now += values[0]
@@ -106,7 +106,7 @@ class Life:
     def ask(self, which: int, likely: int, more: int) -> None:
         limits = [limit for number, limit in enumerate(self.limits) if which >> number & 1]
         for scope, model in self.buckets.missing(limits):
-            # Forgotten or never met: what the authority knows is what was settled.
+            # Forgotten or new: the authority knows what was settled.
             self.buckets.learn(self.spent(scope, model), self.now)
         tokens = Need(likely + more, likely)
         held = admitted(self.buckets, limits, tokens, self.now)
@@ -150,7 +150,7 @@ class Life:
         return sum(count for one in self.of(limit) for at, count in one.used if int(at) // DAY == day)
 
     def check(self, limit: Limit) -> None:
-        """What was just admitted keeps to the limit, by the plain list."""
+        """Check with the plain list that the last admission keeps to the limit."""
         requests, used = self.minute(limit, 60)
         held = self.held(limit)
         if limit.requests_per_minute is not None:
@@ -311,7 +311,7 @@ def test_a_bucket_begins_with_what_was_spent_before() -> None:
     second = int(START)
     spent = Spent("project:genomics", "smol", ((second - 50, 2),), ((second - 50, 30),), 700)
     buckets.learn(spent, START)
-    buckets.learn(empty(limit), START)  # it is there already, and knows better
+    buckets.learn(empty(limit), START)  # the existing bucket is newer
     assert admitted(buckets, [limit], SMALL, START) is not None
     with pytest.raises(LimitExceeded) as refused:
         buckets.reserve([limit], SMALL, START)

@@ -1,4 +1,4 @@
-"""The spool: what is written outlives the process, and every record comes out once."""
+"""The spool: written records survive the process, and each record is delivered once."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def record(number: int, status: int = 200) -> bytes:
 
 
 def everything(spool: Spool, most: int = 500) -> list[bytes]:
-    """Take all that there is, in batches."""
+    """Take all records, in batches."""
     found: list[bytes] = []
     for _ in range(10_000):
         batch = spool.batch(most)
@@ -194,7 +194,7 @@ async def test_memory_and_disk_are_bounded_and_what_is_lost_is_counted(
 
 
 class Power:
-    """Remembers what of a folder's files has reached the disk."""
+    """Records which bytes of a folder's files were synced."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._folder = folder
@@ -212,7 +212,7 @@ class Power:
             self._names = {path.name for path in self._folder.glob("*.usage")}
 
     def fail(self, after: Path) -> None:
-        """Leave in `after` what a loss of power leaves."""
+        """Write to `after` what a power cut leaves."""
         after.mkdir()
         for path in self._folder.glob("*.usage"):
             if path.name in self._names:
@@ -251,13 +251,13 @@ async def test_what_was_synced_outlives_a_loss_of_power(
             if unsynced is not None:
                 settled = {one: record(one) for one in lasting}
                 expected = {**begun, **settled}
-                # Segments come and go while the disk is waited for.
+                # Segments come and go during the sync.
                 for more in range(1000 * number + 1000, 1000 * number + 1000 + chance.randint(0, 30)):
                     spool.begin(name(more), record(more, 500))
                     spool.settle(name(more), record(more))
                     spool.flush()
                 await asyncio.to_thread(unsynced.sync)
-    # What is open from before moves on, from segment to segment, and each of them goes.
+    # Open requests move from segment to segment, and the old segments are removed.
     for more in range(100):
         spool.settle(name(900_000 + more), record(900_000 + more))
         spool.flush()
@@ -266,7 +266,7 @@ async def test_what_was_synced_outlives_a_loss_of_power(
     after = Spool(str(tmp_path / "after"))
     found = set(everything(after))
     for number, one in expected.items():
-        # Whatever came later of a request that was open then, it comes out as that or as interrupted.
+        # A request that was open then is delivered as it was settled later, or as interrupted.
         assert {one, record(number)} & (found | taken), number
     assert len(found) < 3000
     after.close()

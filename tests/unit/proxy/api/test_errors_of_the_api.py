@@ -1,4 +1,4 @@
-"""Each row of the table of errors that the proxy emits: status, code, shape, headers that go with it."""
+"""Each error of the proxy's table: status, code, format and headers."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ async def test_a_wrong_method_is_405_and_says_which_is_right(
 
 
 async def raw_exchange(bed: Bed, head: str) -> bytes:
-    """Send a request's head and nothing more; return what comes back."""
+    """Send only a request's head; return the answer."""
     reader, writer = await asyncio.open_unix_connection(bed.config.socket)
     writer.write(head.replace("\n", "\r\n").encode())
     try:

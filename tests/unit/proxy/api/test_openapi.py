@@ -1,4 +1,4 @@
-"""The API's description: whole, true to the tables it is made from, and for everybody."""
+"""The API's description: complete, equal to the tables that it is made from, and public."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROW = re.compile(r"^\| `([a-z_]+)` \| ([0-9]{3})[^|]* \| (.+?) \|(?: (.+?) \|)?$
 
 
 def references(node: Any) -> Iterator[str]:
-    """Yield what a document refers to."""
+    """Yield all references in a document."""
     if isinstance(node, dict):
         for name, value in node.items():
             if name == "$ref":
@@ -53,7 +53,7 @@ def test_every_path_is_described_and_every_reference_leads_somewhere() -> None:
     described = {path for path, item in document["paths"].items() if "post" in item}
     assert described == set(PATHS)
     assert all(find(document, reference) for reference in references(document))
-    assert document["servers"] == [{"url": "/"}], "it must hold under whatever name the site has"
+    assert document["servers"] == [{"url": "/"}], "it must be valid for any host name"
 
 
 def test_every_capability_has_a_path_and_its_schemas() -> None:

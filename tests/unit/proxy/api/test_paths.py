@@ -1,4 +1,4 @@
-"""The paths beside chat and completions: what each takes, how each answers, and how each tells errors."""
+"""The paths other than chat and completions: their fields, answers and error formats."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ NEW = (RESPONSES, EMBEDDINGS, RERANK, MESSAGES, COUNT_TOKENS, INPUT_TOKENS, TOKE
 
 
 async def answer_as_an_engine(call: Call) -> None:
-    """Answer on the paths of this module in the shapes that vLLM gives."""
+    """Answer on the paths of this module in vLLM's formats."""
     body = json.loads(call.body)
     asked = shapes.Question(body, ["Good ", "day"], "1")
     if not body.get("stream"):
@@ -54,7 +54,7 @@ async def answer_as_an_engine(call: Call) -> None:
 
 
 async def break_off(call: Call) -> None:
-    """Begin a stream, and break off in the middle."""
+    """Begin a stream and fail in the middle."""
     asked = shapes.Question(json.loads(call.body), ["Good ", "day"], "1")
     call.start(content_type=EVENTS)
     for event, _ in zip(shapes.events(call.head.path, asked) or (), range(4)):

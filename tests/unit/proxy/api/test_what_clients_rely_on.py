@@ -1,4 +1,4 @@
-"""What public clients, old and new, take for granted: retries, comment lines, base URLs, keys, headers."""
+"""What old and new public clients rely on: retries, comment lines, base URLs, keys, headers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ MESSAGES: list[Any] = [{"role": "user", "content": "Hello?"}]
 
 @asynccontextmanager
 async def clients(bed: Bed) -> AsyncIterator[tuple[openai.AsyncOpenAI, anthropic.AsyncAnthropic]]:
-    """The public clients with the retries that they come with."""
+    """The public clients with their default retries."""
     transport = httpx2.AsyncHTTPTransport(uds=bed.config.socket)
     async with httpx2.AsyncClient(transport=transport) as http:
         yield (
@@ -46,7 +46,7 @@ async def clients(bed: Bed) -> AsyncIterator[tuple[openai.AsyncOpenAI, anthropic
         )
 
 
-# --- when to come again ---------------------------------------------------------------------------------
+# --- when to retry ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,9 @@ async def test_an_engines_own_comments_end_no_event(bed: Bed, ping: bytes) -> No
         got = await response.read()
     words = [chunk["choices"][0]["delta"]["content"] for chunk in go_events.chunks(got)]
     assert words == ["Good ", "day", "!"]
-    assert got.count(b":\n") + got.count(b": keep-alive\n") >= 4, "they still say that the engine is alive"
+    assert got.count(b":\n") + got.count(b": keep-alive\n") >= 4, (
+        "they must still show that the engine is alive"
+    )
 
 
 @pytest.mark.parametrize(
@@ -160,7 +162,7 @@ def test_only_the_blank_line_behind_a_comment_of_its_own_is_left_out(
 
 @pytest.mark.parametrize("before", [b"data: {}\n\n", b": queued position=1\n", b""])
 def test_an_error_event_has_no_blank_line_before_it(before: bytes) -> None:
-    """Whole events and comments alone pass, so what came before is over; some clients count blank lines."""
+    """Only complete events and comments pass: some clients count blank lines."""
     told = error_event(RequestContext("req-0"), SluiceError("instance_failed", "It broke off."), before)
     assert told.startswith(b"data: {")
     assert told.endswith(b"}}\n\n")
@@ -256,7 +258,7 @@ BODY = json.dumps(chat()).encode()
 
 
 def with_fields(count: int) -> bytes:
-    """Return a request that reaches the proxy through nginx with so many fields of the client's own."""
+    """Return a request that reaches the proxy through nginx with this many header fields of the client."""
     added = b"X-Request-Id: req-%032d\r\nX-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: https\r\n" % 7
     length = b"Content-Length: %d\r\n" % len(BODY)
     plain = post(added + length, BODY)
@@ -370,7 +372,7 @@ async def test_a_prompt_of_too_many_tokens_goes_nowhere(
         assert f"has {longest}." in told["message"]
     assert len(bed.relay.calls) == (0 if longest else 1)
     cut = {"model": "smol", name: prompt, "truncate_prompt_tokens": 100}
-    assert (await bed.post(cut, path))[0] == 200, "what the engine is to cut may be longer"
+    assert (await bed.post(cut, path))[0] == 200, "a prompt that the engine will cut may be longer"
 
 
 # --- counting -------------------------------------------------------------------------------------------

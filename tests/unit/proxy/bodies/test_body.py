@@ -1,4 +1,4 @@
-"""What each path's body must have, small and parsed or large and scanned: pure functions, no proxy."""
+"""The required fields of each path's body, small and parsed or large and scanned, without a proxy."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ BODIES: dict[str, dict[str, Any]] = {
     INPUT_TOKENS: {"model": "smol", "input": "Hello?"},
     TOKENIZE: {"model": "smol", "prompt": "Hello?"},
 }
-# What these answer comes whole, and nothing is written for it.
-MAX_WHOLE = {"embeddings", "rerank"} | COUNTING
+# The answers of these are complete at once, without generated text.
+WHOLE_ANSWERS = {"embeddings", "rerank"} | COUNTING
 LONE = b'{"model": "smol", "messages": [{"role": "user", "content": "\\ud83d"}], "max_tokens": 5}'
 
 
@@ -128,7 +128,7 @@ def test_what_a_path_needs_must_be_there(path: str, reader: Any) -> None:
 
 @pytest.mark.parametrize("path", sorted(PATHS))
 def test_small_and_large_bodies_ask_for_the_same(path: str) -> None:
-    said = {**BODIES[path], "stream": PATHS[path] not in MAX_WHOLE, "n": 3}
+    said = {**BODIES[path], "stream": PATHS[path] not in WHOLE_ANSWERS, "n": 3}
     said |= dict.fromkeys(("max_tokens", "max_output_tokens"), 9)
     said |= {"stream_options": {"include_usage": True}} if said["stream"] else {}
     one, other = small(path, said), large(path, said)
@@ -136,7 +136,7 @@ def test_small_and_large_bodies_ask_for_the_same(path: str) -> None:
         "smol",
         other.stream,
         other.n,
-        0 if PATHS[path] in MAX_WHOLE else 9,
+        0 if PATHS[path] in WHOLE_ANSWERS else 9,
     )
     assert (one.capability, one.has_options) == (other.capability, other.has_options)
     assert one.most_output == other.most_output

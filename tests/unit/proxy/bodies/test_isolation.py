@@ -1,4 +1,4 @@
-"""Users learn nothing of each other by what an engine remembers of prompts."""
+"""Users learn nothing about each other through an engine's cache of prompts."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def asked(*cache_fields: str) -> BodySummary:
 
 @pytest_asyncio.fixture
 async def bed(tmp_path: Path) -> AsyncIterator[Bed]:
-    """A proxy before a model that takes a salt, one that can only do without a cache, and one that cannot."""
+    """A proxy with three models: one with a salt, one that can only disable its cache, one with neither."""
     relay = FakeRelay(answer_well)
     relay.models = [
         model(name, cache_isolation=way, capabilities=ALL)
@@ -112,7 +112,7 @@ async def test_trying_anothers_salt_at_the_api(bed: Bed, filler: int) -> None:
             assert (status, answer["error"]["param"]) == (400, field)
     assert not bed.relay.calls
     status, _, _ = await bed.post({"model": "shares", **BODIES["chat"], "cache_salt": "a"})
-    assert status == 200, "where the service sets none, a client's own is the engine's to take"
+    assert status == 200, "if the service sets none, the client's own goes to the engine"
 
 
 async def test_streams_carry_the_salt_beside_the_question_for_tokens(bed: Bed) -> None:

@@ -1,4 +1,4 @@
-"""A request takes as many places as it asks for answers: what bodies count as, and what too many are told."""
+"""A request takes one place for each answer: how bodies are counted, and the error for too many."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ async def test_more_than_an_instance_has_is_400_and_says_how_many_are_allowed(
 
 
 async def test_answers_asked_for_at_once_wait_for_as_many_places(bed: Bed) -> None:
-    """One request for all places leaves none: another waits until it is over, and its demand is told."""
+    """A request for all places leaves none: another one waits until it ends, and is reported as demand."""
     bed.relay.models = [model("smol", concurrency=4)]
     await eventually(lambda: bed.service.fleet.clusters[0].models["smol"].concurrency == 4)
     go = asyncio.Event()

@@ -1,4 +1,4 @@
-"""Several sessions, login nodes and clusters: which one a request goes to, and what a loss costs."""
+"""Several sessions, login nodes and clusters: where a request goes, and what happens after a loss."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.unit.proxy.conftest import CHAT, Bed, answer_well, chat, config, even
 
 
 class LoginNodes(FakeRelay):
-    """Several relays behind one factory of transports, by the name of their host."""
+    """Several relays behind one transport factory, by host name."""
 
     def __init__(self, *hosts: str, answer: Answer = answer_well) -> None:
         super().__init__(answer)
@@ -29,7 +29,7 @@ class LoginNodes(FakeRelay):
         return self.by_host[config.host].transport(config)
 
     def served(self) -> str:
-        """Return the host that took the newest request."""
+        """Return the host that got the newest request."""
         newest = {host: relay.calls[-1].began for host, relay in self.by_host.items() if relay.calls}
         return max(newest, key=lambda host: newest[host])
 
@@ -43,7 +43,7 @@ def settings(tmp_path: Path, *entries: tuple[str, str], sessions: int = 1) -> Pr
 
 @asynccontextmanager
 async def all_up(config: ProxyConfig, relays: FakeRelay) -> AsyncIterator[Bed]:
-    """Yield a proxy whose sessions are all up, and whose clusters have told their models."""
+    """Yield a proxy whose sessions are up and whose clusters have reported their models."""
     async with open_bed(config, relays, wait=False) as bed:
         fleet = bed.service.fleet
         await eventually(
@@ -56,14 +56,14 @@ async def all_up(config: ProxyConfig, relays: FakeRelay) -> AsyncIterator[Bed]:
 
 
 def die(relay: FakeRelay) -> None:
-    """End all of a relay's connections, and let it take none."""
+    """End all of a relay's connections and let it refuse new ones."""
     relay.refuse = TransportError("login:22 cannot be reached")
     for link in relay.links:
         link.die()
 
 
 class Endless:
-    """Answers with a first event, then with nothing more until `go_on`."""
+    """Answers with one event, and with nothing more until `go_on` is set."""
 
     def __init__(self) -> None:
         self.go_on = asyncio.Event()

@@ -1,4 +1,4 @@
-"""One session without the rest of the proxy: bodies and answers under credit, waits, the way to go."""
+"""One session without the rest of the proxy: bodies and answers under credit, waits, the end."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def opened(answer: Answer, **limits: int) -> AsyncIterator[tuple[Session, 
 
 
 async def read_all(stream: Stream) -> bytes:
-    """Read an answer to its end, taking everything."""
+    """Read an answer to its end and consume everything."""
     await stream.response(WAIT)
     found = b""
     while data := await stream.read(WAIT):
@@ -163,7 +163,7 @@ async def test_a_thousand_readers_that_stand_still_do_not_stop_one_that_reads() 
         assert len(await read_all(session.request(head(2), b"{}"))) == len(FLOOD)
         held = [sum(map(len, stream._chunks)) for stream in still]
         assert max(held) <= STREAM_CREDIT
-        # One that goes on reads all of it, and its window grows by that.
+        # A fast reader reads everything, and so its window grows.
         assert len(await read_all(still[0])) == len(FLOOD)
 
 
@@ -208,7 +208,7 @@ async def test_a_wait_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
             await stream.response(0.05)
 
 
-# --- the way to go --------------------------------------------------------------------------------------
+# --- the end --------------------------------------------------------------------------------------------
 
 
 async def test_a_request_that_crosses_a_go_away_may_go_to_another_session() -> None:
@@ -263,7 +263,7 @@ async def test_a_lost_session_breaks_all_its_streams() -> None:
     "noise", [b"WELCOME to the cluster\n", b"\x1b[1mhi", b"\n", "Grüße\n".encode(), b"x" * 70_000]
 )
 async def test_text_before_the_relays_hello_is_told_as_what_it_is(noise: bytes, size: int) -> None:
-    """`/etc/ssh/sshrc` with an echo was told as "a frame of 5727596 bytes"."""
+    """An echo in `/etc/ssh/sshrc` was reported as "a frame of 5727596 bytes"."""
     relay = FakeRelay(say_length)
     relay.limits = Limits()
     session = Session(Noisy(relay, noise, size), "demo/0")
@@ -276,7 +276,7 @@ async def test_text_before_the_relays_hello_is_told_as_what_it_is(noise: bytes, 
 
 
 class Noisy(FakeTransport):
-    """A login node that writes text in the relay's place, in pieces of `size` bytes."""
+    """A login node that writes text instead of the relay's hello, in pieces of `size` bytes."""
 
     def __init__(self, relay: FakeRelay, noise: bytes, size: int) -> None:
         super().__init__(relay)

@@ -1,4 +1,4 @@
-"""A session's life: states, reconnection, go-away, pings, and what the proxy asks and tells by it."""
+"""The life of a session: states, reconnection, go-away, pings, models, metrics and demand."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ async def test_a_session_that_drains_too_long_is_ended(
 
 
 async def test_a_request_that_crosses_a_go_away_is_answered_by_the_next_session(bed: Bed) -> None:
-    # Not pumped: the relay's word goes out with its answer to the request.
+    # Not pumped: the relay's frame is sent together with its answer to the request.
     bed.relay.link.wire.go_away("age", "the session is a day old")
     assert (await bed.post(chat()))[0] == 200
     assert bed.relay.calls[-1].link is bed.relay.links[1]

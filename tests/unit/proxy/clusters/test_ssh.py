@@ -1,4 +1,4 @@
-"""What the SSH client is told on its command line, and what is read from what it says."""
+"""The SSH client's command line, and the errors that are read from its messages."""
 
 from __future__ import annotations
 

@@ -214,7 +214,7 @@ def test_a_cluster_that_was_full_gets_one_more_at_a_time() -> None:
     for ticket in tickets[4:]:
         assert line.put_back(ticket, 1.0) == []
     assert line.running == 4
-    assert line.leave(tickets[0], 1.1) == [tickets[4]], "a slot that we gave back is ours"
+    assert line.leave(tickets[0], 1.1) == [tickets[4]], "a place that this gateway freed can be used again"
     assert line.tick(1.0 + SETBACK - 0.01) == []
     assert len(line.tick(1.0 + SETBACK)) == 1
     assert len(line.tick(1.0 + 2 * SETBACK)) == 1
@@ -255,7 +255,7 @@ def test_a_cluster_that_goes_keeps_what_runs_there_and_takes_nothing_new() -> No
 
 
 def refusal(of: Queue[Ticket], user: str, **more: Any) -> Refused:
-    """Return why a request is not taken."""
+    """Return why a request is refused."""
     with pytest.raises(Refused) as caught:
         enter(of, user, **more)
     return caught.value
@@ -301,12 +301,12 @@ def test_a_slot_that_comes_too_late_goes_to_the_next() -> None:
 
 def test_a_deadline_that_cannot_be_met_is_told_at_once() -> None:
     line = queue(1)
-    line.leave(enter(line, "a", 0.0), 40.0)  # a service time of 40 s is known now
+    line.leave(enter(line, "a", 0.0), 40.0)  # the service time is now known: 40 s
     enter(line, "a", 40.0)
     enter(line, "a", 40.0)
     too_late = refusal(line, "a", now=40.0, wait=79.0)
     assert (too_late.reason, too_late.expected) == ("too_late", 80.0)
-    # Another user would come before that one's second request, and is taken.
+    # Another user would go before the first user's second request, and is accepted.
     assert enter(line, "b", 40.0, wait=79.0).state is TicketState.WAITING
 
 
@@ -338,7 +338,7 @@ def test_the_position_counts_requests_and_the_wait_all_their_places() -> None:
         enter(line, "x")
     line.service = 10.0
     wide, own, narrow = enter(line, "a", places=2), enter(line, "a"), enter(line, "b")
-    # b's goes before a's second, whose user has two places by then.
+    # b's goes before a's second request, because a has two places by then.
     assert [line.outlook(ticket, 0.0) for ticket in (wide, narrow, own)] == [(1, 10.0), (2, 15.0), (3, 20.0)]
     assert (line.newcomer(0.0), line.newcomer(0.0, 2)) == (25.0, 30.0)
     assert refusal(line, "c", wait=24.0, places=2).expected == 25.0
@@ -351,11 +351,11 @@ def test_the_wait_for_a_full_model_counts_on_its_next_instance() -> None:
         enter(line, "x")
     tickets = [enter(line, f"user{number}") for number in range(6)]
     line.offer([("demo", 2)], 0.0, ready_at=30.0, coming=2)
-    # Nothing was measured: nothing is told, and nothing ruled out.
+    # Nothing was measured: no wait is told, and no request is refused for it.
     assert {line.outlook(ticket, 0.0)[1] for ticket in tickets} == {None}
     line.service = 20.0
     waits = [line.outlook(ticket, 0.0)[1] for ticket in tickets]
-    # One each 10 s until the instance comes, then two at once, then one each 5 s.
+    # One every 10 s until the instance comes, then two at once, then one every 5 s.
     assert waits == [10.0, 20.0, 30.0, 30.0, 30.0, 35.0]
     line.offer([("demo", 2)], 0.0)
     assert line.outlook(tickets[5], 0.0)[1] == 60.0
@@ -392,12 +392,12 @@ ENDED = (TicketState.DONE, TicketState.EXPIRED, TicketState.REFUSED, TicketState
 
 
 def taken(tickets: Iterable[Ticket]) -> int:
-    """Return the places that these take together."""
+    """Return the places of these tickets."""
     return sum(ticket.places for ticket in tickets)
 
 
 class Life(RuleBasedStateMachine):
-    """Any order of events: nothing is lost, nothing counted twice, and no bound is passed."""
+    """Events in any order: nothing is lost or counted twice, and all bounds hold."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -409,11 +409,11 @@ class Life(RuleBasedStateMachine):
         self.ends: collections.Counter[int] = collections.Counter()
 
     def in_state(self, state: TicketState) -> list[Ticket]:
-        """Return all tickets that stand so."""
+        """Return all tickets in this state."""
         return [ticket for ticket in self.tickets if ticket.state is state]
 
     def learn(self, changed: list[Ticket]) -> None:
-        """Take what a method says to have changed."""
+        """Check the tickets that a method returned as changed."""
         assert len(set(map(id, changed))) == len(changed)
         for ticket in changed:
             assert ticket.state in (TicketState.ADMITTED, TicketState.EXPIRED, TicketState.REFUSED)
@@ -448,7 +448,7 @@ class Life(RuleBasedStateMachine):
             assert taken(waiting) + (1 if ticket.state is TicketState.WAITING else 0) <= self.length
             if ticket.state is TicketState.ADMITTED:
                 gathers = any(one.places > 1 for one in waiting)
-                assert gathers or not waiting, "nobody overtakes those who wait by just coming"
+                assert gathers or not waiting, "a new request must not overtake those that wait"
 
     @rule(seconds=st.floats(0.0, 40.0))
     def tick(self, seconds: float) -> None:
@@ -481,7 +481,7 @@ class Life(RuleBasedStateMachine):
     @precondition(lambda self: self.tickets)
     @rule(data=st.data())
     def leave(self, data: st.DataObject) -> None:
-        """A request is over, a client leaves, or says so twice."""
+        """A request ends, or a client leaves, possibly twice."""
         ticket = data.draw(st.sampled_from(self.tickets))
         before = ticket.state
         changed = self.line.leave(ticket, self.now)
@@ -494,7 +494,7 @@ class Life(RuleBasedStateMachine):
 
     @rule()
     def dismiss(self) -> None:
-        """Nothing is left to wait for."""
+        """All waiting requests are refused."""
         self.learn(self.line.dismiss())
         assert self.line.length == 0
 
@@ -510,7 +510,7 @@ class Life(RuleBasedStateMachine):
         assert self.line.running == taken(self.in_state(TicketState.ADMITTED))
         assert all(self.ends[id(ticket)] == (1 if ticket.state in ENDED else 0) for ticket in self.tickets)
         users = {ticket.user for ticket in self.tickets if ticket.state not in ENDED}
-        assert set(self.line._users) == users, "the memory of users who have nothing here stays"
+        assert set(self.line._users) == users, "users without requests must be forgotten"
 
     @invariant()
     def positions_are_places_in_the_line(self) -> None:
@@ -522,7 +522,7 @@ class Life(RuleBasedStateMachine):
     @invariant()
     def nobody_waits_beside_a_free_slot(self) -> None:
         if self.in_state(TicketState.WAITING):
-            # Time may just have passed for a place after a setback: that is what a tick is for.
+            # Time may have freed a place after a setback; only a tick notices that.
             needed = self.line._first(self.line._class(self.now)).places
             assert not any(
                 cluster.base is None and cluster.running + min(needed, cluster.capacity) <= cluster.capacity
@@ -545,7 +545,7 @@ TestLife.settings = examples(150, stateful_step_count=40)
 def test_a_crowd_delays_another_users_first_request_by_one_service_time_at_most(
     capacity: int, crowd: int, others: int, data: st.DataObject
 ) -> None:
-    """Whatever one user has running and queued: the next slots that come free all go to newcomers."""
+    """However many requests one user has, the next free places all go to new users."""
     line = queue(capacity)
     made = [enter(line, "crowd") for _ in range(crowd)]
     running = [ticket for ticket in made if ticket.state is TicketState.ADMITTED]
@@ -588,7 +588,7 @@ def test_whoever_is_chosen_is_first_by_class_then_by_what_runs_then_by_own_age(
 @given(st.lists(st.tuples(USERS, st.sampled_from(CLASSES)), min_size=1, max_size=25))
 @examples(200)
 def test_the_position_told_is_the_order_in_which_slots_come(tickets: list[tuple[str, str]]) -> None:
-    """With slots that come free and stay taken, as by long answers; exact for the first class that waits."""
+    """With places that become free and stay taken, as by long answers; exact for the first waiting class."""
     line = queue(0)
     waiting = [enter(line, user, number / 1000, class_) for number, (user, class_) in enumerate(tickets)]
     told = {id(ticket): line.outlook(ticket, 1.0)[0] for ticket in waiting}
@@ -608,7 +608,7 @@ def test_the_position_told_is_the_order_in_which_slots_come(tickets: list[tuple[
 )
 @examples(200)
 def test_the_wait_told_is_by_the_places_of_all_who_go_before(tickets: list[tuple[str, str, int]]) -> None:
-    """Of requests of any width, with slots that come free and stay taken; exact for the first class."""
+    """For requests of any number of places, which then stay taken; exact for the first class."""
     line = queue(0)
     waiting = [
         enter(line, user, number / 1000, class_, places=places)

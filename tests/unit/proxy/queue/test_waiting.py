@@ -1,4 +1,4 @@
-"""Requests that wait for an instance: who is told what, who goes when, and what ends the wait."""
+"""Requests that wait for an instance: what clients are told, who goes when, what ends the wait."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.unit.proxy.conftest import (
 
 @asynccontextmanager
 async def narrow(tmp_path: Path, answer: Answer, **settings: Any) -> AsyncIterator[Bed]:
-    """Open a proxy before one instance that takes one request at a time."""
+    """Open a proxy with one instance that runs one request at a time."""
     relay = FakeRelay(answer)
     relay.models = [model("smol", concurrency=1)]
     async with open_bed(replace(config(tmp_path), **{"queue_wait": 20.0, **settings}), relay) as bed:
@@ -47,17 +47,17 @@ def asleep(**changes: Any) -> Any:
 
 
 def queues(bed: Bed) -> RequestQueues:
-    """Return the proxy's waiting room."""
+    """Return the proxy's queues."""
     return bed.service.queues
 
 
 def waiting(bed: Bed) -> int:
-    """Return how many wait for the model."""
+    """Return how many places requests wait for at the model."""
     return int(bed.metric("sluice_proxy_waiting", **{"model": "smol", "class": "api"}) or 0)
 
 
 class Gate:
-    """Answers well, each request only once it is let through."""
+    """Answers each request when the test lets it."""
 
     def __init__(self) -> None:
         self.let = asyncio.Semaphore(0)
@@ -80,7 +80,7 @@ def ask(bed: Bed, **changes: Any) -> asyncio.Task[Any]:
 
 
 async def stream(bed: Bed, told: asyncio.Event | None = None) -> bytes:
-    """Ask for a stream; return all of it. `told` is set when it has begun, be it with a comment."""
+    """Ask for a stream; return all of it. `told` is set when it has begun, possibly with a comment."""
     async with bed.http.post(
         f"http://proxy{CHAT}", json=chat(stream=True), headers=bed.headers()
     ) as response:
@@ -115,7 +115,7 @@ async def test_a_stream_that_waits_is_told_its_position_and_then_answered(tmp_pa
         assert bed.metric("sluice_proxy_wait_seconds_count", model="smol") == 1
         last = (await bed.settled())[-1]
         assert 0.05 < last.wait < 20.0
-        assert last.wait < last.first_byte, "a comment is no answer"
+        assert last.wait < last.first_byte, "a comment must not count as the answer's first byte"
 
 
 async def test_a_short_wait_is_not_spoken_of(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ async def test_a_short_wait_is_not_spoken_of(tmp_path: Path) -> None:
 
 
 def public_client(bed: Bed) -> openai.AsyncOpenAI:
-    """Return the public client, on the proxy's socket, without retries of its own."""
+    """Return the public client, on the proxy's socket, without retries."""
     transport = httpx2.AsyncHTTPTransport(uds=bed.config.socket)
     return openai.AsyncOpenAI(
         base_url="http://proxy/v1",
@@ -238,7 +238,7 @@ async def test_a_request_for_a_model_that_sleeps_wakes_it_and_is_answered(
 async def test_a_request_sent_away_is_demand_for_all_the_places_it_asked_for(
     tmp_path: Path, why: str
 ) -> None:
-    """It comes back for as many: a model that sleeps is to have instances for them by then."""
+    """It will retry with as many places: a sleeping model should have instances for them by then."""
     relay = FakeRelay(answer_well)
     late = {"status": "starting", "starting": 1, "expected_ready": time.time() + 120.0}
     relay.models = [asleep(**(late if why == "too_late" else {}))]
@@ -260,7 +260,7 @@ async def test_a_request_sent_away_is_demand_for_all_the_places_it_asked_for(
 
 
 async def test_an_instance_that_comes_too_late_is_told_at_once(tmp_path: Path) -> None:
-    """Without a stream nothing can be told but by the answer: what takes longer is told when to come back."""
+    """Without a stream, only the answer can tell anything: a longer wait is answered with Retry-After."""
     relay = FakeRelay(answer_well)
     relay.models = [asleep(status="starting", starting=1, expected_ready=time.time() + 120.0)]
     async with open_bed(replace(config(tmp_path), queue_wait=300.0), relay) as bed:
@@ -332,7 +332,9 @@ async def test_one_users_five_hundred_delay_anothers_first_by_one_service_time(t
         served = len(bed.relay.calls)
         gate.let.release()
         await eventually(lambda: len(bed.relay.calls) == served + 1)
-        assert bed.relay.calls[-1].head.user == "u-2", "of 493 who wait, the one who has nothing yet goes"
+        assert bed.relay.calls[-1].head.user == "u-2", (
+            "of 493 waiting requests, that of the user without any goes first"
+        )
         for _ in range(501):
             gate.let.release()
         assert (await one)[0] == 200
@@ -341,7 +343,7 @@ async def test_one_users_five_hundred_delay_anothers_first_by_one_service_time(t
 
 
 async def test_requests_on_draining_instances_take_no_place_of_the_others(tmp_path: Path) -> None:
-    """Two run on an instance that drains: the ready one still takes its two."""
+    """Two requests run on a draining instance: the ready one still gets its two."""
     gate = Gate()
     async with narrow(tmp_path, gate) as bed:
         bed.relay.models = [model("smol", ready=2, concurrency=1)]
@@ -373,7 +375,7 @@ async def test_a_client_who_leaves_makes_room_at_once(tmp_path: Path) -> None:
         gate.let.release()
         gate.let.release()
         assert [(await one)[0] for one in (first, third)] == [200, 200]
-        assert len(bed.relay.calls) == 2, "who left was never sent"
+        assert len(bed.relay.calls) == 2, "the request of a client that left must not be sent"
         assert not bed.service.fleet.clusters[0].demand._held
 
 
@@ -403,7 +405,7 @@ async def test_what_is_malformed_or_not_allowed_does_not_wait(tmp_path: Path) ->
         assert waiting(bed) == 0
 
 
-# --- clusters that are full, or lost ---------------------------------------------------------------------
+# --- full or lost clusters -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("code", ["overloaded", "no_instance"])
@@ -417,13 +419,13 @@ async def test_a_request_that_found_no_room_is_put_back_and_goes_later(tmp_path:
     async with narrow(tmp_path, full_at_first) as bed:
         began = time.monotonic()
         assert (await bed.post(chat()))[0] == 200
-        assert time.monotonic() - began > 1.0, "a full cluster is not asked again at once"
+        assert time.monotonic() - began > 1.0, "a full cluster must not be asked again at once"
         assert len(bed.relay.calls) == 3
         assert len({call.head.id for call in bed.relay.calls}) == 1
 
 
 async def test_a_session_lost_before_the_first_byte_is_not_noticed(bed: Bed) -> None:
-    """An engine's head comes long before its first token; until that nobody has seen anything."""
+    """An engine's head comes long before its first token; until then the client has seen nothing."""
 
     async def die_after_the_head(call: Call) -> None:
         call.start(content_type=EVENTS)
@@ -495,7 +497,7 @@ async def test_slots_are_given_back_however_a_request_ends(bed: Bed) -> None:
 
 
 async def test_a_request_passes_the_room_for_a_few_microseconds(bed: Bed) -> None:
-    """The figure is measured here with much to spare; the benchmark keeps the real one."""
+    """The bound is generous here; the benchmark measures the real value."""
     door = queues(bed)
 
     def pass_through() -> None:

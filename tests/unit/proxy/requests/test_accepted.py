@@ -1,4 +1,4 @@
-"""A stream that an instance has accepted: its client hears of it long before the first token."""
+"""A stream that an instance has accepted: its client is told long before the first token."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Reading:
 
 @pytest_asyncio.fixture
 async def reading(tmp_path: Path) -> AsyncIterator[tuple[Bed, Reading]]:
-    """A proxy that comments often, before such an engine."""
+    """A proxy that sends comments often, with such an engine."""
     engine = Reading()
     relay = FakeRelay(engine)
     relay.models = [model("smol", capabilities=("chat", "completions", "responses", "messages"))]
@@ -78,7 +78,7 @@ async def test_the_head_and_comments_come_before_the_first_token(
     assert b"".join(lines) == b"".join(engine.events)
     (record,) = await bed.settled()
     assert record.status == 200
-    # What is told before is no token.
+    # What is sent before is not a token.
     assert record.first_byte is not None and record.first_byte > 0.5
     assert record.bytes_out == len(b"".join(engine.events))
 

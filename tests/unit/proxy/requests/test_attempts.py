@@ -1,4 +1,4 @@
-"""How often and how long a request is tried, whatever its relays say and whatever dies."""
+"""How often and how long a request is tried, whatever its relays answer and whatever fails."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ async def test_whatever_relays_do_a_request_ends_and_is_not_sent_without_end(
         ) as response,
     ):
         body = await asyncio.wait_for(response.read(), 60)
-    # A stream that had to wait has begun: then the error is its event.
+    # A stream that had to wait has begun: its error is an event.
     assert response.status in ((502, 503, 504) if not seed % 2 else (200, 502, 503, 504))
     assert b'"error"' in body
     assert broke <= MOST_BREAKS
@@ -176,13 +176,13 @@ async def test_a_session_that_is_lost_late_is_replaced_as_well(tmp_path: Path) -
             await answer_well(call)
 
     relay = FakeRelay(late)
-    # It was worked on for longer than a request may wait.
+    # The attempt took longer than a request may wait.
     async with open_bed(replace(config(tmp_path), queue_wait=0.6), relay) as bed:
         assert (await bed.post(chat()))[0] == 200
 
 
 async def test_a_wait_that_ends_says_what_is_and_not_what_was(tmp_path: Path) -> None:
-    """A relay said once that it had nothing; since then an instance has begun to start."""
+    """A relay reported no instance; since then one has begun to start."""
 
     async def gone(call: Call) -> None:
         relay.models = [

@@ -1,4 +1,4 @@
-"""What the account says of answers: of whole ones, of streams, and of those that their clients left."""
+"""The counted tokens of complete answers, of streams, and of streams whose clients left."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def usage(output: int) -> dict[str, int]:
 
 
 class Engine:
-    """Streams as vLLM does: `tokens` of them, `bunch` to each chunk, telling what it is asked to tell.
+    """Streams like vLLM: `tokens` tokens, `bunch` in each chunk, with the usage that it is asked for.
 
     It waits before the chunk numbered `pause` until `go_on` is set.
     """
@@ -78,7 +78,7 @@ def engine() -> Engine:
 
 @pytest_asyncio.fixture
 async def counting(tmp_path: Path, engine: Engine) -> AsyncIterator[Bed]:
-    """A proxy before one model for each of what engines can tell."""
+    """A proxy with one model for each kind of usage that engines can report."""
     relay = FakeRelay(engine)
     relay.models = [
         model(name, usage=name, capabilities=EVERY_PATH) for name in ("continuous", "final", "none")
@@ -92,14 +92,14 @@ def asks(name: str, **more: Any) -> dict[str, Any]:
 
 
 async def read(bed: Bed, document: dict[str, Any], path: str = CHAT) -> bytes:
-    """Return a whole stream."""
+    """Return a complete stream."""
     async with bed.http.post(f"http://proxy{path}", json=document, headers=bed.headers()) as response:
         assert response.status == 200, await response.read()
         return await response.read()
 
 
 async def leave(bed: Bed, document: dict[str, Any], chunks: int, path: str = CHAT) -> None:
-    """Read so many chunks of a stream, and go."""
+    """Read this many chunks of a stream, and leave."""
     async with bed.http.post(f"http://proxy{path}", json=document, headers=bed.headers()) as response:
         seen = b""
         while seen.count(b"ab ") < chunks:
@@ -304,7 +304,7 @@ def typed(document: dict[str, Any]) -> bytes:
 
 
 async def streamed(bed: Bed, path: str, asked: dict[str, Any], events: list[bytes], left: bool) -> Any:
-    """Ask for a stream of such events, leave it behind them if told to, and return its record."""
+    """Ask for a stream of these events, leave after them if asked to, and return its record."""
 
     async def answer(call: Call) -> None:
         call.start(content_type=EVENTS)
@@ -348,7 +348,7 @@ async def test_a_stream_of_messages_tells_its_input_first_and_its_output_last(
 async def test_a_stream_of_a_response_tells_its_tokens_when_it_is_completed(
     counting: Bed, count: int, output: int, measured: bool
 ) -> None:
-    # Whoever sends a tool is shown it again: what stands in it is no engine's figure.
+    # The answer repeats the client's tools: a "usage" in them is not the engine's.
     tools = [{"name": "t", "parameters": {"usage": {"input_tokens": 0, "output_tokens": 0}}}]
     begun = {"type": "response.created", "response": {"tools": tools, "usage": None}}
     delta = {"type": "response.output_text.delta", "delta": "ab"}

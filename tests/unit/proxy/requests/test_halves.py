@@ -1,4 +1,4 @@
-"""A stream that breaks within an event: its client gets whole events, and then one that says why."""
+"""A stream that breaks within an event: its client gets complete events, and then an error event."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.unit.proxy.api.test_paths import BODIES, MESSAGES, RESPONSES, gpt
 from tests.unit.proxy.conftest import CHAT, COMPLETIONS, Bed, eventually
 
 BOTH = {"stream_options": {"include_usage": True, "continuous_usage_stats": True}}
-# By what the proxy chooses how it passes a stream on: the path, what the client asks, what the engine tells.
+# What decides how the proxy filters a stream: the path, the client's options, the engine's usage.
 WAYS = {
     "chat, figures taken out": (CHAT, {}, "continuous"),
     "chat, the last figures taken out": (CHAT, {}, "final"),
@@ -31,7 +31,7 @@ WAYS = {
     "responses": (RESPONSES, {}, "continuous"),
     "messages": (MESSAGES, {}, "continuous"),
 }
-# Names, data in two lines, a letter of two bytes: as much as an event can have that may be cut.
+# Everything in an event that may be cut: names, data in two lines, a letter of two bytes.
 LF = 'event: message\ndata: {"text":\ndata: "für","sequence_number":4}\n\n'.encode()
 ENDS = {"LF": LF, "CR LF": LF.replace(b"\n", b"\r\n"), "CR": LF.replace(b"\n", b"\r")}
 Death = Callable[[Bed, list[Call]], Awaitable[None]]
@@ -47,7 +47,7 @@ async def lose_the_session(bed: Bed, calls: list[Call]) -> None:
 
 
 async def fall_silent(bed: Bed, calls: list[Call]) -> None:
-    """Do nothing more; the proxy's patience is short here."""
+    """Do nothing more; the proxy's timeouts are short here."""
 
 
 DEATHS: dict[str, tuple[Death, str]] = {
@@ -58,10 +58,10 @@ DEATHS: dict[str, tuple[Death, str]] = {
 
 
 def parsed(stream: bytes) -> list[tuple[str, Any]]:
-    """Return name and data of each event, as strict clients read them; what has no end is an error."""
+    """Return name and data of each event, as strict clients read them; fail on an event without an end."""
     text = stream.decode().replace("\r\n", "\n").replace("\r", "\n")
     blocks = text.split("\n\n")
-    assert blocks.pop() == "", "something has no end"
+    assert blocks.pop() == "", "an event has no end"
     found = []
     for block in blocks:
         fields = [line.partition(": ")[::2] for line in block.split("\n") if not line.startswith(":")]
@@ -78,13 +78,13 @@ async def ask(bed: Bed, way: str) -> tuple[int, bytes]:
 
 
 async def serve(bed: Bed, way: str) -> None:
-    """Have a model that serves everything, and an engine that tells what the way says."""
+    """Have a model that serves everything, and an engine that reports the usage of this way."""
     bed.relay.models = [model("smol", capabilities=CAPABILITIES, usage=WAYS[way][2], concurrency=256)]
     await eventually(lambda: bed.service.fleet.models().get("smol") == bed.relay.models[0])
 
 
 async def die(bed: Bed, way: str, death: str, before: bytes, halves: list[bytes]) -> list[tuple[int, bytes]]:
-    """Ask for a stream for each half; once each engine has sent it behind `before`, all die."""
+    """Ask for a stream for each half; when each engine has sent it after `before`, all fail."""
     left, sent = list(halves), []
 
     async def begin(call: Call) -> None:
@@ -105,7 +105,7 @@ async def die(bed: Bed, way: str, death: str, before: bytes, halves: list[bytes]
 
 @pytest.fixture(params=DEATHS)
 def death(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """How the engine dies; where it falls silent, that is noticed soon."""
+    """How the engine fails; if it becomes silent, that is noticed soon."""
     if DEATHS[request.param][0] is fall_silent:
         monkeypatch.setattr("sluice.proxy.requests.pump.SILENT", 0.5)
         monkeypatch.setattr("sluice.proxy.requests.pump.SWEEP_SECONDS", 0.05)
@@ -124,7 +124,7 @@ async def test_an_engine_that_ends_lines_as_windows_does_and_dies_within_an_even
 
 
 async def check_every_cut(bed: Bed, way: str, death: str, whole: bytes) -> None:
-    """Cut an event behind each of its bytes; before it the client has had a whole one."""
+    """Cut an event after each of its bytes; before it the client got a complete one."""
     await serve(bed, way)
     answers = await die(bed, way, death, whole, [whole[:cut] for cut in range(len(whole))])
     for status, body in answers:
@@ -140,13 +140,13 @@ async def test_an_engine_that_dies_within_its_first_event(bed: Bed, way: str, de
     await serve(bed, way)
     answers = await die(bed, way, death, b"", [LF[:cut] for cut in range(1, len(LF), 3)])
     for status, body in answers:
-        assert status >= 500, "nothing had gone out: an error has a status of its own"
+        assert status >= 500, "nothing had been sent: the error must have its own status"
         assert json.loads(body)["error"]["code"] == DEATHS[death][1]
 
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_an_engine_that_dies_within_an_event_too_long_to_hold(bed: Bed, way: str) -> None:
-    """No error fits into it: the client learns by the broken transfer, and never takes the half for whole."""
+    """It has no place for an error: the client sees a broken transfer, and never a complete answer."""
     await serve(bed, way)
     half = b"data: " + b"x" * LONGEST_EVENT + b"xx"
 
@@ -179,7 +179,7 @@ async def test_a_first_event_in_parts_is_an_answer_like_any_other(bed: Bed, way:
         for at in range(len(LF)):
             await call.send(LF[at : at + 1])
             await asyncio.sleep(0)
-        await call.send(b"data: [DONE]\n")  # an engine that ends without a blank line has ended all the same
+        await call.send(b"data: [DONE]\n")  # an end without a blank line is an end too
         call.end()
 
     bed.relay.answer = slowly
@@ -215,7 +215,7 @@ pieces = st.lists(
 
 
 def whole_of(stream: bytes) -> int:
-    """Say where the last event ends, told line by line."""
+    """Return where the last event ends, found line by line."""
     at = end = 0
     for line in stream.splitlines(keepends=True):
         at += len(line)

@@ -1,4 +1,4 @@
-"""Limits, stops, and the models of a key, at the API: what a client sees and what the next one may."""
+"""Limits, stops and a key's models at the API: what a client sees, and what remains for the next one."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tests.fakes.wire_relay import EVENTS, Call, FakeRelay, model
 from tests.unit.proxy.conftest import Bed, TwoParts, answer_well, chat, config, event, eventually, open_bed
 
 MINE = "user:u-9"
-# What FakeRelay's answer says that a request took.
+# The usage in FakeRelay's answer.
 TOKENS = 10
 
 
 def limited(bed: Bed, **numbers: Any) -> str:
-    """Give the bed a key with one limit; return the key."""
+    """Add a key with one limit to the bed; return the key."""
     bed.key = bed.authority.add_key(limits=(Limit(MINE, **numbers),))
     return bed.key
 
@@ -65,7 +65,7 @@ async def test_tokens_are_reserved_by_what_a_request_may_need_and_settled_by_wha
     gate.go_on.set()
     await asyncio.gather(*asked, return_exceptions=True)
     _, headers, _ = await bed.post(chat(max_tokens=100))
-    # The answers of the gate told no figures: their chunks were counted, and their input guessed.
+    # These answers reported no usage: their chunks were counted and their input guessed.
     used = fit * (2 + size // 4)
     assert headers["x-ratelimit-limit-tokens"] == "1000"
     assert headers["x-ratelimit-remaining-tokens"] == str(1000 - used - size - 100)
@@ -243,7 +243,7 @@ async def test_an_unknown_bucket_is_not_guessed_while_the_authority_is_away(bed:
     await bed.authority.start()
     assert (await bed.post(chat()))[0] == 200
     await bed.authority.stop()
-    # Known by now: stale, the key and what it has left go on.
+    # Known by now: the stale key and what is left of its limits still count.
     assert [(await bed.post(chat()))[0] for _ in range(5)] == [200] * 4 + [429]
 
 

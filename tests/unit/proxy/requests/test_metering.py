@@ -1,4 +1,4 @@
-"""What the proxy asks engines about tokens, and what clients see of the answers."""
+"""What usage the proxy asks engines for, and what clients see of it."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from tests.trials import examples
 
 NOTHING = WantedUsage(each=False, last=False)
 LAST = WantedUsage(each=False, last=True)
-# What an engine tells unasked, and no more.
+# Only what an engine reports unasked.
 UNASKED = WantedUsage(each=True, last=False)
 ALL = WantedUsage(each=True, last=True)
 DONE = b"data: [DONE]\n\n"
-# What a model may write to be taken for an engine's figures.
+# Text of a model that looks like an engine's usage.
 TRAPS = [
     "ab ",
     '","usage":{"prompt_tokens":9,"completion_tokens":9}}\n\n',
@@ -51,7 +51,7 @@ def compact(document: dict[str, Any]) -> bytes:
 
 
 def chunk(text: str, usage: dict[str, Any] | None = None, index: int = 0) -> dict[str, Any]:
-    """Return a chunk as vLLM orders it; its usage stands last."""
+    """Return a chunk in vLLM's order, with the usage last."""
     choice = {"index": index, "delta": {"content": text}, "logprobs": None, "finish_reason": None}
     document = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
     return document if usage is None else {**document, "usage": usage}
@@ -120,7 +120,7 @@ def test_figures_are_taken_out_wherever_they_stand(
 
 
 def test_what_an_engine_tells_unasked_stays() -> None:
-    """As llama.cpp does at the end of completions; at that of a chat it sends a chunk more."""
+    """As llama.cpp does at the end of completions; at the end of a chat it sends one more chunk."""
     usage = {**figures(3), "prompt_tokens_details": {"cached_tokens": 0}}
     choice = {"text": "", "index": 0, "logprobs": None, "finish_reason": "length"}
     ended = compact(
@@ -163,7 +163,7 @@ def test_what_is_not_json_passes_as_it_is() -> None:
 def test_a_stream_whose_lines_end_with_cr_alone_passes_whole_and_at_once(
     size: int, wanted: WantedUsage
 ) -> None:
-    """Nothing of it is lost, whatever figures it has; what comes with other line ends is sifted as ever."""
+    """Nothing is removed from it, whatever usage it has; with other line ends, usage is removed as always."""
     event = compact(chunk("ab", figures(1)))
     bare = b"".join(
         one[:-2] + b"\r\r" for one in (event, compact(chunk("cd")), compact(final(figures(2))), DONE)
@@ -171,7 +171,7 @@ def test_a_stream_whose_lines_end_with_cr_alone_passes_whole_and_at_once(
     meter = TokenMeter("chat")
     sieve = UsageFilter(meter, wanted)
     first = b"".join(sieve.feed(one) for one in cut(bare[: len(event) + 1], [size] * len(event)))
-    assert first == event[:-2] + b"\r\r", "an event waits for nothing but the byte behind it"
+    assert first == event[:-2] + b"\r\r", "an event must wait only for the byte after it"
     pieces = cut(bare + b"\n" + event, [size] * (len(bare) // size))
     without = event if wanted is ALL else compact(chunk("ab"))
     assert passed(pieces, wanted)[0] == bare + b"\n" + without

@@ -1,4 +1,4 @@
-"""Streams under stress: readers that leave or stand still, answers that break, sessions that die."""
+"""Streams under stress: readers that leave or stop, answers that break, sessions that are lost."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.unit.proxy.conftest import CHAT, Bed, answer_well, chat, config, even
 
 
 async def endless(call: Call) -> None:
-    """Send events until somebody stops it."""
+    """Send events until cancelled."""
     call.start(content_type=EVENTS)
     while not call.cancelled.is_set():
         await call.send(event("x" * 1000))
@@ -170,7 +170,7 @@ async def test_a_whole_answer_whose_session_dies_is_503(bed: Bed) -> None:
     status, headers, answer = await bed.post(chat())
     assert (status, answer["error"]["code"]) == (503, "cluster_unreachable")
     assert "Retry-After" in headers
-    assert len(bed.relay.calls) == 1, "an answer that had begun was asked for again"
+    assert len(bed.relay.calls) == 1, "an answer that had begun was requested again"
 
 
 async def test_a_large_answer_whose_session_dies_is_cut_off_visibly(bed: Bed) -> None:
