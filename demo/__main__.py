@@ -46,7 +46,7 @@ def main() -> int:
 
 
 def _up(deployment: Deployment, progress: Progress) -> int:
-    """Bring everything up and ask a first question; says so where it is up already."""
+    """Bring everything up and ask a first question; print a message if it is up already."""
     if _is_up(deployment):
         progress("the demo is up already: nothing to do")
         _tell(deployment)
@@ -105,7 +105,7 @@ def _down(deployment: Deployment, progress: Progress) -> int:
 
 
 def _clean(deployment: Deployment, progress: Progress) -> int:
-    """Take the demo down and remove all that it left in the checkout."""
+    """Take the demo down and remove everything that it created in the checkout."""
     deployment.bed.clean()
     progress(f"removed {deployment.bed.state}")
     return 0

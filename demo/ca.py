@@ -38,7 +38,7 @@ subjectAltName={names}
 
 
 class OpensslError(Exception):
-    """openssl refused; the message is its own."""
+    """openssl failed; the text is openssl's message."""
 
 
 def make_authority(directory: Path) -> None:
@@ -109,7 +109,7 @@ def _openssl(*arguments: str) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Make what is missing; 0 when all is there."""
+    """Create what is missing; return 0 when everything exists."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--state", type=Path, required=True, help="the bed's state folder")
     parser.add_argument("--subnet", required=True, help="first three octets, as in 10.77.0")

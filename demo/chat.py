@@ -1,4 +1,4 @@
-"""A small client of the API, on the standard library alone: ask, and print the answer as it streams."""
+"""A small client of the API that uses only the standard library: asks and prints the answer as it streams."""
 
 from __future__ import annotations
 

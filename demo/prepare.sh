@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# What must be there before the project's own Python can run.
+# Prepares what the project's own Python needs.
 #
-#   demo/prepare.sh preflight […]  can this machine do it? changes nothing, ends within seconds
+#   demo/prepare.sh preflight […]  checks whether this machine can run a bed; changes nothing, ends within seconds
 #   demo/prepare.sh venv DIR      the Python environment, from the locked requirements
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -55,7 +55,7 @@ def checked_source(package: Path) -> Path:
 
 def convert(source: Path, folder: Path) -> None:
     """Write `source`, dequantised to bfloat16, as a folder that vLLM and transformers load."""
-    # Read by transformers at import: without it a missing file would be looked for on a model hub.
+    # transformers reads it at import. Without it, transformers would look for a missing file on a model hub.
     os.environ["HF_HUB_OFFLINE"] = "1"
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig

@@ -37,7 +37,7 @@ def main() -> int:
 
 
 def _bed(arguments: argparse.Namespace, progress: Progress) -> Bed:
-    """The bed that the command line names; what it leaves out is as in the bed of that name that is up."""
+    """Return the bed that the command line names; other options default to the running bed of that name."""
     entry = registry.find(arguments.name)
     entry = entry or registry.Entry(arguments.name, "10.77.0", os.environ.get("SLUICE_BED_STATE", ".demo"))
     return Bed(

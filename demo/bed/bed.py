@@ -114,7 +114,7 @@ class Bed:
         return self.state / "shared"
 
     def up(self) -> bool:
-        """Bring all hosts up. Returns False where they already were; a host that was off is switched on."""
+        """Bring all hosts up and switch on hosts that are off; return False if all were running already."""
         with registry.exclusive(self.plan):
             entry = registry.find(self.plan.name)
             self._check_own(entry)
@@ -132,7 +132,7 @@ class Bed:
             return True
 
     def down(self) -> bool:
-        """End everything of this bed and remove its hosts' files. Returns False where there was nothing."""
+        """End everything of this bed and remove its hosts' files; return False if there was nothing."""
         with registry.exclusive(self.plan):
             self._check_own(registry.find(self.plan.name))
             present = network.exists(self.plan) or bool(self._groups.names())
@@ -292,7 +292,7 @@ class Bed:
         with registry.network_lock():
             network.remove(self.plan, guard=registry.neighbour(self.plan) is None)
         for name in HOST_NAMES:
-            # systemd-nspawn leaves this where it is killed.
+            # A killed systemd-nspawn leaves this behind.
             shutil.rmtree(Path("/run/systemd/nspawn/propagate", self.plan.machine(name)), ignore_errors=True)
         for folder in ("hosts", "ssh", "shared"):
             shutil.rmtree(self.state / folder, ignore_errors=True)

@@ -28,7 +28,7 @@ _CACHES = ("engines", "weights")
 
 @dataclass(frozen=True)
 class Host:
-    """One host of a bed whose state lies in ``state``."""
+    """One host of a bed; ``state`` is the bed's state folder."""
 
     plan: Plan
     name: str
@@ -74,7 +74,7 @@ class Host:
         groups = Groups(self.plan)
         below = ":".join(str(path) for path in lower)
         overlay = f"lowerdir={below},upperdir={self.upper},workdir={self.folder / 'work'}"
-        # In its group before it is on its own: what has been started can always be found and ended.
+        # It enters its group before it runs on its own, so that it can always be found and ended.
         argv = [*_enter(groups.supervisor_paths(self.name)), "setsid", "--fork"]
         argv += [
             "unshare",
@@ -119,7 +119,7 @@ class Host:
         return argv + [f"--{kind}={source}:{target}" for kind, source, target in self._binds(machine)]
 
     def _binds(self, machine: Machine) -> list[tuple[str, Path, Path]]:
-        """Folders of this machine that the host sees: how (bind, bind-ro), which, where. Made if missing."""
+        """Folders of this machine that the host sees: (bind or bind-ro, source, target); created here."""
         binds = [("bind", self.cache / "pip", Path("/root/.cache/pip"))]
         if self.name == "idp":
             binds.append(("bind", self.cache / "npm", Path("/root/.npm")))

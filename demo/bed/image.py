@@ -62,11 +62,11 @@ class BaseImage:
 
     @property
     def tree(self) -> Path:
-        """Where the image lies unpacked; overlays use it, nothing writes to it."""
+        """The folder of the unpacked image; overlays use it, nothing writes to it."""
         return self.cache / "base" / f"{self.machine.suite}-{self.key}"
 
     def ensure(self, report: Report) -> Path:
-        """Build and unpack the image where that has not been done yet; returns the tree."""
+        """Build and unpack the image unless that was done already; return the unpacked tree."""
         if self.tree.is_dir():
             return self.tree
         self.archive.parent.mkdir(parents=True, exist_ok=True)

@@ -59,11 +59,11 @@ class PackageLayer:
 
     @property
     def tree(self) -> Path:
-        """Where the layer lies; overlays use it, nothing writes to it."""
+        """The folder of the layer; overlays use it, nothing writes to it."""
         return self.base.cache / "layers" / self.key
 
     def ensure(self, report: Report) -> list[Path]:
-        """Make the layer where that has not been done yet; returns the lower folders, topmost first."""
+        """Create the layer unless it exists; return the lower folders, topmost first."""
         base = self.base.ensure(report)
         if not self.packages:
             return [base]

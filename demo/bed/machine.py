@@ -84,7 +84,7 @@ def guest_sources(sources: Iterable[AptSource], codename: str, guests: str = SUI
 
 
 def apt_options(dump: str) -> str:
-    """Of ``apt-config dump``, the options that say how archives are reached."""
+    """The options in ``apt-config dump`` that say how archives are reached."""
     kept = []
     for line in dump.splitlines():
         match = re.match(r"Acquire::([A-Za-z0-9-]+)", line)
@@ -146,7 +146,7 @@ def npm_config(texts: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class Machine:
-    """This machine's ways to packages and names, as guests of the Debian release ``suite`` will use them."""
+    """This machine's package sources and name servers, for guests of the Debian release ``suite``."""
 
     apt_sources: tuple[AptSource, ...]
     apt_options: str
@@ -164,7 +164,7 @@ class Machine:
 
 
 def discover(environment: Mapping[str, str], suite: str = SUITES[0]) -> Machine:
-    """Read this machine's settings, for guests of a release. Raises BedError where it is no Debian."""
+    """Read this machine's settings, for guests of a release. Raises BedError if it is not a Debian."""
     home = Path(environment.get("HOME", "/root"))
     return Machine(
         apt_sources=tuple(guest_sources(_read_apt_sources(Path("/etc/apt")), _codename(), suite)),

@@ -35,7 +35,7 @@ class Needs:
 
 
 def failures(bed: str, state: Path, cache: Path, needs: Needs) -> list[BedError]:
-    """What stands against the bed named ``bed``, each with its remedy; empty if nothing does."""
+    """Return why the bed named ``bed`` cannot run here, each reason with its remedy; empty if it can."""
     checks: list[Callable[[], None]] = [
         _check_root,
         lambda: check_disk([state, cache], needs.disk),
@@ -81,7 +81,7 @@ def _check_root() -> None:
 
 
 def check_disk(folders: list[Path], needed: int) -> None:
-    """Refuse where a folder lies on a file system with less than ``needed`` bytes free, or on an overlay."""
+    """Refuse a folder on an overlay, or on a file system with less than ``needed`` free bytes."""
     for folder in folders:
         existing = next(path for path in (folder, *folder.parents) if path.exists())
         free = shutil.disk_usage(existing).free
@@ -98,7 +98,7 @@ def check_disk(folders: list[Path], needed: int) -> None:
 
 
 def check_memory(bed: str, needed: int) -> None:
-    """Refuse where less than ``needed`` bytes of memory are available and ``bed`` is not up already."""
+    """Refuse if less than ``needed`` bytes of memory are available, unless ``bed`` is up already."""
     if any(entry.name == bed and entry.complete for entry in registry.entries()):
         return
     available = available_memory(Path("/proc/meminfo").read_text())

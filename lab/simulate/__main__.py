@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def main(arguments: list[str]) -> int:
-    """Run the simulation, print its table; 0 whatever the figures are."""
+    """Run the simulation and print its table; return 0, whatever the results are."""
     parser = argparse.ArgumentParser(prog="python -m lab.simulate", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a day of 40 models: to see that it works")
     parser.add_argument("--seed", type=int, help="another week, drawn anew")

@@ -62,7 +62,7 @@ class Fixed(Keeper):
     head_room: float = 1.0
 
     def tick(self, service: Service, now: float) -> None:
-        """Keep what was worked out at the start."""
+        """Keep the number of instances that was calculated at the start."""
         span = service.world.parameters.span
         for server in service.servers.values():
             model = server.model
@@ -108,7 +108,7 @@ class Average(Keeper):
     def _patient(self, name: str, server: Server, target: int, now: float) -> int:
         """Return the target, not below what was needed within `patience` seconds."""
         if math.isinf(self.patience):
-            # What runs counts until its wall time: nothing is ended early.
+            # Running instances count until their wall time: none is ended early.
             return max(target, self._active(server, now))
         needed = self._needed.setdefault(name, [])
         while len(needed) < target:

@@ -21,7 +21,7 @@ from lab.simulate.load import Model, World
 from lab.simulate.serving import AT_ONCE, Waits
 from lab.simulate.simulation import Result
 
-# Of all requests these may wait for ever without any effect on the 99th percentile.
+# This share of all requests may wait for ever without any effect on the 99th percentile.
 LEFT_OUT = 0.0099
 
 

@@ -1,4 +1,4 @@
-"""Carries one contestant through the simulated time, and says what it cost and how long requests waited."""
+"""Runs one contestant over the simulated time; returns its costs and how long requests waited."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Contestant(Protocol):
 
 @dataclass(frozen=True)
 class Result:
-    """What a contestant came to; waits in seconds."""
+    """The result of a contestant; waits in seconds."""
 
     contestant: str
     setting: str

@@ -11,15 +11,15 @@ from sluice.scheduler.instances.instance import BASE, BURST, Instance, QueueJob,
 from sluice.scheduler.policy import policy
 
 START_TIMEOUT = 1800.0
-# How soon the scheduler looks again while something drains, and what it then waits for is over.
+# Seconds until the second decision after a drain, as in the scheduler's short interval.
 SOON = policy.DRAIN_GRACE + 1.0
 
 
 @dataclass
 class Sluice:
-    """Carries the scheduler's state over the ticks, and does what is decided.
+    """Keeps the scheduler's state between ticks, and carries out the decisions.
 
-    What tick does with real Slurm is done here at once: an intent gets its job's id, a cancelled job ends.
+    With real Slurm actions take time; here an intent gets its job's id and a cancelled job ends at once.
     """
 
     idle_stop: float
@@ -55,11 +55,11 @@ class Sluice:
         self.memory[worker.model] = memory
 
     def tick(self, service: Service, now: float) -> None:
-        """Decide, and act; and again for what began to drain, as the scheduler ticks faster then."""
+        """Decide and act; then once more for draining instances, for which the scheduler ticks faster."""
         if not self._models:
             self._models = {name: self._model(server) for name, server in service.servers.items()}
-        # Speed: a model with nothing at all cannot change, and one whose instances are all ready and whose
-        # requests all have a place is looked at every second tick.
+        # For speed: a model without requests and instances is skipped, and one whose instances are all ready
+        # and whose requests all have places is decided only every second tick.
         self._ticks += 1
         looked = {
             name: server
@@ -71,7 +71,7 @@ class Sluice:
             self._decide(service, {name: looked[name] for name in drained}, now + SOON)
 
     def _decide(self, service: Service, looked: dict[str, Server], now: float) -> list[str]:
-        """Let these models be decided about, and act; return those of which an instance drains."""
+        """Decide for these models and act; return those with a newly draining instance."""
         instances = [one for one in self.instances.values() if one.model in looked]
         others = sum(one.gpus for one in self.instances.values() if one.model not in looked)
         situation = policy.Situation(

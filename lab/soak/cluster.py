@@ -1,4 +1,4 @@
-"""What the scheduler reads of others: squeue's and scontrol's answers, job folders, demand files."""
+"""Bad input for what the scheduler reads: answers of squeue and scontrol, job folders, demand files."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _cut(text: str, width: int) -> str:
 
 
 class Queue:
-    """squeue's answer: whatever texts say, how jobs are is read right; what is broken is at most doubted."""
+    """squeue's answer: whatever the texts contain, states are read right, or count as unreadable."""
 
     def __init__(self) -> None:
         self._instances = [
@@ -125,7 +125,7 @@ class Queue:
 
 
 class Folders:
-    """A job's folder: whatever lies in it, its record is read, absent or refused, and the folder goes."""
+    """A job's folder: whatever is in it, its record is read, absent or refused, and the folder is removed."""
 
     def __init__(self) -> None:
         self._place = tempfile.TemporaryDirectory(
@@ -221,7 +221,7 @@ class Folders:
 
 
 def _socket(path: Path) -> None:
-    # By the folder's descriptor: the address of a socket is short.
+    # Through the folder's descriptor, because a unix socket's path is limited to 107 bytes.
     with socket.socket(socket.AF_UNIX) as listener, untrusted_files.folder(str(path.parent)) as inside:
         listener.bind(f"/proc/self/fd/{inside}/x")
     path.with_name("x").rename(path)
@@ -233,7 +233,7 @@ def _sparse(path: Path) -> None:
 
 
 class Demand:
-    """The demand folder: whatever lies there, what an honest relay reports counts."""
+    """The demand folder: whatever else is in it, an honest relay's report counts."""
 
     def __init__(self) -> None:
         self._place = tempfile.TemporaryDirectory(

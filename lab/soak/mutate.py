@@ -100,7 +100,7 @@ BODIES = bodies()
 
 
 def sessions(chance: Random, link: Link, role: Role, count: int) -> list[list[Frame]]:
-    """Return the frames that a well-behaved peer of this role says in `count` sessions."""
+    """Return the frames that a well-behaved peer of this role sends in `count` sessions."""
     return [_session(chance, link, role) for _ in range(count)]
 
 
@@ -246,7 +246,7 @@ def noise(chance: Random, raw: bytes) -> bytes:
 
 
 def random_frames(chance: Random) -> bytes:
-    """Return bytes that no peer ever said: random, or frames whose lengths lie."""
+    """Return bytes that no peer sends: random ones, or frames with wrong lengths."""
     if chance.random() < 0.5:
         return chance.randbytes(chance.choice((1, 8, 30, 300)))
     parts = []

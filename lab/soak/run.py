@@ -19,7 +19,7 @@ from lab.soak.targets import TARGETS
 
 # No input may take longer, in seconds.
 MOST_SECONDS = 10.0
-# What the process may grow by after its first cases: objects, and KiB of resident memory.
+# How much the process may grow after its first cases: objects, and KiB of resident memory.
 MOST_OBJECTS = 3000
 MOST_KIB = 24_576
 WARM = 500

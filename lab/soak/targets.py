@@ -46,7 +46,7 @@ DATA = ResponseHead(200, "application/json")
 
 
 class Target(Protocol):
-    """Takes one input made by `chance`; raises when what must hold does not."""
+    """Takes one input made by `chance`; raises an error if a required property does not hold."""
 
     def __call__(self, chance: Random) -> Optional[Awaitable[None]]:
         """Make an input and feed it."""
@@ -104,7 +104,7 @@ class Wire:
 
 
 def scan(chance: Random) -> None:
-    """What the scanner lets through, a parser reads alike."""
+    """A body that the scanner accepts is read by a JSON parser in the same way."""
     raw = chance.choice(mutate.BODIES)
     raw = mutate.fields(chance, raw) if chance.random() < 0.3 else mutate.noise(chance, raw)
     scanner = BodyScanner(chance.choice(CAPABILITIES))
@@ -131,7 +131,7 @@ def scan(chance: Random) -> None:
 
 
 def parse(chance: Random) -> None:
-    """An engine's answer is read or refused, however it is cut, and no more of it is held than a head."""
+    """An engine's answer is read or refused, however it is cut; at most its head is buffered."""
     raw = mutate.answer(chance, ANSWERS)
     parser = AnswerParser()
     passed = 0
@@ -249,7 +249,7 @@ class FrontInMemory:
         try:
             found = self._connection.receive(data)
         except ProtocolError:
-            # It believes what it never said itself: this is not the relay's fault.
+            # The changed bytes broke the front's own state; this is not the relay's fault.
             found = []
         for event in found:
             if isinstance(event, events.DataReceived):
@@ -290,7 +290,7 @@ class RelaySession:
             demand_dir=str(place / "demand"),
             figures=str(place / "figures.json"),
             closed_file=str(place / "closed"),
-            # Every bad input shall meet the parsers, none the bound before them.
+            # Every bad input must reach the parsers and not the limit before them.
             requests_per_second=0,
         )
         write_json(place / "routing.json", _table().dump())
