@@ -32,6 +32,11 @@ LONG_FILES: dict[str, int] = {
 # Longer than MOST_LINES_OF_A_FUNCTION today, as path::function. No number may grow, and nothing may be added.
 LONG_FUNCTIONS: dict[str, int] = {}
 
+# `self.a.b.c()`: of what an object has, another's member may be asked. One more, and it reaches through two.
+MOST_NAMES_OF_A_CALL = 4
+# Public after all: namedtuples' own, argparse's type that has no other name, and prometheus-client's.
+NOT_PRIVATE = frozenset(("_replace", "_fields", "_SubParsersAction", "_labelnames"))
+
 # What must be pure, and what in it touches the world after all.
 PURE = (
     "sluice.wire",
@@ -112,6 +117,21 @@ def long_functions() -> dict[str, int]:
     return found
 
 
+def reaches(tree: ast.Module) -> list[str]:
+    """Return what a module asks of an object through two others, or of another object's private members."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            names = ast.unparse(node.func).split(".")
+            if names[0] == "self" and len(names) > MOST_NAMES_OF_A_CALL and all(map(str.isidentifier, names)):
+                found.append(f"line {node.lineno}: {'.'.join(names)}")
+        elif isinstance(node, ast.Attribute) and node.attr.startswith("_") and node.attr not in NOT_PRIVATE:
+            whose = ast.unparse(node.value)
+            if not node.attr.startswith("__") and whose not in ("self", "cls", "super()"):
+                found.append(f"line {node.lineno}: {whose}.{node.attr}")
+    return found
+
+
 def grown(found: dict[str, int], allowed: dict[str, int]) -> list[str]:
     """Return what is too long and not allowed, or longer than allowed, or allowed for nothing."""
     too_long = [f"{name}: {size} lines" for name, size in found.items() if size > allowed.get(name, 0)]
@@ -188,6 +208,22 @@ def test_files_are_short_enough_to_be_read_at_once() -> None:
 def test_functions_are_short_enough_to_be_read_at_once() -> None:
     """What does not fit on a screen is read in pieces; where it goes wrong is found in the piece not read."""
     assert grown(long_functions(), LONG_FUNCTIONS) == []
+
+
+@pytest.mark.parametrize("module", CODE.files)
+def test_nobody_reaches_through_two_objects(module: str) -> None:
+    """Who asks a neighbour's neighbour breaks when either changes; the neighbour should say it.
+
+    The scanner starts a second scanner of its own kind: that one is no stranger.
+    """
+    tree = ast.parse(CODE.files[module].read_text(encoding="utf-8"))
+    assert [one for one in reaches(tree) if not one.endswith(" inner._costs")] == []
+
+
+def test_a_reach_is_noticed() -> None:
+    """A check that cannot fail proves nothing."""
+    text = "self.a.b.c.d()\nself.a.b.c()\nother._x\nself._x\nhead._replace(a=1)\n"
+    assert reaches(ast.parse(text)) == ["line 1: self.a.b.c.d", "line 3: other._x"]
 
 
 def test_a_relay_process_loads_little_and_only_what_the_page_lists() -> None:

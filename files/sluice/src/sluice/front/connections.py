@@ -200,6 +200,7 @@ class Request:
     def __init__(self, relay: RelayConnection, stream: int, head: InstanceRequest) -> None:
         self.stream = stream
         self._relay = relay
+        self._front = relay.front
         self._left = head.length
         self._owed = 0
         self._responded = False
@@ -313,7 +314,7 @@ class Request:
             self._served = whole
             return
         self._served = True
-        self._relay.front.stall_detector.generated(time.monotonic())
+        self._front.stall_detector.generated(time.monotonic())
 
     def _begin(self, data: bytes) -> bool:
         """Begin the answer with its first bytes; return False if it is not valid."""
@@ -374,9 +375,9 @@ class Request:
         self._over = True
         self._relay.forget(self)
         if self._counted:
-            self._relay.front.leave(self._places)
+            self._front.leave(self._places)
         if self._generates:
-            self._relay.front.stall_detector.request_ended(served=self._served)
+            self._front.stall_detector.request_ended(served=self._served)
 
 
 class HealthCheck(Request):
@@ -396,7 +397,7 @@ class HealthCheck(Request):
         if not self._began:
             self._began = True
             self._relay.connection.respond(self.stream, ResponseHead(200, "application/json"))
-            front = self._relay.front
+            front = self._front
             stalled = int(front.stall_detector.stalled(time.monotonic()))
             self._relay.connection.send_data(self.stream, _health(front.leaving, stalled))
             self._answered_whole()

@@ -163,7 +163,8 @@ class Scheduler:
         return name in seen.catalogue.held and before is not None and before.status == "drained"
 
     def _routed(self, name: str) -> Optional[RoutedModel]:
-        return None if self._routing.table is None else self._routing.table.models.get(name)
+        table = self._routing.table
+        return None if table is None else table.models.get(name)
 
     # --- rest ----------------------------------------------------------------------------------------
 
