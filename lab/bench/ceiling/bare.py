@@ -1,6 +1,6 @@
-"""The bare ceiling beside a running stack: how fast proxy and relay would be if they did nothing but carry.
+"""The bare ceiling beside a running stack: how fast proxy and relay would be if they only passed bytes on.
 
-generator → proxy (plain HTTP) → SSH → relay → engine's socket. See proxy.py and relay.py for what is off.
+generator → proxy (plain HTTP) → SSH → relay → engine's socket. proxy.py and relay.py say what is missing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""The proxy of the bare ceiling: the proxy's service, without keys, limits, waiting, figures and accounts.
+"""The proxy of the bare ceiling: the proxy's service without keys, limits, queues, metrics and usage records.
 
-It listens on a loopback port, without nginx and TLS before it. Composed out of the proxy's parts and, in
-place of those named, some that let everything pass and keep nothing; for the benchmark alone.
+It listens on a loopback port, without nginx and TLS. It consists of the proxy's own parts; stand-ins that
+allow everything and keep nothing replace those named above. Only the benchmark uses it.
+
+A stand-in is a subclass of what it replaces, so mypy compares their methods.
 
     python -m lab.bench.ceiling.proxy PROXY_JSON PORT_FILE
 """
@@ -13,9 +15,9 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Container
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from aiohttp import web
 
@@ -23,6 +25,7 @@ from sluice.bodies.costs import Bounds
 from sluice.bodies.scan import BodyScanner
 from sluice.config import load
 from sluice.contracts.authority import Principal
+from sluice.errors import SluiceError
 from sluice.proxy.accounts.authority import Authenticator
 from sluice.proxy.accounts.stops import Stops
 from sluice.proxy.accounts.usage import UsageQueue
@@ -30,69 +33,82 @@ from sluice.proxy.api.handler import ApiHandler
 from sluice.proxy.bodies.isolation import Isolation
 from sluice.proxy.bodies.reader import Body, BodyReader
 from sluice.proxy.clusters.cluster import Cluster, Fleet
+from sluice.proxy.clusters.ssh import SshTransport
 from sluice.proxy.config import ProxyConfig
 from sluice.proxy.http.cors import Cors
 from sluice.proxy.http.server import ApiServer
-from sluice.proxy.queue.waiting import RequestQueues, RequestTicket
+from sluice.proxy.queue.waiting import QueueSettings, RequestQueues, RequestTicket
 from sluice.proxy.requests.context import RequestContext
 from sluice.proxy.requests.limiter import Limiter
-from sluice.proxy.service import Service
+from sluice.proxy.service import MakeTransport, Service
 
 CALLER = Principal(
     user="u-bench", key_id="k-bench", kind="api_key", class_="api", groups=("users",), expires=None
 )
 
 
-class KnownCaller:
-    """Stands for the authenticator: everybody is the same user, and nobody is asked."""
+class OneUser(Authenticator):
+    """Stands for the authenticator: everybody is the same user, and the authority is not asked."""
+
+    def __init__(self) -> None:
+        pass
 
     async def principal(self, authorization: str | None, forwarded: str | None = None) -> Principal:
         """Return the one user."""
         return CALLER
 
 
-class NoStops:
-    """Stands for the models that an administrator has stopped."""
+class NoStops(Stops):
+    """Stands for the list of stopped models: no model is stopped."""
 
     known = True
-    models: tuple[str, ...] = ()
+    models: Container[str] = ()
+
+    def __init__(self) -> None:
+        pass
 
     def check(self, model: str) -> None:
-        """Let every model be asked."""
+        """Allow every model."""
 
 
-class NoLimits:
-    """Stands for the limiter."""
+class NoLimits(Limiter):
+    """Stands for the limiter: nobody has a limit."""
 
-    async def hold(self, *_: object) -> None:
-        """Hold a request to nothing."""
+    def __init__(self) -> None:
+        pass
+
+    async def hold(self, *_: object, **__: object) -> None:
+        """Reserve nothing."""
 
 
-class NoBooks:
-    """Stands for the usage queue."""
+class NoUsage(UsageQueue):
+    """Stands for the usage queue: no record is kept."""
+
+    def __init__(self) -> None:
+        pass
 
     def __len__(self) -> int:
         return 0
 
     def begin(self, request_id: str, record: object) -> None:
-        """Write nothing ahead."""
+        """Write nothing."""
 
     def add(self, request_id: str, record: object) -> None:
-        """Drop a record."""
+        """Drop the record."""
 
     def close(self) -> None:
-        """Have nothing to let go of."""
+        """Close nothing."""
 
     async def run(self) -> None:
         """Deliver nothing."""
         await asyncio.Event().wait()
 
     async def flush(self) -> bool:
-        """Have nothing to deliver."""
+        """Deliver nothing."""
         return True
 
 
-class AlwaysAdmitted:
+class AlwaysAdmitted(RequestTicket):
     """A ticket that never waits."""
 
     admitted_now = True
@@ -101,44 +117,45 @@ class AlwaysAdmitted:
         self.cluster = cluster
 
 
-class OpenDoor:
-    """Stands for the queues: nobody waits, nobody is counted."""
+class NoQueues(RequestQueues):
+    """Stands for the queues: nobody waits, and requests are not counted."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: Fleet, settings: QueueSettings) -> None:
         self._fleet = fleet
+        self._settings = settings
         self._ticket = AlwaysAdmitted(fleet.clusters[0].name)
 
-    def enter(self, model: str, user: str, class_: str, *, stream: bool) -> AlwaysAdmitted:
-        """Let a request through."""
+    def enter(self, *_: object, **__: object) -> RequestTicket:
+        """Admit the request."""
         return self._ticket
 
     def cluster(self, name: str) -> Cluster:
-        """Return the one cluster."""
+        """Return the only cluster."""
         return self._fleet.clusters[0]
 
     def leave(self, ticket: RequestTicket) -> None:
-        """Note nothing."""
+        """Do nothing: the request was not counted."""
 
-    def put_back(self, ticket: RequestTicket, fault: Exception | None) -> None:
-        """Give up: the ceiling is measured without losses."""
-        raise fault or ConnectionError("a session was lost")
+    def put_back(self, ticket: RequestTicket, fault: SluiceError, *, full: bool = True) -> None:
+        """Raise the error: the ceiling is measured without failed attempts."""
+        raise fault
 
 
 class AnySize(BodyReader):
-    """Takes bodies without reserving room for them."""
+    """Reads bodies without reserving memory for them."""
 
     async def read(
         self, request: web.BaseRequest, length: int | None, user: str, capability: str, bounds: Bounds
     ) -> Body:
-        """Read a whole body."""
+        """Read the whole body."""
         body = Body(self, user, lambda: BodyScanner(capability, bounds))
         body.chunks = [await request.content.read()]
         body.size = len(body.chunks[0])
         return body
 
 
-class BareGateway(ApiHandler):
-    """A gateway that settles nothing: no figures, no access line, no usage record."""
+class BareHandler(ApiHandler):
+    """A handler that settles nothing: no metrics, no access line, no usage record."""
 
     def _begin(self, context: RequestContext, cluster: str) -> None:
         pass
@@ -148,19 +165,19 @@ class BareGateway(ApiHandler):
 
 
 class BareService(Service):
-    """The service with a bare gateway on a loopback port; `port` once it has started."""
+    """The proxy's service with a bare handler."""
 
-    def __init__(self, config: ProxyConfig) -> None:
-        super().__init__(config)
-        self.usage = cast(UsageQueue, NoBooks())
-        self.handler = BareGateway(
+    def __init__(self, config: ProxyConfig, make_transport: MakeTransport = SshTransport) -> None:
+        super().__init__(config, make_transport)
+        self.usage = NoUsage()
+        self.handler = BareHandler(
             self.fleet,
-            cast(Authenticator, KnownCaller()),
-            cast(Stops, NoStops()),
-            cast(Limiter, NoLimits()),
+            OneUser(),
+            NoStops(),
+            NoLimits(),
             self.usage,
             AnySize(config.max_body, config.max_buffered, self.metrics),
-            cast(RequestQueues, OpenDoor(self.fleet)),
+            NoQueues(self.fleet, self.queues.settings),
             self.metrics,
             self.access,
             Cors(()),
@@ -168,7 +185,7 @@ class BareService(Service):
         )
 
     async def listen_bare(self) -> int:
-        """Listen on a loopback port as well, past what counts the open requests; return the port."""
+        """Listen on a loopback port too, without the count of open requests; return the port."""
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.bind(("127.0.0.1", 0))
         listener.setblocking(False)
@@ -185,12 +202,12 @@ async def _serve(config: ProxyConfig, port_file: Path) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     service = BareService(config)
     await service.start()
-    _tell(port_file, await service.listen_bare())
+    _publish(port_file, await service.listen_bare())
     await ended.wait()
     await service.stop(0.0)
 
 
-def _tell(port_file: Path, port: int) -> None:
+def _publish(port_file: Path, port: int) -> None:
     before = port_file.with_suffix(".new")
     before.write_text(str(port))
     before.rename(port_file)

@@ -1,7 +1,7 @@
 """The relay of the bare ceiling: the relay's session, whose requests go straight to the engine's socket.
 
-No front and no TLS, no scan of bodies, no limits, no demand, no audit line, no choice of instance. Composed
-out of the relay's session and the front's engine client in one process; for the benchmark alone.
+No front and no TLS, no scan of bodies, no limits, no demand, no audit line, no choice of instance. It
+consists of the relay's session and the front's engine client in one process. Only the benchmark uses it.
 
     python3 -I -S relay.py ZIPAPP RELAY_JSON ENGINE_SOCKET
 """
@@ -26,47 +26,47 @@ from sluice.wire import events
 
 CONNECTIONS = 4096
 SWEEP_SECONDS = 1.0
-# Of an answer, what may wait for its reader until the engine is read no further.
+# If this many bytes of an answer wait for the reader, the relay reads no more from the engine.
 HIGH_WATER = 65_536
 INSTANCE = "bare-00000000"
 
 
 class BareSession(Session):
-    """A session whose requests are `BareExchange`."""
+    """A session whose requests are `BareRequest`."""
 
     def __init__(self, config: RelayConfig, engine: Engine) -> None:
         super().__init__(config)
         self.engine = engine
-        self.bare: dict[int, BareExchange] = {}
-        self.held: list[BareExchange] = []
+        self.bare: dict[int, BareRequest] = {}
+        self.held: list[BareRequest] = []
         self.endpoint.after_flush = self._resume
 
     def _on_request(self, event: events.RequestOpened) -> None:
-        self.bare[event.stream] = BareExchange(self, event.stream, cast(RequestHead, event.head))
+        self.bare[event.stream] = BareRequest(self, event.stream, cast(RequestHead, event.head))
 
     def _on_data(self, event: events.DataReceived) -> None:
-        exchange = self.bare.get(event.stream)
-        if exchange is not None:
-            exchange.call.send(event.data)
+        request = self.bare.get(event.stream)
+        if request is not None:
+            request.call.send(event.data)
         self._connection.consume(event.stream, len(event.data))
 
     def _on_end(self, event: events.StreamEnded) -> None:
-        exchange = self.bare.get(event.stream)
-        if exchange is not None:
-            exchange.call.finish()
+        request = self.bare.get(event.stream)
+        if request is not None:
+            request.call.finish()
 
     def _on_cancel(self, event: events.StreamCancelled) -> None:
-        exchange = self.bare.pop(event.stream, None)
-        if exchange is not None:
-            exchange.call.abort()
+        request = self.bare.pop(event.stream, None)
+        if request is not None:
+            request.call.abort()
 
     def _resume(self) -> None:
         held, self.held = self.held, []
-        for exchange in held:
-            exchange.resume()
+        for request in held:
+            request.resume()
 
 
-class BareExchange:
+class BareRequest:
     """One request and its answer, passed on as they come."""
 
     def __init__(self, session: BareSession, stream: int, head: RequestHead) -> None:
@@ -77,7 +77,7 @@ class BareExchange:
         self.call = Call(session.engine, self, written, head.length)
 
     def accepted(self) -> None:
-        """Nothing is passed on before the answer."""
+        """Do nothing: the first bytes of the answer come soon."""
 
     def answered(self, data: bytes) -> None:
         """Pass on a part of the answer."""
@@ -97,7 +97,7 @@ class BareExchange:
         session.endpoint.wake()
 
     def resume(self) -> None:
-        """Read on once the reader has taken what waits."""
+        """Read more of the answer, once the reader has taken enough of it."""
         if self._stream not in self._session.bare:
             return
         if self._session.endpoint.connection.pending(self._stream) > HIGH_WATER:
@@ -112,7 +112,7 @@ class BareExchange:
             self._session.endpoint.wake()
 
     def room(self) -> None:
-        """The engine takes more; nothing is held back here."""
+        """Do nothing: this relay holds no bytes of a body back."""
 
 
 async def _serve(config: RelayConfig, socket: str) -> None:

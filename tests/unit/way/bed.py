@@ -42,9 +42,9 @@ LONG = 60.0
 class Pipe(asyncio.Protocol):
     """A proxy's transport whose far end is a relay's session in this process; `dark` loses every byte."""
 
-    def __init__(self, config: RelayConfig) -> None:
+    def __init__(self, session: Session) -> None:
         self.dark = False
-        self.session = Session(config)
+        self.session = session
         self._receiver: Optional[Receiver] = None
         self._transport: Optional[asyncio.Transport] = None
         self._ran: Optional[asyncio.Future[str]] = None
@@ -247,7 +247,7 @@ class Way:
         self.identity = identity
         self.jobs: list[Job] = []
         self.pipes: list[Pipe] = []
-        self.relay = _relay_config(directory)
+        self.relay = relay_config(directory)
         self.service: Service
         self.http: aiohttp.ClientSession
         self.authority: FakeAuthority
@@ -285,7 +285,7 @@ class Way:
 
     def transport(self, _: ClusterConfig) -> Pipe:
         """Make the connection that the proxy asks for."""
-        self.pipes.append(Pipe(self.relay))
+        self.pipes.append(Pipe(Session(self.relay)))
         return self.pipes[-1]
 
     async def ask(
@@ -323,7 +323,8 @@ class Way:
         return sum(len(job.engine.requests()) for job in self.jobs)
 
 
-def _relay_config(directory: Path) -> RelayConfig:
+def relay_config(directory: Path) -> RelayConfig:
+    """Return a relay's configuration with all its files in `directory`."""
     return RelayConfig(
         cluster="demo",
         routing_table=str(directory / "routing.json"),
