@@ -1,4 +1,4 @@
-"""What becomes of a command whose output nobody takes, or that the disk has no room for."""
+"""Commands whose output goes to a closed pipe or to a full disk."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def sluice(arguments: list[str], output: int) -> subprocess.CompletedProcess[str
 
 
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
-def test_a_reader_that_has_seen_enough_is_no_fault(arguments: list[str]) -> None:
+def test_a_closed_pipe_is_not_an_error(arguments: list[str]) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     try:
@@ -40,7 +40,7 @@ def test_a_reader_that_has_seen_enough_is_no_fault(arguments: list[str]) -> None
 
 
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
-def test_a_full_disk_is_told_in_words(arguments: list[str]) -> None:
+def test_a_full_disk_gets_a_message(arguments: list[str]) -> None:
     with Path("/dev/full").open("w") as full:
         done = sluice(arguments, full.fileno())
     assert done.stderr == "sluice: No space left on device: the output is incomplete\n"

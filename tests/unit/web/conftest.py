@@ -1,4 +1,4 @@
-"""A web app and an authority on one database, without a provider: its metadata are given, nothing answers."""
+"""A web app and an authority on one database, with the metadata of a provider that does not answer."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.unit.web.visitor import ISSUER, settings_of_a_site
 
 @pytest.fixture(scope="session")
 def fresh_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An SQLite file with all tables and nothing in them, to be copied: making it takes longer."""
+    """An SQLite file with empty tables, to be copied: creating them takes longer."""
     path = tmp_path_factory.mktemp("database") / "fresh.db"
     database = Database(f"sqlite:///{path}")
     database.create()
@@ -38,7 +38,7 @@ def fresh_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def compiled_templates(tmp_path_factory: pytest.TempPathFactory) -> FileSystemBytecodeCache:
-    """Compiled templates for all apps: each would compile its own, which takes longer than a test."""
+    """Compiled templates for all apps: compiling them takes longer than a test."""
     return FileSystemBytecodeCache(str(tmp_path_factory.mktemp("templates")))
 
 
@@ -85,7 +85,7 @@ def quiet_logging() -> Iterator[None]:
 def app(
     settings: WebConfig, quiet_logging: None, compiled_templates: FileSystemBytecodeCache
 ) -> Iterator[Flask]:
-    """The pages' app; the provider is known, and not there."""
+    """The pages' app; its provider does not answer."""
     app = web_app.create_app(settings)
     app.jinja_env.bytecode_cache = compiled_templates
     web: Web = app.extensions["sluice"]

@@ -1,4 +1,4 @@
-"""A provider in the test's own process: it has keys, a clock and a memory, and does what a test tells it.
+"""An OpenID provider in the test's own process, with keys, a clock and a log of requests.
 
 It answers in place of the network, below `requests`: everything above is the code that runs at a site.
 """
@@ -29,13 +29,13 @@ SECRET = "c" * 43
 
 
 class Issuer:
-    """The provider and its memory. What a test sets, the next answers follow."""
+    """The provider. A test sets attributes, and the next answers follow them."""
 
     def __init__(self) -> None:
         self.key: Key = ECKey.generate_key("P-256", parameters={"kid": "one", "use": "sig"})
         self.algorithm = "ES256"
         self.published: list[Key] = [self.key]
-        # What else the key document lists, as it stands there.
+        # Additional entries of the JWKS document.
         self.odd_keys: list[Any] = []
         self.claims: dict[str, Any] = {
             "sub": "alice",
@@ -43,7 +43,7 @@ class Issuer:
             "email": "alice@example.org",
             "groups": ["users"],
         }
-        # Added to, or put in place of, what belongs into each.
+        # Values that are added to each answer, or replace its own.
         self.id_token: dict[str, Any] = {}
         self.header: dict[str, Any] = {}
         self.profile: dict[str, Any] | None = None
@@ -55,14 +55,14 @@ class Issuer:
         self.asked: list[str] = []
         self.authorizations: list[str] = []
         self.bodies: list[dict[str, list[str]]] = []
-        # Whether a refresh token serves once: one that comes again ends the sign-in, as for a stolen one.
+        # Whether refresh tokens work once: one that comes again ends the sign-in, as if it were stolen.
         self.one_time = False
-        # What its endpoints' paths begin with.
+        # The prefix of its endpoints' paths.
         self.prefix = ""
         self._codes: dict[str, dict[str, list[str]]] = {}
         self._refresh_token = "refresh"
 
-    # --- what it is asked over the network ------------------------------------------------------------
+    # --- requests over the network ------------------------------------------------------------
 
     def send(self, request: PreparedRequest, **_options: object) -> Response:
         """Answer in place of `requests`' adapter."""
@@ -132,10 +132,10 @@ class Issuer:
         }
         return {name: value for name, value in answer.items() if value is not None}
 
-    # --- what it makes --------------------------------------------------------------------------------
+    # --- tokens --------------------------------------------------------------------------------
 
     def times(self) -> dict[str, int]:
-        """Return when a token of now was made, and when it ends, by this provider's clock."""
+        """Return the claims iat and exp of a new token, by this provider's clock."""
         now = int(time.time() + self.clock)
         return {"iat": now, "exp": now + 120}
 
@@ -176,24 +176,24 @@ class Issuer:
         self.key, self.algorithm, self.published = key, algorithm, [key]
         self.metadata["id_token_signing_alg_values_supported"] = [algorithm]
 
-    # --- what a browser does there --------------------------------------------------------------------
+    # --- browsers --------------------------------------------------------------------
 
     def begin(self, client: FlaskClient, path: str = "/") -> dict[str, list[str]]:
-        """Let a browser start to sign in; return what it is sent to the provider with."""
+        """Let a browser begin to sign in; return the parameters of its request to the provider."""
         return parse_qs(urlsplit(get(client, f"/auth/login?next={path}").location).query)
 
     def grant(self, asked: dict[str, list[str]]) -> str:
-        """Return a code for what a browser asked."""
+        """Return a code for a browser's request."""
         code = secrets.token_hex(8)
         self._codes[code] = asked
         return code
 
     def come_back(self, client: FlaskClient, asked: dict[str, list[str]], **changes: str) -> TestResponse:
-        """Send the browser back with a code, or what `changes` says ("" leaves a parameter out)."""
+        """Send the browser back with a code; `changes` replaces parameters ("" leaves one out)."""
         answer = {"code": self.grant(asked), "state": asked["state"][0], "iss": ISSUER, **changes}
         query = {name: value for name, value in answer.items() if value}
         return client.get("/auth/authorize", base_url=PUBLIC_URL, query_string=query)
 
     def sign_in(self, client: FlaskClient, path: str = "/") -> TestResponse:
-        """Sign the browser in as whom `claims` describes."""
+        """Sign the browser in as the user with these `claims`."""
         return self.come_back(client, self.begin(client, path))

@@ -1,4 +1,4 @@
-"""A database's tables as they are, and as the first services made them."""
+"""Reads the schema of a database, and creates the tables of the first services."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def connect(url: str) -> Iterator[Connection]:
 
 
 def make_first(url: str) -> None:
-    """Make the tables as the code before revisions made them."""
+    """Create the tables like the code from before revisions."""
     with connect(url) as connection:
         sql = (GOLDEN / f"first-{connection.dialect.name}.sql").read_text()
         for statement in sql.split(";\n"):
@@ -50,7 +50,7 @@ def make_first(url: str) -> None:
 
 
 def layout(url: str) -> dict[str, Any]:
-    """Return everything of the schema that two ways of making it could do differently."""
+    """Return all parts of the schema in which two ways of creating it could differ."""
     with connect(url) as connection, warnings.catch_warnings():
         # What it cannot read of such indexes is read as text.
         warnings.filterwarnings("ignore", "Skipped unsupported reflection of expression-based index")

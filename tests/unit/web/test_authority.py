@@ -139,7 +139,7 @@ def test_a_page_bearer_is_interactive_and_ends_with_its_time_and_its_sign_in(
         (b'{"version": 1, "credential": 7}', "credential"),
     ],
 )
-def test_a_question_of_another_form_is_refused(
+def test_a_question_of_the_wrong_form_is_refused(
     authority: FlaskClient, body: bytes, field: str | None
 ) -> None:
     answer = authority.post("/v1/principal", data=body)
@@ -148,7 +148,7 @@ def test_a_question_of_another_form_is_refused(
     assert answer.get_json()["error"]["param"] == field
 
 
-def test_what_buckets_took_is_told_in_the_order_asked(
+def test_spent_tokens_are_returned_in_the_order_of_the_buckets(
     authority: FlaskClient, database: Database, settings: WebConfig, user: User
 ) -> None:
     key_id = make_key(database, settings, user).row.id
@@ -189,14 +189,14 @@ def test_the_example_question_of_what_was_spent_is_understood(authority: FlaskCl
         ({"version": 2}, "version"),
     ],
 )
-def test_a_question_of_another_form_about_what_was_spent_is_refused(
+def test_a_question_of_the_wrong_form_about_what_was_spent_is_refused(
     authority: FlaskClient, changes: dict[str, Any], field: str
 ) -> None:
     answer = authority.post("/v1/spent", json={"version": 1, "buckets": [], "now": 1.0, **changes})
     assert (answer.status_code, answer.get_json()["error"]["param"]) == (400, field)
 
 
-def test_models_that_administrators_stopped_are_told(authority: FlaskClient, database: Database) -> None:
+def test_stopped_models_are_returned(authority: FlaskClient, database: Database) -> None:
     told = example("authority-gateway")
     assert authority.get("/v1/gateway").get_json() == {**told, "stopped": []}
     with database.write() as session:
@@ -222,7 +222,7 @@ def test_usage_is_counted_once_however_often_it_comes(
     assert used == record["time"] + 5
 
 
-def test_no_usage_is_usage_too(authority: FlaskClient) -> None:
+def test_an_empty_batch_of_records_is_accepted(authority: FlaskClient) -> None:
     answer = authority.post("/v1/usage", json={"version": 1, "records": []})
     assert answer.get_json() == {"version": 1, "accepted": 0}
 

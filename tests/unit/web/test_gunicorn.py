@@ -19,7 +19,7 @@ from tests.unit.web.settings.test_config import write
 
 
 class Arbiter:
-    """As much of gunicorn's arbiter as its hooks look at."""
+    """The parts of gunicorn's arbiter that its hooks read."""
 
     def __init__(self, app_uri: str, path: Path) -> None:
         self.app = SimpleNamespace(app_uri=app_uri)
@@ -30,7 +30,7 @@ class Arbiter:
 
 @pytest.fixture
 def path(tmp_path: Path, settings: WebConfig, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where a socket goes; the settings are in a file that the environment names."""
+    """The folder of a socket; the environment names the settings' file."""
     monkeypatch.setenv(ENVIRONMENT, str(write(tmp_path / "web.json", settings)))
     (tmp_path / "run").mkdir()
     return tmp_path / "run" / "http.sock"
@@ -64,11 +64,11 @@ def test_the_authoritys_socket_gets_the_mode_of_the_settings(path: Path) -> None
     assert path.stat().st_mode & 0o777 == 0o660
 
 
-def test_a_line_may_be_as_long_as_nginx_takes_it() -> None:
+def test_a_line_may_be_as_long_as_nginx_allows() -> None:
     template = Path(__file__).parents[3] / "roles" / "nginx" / "templates" / "nginx.conf.j2"
     found = re.search(r"large_client_header_buffers \d+ (\d+)k;", template.read_text())
     assert found
-    # nginx's number has the line's end in it.
+    # nginx's number includes the end of the line.
     assert gunicorn.limit_request_line == gunicorn.limit_request_field_size == int(found[1]) * 1024 - 2
 
 

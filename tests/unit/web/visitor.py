@@ -22,7 +22,7 @@ TOKEN = "t" * 43
 
 
 class Browser(NamedTuple):
-    """A browser that is signed in: whose (row and pseudonym), which sign-in, and its CSRF token."""
+    """A signed-in browser: its user (row id and pseudonym), tag of the sign-in, CSRF token."""
 
     id: int
     user: str

@@ -170,7 +170,7 @@ def test_a_limit_of_one_model_stands_beside_that_of_all(store: Database, setting
         (LimitRule("key:key-1", "", 1), "no key key-1"),
     ],
 )
-def test_a_limit_that_would_bind_nobody_is_refused(
+def test_a_limit_that_would_apply_to_nobody_is_refused(
     store: Database, settings: WebConfig, rule: LimitRule, words: str
 ) -> None:
     settings = replace(settings, access=Access(projects={"sun": ("users",)}))
@@ -180,7 +180,7 @@ def test_a_limit_that_would_bind_nobody_is_refused(
     assert log(store) == []
 
 
-def test_a_user_who_is_there_can_be_limited(store: Database, settings: WebConfig) -> None:
+def test_an_existing_user_can_be_limited(store: Database, settings: WebConfig) -> None:
     with store.write() as session:
         user = upsert_person(
             session, issuer="i", subject="s", name="S", email="", groups=["users"], now=time.time()
@@ -218,7 +218,7 @@ def test_the_log_is_found_by_who_what_and_when(store: Database) -> None:
         assert audit.actions(session) == ["user.block", "user.unblock"]
 
 
-def test_the_log_is_read_on_where_a_page_ended(store: Database) -> None:
+def test_the_log_continues_where_a_page_ended(store: Database) -> None:
     filled(store)
     with store.read() as session:
         first = audit.entries(session, most=4)
@@ -226,19 +226,19 @@ def test_the_log_is_read_on_where_a_page_ended(store: Database) -> None:
     assert [row.id for row in (*first, *rest)] == [6, 5, 4, 3, 2, 1]
 
 
-def test_what_was_undone_was_not_logged(store: Database) -> None:
+def test_an_action_that_is_rolled_back_is_not_logged(store: Database) -> None:
     with pytest.raises(RuntimeError), store.write() as session:
         audit.add(session, ANN, "user.block", "u-1", None, None, NOW)
         raise RuntimeError
     assert log(store) == []
 
 
-def test_an_action_has_the_form_of_one(store: Database) -> None:
+def test_an_action_of_the_wrong_form_is_refused(store: Database) -> None:
     with store.write() as session, pytest.raises(ValueError, match="not an action"):
         audit.add(session, ANN, "blocked somebody", "u-1", None, None, NOW)
 
 
-def test_old_entries_are_forgotten(store: Database) -> None:
+def test_old_entries_are_deleted(store: Database) -> None:
     filled(store)
     with store.write() as session:
         assert audit.forget(session, NOW + 2) == 2

@@ -58,7 +58,7 @@ def test_limits_are_set_listed_beside_the_inventorys_and_removed(vm: Vm) -> None
     assert len(vm.json("limits", "list")["limits"]) == 1
 
 
-def test_a_limit_that_cannot_be_is_refused_with_the_reason(vm: Vm) -> None:
+def test_an_invalid_limit_is_refused_with_the_reason(vm: Vm) -> None:
     for arguments, words in (
         (("everybody", "--concurrent", "1"), "none of site"),
         (("site",), "it would limit nothing"),
@@ -70,7 +70,7 @@ def test_a_limit_that_cannot_be_is_refused_with_the_reason(vm: Vm) -> None:
     assert vm.json("audit", "list")["entries"] == []
 
 
-def test_a_model_is_stopped_and_let_go_on(vm: Vm) -> None:
+def test_a_model_is_stopped_and_resumed(vm: Vm) -> None:
     assert vm.run("admission", "stop", "big", "--new", "--message", "Back at noon.") == 0
     assert vm.json("admission", "list")["stopped"][0]["message"] == "Back at noon."
     assert vm.run("admission", "list") == 0
@@ -90,12 +90,12 @@ def test_a_mistyped_model_is_not_stopped_and_the_command_fails(vm: Vm) -> None:
     assert "--new" in vm.error
     assert vm.json("admission", "list")["stopped"] == []
     assert vm.run("admission", "stop", "llama") == 0
-    # Once it is stopped its message can be changed.
+    # The message of a stopped model can be changed.
     assert vm.run("admission", "stop", "new", "--new") == 0
     assert vm.run("admission", "stop", "new", "--message", "Later.") == 0
 
 
-def test_an_announcement_is_made_listed_and_ended(vm: Vm) -> None:
+def test_an_announcement_is_added_listed_and_removed(vm: Vm) -> None:
     made = vm.json("announcements", "add", "Down at ten", "--level", "warning", "--ends", "2999-01-01")
     number = made["announcement"]["id"]
     assert made["announcement"]["state"] == "shown"

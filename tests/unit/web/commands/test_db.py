@@ -1,4 +1,4 @@
-"""`sluice db`: backups that are whole, restores that lose nothing, checks that find what is wrong."""
+"""`sluice db`: complete backups, restores that lose nothing, checks that find faults."""
 
 from __future__ import annotations
 
@@ -75,7 +75,9 @@ def count(database: Database) -> int:
 # --- Backups ------------------------------------------------------------------------------------------
 
 
-def test_a_backup_is_one_whole_file_for_its_owner_alone(db: Commands, live: Database, folder: Path) -> None:
+def test_a_backup_is_one_complete_file_that_only_its_owner_can_read(
+    db: Commands, live: Database, folder: Path
+) -> None:
     settle(live, 1, 2)
     assert db("backup", "--dir", folder) == 0
     (path,) = folder.iterdir()
@@ -105,7 +107,7 @@ def test_a_backup_that_fails_leaves_nothing(
     assert list(folder.iterdir()) == []
 
 
-def test_a_restore_brings_back_what_was_there_and_keeps_what_is(
+def test_a_restore_brings_back_the_old_data_and_keeps_the_current_data(
     db: Commands, settings: WebConfig, file: Path, folder: Path
 ) -> None:
     database = Database(settings.database)
@@ -168,7 +170,7 @@ def foreign(path: Path) -> None:
         (lambda path: path.write_text("hello"), "is not a backup of a SQLite database"),
     ],
 )
-def test_a_restore_of_what_cannot_be_used_changes_nothing(
+def test_a_restore_of_an_unusable_file_changes_nothing(
     db: Commands, settings: WebConfig, file: Path, folder: Path, spoil: Callable[[Path], object], words: str
 ) -> None:
     path = backup.backup(settings.database, folder, 1, NOON)
@@ -183,7 +185,7 @@ def test_a_restore_of_what_cannot_be_used_changes_nothing(
 # --- Checks -------------------------------------------------------------------------------------------
 
 
-def test_a_healthy_database_is_called_so(
+def test_a_healthy_database_passes_all_checks(
     db: Commands, settings: WebConfig, live: Database, folder: Path, file: Path
 ) -> None:
     file.chmod(0o600)
@@ -244,16 +246,16 @@ def test_a_check_finds_what_is_wrong_and_says_what_to_do(
     assert found[-1].remedy
 
 
-def test_a_check_says_which_tables_are_wanted(db: Commands, file: Path) -> None:
+def test_a_check_refuses_a_newer_revision(db: Commands, file: Path) -> None:
     newer(file)
     assert db("check") == 2
     assert "has revision 9999" in db.err
 
 
-# --- What is kept how long ----------------------------------------------------------------------------
+# --- Pruning ----------------------------------------------------------------------------
 
 
-def test_old_records_go_and_their_sums_stay_without_names(live: Database) -> None:
+def test_old_records_are_deleted_and_their_sums_stay_without_users(live: Database) -> None:
     old = NOON - 401 * DAY
     settle(live, 1, 2, settled=old)
     settle(live, 3, settled=old, user=BOB)
@@ -274,7 +276,7 @@ def test_old_records_go_and_their_sums_stay_without_names(live: Database) -> Non
     assert (row.requests, row.tokens) == (4, 80)
 
 
-def test_a_record_that_comes_late_is_summed_with_its_day_again(live: Database) -> None:
+def test_a_late_record_is_merged_into_the_sum_of_its_day(live: Database) -> None:
     old = NOON - 401 * DAY
     settle(live, 1, settled=old)
     retention.prune(live, 400, 400, NOON)
@@ -285,7 +287,7 @@ def test_a_record_that_comes_late_is_summed_with_its_day_again(live: Database) -
     assert (row.user, row.requests) == ("", 2)
 
 
-def test_what_is_kept_is_kept_to_the_second(live: Database) -> None:
+def test_records_are_kept_to_the_second(live: Database) -> None:
     settle(live, 1, settled=NOON - 400 * DAY + 1)
     assert retention.prune(live, 400, 400, NOON).records == 0
     assert retention.prune(live, 400, 400, NOON + 2).records == 1
@@ -297,14 +299,16 @@ def test_the_command_prunes_by_the_settings(db: Commands, live: Database) -> Non
     assert db.out.startswith("removed 1 usage records and 0 entries of the audit log")
 
 
-def test_many_old_records_go_in_short_transactions(live: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_old_records_are_deleted_in_short_transactions(
+    live: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(retention, "AT_ONCE", 3)
     settle(live, *range(10), settled=NOON - 500 * DAY)
     assert retention.prune(live, 400, 400, NOON).records == 10
     assert count(live) == 0
 
 
-def test_a_backup_can_be_restored_where_there_is_no_database(
+def test_a_backup_can_be_restored_without_an_existing_database(
     db: Commands, settings: WebConfig, file: Path, folder: Path
 ) -> None:
     path = backup.backup(settings.database, folder, 1, NOON)

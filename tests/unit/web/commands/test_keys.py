@@ -24,7 +24,7 @@ from tests.unit.web.settings.test_config import write
 
 @pytest.fixture
 def config(tmp_path: Path, settings: WebConfig) -> Path:
-    """The settings in a file; the session folder is there, as the service leaves it."""
+    """The configuration file of a site whose session folder exists."""
     Path(settings.session_dir).mkdir()
     return write(tmp_path / "web.json", settings)
 
@@ -63,9 +63,7 @@ def test_a_key_is_listed_and_revoked_by_its_id(config: Path, capsys: pytest.Capt
     assert "revoked" in capsys.readouterr().out
 
 
-def test_a_key_of_another_account_is_not_there_to_revoke(
-    config: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_key_of_another_account_is_not_found(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sluice_keys(config, "create", "--groups", "users", "--name", "a", "--json")
     key_id = json.loads(capsys.readouterr().out)["key_id"]
     assert sluice_keys(config, "revoke", "--key-id", key_id, user="other") == 1
@@ -81,20 +79,20 @@ def test_a_wrong_name_is_named(
 
 
 def made(config: Path, capsys: pytest.CaptureFixture[str], *arguments: str, user: str = "demo") -> Any:
-    """Create a key; return what programs are told."""
+    """Create a key; return its JSON document."""
     defaults = ("--groups", "physics", "--name", "nightly", "--json")
     assert sluice_keys(config, "create", *defaults, *arguments, user=user) == 0
     return json.loads(capsys.readouterr().out)
 
 
 def told(config: Path, capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
-    """Run a command with --json; return what it says."""
+    """Run a command with --json; return its document."""
     assert main([*arguments, "--json", "--config", str(config)]) == 0
     return json.loads(capsys.readouterr().out)
 
 
 def person(settings: WebConfig, name: str = "alice") -> User:
-    """Let a person sign in; return them."""
+    """Let a person sign in; return their row."""
     database = Database(settings.database)
     with database.write() as session:
         user = accounts.upsert_person(
@@ -109,7 +107,7 @@ def person(settings: WebConfig, name: str = "alice") -> User:
 
 
 def logged(settings: WebConfig) -> list[tuple[str, str, str]]:
-    """Return what the audit log has: actor, action, object."""
+    """Return the audit log's entries: actor, action, object."""
     database = Database(settings.database)
     with database.read() as session:
         rows = session.scalars(select(AuditEntry).order_by(AuditEntry.id)).all()
@@ -117,7 +115,7 @@ def logged(settings: WebConfig) -> list[tuple[str, str, str]]:
     return [(row.actor, row.action, row.object) for row in rows]
 
 
-def test_a_key_is_made_with_all_that_can_be_said_of_it(
+def test_a_key_is_created_with_all_settings(
     config: Path, settings: WebConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = dataclasses.replace(settings, access=Access(projects={"lattice": ("physics",)}))
@@ -144,7 +142,7 @@ def test_a_key_is_made_with_all_that_can_be_said_of_it(
         (("--name", "a\udc80b"), "--name: The text contains broken characters"),
     ],
 )
-def test_what_a_key_cannot_be_is_named_and_nothing_is_made(
+def test_invalid_settings_of_a_key_are_named_and_nothing_is_created(
     config: Path,
     settings: WebConfig,
     capsys: pytest.CaptureFixture[str],
@@ -306,14 +304,14 @@ def test_people_get_tables(
         ("keys", "revoke", "--key-id", "key-0"),
     ],
 )
-def test_who_or_what_is_not_there_is_named_with_where_to_look(
+def test_unknown_users_and_keys_are_named_with_the_command_to_list_them(
     config: Path, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
 ) -> None:
     assert main([*command, "--config", str(config)]) == 1
     assert re.search(r"no (user nobody|key key-0); see: sluice (users|keys) list", capsys.readouterr().err)
 
 
-def test_root_goes_on_as_the_account_that_owns_the_state(
+def test_root_becomes_the_account_that_owns_the_state(
     config: Path, settings: WebConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     become: list[tuple[str, object]] = []

@@ -1,4 +1,4 @@
-"""Numbers, days and texts that no command can mean: a message and exit status 2, never a trace."""
+"""Invalid numbers, days and texts: a message and exit status 2, never a traceback."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DAYS = [
 ]
 TEXTS = ["\udcff", "\x00", "\u202e", "x" * 100_000, "'; DROP TABLE user; --", "%", "\U0001f600"]
 
-# Each command with a number, a day or a text of its own; `{}` is where the odd value goes.
+# Each argument that takes a number, a day or a text; `{}` is replaced by the odd value.
 WITH_NUMBERS = [
     ["usage", "report", "--limit={}"],
     ["audit", "list", "--most={}"],
@@ -83,14 +83,14 @@ class Site:
         self._capsys = capsys
 
     def run(self, command: list[str], value: str) -> tuple[int, str]:
-        """Run a command with a value; return its exit status and what it said of an error."""
+        """Run a command with a value; return its exit status and standard error."""
         filled = [part.replace("{}", value) for part in command]
         at = filled.index("--") if "--" in filled else len(filled)
         argv = [*filled[:at], "--config", self._config, *filled[at:]]
         try:
             status = main(argv)
         except SystemExit as ended:
-            # argparse's own way to end.
+            # argparse exits by itself.
             status = int(str(ended.code))
         return status, self._capsys.readouterr().err
 
@@ -108,17 +108,17 @@ def named(command: list[str]) -> str:
 
 
 @pytest.mark.parametrize("command", WITH_NUMBERS, ids=named)
-def test_a_number_out_of_range_is_told(site: Site, command: list[str]) -> None:
+def test_a_number_out_of_range_is_refused(site: Site, command: list[str]) -> None:
     for value in NUMBERS:
         status, said = site.run(command, value)
         assert status in (0, 1, 2), value
-        # A key that is not there is told before its days are looked at.
+        # The command looks up the key before it checks the days.
         assert (status == 0) == (said == ""), (value, said)
         assert len(said) < 2_000
 
 
 @pytest.mark.parametrize("command", WITH_DAYS, ids=named)
-def test_a_day_out_of_range_is_told(site: Site, command: list[str]) -> None:
+def test_a_day_out_of_range_is_refused(site: Site, command: list[str]) -> None:
     for value in DAYS:
         status, said = site.run(command, value)
         assert status in (0, 2), value
@@ -126,7 +126,7 @@ def test_a_day_out_of_range_is_told(site: Site, command: list[str]) -> None:
 
 
 @pytest.mark.parametrize("command", WITH_TEXTS, ids=named)
-def test_a_text_that_nothing_can_be_called_is_told(site: Site, command: list[str]) -> None:
+def test_an_invalid_name_is_refused(site: Site, command: list[str]) -> None:
     for value in TEXTS:
         status, said = site.run(command, value)
         assert status in (0, 1, 2), value
@@ -134,14 +134,14 @@ def test_a_text_that_nothing_can_be_called_is_told(site: Site, command: list[str
     assert site.run(command, "\udcff")[0] == 2
 
 
-def test_the_last_day_and_the_largest_number_mean_what_they_say(site: Site) -> None:
+def test_the_last_day_is_accepted_and_a_number_out_of_range_is_not(site: Site) -> None:
     assert site.run(["usage", "report", "--to={}"], "9999-12-31") == (0, "")
     status, said = site.run(["usage", "report", "--limit={}"], "99999999999999999999")
     assert status == 2
     assert "99999999999999999999 is not from 1 to 1000000" in said
 
 
-def test_a_command_that_the_database_does_not_take_says_so(
+def test_a_command_that_the_database_refuses_says_so(
     site: Site, settings: WebConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not settings.database.startswith("sqlite"):

@@ -1,4 +1,4 @@
-"""`sluice usage`: what a centre gets for its books, and what it does not get."""
+"""`sluice usage`: reports and exports, and what they leave out."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Commands:
 
 @pytest.fixture
 def used(tmp_path: Path, settings: WebConfig, capsys: pytest.CaptureFixture[str]) -> Commands:
-    """A site where Alice asked three times and Bob, who is no longer in the table of users, once."""
+    """A site with three requests of Alice and one of Bob, who is no longer in the table of users."""
     database = Database(settings.database)
     with database.write() as session:
         for pseudonym, (name, email) in NAMES.items():
@@ -103,7 +103,9 @@ def test_a_report_is_json_or_csv_too(used: Commands) -> None:
         (("--project", "physics"), 0),
     ],
 )
-def test_report_and_export_agree_on_a_choice(used: Commands, choice: tuple[str, ...], requests: int) -> None:
+def test_report_and_export_use_the_same_filters(
+    used: Commands, choice: tuple[str, ...], requests: int
+) -> None:
     document = json.loads(used("report", "--by", "project", "--json", *choice))
     assert sum(row["requests"] for row in document["rows"]) == requests
     assert len(json.loads(used("export", "--json", *choice))["records"]) == requests
@@ -115,8 +117,8 @@ def test_a_limit_keeps_the_largest(used: Commands) -> None:
     assert row["user"] == ALICE
 
 
-def test_csv_begins_as_excel_wants_it_where_that_is_asked_for(used: Commands) -> None:
-    """Without the mark Excel takes another alphabet, and Äquator becomes Ã„quator; programs want none."""
+def test_csv_begins_with_a_byte_order_mark_if_asked_for(used: Commands) -> None:
+    """Without the mark, Excel reads another encoding (Äquator becomes Ã„quator); programs need it absent."""
     for command in (("report", "--csv"), ("export",)):
         plain = used(*command)
         assert not plain.startswith("\ufeff")
@@ -154,7 +156,7 @@ def test_a_pseudonymised_output_has_no_names(used: Commands, action: tuple[str, 
     assert "email" not in text
 
 
-def test_stable_pseudonyms_are_the_same_in_each_export_and_random_ones_in_one_alone(used: Commands) -> None:
+def test_stable_pseudonyms_are_the_same_in_all_exports_and_random_ones_in_one_only(used: Commands) -> None:
     def users(how: str) -> list[str]:
         return [row["user"] for row in used.csv("export", "--pseudonymised", how)]
 
@@ -168,7 +170,7 @@ def test_stable_pseudonyms_are_the_same_in_each_export_and_random_ones_in_one_al
         assert known not in text
 
 
-def test_an_export_of_much_is_never_in_memory_as_a_whole(settings: WebConfig) -> None:
+def test_a_large_export_is_never_in_memory_as_a_whole(settings: WebConfig) -> None:
     database = Database(settings.database)
     for start in range(0, 12_000, 1_000):
         with database.write() as session:

@@ -1,4 +1,4 @@
-"""Whoever has a copy of the database, a dump or a backup, can use nobody's key and nobody's sign-in."""
+"""With a copy of the database, a dump or a backup, nobody can use a key or a sign-in."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.unit.web.visitor import PUBLIC_URL, cookie, get, post, sign_in
 
 
 class Loot(NamedTuple):
-    """A database after use, and everything secret that was used."""
+    """A used database, and all secrets that were used."""
 
     credentials: tuple[str, ...]
     secrets: dict[str, str]
@@ -41,7 +41,7 @@ def loot(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> Loot:
-    """Keys made on the page, by command, rotated and revoked, a page's bearer, and questions about them."""
+    """Create keys on the page and by command, rotate and revoke them, create a bearer, and ask about them."""
     browser = sign_in(client, database, id_token="id-token-of-the-provider", refresh_token="refresh-token")
     found = [_made_on_page(client, browser.csrf)]
     Path(settings.session_dir).mkdir(exist_ok=True)
@@ -83,7 +83,7 @@ def _made_on_page(client: FlaskClient, csrf: str) -> str:
 
 
 def dumps(settings: WebConfig, folder: Path) -> dict[str, bytes]:
-    """Return the database as a thief may come by it."""
+    """Return the database in the forms in which a thief may get it."""
     path = backup.backup(settings.database, folder, 1, time.time())
     found = {"backup": path.read_bytes()}
     if settings.database.startswith("sqlite"):
@@ -129,7 +129,7 @@ def test_trying_to_use_a_key_with_nothing_but_a_stolen_database(
 
 
 def test_trying_to_test_a_guessed_key_against_a_stolen_database(loot: Loot, database: Database) -> None:
-    """Not even who knows a key can find it in the table without the site's secret."""
+    """Even with a key, nobody can find it in the table without the site's secret."""
     with database.read() as session:
         stored = {*session.scalars(select(ApiKey.stored)), *session.scalars(select(PageBearer.stored))}
     for text in loot.credentials:
@@ -138,10 +138,10 @@ def test_trying_to_test_a_guessed_key_against_a_stolen_database(loot: Loot, data
         assert generation.credential(text) not in stored
 
 
-def test_trying_a_stolen_database_at_a_site_of_ones_own(
+def test_trying_a_stolen_database_at_another_site(
     loot: Loot, settings: WebConfig, database: Database
 ) -> None:
-    """The rows say which secret they want by its name; another one of that name is not it."""
+    """Rows name their secret by its id; another secret with the same id does not work."""
     own = replace(settings, key_secret=replace(settings.key_secret, value="x" * 43))
     with database.read() as session:
         for text in loot.credentials:
@@ -149,7 +149,7 @@ def test_trying_a_stolen_database_at_a_site_of_ones_own(
             assert Principals(own).find(session, generation.credential(text), time.time()) is None
 
 
-def test_trying_to_sign_in_with_what_a_stolen_database_says_of_a_browser(
+def test_trying_to_sign_in_with_a_sign_in_from_a_stolen_database(
     loot: Loot, client: FlaskClient, database: Database
 ) -> None:
     with database.read() as session:

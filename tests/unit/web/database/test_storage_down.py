@@ -1,4 +1,4 @@
-"""The database locked, read-only, damaged, replaced or away: pages in words, in time; readers go on.
+"""The database locked, read-only, damaged, replaced or missing: error pages in time, and readers work.
 
 A full disk, and PostgreSQL: tests/integration/test_storage_down.py.
 """
@@ -28,13 +28,13 @@ from tests.unit.web.signin.test_attacks import forms, path_of
 from tests.unit.web.signin.test_provider import due, sign_in_rows
 from tests.unit.web.visitor import PUBLIC_URL, TOKEN, cookie, get, post, sign_in
 
-# A busy machine adds its own to what is waited here; three waits of five seconds were what there was.
+# More than the promised two seconds, for a busy machine. Without a common bound it was three waits of five.
 SECONDS = 4.0
 WORDS = "cannot reach what it has stored"
 
 
 @pytest.fixture(autouse=True)
-def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait less than a site does: many pages are asked for."""
     monkeypatch.setattr(timeouts, "REQUEST_SECONDS", 0.3)
 
@@ -64,7 +64,7 @@ def locked(file: Path, *, also_for_readers: bool) -> sqlite3.Connection:
 
 @contextmanager
 def broken(how: str, file: Path, database: Database) -> Iterator[None]:
-    """Break the database in one way; connections that the app has open stay open unless they would not."""
+    """Break the database in one way; open connections of the app stay open if they really would."""
     if how.startswith("locked"):
         if how == "locked for all":
             # SQLite gives the lock only where no other connection has the file mapped.
@@ -121,13 +121,13 @@ BREAKS: dict[str, Break] = {
     "damaged": _damaged,
     "read-only": _read_only,
 }
-# With these, pages that only read go on.
+# With these, pages that only read still work.
 READABLE = ("locked for writers", "read-only")
 ALL = ("locked for writers", "locked for all", *BREAKS)
 
 
 def pages(app: Flask) -> list[str]:
-    """Return each page that has an address of its own."""
+    """Return the path of each page without parameters."""
     return sorted(
         rule.rule
         for rule in app.url_map.iter_rules()
@@ -146,14 +146,14 @@ def timed(request: Callable[[], TestResponse]) -> TestResponse:
 
 
 def says_so(answer: TestResponse) -> bool:
-    """Tell whether an answer is the 503 in words, and not a server's bare one."""
+    """Tell whether an answer is our 503 page, not a bare one of a server."""
     if answer.status_code != 503 or int(answer.headers["Retry-After"]) < 1:
         return False
     return WORDS in answer.text
 
 
 @pytest.mark.parametrize("how", ALL)
-def test_every_page_of_somebody_signed_in_comes_in_time_or_says_in_words_why_not(
+def test_every_page_of_a_signed_in_user_arrives_in_time_or_explains_why_not(
     app: Flask, client: FlaskClient, database: Database, file: Path, how: str
 ) -> None:
     sign_in(client, database, groups=["users"])
@@ -169,19 +169,19 @@ def test_every_page_of_somebody_signed_in_comes_in_time_or_says_in_words_why_not
 
 
 def needs_nothing(answer: TestResponse) -> bool:
-    """Tell whether a page is one for strangers: the sessions' files went with the folder."""
+    """Tell whether a page is for signed-out visitors: the sessions' files went with the folder."""
     return answer.status_code in (200, 302) and 'title="Alice"' not in answer.text
 
 
 def long_unseen(database: Database) -> None:
-    """Let each sign-in be due for a note of its use, which is a write."""
+    """Make each sign-in due for recording its use, which is a write."""
     with database.write() as session:
         for row in session.query(SignedInBrowser):
             row.seen -= 2 * sign_ins.SEEN_SECONDS
 
 
 @pytest.mark.parametrize("how", READABLE)
-def test_pages_that_only_read_go_on_though_their_use_cannot_be_noted(
+def test_pages_that_only_read_work_although_their_use_cannot_be_recorded(
     client: FlaskClient, database: Database, file: Path, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     sign_in(client, database)
@@ -195,7 +195,7 @@ def test_pages_that_only_read_go_on_though_their_use_cannot_be_noted(
 
 
 @pytest.mark.parametrize("how", ["locked for writers", "locked for all", "read-only", "file gone"])
-def test_every_form_says_in_words_that_nothing_was_stored(
+def test_every_form_explains_that_nothing_was_stored(
     app: Flask, client: FlaskClient, database: Database, file: Path, how: str
 ) -> None:
     sign_in(client, database, groups=["users"])
@@ -208,7 +208,7 @@ def test_every_form_says_in_words_that_nothing_was_stored(
 
 
 @pytest.mark.parametrize("how", ["locked for writers", "locked for all", "read-only", "file gone"])
-def test_nobody_signs_in_where_it_cannot_be_written_and_the_page_says_so(
+def test_nobody_signs_in_while_nothing_can_be_written_and_the_page_says_so(
     client: FlaskClient, database: Database, issuer: Issuer, file: Path, how: str
 ) -> None:
     asked = issuer.begin(client)
@@ -233,7 +233,7 @@ def test_signing_out_works_where_nothing_can_be_written(
 
 
 @pytest.mark.parametrize("how", READABLE)
-def test_the_providers_word_that_cannot_be_kept_ends_no_sign_in_and_loses_no_refresh_token(
+def test_claims_that_cannot_be_stored_end_no_sign_in_and_lose_no_refresh_token(
     client: FlaskClient, database: Database, issuer: Issuer, file: Path, how: str
 ) -> None:
     due(client, database)
@@ -263,10 +263,10 @@ def test_the_authority_answers_the_proxy_in_time(
             assert answer.get_json()["error"]["message"] == "the database does not answer"
 
 
-def test_what_is_written_to_a_file_that_was_replaced_is_not_lost(
+def test_nothing_is_written_to_a_file_that_was_replaced(
     client: FlaskClient, database: Database, file: Path
 ) -> None:
-    """A connection that is open goes on with the old file, which has no name any more."""
+    """An open connection would write to the old file, which has no name any more."""
     sign_in(client, database)
     other = file.with_name("other.db")
     with sqlite3.connect(file) as source, sqlite3.connect(other) as target:
@@ -281,7 +281,7 @@ def test_what_is_written_to_a_file_that_was_replaced_is_not_lost(
     found.close()
 
 
-def test_no_empty_database_is_made_where_the_file_is_gone(
+def test_no_empty_database_is_created_if_the_file_is_missing(
     client: FlaskClient, database: Database, file: Path
 ) -> None:
     sign_in(client, database)
@@ -290,7 +290,7 @@ def test_no_empty_database_is_made_where_the_file_is_gone(
     assert not file.exists()
 
 
-def test_a_database_that_is_back_serves_at_once(client: FlaskClient, database: Database, file: Path) -> None:
+def test_a_database_that_is_back_is_used_at_once(client: FlaskClient, database: Database, file: Path) -> None:
     sign_in(client, database)
     with broken("locked for all", file, database):
         assert says_so(get(client, "/keys"))

@@ -1,4 +1,4 @@
-"""Revisions of the tables: made, adopted, brought up, refused."""
+"""Revisions of the tables: created, recognised, upgraded, refused."""
 
 from __future__ import annotations
 
@@ -74,13 +74,13 @@ OF_FIRST = [
 ]
 
 
-def test_the_code_knows_the_newest_revision_and_all_before_it() -> None:
+def test_the_code_knows_the_newest_revision_and_all_older_ones() -> None:
     scripts = ScriptDirectory.from_config(upgrade.configuration())
     found = [script.revision for script in scripts.walk_revisions()]
     assert found == [schema.REVISION, *reversed(schema.OLDER)]
 
 
-def test_revisions_and_metadata_make_the_same_tables(url: str, tmp_path: Path) -> None:
+def test_revisions_and_metadata_create_the_same_tables(url: str, tmp_path: Path) -> None:
     schemas.make_first(url)
     assert upgrade.upgrade(url) == ("0001", schema.REVISION)
     made = f"sqlite:///{tmp_path / 'made.db'}"
@@ -89,9 +89,7 @@ def test_revisions_and_metadata_make_the_same_tables(url: str, tmp_path: Path) -
     assert set(schemas.layout(made)["tables"]) == {*Base.metadata.tables, "alembic_version"}
 
 
-def test_the_first_revision_is_what_services_made_before_there_were_revisions(
-    url: str, tmp_path: Path
-) -> None:
+def test_the_first_revision_equals_the_tables_from_before_revisions(url: str, tmp_path: Path) -> None:
     schemas.make_first(url)
     revision = f"sqlite:///{tmp_path / 'revision.db'}"
     with upgrade._engine(revision).connect() as connection:
@@ -107,7 +105,7 @@ def test_a_database_without_tables_gets_them(url: str) -> None:
     assert days(url) == []
 
 
-def test_what_is_there_is_summed_up_once(url: str) -> None:
+def test_existing_records_are_summed_up_once(url: str) -> None:
     schemas.make_first(url)
     fill_first(url)
     upgrade.upgrade(url)
@@ -115,7 +113,7 @@ def test_what_is_there_is_summed_up_once(url: str) -> None:
     assert days(url) == OF_FIRST
 
 
-def test_an_upgrade_that_was_cut_off_anywhere_is_done_again(
+def test_an_upgrade_that_was_interrupted_anywhere_can_be_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = op.execute
@@ -127,7 +125,7 @@ def test_an_upgrade_that_was_cut_off_anywhere_is_done_again(
         calls = iter(range(1, 1_000))
 
         def execute(statement: str, calls: Iterator[int] = calls, cut: int = cut) -> None:
-            # What lies between is one transaction: nothing of it stays.
+            # The statements between are one transaction, which is rolled back.
             if statement.startswith(("COMMIT", "CREATE INDEX", "DROP INDEX")) and next(calls) == cut:
                 raise KeyboardInterrupt
             real(statement)
@@ -144,7 +142,7 @@ def test_an_upgrade_that_was_cut_off_anywhere_is_done_again(
     assert 8 < cut < 20
 
 
-def test_code_of_the_first_revision_goes_on_writing_to_the_new_tables(url: str) -> None:
+def test_code_of_the_first_revision_can_still_write_to_the_new_tables(url: str) -> None:
     schemas.make_first(url)
     upgrade.upgrade(url)
     fill_first(url)
@@ -157,7 +155,7 @@ def test_code_of_the_first_revision_goes_on_writing_to_the_new_tables(url: str) 
 
 
 @pytest.mark.parametrize("found", ["0004", "ae1027a6acf"])
-def test_a_revision_that_nobody_knows_is_refused(url: str, found: str) -> None:
+def test_an_unknown_revision_is_refused(url: str, found: str) -> None:
     make(url)
     with schemas.connect(url) as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = :found"), {"found": found})
@@ -168,7 +166,7 @@ def test_a_revision_that_nobody_knows_is_refused(url: str, found: str) -> None:
 
 
 @pytest.mark.parametrize("start", [web, authority])
-def test_services_refuse_tables_that_are_not_theirs_and_say_what_to_run(
+def test_services_refuse_tables_of_another_revision_and_say_what_to_run(
     settings: WebConfig, tmp_path: Path, start: Callable[[str], object], quiet_logging: None
 ) -> None:
     file = tmp_path / "sluice.db"
@@ -183,7 +181,7 @@ def test_services_refuse_tables_that_are_not_theirs_and_say_what_to_run(
         start(str(config))
 
 
-def test_a_database_that_is_not_there_is_named_without_its_password(tmp_path: Path) -> None:
+def test_a_missing_database_is_named_without_its_password(tmp_path: Path) -> None:
     database = Database("postgresql+psycopg://sluice:hunter2@127.0.0.1:1/sluice")
     with pytest.raises(schema.WrongSchema) as refused:
         database.prepare()
@@ -227,7 +225,7 @@ def test_a_database_that_cannot_be_opened_is_named_without_its_password(url: str
     assert "secret" not in str(raised.value)
 
 
-def test_a_new_database_is_for_its_owner_alone_whatever_the_umask(tmp_path: Path) -> None:
+def test_only_its_owner_can_read_a_new_database_whatever_the_umask(tmp_path: Path) -> None:
     path = tmp_path / "sluice.db"
     before = os.umask(0o022)
     try:

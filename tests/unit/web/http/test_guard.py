@@ -1,4 +1,4 @@
-"""What holds for every request: forged ones are refused, and the headers are there."""
+"""Rules for every request: forged ones are refused, and answers have the security headers."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_trying_a_form_from_another_site_even_with_the_token(
     assert answer.status_code == 403
 
 
-def test_a_form_whose_origin_the_referrer_policy_hides_is_taken(
+def test_a_form_whose_origin_the_referrer_policy_hides_is_accepted(
     client: FlaskClient, database: Database
 ) -> None:
     sign_in(client, database)
@@ -60,7 +60,7 @@ def test_a_form_whose_origin_the_referrer_policy_hides_is_taken(
 
 
 @pytest.mark.parametrize("path", FORMS)
-def test_a_stranger_has_no_token_to_send(client: FlaskClient, path: str) -> None:
+def test_a_form_without_a_sign_in_is_refused(client: FlaskClient, path: str) -> None:
     assert client.post(path, base_url=PUBLIC_URL, headers=OURS, data={"csrf_token": ""}).status_code == 403
 
 
@@ -111,7 +111,7 @@ def test_pages_hold_no_inline_script_and_no_style(client: FlaskClient, database:
 
 @pytest.mark.parametrize("template", sorted(TEMPLATES.rglob("*.html")), ids=lambda path: path.stem)
 def test_no_template_holds_an_inline_script_or_a_style(template: Path) -> None:
-    """The content policy would keep the browser from taking either."""
+    """The Content-Security-Policy forbids both."""
     text = template.read_text(encoding="utf-8")
     assert re.findall(r"<style|\bstyle=|\bon[a-z]+=", text) == []
     assert re.findall(r"<script(?![^>]*(?: src=| type=\"application/json\"))[^>]*", text) == []

@@ -1,4 +1,4 @@
-"""The two listeners of an app: figures on the loopback port, everything else on the unix socket."""
+"""The two listeners of an app: metrics on the loopback port, everything else on the unix socket."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_trying_the_app_on_the_loopback_port(
             assert (answer.status_code, answer.data) == (404, b"")
 
 
-def test_figures_are_on_the_loopback_port_alone(client: FlaskClient, authority: FlaskClient) -> None:
+def test_metrics_are_only_on_the_loopback_port(client: FlaskClient, authority: FlaskClient) -> None:
     with socket.socket(socket.AF_INET) as tcp, socket.socket(socket.AF_UNIX) as unix:
         for one, name in ((client, "web"), (authority, "authority")):
             one.get("/health", base_url=PUBLIC_URL)
@@ -41,7 +41,7 @@ def test_made_up_paths_make_no_new_series(client: FlaskClient) -> None:
 
 
 def test_made_up_methods_make_no_new_series(client: FlaskClient) -> None:
-    """A method is anybody's to make up too: a series for each would fill the memory without a sign-in."""
+    """Clients can invent methods too: a series for each would fill the memory without a sign-in."""
     for number in range(5):
         client.open("/", method=f"MADE{number}", base_url=PUBLIC_URL)
     with socket.socket(socket.AF_INET) as tcp:

@@ -1,4 +1,4 @@
-"""What a form says of a key, field by field."""
+"""The fields of a new key."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from sluice.web.words.texts import Texts
 from sluice.web.words.validation import ValidationError
 
 
-def test_what_is_left_out_is_the_default() -> None:
+def test_missing_fields_get_their_defaults() -> None:
     given = {"name": "  notebook ", "days": "", "models": " , "}
     assert forms.read(given, 180, ()) == (KeySettings("notebook", 180), ())
 
 
-def test_everything_can_be_said() -> None:
+def test_all_fields_are_read() -> None:
     given = {
         "name": "n",
         "days": "1",
@@ -54,7 +54,7 @@ def test_everything_can_be_said() -> None:
         ({"requests_per_minute": str(1 << 31)}, "number_most"),
     ],
 )
-def test_what_cannot_be_is_refused_by_field_and_in_words(fields: dict[str, str], error: str) -> None:
+def test_invalid_fields_are_refused_with_a_message(fields: dict[str, str], error: str) -> None:
     reading = forms.read({"name": "n", **fields}, 180, ("lattice",))
     assert reading.settings is None
     assert [(found.field, found.error.text) for found in reading.errors] == [
@@ -64,10 +64,10 @@ def test_what_cannot_be_is_refused_by_field_and_in_words(fields: dict[str, str],
 
 
 @pytest.mark.parametrize("text", ["", "8", "-1", "x", "1.5", "٣"])
-def test_a_time_to_go_on_that_is_not_offered_is_refused(text: str) -> None:
+def test_an_invalid_grace_time_is_refused(text: str) -> None:
     with pytest.raises(ValidationError, match="key_grace"):
         forms.read_grace(text)
 
 
-def test_a_key_may_go_on_for_a_week() -> None:
+def test_the_grace_time_can_be_a_week() -> None:
     assert [forms.read_grace(str(days)) for days in range(8)] == list(range(8))

@@ -22,7 +22,7 @@ def test_two_keys_differ() -> None:
     assert keys.generate_key(keys.API_PREFIX, SECRET) != keys.generate_key(keys.API_PREFIX, SECRET)
 
 
-def test_the_checksum_is_the_crc_32_of_what_stands_before_the_last_dash() -> None:
+def test_the_checksum_is_the_crc_32_of_the_part_before_the_last_dash() -> None:
     assert keys.checksum("123456789") == "cbf43926"
 
 
@@ -59,5 +59,5 @@ def test_a_key_shows_that_it_was_made_here_and_nobody_else_can_make_it_so(prefix
     assert not marked(f"{swapped}-{keys.checksum(swapped)}", (ours,)), "a mark belongs to its key alone"
 
 
-def test_the_secret_of_marks_tells_nothing_of_the_one_that_keys_are_stored_under() -> None:
+def test_the_secret_of_marks_does_not_reveal_the_key_secret() -> None:
     assert keys.mark_secret(SECRET).hex() not in {SECRET, keys.stored_form(keys.credential("x"), SECRET)}

@@ -1,4 +1,4 @@
-"""Whose credential it is, and what binds it: the lookup behind the authority's answer."""
+"""Looking up the principal of a credential, with its limits."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def change(database: Database, user: User, **values: object) -> None:
             setattr(row, name, value)
 
 
-def test_a_key_s_principal_has_its_project_models_and_every_limit_that_binds_it(
+def test_a_keys_principal_has_its_project_models_and_all_limits_that_apply(
     database: Database, settings: WebConfig, alice: User
 ) -> None:
     wanted = KeySettings("k", 90, "lattice", ("big", "small"), requests_per_minute=10, concurrent=20)
@@ -104,7 +104,7 @@ def test_a_key_s_principal_has_its_project_models_and_every_limit_that_binds_it(
     )
 
 
-def test_the_page_counts_to_the_first_project_until_one_is_chosen(
+def test_the_page_counts_for_the_first_project_until_one_is_chosen(
     database: Database, settings: WebConfig, alice: User
 ) -> None:
     token = bearer(database, alice)
@@ -117,7 +117,7 @@ def test_the_page_counts_to_the_first_project_until_one_is_chosen(
         assert not any(limit.scope.startswith("key:") for limit in principal.limits)
 
 
-def test_who_is_bound_by_more_limits_than_the_proxy_takes_is_not_let_off_some(
+def test_a_user_with_more_limits_than_the_proxy_supports_is_refused(
     authority: FlaskClient, database: Database, alice: User
 ) -> None:
     new = make_key(database, alice)
@@ -132,7 +132,7 @@ def test_who_is_bound_by_more_limits_than_the_proxy_takes_is_not_let_off_some(
     assert f"limits apply to the user {alice.pseudonym}, but at most 200 are allowed" in message
 
 
-def test_trying_a_key_of_a_project_that_one_has_left(
+def test_trying_a_key_of_a_project_that_its_owner_has_left(
     database: Database, settings: WebConfig, alice: User
 ) -> None:
     new = make_key(database, alice, wanted=KeySettings("k", 90, "lattice"))
@@ -150,7 +150,7 @@ def test_trying_keys_and_bearers_of_a_blocked_user(
     assert [found(database, settings, token) for token in tokens] == [None, None]
 
 
-def test_trying_keys_and_bearers_of_who_may_no_longer_sign_in(
+def test_trying_keys_and_bearers_of_a_user_who_may_no_longer_sign_in(
     database: Database, settings: WebConfig, alice: User
 ) -> None:
     tokens = [make_key(database, alice).text, bearer(database, alice)]
@@ -161,7 +161,7 @@ def test_trying_keys_and_bearers_of_who_may_no_longer_sign_in(
     assert found(database, closed, make_key(database, service).text)
 
 
-def test_a_bearer_is_over_with_its_sign_in_alone(
+def test_a_bearer_ends_only_with_its_own_sign_in(
     database: Database, settings: WebConfig, alice: User
 ) -> None:
     token = bearer(database, alice)
@@ -181,7 +181,7 @@ def test_trying_an_api_key_after_all_of_its_user_were_revoked(
     assert [found(database, settings, token) for token in tokens] == [None, None]
 
 
-def test_a_key_of_an_earlier_secret_works_and_is_stored_anew_when_it_is_used(
+def test_a_key_of_an_old_secret_works_and_is_stored_under_the_new_one(
     authority: FlaskClient, database: Database, settings: WebConfig, alice: User
 ) -> None:
     new = make_key(database, alice, OLD)
@@ -196,7 +196,7 @@ def test_a_key_of_an_earlier_secret_works_and_is_stored_anew_when_it_is_used(
     assert found(database, without, new.text)
 
 
-def test_a_key_that_cannot_be_stored_anew_just_now_works_all_the_same(
+def test_a_key_that_cannot_be_stored_under_the_new_secret_still_works(
     authority: FlaskClient, database: Database, alice: User
 ) -> None:
     new = make_key(database, alice, OLD)
@@ -210,7 +210,7 @@ def test_a_key_that_cannot_be_stored_anew_just_now_works_all_the_same(
         assert session.get_one(ApiKey, new.row.id).secret_id == OLD.id
 
 
-def test_trying_keys_and_bearers_of_a_secret_that_is_no_longer_known(
+def test_trying_keys_and_bearers_of_an_unknown_secret(
     database: Database, settings: WebConfig, alice: User
 ) -> None:
     tokens = [make_key(database, alice, OLD).text, bearer(database, alice, OLD)]
@@ -219,7 +219,7 @@ def test_trying_keys_and_bearers_of_a_secret_that_is_no_longer_known(
     assert [found(database, without, token) for token in tokens] == [None, None]
 
 
-def test_trying_all_that_a_stolen_database_holds(
+def test_trying_all_values_of_a_stolen_database(
     authority: FlaskClient, database: Database, settings: WebConfig, alice: User
 ) -> None:
     tokens = [make_key(database, alice).text, make_key(database, alice, OLD).text, bearer(database, alice)]
@@ -236,7 +236,7 @@ def test_trying_all_that_a_stolen_database_holds(
         ):
             answer = authority.post("/v1/principal", json={"version": 1, "credential": credential})
             assert answer.status_code == 404
-    # Who has the rows, and even a key to compare with, cannot tell one from another without the secret.
+    # Without the secret, nobody can match a known key with a row.
     for token in tokens:
         for guess in (
             generation.credential(token),

@@ -1,4 +1,4 @@
-"""What is left of a person's limits, and who is near a bound."""
+"""What is left of a user's limits, and who is close to a limit."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def rule(scope: str, tokens: int | None, model: str = "") -> LimitRule:
     return LimitRule(scope, model, None, None, tokens)
 
 
-def test_the_fullest_bound_comes_first_and_each_holder_counts_for_themselves() -> None:
+def test_the_limit_with_the_highest_share_comes_first_and_each_holder_counts_separately() -> None:
     taken = [TokensUsed(ANN, "a", 60), TokensUsed(ANN, "b", 30), TokensUsed(BEN, "a", 50)]
     found = nearest_limits([rule("user:*", 100), rule("group:bio", 1000), rule("user:*", 80, "a")], taken, 10)
     assert [(one.scope, one.rule.model, one.tokens, one.bound) for one in found] == [
@@ -40,18 +40,18 @@ def test_the_fullest_bound_comes_first_and_each_holder_counts_for_themselves() -
     ]
 
 
-def test_of_several_bounds_of_one_holder_the_tightest_counts() -> None:
+def test_of_several_limits_of_one_holder_the_tightest_counts() -> None:
     rules = [rule("user:*", 500), rule("member:sky", 100), rule("user:u-ben", 900), rule("member:sky", 300)]
     (found,) = nearest_limits(rules, [TokensUsed(BEN, "a", 50)], 10)
     assert (found.rule.scope, found.bound, found.percent) == ("member:sky", 100, 50.0)
 
 
-def test_a_bound_of_nothing_is_full_and_rules_without_tokens_are_none() -> None:
+def test_a_limit_of_zero_is_full_and_rules_without_tokens_are_ignored() -> None:
     found = nearest_limits([rule("site", 0), rule("key:*", None)], [TokensUsed(BEN, "a", 5)], 10)
     assert [(one.scope, one.percent) for one in found] == [("site", 100.0)]
 
 
-def test_no_more_than_asked_for_are_told() -> None:
+def test_at_most_the_requested_number_is_returned() -> None:
     taken = [TokensUsed(Holder(f"u-{number}", (), "", ""), "a", number) for number in range(9)]
     assert [one.scope for one in nearest_limits([rule("user:*", 10)], taken, 2)] == ["user:u-8", "user:u-7"]
 
@@ -95,7 +95,7 @@ def test_a_person_sees_each_limit_once_and_what_is_left(store: Database, setting
         admin_limits.put(session, settings, "operator", rule("user:*", 5_000), now)
         ledger.settle(session, store.dialect, [used("u-ann", 900)])
         book = RuleIndex([rule("project:*", 1_000), rule("user:*", 8_000)])
-        # Not before the second in which the record was settled.
+        # Records count from the second in which they were settled.
         found = limit_usage.of_user(session, book, ANN, ("genomics", "moon"), [key], time.time())
         assert [(one.limit.scope, one.limit.tokens_per_day, one.tokens_per_day) for one in found] == [
             ("user:u-ann", 5_000, 900),
@@ -107,7 +107,7 @@ def test_a_person_sees_each_limit_once_and_what_is_left(store: Database, setting
         assert found[0].tokens_per_minute == 900
 
 
-def test_days_without_use_are_there(store: Database) -> None:
+def test_days_without_usage_are_included(store: Database) -> None:
     with store.write() as session:
         ledger.settle(session, store.dialect, [used("u-ann", 900)])
         month = sums.last_days(time.time(), 30)
@@ -121,7 +121,7 @@ def test_days_without_use_are_there(store: Database) -> None:
 # --- The page ----------------------------------------------------------------------------------------------
 
 
-def test_who_used_nothing_is_told_so(client: FlaskClient, database: Database) -> None:
+def test_a_user_without_usage_is_told_so(client: FlaskClient, database: Database) -> None:
     person = sign_in(client, database)
     page = get(client, "/usage").get_data(as_text=True)
     assert 'id="no-usage"' in page
@@ -130,7 +130,7 @@ def test_who_used_nothing_is_told_so(client: FlaskClient, database: Database) ->
     assert person.user in page
 
 
-def test_the_page_of_usage_is_ones_own(client: FlaskClient, database: Database) -> None:
+def test_the_usage_page_shows_only_the_users_own_usage(client: FlaskClient, database: Database) -> None:
     person = sign_in(client, database)
     with database.write() as session:
         records = [used(person.user, 900, "mine"), used("u-other", 77_777, "theirs")]
@@ -144,5 +144,5 @@ def test_the_page_of_usage_is_ones_own(client: FlaskClient, database: Database) 
     assert "77,777" not in page
 
 
-def test_a_stranger_signs_in_first(client: FlaskClient) -> None:
+def test_the_usage_page_requires_sign_in(client: FlaskClient) -> None:
     assert get(client, "/usage").location == "/auth/login?next=/usage"

@@ -1,4 +1,4 @@
-"""People and their groups, as providers describe them."""
+"""Users and their groups from the provider's claims."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_a_person_keeps_the_pseudonym_and_gets_the_groups_of_the_last_sign_in(da
     assert sign_in(["users"], "https://b.example")[0] != first
 
 
-def test_a_person_whom_the_provider_calls_like_a_service_is_another_account(database: Database) -> None:
+def test_a_person_with_the_name_of_a_service_account_is_a_separate_user(database: Database) -> None:
     with database.write() as session:
         service = upsert_service_account(session, name="demo", groups=["users"], now=1.0)
         person = upsert_person(

@@ -1,4 +1,4 @@
-"""What groups give, and how claims are read."""
+"""What groups allow, and how claims are read."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def test_only_the_groups_of_the_inventory_may_sign_in(groups: list[str], may: bo
 
 
 @pytest.mark.parametrize(("groups", "role"), [(["staff", "ops"], "admin"), (["staff"], "user"), ([], "user")])
-def test_a_member_of_an_administrators_group_is_one(groups: list[str], role: str) -> None:
+def test_a_member_of_an_administrators_group_is_an_administrator(groups: list[str], role: str) -> None:
     assert access.role_of(groups, SITE) == role
     assert access.role_of(groups, Access()) == "user"
 
 
-def test_projects_are_those_whose_groups_one_is_in() -> None:
+def test_projects_follow_from_groups() -> None:
     assert access.projects_of(["bio"], SITE) == ("climate", "genomics")
     assert access.projects_of(["ops"], SITE) == ("genomics",)
     assert access.projects_of([], SITE) == ()
@@ -84,7 +84,7 @@ def test_a_claim_is_found_by_name_or_by_path(path: str, found: object) -> None:
         (True, []),
     ],
 )
-def test_groups_are_taken_as_they_are_or_not_at_all(claim: object, groups: list[str]) -> None:
+def test_groups_are_never_changed(claim: object, groups: list[str]) -> None:
     assert access.usable_groups(claim) == groups
 
 
@@ -99,7 +99,7 @@ def test_a_group_of_another_form_goes_by_the_name_that_the_site_gives_it() -> No
 
 
 @pytest.mark.parametrize("text", ["cn=a b,ou=c", "a;b", "a b", "a,b"])
-def test_a_text_that_the_site_names_whole_is_one_group_whatever_divides_others(text: str) -> None:
+def test_a_text_in_the_settings_is_one_group_even_with_separators(text: str) -> None:
     known = access.ConfiguredGroups({text: "ops"}, frozenset())
     assert access.usable_groups(text, known) == ["ops"]
     assert access.usable_groups([text], known) == ["ops"]
@@ -110,11 +110,11 @@ def test_a_semicolon_within_a_value_is_part_of_it() -> None:
     assert access.usable_groups(r"users;urn:a\;b", known) == ["users", "ops"]
 
 
-def test_no_more_groups_are_taken_than_an_answer_can_carry() -> None:
+def test_the_number_of_groups_is_bounded() -> None:
     assert len(access.usable_groups([f"g{number}" for number in range(10_000)])) == access.MAX_GROUPS
 
 
-def test_groups_that_the_settings_name_are_never_among_those_that_are_too_many(
+def test_groups_in_the_settings_are_kept_first(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     site = Access(admins=("ops",), users=("staff",), projects={"p": ("bio",)}, names={"/HPC": "hpc"})
@@ -131,7 +131,7 @@ def test_groups_that_the_settings_name_are_never_among_those_that_are_too_many(
 
 
 @pytest.mark.parametrize("value", [True, 7, {"roles": ["users"]}, {"users": True}])
-def test_a_claim_of_no_form_that_lists_groups_is_named_in_the_log(
+def test_the_log_names_a_groups_claim_of_an_unknown_form(
     value: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert access.usable_groups(value, called="realm_access") == []

@@ -1,4 +1,4 @@
-"""Settings that cannot be used stop the start, naming file, key and remedy."""
+"""Invalid settings stop the start; the message names file, key and remedy."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_what_the_playbook_writes_is_read(tmp_path: Path, settings: WebConfig) -
         ({"limits": [{"scope": "site", "model": "a b", "concurrent": 1}]}, "limits[0].model"),
     ],
 )
-def test_a_value_that_cannot_be_used_is_named(
+def test_an_invalid_value_is_named(
     tmp_path: Path, settings: WebConfig, changes: dict[str, Any], named: str
 ) -> None:
     path = write(tmp_path / "web.json", settings, **changes)

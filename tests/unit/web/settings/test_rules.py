@@ -1,4 +1,4 @@
-"""Limits of inventory, administrators and key, composed for one principal."""
+"""The limits of inventory, administrators and key that apply to a principal."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def composed(holder: Holder, *inventory: LimitRule, rows: Any = (), own: Any = N
         ("key:key-1", "key:key-1"),
     ],
 )
-def test_a_rule_binds_whom_it_is_meant_for_by_the_bucket_they_share(scope: str, bucket: str) -> None:
+def test_a_rule_applies_through_the_bucket_of_its_scope(scope: str, bucket: str) -> None:
     inventory = composed(ALICE, *rules(scope))
     assert inventory == [Limit(bucket, concurrent=4)]
     assert composed(ALICE, rows=rules(scope)) == inventory
@@ -48,7 +48,7 @@ def test_a_rule_binds_whom_it_is_meant_for_by_the_bucket_they_share(scope: str, 
 @pytest.mark.parametrize(
     "scope", ["user:u-bob", "member:staff", "group:staff", "project:other", "key:key-2", "user:alice"]
 )
-def test_rules_for_others_bind_nobody_else(scope: str) -> None:
+def test_rules_for_others_do_not_apply(scope: str) -> None:
     assert composed(ALICE, *rules(scope), rows=rules(scope)) == []
 
 
@@ -59,16 +59,16 @@ def test_each_group_has_a_bucket_of_its_own() -> None:
     ]
 
 
-def test_the_page_has_no_key_whose_limits_could_bind_it() -> None:
+def test_limits_of_keys_do_not_apply_to_the_page() -> None:
     own = LimitRule("", concurrent=1)
     assert composed(ON_THE_PAGE, *rules("key:*", "key:key-1", "key:"), own=own) == []
 
 
-def test_who_has_no_project_is_bound_by_none() -> None:
+def test_limits_of_projects_do_not_apply_without_a_project() -> None:
     assert composed(ALICE._replace(project=""), *rules("project:*", "project:lattice", "project:")) == []
 
 
-def test_the_smallest_number_of_one_bucket_wins_whoever_gave_it() -> None:
+def test_the_smallest_number_of_a_bucket_wins_wherever_it_comes_from() -> None:
     inventory = [
         LimitRule("user:*", requests_per_minute=60, tokens_per_day=500),
         LimitRule("member:students", requests_per_minute=30),
@@ -79,7 +79,7 @@ def test_the_smallest_number_of_one_bucket_wins_whoever_gave_it() -> None:
     ]
 
 
-def test_nothing_at_all_is_tighter_than_something_and_no_bound_than_nothing() -> None:
+def test_zero_is_tighter_than_a_number_and_none_is_no_limit() -> None:
     inventory = [LimitRule("user:*", concurrent=0), LimitRule("user:u-alice", concurrent=5)]
     assert composed(ALICE, *inventory) == [Limit("user:u-alice", concurrent=0)]
 
@@ -93,12 +93,12 @@ def test_a_key_without_numbers_of_its_own_adds_no_limit() -> None:
     assert composed(ALICE, own=LimitRule("")) == []
 
 
-def test_models_are_counted_apart_and_all_are_told() -> None:
+def test_limits_of_models_are_separate() -> None:
     inventory = [*rules("user:*"), *rules("user:*", model="a"), *rules("user:*", model="b")]
     assert [limit.model for limit in composed(ALICE, *inventory)] == ["", "a", "b"]
 
 
-def test_more_limits_than_the_proxy_takes_refuse_the_principal_and_say_which() -> None:
+def test_more_limits_than_the_proxy_supports_refuse_the_principal() -> None:
     many = ALICE._replace(groups=[f"g{number}" for number in range(MOST_LIMITS + 1)])
     with pytest.raises(TooManyLimits, match=r"201 limits apply to the user u-alice.*group:\*"):
         composed(many, *rules("group:*"))
@@ -127,10 +127,10 @@ def test_every_scope_of_a_limit_that_is_told_keeps_the_contract() -> None:
         (LimitRule("user:*", requests_per_minute=1 << 31), "requests_per_minute: must be"),
     ],
 )
-def test_a_rule_that_cannot_be_is_named_with_what_to_do(rule: LimitRule, named: str) -> None:
+def test_an_invalid_rule_is_named_with_what_to_do(rule: LimitRule, named: str) -> None:
     assert re.match(named, rule_problem(rule, {"lattice": ()}))
 
 
 @pytest.mark.parametrize("scope", [scope for scope, _bucket in scopes_of(ALICE)])
-def test_every_scope_that_binds_somebody_may_be_ruled(scope: str) -> None:
+def test_every_scope_can_have_a_rule(scope: str) -> None:
     assert rule_problem(LimitRule(scope, "m", tokens_per_day=1 << 40), {"lattice": ()}) == ""

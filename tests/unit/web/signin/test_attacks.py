@@ -20,13 +20,13 @@ from tests.unit.web.issuer import Issuer
 from tests.unit.web.visitor import ISSUER, PUBLIC_URL, TOKEN, cookie, get, post, sign_in
 
 UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-# What proves by itself who sent it, and takes no cookie.
+# The endpoint that ignores cookies; its requests carry a signature.
 WITHOUT_TOKEN = {"sign.back_channel"}
 OURS = {"Sec-Fetch-Site": "same-origin", "Origin": PUBLIC_URL}
 
 
 def nobody_signed_in(client: FlaskClient, database: Database) -> bool:
-    """Tell whether an attack came to nothing, here and in the database."""
+    """Tell whether an attack failed: nobody is signed in, and the database is empty."""
     with database.read() as session:
         rows = session.scalars(select(SignedInBrowser)).all()
     return get(client, "/auth/account").status_code == 302 and not rows
@@ -60,7 +60,7 @@ def test_session_fixation_signing_in_as_another_ends_the_earlier_session(
     assert get(attacker, "/auth/account").status_code == 302
 
 
-def test_trying_a_session_id_that_leads_out_of_the_store(client: FlaskClient) -> None:
+def test_trying_a_session_id_with_a_path_out_of_the_store(client: FlaskClient) -> None:
     for chosen in ("../../etc/passwd", "a" * 4_000, "\x00", "x; Path=/keys"):
         client.set_cookie("__Host-sluice", chosen, domain="sluice.example.org")
         assert get(client, "/auth/account").status_code == 302
@@ -80,7 +80,7 @@ def test_forged_state(client: FlaskClient, database: Database, issuer: Issuer) -
 def test_forged_state_of_the_attackers_own_sign_in_login_csrf(
     app: Flask, client: FlaskClient, database: Database, issuer: Issuer
 ) -> None:
-    """The victim is sent an answer that the attacker's browser got, to work in the attacker's name."""
+    """The victim's browser gets the answer to the attacker's sign-in, and would work in their name."""
     asked = issuer.begin(app.test_client())
     issuer.begin(client)
     assert issuer.come_back(client, asked).status_code == 401
@@ -118,7 +118,7 @@ def test_replayed_code(app: Flask, client: FlaskClient, issuer: Issuer) -> None:
 
 
 def test_mixed_up_issuer_in_the_answer(client: FlaskClient, database: Database, issuer: Issuer) -> None:
-    """RFC 9207: the provider announces that it names itself; an answer that does not is another's."""
+    """RFC 9207: if the provider announces `iss`, an answer without it comes from somebody else."""
     for told in ("https://evil.example", ISSUER + "/", ISSUER.upper(), ""):
         answer = issuer.come_back(client, issuer.begin(client), iss=told)
         assert answer.status_code == 401, told
@@ -192,7 +192,7 @@ def test_an_id_token_encrypted_or_unsigned(client: FlaskClient, database: Databa
 
 
 def test_userinfo_of_another_person(client: FlaskClient, database: Database, issuer: Issuer) -> None:
-    """The provider's userinfo may be used only where it speaks of the person of the ID token."""
+    """Userinfo may be used only if its `sub` is that of the ID token."""
     for told, profile in (("alice", "mallory"), (7, "alice"), (7, 70), ("07", 7), (7, True)):
         issuer.id_token = {"sub": told}
         issuer.profile = {"sub": profile, "groups": ["admins"]}
@@ -255,17 +255,17 @@ def test_csrf_no_form_is_taken_from_another_site_even_with_the_token(
             assert answer.status_code == 403, (rule, method, headers)
 
 
-def test_csrf_nothing_but_the_back_channel_does_without(app: Flask) -> None:
+def test_csrf_only_the_back_channel_needs_no_token(app: Flask) -> None:
     known = {rule.endpoint for rule in app.url_map.iter_rules() if (rule.methods or set()) & UNSAFE}
     assert known >= WITHOUT_TOKEN == {"sign.back_channel"}
 
 
-def test_csrf_no_page_changes_anything_when_it_is_only_looked_at(app: Flask) -> None:
+def test_csrf_no_get_request_changes_anything(app: Flask) -> None:
     """A link or a picture on another site is a GET that brings the cookie."""
     words = ("sign-out", "revoke", "block", "delete", "stop", "resume", "rotate", "logout")
     for rule in app.url_map.iter_rules():
         if "GET" in (rule.methods or set()) and any(word in rule.rule for word in words):
-            # flask-oidc's own way out, which is closed.
+            # flask-oidc's own sign-out, which is closed.
             assert rule.endpoint == "oidc_auth.logout", rule
 
 
@@ -318,7 +318,7 @@ def test_header_injection_by_the_query(client: FlaskClient, issuer: Issuer) -> N
 def test_no_credential_of_the_api_opens_a_page(
     app: Flask, client: FlaskClient, database: Database, issuer: Issuer
 ) -> None:
-    """A page bearer or a key on pages is worth nothing; on /v1 a cookie is (nginx strips it: roles/nginx)."""
+    """Pages ignore page bearers and keys. /v1 ignores cookies (nginx strips them: roles/nginx)."""
     issuer.sign_in(client)
     token = re.search(r'data-csrf="([^"]+)"', get(client, "/auth/account").text)
     assert token
@@ -331,7 +331,7 @@ def test_no_credential_of_the_api_opens_a_page(
             assert 'title="Alice"' not in answer.text
 
 
-def test_a_tampered_session_is_none(client: FlaskClient, database: Database) -> None:
+def test_a_tampered_session_is_ignored(client: FlaskClient, database: Database) -> None:
     sign_in(client, database)
     own = str(cookie(client))
     for changed in (own[:-1] + ("A" if own[-1] != "A" else "B"), own + "x", own[:-1], own.swapcase()):

@@ -28,7 +28,7 @@ def tell(app: Flask, token: str, **headers: str) -> TestResponse:
 
 
 def signed_in(database: Database) -> set[str]:
-    """Return the tags of who is signed in."""
+    """Return the tags of all sign-ins."""
     with database.read() as session:
         return set(session.scalars(select(SignedInBrowser.tag)))
 
@@ -138,7 +138,7 @@ NONE: list[dict[str, Any]] = [
 ]
 
 
-def test_trying_a_logout_token_that_is_none(
+def test_trying_an_invalid_logout_token(
     app: Flask, alice: FlaskClient, database: Database, issuer: Issuer
 ) -> None:
     for changes in NONE:
@@ -164,7 +164,7 @@ def test_trying_a_token_of_another_type(
     assert signed_in(database) == {"tag-of-alice"}
 
 
-def test_trying_a_forged_logout_token_signed_by_a_key_of_ones_own(
+def test_trying_a_forged_logout_token_signed_with_another_key(
     app: Flask, alice: FlaskClient, database: Database, issuer: Issuer
 ) -> None:
     for kid in ("one", "mine"):
@@ -184,10 +184,10 @@ def test_trying_a_logout_token_without_a_signature(
     assert signed_in(database) == {"tag-of-alice"}
 
 
-def test_trying_a_logout_token_signed_with_something_that_others_know(
+def test_trying_a_logout_token_signed_with_a_shared_secret(
     app: Flask, alice: FlaskClient, database: Database, issuer: Issuer
 ) -> None:
-    """The client's secret, and the provider's public key taken for a shared one."""
+    """The client's secret, and the provider's public key used as a shared secret."""
     issuer.metadata = {"id_token_signing_alg_values_supported": ["ES256", "HS256", "none"]}
     claims = jwt.decode(issuer.logout_token(), issuer.key, algorithms=["ES256"]).claims
     for known in (SECRET, SECRET + str(issuer.key.as_dict(private=False)["x"])):
@@ -219,7 +219,7 @@ def test_trying_a_logout_token_again_replay(
     assert signed_in(database) == {"tag-of-alice"}
 
 
-def test_tokens_that_are_over_are_forgotten_but_not_before_they_could_come_again(
+def test_used_tokens_are_deleted_only_when_they_cannot_be_replayed(
     app: Flask, alice: FlaskClient, database: Database, issuer: Issuer
 ) -> None:
     tell(app, issuer.logout_token(exp=int(time.time()) - 30, jti="x" * 5_000))
@@ -252,7 +252,7 @@ def test_a_rotated_key_is_fetched_for_a_logout_too(
     assert signed_in(database) == set()
 
 
-def test_a_provider_that_is_down_gets_to_know_that_it_must_ask_again(
+def test_a_logout_gets_503_while_the_providers_keys_are_unavailable(
     app: Flask, alice: FlaskClient, database: Database, issuer: Issuer
 ) -> None:
     token = issuer.logout_token()
@@ -267,7 +267,7 @@ def test_a_provider_that_is_down_gets_to_know_that_it_must_ask_again(
 def test_trying_to_sign_somebody_out_by_their_own_cookie_at_the_back_channel(
     alice: FlaskClient, database: Database, issuer: Issuer
 ) -> None:
-    """It is the one form without a CSRF token: a cookie must count for nothing there."""
+    """It is the only form without a CSRF token, so it must ignore cookies."""
     answer = alice.post(
         "/auth/backchannel-logout",
         base_url=PUBLIC_URL,
@@ -278,7 +278,7 @@ def test_trying_to_sign_somebody_out_by_their_own_cookie_at_the_back_channel(
     assert get(alice, "/auth/account").status_code == 200
 
 
-def test_a_logout_token_by_get_is_nothing(app: Flask, alice: FlaskClient, issuer: Issuer) -> None:
+def test_a_logout_token_by_get_is_refused(app: Flask, alice: FlaskClient, issuer: Issuer) -> None:
     token = issuer.logout_token()
     answer = app.test_client().get(f"/auth/backchannel-logout?logout_token={token}", base_url=PUBLIC_URL)
     assert answer.status_code == 405

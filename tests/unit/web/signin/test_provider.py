@@ -1,4 +1,4 @@
-"""What the provider's answers come to: a sign-in, or a page that says why not and nothing half-done."""
+"""The provider's answers lead to a sign-in, or to an error page with nothing stored."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_sign_in_leaves_a_user_a_row_and_no_token_where_flask_oidc_keeps_it(
 
 @pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
 class TestClientAuthentication:
-    """How this service proves itself to the provider."""
+    """How this service authenticates at the provider."""
 
     @pytest.fixture
     def settings(self, settings: WebConfig, method: str) -> WebConfig:
@@ -76,11 +76,11 @@ class TestClientAuthentication:
 
 
 class TestOtherClaims:
-    """A site whose provider calls things by other names."""
+    """A site whose provider uses other claim names."""
 
     @pytest.fixture
     def settings(self, settings: WebConfig) -> WebConfig:
-        """Names as federations and realms have them."""
+        """Claim names of federations and realms."""
         names = Claims("person.uid", "display", "mail", "realm_access.roles")
         rights = Access(admins=("ops",), users=("staff",))
         return dataclasses.replace(
@@ -103,7 +103,7 @@ class TestOtherClaims:
         assert user.name == "AliceSet-Cookie: a=b"
         assert row.subject == "pairwise"
 
-    def test_an_identifier_that_cannot_be_used_signs_nobody_in(
+    def test_an_unusable_identifier_signs_nobody_in(
         self, client: FlaskClient, database: Database, issuer: Issuer
     ) -> None:
         for value in (None, "", "a\x00b", "a\ud800", "x" * 256, ["4711"], True, {"a": 1}):
@@ -200,7 +200,7 @@ def test_nonsense_from_the_provider_gets_a_page_and_leaves_nothing(
         assert nothing_was_kept(client, database)
 
 
-def test_a_secret_that_the_provider_does_not_take_is_named_as_the_sites_fault(
+def test_a_client_secret_that_the_provider_refuses_is_reported_as_the_sites_error(
     client: FlaskClient, database: Database, issuer: Issuer
 ) -> None:
     issuer.answers = {"/token": (401, {"error": "invalid_client"})}
@@ -210,12 +210,12 @@ def test_a_secret_that_the_provider_does_not_take_is_named_as_the_sites_fault(
     assert nothing_was_kept(client, database)
 
 
-def test_metadata_with_an_endpoint_in_clear_are_not_used(client: FlaskClient, issuer: Issuer) -> None:
+def test_metadata_with_an_endpoint_without_tls_are_not_used(client: FlaskClient, issuer: Issuer) -> None:
     issuer.metadata = {"token_endpoint": "http://127.0.0.1:1/token"}
     assert get(client, "/auth/login").status_code == 502
 
 
-def test_a_provider_without_userinfo_is_believed_by_its_id_token(
+def test_without_userinfo_the_claims_of_the_id_token_are_used(
     client: FlaskClient, database: Database, issuer: Issuer
 ) -> None:
     issuer.metadata = {"userinfo_endpoint": None}
@@ -236,7 +236,7 @@ def test_clocks_may_differ_as_the_site_allows(client: FlaskClient, issuer: Issue
 
 
 @pytest.mark.parametrize("clock", [-300.0, 300.0])
-def test_a_clock_that_is_further_off_gets_a_page_that_says_so(
+def test_a_clock_that_differs_more_gets_its_own_error_page(
     client: FlaskClient, database: Database, issuer: Issuer, clock: float
 ) -> None:
     issuer.clock = clock
@@ -247,7 +247,7 @@ def test_a_clock_that_is_further_off_gets_a_page_that_says_so(
 
 
 @pytest.mark.parametrize("kid", ["two", "one"])
-def test_rotated_keys_are_fetched_once_and_people_go_on_signing_in(
+def test_rotated_keys_are_fetched_once_and_sign_in_keeps_working(
     client: FlaskClient, issuer: Issuer, kid: str
 ) -> None:
     issuer.sign_in(client)
@@ -259,7 +259,7 @@ def test_rotated_keys_are_fetched_once_and_people_go_on_signing_in(
     assert issuer.asked.count("/jwks") == 2
 
 
-def test_a_key_that_the_provider_withdrew_is_not_believed_for_long(
+def test_a_key_that_the_provider_withdrew_is_soon_refused(
     client: FlaskClient, database: Database, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     issuer.sign_in(client)
@@ -273,7 +273,7 @@ def test_a_key_that_the_provider_withdrew_is_not_believed_for_long(
     assert len(sign_in_rows(database)) == 1
 
 
-def test_old_keys_serve_while_new_ones_cannot_be_fetched(
+def test_old_keys_are_used_while_new_ones_cannot_be_fetched(
     client: FlaskClient, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     issuer.sign_in(client)
@@ -282,11 +282,11 @@ def test_old_keys_serve_while_new_ones_cannot_be_fetched(
     assert issuer.sign_in(client).status_code == 302
 
 
-# --- asking again ---------------------------------------------------------------------------------------
+# --- refresh ---------------------------------------------------------------------------------------
 
 
 def due(client: FlaskClient, database: Database, **changes: Any) -> None:
-    """Sign alice in so that the provider is to be asked again."""
+    """Sign alice in, with a refresh due."""
     sign_in(client, database, checked=time.time() - 10_000, refresh_token="refresh", **changes)
 
 
@@ -344,7 +344,7 @@ def test_a_sign_in_survives_a_provider_that_is_down_and_few_requests_wait_for_it
 def test_a_sign_in_survives_a_provider_that_answers_nonsense(
     client: FlaskClient, database: Database, issuer: Issuer, path: str
 ) -> None:
-    """A page of a proxy on the way says nothing of anybody."""
+    """An error page of a proxy in between says nothing about the user."""
     due(client, database)
     issuer.answers = {path: (200, b"<html>maintenance</html>")}
     assert get(client, "/auth/account").status_code == 200
@@ -362,7 +362,7 @@ def test_a_new_refresh_token_is_kept_even_where_the_rest_fails(
         assert session["person"]["checked"] < time.time() - 9_000
 
 
-def test_tokens_of_sessions_that_are_over_do_not_stay_on_disk(
+def test_tokens_of_ended_sessions_do_not_stay_on_disk(
     app: Flask, client: FlaskClient, database: Database, issuer: Issuer
 ) -> None:
     store: SessionStore = app.config["SESSION_CACHELIB"]
@@ -379,7 +379,7 @@ def test_tokens_of_sessions_that_are_over_do_not_stay_on_disk(
 def test_a_full_store_drops_sign_ins_that_were_only_begun(
     app: Flask, client: FlaskClient, database: Database, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Beginning one costs an attacker a request; it must not end those of others."""
+    """An attacker can begin one with a single request; that must not end sign-ins of others."""
     store: SessionStore = app.config["SESSION_CACHELIB"]
     monkeypatch.setattr(store, "_threshold", 10)
     issuer.sign_in(client)

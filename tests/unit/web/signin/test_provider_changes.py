@@ -1,4 +1,4 @@
-"""Providers as they come: short-lived tokens, refresh tokens that serve once, changes of every kind."""
+"""Properties of real providers: short-lived tokens, single-use refresh tokens, changes of every kind."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from tests.unit.web.issuer import CLIENT, Issuer
 from tests.unit.web.signin.test_provider import due, nothing_was_kept, people, sign_in_rows
 from tests.unit.web.visitor import ISSUER, PUBLIC_URL, get, post
 
-# How long a provider may say that its access token lives.
+# Lifetimes of access tokens, in seconds.
 LIVES: list[Any] = [0, 1, 30, 60, 61, "30", -5, None, "soon", 1.5, [], 1e300]
 
 
-# --- access tokens that live for moments, refresh tokens that serve once --------------------------------
+# --- short-lived access tokens, single-use refresh tokens --------------------------------
 
 
 @pytest.mark.parametrize("refresh_token", [None, "kept by nobody"])
@@ -39,7 +39,7 @@ def test_a_token_of_any_life_signs_in_and_its_refresh_token_is_not_redeemed(
 
 
 @pytest.mark.parametrize("life", LIVES)
-def test_a_refresh_token_that_serves_once_is_shown_once_however_short_the_access_tokens_live(
+def test_a_single_use_refresh_token_is_sent_once_however_short_access_tokens_live(
     client: FlaskClient, database: Database, issuer: Issuer, life: Any
 ) -> None:
     issuer.one_time, issuer.tokens = True, {"expires_in": life}
@@ -54,7 +54,7 @@ def test_a_refresh_token_that_serves_once_is_shown_once_however_short_the_access
 
 
 def forget_recent(client: FlaskClient) -> None:
-    """Let the next request ask the provider, as a minute later."""
+    """Let the next request ask the provider again."""
     client.application.extensions["sluice"].sign_in._recent._taken.clear()
 
 
@@ -81,7 +81,7 @@ def test_whatever_fails_after_it_the_new_refresh_token_is_kept(
 # --- changed algorithms, keys and endpoints -------------------------------------------------------------
 
 
-# joserfc warns of EdDSA, which says less than Ed25519 does; providers that use it are many.
+# joserfc warns about EdDSA, which is less specific than Ed25519; many providers use it.
 @pytest.mark.filterwarnings("ignore::joserfc.errors.SecurityWarning")
 def test_a_changed_signing_algorithm_is_noticed_at_the_first_token(
     client: FlaskClient, issuer: Issuer
@@ -114,7 +114,7 @@ def test_endpoints_that_moved_are_found_without_a_restart(
     assert issuer.sign_in(client).status_code == 302
     issuer.prefix = "/v2"
     issuer.rotate()
-    # The browser is at the old address still, which leads on: what moved is asked at its new place.
+    # The browser still uses the old address; our requests go to the new one.
     assert issuer.sign_in(app.test_client()).status_code == 302
     issuer.prefix = "/v3"
     due(client, database)
@@ -123,7 +123,7 @@ def test_endpoints_that_moved_are_found_without_a_restart(
     assert people(database)[0].groups == ["users", "new"]
 
 
-def test_an_address_to_which_browsers_are_sent_is_looked_up_again_within_minutes(
+def test_a_moved_authorization_endpoint_is_found_within_minutes(
     client: FlaskClient, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     issuer.begin(client)
@@ -137,7 +137,7 @@ def test_an_address_to_which_browsers_are_sent_is_looked_up_again_within_minutes
 @pytest.mark.parametrize(
     "answer", [(503, b""), (200, b"<html>"), (200, {"issuer": "https://evil.example"}), (200, [])]
 )
-def test_metadata_that_were_good_serve_while_new_ones_are_not_to_be_had(
+def test_old_metadata_are_used_while_new_ones_are_not_available(
     client: FlaskClient, issuer: Issuer, monkeypatch: pytest.MonkeyPatch, answer: tuple[int, Any]
 ) -> None:
     issuer.sign_in(client)
@@ -145,7 +145,7 @@ def test_metadata_that_were_good_serve_while_new_ones_are_not_to_be_had(
     monkeypatch.setattr(provider, "METADATA_SECONDS", 0.0)
     for _ in range(3):
         assert issuer.sign_in(client).status_code == 302
-    # Not each sign-in waits for a provider that does not answer.
+    # Not every sign-in waits for a provider that does not answer.
     assert issuer.asked.count("/.well-known/openid-configuration") == 2
 
 
@@ -153,7 +153,7 @@ def test_metadata_that_were_good_serve_while_new_ones_are_not_to_be_had(
 
 
 def rsa(**changes: Any) -> dict[str, Any]:
-    """Return a public RSA key of the name of the good one, with `changes`; None leaves a member out."""
+    """Return a public RSA key with the good key's id and `changes`; None leaves a member out."""
     key = {**RSAKey.generate_key(2048).as_dict(private=False), "kid": "one", **changes}
     return {name: value for name, value in key.items() if value is not None}
 
@@ -182,7 +182,7 @@ ODD_KEYS: list[tuple[str, Any]] = [
 
 
 @pytest.mark.parametrize("odd", [key for _, key in ODD_KEYS], ids=[name for name, _ in ODD_KEYS])
-def test_a_key_that_cannot_be_used_beside_a_good_one_shuts_nobody_out(
+def test_an_unusable_key_beside_a_good_one_locks_nobody_out(
     client: FlaskClient, issuer: Issuer, odd: Any
 ) -> None:
     issuer.odd_keys = [odd]
@@ -252,7 +252,7 @@ class TestAnySecret:
         changed = dataclasses.replace(settings.oidc, token_auth=method, client_secret=secret)
         return dataclasses.replace(settings, oidc=changed)
 
-    def test_the_provider_reads_the_secret_that_it_gave(
+    def test_the_provider_receives_the_secret_unchanged(
         self, client: FlaskClient, issuer: Issuer, method: str, secret: str
     ) -> None:
         assert issuer.sign_in(client).status_code == 302
@@ -264,10 +264,10 @@ class TestAnySecret:
             assert (header, body["client_secret"]) == ("", [secret])
 
 
-# --- callbacks without their parts ----------------------------------------------------------------------
+# --- incomplete callbacks ----------------------------------------------------------------------
 
 
-def test_an_answer_without_its_parts_gets_a_page_and_no_trace(
+def test_an_incomplete_answer_gets_an_error_page(
     client: FlaskClient, database: Database, issuer: Issuer, caplog: pytest.LogCaptureFixture
 ) -> None:
     iss = f"iss={quote(ISSUER)}"
@@ -318,7 +318,7 @@ def test_an_answer_by_another_method_signs_nobody_in(
 def test_signing_out_leads_on_to_the_provider_however_large_its_id_token_was(
     client: FlaskClient, issuer: Issuer, groups: int
 ) -> None:
-    """nginx takes 8 KiB of an answer's head; a provider takes as much of an address, or less."""
+    """nginx accepts 8 KiB of response headers; providers accept URLs of that length, or shorter ones."""
     issuer.id_token = {"groups": [f"00000000-0000-4000-8000-{number:012}" for number in range(groups)]}
     issuer.sign_in(client)
     with client.session_transaction(base_url=PUBLIC_URL) as session:
@@ -329,15 +329,13 @@ def test_signing_out_leads_on_to_the_provider_however_large_its_id_token_was(
     target = urlsplit(answer.location)
     query = parse_qs(target.query)
     assert target.path == "/session/end"
-    # With either the provider knows who asks, and leads back.
+    # With either, the provider recognises the client and redirects back.
     assert query["client_id"] == [CLIENT]
     assert query["post_logout_redirect_uri"] == [f"{PUBLIC_URL}/auth/signed-out"]
     assert ("id_token_hint" in query) == (groups <= 40)
     assert get(client, "/auth/account").status_code == 302
 
 
-def test_a_token_may_bring_its_certificates_which_nobody_looks_at(
-    client: FlaskClient, issuer: Issuer
-) -> None:
+def test_certificates_in_a_token_are_ignored(client: FlaskClient, issuer: Issuer) -> None:
     issuer.header = {"x5c": ["MII" + "A" * 2_000] * 3, "x5t": "a" * 43}
     assert issuer.sign_in(client).status_code == 302

@@ -1,4 +1,4 @@
-"""Claims in the forms in which providers send them: each is taken, or refused by a log line that names it.
+"""Claims in the forms of real providers: each is accepted, or refused with a log line that names it.
 
 The forms are those of the providers' own documentation and of tokens that projects show; people, groups and
 numbers are made up.
@@ -22,7 +22,7 @@ from tests.unit.web.visitor import ISSUER
 
 
 class Form(NamedTuple):
-    """What a provider sends, how a site is told of it, and what comes of it.
+    """What a provider sends, the site's settings for it, and the expected result.
 
     `token` and `profile`: of the ID token and of userinfo, beside what every token has. `person`: identifier,
     name, mail address and groups, or None where `refused` has the page's status and the claim in the log.
@@ -69,7 +69,7 @@ ENTRA = {
     "rh": "0.AAA.",
     "uti": "abc",
 }
-# What Microsoft Graph says of the same person: no groups, and no mail address for many.
+# Microsoft Graph's userinfo of the same person: no groups, and often no mail address.
 GRAPH = {
     "sub": ENTRA["sub"],
     "name": "Example, Ada",

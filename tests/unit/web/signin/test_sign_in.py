@@ -44,14 +44,14 @@ def test_the_host_header_does_not_choose_where_the_provider_sends_the_code(clien
 
 
 @pytest.mark.parametrize("path", ELSEWHERE)
-def test_trying_to_leave_by_next_open_redirect(client: FlaskClient, path: str) -> None:
+def test_trying_an_open_redirect_by_next(client: FlaskClient, path: str) -> None:
     answer = client.get("/auth/login", base_url=PUBLIC_URL, query_string={"next": path})
     assert answer.status_code == 400
     assert "Location" not in answer.headers
 
 
 @pytest.mark.parametrize("path", ["/", "/keys", "/keys?sort=name", "/a/b"])
-def test_a_plain_local_path_is_taken_as_next(client: FlaskClient, path: str) -> None:
+def test_a_plain_local_path_is_accepted_as_next(client: FlaskClient, path: str) -> None:
     answer = client.get("/auth/login", base_url=PUBLIC_URL, query_string={"next": path})
     assert answer.status_code == 302
 
@@ -100,7 +100,7 @@ def test_a_provider_that_goes_down_in_between_gets_the_same_page(client: FlaskCl
     assert get(client, f"/auth/authorize?code=x&state={state}").status_code == 503
 
 
-def test_pages_send_a_stranger_to_sign_in_and_back(client: FlaskClient) -> None:
+def test_pages_redirect_to_sign_in_and_back(client: FlaskClient) -> None:
     answer = get(client, "/keys")
     assert answer.status_code == 302
     assert answer.location == "/auth/login?next=/keys"
@@ -151,7 +151,7 @@ def test_signing_out_works_here_when_the_provider_is_down(
     assert get(client, "/keys").status_code == 302
 
 
-def test_a_provider_without_a_way_out_ends_the_session_here_alone(
+def test_without_the_providers_sign_out_only_the_session_here_ends(
     app: Flask, client: FlaskClient, database: Database
 ) -> None:
     sign_in(client, database)
@@ -159,18 +159,18 @@ def test_a_provider_without_a_way_out_ends_the_session_here_alone(
     assert post(client, "/auth/sign-out").location == f"{PUBLIC_URL}/auth/signed-out"
 
 
-def test_the_cookie_is_for_this_host_alone_and_out_of_reach_of_scripts(client: FlaskClient) -> None:
+def test_the_cookie_is_for_this_host_only_and_not_for_scripts(client: FlaskClient) -> None:
     header = get(client, "/auth/login").headers["Set-Cookie"]
     assert header.startswith("__Host-sluice=")
     assert {"Secure", "HttpOnly", "Path=/", "SameSite=Lax"} <= set(header.split("; "))
     assert "Domain" not in header
 
 
-def test_a_stranger_who_only_looks_gets_no_cookie(client: FlaskClient) -> None:
+def test_a_visitor_who_does_not_sign_in_gets_no_cookie(client: FlaskClient) -> None:
     assert "Set-Cookie" not in get(client, "/").headers
 
 
-def test_signing_out_everywhere_ends_every_browser_of_this_user_alone(
+def test_signing_out_everywhere_ends_all_sign_ins_of_only_this_user(
     app: Flask, client: FlaskClient, database: Database
 ) -> None:
     sign_in(client, database, id_token="id-token")
@@ -187,7 +187,7 @@ def test_signing_out_everywhere_ends_every_browser_of_this_user_alone(
         assert session.scalars(select(PageBearer)).all() == []
 
 
-def test_the_account_page_says_who_somebody_is_and_where_they_are_signed_in(
+def test_the_account_page_shows_the_user_and_their_sign_ins(
     app: Flask, client: FlaskClient, database: Database
 ) -> None:
     browser = sign_in(client, database, groups=["users", "bio"])
@@ -199,6 +199,6 @@ def test_the_account_page_says_who_somebody_is_and_where_they_are_signed_in(
     assert get(app.test_client(), "/auth/account").location == "/auth/login?next=/auth/account"
 
 
-def test_the_ways_in_and_out_that_flask_oidc_brings_are_closed(client: FlaskClient) -> None:
+def test_the_unused_routes_of_flask_oidc_are_closed(client: FlaskClient) -> None:
     assert get(client, "/auth/logout").status_code == 404
     assert get(client, "/oidc_callback?code=x&state=y").status_code == 404

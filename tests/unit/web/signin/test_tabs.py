@@ -1,4 +1,4 @@
-"""Several tabs of one browser at once: what one does, another does not undo."""
+"""Several tabs of one browser at the same time do not undo each other's changes."""
 
 from __future__ import annotations
 
@@ -102,11 +102,11 @@ def test_a_new_refresh_token_is_not_undone_by_another_tab(
 
 
 def issuer_answers_others(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let requests that begin now reach the provider; one that waits goes on waiting."""
+    """Let new requests reach the provider; one that waits keeps waiting."""
     monkeypatch.setattr(HTTPAdapter, "send", lambda _adapter, request, **_options: issuer.send(request))
 
 
-def test_of_many_requests_at_once_one_asks_the_provider_and_all_get_their_page(
+def test_only_one_of_many_simultaneous_requests_asks_the_provider(
     app: Flask, client: FlaskClient, database: Database, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     due(client, database)
@@ -120,7 +120,7 @@ def test_of_many_requests_at_once_one_asks_the_provider_and_all_get_their_page(
     assert len(sign_in_rows(database)) == 1
 
 
-def test_the_new_refresh_token_is_written_before_the_request_goes_on(
+def test_the_new_refresh_token_is_written_before_the_request_continues(
     client: FlaskClient, database: Database, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process that is killed while it waits for the provider must not have lost it."""
@@ -144,7 +144,7 @@ def test_a_slow_request_does_not_bring_back_a_session_that_another_tab_ended(
     assert get(client, "/auth/account").status_code == 302
 
 
-def test_two_tabs_that_begin_to_sign_in_both_end_where_they_wanted(
+def test_two_tabs_that_sign_in_both_reach_their_page(
     client: FlaskClient, database: Database, issuer: Issuer
 ) -> None:
     first, second = issuer.begin(client, "/keys"), issuer.begin(client, "/usage")
@@ -164,12 +164,12 @@ def test_a_sign_in_begun_in_one_tab_outlives_the_end_of_the_one_before(
     issuer.sign_in(client)
     asked = issuer.begin(client, "/usage")
     post(client, end, kept(client)["csrf"])
-    # Where the provider sends the browser that has left.
+    # The page to which the provider redirects after sign-out.
     get(client, "/auth/signed-out")
     assert issuer.come_back(client, asked).location == "/usage"
 
 
-def test_another_person_in_the_second_tab_gets_forms_of_their_own(
+def test_another_user_in_the_second_tab_gets_their_own_csrf_token(
     client: FlaskClient, database: Database, issuer: Issuer
 ) -> None:
     first, second = issuer.begin(client), issuer.begin(client)
@@ -181,7 +181,7 @@ def test_another_person_in_the_second_tab_gets_forms_of_their_own(
     assert [row.subject for row in sign_in_rows(database)] == ["bob"]
 
 
-def test_states_and_nonces_are_each_tabs_own_and_bounded(client: FlaskClient, issuer: Issuer) -> None:
+def test_each_tab_has_its_own_state_and_nonce_up_to_a_bound(client: FlaskClient, issuer: Issuer) -> None:
     asked = [issuer.begin(client) for _ in range(MAX_STATES + 3)]
     assert (
         len({each["state"][0] for each in asked}) == len({each["nonce"][0] for each in asked}) == len(asked)
@@ -215,11 +215,11 @@ def test_a_tab_whose_sign_in_was_forgotten_is_told_so_and_offered_another(
     assert "This sign-in is not known here" in answer.text
     assert "/auth/login?next=/" in answer.text
     assert not sign_in_rows(database)
-    # The others have lost nothing by it.
+    # The other tabs' sign-ins still work.
     assert all(issuer.come_back(client, each).status_code == 302 for each in asked[1:])
 
 
-def test_an_answer_that_comes_twice_leads_to_the_page(client: FlaskClient, issuer: Issuer) -> None:
+def test_an_answer_that_arrives_twice_leads_to_the_page(client: FlaskClient, issuer: Issuer) -> None:
     asked = issuer.begin(client, "/usage")
     assert issuer.come_back(client, asked).location == "/usage"
     assert issuer.come_back(client, asked).location == "/"
@@ -267,7 +267,7 @@ def test_a_browser_whose_sign_in_has_ended_is_not_signed_in(client: FlaskClient,
     assert issuer.come_back(client, forgotten).status_code == 401
 
 
-def test_where_sessions_cannot_be_written_nobody_is_sent_to_sign_in_for_nothing(
+def test_nobody_is_sent_to_the_provider_while_sessions_cannot_be_written(
     app: Flask, client: FlaskClient, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = issuer.begin(client)
@@ -279,7 +279,7 @@ def test_where_sessions_cannot_be_written_nobody_is_sent_to_sign_in_for_nothing(
         assert parse_qs(urlsplit(answer.location or "").query) == {}
 
 
-def test_a_session_ends_no_later_because_it_is_used(client: FlaskClient, issuer: Issuer) -> None:
+def test_use_does_not_extend_the_longest_lifetime_of_a_session(client: FlaskClient, issuer: Issuer) -> None:
     issuer.sign_in(client)
     answer = client.get("/auth/login", base_url=PUBLIC_URL)
     assert "Set-Cookie" not in answer.headers

@@ -23,12 +23,12 @@ from sluice.web.usage import charts
         (1001, 2000),
     ],
 )
-def test_the_top_is_round_and_can_be_halved(most: int, top: int) -> None:
+def test_the_top_is_a_round_even_number(most: int, top: int) -> None:
     assert charts.nice_top(most) == top
     assert top % 2 == 0
 
 
-def test_series_stand_on_each_other_and_fill_the_box_at_the_top() -> None:
+def test_series_are_stacked_and_the_highest_column_fills_the_box() -> None:
     chart = charts.stacked([("a", (4, 6)), ("b", (0, 5)), ("c", (0, 0))])
     assert chart.ticks == (10, 5, 0)
     low, high = chart.columns[0].bars
@@ -46,7 +46,7 @@ def test_bars_keep_within_their_own_column() -> None:
             assert bar.x + bar.width < (at + 1) * chart.step <= chart.width
 
 
-def test_a_chart_of_nothing_says_so() -> None:
+def test_an_empty_chart_says_so() -> None:
     assert charts.stacked([]).empty
     assert charts.stacked([("a", (0, 0))]).empty
     assert not charts.stacked([("a", (0, 1))]).empty
@@ -71,5 +71,5 @@ def test_numbers_in_few_characters(number: int, text: str) -> None:
 @pytest.mark.parametrize(
     ("part", "whole", "percent"), [(0, 10, 0.0), (5, 10, 50.0), (20, 10, 100.0), (0, 0, 100.0)]
 )
-def test_shares_stay_within_the_whole(part: int, whole: int, percent: float) -> None:
+def test_percentages_stay_between_0_and_100(part: int, whole: int, percent: float) -> None:
     assert charts.percent(part, whole) == percent

@@ -1,4 +1,4 @@
-"""Settling records, and what limits and reports are told of them."""
+"""Settling records, and what limits and reports get from them."""
 
 from __future__ import annotations
 
@@ -93,12 +93,12 @@ def test_requests_count_when_they_came_and_tokens_when_they_were_settled(databas
     assert found.tokens == ((second - 6, 40), (second, 20))
 
 
-def test_a_request_that_was_sent_nowhere_is_none(database: Database) -> None:
+def test_a_request_that_was_sent_to_no_cluster_does_not_count(database: Database) -> None:
     settle(database, record(1, cluster=""))
     assert spent(database, "site").requests == ()
 
 
-def test_what_is_a_minute_old_is_no_longer_told(database: Database) -> None:
+def test_usage_older_than_a_minute_is_not_returned(database: Database) -> None:
     settle(database, record(1, settled=NOON))
     assert spent(database, "site", now=NOON + 58.9).requests != ()
     assert spent(database, "site", now=NOON + 59.0).requests == ()
@@ -150,7 +150,7 @@ def test_a_bucket_holds_what_is_in_its_scope(database: Database, scope: str, mod
         assert 20 * sum(count for _, count in found.requests) == tokens
 
 
-def test_who_leaves_a_group_takes_their_use_along(database: Database) -> None:
+def test_usage_of_former_members_does_not_count_for_the_group(database: Database) -> None:
     settle(database, record(1))
     with database.write() as session:
         session.scalars(select(User).where(User.pseudonym == ALICE)).one().groups = ["users"]
@@ -195,7 +195,7 @@ def test_no_bucket_makes_the_database_read_every_record(database: Database, scop
 
 @pytest.mark.parametrize("short", [0.000_001, 0.000_4, 0.000_6, 0.4, 0.6])
 def test_the_last_moment_of_a_day_counts_to_that_day(database: Database, short: float) -> None:
-    """SQLite rounds to milliseconds, PostgreSQL to microseconds: either made it the next day."""
+    """SQLite rounds to milliseconds, PostgreSQL to microseconds: both would count it for the next day."""
     midnight = NOON + DAY / 2
     settle(database, record(1, settled=midnight - short), record(2, settled=midnight))
     assert [day.requests for day in days(database)] == [1, 1]

@@ -1,4 +1,4 @@
-"""What was used, summed."""
+"""Sums of usage."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_sum_has_every_number(used: Database) -> None:
     assert row.tokens == 120
 
 
-def test_of_nothing_the_sum_is_nought(used: Database) -> None:
+def test_without_usage_the_sum_is_zero(used: Database) -> None:
     with used.read() as session:
         (row,) = reports.summed(session, (), reports.UsageFilter(user="u-nobody"))
         assert (row.requests, row.tokens, row.seconds) == (0, 0, 0.0)
@@ -84,7 +84,7 @@ def test_of_nothing_the_sum_is_nought(used: Database) -> None:
         (reports.UsageFilter(class_="interactive"), 1),
     ],
 )
-def test_a_choice_leaves_out_the_rest(used: Database, choice: reports.UsageFilter, requests: int) -> None:
+def test_a_filter_leaves_out_the_rest(used: Database, choice: reports.UsageFilter, requests: int) -> None:
     assert summed(used, choice=choice) == [(requests,)]
 
 

@@ -1,4 +1,4 @@
-"""The administrators' pages: who gets them, what each form does, and its line in the log."""
+"""The administrators' pages: access, what each form does, and its entry in the audit log."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def admin(client: FlaskClient, database: Database) -> FlaskClient:
 
 @pytest.fixture
 def bob(app: Flask, database: Database) -> str:
-    """The pseudonym of a user who is signed in elsewhere, and has a key and a past."""
+    """The pseudonym of a user who is signed in elsewhere, and has a key and usage."""
     user = sign_in(app.test_client(), database, name="bob")
     with database.write() as session:
         row = session.get_one(User, user.id)
@@ -100,12 +100,12 @@ def row_of(session: Session, pseudonym: str) -> User:
 
 
 def followed(client: FlaskClient, answer: TestResponse) -> str:
-    """Return the page that a form's answer leads to."""
+    """Return the page to which a form's answer redirects."""
     assert answer.status_code == 303, answer.get_data(as_text=True)[-600:]
     return get(client, answer.location).get_data(as_text=True)
 
 
-# --- Who gets the pages ------------------------------------------------------------------------------------
+# --- Access ------------------------------------------------------------------------------------
 
 _VALUES = {"user": "u-1", "key_id": "key-1", "project": "genomics", "number": "1"}
 
@@ -119,7 +119,7 @@ def routes(app: Flask, method: str) -> list[str]:
     return sorted(found)
 
 
-def test_every_page_refuses_who_is_no_administrator(
+def test_every_page_refuses_users_who_are_not_administrators(
     app: Flask, client: FlaskClient, database: Database
 ) -> None:
     sign_in(client, database, groups=("users",))
@@ -131,7 +131,7 @@ def test_every_page_refuses_who_is_no_administrator(
     assert log(database) == []
 
 
-def test_every_page_sends_a_stranger_to_sign_in(app: Flask, client: FlaskClient) -> None:
+def test_every_page_redirects_to_sign_in(app: Flask, client: FlaskClient) -> None:
     for path in routes(app, "GET"):
         assert get(client, path).location == f"/auth/login?next={path}"
 
@@ -160,7 +160,7 @@ def _something_of_everything(admin: FlaskClient) -> None:
     post(admin, "/admin/announcements", text="Down at ten", level="info")
 
 
-def test_the_way_to_the_pages_is_shown_to_administrators_alone(
+def test_only_administrators_see_the_link_to_the_pages(
     app: Flask, admin: FlaskClient, database: Database
 ) -> None:
     assert 'href="/admin"' in get(admin, "/").get_data(as_text=True)
@@ -204,7 +204,7 @@ def test_pages_of_an_empty_site_say_so(admin: FlaskClient) -> None:
         ("/admin/users?search=nobody", "Nobody was found"),
         ("/admin/limits", "No limit was set here"),
         ("/admin/models", "No model has been used"),
-        ("/admin/announcements", "There was no announcement yet"),
+        ("/admin/announcements", "There are no announcements yet"),
         ("/admin/audit", "No administrator has done anything yet"),
         ("/admin/projects/climate", "No member has signed in yet"),
     ):
@@ -247,7 +247,7 @@ def test_users_are_found_by_name_mail_and_pseudonym(admin: FlaskClient, bob: str
     assert bob not in page
 
 
-def test_a_percent_sign_is_searched_for_and_not_obeyed(admin: FlaskClient, bob: str) -> None:
+def test_a_percent_sign_is_searched_for_literally(admin: FlaskClient, bob: str) -> None:
     assert bob not in get(admin, "/admin/users?search=%25").get_data(as_text=True)
 
 
@@ -316,7 +316,7 @@ def test_all_keys_of_a_user_are_revoked(admin: FlaskClient, database: Database, 
     assert log(database)[0].before == {"keys": 1}
 
 
-def test_what_is_done_to_nobody_is_not_found(admin: FlaskClient, database: Database) -> None:
+def test_an_action_on_an_unknown_user_is_not_found(admin: FlaskClient, database: Database) -> None:
     for action in ("block", "unblock", "sign-out", "revoke-keys", "keys", "keys/key-1/revoke"):
         assert post(admin, f"/admin/users/u-nobody/{action}", name="x").status_code == 404, action
     assert log(database) == []
@@ -367,7 +367,7 @@ BAD_KEYS: list[tuple[dict[str, str], str]] = [
 ]
 
 
-def test_a_key_that_cannot_be_is_refused_with_the_reason(
+def test_an_invalid_key_is_refused_with_the_reason(
     admin: FlaskClient, database: Database, robot: str
 ) -> None:
     for fields, words in BAD_KEYS:
@@ -437,7 +437,7 @@ def test_a_limit_that_makes_no_sense_is_refused_and_kept_in_the_form(
     assert log(database) == []
 
 
-def test_who_is_near_a_bound_is_shown(admin: FlaskClient, bob: str) -> None:
+def test_users_close_to_a_limit_are_shown(admin: FlaskClient, bob: str) -> None:
     page = get(admin, "/admin/limits").get_data(as_text=True)
     assert "100 left of 1,000" in page
     assert f'<a href="/admin/users/{bob}">' in page
@@ -465,7 +465,7 @@ def test_a_model_that_nobody_used_can_be_stopped(admin: FlaskClient) -> None:
     assert 'data-model="next-big-thing"' in page
 
 
-def test_a_stop_of_nothing_is_refused(admin: FlaskClient, database: Database) -> None:
+def test_a_stop_without_a_valid_model_is_refused(admin: FlaskClient, database: Database) -> None:
     answer = post(admin, "/admin/models/stop", model="a b")
     assert answer.status_code == 400
     assert "is not the name of a model" in answer.get_data(as_text=True)
@@ -476,7 +476,7 @@ def test_a_stop_of_nothing_is_refused(admin: FlaskClient, database: Database) ->
 # --- Announcements -----------------------------------------------------------------------------------------
 
 
-def test_an_announcement_stands_above_every_page_until_it_is_ended(
+def test_an_announcement_is_shown_above_every_page_until_it_is_ended(
     app: Flask, admin: FlaskClient, database: Database
 ) -> None:
     followed(admin, post(admin, "/admin/announcements", text="Down at <ten>", level="warning"))
@@ -538,7 +538,7 @@ def test_the_log_shows_who_did_what_before_and_after(admin: FlaskClient, bob: st
     assert "user.block</code>" in filtered
 
 
-def test_the_log_is_narrowed_by_time_and_refuses_what_is_none(admin: FlaskClient, bob: str) -> None:
+def test_the_log_is_filtered_by_time_and_invalid_times_are_refused(admin: FlaskClient, bob: str) -> None:
     post(admin, f"/admin/users/{bob}/block")
     page = get(admin, "/admin/audit?since=2020-01-01&until=2020-01-02").get_data(as_text=True)
     assert "Nothing was found" in page
@@ -547,7 +547,7 @@ def test_the_log_is_narrowed_by_time_and_refuses_what_is_none(admin: FlaskClient
     assert "“yesterday” is not a time" in answer.get_data(as_text=True)
 
 
-def test_the_log_has_pages_that_keep_what_was_looked_for(admin: FlaskClient, database: Database) -> None:
+def test_the_pages_of_the_log_keep_the_filter(admin: FlaskClient, database: Database) -> None:
     with database.write() as session:
         for number in range(55):
             audit.add(session, audit.OPERATOR, "limit.set", f"user:{number}", None, {"concurrent": 1}, 1.0)

@@ -58,7 +58,7 @@ def test_a_key_is_shown_once_and_only_its_hash_is_kept(
     assert key not in str(vars(row))
 
 
-def test_a_key_without_further_settings_lives_long_and_may_all(
+def test_a_key_without_further_settings_gets_the_longest_life_and_all_models(
     client: FlaskClient, database: Database
 ) -> None:
     sign_in(client, database)
@@ -97,7 +97,7 @@ def test_a_key_is_made_with_the_settings_that_were_chosen(client: FlaskClient, d
         ({"concurrent": "-1"}, "concurrent", "not a whole number"),
     ],
 )
-def test_a_field_that_cannot_be_is_named_and_leads_to_its_input(
+def test_an_invalid_field_is_named_with_a_link_to_its_input(
     client: FlaskClient, database: Database, fields: dict[str, str], field: str, text: str
 ) -> None:
     sign_in(client, database, groups=["physics"])
@@ -114,9 +114,7 @@ def test_a_field_that_cannot_be_is_named_and_leads_to_its_input(
         assert session.scalars(select(ApiKey)).all() == []
 
 
-def test_all_faults_are_named_at_once_and_what_was_written_stays(
-    client: FlaskClient, database: Database
-) -> None:
+def test_all_errors_are_shown_at_once_and_the_input_is_kept(client: FlaskClient, database: Database) -> None:
     sign_in(client, database)
     answer = post(client, "/keys", name="", days="1000", models="a-model", concurrent="x")
     assert answer.text.count('href="#key-') == 3
@@ -135,7 +133,7 @@ def test_every_input_of_the_pages_has_a_label(client: FlaskClient, database: Dat
 
 
 @pytest.mark.parametrize("body", [b"name=%ED%A0%80", b"name=%ff", b"name=\xed\xa0\x80"])
-def test_trying_half_a_surrogate_pair_or_bytes_that_are_no_text(
+def test_trying_half_a_surrogate_pair_or_bytes_that_are_not_text(
     client: FlaskClient, database: Database, body: bytes
 ) -> None:
     browser = sign_in(client, database)
@@ -182,7 +180,7 @@ def test_a_revoked_key_moves_to_those_that_no_longer_work(client: FlaskClient, d
     assert 'id="ended-keys"' in page
 
 
-def test_a_rotated_key_gives_a_new_one_with_the_same_settings_and_ends(
+def test_rotating_creates_a_key_with_the_same_settings_and_ends_the_old_one(
     client: FlaskClient, database: Database
 ) -> None:
     sign_in(client, database, groups=["physics"])
@@ -198,7 +196,7 @@ def test_a_rotated_key_gives_a_new_one_with_the_same_settings_and_ends(
     assert credentials.settings_of(row) == credentials.settings_of(row_of(database, old_id))
 
 
-def test_a_rotated_key_goes_on_for_the_days_that_were_chosen_and_no_longer_than_it_would_have(
+def test_a_rotated_key_works_for_the_chosen_days_but_not_longer_than_before(
     client: FlaskClient, database: Database
 ) -> None:
     sign_in(client, database)
@@ -211,9 +209,7 @@ def test_a_rotated_key_goes_on_for_the_days_that_were_chosen_and_no_longer_than_
 
 
 @pytest.mark.parametrize("grace", ["", "8", "-1", "x"])
-def test_a_time_to_go_on_that_is_not_offered_rotates_nothing(
-    client: FlaskClient, database: Database, grace: str
-) -> None:
+def test_an_invalid_grace_time_rotates_nothing(client: FlaskClient, database: Database, grace: str) -> None:
     sign_in(client, database)
     _, key_id = made_key(client)
     answer = post(client, f"/keys/{key_id}/rotate", grace=grace)
@@ -222,7 +218,7 @@ def test_a_time_to_go_on_that_is_not_offered_rotates_nothing(
     assert row_of(database, key_id).revoked is None
 
 
-def test_a_key_that_is_over_cannot_be_rotated(client: FlaskClient, database: Database) -> None:
+def test_a_key_that_no_longer_works_cannot_be_rotated(client: FlaskClient, database: Database) -> None:
     sign_in(client, database)
     _, key_id = made_key(client)
     post(client, f"/keys/{key_id}/revoke")
@@ -231,7 +227,7 @@ def test_a_key_that_is_over_cannot_be_rotated(client: FlaskClient, database: Dat
     assert "no longer works" in answer.text
 
 
-def test_who_left_a_project_is_told_and_gets_no_new_key_of_it(
+def test_a_user_who_left_a_project_is_told_and_gets_no_new_key_for_it(
     client: FlaskClient, database: Database
 ) -> None:
     sign_in(client, database, groups=["physics"])
@@ -269,9 +265,7 @@ def test_what_a_key_was_used_for_is_shown_to_its_owner(client: FlaskClient, data
     assert "<td>1</td>" in get(client, "/keys").text
 
 
-def test_the_page_s_own_use_counts_to_the_project_that_was_chosen(
-    client: FlaskClient, database: Database
-) -> None:
+def test_use_of_the_chat_page_counts_for_the_chosen_project(client: FlaskClient, database: Database) -> None:
     browser = sign_in(client, database, groups=["physics"])
     assert "<option selected>climate</option>" in get(client, "/keys").text
     assert post(client, "/keys/page-project", project="lattice").status_code == 303
@@ -281,7 +275,7 @@ def test_the_page_s_own_use_counts_to_the_project_that_was_chosen(
         assert session.get_one(User, browser.id).page_project == "lattice"
 
 
-def test_who_has_one_project_or_none_has_nothing_to_choose(client: FlaskClient, database: Database) -> None:
+def test_a_user_with_one_project_or_none_cannot_choose(client: FlaskClient, database: Database) -> None:
     sign_in(client, database, groups=["geo"])
     page = get(client, "/keys").text
     assert "count for the project climate" in page

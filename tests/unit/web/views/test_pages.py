@@ -33,7 +33,7 @@ def test_a_name_from_the_provider_cannot_become_markup(client: FlaskClient, data
     assert "<img src=x" not in page
 
 
-def test_a_page_bearer_is_made_for_who_is_signed_in(client: FlaskClient, database: Database) -> None:
+def test_a_page_bearer_is_created_for_a_signed_in_user(client: FlaskClient, database: Database) -> None:
     person = sign_in(client, database)
     answer = post(client, "/page-bearer").get_json()
     assert answer["bearer"].startswith("pt-sluice-")
@@ -45,7 +45,7 @@ def test_a_page_bearer_is_made_for_who_is_signed_in(client: FlaskClient, databas
     assert row.expires == pytest.approx(time.time() + 600, abs=60)
 
 
-def test_page_bearers_that_are_over_are_forgotten(client: FlaskClient, database: Database) -> None:
+def test_expired_page_bearers_are_deleted(client: FlaskClient, database: Database) -> None:
     sign_in(client, database)
     post(client, "/page-bearer")
     with database.write() as session:
@@ -55,7 +55,7 @@ def test_page_bearers_that_are_over_are_forgotten(client: FlaskClient, database:
         assert len(session.scalars(select(PageBearer)).all()) == 1
 
 
-def test_signing_out_ends_the_page_bearers_of_that_sign_in_alone(
+def test_signing_out_ends_only_the_page_bearers_of_that_sign_in(
     app: Flask, client: FlaskClient, database: Database
 ) -> None:
     sign_in(client, database)
@@ -93,7 +93,7 @@ def test_an_error_page_says_what_to_do_and_gives_the_number(client: FlaskClient)
     assert request_id in page
 
 
-def test_an_unexpected_fault_gets_a_page_and_not_its_text(
+def test_an_unexpected_error_gets_a_page_without_the_errors_text(
     client: FlaskClient, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(Database, "read")

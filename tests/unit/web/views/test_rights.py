@@ -1,4 +1,4 @@
-"""Who gets which page: signed in, administrator, blocked, over."""
+"""Access to pages: signed in, administrator, blocked, expired."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def settings(settings: WebConfig) -> WebConfig:
 
 @pytest.fixture
 def app(app: Flask) -> Flask:
-    """The app and a page of administrators that says what it was told."""
+    """The app, with an administrators' page that shows the user's rights."""
 
     @admin_required
     def page(person: SignedInUser) -> str:
@@ -51,18 +51,20 @@ def test_trying_an_administrators_page_as_a_user(client: FlaskClient, database: 
     assert post(client, "/for-administrators").status_code == 403
 
 
-def test_trying_an_administrators_page_as_a_stranger(client: FlaskClient) -> None:
+def test_trying_an_administrators_page_without_signing_in(client: FlaskClient) -> None:
     assert get(client, "/for-administrators").location == "/auth/login?next=/for-administrators"
 
 
-def test_a_page_whose_path_cannot_be_gone_back_to_leads_to_the_start(app: Flask, client: FlaskClient) -> None:
+def test_sign_in_from_a_page_with_an_unsafe_path_leads_to_the_start_page(
+    app: Flask, client: FlaskClient
+) -> None:
     app.add_url_rule("/of/<name>", view_func=app.view_functions["page"], endpoint="of")
     assert get(client, "/of/a:b").location == "/auth/login?next=/"
     assert get(client, "/of/a%20b").location == "/auth/login?next=/"
     assert get(client, get(client, "/of/a:b").location).status_code == 302
 
 
-def test_rights_that_the_provider_took_away_are_gone_at_the_next_request(
+def test_rights_that_the_provider_took_away_end_at_the_next_request(
     client: FlaskClient, database: Database
 ) -> None:
     sign_in(client, database, groups=["ops"])
@@ -72,7 +74,7 @@ def test_rights_that_the_provider_took_away_are_gone_at_the_next_request(
     assert get(client, "/for-administrators").status_code == 403
 
 
-def test_an_administrator_of_whom_the_provider_said_nothing_lately_signs_in_again(
+def test_an_administrator_without_recent_confirmation_signs_in_again(
     client: FlaskClient, database: Database
 ) -> None:
     sign_in(client, database, groups=["ops"], checked=time.time() - 901)
@@ -108,13 +110,15 @@ def test_a_sign_in_ends_when_it_was_not_used_for_long(client: FlaskClient, datab
     assert get(client, "/auth/account").status_code == 302
 
 
-def test_a_sign_in_ends_in_the_end_however_much_it_is_used(client: FlaskClient, database: Database) -> None:
+def test_a_sign_in_ends_after_the_longest_lifetime_even_if_it_is_used(
+    client: FlaskClient, database: Database
+) -> None:
     sign_in(client, database)
     _age(database, created=time.time() - 43_201)
     assert get(client, "/auth/account").status_code == 302
 
 
-def test_use_is_written_down_at_most_once_a_minute(client: FlaskClient, database: Database) -> None:
+def test_use_is_recorded_at_most_once_a_minute(client: FlaskClient, database: Database) -> None:
     sign_in(client, database)
     recent, longer_ago = time.time() - 50, time.time() - 70
     for seen in (recent, longer_ago):
@@ -124,9 +128,7 @@ def test_use_is_written_down_at_most_once_a_minute(client: FlaskClient, database
             assert (session.scalars(select(SignedInBrowser.seen)).one() == seen) is (seen == recent)
 
 
-def test_a_sign_in_of_a_provider_that_the_site_had_before_is_over(
-    client: FlaskClient, database: Database
-) -> None:
+def test_a_sign_in_of_an_earlier_provider_does_not_count(client: FlaskClient, database: Database) -> None:
     sign_in(client, database)
     with database.write() as session:
         session.scalars(select(User)).one().issuer = "https://old.example"

@@ -1,4 +1,4 @@
-"""Names that people give to things."""
+"""Labels: names and texts that users enter."""
 
 from __future__ import annotations
 
@@ -35,5 +35,5 @@ def test_ordinary_names_of_any_script_can_be_used(text: str) -> None:
         ("\u200d\u200d", "invisible"),
     ],
 )
-def test_what_hides_or_breaks_is_named(text: str, named: str) -> None:
+def test_invisible_and_broken_characters_are_named(text: str, named: str) -> None:
     assert labels.problem(text, 60) == named

@@ -1,4 +1,4 @@
-"""Every text that a page or script names is there, and none is left over."""
+"""Every text that a page or script uses exists, and every text is used."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sluice.web
 from sluice.web.words.texts import Texts
 
 WEB = Path(sluice.web.__file__).parent
-# Keys that are put together while running.
+# Keys that are composed at run time.
 FAMILIES = (
     "error.",
     "validation.",
@@ -24,7 +24,7 @@ FAMILIES = (
 
 
 def named() -> set[str]:
-    """Return every key that code, templates and scripts spell out."""
+    """Return every key that is written out in code, templates and scripts."""
     found: set[str] = set()
     for path in [*WEB.rglob("*.html"), *WEB.rglob("*.py")]:
         found |= set(re.findall(r"""(?:\bt|texts\.get)\(\s*["']([\w.]+)["']""", path.read_text()))
