@@ -18,7 +18,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 SOURCE = HERE / "src" / "sluice"
-PARTS = ("contracts", "bodies", "wire", "relay", "box", "front", "scheduler")
+PARTS = ("contracts", "bodies", "wire", "gate", "relay", "box", "front", "scheduler")
 EPOCH = (1980, 1, 1, 0, 0, 0)
 _COMMIT = re.compile(r'^COMMIT = "([^"]+)"$', re.MULTILINE)
 MAIN = b"import sys\n\nfrom sluice.cli import main\n\nsys.exit(main())\n"
