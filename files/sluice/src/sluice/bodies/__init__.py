@@ -1,4 +1,4 @@
-"""What the body of a request may hold, and the one scanner by which proxy and relay read it as it passes.
+"""What a request's body may contain, and the scanner with which proxy and relay check it as it passes.
 
 Pure. Wire, proxy and relay may import it; it imports `sluice.contracts` and `sluice.errors`.
 """

@@ -1,8 +1,8 @@
-"""What an engine must compile for a request, counted while the body passes: schemas, grammars, lists, tools.
+"""Counts what an engine must compile for a request, while the body passes: schemas, grammars, lists, tools.
 
-An engine turns these into automata before it writes a word, beside everybody's answers, and goes on when the
-client has left: so what they may be is bounded, by the cluster's configuration. Each count is linear in the
-body's bytes. docs/decisions/bodies-are-scanned.md has the measured costs behind the defaults.
+An engine turns these into automata before the first token. That delays the answers of all users, and the
+engine continues when the client has left. So the cluster's configuration bounds them. Each count is linear in
+the body's bytes. docs/decisions/bodies-are-scanned.md has the measured costs behind the defaults.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from dataclasses import dataclass, fields
 from sluice.bodies.jsonorder import MAX_DEPTH
 from sluice.errors import SluiceError
 
-# Beyond so many repetitions of a character engines take another way: a length then costs LONGER.
+# Engines handle more repetitions of a character than this in another way: such a length costs LONGER.
 LONGEST_UNROLLED = 128
 LONGER = 192
-# Of all objects together, so many times the properties that one may have.
+# All objects together may have this many times the properties of one object.
 OBJECTS = 8
-# Lengths up to this one need no automaton of their own.
+# Lengths of up to this need no automaton of their own.
 FREE_LENGTH = 1
 MAX_BOUND = 1 << 30
 
@@ -49,18 +49,18 @@ class Role(enum.Enum):
 
 @dataclass(frozen=True)
 class Bounds:
-    """What one request's schemas, grammars, lists and tools may have, all of them together.
+    """Bounds on the schemas, grammars, lists and tools of one request, all of them together.
 
-    `bytes`: of names and texts that are compiled; `values`: names and items; `alternatives`: of `anyOf` and
-    choices; `properties`: of one object, OBJECTS times as many in all, and fewer where they are themselves
-    counted; `ranges`: bounds of numbers; `lengths`: the sum of the different lengths that texts may have,
-    each counted up to LONGEST_UNROLLED, as LONGER beyond, and of repetitions and optional parts in regular
-    expressions; `repeats`: what may be there or not, or again and again, in one regular expression, and
-    in all grammars; `ways`: in how many ways one regular expression can take a text apart, as a power of two
-    (`ambiguity`); `repetition`: the largest number of items, characters or repetitions. By default there
-    are no grammars: what an ambiguous one costs grows with each token, however short it is. `scored_bytes`:
-    of a body whose prompt's tokens are to be scored; by default none is: an engine keeps the whole vocabulary
-    for each token of the prompt, beyond the memory that it has planned with.
+    `bytes`: of names and texts that are compiled. `values`: names and items. `alternatives`: of `anyOf` and
+    choices. `properties`: of one object; all objects may have OBJECTS times as many, and fewer if a schema
+    bounds their number. `ranges`: bounds of numbers. `lengths`: the sum of the different lengths of texts
+    (above LONGEST_UNROLLED each counts as LONGER), and of repetitions and optional parts in regular
+    expressions. `repeats`: optional or repeated parts in one regular expression, and in all grammars.
+    `ways`: in how many ways one regular expression can split a text, as a power of two (`ambiguity`).
+    `repetition`: the largest number of items, characters or repetitions. By default no grammars are allowed:
+    the cost of an ambiguous one grows with each token, even if it is short. `scored_bytes`: of a body whose
+    prompt's tokens are scored. By default none are: an engine then keeps the whole vocabulary for each token
+    of the prompt, in memory that it has not planned for.
     """
 
     bytes: int = 65_536
@@ -88,7 +88,7 @@ DEFAULTS = Bounds()
 
 
 def loosest(*several: Bounds) -> Bounds:
-    """Return bounds that let through what any of these does."""
+    """Return bounds that allow everything that at least one of these allows."""
     return Bounds(
         **{one.name: max(getattr(bounds, one.name) for bounds in several) for one in fields(Bounds)}
     )
@@ -121,7 +121,7 @@ WORDS = {
 
 
 class Excess(Exception):
-    """A body goes beyond a bound: `what` is its name."""
+    """A body exceeds a bound: `what` is the bound's name, `most` its value."""
 
     def __init__(self, what: str, most: int) -> None:
         super().__init__(what)
@@ -139,49 +139,49 @@ class Excess(Exception):
 
 
 def scored(given: Mapping[str, object]) -> str:
-    """Return by which field the prompt's own tokens are to be scored, "" where they are not.
+    """Return the field that asks to score the prompt's own tokens, "" if none does.
 
-    `given`: the scalars of a body. An echoed prompt is scored like what is generated behind it.
+    `given`: the scalars of a body. An echoed prompt is scored like the generated tokens after it.
     """
     if given.get("prompt_logprobs") is not None:
         return "prompt_logprobs"
     asked = given.get("logprobs")
-    # 0 asks for those of the prompt's own tokens; it is no False.
+    # 0 asks for the scores of the prompt's own tokens, so it must not be read as False.
     wanted = (asked is not None and asked is not False) or given.get("top_logprobs") is not None
     return "echo" if given.get("echo") is True and wanted else ""
 
 
 def check_scored(given: Mapping[str, object], size: int, bounds: Bounds) -> None:
-    """Raise SluiceError where a body of this size may not have its prompt's tokens scored."""
+    """Raise SluiceError if a body asks to score its prompt's tokens and is too large for that."""
     param = scored(given)
     if param and size > bounds.scored_bytes:
         raise Excess("scored_bytes", bounds.scored_bytes).told(param)
 
 
 class Costs:
-    """Counts one body. Every method raises Excess beyond a bound."""
+    """The counts of one body. Every method raises Excess if a bound is exceeded."""
 
     def __init__(self, bounds: Bounds) -> None:
         self.bounds = bounds
-        # How many there are of what is only added up.
+        # The counts that are only sums.
         self._counts = dict.fromkeys(WORDS, 0)
         self.bytes = 0
         self.values = 0
         # What each different length costs.
         self._least: dict[int, int] = {}
         self._longest: dict[int, int] = {}
-        # The sum of all lengths, also of those that are alike.
+        # The sum of all lengths, with equal ones counted each time.
         self._each = 0
         self._unrolled = 0
-        # By depth: how many names the object that is open there has had.
+        # By depth: how many names the object that is open there has so far.
         self.properties = [0] * (MAX_DEPTH + 2)
-        # The most that one has had; how many there are in all; and how often they are to be counted.
+        # The most names of one object, the names of all objects, and how many schemas bound their number.
         self.largest = 0
         self.names = 0
         self._counting = 0
 
     def add(self, what: str, count: int) -> None:
-        """Count more of something."""
+        """Add to the count of `what`."""
         self._counts[what] += count
         self._check(what, self._counts[what])
 
@@ -191,11 +191,11 @@ class Costs:
         self.check()
 
     def check(self) -> None:
-        """Check what is counted from outside."""
+        """Check the counts that the scanner changes itself."""
         self._check("values", self.values)
         self._check("bytes", self.bytes)
         most = self.bounds.properties
-        # An engine writes out each number of properties there may be: the work grows as their cube.
+        # An engine compiles each possible number of properties: the work grows with the cube of it.
         if self.names > OBJECTS * most or self._counting * self.largest**3 * 4 > most**3:
             raise Excess("properties", most)
 
@@ -206,13 +206,13 @@ class Costs:
 
     @property
     def longest(self) -> int:
-        """The longest text that may count."""
+        """The length of the longest text that can be within the bounds."""
         return max(self.bounds.bytes, self.bounds.pattern_bytes, self.bounds.grammar_bytes)
 
     def number(self, role: Role, value: float) -> None:
-        """Count a number: what a length costs depends on its fellows, as each pair is compiled by itself."""
+        """Count a number. A length's cost depends on the others: each pair of them is compiled by itself."""
         self._check("repetition", value)
-        # Of what is too small for a float there is no whole part.
+        # max() first: int() raises on minus infinity, which is what `-1e999` becomes.
         whole = int(max(0, value))
         cost = whole if whole <= LONGEST_UNROLLED else LONGER
         if role is Role.COUNT:
@@ -243,7 +243,7 @@ class Costs:
         self.add("repeats", self._repetitions(text))
 
     def _repetitions(self, text: str) -> int:
-        """Count the repetitions that have an end, and return how many have none."""
+        """Count the repetitions that have an upper bound; return how many signs count as `repeats`."""
         endless, numbers = repetitions(text)
         for number in numbers:
             self._check("repetition", number)
@@ -252,18 +252,18 @@ class Costs:
         return endless
 
 
-# Digits that nothing ends are looked at once, wherever a second number could begin in them.
+# Digits without a closing bracket are read only once: the lookbehind lets no second number begin in them.
 _RANGE = r"\{([0-9]*)(,?)((?:(?<=,)[0-9]+)?)\}"
 # An escape, a quantifier, or an alternative that is empty; in grammars, an empty text.
 _QUANTIFIER = re.compile(r"\\.|[*+?]|\(\||\|(?=[|)])|\"\"|''|" + _RANGE, re.DOTALL)
 
 
 def repetitions(text: str) -> tuple[int, list[int]]:
-    """Return how many signs a regular expression or grammar has that repeat or leave out, and all numbers.
+    """Return how many signs of repeated or optional parts a regular expression or grammar has; its numbers.
 
-    Those are what an engine must hold open at each step: together they cost more than their sum.
+    An engine must keep each of these parts open at each step: together they cost more than their sum.
 
-    Signs within character classes count too: what is inside brackets differs between engines.
+    Signs within character classes count too, because engines differ in what is inside brackets.
     """
     endless = 0
     numbers = []
@@ -279,16 +279,16 @@ def repetitions(text: str) -> tuple[int, list[int]]:
 
 
 def _number(digits: str) -> int:
-    """Return what digits say; of very many, a number beyond all bounds."""
+    """Return the number that the digits mean; for very many digits, a number above all bounds."""
     return int(digits or 0) if len(digits) < 16 else 1 << 60
 
 
-# What is repeated without an end counts as often: engines join such repetitions, but not the ranges in them.
+# A repetition without an upper bound counts as this many: engines join these, but not the ranges in them.
 _ENDLESS = 8
 _MOST_WAYS = float(1 << 40)
 _PIECES = re.compile(r"\\.|\(|\)|[*+?]|" + _RANGE + r"|[^\\()*+?{]+|.", re.DOTALL)
-# Engines differ in what ends a class of characters; each reading is counted. One that nothing ends is taken
-# up to the text's end, where it is left as it is: else each bracket within would look for an end again.
+# Engines differ in what ends a class of characters; each reading is counted. A class without an end matches
+# up to the text's end and is not replaced: otherwise each bracket in it would search for an end again.
 _CLASSES = (
     re.compile(r"(\[)(?:\\.|[^\]\\])*(\]?)", re.DOTALL),
     re.compile(r"(\[\^?\]?)(?:\\.|[^\]\\])*(\]?)", re.DOTALL),
@@ -296,7 +296,7 @@ _CLASSES = (
 
 
 def _one_character(found: re.Match[str]) -> str:
-    """Return what stands for a class of characters."""
+    """Return the replacement for a class of characters."""
     if found[2]:
         return "c"
     # Without another end, the bracket that could be the first member is the end.
@@ -304,17 +304,18 @@ def _one_character(found: re.Match[str]) -> str:
 
 
 def ambiguity(pattern: str) -> float:
-    """Return in how many ways a regular expression can take a text apart, as a power of two, or more.
+    """Return an upper bound of the ways in which a regular expression can split a text, as a power of two.
 
-    An optional part doubles them, a range `{m,n}` takes them times its width, a repeated group as often as it
-    may come. Engines that hold each way open by itself hang on a few dozen: `(.{0,9}){0,9}` stopped one.
+    An optional part doubles the ways, a range `{m,n}` multiplies them by its width, and a repeated group does
+    so for each repetition. Engines that follow each way by itself hang on a few dozen doublings:
+    `(.{0,9}){0,9}` stopped one.
     """
     readings = [pattern, *(one.sub(_one_character, pattern) for one in _CLASSES)]
     return max(map(_ways, readings))
 
 
 def _ways(pattern: str) -> float:
-    # Of each open group its ways so far, and those of its last part, which a quantifier may still multiply.
+    # For each open group: its ways so far, and those of its last part, which a quantifier may still multiply.
     groups = [[0.0, 0.0]]
     for piece in _PIECES.finditer(pattern):
         word = piece[0]

@@ -1,4 +1,4 @@
-"""JSON between strings: which tokens may follow each other, from one gap to the next.
+"""JSON between strings (in the gaps): which tokens may follow each other.
 
 No message quotes the body: errors go to logs and users.
 """
@@ -20,11 +20,11 @@ _NUMBER = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
 _TOKEN = re.compile(r"[ \t\r\n]*([{}\[\],:]|true|false|null|" + _NUMBER + ")")
 # Prompts may be lists of a hundred thousand token ids.
 _ITEMS = re.compile(r"(?: ?[1-9][0-9]{0,19},)+")
-# Bodies are made of a few short gaps (`:`, `,`, `},{`): what so many of them do is worked out once.
+# Bodies repeat a few short gaps (`:`, `,`, `},{`): the effect of gaps of up to this many bytes is remembered.
 LONGEST_KNOWN = 64
 _MOST_KNOWN = 2048
 
-# What a string behind a gap is.
+# What the string after a gap is.
 TEXT, NAME, FIRST_NAME = 0, 1, 2
 
 
@@ -32,9 +32,9 @@ class Point(dict[bytes, "Step"]):
     """A point between two strings: the open brackets, outermost first, and a letter for what may come next.
 
         ^ the object    o key or }    k key    c colon    v a member's value    a item or ]    w item
-        e comma or the end of what is open    $ nothing more    ! nothing: the body was refused
+        e comma or a closing bracket    $ nothing more    ! nothing: the body was refused
 
-    It maps the gap that begins here to the step over it and the string behind it.
+    It maps a gap that begins here to the step over the gap and the string after it.
     """
 
     __slots__ = ("ends", "expected", "stack")
@@ -43,7 +43,7 @@ class Point(dict[bytes, "Step"]):
         super().__init__()
         self.stack = stack
         self.expected = expected
-        # Of gaps without what is behind them: the point, and tokens.
+        # By gap, without a string after it: the point after the gap, and its tokens.
         self.ends: dict[bytes, tuple[Point, int]] = {}
 
     def __missing__(self, gap: bytes) -> Step:
@@ -64,7 +64,7 @@ class Point(dict[bytes, "Step"]):
         return step
 
     def over(self, gap: bytes) -> tuple[Point, int]:
-        """Return the point behind a gap of whole tokens, and how many it has. Raises SluiceError."""
+        """Return the point after a gap of whole tokens, and how many it has. Raises SluiceError."""
         known = self.ends.get(gap) if len(gap) <= LONGEST_KNOWN else None
         if known is None:
             stack, expected, tokens = self._over(gap)
@@ -94,14 +94,14 @@ class Point(dict[bytes, "Step"]):
         return stack, expected, tokens
 
 
-# TEXT, NAME or FIRST_NAME; the point behind the string; tokens; how deep it is; the depth of the object whose
-# member holds the string, or the object of the name (lists between them are looked through); and names and
-# items begun in the gap.
+# TEXT, NAME or FIRST_NAME; the point after the string; the number of tokens; the string's depth; the depth of
+# the object that the name belongs to, or whose member contains the text (lists between them do not count);
+# and the names and items that begin in the gap.
 Step = tuple[int, Point, int, int, int, int]
 
 
 class _Points(dict[tuple[str, str], Point]):
-    """All points, by their brackets and letter. They are forgotten together when they know too many gaps."""
+    """All points, by their brackets and letter. All are forgotten when they remember too many gaps."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ class _Points(dict[tuple[str, str], Point]):
         return point
 
     def make_room(self) -> None:
-        """Make room for one more gap."""
+        """Count one more gap, and forget all points if there are too many."""
         self._known += 1
         if self._known > _MOST_KNOWN:
             for point in self.values():
@@ -145,5 +145,5 @@ def _after(stack: str, expected: str, word: str) -> tuple[str, str]:
 
 
 def values(gap: bytes) -> int:
-    """Return how many names and items begin in a gap, or about so many."""
+    """Return about how many names and items begin in a gap."""
     return gap.count(b",") + gap.count(b"{") + gap.count(b"[")

@@ -1,4 +1,4 @@
-"""The text of a JSON document as it passes: its characters, and the value of a string.
+"""The text of a JSON document that arrives in pieces: its characters, and the values of strings.
 
 No message quotes the body: errors go to logs and users.
 """
@@ -12,28 +12,28 @@ from typing import Optional
 
 from sluice.errors import SluiceError
 
-# Escaped backslashes and quotes are masked by bytes that UTF-8 never has: each quote left bounds a string.
+# Bytes that UTF-8 never has replace escaped backslashes and quotes: each quote that is left bounds a string.
 _BACKSLASH = b"\xff\xff"
 _QUOTE = b"\xfe\xfe"
-# Of a pair in escapes, each half has so many bytes. A high one is whole where a low one follows it.
+# Each escaped half of a surrogate pair has this many bytes. A high half is valid if a low one follows.
 _ESCAPE = 6
 _HIGH = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}")
 _SURROGATES = re.compile(rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|([89a-fA-F]))")
 
 
 class Mask:
-    """Takes a document in pieces, cut anywhere, and masks them; what a piece cuts is kept for the next."""
+    """Masks a document in pieces, which may be cut anywhere; it keeps what a piece cuts for the next one."""
 
     __slots__ = ("_decoder", "_half", "escape")
 
     def __init__(self) -> None:
         self._decoder: Optional[codecs.IncrementalDecoder] = None
         self._half = b""
-        # A backslash at the end, whose character is still to come.
+        # A backslash at the end of a piece, whose character has not arrived yet.
         self.escape = b""
 
     def take(self, piece: bytes) -> bytes:
-        """Return the piece, masked. Raises SluiceError where it is no text."""
+        """Return the piece, masked. Raises SluiceError if it is not valid text."""
         self._check_bytes(piece)
         if self.escape:
             piece = self.escape + piece
@@ -61,7 +61,7 @@ class Mask:
             raise malformed("it is not UTF-8") from None
 
     def _check_surrogates(self, piece: bytes) -> None:
-        """Refuse half of a pair; what the piece may have cut is kept for the next one."""
+        """Refuse half of a surrogate pair; keep what the piece may have cut for the next one."""
         text = self._half + piece
         cut = text.find(b"\\", max(0, len(text) - _ESCAPE))
         if cut < 0:
@@ -74,7 +74,7 @@ class Mask:
 
 
 def decode(raw: bytes) -> str:
-    """Return what a masked string says. Raises SluiceError where JSON does not allow it."""
+    """Return the value of a masked string. Raises SluiceError if JSON does not allow the string."""
     if b"\\" not in raw and raw.isascii():
         return raw.decode("ascii")
     quoted = b'"' + raw.replace(_BACKSLASH, b"\\\\").replace(_QUOTE, b'\\"') + b'"'
@@ -85,5 +85,5 @@ def decode(raw: bytes) -> str:
 
 
 def malformed(problem: str) -> SluiceError:
-    """Return the error for what is not one JSON object; its problem goes on behind these words."""
+    """Return the error for a body that is not one JSON object; `problem` completes its sentence."""
     return SluiceError("malformed_json", f"The body must be one JSON object; {problem}.")

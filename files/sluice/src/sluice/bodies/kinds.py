@@ -1,4 +1,4 @@
-"""What begins after a name: a bracket, a text, or a literal."""
+"""The kind of a value by its first bytes after a name: a bracket, a text, or a literal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from math import inf
 
 from sluice.bodies.jsonorder import LONGEST_KNOWN
 
-# Stands for a value that is no literal: a string, a list, an object.
+# Stands for a value that is not a literal: a string, a list, an object.
 OTHER = "…"
 LITERALS = {b"true": True, b"false": False, b"null": None}
 
@@ -17,7 +17,7 @@ _WHOLE_NUMBER = re.compile(rb"-?[0-9]+")
 
 
 def beginning(gap: bytes) -> tuple[bytes, bytes]:
-    """Return the bracket or scalar that begins a value, and the sign behind it; b"" for what is not there."""
+    """Return the bracket or scalar that begins a value, and the sign after it; b"" if one is missing."""
     return (_known if len(gap) <= LONGEST_KNOWN else _beginning)(gap)
 
 
@@ -30,7 +30,7 @@ _known = functools.lru_cache(maxsize=1024)(_beginning)
 
 
 def value_of(word: bytes) -> object:
-    """Return what a value is that begins with this word, OTHER if it is no literal."""
+    """Return the value that begins with this word, OTHER if it is not a literal."""
     if word in LITERALS:
         return LITERALS[word]
     if word[:1] in b'"{[':
@@ -39,7 +39,7 @@ def value_of(word: bytes) -> object:
 
 
 def is_of(word: bytes, kinds: frozenset[type]) -> bool:
-    """Return whether a value that begins with this word is null or of one of these kinds."""
+    """Return whether the value that begins with this word is null or of one of these kinds."""
     if word == b'"':
         return str in kinds
     if word == b"[":
@@ -49,16 +49,16 @@ def is_of(word: bytes, kinds: frozenset[type]) -> bool:
     value = value_of(word)
     if value is None or type(value) in kinds:
         return True
-    # To JSON `2.0` is the same number as `2`.
+    # In JSON, `2.0` is the same number as `2`.
     return isinstance(value, float) and value.is_integer() and int in kinds
 
 
 def is_within(word: bytes, limits: tuple[float, float]) -> bool:
-    """Return whether a value that begins with this word is no number, or one within limits."""
+    """Return whether the value that begins with this word is not a number, or a number within the limits."""
     value = value_of(word)
     return not isinstance(value, (int, float)) or limits[0] <= value <= limits[1]
 
 
 def told(limits: tuple[float, float]) -> str:
-    """Return what a number within limits is, for people."""
+    """Return the words for "a number within these limits" in an error message."""
     return ("{:g} or more" if limits[1] == inf else "from {:g} to {:g}").format(*limits)

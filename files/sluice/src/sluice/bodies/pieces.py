@@ -1,4 +1,4 @@
-"""A body that arrives in pieces, cut into strings and the gaps between them."""
+"""Splits a body that arrives in pieces into strings and the gaps between them."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ _PIECE = 65_536
 _SPACES = re.compile(rb"[ \t\r\n]+")
 _SCALAR_BYTES = b"0123456789+-.eEtrufalsn \t\r\n"
 
-# A gap and the string behind it.
+# Each gap with the string after it.
 Pairs = Iterator[tuple[bytes, bytes]]
 
 
 class Pieces(ABC):
-    """Takes a body in pieces, cut anywhere; a subclass takes the gaps and whole strings of it."""
+    """Takes a body in pieces, which may be cut anywhere; a subclass handles its gaps and whole strings."""
 
     def __init__(self) -> None:
         self._point = START
         self._tokens = 0
         self._size = 0
         self._mask = Mask()
-        # What a piece may have cut: a gap's scalar, or a string, of which as much is kept as may matter.
+        # What a piece may have cut: the scalar at a gap's end, or a string, of which only a part may be kept.
         self._gap = b""
         self._in_string = False
         self._string = bytearray()
 
     @abstractmethod
     def _take_pairs(self, pairs: Pairs) -> None:
-        """Take gaps, each with the whole string behind it; move `_point` and count `_tokens`."""
+        """Handle gaps, each with the whole string after it; move `_point` and count `_tokens`."""
 
     @abstractmethod
     def _take_gap(self, gap: bytes, *, string: bool) -> None:
-        """Take a gap of whole tokens without what is behind it; `string`: that is a string, not yet whole."""
+        """Handle a gap of whole tokens alone; `string`: after it a string begins that is not complete yet."""
 
     @abstractmethod
     def _on_cut_string(self, is_name: bool, holder: int) -> int:
-        """Look at the start of a string; return how many of its bytes are to be kept."""
+        """Check the start of a string; return how many of its bytes to keep."""
 
     def _take(self, chunk: bytes) -> None:
         """Take the next bytes. Raises SluiceError."""
@@ -50,18 +50,18 @@ class Pieces(ABC):
             self._take_piece(chunk[start : start + _PIECE])
 
     def _refuse(self) -> None:
-        """Whatever the owner does next, a body once refused is never found good."""
+        """Refuse everything from now on: a refused body must not pass, even if the caller continues."""
         self._point = REFUSED
         self._in_string = False
 
     def _check_end(self) -> None:
-        """Raises SluiceError unless the body is complete."""
+        """Raise SluiceError unless the body is complete."""
         if self._point.expected != "$" or self._gap.strip() or self._mask.escape:
             raise malformed(f"it ends too early, after {self._size} bytes")
 
     def _take_piece(self, piece: bytes) -> None:
         self._size += len(piece)
-        # Gap, string, gap, string, …: all but the last are whole.
+        # Gap, string, gap, string, …: all are complete except the last.
         parts = self._mask.take(piece).split(b'"')
         if not self._in_string:
             parts[0] = self._gap + parts[0]
@@ -86,7 +86,7 @@ class Pieces(ABC):
             raise malformed(f"it has more than {MAX_TOKENS} tokens")
 
     def _hold(self, text: bytes) -> None:
-        """Keep the start of a string that the piece cuts."""
+        """Keep the start of a string that the piece has cut."""
         is_name, _, _, _, holder, _ = self._point[b""]
         most = self._on_cut_string(bool(is_name), holder)
         if len(self._string) < most:
@@ -94,7 +94,7 @@ class Pieces(ABC):
             self._on_cut_string(bool(is_name), holder)
 
     def _hold_gap(self, gap: bytes) -> None:
-        """Take an unfinished gap but for the scalar at its end, which the next piece may go on with."""
+        """Handle an incomplete gap, without the scalar at its end: the next piece may continue it."""
         whole = gap.rstrip(_SCALAR_BYTES)
         if whole:
             self._take_gap(whole, string=False)

@@ -1,15 +1,15 @@
-"""What a request's body may contain, by position: one description with which proxy and relay check bodies.
+"""What a request's body may contain, by position: the description with which proxy and relay check bodies.
 
-A *place* is where a value stands: below which names, from the top of the body; lists are looked through. Each
-path of the API has its own description. What a place does:
+A *place* is the position of a value: the names above it, from the top of the body; lists do not count. Each
+path of the API has its own description. What a place means:
 
-- Below the names that reach an engine's readers of media, whatever is named like an address (`url`, `uri`,
-  `…_url`, `…_uri`) is one, and must be a `data:` URL. That holds for places that nobody has described too.
-- *Free* places hold what a model said or a client noted, and no engine fetches: arguments of tools,
-  citations, annotations, metadata.
-- Places of schemas, grammars and lists are counted, for an engine compiles them (`sluice.bodies.costs`).
+- Below the names that reach an engine's readers of media, a value with a name like an address (`url`, `uri`,
+  `…_url`, `…_uri`) must be a `data:` URL. This also applies to places without a description.
+- *Free* places contain what a model or a client wrote and no engine fetches: arguments of tools, citations,
+  annotations, metadata.
+- Places of schemas, grammars and lists are counted, because an engine compiles them (`sluice.bodies.costs`).
 
-Nothing here reads bytes: that is `sluice.bodies.scan`.
+Nothing here reads bytes: `sluice.bodies.scan` does.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _OBJECT = frozenset((dict,))
 
 Kind = tuple[frozenset[type], str]
 
-# Kinds of the fields that are alike on every path; null is as good as none. The engine knows all others.
+# The kinds of fields that mean the same on every path. Null is like no value. The engine checks all others.
 _WHOLE_NUMBERS = (
     "best_of",
     "dimensions",
@@ -61,10 +61,10 @@ KINDS: dict[str, Kind] = {
     "system": (_TEXT | _LIST, "a text or a list of parts"),
     "tool_choice": (_TEXT | _OBJECT, "a text or an object"),
 }
-# An engine divides the value of a beam by its length to the power of this; beyond, it fails to.
-# One that orders requests by their own word puts those with a lower number before everybody else's.
+# `length_penalty`: engines divide a beam's value by its length to the power of this, and fail with more.
+# `priority`: engines that order requests by it put those with a lower number before all other users'.
 RANGES = {"length_penalty": (-10.0, 10.0), "priority": (0, inf)}
-# What a path cannot do without, and of what kind it is; the second word is for one that is empty.
+# The fields that a path requires, with their kinds; the texts also say that they must not be empty.
 _MESSAGES: Kind = (_LIST, "a list with at least one message")
 _TEXTS_OR_TOKENS: Kind = (_TEXT | _LIST, "a text, or a list that is not empty")
 _REQUIRED: dict[str, dict[str, Kind]] = {
@@ -81,16 +81,16 @@ _REQUIRED: dict[str, dict[str, Kind]] = {
     "input_tokens": {"input": (_TEXT | _LIST, "a text, or a list with at least one item")},
     "tokenize": {"prompt": (_TEXT, "a text"), "messages": _MESSAGES},
 }
-# An empty text is an input like others to the Responses API, and has its tokens.
+# For these an empty text is a valid input.
 _MAY_BE_EMPTY = frozenset(("responses", "input_tokens", "tokenize"))
-# Each of these is answered by itself.
+# The items of these lists are answered one by one.
 LISTS = {"completions": "prompt", "embeddings": "input", "rerank": "documents"}
 
-# An engine reads so many of these in the time of one answer, for it writes nothing.
+# An engine reads this many items in the time of one answer, because it generates nothing for them.
 ITEMS_A_PLACE = {"embeddings": 32, "rerank": 32}
 COPY_NAMES = ("n", "best_of")
 
-# What says how a body is to be answered; their values are noted where they are literals.
+# The fields that say how to answer a body; the scanner notes their values if they are literals.
 SCALARS = (
     "background",
     "best_of",
@@ -109,14 +109,14 @@ SCALARS = (
     "stream_options",
     "top_logprobs",
 )
-# Where a body's text lies: the conversation, and what may refer to media.
+# The fields with a body's text: the conversation, and parts that may refer to media.
 TEXTS = ("messages", "prompt", "input", "documents", "query", "system", "instructions")
 
 
 class Names(dict[bytes, "Place"]):
-    """The places below one, by their names as they are masked; `other` is what a name not described leads to.
+    """The places below one, by their masked names; `other` is the place of every name without a description.
 
-    If it is `strict`, what is named like an address is one.
+    If `strict`, a name like an address leads to ADDRESS.
     """
 
     __slots__ = ("other", "strict")
@@ -127,7 +127,7 @@ class Names(dict[bytes, "Place"]):
         self.strict = strict
 
     def __missing__(self, key: bytes) -> Place:
-        """Raises SluiceError where the name is no string of JSON's."""
+        """Return the place of a name without a description. Raises SluiceError if it is not a JSON string."""
         if b"\\" in key:
             key = decode(key).encode("utf-8", "surrogatepass")
             if key in self:
@@ -140,12 +140,13 @@ class Names(dict[bytes, "Place"]):
 
 
 class Place:
-    """What is known of the values at one place, and below it.
+    """The description of the values at one place, and below it.
 
-    `inside` are the places below. `address`: a text here must be a `data:` URL. `forbidden`: why nothing may
-    stand here. `watches`: texts here must be looked at; `awaited`: what begins here must be, unless it
-    `takes_text` and that is one. Where names are counted, this one may be `notable` for more than its bytes,
-    as are those below if it is `notable_within`; it may be a list of names; texts here may be `literal`.
+    `inside`: the places below. `address`: a text here must be a `data:` URL. `forbidden`: why no value is
+    allowed here. `watches`: the scanner must look at texts here. `awaited`: it must look at the start of each
+    value here, unless the place `takes_text` and the value is a text. In counted parts: this name (`notable`)
+    or the names below it (`notable_within`) count for more than their bytes; it may be an object whose names
+    are listed (`lists_names`); only the bytes of texts here count (`literal`).
     """
 
     __slots__ = (
@@ -188,16 +189,16 @@ class Place:
         self.literal = role is Role.PART
 
 
-# Wherever nobody has described anything, and where something names an address.
+# A place without a description, and one whose name is like an address.
 ANY = Place()
 ADDRESS = Place(other=ANY, address=True)
-# What no engine reads as more than text.
+# A place that engines read only as text.
 FREE = Place(strict=False)
 
 _ROLE: Kind = (_TEXT, "a text")
 _CONTENT: Kind = (_TEXT | _LIST, "a text or a list of parts")
 _NOTES = dict.fromkeys(("annotations", "citations", "metadata"), FREE)
-# Nothing is known of these but that they are no addresses: bodies are full of them.
+# These are described only for speed: they are not addresses, and bodies have many of them.
 _PLAIN = dict.fromkeys(("type", "text", "id", "name"), ANY)
 _NO_ID: Kind = (_TEXT | _OBJECT | _LIST | _FLAG, "a text: engines fail on a token's number")
 _NO_IDS: Kind = (_OBJECT, "left out: engines fail on lists of tokens")
@@ -205,11 +206,11 @@ _SERVERS = "is refused: Sluice connects to no other servers"
 
 
 def _below(inside: Mapping[str, Place], kind: Optional[Kind] = None) -> Place:
-    """Return a place with these below it, and below all else what nobody has described."""
+    """Return a place with these places below it; all other names below it have no description."""
     return Place(inside, other=ANY, kind=kind)
 
 
-# By such a name alone an engine finds media in its cache, whoever sent them.
+# With only such a name, an engine finds media in its cache, even those that another user sent.
 _NO_NAME: Kind = (frozenset(), "left out: engines would answer from the media that anybody sent under it")
 _CACHED = {"uuid": Place(other=ANY, kind=_NO_NAME)}
 
@@ -226,21 +227,21 @@ _DOCUMENTS = _below({"content": _below(_CACHED)})
 _ITEMS = _conversation(
     {},
     type=Place(other=ANY, role=Role.ITEM_TYPE),
-    # What a search of the model's did, its results, and the arguments of a call: an engine takes it as text.
+    # A search by the model, its results, and the arguments of a call: engines read them as text.
     **dict.fromkeys(("action", "arguments", "results"), FREE),
 )
 
 # --- what an engine compiles, or compares with each token ------------------------------------------------
 
-# Words for people: no part of what is compiled.
+# Words for people: they are not compiled.
 _WORDS = Place(strict=False)
-# What a schema names literally is compiled whole, whatever names it has.
+# Literal values in a schema are compiled as a whole; the names in them have no meaning.
 _LITERAL = Place(strict=False, role=Role.PART)
 _SCHEMA = Place(strict=False, role=Role.PART)
 
 
 def _in_schema(role: Role, kind: Optional[Kind] = None) -> Place:
-    """Return a place within a schema: below it, as within any schema, names mean what they mean there."""
+    """Return a place within a schema; below it, names have the same meanings as in any schema."""
     place = Place(other=_SCHEMA, strict=False, role=role, kind=kind)
     place.inside = _SCHEMA.inside
     return place
@@ -250,15 +251,15 @@ def _same(names: str, place: Place) -> dict[str, Place]:
     return dict.fromkeys(names.split(), place)
 
 
-# Engines find schemas at many places, and within each other: these names mean the same at all of them. Where
-# one is a person's own, of a property say, what stands there is an object, and not read by its role.
+# Engines accept schemas at many places, and within each other: these names mean the same in all of them. If a
+# user's own property has such a name, its value is an object, and the role does not apply.
 _SCHEMA.inside.update(
     {
         name.encode(): place
         for name, place in {
             **_same("description title $comment examples", _WORDS),
             **_same("enum const default stop token_ids", _LITERAL),
-            # A property of such a name is an object. In a structural tag it names tokens.
+            # As a property's name it has an object. In a structural tag it names tokens.
             **_same("token", _in_schema(Role.PART, _NO_ID)),
             **_same("trigger_tokens exclude_tokens", _in_schema(Role.PART, _NO_IDS)),
             **_same("$ref", _in_schema(Role.REFERENCE)),
@@ -310,18 +311,19 @@ COMPILED: dict[str, Place] = {
     **_same("stop stop_sequences bad_words stop_token_ids allowed_token_ids", _LITERAL),
     **_same("logit_bias logprob_token_ids dry_sequence_breakers", _LITERAL),
 }
-# Of these none may come twice, nor in another case: parsers differ in which they take.
+# None of these may occur twice, or in another case: parsers differ in which one they use.
 NAMES = frozenset(("model", "stream", *TEXTS, *SCALARS, *COMPILED, "mcp_servers"))
 
 # --- the top of the body ---------------------------------------------------------------------------------
 
 
 class Field:
-    """A name at the top of the body. `place`: what is below it, None where nothing is looked at.
+    """A name at the top of the body. `place`: its description, None if its value is not checked.
 
-    `kind`: what it must be. `full`: it may not be empty; an empty text is none, unless it `may_be_empty`.
-    `empty`: why it must be. `objects`: its items are. `counts`: its items are answered one by one. `single`:
-    it must not come twice, nor in another case. `costly`: what is below it is counted.
+    `kind`: the kind that it must have. `full`: it must not be empty; an empty text is only allowed if it
+    `may_be_empty`. `empty`: why it must be empty. `objects`: its items must be objects. `counts`: its items
+    are answered one by one. `single`: it must not occur twice, or in another case. `costly`: what is below it
+    is counted.
     """
 
     __slots__ = (
@@ -368,7 +370,7 @@ _EVERYWHERE: dict[str, Optional[Place]] = {
 }
 _ANTHROPIC_MESSAGES = _conversation(_ANTHROPIC_PARTS)
 _OWN: dict[str, dict[str, Place]] = {
-    # What a template may quote beside a conversation is text.
+    # A template may quote documents beside a conversation: they are text.
     "chat": {"messages": _CHAT_MESSAGES, "documents": FREE},
     "responses": {"input": _ITEMS},
     "input_tokens": {"input": _ITEMS},
@@ -378,7 +380,7 @@ _OWN: dict[str, dict[str, Place]] = {
     "messages": {"messages": _ANTHROPIC_MESSAGES, "system": _below(_NOTES)},
     "count_tokens": {"messages": _ANTHROPIC_MESSAGES, "system": _below(_NOTES)},
 }
-# A schema that comes as a text is read as the member `schema` of a body of its own.
+# A schema in the form of a text is read as the member `schema` of a separate body.
 IN_TEXT = "schema"
 
 
@@ -395,7 +397,7 @@ FIELDS: dict[str, dict[str, Field]] = {
 
 
 def _names(place: Place, seen: set[int]) -> set[str]:
-    """Return the names that a description has."""
+    """Return all names in a description."""
     if id(place) in seen:
         return set()
     seen.add(id(place))
@@ -405,7 +407,7 @@ def _names(place: Place, seen: set[int]) -> set[str]:
     return found
 
 
-# The names that errors may quote: any other is a user's own.
+# The names that errors may quote: all others are a user's own.
 _MEDIA = (
     "url uri image_url audio_url video_url file_url source file output text input_audio image video audio"
 )
@@ -416,15 +418,15 @@ SAYABLE = frozenset(_MEDIA.split()).union(
 
 
 def most_copies(given: Mapping[str, object]) -> int:
-    """Return how many answers a body asks for at once, by its own `n` and `best_of`."""
+    """Return how many answers a body asks for, by its `n` and `best_of`."""
     counts = [given[name] for name in COPY_NAMES if name in given]
     return max([1, *(int(count) for count in counts if isinstance(count, (int, float)))])
 
 
 def places(capability: str, given: Mapping[str, object], items: int) -> int:
-    """Return how many places of a model a body needs, where `items` are its prompts, inputs or documents.
+    """Return how many places of a model a body needs; `items`: how many prompts, inputs or documents it has.
 
-    An item that an engine reads, and writes nothing for, is a part of a place.
+    An item for which the engine generates nothing needs only a part of a place.
     """
     if capability in COUNTING:
         return 1

@@ -1,4 +1,4 @@
-"""The text that the requests of one conversation have in common."""
+"""The text that the requests of one conversation have in common, for the choice of an instance."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _MESSAGE_DEPTH = 3
 
 
 class Prefix:
-    """Takes the keys and texts of a body while it is `open`: up to and with the first user message.
+    """Collects texts of a body while it is `open`: up to and including the first user message.
 
-    `key`: the last one, at any depth. `text`: raw bytes for a hash, not decoded text; MAX_PREFIX at most.
+    `key`: the last key, at any depth. `text`: raw bytes for a hash, not decoded; at most MAX_PREFIX.
     """
 
     __slots__ = ("_message", "_user_speaks", "key", "open", "text")
@@ -26,7 +26,7 @@ class Prefix:
         self._user_speaks = False
 
     def on_key(self, key: bytes, depth: int) -> None:
-        """Take a key at this depth. A key that comes again in a message says that another one begins."""
+        """Note a key at this depth. If a message's key comes again, the next message has begun."""
         self.key = key
         if depth != _MESSAGE_DEPTH:
             return
@@ -37,7 +37,7 @@ class Prefix:
             self._message.add(key)
 
     def on_text(self, value: bytes, depth: int) -> None:
-        """Take a text, or the start of a long one, that belongs to the last key."""
+        """Collect the text of the last key, or the start of a long text."""
         if self.key in _TEXT_KEYS:
             self.text = (self.text + value[:MAX_PREFIX] + b"\n")[:MAX_PREFIX]
             self.open = len(self.text) < MAX_PREFIX

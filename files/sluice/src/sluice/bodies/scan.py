@@ -1,17 +1,17 @@
-"""Reads what matters from the body of a request while it passes: in one pass, without building the document.
+"""Reads the parts of a request's body that matter, in one pass, without building the document.
 
-Proxy and relay use the same scanner. What any JSON parser accepts is read here as that parser reads it:
+Proxy and relay use the same scanner. It reads a body as every JSON parser that accepts the body reads it:
 
-- A body is one object in UTF-8 and nothing beside it: no byte order mark, no NUL, hence no UTF-16 or UTF-32.
-- Outside strings only JSON's own tokens pass, in JSON's order: no comments, single quotes, NaN, or commas
-  too many. So what is a string, which string is a key and how deep it lies is the same for every parser.
-- Inside strings the scanner is laxer than JSON (raw control characters, unknown escapes), for no laxness
-  there moves a string's end; half of a surrogate pair is refused. A key that could mean something is decoded
+- A body is one object in UTF-8 and nothing else: no byte order mark, no NUL, so no UTF-16 or UTF-32.
+- Outside strings only JSON's own tokens are allowed, in JSON's order: no comments, single quotes, NaN or
+  extra commas. So every parser agrees on what is a string, which strings are keys, and how deep they are.
+- Inside strings the scanner allows more than JSON (raw control characters, unknown escapes), because this
+  cannot move a string's end; half of a surrogate pair is refused. A key that could have a meaning is decoded
   strictly before it is compared.
-- Of the names that count (NAMES) none may come twice, nor in another case: so it does not matter whether a
-  parser takes the first or the last, or folds case as Go's does.
+- None of the names in NAMES may occur twice, or in another case. So it does not matter whether a parser uses
+  the first or the last, or ignores case as Go's does.
 
-What the values mean, and may be, is described by position in `sluice.bodies`.
+`sluice.bodies.positions` describes what values mean, and which ones are allowed.
 
 No message quotes the body: errors go to logs and users.
 """
@@ -40,29 +40,29 @@ _FIELDS = {
 }
 _NUMBERS = frozenset((Role.LENGTH, Role.LEAST, Role.ITEMS, Role.COUNT))
 _LINKS_TO_STORE = b"item_reference"
-# Whole schemas are the values of these; and below those, such a name is a person's own.
+# The values of _ROOTS are whole schemas; below a name of _MAPS, such a name is a user's own.
 _ROOTS = frozenset(("guided_json", "input_schema", "json", "json_schema", "parameters", "schema"))
 _MAPS = frozenset(("properties", "patternProperties", "$defs", "definitions"))
 _BRACKETS = re.compile(rb"[{}\[\]]")
 _COLONS = frozenset((b":", b": "))
 _PLAIN = frozenset((*_COLONS, b",", b", "))
-# No bodies are counted by it: each makes its own where it has something to count.
+# A placeholder that counts nothing: a body with something to count gets its own.
 _NO_COSTS = Costs(DEFAULTS)
 _NOWHERE = [ANY] * (MAX_DEPTH + 2)
 _NAMELESS = [b""] * (MAX_DEPTH + 2)
-# Awaited: the first thing in a list or object at the top level.
+# Awaited: the first item of a list or object at the top level.
 _FIRST = Place()
 
 
 class BodyScanner(Pieces):
-    """Takes a body in chunks, cut anywhere, and holds a few kilobytes of it at most.
+    """Reads a body in chunks, which may be cut anywhere; it keeps at most a few kilobytes.
 
-    `capability` says by which description it is read, `bounds` what it may have an engine compile.
-    `model`: the top-level model once it was seen. `stream`: the top-level `stream`, None where it is absent
-    or null. `seen`: which of NAMES the body has at its top level; `nulls`: those of all names described
-    that are null. `given`: those of SCALARS with their values, OTHER where one is no number, true, false or
-    null. `items`: how many texts, inputs or documents it has where each is answered by itself. `excess`: the
-    bound that the body went beyond, if that refused it.
+    `capability`: that of the path, whose description applies. `bounds`: on what an engine compiles.
+    `model`: the top-level model, None until it has arrived. `stream`: the top-level `stream`, None if it is
+    absent or null. `seen`: the NAMES that the body has at its top level. `nulls`: the described names that
+    are null. `given`: the SCALARS with their values, OTHER for a value that is not a number, true, false or
+    null. `items`: how many texts, inputs or documents are answered one by one. `excess`: the bound that the
+    body exceeded, if it was refused for that.
     """
 
     def __init__(self, capability: str, bounds: Bounds = DEFAULTS) -> None:
@@ -79,8 +79,8 @@ class BodyScanner(Pieces):
         self._bounds = bounds
         self._costs = _NO_COSTS
         self._prefix = Prefix()
-        # Where the reader is: the field at the top, if it is described; whether what is below matters, or is
-        # counted; what is awaited behind which name; and by depth, the last name and its place.
+        # The position: the field at the top, if it is described; whether values below it matter, or are
+        # counted; what is awaited after which name; and by depth, the last name and its place.
         self._field: Optional[Field] = None
         self._watched = False
         self._costly = False
@@ -88,11 +88,11 @@ class BodyScanner(Pieces):
         self._awaits_at = START
         self._places = _NOWHERE.copy()
         self._keys = _NAMELESS.copy()
-        # At this depth items are counted; 0: none are.
+        # The depth at which items are counted; 0: none are.
         self._items_at = 0
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next bytes.
+        """Read the next bytes.
 
         Raises SluiceError `malformed_json`, `invalid_request` or `media_url_refused`.
         """
@@ -109,16 +109,16 @@ class BodyScanner(Pieces):
 
     @property
     def prefix(self) -> bytes:
-        """The start of the text by which requests of one conversation are alike (`Prefix`)."""
+        """The start of the text that requests of one conversation have in common (`Prefix`)."""
         return self._prefix.text
 
     @property
     def places(self) -> int:
-        """How many places of a model the body needs, as far as it was read."""
+        """How many places of a model the body needs, as far as it has been read."""
         return places(self._capability, self.given, self.items)
 
     def finish(self) -> str:
-        """Say that the body is complete; return its model. Raises SluiceError."""
+        """Check that the body is complete; return its model. Raises SluiceError."""
         self._check_end()
         if self.model is None:
             raise _invalid("model", "is required: the name of a model that GET /v1/models lists")
@@ -128,7 +128,7 @@ class BodyScanner(Pieces):
     # --- strings and gaps ---------------------------------------------------------------------------------
 
     def _on_cut_string(self, is_name: bool, holder: int) -> int:
-        """Of one that may be counted, all is kept that may be."""
+        """Keep more of a string that may be counted: as much as the bounds allow."""
         if is_name and len(self._string) > MAX_KEY:
             raise _long_key()
         if not self._costly:
@@ -138,12 +138,12 @@ class BodyScanner(Pieces):
         return self._costs.longest + 1
 
     def _take_gap(self, gap: bytes, *, string: bool) -> None:
-        """Take a gap of whole tokens without what is behind it."""
+        """Read a gap of whole tokens alone."""
         before = self._point
         self._point, tokens = before.over(gap)
         self._tokens += tokens
         if string:
-            self._point[b""]  # raises where none may be
+            self._point[b""]  # raises if no string is allowed here
         if self._awaits is not None:
             self._see(gap, string=string)
         if self._costly:
@@ -152,8 +152,8 @@ class BodyScanner(Pieces):
         elif self._items_at:
             self._count_items(before, gap)
 
-    def _take_pairs(self, pairs: Pairs) -> None:  # noqa: C901 - a call a string is what costs
-        """Take gaps, each with the whole string behind it: the hot loop, where calls are what costs."""
+    def _take_pairs(self, pairs: Pairs) -> None:  # noqa: C901 - a call for each string would be expensive
+        """Read gaps, each with the whole string after it: the hot loop, in which calls are expensive."""
         if self._costly:
             self._take_costly(pairs)
         point, places, keys, prefix = self._point, self._places, self._keys, self._prefix
@@ -193,20 +193,20 @@ class BodyScanner(Pieces):
                     self._on_value(string, places[holder], depth)
 
     def _take_costly(self, pairs: Pairs) -> None:
-        """Take pairs while they are counted."""
+        """Read pairs while their values are counted."""
         costs = self._costs
         name: Optional[bytes] = b""
         while self._costly and name is not None:
             before = costs.values
             name = self._count_pairs(costs, pairs)
-            # Each name or item has a few tokens at most.
+            # Each name or item has at most a few tokens.
             self._tokens += _TOKENS_EACH * (costs.values - before)
             costs.check()
             if name is not None:
                 self._on_top_key(name)
 
-    def _count_pairs(self, costs: Costs, pairs: Pairs) -> Optional[bytes]:  # noqa: C901 - a call a string is what costs
-        """Count pairs up to the next name at the top, and return it: the other hot loop."""
+    def _count_pairs(self, costs: Costs, pairs: Pairs) -> Optional[bytes]:  # noqa: C901 - as for _take_pairs
+        """Count pairs up to the next name at the top, and return that name: the other hot loop."""
         point, places, keys, awaits = self._point, self._places, self._keys, self._awaits
         properties, most_properties = costs.properties, costs.bounds.properties
         size, most, most_depth = costs.bytes, costs.bounds.bytes, costs.bounds.depth + 1
@@ -289,14 +289,14 @@ class BodyScanner(Pieces):
                 self._costs = Costs(self._bounds)
 
     def _spelled(self, key: bytes) -> Optional[Field]:
-        """Return the field that a key names in escapes. Refuses what some parser may take for one."""
+        """Return the field of a key that may have escapes; refuse spellings that other parsers may accept."""
         name = decode(key)
         if name not in NAMES and name.casefold() in NAMES:
             raise malformed(f"it has {name.casefold()} in another spelling")
         return self._fields.get(name.encode("utf-8", "surrogatepass"))
 
     def _on_notable(self, holder: Place, place: Place, key: bytes, depth: int, *, first: bool) -> None:
-        """Count more of a name than its bytes; `first`: it is the first in its object."""
+        """Count a name for more than its bytes; `first`: it is the first in its object."""
         if place.forbidden:
             raise _invalid(self._where(), place.forbidden)
         if place.awaited:
@@ -314,7 +314,7 @@ class BodyScanner(Pieces):
     # --- the kinds of values ----------------------------------------------------------------------------
 
     def _see(self, gap: bytes, *, string: bool) -> None:
-        """Read what begins behind a key whose value counts; a piece may end before it."""
+        """Read the start of a value after a key that awaits it; a piece may end before the value."""
         awaited = self._awaits
         sign = b""
         if awaited is not _FIRST:
@@ -339,7 +339,7 @@ class BodyScanner(Pieces):
             self._on_first(sign)
 
     def _on_kind(self, place: Place, word: bytes) -> None:
-        """Take the beginning of a value below the top."""
+        """Check the start of a value below the top."""
         if place.kind is not None and not is_of(word, place.kind[0]):
             raise _invalid(self._where(self._awaits_at), f"must be {place.kind[1]}")
         if place.role in _NUMBERS and word[:1] in b"-0123456789":
@@ -352,7 +352,7 @@ class BodyScanner(Pieces):
                     raise excess.told(self._where(self._awaits_at)) from None
 
     def _on_field_kind(self, word: bytes) -> None:
-        """Take the beginning of a value at the top."""
+        """Check the start of a value at the top."""
         field = self._field
         if field is None:
             return
@@ -373,7 +373,7 @@ class BodyScanner(Pieces):
                 self._awaits = _FIRST
 
     def _on_first(self, sign: bytes) -> None:
-        """Take the first thing in a list, or an object, at the top: its end, where it is empty."""
+        """Check the first sign in a list or object at the top: if that is empty, its closing bracket."""
         field = self._field
         if field is None:
             return
@@ -386,7 +386,7 @@ class BodyScanner(Pieces):
             raise _invalid(f"{field.name}[]", "must be an object")
 
     def _count_items(self, before: Point, gap: bytes) -> None:
-        """Count the lists and objects that begin in a gap and are items; texts are counted by themselves."""
+        """Count the lists and objects that begin in a gap and are items; texts are counted elsewhere."""
         if b"[" not in gap and b"{" not in gap:
             return
         depth = len(before.stack)
@@ -400,7 +400,7 @@ class BodyScanner(Pieces):
     # --- texts ------------------------------------------------------------------------------------------
 
     def _on_field_text(self, value: bytes) -> None:
-        """Take a text that is the whole value of a field; of a long one, its start."""
+        """Check a text that is the value of a field, or the start of a long one."""
         field = self._field
         if field is None:
             return
@@ -414,7 +414,7 @@ class BodyScanner(Pieces):
             self._on_value(value, self._places[1], 1)
 
     def _on_value(self, value: bytes, place: Place, depth: int) -> None:
-        """Take a text that may matter; of a long one, its start."""
+        """Check a text that may matter, or the start of a long one."""
         if place.address and not value.startswith(b"data:"):
             raise SluiceError(
                 "media_url_refused",
@@ -427,7 +427,7 @@ class BodyScanner(Pieces):
             self._prefix.on_text(value, depth)
 
     def _on_counted(self, role: Role, value: bytes) -> None:
-        """Take a text that means more than itself: most are compiled."""
+        """Count a text by its role: most of these are compiled."""
         if role is Role.ITEM_TYPE:
             if value == _LINKS_TO_STORE or (b"\\" in value and decode(value).encode() == _LINKS_TO_STORE):
                 raise _invalid(
@@ -451,7 +451,7 @@ class BodyScanner(Pieces):
                 costs.add("alternatives", 1)
 
     def _scan_text(self, costs: Costs, text: str) -> None:
-        """Count a schema that comes as a text."""
+        """Count a schema in the form of a text."""
         if not text.lstrip().startswith("{"):
             costs.text(len(text))
             return
@@ -471,7 +471,7 @@ class BodyScanner(Pieces):
             costs.properties = outer
 
     def _refers_to_itself(self, reference: str) -> bool:
-        """Return whether a reference leads straight to the schema that it is: no text fits that."""
+        """Return whether a reference leads directly to its own schema, which no text can match."""
         brackets = self._point.stack[:-1]
         path = ["[]" if bracket == "[" else decode(key) for bracket, key in zip(brackets, self._keys[1:])]
         if reference == "#":
@@ -479,7 +479,7 @@ class BodyScanner(Pieces):
         return reference[:2] == "#/" and "/".join(path).endswith(reference[1:])
 
     def _where(self, point: Optional[Point] = None) -> str:
-        """Return the path of the present name, or that at a point; of names, those the descriptions have."""
+        """Return the path of the current name, or that at a point, with only the names in SAYABLE."""
         path = ""
         for depth, bracket in enumerate((self._point if point is None else point).stack, 1):
             if bracket == "[":
@@ -487,7 +487,7 @@ class BodyScanner(Pieces):
             else:
                 name = self._keys[depth].decode("latin-1")
                 path += ("." if path else "") + (name if name in SAYABLE else "…")
-        # Behind the end of a field only the whole of it is counted.
+        # After the end of a field, only the field as a whole can exceed a bound.
         path = path or (self._field.name if self._field else "")
         return path if len(path) <= MAX_PATH else path[:MAX_PATH] + "…"
 

@@ -1,4 +1,4 @@
-"""The documents that pass between the parts, one module for each of docs/contracts.md, and their fields.
+"""The documents that pass between the parts: one module for each in docs/contracts.md, and their fields.
 
-Pure but for `files`, which reads and writes them. Every part may import it; it imports `sluice.errors` alone.
+Pure, except `files`, which reads and writes them. Every part may import it. It imports only `sluice.errors`.
 """

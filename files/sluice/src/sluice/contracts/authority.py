@@ -24,7 +24,7 @@ from sluice.errors import RecordError
 
 MOST_STOPPED = 1_000
 
-# What a limit is shared by: everybody, the members of a project or group, one user, or one key.
+# Who shares a limit: everybody, the members of a project or group, one user, or one key.
 SCOPE = re.compile(rf"site|(?:project|group):{GROUP.pattern}|(?:user|key):{USER.pattern}")
 MOST_LIMITS = 200
 MOST_SECONDS = 120
@@ -32,10 +32,10 @@ MOST_SECONDS = 120
 
 @dataclass(frozen=True)
 class Limit:
-    """What all requests of one scope may take together; None is no bound.
+    """What all requests of one scope may use together; None means no bound.
 
-    `scope`: `site`, `project:NAME`, `group:NAME`, `user:PSEUDONYM` or `key:ID`. `model`: of that model alone,
-    or "" for all models together. `tokens`: of input and output; days are UTC's.
+    `scope`: `site`, `project:NAME`, `group:NAME`, `user:PSEUDONYM` or `key:ID`. `model`: the only model that
+    counts, or "" for all models together. Tokens are those of input and output; days are in UTC.
     """
 
     scope: str
@@ -61,11 +61,11 @@ class Limit:
 
     @property
     def bucket(self) -> tuple[str, str]:
-        """What it counts in: limits of one scope and model are one account."""
+        """The counter that it uses: limits with the same scope and model share one."""
         return (self.scope, self.model)
 
 
-# What a limit bounds: the names of its numbers.
+# The fields of a limit that are bounds.
 LIMITED = ("requests_per_minute", "tokens_per_minute", "tokens_per_day", "concurrent")
 
 
@@ -75,10 +75,10 @@ def _bound(fields: Fields, name: str) -> int | None:
 
 @dataclass(frozen=True)
 class Principal:
-    """Who a key belongs to and what it may do.
+    """The user of a key, and what the key may do.
 
-    `project`: what its use is accounted to, or "". `models`: the only ones that the key may be used for, None
-    for all that its groups may use. `limits` are all that bind its requests, the tightest of them wins.
+    `project`: the project that its usage counts for, or "". `models`: the only models that the key may use,
+    None for all that its groups may use. `limits`: all limits of its requests; the tightest one decides.
     """
 
     user: str
@@ -117,11 +117,11 @@ class Principal:
 
 @dataclass(frozen=True)
 class Spent:
-    """What the settled records of one bucket (`Limit.bucket`) add up to.
+    """The sums of the settled records of one bucket (`Limit.bucket`).
 
-    `requests` and `tokens` count by second (whole seconds since the epoch) over the last minute, requests in
-    the second in which they came, tokens in that in which they were settled; `tokens_today` those of the day
-    (UTC).
+    `requests` and `tokens`: pairs of second (whole seconds since the epoch) and count, over the last minute.
+    A request counts in the second in which it came, tokens in the second in which they were settled.
+    `tokens_today`: the tokens of this day (UTC).
     """
 
     scope: str
@@ -175,21 +175,21 @@ class Stop:
 
 @dataclass(frozen=True)
 class Standing:
-    """What holds for all requests of a gateway: models stopped, and the secrets of its keys' marks."""
+    """What applies to all requests of a gateway: stopped models, and the secrets of its keys' marks."""
 
     stopped: tuple[Stop, ...] = ()
     marks: tuple[bytes, ...] = ()
 
     @classmethod
     def parse(cls, fields: Fields) -> Standing:
-        """Read the gateway's answer; `marks` are missing in that of an earlier version."""
+        """Read the gateway's answer; an earlier version sends no `marks`."""
         return cls(
             stopped=tuple(Stop.parse(item, at) for at, item in fields.items("stopped", most=MOST_STOPPED)),
             marks=tuple(map(bytes.fromhex, fields.texts("marks", HEX64, ()))),
         )
 
     def dump(self) -> dict[str, Any]:
-        """Return the answer as JSON has it, but for its version."""
+        """Return the answer as JSON has it, without its version."""
         return {
             "stopped": [stop.dump() for stop in self.stopped],
             "marks": [mark.hex() for mark in self.marks],

@@ -1,4 +1,4 @@
-"""The demand file, by which a relay tells who runs and who waits: `demand-file.json`. Pure."""
+"""The demand file, in which a relay reports running and waiting requests: `demand-file.json`. Pure."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from sluice.contracts.words import INSTANCE_ID, MAX_COUNT, MAX_TIME, MODEL_NAME
 class ModelDemand:
     """Requests of one model at one relay; `last` is the time of the last request, answered or not.
 
-    `instances`: of those running, how many each instance has; instances without any are left out.
-    `answered`: by instance, when it last answered a request of this relay, in whole units of ANSWERED_UNIT
-    seconds, rounded down, so that the file does not change with each answer.
+    `instances`: how many of the running requests each instance has; instances without any are left out.
+    `answered`: by instance, when it last answered a request of this relay. The time is rounded down to
+    ANSWERED_UNIT seconds, so that the file does not change with each answer.
     """
 
     running: int

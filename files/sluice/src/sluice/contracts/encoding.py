@@ -1,4 +1,4 @@
-"""JSON as documents and the wire have it: one document in UTF-8, no key twice, no NaN. Pure."""
+"""JSON as documents and the wire use it: one document in UTF-8, without duplicate keys and NaN. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sluice.errors import RecordError
 def decode_json(raw: bytes) -> object:
     """Decode one JSON document in UTF-8; duplicate keys and NaN are refused. Raises RecordError."""
     try:
-        # Of bytes, `json` would guess the encoding: UTF-16 then is one document here and another elsewhere.
+        # `json` guesses the encoding of bytes: the same UTF-16 bytes could mean something else to others.
         return _DECODER.decode(raw.decode("utf-8"))
     except RecordError:
         raise

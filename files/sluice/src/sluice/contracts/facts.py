@@ -1,4 +1,4 @@
-"""What everybody on a request's way may know of a model: the same fields in several documents. Pure."""
+"""What every part on a request's path may know about a model: fields that several documents share. Pure."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from sluice.contracts.words import CACHE_ISOLATIONS, GROUP, MAX_TIME, PRINTABLE,
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What the scheduler says of a model and relay and proxy pass on unchanged.
+    """What the scheduler says about a model; relay and proxy pass it on unchanged.
 
     `concurrency`: the places of one instance. `usage`, `cache_isolation`: as in the model entry. `created`:
-    when its cluster first had it (Unix time), 0 if nobody knows.
+    when its cluster first had it (Unix time), 0 if that is not known.
     """
 
     context_length: int
@@ -29,7 +29,7 @@ class ModelFacts:
 
     @staticmethod
     def read(fields: Fields) -> dict[str, Any]:
-        """Read these fields from a document that has them among others. Raises RecordError."""
+        """Read these fields from a document that may have others too. Raises RecordError."""
         return {
             "context_length": fields.integer("context_length", 1, 100_000_000),
             "capabilities": read_capabilities(fields),
@@ -43,5 +43,5 @@ class ModelFacts:
         }
 
     def facts(self) -> dict[str, Any]:
-        """Return these fields by name, as another document takes them."""
+        """Return these fields by name, for another document."""
         return {name: getattr(self, name) for name in ModelFacts.__dataclass_fields__}

@@ -1,8 +1,8 @@
-"""Reading and writing the fields of a document: each is checked by a full match. Pure.
+"""Reads and writes the fields of a document: each is checked by a full match. Pure.
 
-`parse` takes what JSON gave and returns the record or raises RecordError with the field's path. `dump`
-returns what goes into JSON, `version` included where the document stands alone. Documents that a job or the
-VM sends to the cluster, and the model entry, refuse unknown fields; the others ignore them.
+`parse` takes decoded JSON and returns the record, or raises RecordError with the field's path. `dump` returns
+the object for JSON, with `version` if the document is not part of another. Documents that a job or the VM
+sends to the cluster, and the model entry, refuse unknown fields; the others ignore them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Fields:
         return RecordError(self.path(name), problem)
 
     def get(self, name: str, default: object = dataclasses.MISSING) -> object:
-        """Return the field as JSON gave it."""
+        """Return the field as it was in the JSON."""
         self._read.add(name)
         if name in self._obj:
             return self._obj[name]
@@ -56,7 +56,7 @@ class Fields:
         return value
 
     def choice(self, name: str, allowed: tuple[str, ...], default: Any = dataclasses.MISSING) -> str:
-        """Return a string out of a closed list."""
+        """Return a string that is in a closed list."""
         value = self.get(name, default)
         if not isinstance(value, str) or value not in allowed:
             raise self.fail(name, "must be one of " + ", ".join(allowed))
@@ -134,16 +134,16 @@ class Fields:
             raise self.fail("version", f"is {value!r}, this code reads {VERSION}"[:80])
 
     def done(self) -> None:
-        """Refuse fields that nobody read."""
+        """Refuse fields that were not read."""
         unknown = sorted(str(name)[:64] for name in self._obj if name not in self._read)
         if unknown:
             raise self.fail(unknown[0], "is not a known field")
 
 
 def dump_record(record: Any, *, version: bool = False) -> dict[str, Any]:
-    """Return a record as JSON has it: records as objects, tuples as lists, `version` if it stands alone."""
+    """Return a record as JSON has it: records as objects, tuples as lists, `version` if asked for."""
     document: dict[str, Any] = {"version": VERSION} if version else {}
-    # Not dataclasses.asdict: it copies every value deeply, at four times the cost for each request.
+    # dataclasses.asdict copies every value deeply and costs four times as much, for each request.
     for name in record.__dataclass_fields__:
         document[name] = _json_ready(getattr(record, name))
     return document

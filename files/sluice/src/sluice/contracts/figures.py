@@ -1,4 +1,4 @@
-"""Figures for Prometheus, the scheduler's and the relay's: `figures.json`. Pure."""
+"""Metrics for Prometheus, of the scheduler and the relay: `figures.json`. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LABEL_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 @dataclass(frozen=True)
 class Sample:
-    """One figure for Prometheus: a gauge or a counter with its labels."""
+    """One number for Prometheus: a gauge or a counter with its labels."""
 
     name: str
     kind: str
@@ -47,14 +47,14 @@ class Sample:
 
 @dataclass(frozen=True)
 class Figures:
-    """The scheduler's figures, and the answer of the `metrics` verb (where `written` is the relay's time)."""
+    """The scheduler's metrics, and the answer of the `metrics` verb (there `written` is the relay's time)."""
 
     written: float
     samples: tuple[Sample, ...]
 
     @classmethod
     def parse(cls, obj: object) -> Figures:
-        """Read figures."""
+        """Read the document."""
         fields = Fields(obj)
         fields.version()
         return cls(

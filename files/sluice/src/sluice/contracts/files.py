@@ -1,4 +1,4 @@
-"""Documents as files: read within a bound, written whole."""
+"""Reads documents from files within a bound, and writes files as a whole."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
 
 def read_json(path: Union[str, Path], limit: int = MAX_DOCUMENT_BYTES) -> object:
     """Read one JSON file of at most `limit` bytes. Raises OSError and RecordError."""
-    # Another account may write the folder: to open a pipe put in the file's place would wait for ever.
+    # Another account may write in the folder and put a pipe in the file's place; opening that waits forever.
     with open(path, "rb", opener=_open_at_once) as stream:
         if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
             raise RecordError("", "is not a regular file")
@@ -34,12 +34,12 @@ def _open_at_once(path: str, flags: int) -> int:
 def write_json(
     path: Union[str, Path], document: object, mode: int = 0o600, group: Optional[int] = None
 ) -> None:
-    """Write a JSON file whole: a temporary file beside it, synced, then renamed into place."""
+    """Write a JSON file as a whole: first a temporary file beside it, synced, which is then renamed."""
     write_text(path, json.dumps(document, separators=(",", ":"), sort_keys=True) + "\n", mode, group)
 
 
 def write_text(path: Union[str, Path], text: str, mode: int = 0o600, group: Optional[int] = None) -> None:
-    """Write a text file whole, by rename, with its mode (and group id) set before it appears."""
+    """Write a text file as a whole, by rename; mode (and group id) are set before the file appears."""
     target = Path(path)
     descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     try:

@@ -26,15 +26,15 @@ AFFINITY = re.compile(r"(?:[0-9a-f]{64})?")
 EVENT_STREAM = "text/event-stream"
 CONTENT_TYPES = ("application/json", "text/event-stream", "text/plain")
 GO_AWAY_CODES = ("shutdown", "age", "protocol", "closed")
-# A request is given up when so many of its attempts broke an instance, at whichever relays.
+# A request ends with an error after this many broken attempts, at all relays together.
 MOST_BREAKS = 2
 
 
 class RequestHead(NamedTuple):
-    """A request as the VM asks for it; `length` is the number of bytes of the body to come.
+    """The head of a request from the VM; `length`: the bytes of the body that follows.
 
-    `breaks`: how many attempts of this request broke an instance before; sent to minor 1 and newer alone.
-    `places`: how many places of the model it takes; sent to minor 2 and newer alone.
+    `breaks`: how many earlier attempts of this request broke; sent only to minor version 1 or newer.
+    `places`: how many places of the model it takes; sent only to minor version 2 or newer.
     """
 
     id: str
@@ -86,8 +86,8 @@ class RequestHead(NamedTuple):
         ).encode("ascii")
 
 
-# The spelling of `encode`. What matches needs no JSON parser and no further
-# check, at a fifth of the cost for each request; every other spelling is parsed.
+# The spelling of `encode`. A head that matches needs no JSON parser and no other check, which costs a fifth.
+# Every other spelling is parsed.
 _REQUEST_SPELLING = re.compile(
     rf'\{{"id":"({REQUEST_ID.pattern})","model":"({MODEL_NAME.pattern})","method":"(POST)",'
     rf'"path":"({any_of(PATHS)})","user":"({USER.pattern})","class":"({any_of(CLASSES)})",'
@@ -104,9 +104,9 @@ _RESPONSE_SPELLING = re.compile(
 
 
 class InstanceRequest(NamedTuple):
-    """A request as a relay asks a front for it; `length` is that of the body to come, in bytes.
+    """The head of a request from a relay to a front; `length`: the bytes of the body that follows.
 
-    `places`: how many places of the instance it takes; sent to minor 2 and newer alone.
+    `places`: how many places of the instance it takes; sent only to minor version 2 or newer.
     """
 
     id: str
@@ -176,7 +176,7 @@ class ResponseHead(NamedTuple):
         ).encode("ascii")
 
 
-# An instance begins its answers with one of very few heads.
+# The answers of an instance have very few different heads.
 @functools.lru_cache(maxsize=256)
 def _read_response(raw: bytes) -> ResponseHead:
     found = _RESPONSE_SPELLING.fullmatch(raw.decode("latin-1"))
@@ -188,9 +188,9 @@ def _read_response(raw: bytes) -> ResponseHead:
 
 @dataclass(frozen=True)
 class ErrorHead:
-    """Why a stream is over; `retry_after` in seconds.
+    """Why a stream has ended; `retry_after` in seconds.
 
-    `breaks`: how many attempts of the request broke an instance so far, those of its head included.
+    `breaks`: how many attempts of the request have broken so far, including those that its head reported.
     """
 
     code: str
@@ -219,7 +219,7 @@ class ErrorHead:
 
 @dataclass(frozen=True)
 class DemandHead:
-    """The payload of a demand frame: requests that wait, by model."""
+    """The payload of a demand frame: the number of waiting requests, by model."""
 
     models: dict[str, int]
 

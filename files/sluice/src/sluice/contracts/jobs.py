@@ -13,7 +13,7 @@ MAX_JOB_RECORD_BYTES = 16 * 1024
 
 @dataclass(frozen=True)
 class JobRecord:
-    """What a front publishes about itself: input, never trusted beyond `parse`."""
+    """What a front publishes about itself. It is untrusted: `parse` checks only its form."""
 
     instance: str
     nonce: str

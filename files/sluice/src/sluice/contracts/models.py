@@ -26,7 +26,7 @@ ENVIRONMENT_MODULE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+/-]{0,127}")
 SLURM_WORD = re.compile(r"[A-Za-z0-9_.:,@+-]{0,128}")
 SLURM_OPTION = re.compile(r"--[a-z][a-z-]{1,40}(?:=[A-Za-z0-9_.:,@+/\[\]-]{1,200})?")
 ARGUMENT = re.compile(r"[^\x00-\x1f\x7f]{1,1000}")
-# What keeps an engine apart: namespaces made by bubblewrap, its own image's container, or nothing.
+# What confines an engine: namespaces made by bubblewrap, the container of its own image, or nothing.
 BOXES = ("bubblewrap", "apptainer", "none")
 _HEX64_OR_NONE = re.compile(f"(?:{HEX64.pattern})?")
 _PATH_OR_NONE = re.compile(f"(?:{ABSOLUTE_PATH.pattern})?")
@@ -34,10 +34,10 @@ _PATH_OR_NONE = re.compile(f"(?:{ABSOLUTE_PATH.pattern})?")
 
 @dataclass(frozen=True)
 class SlurmRequest:
-    """What one instance asks of Slurm.
+    """What one instance requests from Slurm.
 
-    `time` and `time_min` (0: none) in minutes, `warn` in seconds before the end of its time at which Slurm
-    is to warn it (0: never). `cpus`, `memory_mb` (MiB) and `gpus` are per node, of which it takes `nodes`.
+    `time` and `time_min` (0: none) in minutes. `warn`: how many seconds before the end of its time Slurm
+    warns it (0: never). `cpus`, `memory_mb` (MiB) and `gpus` are for each of its `nodes`.
     """
 
     partition: str
@@ -88,10 +88,10 @@ class SlurmRequest:
 
 @dataclass(frozen=True)
 class Burst:
-    """How up to `max` instances beyond the model's own `max` are asked for: where Slurm may take them back.
+    """How up to `max` instances beyond the model's own `max` are requested, where Slurm may preempt them.
 
-    What is empty or 0 is as in the model's `slurm`; `time` and `time_min` in minutes. `requeue` has Slurm
-    put a preempted job back into its queue instead of ending it.
+    Fields that are empty or 0 are as in the model's `slurm`; `time` and `time_min` in minutes. With
+    `requeue`, Slurm puts a preempted job back into its queue instead of ending it.
     """
 
     max: int
@@ -123,8 +123,8 @@ class Burst:
         return burst
 
 
-# Fields that say how a model is offered and how many instances it has. They take effect while its jobs run;
-# where a script uses one (concurrency, in the bundled engines), the script carries the change.
+# Fields that say how a model is offered and how many instances it has. Running jobs need not be replaced when
+# they change. If a script uses one (concurrency, in the bundled engines), the script's own change shows that.
 SERVICE_FIELDS = frozenset(
     (
         "burst",
@@ -148,12 +148,11 @@ SERVICE_FIELDS = frozenset(
 class ModelEntry:
     """One model as the inventory describes it. `idle_stop`, `start_timeout` and `stall_timeout` in seconds.
 
-    `priority`: where the service may not take all that is wanted, models of a higher one come first.
-    `manifest`: the SHA-256 (hex) of the weights' SHA256SUMS, "" where they are not checked. `image` and
-    `modules` are for engines in a container image or behind environment modules. `usage` (of USAGES): what
-    the engine can be asked to say of tokens while it streams. `cache_isolation` (of CACHE_ISOLATIONS): how it
-    can be asked to keep what it remembers of different users' prompts apart. `box` (of BOXES): what keeps the
-    engine itself apart.
+    `priority`: models with a higher one come first if there are too few resources for all. `manifest`: the
+    SHA-256 (hex) of the weights' SHA256SUMS, "" if they are not checked. `image`: for engines in a container
+    image; `modules`: for engines that need environment modules. `usage` (of USAGES): how the engine can
+    report tokens while it streams. `cache_isolation` (of CACHE_ISOLATIONS): how it can keep the cached
+    prompts of different users apart. `box` (of BOXES): what confines the engine.
     """
 
     name: str
@@ -223,26 +222,26 @@ class ModelEntry:
         return dump_record(self, version=True)
 
     def digest(self, script: str) -> str:
-        """Return the SHA-256 (hex) of what a job depends on: the script, the entry less SERVICE_FIELDS."""
+        """Return the SHA-256 (hex) of what a job depends on: the script, the entry without SERVICE_FIELDS."""
         fields = {name: value for name, value in self.dump().items() if name not in SERVICE_FIELDS}
         canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode() + b"\0" + script.encode()).hexdigest()
 
 
 def _isolation_by(engine: str) -> str:
-    """Return how an engine is known to keep caches apart: by a salt, or by doing without."""
+    """Return how an engine keeps the caches of users apart, as far as it is known."""
     if engine.startswith("vllm"):
         return "salt"
     return "off" if engine == "llama-cpp" else "none"
 
 
 def box_by(engine: str, usual: str = "bubblewrap") -> str:
-    """Return the box of an entry that names none; one in an image has its container."""
+    """Return the box of an entry that names none; an engine in an image has its container."""
     return "apptainer" if engine == "vllm-apptainer" else usual
 
 
 def _usage_by(engine: str) -> str:
-    """Return what an engine is known to say of tokens while it streams."""
+    """Return how an engine reports tokens while it streams, as far as it is known."""
     if engine.startswith("vllm"):
         return "continuous"
     return "final" if engine == "llama-cpp" else "none"

@@ -1,4 +1,4 @@
-"""What administrators order of models and nodes: `model-orders.json`, `node-orders.json`. Pure."""
+"""Orders of administrators for models and nodes: `model-orders.json`, `node-orders.json`. Pure."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ MAX_ORDERED = 1000
 
 @dataclass(frozen=True)
 class ModelOrders:
-    """What the cluster's administrators ordered of one model, by `sluice models drain | resume | restart`.
+    """The orders of administrators for one model, given by `sluice models drain | resume | restart`.
 
-    Times in seconds since the epoch. `drained`: out of service since then, None when in service; `resumed`:
-    when it was last put back. `restart`: instances submitted before that time are to be replaced;
-    `replace` names single ones. `by` is who gave the last order, for people.
+    Times in seconds since the epoch. `drained`: when it was taken out of service, None while in service.
+    `resumed`: when it was last put back. `restart`: replace the instances that were submitted before this
+    time. `replace`: replace these instances. `by`: who gave the last order, for people.
     """
 
     model: str
@@ -56,10 +56,10 @@ class ModelOrders:
 
 @dataclass(frozen=True)
 class NodeOrders:
-    """Which nodes the cluster's administrators let in again, by `sluice nodes readmit`.
+    """The nodes that administrators let in again with `sluice nodes readmit`.
 
-    Times in seconds since the epoch: what failed on a node before its time in `nodes`, or before `all` on any
-    node, is held against it no more. `by` is who gave the last order, for people.
+    Times in seconds since the epoch. Failures on a node before its time in `nodes`, or before `all` on any
+    node, do not count against it any more. `by`: who gave the last order, for people.
     """
 
     all: Optional[float] = None

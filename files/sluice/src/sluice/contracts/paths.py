@@ -1,4 +1,4 @@
-"""The paths of the API, and the capability that each asks of a model. Pure."""
+"""The paths of the API, and the capability that a model needs for each. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CAPABILITIES = (
     "input_tokens",
     "tokenize",
 )
-# What every engine that Sluice brings can serve; the other paths are the model's to claim.
+# All bundled engines can serve these; a model entry must name the others.
 DEFAULT_CAPABILITIES = ("chat", "completions")
 PATHS = {
     "/v1/chat/completions": "chat",
@@ -30,24 +30,24 @@ PATHS = {
     "/v1/messages": "messages",
     "/v1/messages/count_tokens": "count_tokens",
     "/v1/responses/input_tokens": "input_tokens",
-    # vLLM's own, where its users look for it.
+    # vLLM's own path, where its users expect it.
     "/tokenize": "tokenize",
 }
-# What these answer is a count: nothing is generated.
+# These answer with a count and generate nothing.
 COUNTING = frozenset(("count_tokens", "input_tokens", "tokenize"))
-# No engine bounds what it counts, as it bounds a prompt: one text of 32 MiB keeps all others waiting.
+# Engines bound the length of a prompt, but not of a text to count: one of 32 MiB delays all other requests.
 MOST_COUNTED = 1 << 20
 _COUNTED_A_TOKEN = 8
 INSTANCE_PATHS = ("/health", "/metrics", *PATHS)
 
 
 def most_counted(context_length: int) -> int:
-    """Return how many bytes a body may have of which the tokens are to be counted: more fits no prompt."""
+    """Return how many bytes a body may have if its tokens are to be counted: no prompt can be longer."""
     return max(MOST_COUNTED, _COUNTED_A_TOKEN * context_length)
 
 
 def read_capabilities(fields: Fields, default: Any = dataclasses.MISSING) -> tuple[str, ...]:
-    """Read the field `capabilities`: a list out of CAPABILITIES. Raises RecordError."""
+    """Read the field `capabilities`, a list of CAPABILITIES. Raises RecordError."""
     found = []
     for where, item in fields.items("capabilities", default):
         if not isinstance(item, str) or item not in CAPABILITIES:

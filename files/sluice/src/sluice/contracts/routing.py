@@ -25,7 +25,7 @@ INSTANCE_STATES = ("ready", "draining")
 
 @dataclass(frozen=True)
 class Instance:
-    """One routable instance, with the secrets to reach it; `stalled`: its engine gives nothing now."""
+    """One instance that requests can go to, with its secrets; `stalled`: its engine generates nothing now."""
 
     id: str
     job_id: str
@@ -76,7 +76,7 @@ class RoutedModel(ModelFacts):
 
 @dataclass(frozen=True)
 class RoutingTable:
-    """Models and their ready instances: written by the scheduler alone, read by every relay."""
+    """Models and their ready instances. Only the scheduler writes it; every relay reads it."""
 
     cluster: str
     generation: int

@@ -1,4 +1,4 @@
-"""The answer of the `models` verb: what a relay says of its cluster's models. Pure."""
+"""The answer of the `models` verb: what a relay says about its cluster's models. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from sluice.contracts.words import GROUP, MAX_COUNT, MAX_TIME, MODEL_NAME, STATU
 class ModelStatus(ModelFacts):
     """One model as the relay describes it to the proxy.
 
-    `running` counts the relay's requests on instances that take further ones, `draining` those on others.
+    `running`: the places that this relay's requests have on instances that accept new ones; `draining`: those
+    on other instances.
     """
 
     name: str

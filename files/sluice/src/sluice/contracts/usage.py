@@ -24,8 +24,8 @@ from sluice.errors import CODES
 class UsageRecord:
     """One settled request, never its content.
 
-    Times in seconds; `measured` is false where tokens were counted by chunks. `cached_tokens` of the input
-    tokens were in the engine's cache.
+    Times in seconds. `measured`: false if the tokens were counted by chunks. `cached_tokens`: how many of the
+    input tokens were in the engine's cache.
     """
 
     id: str
@@ -58,7 +58,7 @@ class UsageRecord:
             id=fields.text("id", REQUEST_ID),
             time=fields.number("time", 0, MAX_TIME),
             user=fields.text("user", USER),
-            # Absent in what a spool still holds from before these were counted.
+            # Old records in a spool do not have it.
             project=fields.text("project", GROUP_OR_NONE, ""),
             key_id=fields.text("key_id", USER),
             model=fields.text("model", MODEL_NAME),

@@ -1,4 +1,4 @@
-"""Words with a fixed form, closed lists and bounds that several documents share. Pure."""
+"""Forms of words, closed lists and bounds that several documents share. Pure."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ GROUP_OR_NONE = re.compile(f"(?:{GROUP.pattern})?")
 MODEL_OR_NONE = re.compile(f"(?:{MODEL_NAME.pattern})?")
 CLASSES = ("interactive", "api", "batch")
 STATUSES = ("ready", "starting", "sleeping", "failed", "drained", "unknown")
-# What an engine says of tokens while it streams: with each chunk, with the last one, or nothing.
+# When a streaming engine reports tokens: with each chunk, with the last one, or never.
 USAGES = ("continuous", "final", "none")
-# How an engine keeps what it remembers of prompts apart: by a salt in each request, not at all but for each
-# request by itself, or in no way that it can be asked for.
+# How an engine keeps the cached prompts of users apart: by a salt in each request; by caching nothing for
+# other requests; or not at all.
 CACHE_ISOLATIONS = ("salt", "off", "none")
 MAX_COUNT = 1_000_000
 MAX_TIME = 1e11
@@ -48,5 +48,5 @@ def port_range(text: str) -> range:
 
 
 def any_of(words: Iterable[str]) -> str:
-    """Return the pattern of a closed list."""
+    """Return a pattern that matches the words of a closed list."""
     return "|".join(map(re.escape, words))

@@ -1,4 +1,4 @@
-"""Which instance takes a request, and what a client is told when none does. Pure."""
+"""Which instance gets a request, and what a client is told if none can take it. Pure."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Callable, Optional, TypeVar
 from sluice.contracts.routing import Instance, RoutedModel
 from sluice.errors import SluiceError
 
-# How far above its concurrency an instance may be filled before its requests go to the next one: the
-# engine queues the surplus, and a conversation stays where its prefix is cached.
+# An instance may have this many times its concurrency before requests go to the next one. The engine queues
+# the surplus, and a conversation stays where its prefix is cached.
 LOAD_FACTOR = 1.25
 RETRY_AFTER = {
     "ready": 5.0,
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 def rank(affinity: str, instances: Sequence[Instance]) -> list[Instance]:
-    """Return the instances in the order that `affinity` prefers them (rendezvous hashing)."""
+    """Return the instances in the order in which `affinity` prefers them (rendezvous hashing)."""
     if len(instances) < 2:
         return list(instances)
     salt = affinity.encode()[:64]
@@ -35,7 +35,7 @@ def rank(affinity: str, instances: Sequence[Instance]) -> list[Instance]:
 
 
 def room(concurrency: int) -> int:
-    """Return how many requests an instance may have until the next one of the order is asked."""
+    """Return how many places of an instance may be taken before requests go to the next one."""
     return math.ceil(concurrency * LOAD_FACTOR)
 
 
@@ -48,32 +48,33 @@ def choose(
     places: int = 1,
     most: int = 0,
 ) -> Optional[T]:
-    """Return the first that has room, None if there is none; with `least` the one with the lowest load.
+    """Return the first one that has room, None if none has; with `least` the one with the lowest load.
 
-    `places`: how many are asked for. Where several are and no instance has them all, the least loaded that
-    has some takes them, up to `most`: the engine queues the surplus, and nobody else is sent there meanwhile.
+    `places`: how many the request needs. If it needs several and no instance has so many free, the least
+    loaded one with room gets it, as long as its load stays within `most`. The engine queues the surplus, and
+    meanwhile other requests go elsewhere.
     """
     if places == 1:
         free = (one for one in ranked if load(one) < room)
         return min(free, key=load, default=None) if least else next(free, None)
-    lines = list(ranked)
-    whole = [one for one in lines if load(one) + places <= room]
-    if whole:
-        return min(whole, key=load) if least else whole[0]
-    some = (one for one in lines if load(one) < room and load(one) + places <= most)
+    candidates = list(ranked)
+    enough = [one for one in candidates if load(one) + places <= room]
+    if enough:
+        return min(enough, key=load) if least else enough[0]
+    some = (one for one in candidates if load(one) < room and load(one) + places <= most)
     return min(some, key=load, default=None)
 
 
 def ready(model: RoutedModel) -> list[Instance]:
-    """Return the instances that take new requests: those with stalled engines only where all are."""
+    """Return the instances that take new requests; those with a stalled engine only if all have one."""
     serving = [instance for instance in model.instances if instance.state == "ready"]
     return [instance for instance in serving if not instance.stalled] or serving
 
 
 def retry_after(model: RoutedModel, now: float) -> float:
-    """Return after how many seconds asking again may help.
+    """Return after how many seconds another try may succeed.
 
-    A model that is ready has places again as soon as requests end, long before its next instance.
+    A ready model has free places as soon as requests end, long before its next instance is ready.
     """
     if model.status != "ready" and model.expected_ready is not None and model.expected_ready > now:
         return min(LONGEST_RETRY_AFTER, math.ceil(model.expected_ready - now))
@@ -81,10 +82,7 @@ def retry_after(model: RoutedModel, now: float) -> float:
 
 
 def without_instance(model: RoutedModel, now: float) -> SluiceError:
-    """Return the error for a model of which nothing takes requests, saying what there is instead.
-
-    `now` is Unix time.
-    """
+    """Return the error for a model none of whose instances takes requests; `now` is Unix time."""
     after = retry_after(model, now)
     if model.status != "ready":
         reason = f"the model has no ready instance now, it is {model.status}"

@@ -1,10 +1,10 @@
-"""The cluster's own limits on a session: how many requests a second, and memory for bodies. Pure."""
+"""The cluster's own limits on a session: requests for each second, and memory for bodies. Pure."""
 
 from __future__ import annotations
 
 
 class Rate:
-    """A token bucket: `per_second` requests on average, at most a second's worth at once; 0 = no limit."""
+    """A token bucket: `per_second` requests on average, and as many at once; 0 = no limit."""
 
     def __init__(self, per_second: float, now: float) -> None:
         self._per_second = per_second
@@ -13,7 +13,7 @@ class Rate:
         self._at = now
 
     def take(self, now: float) -> bool:
-        """Whether a request may go now."""
+        """Count a request; return False if it exceeds the rate."""
         if not self._per_second:
             return True
         self._tokens = min(self._most, self._tokens + (now - self._at) * self._per_second)
@@ -25,18 +25,18 @@ class Rate:
 
 
 class Budget:
-    """A number of bytes that may be held at once."""
+    """How many bytes may be held at the same time."""
 
     def __init__(self, size: int) -> None:
         self.free = size
 
     def reserve(self, size: int) -> bool:
-        """Take `size` bytes of the budget if they are free."""
+        """Reserve `size` bytes; return False if fewer are free."""
         if size > self.free:
             return False
         self.free -= size
         return True
 
     def release(self, size: int) -> None:
-        """Give back what was reserved."""
+        """Free `size` reserved bytes."""
         self.free += size

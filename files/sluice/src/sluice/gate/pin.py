@@ -7,8 +7,8 @@ from typing import Optional
 
 
 def is_pinned(shown: Optional[bytes], certificate: str) -> bool:
-    """Return whether `shown` (DER, None where the server showed none) is exactly `certificate` (PEM).
+    """Return whether `shown` (DER, None if the server showed none) is exactly `certificate` (PEM).
 
-    TLS 1.3 makes the server prove that it has the certificate's key. Names and authorities play no part.
+    TLS 1.3 makes the server prove that it has the certificate's key. Names and authorities do not matter.
     """
     return shown is not None and shown == base64.b64decode("".join(certificate.splitlines()[1:-1]))

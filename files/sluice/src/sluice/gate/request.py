@@ -1,6 +1,6 @@
-"""What a request must be before an instance hears of it. Pure; every check raises SluiceError.
+"""The checks of a request before it goes to an instance. Pure; every check raises SluiceError.
 
-The form of each field of its head is checked before this, by `contracts.heads.RequestHead`.
+`contracts.heads.RequestHead` has already checked the form of each field of its head.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sluice.errors import SluiceError
 
 
 def find_model(table: Optional[RoutingTable], name: str) -> RoutedModel:
-    """Return the model that a request names; `table` is None before the scheduler has written one."""
+    """Return the model that a request names; `table` is None if the scheduler has written none yet."""
     if table is None:
         raise SluiceError("no_instance", "the cluster has no routing table yet", retry_after=15)
     model = table.models.get(name)
@@ -24,7 +24,7 @@ def find_model(table: Optional[RoutingTable], name: str) -> RoutedModel:
 
 
 def check_head(head: RequestHead, model: RoutedModel) -> None:
-    """Check what a head asks for against what its model is."""
+    """Check that the model can serve what a head asks for."""
     capability = PATHS[head.path]
     if capability not in model.capabilities:
         raise SluiceError("capability_missing", "the model does not serve this path", param="model")
@@ -34,7 +34,7 @@ def check_head(head: RequestHead, model: RoutedModel) -> None:
 
 
 def check_room(places: int, model: RoutedModel) -> None:
-    """Refuse what no instance of the model could ever take at once."""
+    """Refuse a request that needs more places than one instance of the model has."""
     most = model.concurrency
     if places > most:
         raise SluiceError(
@@ -43,12 +43,12 @@ def check_room(places: int, model: RoutedModel) -> None:
 
 
 def check_model(named: str, head: RequestHead) -> None:
-    """Refuse a body that names another model than its head: that one was not routed, nor allowed."""
+    """Refuse a body that names another model than its head: only the head's model was checked and routed."""
     if named != head.model:
         raise SluiceError("model_mismatch", "the body's model is not the routed one", param="model")
 
 
 def check_places(needed: int, said: int) -> None:
-    """Refuse a body that takes more places than its head says: they were not counted for its user."""
+    """Refuse a body that needs more places than its head says: the others were not counted for its user."""
     if needed > said:
         raise SluiceError("invalid_request", f"the body takes {needed} places, its head says {said}")

@@ -1,4 +1,4 @@
-"""What a session may ask, whatever the request is. Pure; every check raises SluiceError."""
+"""The checks of a session that apply to every request. Pure; every check raises SluiceError."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Collection, Mapping
 from sluice.errors import SluiceError
 from sluice.gate.limits import Budget, Rate
 
-# Answers to questions (models, metrics) that the proxy has not read yet; an honest proxy has two.
+# How many answers to questions (models, metrics) may be unread; a correct proxy has at most two.
 MAX_UNREAD = 8
 
 
 def check_open(closed: bool) -> None:
-    """Refuse everything while the gate is closed."""
+    """Refuse all requests while the gate is closed."""
     if closed:
         raise SluiceError("closed", "the cluster's administrators have closed the gate", retry_after=60)
 
@@ -24,7 +24,7 @@ def check_rate(rate: Rate, now: float) -> None:
 
 
 def check_unread(unread: int) -> None:
-    """Refuse a question of a proxy that does not read the answers: they would pile up in memory."""
+    """Refuse a question from a proxy that does not read the answers: they would fill the memory."""
     if unread >= MAX_UNREAD:
         raise SluiceError("overloaded", "earlier answers have not been read", retry_after=1)
 
@@ -36,5 +36,5 @@ def reserve(budget: Budget, size: int) -> None:
 
 
 def demand(waiting: Mapping[str, int], known: Collection[str], most: int) -> dict[str, int]:
-    """Return what counts of the waiting requests that a proxy reports: of `known` models, `most` of each."""
+    """Return the part of a proxy's demand report that counts: `known` models, at most `most` for each."""
     return {model: min(count, most) for model, count in waiting.items() if model in known}
