@@ -15,7 +15,7 @@ LONGEST = (
     "test_attempts",
     "test_zipapp",
     "test_deaths",
-    "test_lines",
+    "test_instance_connections",
     "test_build_engine",
     "test_slurm_as_it_is",
     "test_session",
@@ -25,7 +25,7 @@ LONGEST = (
     "test_storage_down",
     "test_wheel",
     "test_listener",
-    "test_exchange",
+    "test_one_request",
     "test_waiting",
 )
 trials.load()

@@ -29,7 +29,7 @@ from sluice.front.engine import Call, Engine, EngineConnection
 from sluice.front.http import AnswerParser, InvalidAnswer
 from sluice.front.stall import StallDetector
 from sluice.relay.config import RelayConfig
-from sluice.relay.instances import Line
+from sluice.relay.connections import Line
 from sluice.relay.session import Session
 from sluice.wire import events
 from sluice.wire.connection import Connection, Role

@@ -23,7 +23,7 @@ from typing import Any
 from sluice.bodies.costs import DEFAULTS
 from sluice.contracts.heads import RequestHead
 from sluice.front.identity import Identity
-from sluice.relay.switch import STALE_SECONDS
+from sluice.relay.closed_file import STALE_SECONDS
 from sluice.wire.hello import Limits
 from tests.fakes.proxy import Answer, WireClient, number
 from tests.policy.tree import ROOT

@@ -17,9 +17,9 @@ from sluice.contracts.heads import ErrorHead, InstanceRequest, ResponseHead
 from sluice.contracts.routing import Instance, RoutedModel, RoutingTable
 from sluice.endpoint import Endpoint
 from sluice.front.identity import Identity
+from sluice.relay.closed_file import STALE_SECONDS
 from sluice.relay.config import RelayConfig
 from sluice.relay.session import Session
-from sluice.relay.switch import STALE_SECONDS
 from sluice.wire import events
 from sluice.wire.connection import Connection, Role
 from sluice.wire.hello import Hello, Limits

@@ -16,9 +16,9 @@ from sluice.contracts.demand import DemandFile, ModelDemand
 from sluice.contracts.figures import Sample
 from sluice.contracts.files import read_json, write_json
 from sluice.errors import ConfigError
-from sluice.relay import config, figures
+from sluice.relay import config, metrics
 from sluice.relay.demand import Demand, DemandWriter
-from sluice.relay.figures import Counters, LineFigures
+from sluice.relay.metrics import Counters, LineFigures
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "contracts"
 
@@ -121,11 +121,11 @@ def test_counters_become_samples() -> None:
 
 def test_the_schedulers_figures_pass_and_garbage_does_not(tmp_path: Path) -> None:
     path = tmp_path / "figures.json"
-    assert figures.scheduler_samples(str(path)) == ()
+    assert metrics.scheduler_samples(str(path)) == ()
     path.write_bytes((GOLDEN / "figures.json").read_bytes())
-    assert figures.scheduler_samples(str(path))
+    assert metrics.scheduler_samples(str(path))
     path.write_text('{"version": 1, "samples": [{"name": "evil"}]}')
-    assert figures.scheduler_samples(str(path)) == ()
+    assert metrics.scheduler_samples(str(path)) == ()
 
 
 SETTINGS: dict[str, Any] = {

@@ -13,7 +13,7 @@ import pytest
 from sluice.contracts.paths import CAPABILITIES, COUNTING, MOST_COUNTED, PATHS
 from sluice.front.identity import Identity
 from sluice.relay import session
-from sluice.relay.switch import STALE_SECONDS
+from sluice.relay.closed_file import STALE_SECONDS
 from sluice.wire.frames import FrameType, encode
 from sluice.wire.hello import Limits
 from tests.unit.relay.bed import MODEL, Behaviour, bed, chat, until

@@ -12,7 +12,7 @@ import pytest
 
 from sluice.front.identity import Identity
 from sluice.front.listener import TERMINATED
-from sluice.relay import instances
+from sluice.relay import connections
 from tests.fakes.engine import Behaviour
 from tests.unit.way.bed import Reply, Way, chat, until, way
 
@@ -67,7 +67,7 @@ SURVIVED = ("the relay", "the session, without a word")
 @pytest.fixture(autouse=True)
 def quick_pings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Notice a dark node within seconds."""
-    monkeypatch.setattr(instances, "PING_INTERVAL", 0.5)
+    monkeypatch.setattr(connections, "PING_INTERVAL", 0.5)
 
 
 async def die_under(running: Way, phase: str, death: str, *, successor: bool) -> Reply:

@@ -9,9 +9,9 @@ from sluice.contracts.heads import InstanceRequest, RequestHead, ResponseHead
 from sluice.errors import SluiceError
 from sluice.gate.body import Body
 from sluice.relay.answer import Answer
-from sluice.relay.asker import Asker
+from sluice.relay.callbacks import Asker
+from sluice.relay.connections import Line
 from sluice.relay.flow import Flow
-from sluice.relay.instances import Line
 
 
 class Attempt:

@@ -14,8 +14,8 @@ from sluice import logs
 from sluice.errors import EXIT_FAILURE, ConfigError
 from sluice.relay import stdio
 from sluice.relay.config import RelayConfig, read
-from sluice.relay.program import Program
 from sluice.relay.session import Session
+from sluice.relay.watch import Program
 
 logger = logging.getLogger(__name__)
 

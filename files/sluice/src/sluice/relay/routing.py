@@ -9,7 +9,7 @@ from typing import Optional
 from sluice.contracts.files import read_json
 from sluice.contracts.routing import RoutingTable
 from sluice.errors import RecordError
-from sluice.relay.switch import STALE_SECONDS
+from sluice.relay.closed_file import STALE_SECONDS
 
 logger = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ from sluice.endpoint import Endpoint
 from sluice.gate.limits import Budget
 from sluice.relay.audit import Audit
 from sluice.relay.config import RelayConfig
+from sluice.relay.connections import Lines
 from sluice.relay.demand import Demand
-from sluice.relay.figures import Counters
 from sluice.relay.flow import Outflow
-from sluice.relay.instances import Lines
+from sluice.relay.metrics import Counters
 from sluice.relay.routing import RoutingFile
 
 

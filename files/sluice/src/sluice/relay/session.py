@@ -22,16 +22,16 @@ from sluice.gate import session as gate
 from sluice.gate.choice import ready
 from sluice.gate.limits import Budget, Rate
 from sluice.relay.audit import open_audit
+from sluice.relay.closed_file import Switch
 from sluice.relay.config import RelayConfig
+from sluice.relay.connections import Lines
 from sluice.relay.demand import Demand, DemandWriter
-from sluice.relay.exchange import Exchange
-from sluice.relay.figures import Counters, LineFigures, scheduler_samples
 from sluice.relay.flow import Outflow
-from sluice.relay.instances import Lines
-from sluice.relay.program import Program
+from sluice.relay.metrics import Counters, LineFigures, scheduler_samples
+from sluice.relay.request import Exchange
 from sluice.relay.routing import RoutingFile
 from sluice.relay.services import Services
-from sluice.relay.switch import Switch
+from sluice.relay.watch import Program
 from sluice.version import version
 from sluice.wire import events
 from sluice.wire.connection import Connection, Role

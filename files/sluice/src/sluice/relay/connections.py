@@ -17,12 +17,12 @@ from sluice.contracts.heads import InstanceRequest
 from sluice.contracts.routing import Instance
 from sluice.endpoint import Endpoint
 from sluice.errors import SluiceError
-from sluice.relay.asker import Asker
 from sluice.relay.breaker import Breaker
+from sluice.relay.callbacks import Asker
 from sluice.relay.config import RelayConfig
-from sluice.relay.door import Door, PacedEndpoint
-from sluice.relay.figures import Counters
 from sluice.relay.flow import Flow, Outflow
+from sluice.relay.handshake import Door, PacedEndpoint
+from sluice.relay.metrics import Counters
 from sluice.version import version
 from sluice.wire import events
 from sluice.wire.connection import Connection, Role

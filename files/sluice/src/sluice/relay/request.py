@@ -22,7 +22,7 @@ from sluice.gate.request import check_head, check_model, check_places, check_roo
 from sluice.gate.session import reserve
 from sluice.relay.answer import Answer
 from sluice.relay.attempt import Attempt
-from sluice.relay.instances import Line
+from sluice.relay.connections import Line
 from sluice.relay.services import Services
 from sluice.wire.hello import PLACES_SINCE
 

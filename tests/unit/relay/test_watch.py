@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sluice.relay.program import SPREAD, Program
+from sluice.relay.watch import SPREAD, Program
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import pytest
 
 from sluice.contracts.heads import MOST_BREAKS
 from sluice.front.identity import Identity
-from sluice.relay import door, instances
-from sluice.relay.instances import Line
+from sluice.relay import connections, handshake
+from sluice.relay.connections import Line
 from sluice.wire import events
 from sluice.wire.connection import Connection, Role
 from sluice.wire.frames import FrameType, encode
@@ -60,7 +60,7 @@ async def test_a_connection_is_dropped_with_its_instance(tmp_path: Path, identit
 async def test_a_draining_instance_keeps_its_connection_for_a_while(
     tmp_path: Path, identity: Identity, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(instances, "IDLE_SECONDS", 1.5)
+    monkeypatch.setattr(connections, "IDLE_SECONDS", 1.5)
     async with bed(tmp_path, identity, Behaviour()) as running:
         await until(lambda: running.fronts[0].endpoints)
         began = time.monotonic()
@@ -420,7 +420,7 @@ class Pipe(asyncio.Transport):
 
 async def test_a_front_that_floods_with_tiny_frames_leaves_the_others_their_turns() -> None:
     taken: list[int] = []
-    endpoint = door.PacedEndpoint(
+    endpoint = handshake.PacedEndpoint(
         Connection(Role.CLIENT, Hello("relay", Limits()), RELAY_FRONT, key="k" * 43),
         {events.LoadReported: lambda event: taken.append(event.running)},
         on_lost=lambda _: None,
@@ -429,7 +429,7 @@ async def test_a_front_that_floods_with_tiny_frames_leaves_the_others_their_turn
     pipe = Pipe()
     endpoint.connection_made(pipe)
     frames = [encode(FrameType.LOAD, 0, number.to_bytes(4, "big")) for number in range(20_000)]
-    most = door.TURN_BYTES // len(frames[0])
+    most = handshake.TURN_BYTES // len(frames[0])
     endpoint.data_received(front.data_to_send() + b"".join(frames[:15_000]))
     # What TLS had decrypted before it was told to pause.
     endpoint.data_received(b"".join(frames[15_000:]))
@@ -449,7 +449,7 @@ async def test_a_front_that_floods_with_tiny_frames_leaves_the_others_their_turn
 async def test_what_came_before_the_end_of_a_connection_is_taken(
     tmp_path: Path, identity: Identity, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(door, "TURN_BYTES", 512)
+    monkeypatch.setattr(handshake, "TURN_BYTES", 512)
     async with bed(tmp_path, identity, Behaviour(tokens=8_000)) as running:
         await until(lambda: line(running).open)
         answer = await running.client.begin(MODEL, chat())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sluice.relay.switch import STALE_SECONDS, Switch
+from sluice.relay.closed_file import STALE_SECONDS, Switch
 
 
 def test_closed_when_the_file_exists_or_nobody_can_tell(tmp_path: Path) -> None:
