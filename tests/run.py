@@ -162,6 +162,7 @@ def check_steps(folder: Path | None = None) -> list[Step]:
         # They wait more than they work.
         Step("unit tests", (python, "-m", "pytest", "-q", *FORKED, "--processes", "6", *place)),
         Step("mypy", (str(BIN / "mypy"),)),
+        Step("page", (python, "-m", "page.check")),
         Step(
             "ansible-lint",
             (str(BIN / "ansible-lint"), "--offline", "--profile", "production", "-q"),

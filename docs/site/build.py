@@ -35,6 +35,7 @@ PAGES = (
     "docs/decisions/*.md",
     "inventories/*.md",
     "roles/*/README.md",
+    "page/*.md",
     "files/forcecommand/*.md",
     "demo/*.md",
     "tests/golden/slurm/*.md",

@@ -19,23 +19,26 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 SOURCE = HERE / "src" / "sluice"
 PARTS = ("contracts", "bodies", "wire", "gate", "relay", "box", "front", "scheduler")
+# Folders whose files are made from the others: no source, and not always there.
+MADE = {"__pycache__", "static", "node_modules"}
 EPOCH = (1980, 1, 1, 0, 0, 0)
 _COMMIT = re.compile(r'^COMMIT = "([^"]+)"$', re.MULTILINE)
 MAIN = b"import sys\n\nfrom sluice.cli import main\n\nsys.exit(main())\n"
 
 
-def commit() -> str:
-    """Return the last commit that changed the distribution (12 hex digits).
+def commit(*more: Path) -> str:
+    """Return the last commit that changed the distribution, or the folders `more` (12 hex digits).
 
-    Where its files differ from that commit a digest of them follows, and without git it stands alone: code
+    Where their files differ from that commit a digest of them follows, and without git it stands alone: code
     that differs never has the same name.
     """
+    folders = [str(folder) for folder in (HERE, *more)]
     try:
-        head = _git("log", "-1", "--format=%h", "--abbrev=12", "--", ".")
-        changed = _git("status", "--porcelain", "--", ".")
+        head = _git("log", "-1", "--format=%h", "--abbrev=12", "--", *folders)
+        changed = _git("status", "--porcelain", "--", *folders)
     except (OSError, subprocess.CalledProcessError):
-        return f"d{_digest()}"
-    return f"{head}.d{_digest()}" if changed or not head else head
+        return f"d{_digest(more)}"
+    return f"{head}.d{_digest(more)}" if changed or not head else head
 
 
 def _git(*arguments: str) -> str:
@@ -43,12 +46,13 @@ def _git(*arguments: str) -> str:
     return done.stdout.strip()
 
 
-def _digest() -> str:
+def _digest(more: tuple[Path, ...]) -> str:
     digest = hashlib.sha256()
-    for path in sorted(
-        path for path in HERE.rglob("*") if path.is_file() and "__pycache__" not in path.parts
-    ):
-        digest.update(str(path.relative_to(HERE)).encode() + b"\0" + path.read_bytes() + b"\0")
+    for folder in (HERE, *more):
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            name = path.relative_to(folder)
+            if not MADE & set(name.parts):
+                digest.update(str(name).encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:8]
 
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import page.build
 from demo import ca
 from sluice.web.database.tables import Database
 from tests.integration.login import free_port
@@ -57,6 +58,7 @@ class Site:
 @contextmanager
 def running_site(folder: Path) -> Iterator[Site]:
     """Start everything in `folder`, wait until it answers, and end it all afterwards."""
+    page.build.ensure()
     site = _lay_out(folder)
     with ExitStack() as stack:
         site.processes["idp"] = stack.enter_context(provider(site))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import page.build
 from tests.integration import tools
 from tests.integration.login import LoginNode, Secured, build_zipapp
 from tests.integration.postgres import PostgreSQL, running
@@ -36,6 +37,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(600))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def built_page() -> None:
+    """What browsers load of the pages: web does not start without it."""
+    page.build.ensure()
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,6 @@ import json
 import os
 import random
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +25,7 @@ from sqlalchemy.pool import NullPool
 from lab.bench import processes
 from lab.bench.stack import Authority, Build, Engine, Front, Login, Options, Proxy, Running
 from sluice.proxy.requests.metering import MOST_ADDED
+from tests.integration.pages import Pages
 from tests.integration.postgres import PostgreSQL
 
 SOAK = "SLUICE_SOAK_KILLS" in os.environ
@@ -52,18 +52,6 @@ class Record(NamedTuple):
     input: int
     output: int
     measured: bool
-
-
-class Pages(Running):
-    """The pages under gunicorn, on the authority's database."""
-
-    def start(self, authority: Authority) -> None:
-        """Start them; `socket` is where they listen."""
-        self.socket = self.directory / "http.sock"
-        self.socket.unlink(missing_ok=True)
-        argv = [sys.executable, "-P", "-m", "gunicorn", "--config", "python:sluice.web.gunicorn"]
-        self.run([*argv, "--bind", f"unix:{self.socket}", "sluice.web.wsgi:web()"], authority.environment)
-        self.wait_until(self.socket)
 
 
 class Gateway:

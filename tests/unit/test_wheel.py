@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import page.build
 from sluice.version import RELEASE
 
 SOURCE = Path(__file__).parents[2] / "files/sluice"
@@ -27,8 +28,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_carries_all_files_of_the_package(wheel: Path) -> None:
     """Templates, texts, pages' scripts, migrations and py.typed too, not the modules alone."""
+    page.build.ensure()
     files = (path for path in (SOURCE / "src").rglob("*") if path.is_file())
     expected = {str(path.relative_to(SOURCE / "src")) for path in files if "__pycache__" not in path.parts}
+    assert "sluice/web/static/manifest.json" in expected
     with zipfile.ZipFile(wheel) as bundle:
         names = {name for name in bundle.namelist() if ".dist-info/" not in name}
     assert "sluice/py.typed" in expected

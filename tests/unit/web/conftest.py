@@ -17,6 +17,7 @@ from requests.adapters import HTTPAdapter
 from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.pool import NullPool
 
+import page.build
 from sluice.web import app as web_app
 from sluice.web import authority as authority_app
 from sluice.web.database.tables import Base, Database
@@ -24,6 +25,12 @@ from sluice.web.settings.config import WebConfig
 from sluice.web.views.shared import Web
 from tests.unit.web.issuer import Issuer
 from tests.unit.web.visitor import ISSUER, settings_of_a_site
+
+
+@pytest.fixture(scope="session", autouse=True)
+def built_page() -> None:
+    """What browsers load of the pages: the app does not start without it."""
+    page.build.ensure()
 
 
 @pytest.fixture(scope="session")

@@ -88,13 +88,26 @@ def test_every_answer_has_the_headers(client: FlaskClient, path: str) -> None:
     assert headers["Cache-Control"] == "no-store"
 
 
-def test_static_files_may_be_kept_and_their_path_changes_with_them(client: FlaskClient) -> None:
+def test_static_files_may_be_kept_for_good_since_their_names_change_with_them(client: FlaskClient) -> None:
     page = get(client, "/").get_data(as_text=True)
-    path = next(part for part in page.split('"') if part.endswith("sluice.css"))
-    with get(client, path) as answer:
-        assert answer.status_code == 200
-        assert "max-age=2592000" in answer.headers["Cache-Control"]
-    assert len(path.split("/")[2]) == 16
+    paths = [part for part in page.split('"') if part.startswith("/static/")]
+    assert len(paths) >= 3
+    for path in paths:
+        assert re.fullmatch(r"/static/[a-z]+-[A-Z0-9]{8}\.(?:js|css|svg)", path)
+        with get(client, path) as answer:
+            assert answer.status_code == 200
+            assert answer.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+            # Signing in must not have a browser load everything anew.
+            assert "Vary" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "name", ["manifest.json", "licenses.txt", "..%2fapp.py", "chat-AAAAAAAA.js", "chat.js"]
+)
+def test_nothing_but_the_built_files_is_served(client: FlaskClient, name: str) -> None:
+    answer = get(client, f"/static/{name}")
+    assert answer.status_code == 404
+    assert answer.headers["Cache-Control"] == "no-store"
 
 
 def test_pages_hold_no_inline_script_and_no_style(client: FlaskClient, database: Database) -> None:
@@ -106,7 +119,7 @@ def test_pages_hold_no_inline_script_and_no_style(client: FlaskClient, database:
         assert "onclick" not in page
         assert page.count("<script") == page.count("<script src=") + page.count(
             '<script type="application/json"'
-        ) + page.count('<script type="module" src=')
+        ) + page.count('<script type="module" src="/static/')
 
 
 @pytest.mark.parametrize("template", sorted(TEMPLATES.rglob("*.html")), ids=lambda path: path.stem)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+import uuid
 
 import pytest
 from flask import Flask
@@ -24,7 +25,16 @@ def test_the_chat_page_names_the_person_and_carries_the_token(
     page = get(client, "/").get_data(as_text=True)
     assert 'title="Alice"' in page
     assert f'data-csrf="{person.csrf}"' in page
-    assert 'id="composer"' in page
+    assert '<script type="module" src="/static/chat-' in page
+
+
+def test_a_conversation_has_an_address_of_its_own(client: FlaskClient, database: Database) -> None:
+    path = f"/c/{uuid.uuid4()}"
+    stranger = get(client, path)
+    assert stranger.headers["Location"] == f"/auth/login?next={path}"
+    sign_in(client, database)
+    assert get(client, path).get_data() == get(client, "/").get_data()
+    assert get(client, "/c/another").status_code == 404
 
 
 def test_a_name_from_the_provider_cannot_become_markup(client: FlaskClient, database: Database) -> None:

@@ -9,6 +9,7 @@ import sluice.web
 from sluice.web.words.texts import Texts
 
 WEB = Path(sluice.web.__file__).parent
+PAGE = Path(__file__).parents[4] / "page" / "src"
 # Keys that are composed at run time.
 FAMILIES = (
     "error.",
@@ -18,7 +19,7 @@ FAMILIES = (
     "js.status_",
     "js.short_",
     "js.theme_",
-    "js.error_",
+    "js.list_",
     "js.admin_",
 )
 
@@ -28,12 +29,11 @@ def named() -> set[str]:
     found: set[str] = set()
     for path in [*WEB.rglob("*.html"), *WEB.rglob("*.py")]:
         found |= set(re.findall(r"""(?:\bt|texts\.get)\(\s*["']([\w.]+)["']""", path.read_text()))
-    for path in WEB.rglob("*.js"):
+    for path in [*PAGE.rglob("*.ts"), *PAGE.rglob("*.tsx")]:
         script = path.read_text()
-        found |= {f"js.{key}" for key in re.findall(r"""\bt\(\s*["'](\w+)["']""", script)}
-        found |= {
-            f"js.{key}" for key in re.findall(r"""["'](error_\w+|broken_off|stopped_note)["']""", script)
-        }
+        found |= {f"js.{key}" for key in re.findall(r'\bt\(\s*"(\w+)"', script)}
+        # The compiler looks at texts that are named in another way; that it is one of ours is enough here.
+        found |= {f"js.{key}" for key in re.findall(r'"(\w+)"', script)} & known()
     return found
 
 

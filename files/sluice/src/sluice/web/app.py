@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import json
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from flask import Flask
@@ -18,7 +16,7 @@ from sluice.version import version
 from sluice.web.admin import announcements
 from sluice.web.database import timeouts
 from sluice.web.database.tables import Announcement
-from sluice.web.http import form_encoding, guard
+from sluice.web.http import assets, form_encoding, guard
 from sluice.web.http.metrics import Listeners, Metrics
 from sluice.web.settings.config import WebConfig
 from sluice.web.signin.session_store import SessionStore
@@ -32,7 +30,7 @@ from sluice.web.views.shared import Web
 def create_app(settings: WebConfig) -> Flask:
     """Build the app and create the sessions' directory. Raises WrongSchema for tables of another version."""
     logs.configure("web", settings.log_level)
-    app = Flask("sluice.web", static_url_path=f"/static/{_digest_of_static()}")
+    app = Flask("sluice.web", static_folder=None)
     app.config.update(_flask_settings(settings))
     app.session_interface = SessionInterface(app, app.config["SESSION_CACHELIB"])
     # The order matters: count each request, refuse forged ones, then look up who is signed in.
@@ -45,6 +43,7 @@ def create_app(settings: WebConfig) -> Flask:
     web.database.prepare()
     app.extensions["sluice"] = web
     errors.register(app)
+    assets.register(app)
     pages = (sign.blueprint, chat.blueprint, keys.blueprint, bearer.blueprint, usage.blueprint)
     for blueprint in (*pages, *admin.BLUEPRINTS):
         app.register_blueprint(blueprint)
@@ -60,7 +59,6 @@ def _flask_settings(settings: WebConfig) -> dict[str, Any]:
     return {
         "SECRET_KEY": settings.secret_key,
         "MAX_CONTENT_LENGTH": 64 * 1024,
-        "SEND_FILE_MAX_AGE_DEFAULT": datetime.timedelta(days=30),
         "PERMANENT_SESSION_LIFETIME": datetime.timedelta(seconds=settings.session_max),
         "SESSION_CACHELIB": SessionStore(settings.session_dir),
         # With this prefix, browsers accept the cookie only with Secure, Path=/ and no Domain.
@@ -123,17 +121,3 @@ def _announcements(web: Web) -> Sequence[Announcement]:
 
 def _moment(at: float) -> str:
     return datetime.datetime.fromtimestamp(at, datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-
-
-def _digest_of_static() -> str:
-    """Return a short digest of all static files, for their path.
-
-    A new version has new paths. So browsers can cache the files for a long time, and scripts that import each
-    other by relative paths always come from one version.
-    """
-    directory = Path(__file__).parent / "static"
-    digest = hashlib.sha256()
-    for path in sorted(directory.rglob("*")):
-        if path.is_file():
-            digest.update(str(path.relative_to(directory)).encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:16]

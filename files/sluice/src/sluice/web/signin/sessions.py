@@ -12,10 +12,12 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from flask import Flask, Request, current_app, session
+from flask import Flask, Request, Response, current_app, session
+from flask import request as current_request
 from flask_session.base import ServerSideSession
 from flask_session.cachelib import CacheLibSessionInterface
 
+from sluice.web.http import assets
 from sluice.web.http.page_error import PageError
 from sluice.web.signin.session_store import SessionStore
 
@@ -52,6 +54,11 @@ class SessionInterface(CacheLibSessionInterface):  # type: ignore[misc]
         if found.sid == found.cookie_id:
             found.stored_id, found.baseline = found.sid, dict(found)
         return found
+
+    def save_session(self, app: Flask, session: BrowserSession, response: Response) -> None:
+        """Write what the request changed. What pages load has no session: it is the same for everybody."""
+        if current_request.endpoint != assets.ENDPOINT:
+            super().save_session(app, session, response)
 
     def should_set_cookie(self, app: Flask, session: BrowserSession) -> bool:
         """Tell whether to send the session's id as a cookie: only if the browser does not have it yet.

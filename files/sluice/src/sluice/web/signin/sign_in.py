@@ -26,6 +26,7 @@ from werkzeug.wrappers import Response
 
 from sluice.web.database import timeouts
 from sluice.web.database.tables import Database, SignedInBrowser, User
+from sluice.web.http import assets
 from sluice.web.http.guard import CSRF_SESSION, is_local_path, new_csrf_token
 from sluice.web.http.metrics import Metrics
 from sluice.web.http.page_error import PageError, UnreadableAnswer
@@ -54,7 +55,7 @@ MAX_ID_TOKEN_HINT = 3_000
 _BLOCKED_ROUTES = ("oidc_auth.logout", "legacy_oidc_callback")
 
 # Endpoints that ignore the sign-in, or that replace it.
-_NO_SESSION = ("static", "oidc_auth.authorize", "sign.back_channel")
+_NO_SESSION = (assets.ENDPOINT, "oidc_auth.authorize", "sign.back_channel")
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from flask import Blueprint, Response, jsonify, render_template
 from sqlalchemy import text
 
 from sluice.contracts.fields import VERSION
-from sluice.web.views.shared import web
+from sluice.web.signin.sign_in import SignedInUser
+from sluice.web.views.shared import signed_in, web
 
 blueprint = Blueprint("chat", __name__)
 
@@ -16,6 +19,13 @@ def index() -> str:
     """Show the chat page, or the welcome page if nobody is signed in."""
     if web().sign_in.person() is None:
         return render_template("welcome.html")
+    return render_template("chat.html")
+
+
+@blueprint.get("/c/<uuid:conversation>")
+@signed_in
+def conversation(_person: SignedInUser, conversation: UUID) -> str:
+    """The chat page, at a conversation's own address. Which it is, the browser alone knows."""
     return render_template("chat.html")
 
 

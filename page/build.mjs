@@ -1,0 +1,79 @@
+// Builds what browsers load: `node build.mjs FOLDER`. Each file's name carries a digest of its content, and
+// manifest.json says which name is whose. Equal sources make equal bytes.
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { basename, join, relative } from "node:path";
+import { build } from "esbuild";
+
+const HERE = import.meta.dirname;
+const out = process.argv[2];
+
+const SHARED = {
+  absWorkingDir: HERE,
+  bundle: true,
+  minify: true,
+  metafile: true,
+  logLevel: "warning",
+  legalComments: "none",
+  charset: "utf8",
+  outdir: out,
+  entryNames: "[name]-[hash]",
+  chunkNames: "chunk-[hash]",
+  assetNames: "[name]-[hash]",
+  // What the style sheets need: light-dark().
+  target: ["chrome123", "firefox120", "safari17.5"],
+  jsx: "automatic",
+  jsxImportSource: "preact",
+  loader: { ".svg": "copy" },
+};
+
+rmSync(out, { recursive: true, force: true });
+mkdirSync(out, { recursive: true });
+
+// Each page's script has all that it needs: a page that has loaded one file is ready.
+const MODULES = ["src/chat.tsx", "src/admin.ts", "src/keys.ts"];
+const modules = await Promise.all(
+  MODULES.map((entry) => build({ ...SHARED, entryPoints: [entry], format: "esm", splitting: true })),
+);
+// It runs before the page is painted, so it is no module: modules wait for the whole page.
+const early = await build({ ...SHARED, entryPoints: ["src/theme.ts"], format: "iife" });
+const others = await build({
+  ...SHARED,
+  entryPoints: ["src/styles/sluice.css", "src/styles/keys.css", "src/styles/usage.css", "src/icon.svg"],
+});
+
+const outputs = Object.entries(
+  Object.assign({}, ...[...modules, early, others].map((made) => made.metafile.outputs)),
+);
+const files = {};
+for (const [path, made] of outputs) {
+  const name = basename(path);
+  const source = made.entryPoint && basename(made.entryPoint).replace(/\.tsx?$/, ".js");
+  if (!source || (source.endsWith(".js") && name.endsWith(".css"))) continue;
+  const imports = made.imports
+    .filter((one) => one.kind === "import-statement")
+    .map((one) => basename(one.path));
+  files[source] = { file: name, imports, styles: made.cssBundle ? [basename(made.cssBundle)] : [] };
+}
+const sorted = Object.fromEntries(Object.entries(files).sort());
+writeFileSync(join(out, "manifest.json"), `${JSON.stringify({ version: 1, files: sorted }, null, 1)}\n`);
+writeFileSync(join(out, "licenses.txt"), licenses(outputs));
+
+// The licences of the packages whose code is in the files.
+function licenses(outputs) {
+  const inputs = outputs.flatMap(([, made]) => Object.keys(made.inputs));
+  const packages = new Set(
+    inputs.flatMap((path) => path.match(/node_modules\/((?:@[^/]+\/)?[^/]+)/)?.[1] ?? []),
+  );
+  const texts = [...packages].sort().map((name) => {
+    const folder = join(HERE, "node_modules", name);
+    const { version, license } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8"));
+    return `${name} ${version}, ${license}\n\n${text(folder)}`;
+  });
+  return texts.join("\n----\n\n");
+}
+
+function text(folder) {
+  const name = readdirSync(folder).find((one) => /^licen[cs]e/i.test(one));
+  if (!name) throw new Error(`${relative(HERE, folder)} has no licence`);
+  return readFileSync(join(folder, name), "utf8").replaceAll("\r\n", "\n");
+}

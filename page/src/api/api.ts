@@ -1,0 +1,170 @@
+// /v1 as the page uses it: with a short-lived bearer, fetched with the session and worth nothing elsewhere.
+import { EventParser } from "./sse.ts";
+
+const MARGIN_SECONDS = 60;
+// After a request that did not get through (a network that changed, a restart), in seconds.
+const NETWORK_RETRY = 3;
+
+export interface Model {
+  id: string;
+  status: string;
+  description?: string;
+  capabilities?: string[];
+  context_length?: number;
+  expected_ready?: number | null;
+}
+
+export interface Turn {
+  role: string;
+  content: string;
+}
+
+interface Refusal {
+  code?: string;
+  message?: string;
+  request_id?: string;
+  retry_after?: number | null;
+}
+
+export class ApiError extends Error {
+  code: string;
+  detail: string;
+  requestId: string;
+  retryAfter: number | null;
+
+  constructor(code: string, more: { message?: string; requestId?: string; retryAfter?: number | null } = {}) {
+    super(more.message || code);
+    this.code = code;
+    this.detail = more.message ?? "";
+    this.requestId = more.requestId ?? "";
+    this.retryAfter = more.retryAfter ?? null;
+  }
+}
+
+export function isAbort(error: unknown): boolean {
+  return error instanceof DOMException && error.name === "AbortError";
+}
+
+let bearer = { text: "", until: 0 };
+
+async function request(path: string, options: RequestInit): Promise<Response> {
+  try {
+    return await fetch(path, {
+      cache: "no-store",
+      credentials: "same-origin",
+      redirect: "error",
+      ...options,
+    });
+  } catch (error) {
+    if (isAbort(error)) throw error;
+    throw new ApiError("network", { message: String(error), retryAfter: NETWORK_RETRY });
+  }
+}
+
+async function failure(response: Response): Promise<ApiError> {
+  let error: Refusal = {};
+  try {
+    error = (await response.json()).error ?? {};
+  } catch {
+    // An answer that is not JSON came from something in between: its status says enough.
+  }
+  const seconds = Number.parseFloat(response.headers.get("Retry-After") ?? "");
+  return new ApiError(error.code ?? `http_${response.status}`, {
+    message: error.message ?? "",
+    requestId: error.request_id ?? response.headers.get("X-Request-Id") ?? "",
+    retryAfter: Number.isFinite(seconds) ? seconds : null,
+  });
+}
+
+async function authorization(signal: AbortSignal | null): Promise<string> {
+  if (Date.now() > bearer.until) {
+    const response = await request("/page-bearer", {
+      method: "POST",
+      headers: { "X-CSRF-Token": document.body.dataset.csrf ?? "", Accept: "application/json" },
+      signal,
+    });
+    if (response.status === 401 || response.status === 403) throw new ApiError("signed_out");
+    if (!response.ok) throw await failure(response);
+    const made: { bearer: string; expires_in: number } = await response.json();
+    const lifetime = Math.max(made.expires_in - MARGIN_SECONDS, made.expires_in / 2);
+    bearer = { text: made.bearer, until: Date.now() + lifetime * 1000 };
+  }
+  return `Bearer ${bearer.text}`;
+}
+
+// A bearer can end before its time (signed out elsewhere): once, a refusal means a new one.
+async function authorized(path: string, options: RequestInit): Promise<Response> {
+  const ask = async () => {
+    const headers = { ...options.headers, Authorization: await authorization(options.signal ?? null) };
+    return request(path, { ...options, headers, credentials: "omit" });
+  };
+  const response = await ask();
+  if (response.status !== 401) return response;
+  bearer.until = 0;
+  return ask();
+}
+
+export async function listModels(): Promise<Model[]> {
+  const response = await authorized("/v1/models", {});
+  if (!response.ok) throw await failure(response);
+  return (await response.json()).data;
+}
+
+export interface Question {
+  model: string;
+  messages: Turn[];
+  signal: AbortSignal;
+  onText: (piece: string) => void;
+  onNote: (note: string) => void;
+}
+
+// Streams an answer: calls onText with each piece and onNote with what the gateway says while one waits.
+// Resolves when the answer is complete; a stream that ends without its end is an error.
+export async function streamChat({ model, messages, signal, onText, onNote }: Question): Promise<void> {
+  const response = await authorized("/v1/chat/completions", {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ model, messages, stream: true }),
+    signal,
+  });
+  if (!response.ok) throw await failure(response);
+  const requestId = response.headers.get("X-Request-Id") ?? "";
+  const parser = new EventParser();
+  const decoder = new TextDecoder();
+  const reader = response.body?.getReader();
+  for (;;) {
+    const { done, value } = reader ? await read(reader, requestId) : { done: true, value: undefined };
+    if (done) throw new ApiError("broken_off", { requestId });
+    for (const event of parser.feed(decoder.decode(value, { stream: true }))) {
+      if ("comment" in event) onNote(event.comment);
+      else if (event.data === "[DONE]") return;
+      else take(JSON.parse(event.data), onText);
+    }
+  }
+}
+
+async function read(reader: ReadableStreamDefaultReader<Uint8Array>, requestId: string) {
+  try {
+    return await reader.read();
+  } catch (error) {
+    if (isAbort(error)) throw error;
+    throw new ApiError("broken_off", { message: String(error), requestId });
+  }
+}
+
+interface Chunk {
+  error?: Refusal;
+  choices?: { delta?: { content?: unknown } }[];
+}
+
+function take(chunk: Chunk, onText: (piece: string) => void): void {
+  if (chunk.error) {
+    throw new ApiError(chunk.error.code ?? "broken_off", {
+      message: chunk.error.message ?? "",
+      requestId: chunk.error.request_id ?? "",
+      retryAfter: chunk.error.retry_after ?? null,
+    });
+  }
+  const piece = chunk.choices?.[0]?.delta?.content;
+  if (typeof piece === "string" && piece) onText(piece);
+}

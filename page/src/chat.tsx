@@ -1,0 +1,78 @@
+// The chat page.
+import { render } from "preact";
+import { openAddressed } from "./chat/actions.ts";
+import { runs, saveAll, stop } from "./chat/answers.ts";
+import { Composer } from "./chat/composer.tsx";
+import { storeNow } from "./chat/drafts.ts";
+import { askToKeep, current, start } from "./chat/library.ts";
+import { Log } from "./chat/log.tsx";
+import { refresh } from "./chat/models.ts";
+import { StorageNotice, UndoBar } from "./chat/notices.tsx";
+import { ModelPicker } from "./chat/picker.tsx";
+import { said } from "./chat/said.ts";
+import { closeDrawer, drawer, MenuButton, Side } from "./chat/side.tsx";
+import "./styles/chat.css";
+
+function App() {
+  return (
+    <>
+      <Side />
+      <main id="main" tabIndex={-1}>
+        <Log />
+        <StorageNotice />
+        <UndoBar />
+        <Composer />
+        <Announcer />
+      </main>
+    </>
+  );
+}
+
+function Announcer() {
+  return (
+    <div id="announcer" class="hidden" aria-live="polite" aria-atomic="true">
+      {said.value}
+    </div>
+  );
+}
+
+function place(id: string): HTMLElement {
+  const found = document.getElementById(id);
+  if (!found) throw new Error(`the page has no #${id}`);
+  found.replaceChildren();
+  return found;
+}
+
+function listen(): void {
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || event.isComposing) return;
+    if (runs.value.has(current.value)) stop(current.value);
+    else closeDrawer();
+  });
+  document.addEventListener("click", (event) => {
+    const inside = event.target instanceof Node && document.getElementById("side")?.contains(event.target);
+    if (!inside) drawer.value = false;
+  });
+  window.addEventListener("popstate", openAddressed);
+  // The page may be about to end: what is under way is stored as far as it has come.
+  const store = () => {
+    saveAll();
+    storeNow();
+  };
+  window.addEventListener("pagehide", store);
+  document.addEventListener("visibilitychange", () => document.hidden && store());
+}
+
+async function begin(): Promise<void> {
+  await start(document.body.dataset.user ?? "");
+  // Somebody may have begun to write meanwhile.
+  if (!current.value) await openAddressed();
+  askToKeep(false);
+}
+
+refresh();
+render(<MenuButton />, place("menu-place"));
+render(<ModelPicker />, place("model-place"));
+render(<App />, place("app"));
+listen();
+begin();

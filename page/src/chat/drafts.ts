@@ -1,0 +1,71 @@
+// What is typed and not sent belongs to its conversation. It is stored as one types, and comes back with it.
+import { signal } from "@preact/signals";
+import { NEW } from "../store/rows.ts";
+import * as library from "./library.ts";
+
+const STORE_AFTER = 300;
+
+export const draft = signal("");
+// The message that is written anew, and what was typed before that; null when none is.
+export const editing = signal<{ id: string; before: string } | null>(null);
+
+const typedHere = new Map<string, string>();
+let timer = 0;
+
+function key(conversation: string): string {
+  return conversation || NEW;
+}
+
+// Shows the draft of the conversation that is on view now.
+export async function show(conversation: string): Promise<void> {
+  editing.value = null;
+  const known = typedHere.get(key(conversation));
+  draft.value = known ?? "";
+  if (known !== undefined) return;
+  const found = await library.storedDraft(key(conversation));
+  // Meanwhile somebody may have typed, or gone on.
+  if (library.current.value === conversation && !draft.value && !typedHere.has(key(conversation))) {
+    draft.value = found;
+  }
+}
+
+export function typed(text: string): void {
+  draft.value = text;
+  // What a message that is edited becomes is no draft.
+  if (editing.value) return;
+  typedHere.set(key(library.current.value), text);
+  clearTimeout(timer);
+  const conversation = library.current.value;
+  timer = window.setTimeout(() => storeNow(conversation), STORE_AFTER);
+}
+
+export function storeNow(conversation = library.current.value): void {
+  clearTimeout(timer);
+  const text = typedHere.get(key(conversation));
+  if (text !== undefined) library.storeDraft(key(conversation), text);
+}
+
+// Empties the draft of a conversation whose text was sent.
+export function sent(conversation: string): void {
+  typedHere.set(key(conversation), "");
+  if (library.current.value === conversation) draft.value = "";
+  storeNow(conversation);
+}
+
+export function edit(id: string, content: string): void {
+  editing.value = { id, before: draft.value };
+  draft.value = content;
+}
+
+export function endEdit(): void {
+  draft.value = editing.value?.before ?? "";
+  editing.value = null;
+}
+
+// Another tab has typed: this one follows, unless somebody types here.
+library.onNote(async ({ kind, conversation }) => {
+  if (kind !== "draft" || document.hasFocus()) return;
+  const found = await library.storedDraft(conversation);
+  typedHere.set(conversation, found);
+  if (key(library.current.value) === conversation && !editing.value) draft.value = found;
+});

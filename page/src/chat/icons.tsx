@@ -1,0 +1,50 @@
+// Pictures within buttons. They are drawn in the text's colour, also where a browser forces colours.
+const PATHS = {
+  menu: "M3 6h18M3 12h18M3 18h18",
+  plus: "M12 5v14M5 12h14",
+  send: "M12 19V5M5.5 11.500 12 5l6.500 6.500",
+  trash: "M4 7h16M9.500 7V4.500h5V7M6.500 7l1 13h9l1-13M10.500 11v5.500M13.500 11v5.500",
+  again: "M19.500 12a7.500 7.500 0 1 1-2.300-5.400M19.500 3.500v4h-4",
+  check: "m5 12.500 4.500 4.500L19 7.500",
+  copy: "M10.500 8.500h7a2 2 0 0 1 2 2v7a2 2 0 0 1-2 2h-7a2 2 0 0 1-2-2v-7a2 2 0 0 1 2-2M15.500 8.500v-2a2 2 0 0 0-2-2h-7a2 2 0 0 0-2 2v7a2 2 0 0 0 2 2h2",
+  edit: "M4.500 19.500h4l11-11-4-4-11 11zM13 7l4 4",
+  left: "m14.500 6-6 6 6 6",
+  right: "m9.500 6 6 6-6 6",
+  go: "M5 12h14M13 6l6 6-6 6",
+  close: "m6 6 12 12M18 6 6 18",
+  stop: "M8.500 6.500h7a2 2 0 0 1 2 2v7a2 2 0 0 1-2 2h-7a2 2 0 0 1-2-2v-7a2 2 0 0 1 2-2z",
+} as const;
+
+export type IconName = keyof typeof PATHS;
+
+export function Icon({ name }: { name: IconName }) {
+  return (
+    <svg class="glyph" viewBox="0 0 24 24" aria-hidden="true">
+      <path class={name === "stop" ? "solid" : ""} d={PATHS[name]} />
+    </svg>
+  );
+}
+
+interface Props {
+  icon: IconName;
+  label: string;
+  onClick: () => void;
+  hidden?: boolean;
+  disabled?: boolean;
+}
+
+export function IconButton({ icon, label, onClick, hidden = false, disabled = false }: Props) {
+  return (
+    <button
+      type="button"
+      class="icon-button small"
+      title={label}
+      aria-label={label}
+      onClick={onClick}
+      hidden={hidden}
+      disabled={disabled}
+    >
+      <Icon name={icon} />
+    </button>
+  );
+}

@@ -1,0 +1,103 @@
+// One turn of a conversation: what was asked, or what was answered.
+import { CopyButton, Markdown, Plain } from "../markdown/markdown.tsx";
+import type { Message } from "../store/rows.ts";
+import { type TextKey, t } from "../texts.ts";
+import { again, goOn, removeMessage, show } from "./actions.ts";
+import { type Run, runs } from "./answers.ts";
+import { edit } from "./drafts.ts";
+import { focusInput } from "./focus.ts";
+import { IconButton } from "./icons.tsx";
+
+const NOTES: Partial<Record<Message["state"], TextKey>> = {
+  stopped: "stopped_note",
+  broken: "broken_off",
+  cut: "cut_off",
+  writing: "written_elsewhere",
+};
+
+interface Props {
+  message: Message;
+  // What stands in its place on other branches, itself too.
+  others: readonly Message[];
+}
+
+export function MessageView({ message, others }: Props) {
+  const found = runs.value.get(message.conversation);
+  const run = found?.message.id === message.id ? found : undefined;
+  const busy = Boolean(run);
+  return (
+    <article
+      class={`message ${message.role}${busy ? " busy" : ""}`}
+      aria-busy={busy}
+      data-message={message.id}
+    >
+      <h2 class="hidden">{t(message.role === "user" ? "you" : "assistant")}</h2>
+      <div class="body" dir="auto">
+        {message.role === "user" ? <Plain text={message.content} /> : <Answer message={message} run={run} />}
+      </div>
+      <NoteOf message={message} run={run} />
+      {busy ? null : <Tools message={message} others={others} />}
+    </article>
+  );
+}
+
+function Answer({ message, run }: { message: Message; run: Run | undefined }) {
+  return <Markdown text={run ? run.text.value : message.content} />;
+}
+
+function NoteOf({ message, run }: { message: Message; run: Run | undefined }) {
+  const key = NOTES[message.state];
+  const text = run ? run.note.value : key && t(key);
+  return text ? <p class="note quiet">{text}</p> : null;
+}
+
+function Tools({ message, others }: Props) {
+  const answered = message.role === "assistant";
+  const unfinished = answered && ["stopped", "broken", "cut"].includes(message.state);
+  const change = () => {
+    edit(message.id, message.content);
+    focusInput();
+  };
+  const remove = () => {
+    removeMessage(message);
+    focusInput();
+  };
+  if (message.state === "writing") return <div class="tools" />;
+  return (
+    <div class="tools">
+      <CopyButton text={message.content} label={t("copy")} />
+      {answered ? <IconButton icon="again" label={t("again")} onClick={() => again(message)} /> : null}
+      {answered ? null : <IconButton icon="edit" label={t("edit")} onClick={change} />}
+      <IconButton icon="trash" label={t("delete_message")} onClick={remove} />
+      {others.length > 1 ? <Branches message={message} others={others} /> : null}
+      {unfinished ? (
+        <button type="button" class="button small" onClick={() => goOn(message)}>
+          {t("continue")}
+        </button>
+      ) : null}
+    </div>
+  );
+}
+
+function Branches({ message, others }: Props) {
+  const at = others.findIndex((one) => one.id === message.id);
+  const [before, after] = [others[at - 1], others[at + 1]];
+  return (
+    // biome-ignore lint/a11y/useSemanticElements: a fieldset is for a form, and this is none
+    <span class="branches" role="group" aria-label={t("branches")}>
+      <IconButton
+        icon="left"
+        label={t("branch_before")}
+        disabled={!before}
+        onClick={() => before && show(before)}
+      />
+      <span>{t("branch_of", { n: at + 1, all: others.length })}</span>
+      <IconButton
+        icon="right"
+        label={t("branch_after")}
+        disabled={!after}
+        onClick={() => after && show(after)}
+      />
+    </span>
+  );
+}

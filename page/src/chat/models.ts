@@ -1,0 +1,76 @@
+// The models that are offered, with their live state, and which one is chosen.
+import { computed, signal } from "@preact/signals";
+import { ApiError, listModels, type Model } from "../api/api.ts";
+import { t, tOf } from "../texts.ts";
+import { change, current, find } from "./library.ts";
+
+const KEY = "sluice-model";
+const POLL_READY = 15_000;
+const POLL_CHANGING = 4_000;
+
+export const models = signal<readonly Model[]>([]);
+export const reachable = signal(true);
+const preferred = signal(stored());
+
+export const model = computed<Model | undefined>(() => {
+  const wanted = [find(current.value)?.model, preferred.value];
+  const offered = models.value;
+  const found = wanted.map((name) => offered.find((one) => one.id === name)).find(Boolean);
+  return found ?? offered.find((one) => one.status === "ready") ?? offered[0];
+});
+
+function stored(): string {
+  try {
+    return localStorage.getItem(KEY) ?? "";
+  } catch {
+    return "";
+  }
+}
+
+// The conversation on view remembers its model; a new one begins with what was chosen last.
+export function choose(name: string): void {
+  preferred.value = name;
+  if (current.value) change(current.value, { model: name });
+  try {
+    localStorage.setItem(KEY, name);
+  } catch {
+    // It is remembered as long as the page lasts.
+  }
+}
+
+let timer = 0;
+
+export async function refresh(): Promise<void> {
+  clearTimeout(timer);
+  try {
+    models.value = (await listModels()).filter((one) => (one.capabilities ?? ["chat"]).includes("chat"));
+    reachable.value = true;
+  } catch (error) {
+    if (error instanceof ApiError && error.code === "signed_out") return;
+    reachable.value = false;
+  }
+  const wait = model.value?.status === "ready" ? POLL_READY : POLL_CHANGING;
+  if (!document.hidden) timer = window.setTimeout(refresh, wait);
+}
+
+document.addEventListener("visibilitychange", () => document.hidden || refresh());
+
+export function statusText(one: Model | undefined): string {
+  if (!reachable.value) return t("models_unreachable");
+  if (!one) return t("no_models");
+  const seconds = one.expected_ready ? one.expected_ready - Date.now() / 1000 : 0;
+  if (one.status === "starting" && seconds > 0) return t("status_starting_eta", { time: duration(seconds) });
+  if (one.status === "sleeping" && seconds > 0) return t("status_sleeping_eta", { time: duration(seconds) });
+  return tOf(`status_${one.status}`, "status_unknown");
+}
+
+// The list says which models would have to be waited for.
+export function label(one: Model): string {
+  return one.status === "ready" ? one.id : `${one.id} · ${tOf(`short_${one.status}`, "short_unknown")}`;
+}
+
+// Rounded so that a waiting person is not told a new number at every poll.
+export function duration(seconds: number): string {
+  if (seconds > 90) return t("minutes", { n: Math.ceil(seconds / 60) });
+  return t("seconds", { n: Math.max(5, Math.ceil(seconds / 5) * 5) });
+}

@@ -1,0 +1,48 @@
+// Light or dark: as the system has it, or as the person chose. Runs before the page is painted.
+const KEY = "sluice-theme";
+const CHOICES = ["auto", "light", "dark"];
+const root = document.documentElement;
+let chosen = stored();
+
+// A browser may forbid its storage: the choice then lasts as long as the page.
+function stored(): string {
+  try {
+    const found = localStorage.getItem(KEY) ?? "";
+    return CHOICES.includes(found) ? found : "auto";
+  } catch {
+    return "auto";
+  }
+}
+
+function choose(theme: string): void {
+  chosen = theme;
+  apply();
+  try {
+    localStorage.setItem(KEY, theme);
+  } catch {
+    // As above.
+  }
+}
+
+function apply(): void {
+  if (chosen === "auto") delete root.dataset.theme;
+  else root.dataset.theme = chosen;
+}
+
+apply();
+
+document.addEventListener("DOMContentLoaded", () => {
+  const button = document.getElementById("theme");
+  if (!button) return;
+  const texts: Record<string, string> = JSON.parse(document.getElementById("texts")?.textContent ?? "{}");
+  const label = () => {
+    button.title = texts[`theme_${chosen}`] ?? "";
+    button.setAttribute("aria-label", button.title);
+  };
+  button.hidden = false;
+  label();
+  button.addEventListener("click", () => {
+    choose(CHOICES[(CHOICES.indexOf(chosen) + 1) % CHOICES.length] ?? "auto");
+    label();
+  });
+});

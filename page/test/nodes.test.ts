@@ -1,0 +1,146 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { type ComponentChild, h, isValidElement, type VNode } from "preact";
+import { nodes } from "../src/markdown/nodes.ts";
+import { references, split } from "../src/markdown/split.ts";
+import { HOSTILE, randomMarkdown } from "./hostile.ts";
+
+const code = (text: string, language: string) => h("pre", { lang: language }, text);
+
+function read(text: string): ComponentChild[] {
+  return nodes(text, references(text), code);
+}
+
+// HTML-like words for what was made, to compare; nothing escapes anything here.
+function shown(child: ComponentChild): string {
+  if (Array.isArray(child)) return child.map(shown).join("");
+  if (!isValidElement(child)) return String(child ?? "");
+  const { type, props } = child as VNode<Record<string, unknown>>;
+  const { children, ...rest } = props;
+  const attributes = Object.entries(rest).filter(([name]) => ["href", "start", "class"].includes(name));
+  const said = attributes.map(([name, value]) => ` ${name}=${value}`).join("");
+  return `<${type}${said}>${shown(children as ComponentChild)}</${type}>`;
+}
+
+const CASES: [string, string][] = [
+  ["# a\n## b", "<h3>a</h3><h4>b</h4>"],
+  ["**a** *b* ~~c~~ `d`", "<p><strong>a</strong> <em>b</em> <del>c</del> <code>d</code></p>"],
+  ["***x***", "<p><em><strong>x</strong></em></p>"],
+  ["a\nb", "<p>a<br></br>b</p>"],
+  ["- a\n  - b\n    - c", "<ul><li>a<ul><li>b<ul><li>c</li></ul></li></ul></li></ul>"],
+  ["3. a\n4. b", "<ol start=3><li>a</li><li>b</li></ol>"],
+  ["> a", "<blockquote><p>a</p></blockquote>"],
+  ["---", "<hr></hr>"],
+  ["<b>a</b>", "<p><b>a</b></p>"],
+  ["&lt;b&gt;", "<p><b></p>"],
+  ["a https://b.example/c. d", "<p>a <a href=https://b.example/c>https://b.example/c</a>. d</p>"],
+  ["(https://b.example/c_(d))", "<p>(<a href=https://b.example/c_(d)>https://b.example/c_(d)</a>)</p>"],
+  ["[a]\n\n[a]: https://b.example", "<p><a href=https://b.example>a</a></p>"],
+  ["![a](https://b.example/c.png)", "<p><a href=https://b.example/c.png>a</a></p>"],
+  ["    a", "<pre>a</pre>"],
+  [
+    "- [x] a\n- [ ] b",
+    "<ul><li><label class=task><input></input>a</label></li><li><label class=task><input></input>b</label></li></ul>",
+  ],
+  [
+    "| a | b |\n| :-: | -: |\n| c \\| d | e |",
+    "<div class=scroll><table><thead><tr><th class=align-center>a</th><th class=align-right>b</th></tr></thead>" +
+      "<tbody><tr><td class=align-center>c | d</td><td class=align-right>e</td></tr></tbody></table></div>",
+  ],
+];
+
+for (const [source, expected] of CASES) {
+  test(`${JSON.stringify(source)} is read as people mean it`, () => {
+    assert.equal(shown(read(source)), expected);
+  });
+}
+
+const NO_LINKS = [
+  "[x](javascript:alert(1))",
+  "[x](JaVaScRiPt:alert(1))",
+  "[x](java\nscript:alert(1))",
+  "[x](&#106;avascript:alert(1))",
+  "[x](data:text/html,<script>1</script>)",
+  "[x](//evil.example)",
+  "[x](/keys)",
+  "[x](vbscript:1)",
+  "[x](blob:https://a.example/b)",
+  "[x](file:///etc/passwd)",
+  "![x](javascript:alert(1))",
+  "<javascript:alert(1)>",
+  "[x]\n\n[x]: javascript:alert(1)",
+  "<img src=x onerror=alert(1)>",
+];
+
+const HARMLESS = new Set(
+  "a p br hr em strong del code pre h3 h4 h5 h6 ul ol li blockquote div table thead tbody tr th td label input".split(
+    " ",
+  ),
+);
+const ATTRIBUTES = new Set(
+  "children href target rel start class scope tabIndex lang type disabled checked".split(" "),
+);
+
+function elements(child: ComponentChild): VNode<Record<string, unknown>>[] {
+  if (Array.isArray(child)) return child.flatMap(elements);
+  if (!isValidElement(child)) return [];
+  const one = child as VNode<Record<string, unknown>>;
+  return [one, ...elements(one.props.children as ComponentChild)];
+}
+
+test("what leads elsewhere than to http, https and mail is no link", () => {
+  for (const text of NO_LINKS) {
+    assert.deepEqual(
+      elements(read(text)).filter((one) => one.type === "a"),
+      [],
+      text,
+    );
+  }
+});
+
+function assertHarmless(text: string): void {
+  for (const one of elements(read(text))) {
+    assert.ok(HARMLESS.has(String(one.type)), String(one.type));
+    for (const [name, value] of Object.entries(one.props)) {
+      assert.ok(ATTRIBUTES.has(name), name);
+      if (name === "href") assert.match(String(value), /^(?:https?:\/\/|mailto:)/i);
+    }
+  }
+}
+
+test("whatever the text, only harmless elements and attributes are made", () => {
+  for (const text of [...NO_LINKS, "<a href='https://a.example' onclick=alert(1)>x"]) assertHarmless(text);
+  for (let seed = 1; seed <= 200; seed += 1) assertHarmless(randomMarkdown(seed, 3_000));
+});
+
+// The processor's time, which the machine's other work does not lengthen; the least of three is free of the
+// compiler's and the collector's work.
+function milliseconds(work: () => void): number {
+  let least = Number.POSITIVE_INFINITY;
+  for (let time = 0; time < 3; time += 1) {
+    const before = process.cpuUsage();
+    work();
+    const { user, system } = process.cpuUsage(before);
+    least = Math.min(least, (user + system) / 1_000);
+    if (least < 5) break;
+  }
+  return least;
+}
+
+for (const [name, make] of Object.entries(HOSTILE)) {
+  test(`no part of ${name} takes 50 ms to read`, () => {
+    const text = make(100_000);
+    const parts = split(text).filter((part) => part.kind === "prose");
+    // They are alike: the first, one from the middle, and the last.
+    for (const part of new Set([parts[0], parts[parts.length >> 1], parts.at(-1)])) {
+      if (part) assert.ok(milliseconds(() => nodes(part.source, references(text), code)) < 50);
+    }
+  });
+}
+
+test("ten times the text takes no more than about ten times the work", () => {
+  for (const [name, make] of Object.entries(HOSTILE)) {
+    const spent = milliseconds(() => split(make(1_000_000)));
+    assert.ok(spent < 400, `${name}: ${spent} ms`);
+  }
+});

@@ -1,0 +1,89 @@
+"""What a browser has stored of conversations: put there and read by a test, in the page's own database."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from tests.browser.browser import Browser
+
+_OPEN = """
+  const user = document.body.dataset.user;
+  const wanted = (request) => new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = request.onblocked = () => reject(request.error ?? "blocked");
+  });
+"""
+
+_PUT = (
+    _OPEN
+    + """
+  const database = await wanted(indexedDB.open(`sluice-${user}`));
+  const [conversation, messages] = arguments_;
+  const transaction = database.transaction(["conversations", "messages"], "readwrite");
+  transaction.objectStore("conversations").put(conversation);
+  for (const message of messages) transaction.objectStore("messages").put(message);
+  await new Promise((resolve, reject) => {
+    transaction.oncomplete = resolve;
+    transaction.onabort = () => reject(transaction.error);
+  });
+  database.close();
+"""
+)
+
+_READ = (
+    _OPEN
+    + """
+  const database = await wanted(indexedDB.open(`sluice-${user}`));
+  const rows = await wanted(database.transaction("messages").objectStore("messages").getAll());
+  database.close();
+  return rows;
+"""
+)
+
+_OLD = (
+    _OPEN
+    + """
+  await wanted(indexedDB.deleteDatabase(`sluice-${user}`));
+  const opening = indexedDB.open(`sluice-${user}`, arguments_[0]);
+  opening.onupgradeneeded = () => opening.result.createObjectStore("conversations", { keyPath: "id" });
+  const database = await wanted(opening);
+  const transaction = database.transaction("conversations", "readwrite");
+  for (const row of arguments_[1]) transaction.objectStore("conversations").put(row);
+  await new Promise((resolve) => { transaction.oncomplete = resolve; });
+  database.close();
+"""
+)
+
+
+def put(browser: Browser, *contents: str, state: str = "done") -> str:
+    """Store a conversation of a question and an answer by turns; return its address."""
+    conversation = str(uuid.uuid4())
+    ids = [f"{conversation}:{at}" for at in range(len(contents))]
+    messages = [
+        {
+            "id": ids[at],
+            "conversation": conversation,
+            "parent": ids[at - 1] if at else "",
+            "role": "assistant" if at % 2 else "user",
+            "content": content,
+            "created": at,
+            "state": state if at == len(contents) - 1 else "done",
+            "model": "",
+        }
+        for at, content in enumerate(contents)
+    ]
+    row = {"id": conversation, "title": "stored", "created": 1, "updated": 1, "model": "", "leaf": ids[-1]}
+    browser.run(_PUT, row, messages)
+    return f"/c/{conversation}"
+
+
+def messages(browser: Browser) -> list[dict[str, Any]]:
+    """Return all messages that are stored."""
+    found: list[dict[str, Any]] = browser.run(_READ)
+    return found
+
+
+def put_old(browser: Browser, rows: list[dict[str, Any]], version: int = 1) -> None:
+    """Leave the database as a page of another version left it. No page that has it open may be there."""
+    browser.run(_OLD, version, rows)
