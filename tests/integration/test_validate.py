@@ -79,7 +79,7 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
     "a certificate that is not there": ({"nginx_certificate": "/none.pem"}, ["nginx_certificate", "Put the"]),
     "ports the wrong way round": ({"scheduler_ports": "30000-20000"}, ["scheduler_ports", "20000-20999"]),
     "a port that is none": ({"proxy_status_port": 70000}, ["proxy_status_port", "65535"]),
-    "a port that is a word": ({"prometheus_port": "http"}, ["prometheus_port", "int"]),
+    "a port that is a word": ({"prometheus_port": "http"}, ["prometheus_port", "whole number"]),
     "a time that is none": ({"relay_connect_timeout": 0}, ["relay", "above 0"]),
     "an unknown log level": ({"relay_log_level": "loud"}, ["relay_log_level", "debug, info"]),
     "an origin with a path": (

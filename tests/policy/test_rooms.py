@@ -16,7 +16,7 @@ from tests.policy.tree import ROOT
 
 CODE = rooms.read()
 # Where people read and change code; generated or vendored code is not among it.
-FOLDERS = ("files/sluice", "lab", "demo", "library", "action_plugins", "roles")
+FOLDERS = ("files/sluice", "lab", "demo", "library", "action_plugins", "module_utils", "roles")
 MOST_LINES = 500
 MOST_LINES_OF_A_FUNCTION = 60
 # Of all that a relay process loads, today. It may shrink.
