@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import os
 import stat
@@ -195,6 +196,49 @@ def test_what_an_older_scheduler_or_relay_wrote_asks_no_engine_for_usage() -> No
     del table["models"]["smollm2-135m"]["usage"]
     assert status.ModelsAnswer.parse(answer).models[0].usage == "none"
     assert routing.RoutingTable.parse(table).models["smollm2-135m"].usage == "none"
+
+
+def test_an_older_reader_leaves_out_what_a_newer_one_serves() -> None:
+    table, answer = golden("routing-table.json"), golden("wire-models.json")
+    newer = ["chat", "telepathy"]
+    table["models"]["smollm2-135m"]["capabilities"] = newer
+    answer["models"][0]["capabilities"] = newer
+    assert routing.RoutingTable.parse(table).models["smollm2-135m"].capabilities == ("chat",)
+    assert status.ModelsAnswer.parse(answer).models[0].capabilities == ("chat",)
+    with pytest.raises(RecordError):
+        models.ModelEntry.parse(golden("model-entry.json") | {"capabilities": newer})
+
+
+@pytest.mark.parametrize("words", ["chat", ["Chat!"], [["chat"]], [1]])
+def test_what_is_no_list_of_words_is_no_list_of_capabilities(words: Any) -> None:
+    table = golden("routing-table.json")
+    table["models"]["smollm2-135m"]["capabilities"] = words
+    with pytest.raises(RecordError):
+        routing.RoutingTable.parse(table)
+
+
+def test_an_error_of_a_newer_release_is_a_fault_of_the_service() -> None:
+    error = heads.ErrorHead.parse(golden("wire-error.json") | {"code": "model_asleep_at_noon"})
+    assert error.code == "internal_error"
+    assert error.message == golden("wire-error.json")["message"]
+
+
+# Of a release that was installed: whoever changes it replaces every job of every site.
+DIGEST = "11dffddfa7a6bd4993b1eb010e42de18a1835fd98f1833fa3051a93a24a1a4bf"
+
+
+def test_a_new_field_replaces_no_job() -> None:
+    """The digest of an entry that does not use a new field stays what it was."""
+    entry = models.ModelEntry.parse(golden("model-entry.json"))
+    assert entry.digest("script") == DIGEST
+
+    @dataclasses.dataclass(frozen=True)
+    class Newer(models.ModelEntry):
+        invented: str = ""
+
+    fields = {one.name: getattr(entry, one.name) for one in dataclasses.fields(entry)}
+    assert Newer(**fields).digest("script") == DIGEST
+    assert Newer(**fields, invented="x").digest("script") != DIGEST
 
 
 @pytest.mark.parametrize(

@@ -314,7 +314,7 @@ def test_after_a_broken_protocol_nothing_more_is_taken() -> None:
     [encode(FrameType.DATA, 1, last=True)],
     [encode(FrameType.LOAD, 0, bytes(4))],
     [encode(FrameType.RESPONSE, 1, b'{"status": 200}')],
-    [encode(FrameType.ERROR, 1, b'{"code": "no_such_code", "message": ""}')],
+    [encode(FrameType.ERROR, 1, b'{"code": "No such code", "message": ""}')],
     [encode(FrameType.CANCEL, 1)],
     [encode(FrameType.RESPONSE, 1, b"{}")],
     [encode(FrameType.RESPONSE, 3, OK.encode())],

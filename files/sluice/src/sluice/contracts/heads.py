@@ -25,6 +25,7 @@ from sluice.errors import CODES
 AFFINITY = re.compile(r"(?:[0-9a-f]{64})?")
 EVENT_STREAM = "text/event-stream"
 CONTENT_TYPES = ("application/json", "text/event-stream", "text/plain")
+ERROR_CODE = re.compile(r"[a-z][a-z0-9_]{0,63}")
 GO_AWAY_CODES = ("shutdown", "age", "protocol", "closed")
 # A request ends with an error after this many broken attempts, at all relays together.
 MOST_BREAKS = 2
@@ -200,10 +201,11 @@ class ErrorHead:
 
     @classmethod
     def parse(cls, obj: object) -> ErrorHead:
-        """Read an error frame's payload."""
+        """Read an error frame's payload. A code of a newer release is read as `internal_error`."""
         fields = Fields(obj)
+        code = fields.text("code", ERROR_CODE)
         return cls(
-            code=fields.choice("code", tuple(CODES)),
+            code=code if code in CODES else "internal_error",
             message=fields.text("message", PRINTABLE),
             retry_after=fields.optional_number("retry_after", 0, 86_400),
             breaks=fields.integer("breaks", 0, MAX_COUNT, 0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from sluice.contracts.fields import VERSION, Fields, dump_record
-from sluice.contracts.paths import DEFAULT_CAPABILITIES, read_capabilities
+from sluice.contracts.paths import CAPABILITIES, DEFAULT_CAPABILITIES
 from sluice.contracts.words import (
     ABSOLUTE_PATH,
     CACHE_ISOLATIONS,
@@ -19,6 +20,7 @@ from sluice.contracts.words import (
     PRINTABLE,
     USAGES,
 )
+from sluice.errors import RecordError
 
 ENGINE = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 ENVIRONMENT_NAME = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")
@@ -193,7 +195,7 @@ class ModelEntry:
             context_length=fields.integer("context_length", 1, 100_000_000),
             slurm=SlurmRequest.parse(fields.get("slurm"), fields.path("slurm")),
             description=fields.text("description", PRINTABLE, ""),
-            capabilities=read_capabilities(fields, list(DEFAULT_CAPABILITIES)),
+            capabilities=_capabilities(fields),
             groups=fields.texts("groups", GROUP, ["all"]),
             min=fields.integer("min", 0, 1000, 0),
             max=fields.integer("max", 1, 1000, 1),
@@ -222,10 +224,34 @@ class ModelEntry:
         return dump_record(self, version=True)
 
     def digest(self, script: str) -> str:
-        """Return the SHA-256 (hex) of what a job depends on: the script, the entry without SERVICE_FIELDS."""
-        fields = {name: value for name, value in self.dump().items() if name not in SERVICE_FIELDS}
+        """Return the SHA-256 (hex) of what a job depends on: its script, the entry less SERVICE_FIELDS.
+
+        Fields that have their default do not count: a release with a new field must not replace every job.
+        """
+        given = _without_defaults(self).items()
+        fields = {"version": VERSION, **{name: value for name, value in given if name not in SERVICE_FIELDS}}
         canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode() + b"\0" + script.encode()).hexdigest()
+
+
+def _without_defaults(record: Any) -> dict[str, Any]:
+    """Return the fields of a record, and of records in it, that differ from their defaults."""
+    found = {}
+    for one in dataclasses.fields(record):
+        value = getattr(record, one.name)
+        usual = one.default if one.default_factory is dataclasses.MISSING else one.default_factory()
+        if value != usual:
+            found[one.name] = _without_defaults(value) if dataclasses.is_dataclass(value) else value
+    return found
+
+
+def _capabilities(fields: Fields) -> tuple[str, ...]:
+    found = []
+    for where, item in fields.items("capabilities", list(DEFAULT_CAPABILITIES)):
+        if not isinstance(item, str) or item not in CAPABILITIES:
+            raise RecordError(where, "must be one of " + ", ".join(CAPABILITIES))
+        found.append(item)
+    return tuple(found)
 
 
 def _isolation_by(engine: str) -> str:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any
+import re
 
 from sluice.contracts.fields import Fields
-from sluice.errors import RecordError
 
 CAPABILITIES = (
     "chat",
@@ -38,6 +36,7 @@ COUNTING = frozenset(("count_tokens", "input_tokens", "tokenize"))
 # Engines bound the length of a prompt, but not of a text to count: one of 32 MiB delays all other requests.
 MOST_COUNTED = 1 << 20
 _COUNTED_A_TOKEN = 8
+_CAPABILITY = re.compile(r"[a-z][a-z0-9_]{0,63}")
 INSTANCE_PATHS = ("/health", "/metrics", *PATHS)
 
 
@@ -46,11 +45,9 @@ def most_counted(context_length: int) -> int:
     return max(MOST_COUNTED, _COUNTED_A_TOKEN * context_length)
 
 
-def read_capabilities(fields: Fields, default: Any = dataclasses.MISSING) -> tuple[str, ...]:
-    """Read the field `capabilities`, a list of CAPABILITIES. Raises RecordError."""
-    found = []
-    for where, item in fields.items("capabilities", default):
-        if not isinstance(item, str) or item not in CAPABILITIES:
-            raise RecordError(where, "must be one of " + ", ".join(CAPABILITIES))
-        found.append(item)
-    return tuple(found)
+def read_capabilities(fields: Fields) -> tuple[str, ...]:
+    """Read the field `capabilities` of another part, whose release may know more of them. Raises RecordError.
+
+    What this release does not know it cannot serve: it is left out.
+    """
+    return tuple(name for name in fields.texts("capabilities", _CAPABILITY) if name in CAPABILITIES)
