@@ -78,8 +78,13 @@ def _pin(url: str, ca_file: Path) -> str:
 
 
 @contextmanager
-def opened(target: Target, profile: Path, size: tuple[int, int] = (1200, 820)) -> Iterator[Browser]:
-    """Open a browser with a new profile in `profile`, and close it at the end."""
+def opened(
+    target: Target, profile: Path, size: tuple[int, int] = (1200, 820), tracing: bool = False
+) -> Iterator[Browser]:
+    """Open a browser with a new profile in `profile`, and close it at the end.
+
+    With `tracing` its log "performance" has each task of its threads; tests/browser/tasks.py reads it.
+    """
     options = ChromeOptions()
     options.binary_location = CHROMIUM
     for flag in FLAGS:
@@ -88,7 +93,12 @@ def opened(target: Target, profile: Path, size: tuple[int, int] = (1200, 820)) -
     options.add_argument(f"--window-size={size[0]},{size[1]}")
     # The browser trusts exactly the certificates that were checked against the CA, and no others.
     options.add_argument("--ignore-certificate-errors-spki-list=" + ",".join(target.pins()))
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    logs = {"browser": "ALL"}
+    if tracing:
+        logs["performance"] = "ALL"
+        traced = {"traceCategories": "toplevel", "enableNetwork": False, "enablePage": False}
+        options.add_experimental_option("perfLoggingPrefs", traced)
+    options.set_capability("goog:loggingPrefs", logs)
     driver = Chrome(options=options, service=ChromeService(DRIVER))
     try:
         driver.set_page_load_timeout(30)

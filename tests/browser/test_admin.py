@@ -115,6 +115,8 @@ def _stop_and_resume(browser: Browser, model: str) -> None:
 def _block_and_unblock(browser: Browser, name: str) -> None:
     browser.open("/admin/users")
     browser.find("#search").send_keys(name, Keys.ENTER)
+    # The list looks the same before and after the search.
+    browser.wait(lambda: "?" in browser.driver.current_url)
     browser.find("#users tbody a").click()
     browser.wait(lambda: browser.all(".confirm"))
     browser.run("document.getElementById('main').focus()")

@@ -1,15 +1,24 @@
-// How much text is made into elements before the browser gets its turn. It is counted in characters, of which a part
-// has a bounded number: the browser then never waits long, however much there is to show.
+// How much text is made into elements before the browser gets its turn. It is counted in characters and lines, of which
+// a part has a bounded number: the browser then never waits long, however much there is to show.
 import { signal } from "@preact/signals";
 
-export const CHARACTERS_A_TURN = 24_000;
+export const CHARACTERS_A_TURN = 16_000;
+
+const CHARACTERS_A_LINE = 20;
+
+// What a part costs: a line may become elements.
+function costOf(text: string): number {
+  let lines = 1;
+  for (let at = text.indexOf("\n"); at >= 0; at = text.indexOf("\n", at + 1)) lines += 1;
+  return text.length + CHARACTERS_A_LINE * lines;
+}
 
 let left = CHARACTERS_A_TURN;
 let turning = false;
 const waiting: (() => void)[] = [];
 
-// Whether a part of so many characters may be made now; if not, `later` calls back when one may.
-export function take(size: number): boolean {
+// Whether a part of this cost may be made now.
+function take(size: number): boolean {
   nextTurn();
   if (left <= 0 || waiting.length) return false;
   left -= size;
@@ -28,8 +37,9 @@ function nextTurn(): void {
   });
 }
 
-// A signal that becomes true when a part of so many characters may be made.
-export function turnFor(size: number) {
+// A signal that becomes true when a part with this text may be made.
+export function turnFor(text: string) {
+  const size = costOf(text);
   const ready = signal(take(size));
   if (!ready.value) {
     waiting.push(() => {

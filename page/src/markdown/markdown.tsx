@@ -34,12 +34,12 @@ export function Markdown({ text }: { text: string }) {
   );
 }
 
-function useTurn(size: number): Signal<boolean> {
-  return useMemo(() => turnFor(size), []);
+function useTurn(text: string): Signal<boolean> {
+  return useMemo(() => turnFor(text), []);
 }
 
 function Prose({ source, joined, named }: { source: string; joined: boolean; named: string }) {
-  const ready = useTurn(source.length);
+  const ready = useTurn(source);
   const made = useMemo(
     () => (ready.value ? nodes(source, named, codeBox) : []),
     [source, named, ready.value],
@@ -65,7 +65,7 @@ export function Plain({ text }: { text: string }) {
 }
 
 function Piece({ text }: { text: string }) {
-  const ready = useTurn(text.length);
+  const ready = useTurn(text);
   return <span class="piece">{ready.value ? text.replace(/\n$/, "") : ""}</span>;
 }
 

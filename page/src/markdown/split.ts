@@ -19,6 +19,8 @@ export interface Part {
 export const SOFT = 1_500;
 export const HARD = 6_000;
 export const MOST = 2 * HARD;
+// Each line may become elements, which cost more than characters.
+export const HARD_LINES = 300;
 const LONGEST_HEAD = 1_000;
 const MOST_REFERENCES = 500;
 
@@ -47,6 +49,7 @@ class Splitter {
   #at: number;
   // Of the part that is being made: where it begins, and what a table that was cut repeats above its rest.
   #start = 0;
+  #lines = 0;
   #head = "";
   #joined = false;
   // Of the lines read last.
@@ -128,13 +131,15 @@ class Splitter {
       return;
     }
     this.#note(line);
+    this.#lines += 1;
     this.#at += line.length + 1;
   }
 
   #mayCut(line: string): boolean {
     const size = this.#at - this.#start;
-    if (size < SOFT) return false;
-    if (size >= HARD && (size >= MOST - SOFT || /^\S/.test(line))) return true;
+    if (size < SOFT && this.#lines < HARD_LINES) return false;
+    const hard = size >= HARD || this.#lines >= HARD_LINES;
+    if (hard && (size >= MOST - SOFT || /^\S/.test(line))) return true;
     if (this.#innerFence || !/^\S/.test(line)) return false;
     return HEADING.test(line) || (!this.#before.trim() && !(this.#inList && ITEM.test(line)));
   }
@@ -163,6 +168,7 @@ class Splitter {
 
   #begin(at: number, joined = false, head = ""): void {
     this.#start = at;
+    this.#lines = 0;
     this.#head = head;
     this.#joined = joined;
     this.#before = "";
