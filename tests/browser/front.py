@@ -3,7 +3,7 @@
 The stub keeps the outside of /v1 (docs/contracts.md): keys are asked of the real authority, which is told of
 what was used. The last message chooses what happens: `slow` streams for a minute, `queue` is told its place
 first, `wake` is refused twice with Retry-After, `markdown` answers with marks and hostile text, `break` ends
-with an error event.
+with an error event, `length` because the answer may not be longer.
 """
 
 from __future__ import annotations
@@ -167,7 +167,8 @@ async def _stream(request: web.Request, word: str, count: int) -> web.StreamResp
         error = {"error": {"message": "gone", "code": "instance_failed", "request_id": "req-" + "1" * 32}}
         await response.write(f"data: {json.dumps(error)}\n\n".encode())
         return response
-    end = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    reason = "length" if word == "length" else "stop"
+    end = {"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]}
     await response.write(f"data: {json.dumps(end)}\n\ndata: [DONE]\n\n".encode())
     return response
 

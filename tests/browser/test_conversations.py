@@ -157,6 +157,16 @@ def test_a_reload_in_the_middle_shows_what_came_says_so_and_continues(alice: Bro
     alice.wait(lambda: [one["state"] for one in stored.messages(alice)] == ["done", "done"])
 
 
+def test_an_answer_that_reached_its_longest_length_says_so_and_continues(alice: Browser) -> None:
+    alice.ask("length")
+    kept = alice.finished_answer()
+    assert "reached the length" in alice.find(".note").text
+    alice.find(".tools .button").click()
+    alice.wait(lambda: "Continue your last answer" in alice.answer())
+    alice.wait(lambda: not alice.is_writing() and not alice.all(".note"))
+    assert alice.answer().startswith(kept)
+
+
 def test_an_answer_goes_on_while_one_looks_at_another_conversation(alice: Browser) -> None:
     alice.ask("queue")
     alice.wait(lambda: alice.all(".note"))

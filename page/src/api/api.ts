@@ -119,8 +119,8 @@ export interface Question {
 }
 
 // Streams an answer: calls onText with each piece and onNote with what the gateway says while one waits.
-// Resolves when the answer is complete; a stream that ends without its end is an error.
-export async function streamChat({ model, messages, signal, onText, onNote }: Question): Promise<void> {
+// Resolves with the engine's reason for the end, "" for none, when the answer is complete; a stream that ends without its end is an error.
+export async function streamChat({ model, messages, signal, onText, onNote }: Question): Promise<string> {
   const response = await authorized("/v1/chat/completions", {
     method: "POST",
     headers: { "Content-Type": "application/json" },
@@ -130,6 +130,7 @@ export async function streamChat({ model, messages, signal, onText, onNote }: Qu
   if (!response.ok) throw await failure(response);
   const requestId = response.headers.get("X-Request-Id") ?? "";
   const parser = new EventParser();
+  let reason = "";
   const decoder = new TextDecoder();
   const reader = response.body?.getReader();
   for (;;) {
@@ -137,8 +138,8 @@ export async function streamChat({ model, messages, signal, onText, onNote }: Qu
     if (done) throw new ApiError("broken_off", { requestId });
     for (const event of parser.feed(decoder.decode(value, { stream: true }))) {
       if ("comment" in event) onNote(event.comment);
-      else if (event.data === "[DONE]") return;
-      else take(JSON.parse(event.data), onText);
+      else if (event.data === "[DONE]") return reason;
+      else reason = take(JSON.parse(event.data), onText) || reason;
     }
   }
 }
@@ -154,10 +155,10 @@ async function read(reader: ReadableStreamDefaultReader<Uint8Array>, requestId: 
 
 interface Chunk {
   error?: Refusal;
-  choices?: { delta?: { content?: unknown } }[];
+  choices?: { delta?: { content?: unknown }; finish_reason?: unknown }[];
 }
 
-function take(chunk: Chunk, onText: (piece: string) => void): void {
+function take(chunk: Chunk, onText: (piece: string) => void): string {
   if (chunk.error) {
     throw new ApiError(chunk.error.code ?? "broken_off", {
       message: chunk.error.message ?? "",
@@ -165,6 +166,8 @@ function take(chunk: Chunk, onText: (piece: string) => void): void {
       retryAfter: chunk.error.retry_after ?? null,
     });
   }
-  const piece = chunk.choices?.[0]?.delta?.content;
+  const choice = chunk.choices?.[0];
+  const piece = choice?.delta?.content;
   if (typeof piece === "string" && piece) onText(piece);
+  return typeof choice?.finish_reason === "string" ? choice.finish_reason : "";
 }

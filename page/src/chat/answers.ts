@@ -20,6 +20,8 @@ export interface Run {
   text: Signal<string>;
   note: Signal<string>;
   controller: AbortController;
+  // Why the engine says that the answer ends.
+  reason: string;
 }
 
 export interface Problem {
@@ -108,6 +110,7 @@ function begun(message: Message): Run {
     text: signal(message.content),
     note: signal(""),
     controller: new AbortController(),
+    reason: "",
   };
   runs.value = changed(runs.value, message.conversation, run);
   return run;
@@ -142,7 +145,7 @@ async function stream(run: Run, continued: Message | undefined): Promise<unknown
   run.note.value = note;
   const growing = new Growing(run, Boolean(continued));
   try {
-    await streamChat({
+    run.reason = await streamChat({
       model: message.model,
       messages,
       signal: run.controller.signal,
@@ -222,8 +225,8 @@ export function queued(note: string): string {
 
 // --- Ending ----------------------------------------------------------------------------------------------
 
-function ending(error: unknown): State {
-  if (!error) return "done";
+function ending(run: Run, error: unknown): State {
+  if (!error) return run.reason === "length" ? "length" : "done";
   return isAbort(error) ? "stopped" : "broken";
 }
 
@@ -231,7 +234,7 @@ function finish(run: Run, error: unknown, before: string): void {
   const { message } = run;
   const content = run.text.value;
   if (content) {
-    library.write(message, { content, state: ending(error) }, "writing");
+    library.write(message, { content, state: ending(run, error) }, "writing");
     library.change(message.conversation, { updated: Date.now() });
   } else {
     library.drop(message);

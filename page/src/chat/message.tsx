@@ -12,6 +12,7 @@ const NOTES: Partial<Record<Message["state"], TextKey>> = {
   stopped: "stopped_note",
   broken: "broken_off",
   cut: "cut_off",
+  length: "length_note",
   writing: "written_elsewhere",
 };
 
@@ -53,7 +54,7 @@ function NoteOf({ message, run }: { message: Message; run: Run | undefined }) {
 
 function Tools({ message, others }: Props) {
   const answered = message.role === "assistant";
-  const unfinished = answered && ["stopped", "broken", "cut"].includes(message.state);
+  const unfinished = answered && ["stopped", "broken", "cut", "length"].includes(message.state);
   const change = () => {
     edit(message.id, message.content);
     focusInput();

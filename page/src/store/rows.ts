@@ -16,9 +16,9 @@ export interface Conversation {
 }
 
 // writing: its answer is under way, or was when the page ended. stopped: by the reader. cut: the page was closed or
-// reloaded. broken: the stream ended with an error.
-export type State = "done" | "writing" | "stopped" | "cut" | "broken";
-export const STATES: readonly State[] = ["done", "writing", "stopped", "cut", "broken"];
+// reloaded. broken: the stream ended with an error. length: the model may write no more at once.
+export type State = "done" | "writing" | "stopped" | "cut" | "broken" | "length";
+export const STATES: readonly State[] = ["done", "writing", "stopped", "cut", "broken", "length"];
 
 export interface Message {
   id: string;
