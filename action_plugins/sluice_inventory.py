@@ -8,6 +8,7 @@ with those of others. It runs on the controller, opens no connection and writes 
 
 from __future__ import annotations
 
+import datetime
 import importlib
 import json
 import sys
@@ -29,11 +30,12 @@ def inventory(
     groups: Mapping[str, Any],
     known: Mapping[str, Any],
     load: Callable[[Path], Any] | None = None,
+    now: datetime.datetime | None = None,
 ) -> Any:
     """Return the inventory as `module_utils.sluice_inventory` checks it.
 
     `hostvars` is Ansible's; `known` has what Ansible says of the run itself, such as playbook_dir. `load`
-    reads a file of a role, its templates trusted.
+    reads a file of a role, its templates trusted. `now` is the time at which certificates must be valid.
     """
     package = _imported("module_utils.sluice_inventory.inventory")
     config = _imported("action_plugins.sluice_config")
@@ -53,6 +55,8 @@ def inventory(
         lambda variables: Templar(loader=loader, variables=dict(variables)),
         load or (lambda path: loader.load_from_file(str(path), trusted_as_template=True)),
         checks,
+        lambda path: Path(loader.get_real_file(path)).read_bytes(),
+        now or datetime.datetime.now(datetime.timezone.utc),
     )
 
 

@@ -55,6 +55,10 @@ def told(faults: Iterable[Fault], places: Mapping[str, Definition]) -> str:
 
 
 def set_in(says: str, places: Mapping[str, Definition]) -> str:
-    """Return the lines that set the variables a text names: `name: file:line`, at most six."""
-    names = list(dict.fromkeys(name for name in _NAME.findall(says) if name in places))
+    """Return the lines that set the variables a text names: `name: file:line`, at most six.
+
+    A secret stands in the vault under its name with `vault_` before it.
+    """
+    found = dict.fromkeys(name for word in _NAME.findall(says) for name in (word, f"vault_{word}"))
+    names = [name for name in found if name in places]
     return "; ".join(f"{name}: {places[name].place}" for name in names[:6])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from . import certificates, models, values
 from .faults import Definition, Fault, told
 from .files import Lines, Reader
 from .names import GATEWAY, LOGIN, groups_needed, idle_names, unknown_groups, unknown_names
@@ -27,6 +29,7 @@ class Inventory:
 
     `hosts`: the variables of each host, untemplated. `groups`: the hosts of each group. `templar` makes a
     templating engine for variables. `load` reads a YAML file of the checkout with its templates trusted.
+    `content` returns that of a file of the site, decrypted. `now` is compared with certificates.
     """
 
     def __init__(
@@ -37,11 +40,15 @@ class Inventory:
         templar: Callable[[Mapping[str, Any]], Any],
         load: Callable[[Path], Any],
         checks: Mapping[str, Check],
+        content: Callable[[str], bytes],
+        now: datetime.datetime,
     ) -> None:
         self._root = root
         self._hosts = hosts
         self._groups = groups
         self._templar = templar
+        self._content = content
+        self._now = now
         self._roles = {name: Role(root / "roles" / name, load, checks) for name in ROLES}
 
     def lines(self, sources: list[Path], read: Callable[[Path], str], given: Mapping[str, Any]) -> Lines:
@@ -82,11 +89,33 @@ class Inventory:
         yield from groups_needed(self._groups)
 
     def _of_values(self) -> Iterator[Fault]:
+        good: dict[str, dict[str, Any]] = {host: {} for host in self._hosts}
         for host, given in self._hosts.items():
             mine = {group for group, members in self._groups.items() if host in members}
             for name in roles_of(mine):
                 role = self._roles[name]
-                yield from role.faults(host, self._templar(role.variables(given)))
+                yield from role.faults(host, self._templar(role.variables(given)), good[host])
+        everywhere: dict[str, Any] = {}
+        for found in good.values():
+            everywhere = {**found, **everywhere}
+        for found in good.values():
+            yield from self._of_host({**everywhere, **found}, good) if found else ()
+
+    def _of_host(self, given: Mapping[str, Any], hosts: Mapping[str, Mapping[str, Any]]) -> Iterator[Fault]:
+        for rule in (*values.RULES, *models.RULES):
+            yield from map(Fault, rule(given))
+        yield from map(Fault, models.clusters(given, hosts, self._groups.get("relay", ())))
+        pair = [self._optional(given, name) for name in ("nginx_certificate", "nginx_certificate_key")]
+        if pair[0] is not None and pair[1] is not None:
+            name = str(given.get("nginx_server_name", ""))
+            yield from map(Fault, certificates.problems(pair[0], pair[1], name, self._now))
+        authority = self._optional(given, "web_ca_file")
+        if authority is not None:
+            yield from map(Fault, certificates.authority_problems(authority))
+
+    def _optional(self, given: Mapping[str, Any], name: str) -> bytes | None:
+        path = str(given.get(name, ""))
+        return self._content(path) if path and Path(path).is_file() else None
 
 
 def _vault(text: str) -> list[str]:

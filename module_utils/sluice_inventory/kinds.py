@@ -13,6 +13,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from .units import number_meant
+
 ANY = "any"
 # From this similarity on, a name counts as a misspelt input.
 NEAR = 0.85
@@ -34,6 +36,9 @@ def _problems(name: str, option: Mapping[str, Any], value: object) -> Iterator[s
         return
     problem = _KINDS[kind](value)
     if problem:
+        if kind in ("int", "float") and isinstance(value, str):
+            meant = number_meant(name, value)
+            problem += f". It takes a number without a unit: write {meant}" if meant else ""
         yield f"{name} {problem}"
         return
     if kind == "list":

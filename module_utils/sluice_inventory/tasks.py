@@ -65,8 +65,11 @@ class Role:
                     problems.append(f"{name} cannot be read: {_short(error)}")
         return values, problems
 
-    def faults(self, host: str, templar: Any) -> Iterator[Fault]:
-        """Yield what the role refuses of a host; `templar` has `variables`."""
+    def faults(self, host: str, templar: Any, good: dict[str, Any]) -> Iterator[Fault]:
+        """Yield what the role refuses of a host; `templar` has `variables`.
+
+        `good` gets the inputs that have their types.
+        """
         values, unread = self.inputs(templar)
         wrong = [*unread, *type_problems(self.options, values), *spec_problems(self.options, values)]
         for task in self._tasks:
@@ -80,6 +83,7 @@ class Role:
             yield Fault(f"{problem}. Correct it in the inventory", hosts=(host,))
         # A check that uses a value of the wrong type says nothing that helps.
         names = {problem.split(" ")[0].rstrip(":").split(".")[0].split("[")[0] for problem in wrong}
+        good.update({name: value for name, value in values.items() if name not in names})
         for task in self._tasks:
             if "sluice_inputs" in task or any(name in str(task) for name in names):
                 continue

@@ -11,18 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.policy.planted import SECRETS, certificate
 from tests.policy.tree import ROOT
 
 # A busy machine takes its time: the bounds are for what hangs.
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 SECONDS = 400
-# What a reader writes into the vault, by the name of the variable.
-SECRETS = {
-    "vault_web_secret_key": "s" * 40,
-    "vault_web_key_secret": "k" * 40,
-    "vault_web_oidc_client_secret": "c" * 40,
-}
 
 
 def commands() -> list[str]:
@@ -78,11 +73,8 @@ def edit(words: list[str], folder: Path) -> None:
         assert f'{name}: ""' in text
         text = text.replace(f'{name}: ""', f'{name}: "{value}"')
     vault.write_text(text)
-    certificate = folder.parent / "tls.pem"
-    certificate.touch()
-    changed, count = re.subn(
-        r"(?m)^(nginx_certificate(?:_key)?): .*$", rf"\1: {certificate}", site.read_text()
-    )
+    certificate(folder.parent, "tls", first=-3650, last=36_500)
+    changed, count = re.subn(r"/etc/ssl/sluice/chat\.example\.org", f"{folder.parent}/tls", site.read_text())
     assert count == 2
     site.write_text(changed)
 

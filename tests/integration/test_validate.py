@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.policy.planted import SECRETS, certificate
 from tests.policy.tree import ROOT, read_yaml
 
 pytestmark = pytest.mark.integration
@@ -177,16 +178,13 @@ Runs = dict[str, "Future[subprocess.CompletedProcess[str]]"]
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     """Run the playbook once per case, two at a time; the cases of GOOD are inventories as they may be."""
     folder = tmp_path_factory.mktemp("validate")
-    good = folder / "tls.pem"
-    good.write_text("")
+    certificate(folder, "good", first=-3650, last=36_500)
     second = folder / "second.yml"
     second.write_text(SECOND_HOST)
     base = {
-        "vault_web_secret_key": "s" * 40,
-        "vault_web_key_secret": "k" * 40,
-        "vault_web_oidc_client_secret": "c" * 40,
-        "nginx_certificate": str(good),
-        "nginx_certificate_key": str(good),
+        **SECRETS,
+        "nginx_certificate": str(folder / "good.pem"),
+        "nginx_certificate_key": str(folder / "good.key"),
     }
 
     def run(case: str) -> subprocess.CompletedProcess[str]:

@@ -62,10 +62,11 @@ def action() -> ModuleType:
     return module
 
 
-def certificate(folder: Path, name: str, first: int = -30, last: int = 300, names: str = "") -> None:
+def certificate(
+    folder: Path, name: str, first: int = -30, last: int = 300, host: str = "chat.example.org"
+) -> None:
     """Write NAME.pem and NAME.key: a certificate valid from `first` to `last` days from TODAY."""
     key = ec.generate_private_key(ec.SECP256R1())
-    host = names or "chat.example.org"
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
     made = (
         x509.CertificateBuilder()
@@ -126,7 +127,7 @@ def said(folder: Path) -> str:
     hostvars = HostVars(inventory=manager, variable_manager=variables, loader=loader)
     known = {"playbook_dir": str(ROOT / "playbooks")}
     # Parsing the roles takes half of the time, and they are the same for each inventory.
-    checked = module.inventory(loader, hostvars, manager.get_groups_dict(), known, load=_role_file)
+    checked = module.inventory(loader, hostvars, manager.get_groups_dict(), known, load=_role_file, now=TODAY)
     lines = checked.lines([folder], lambda path: loader.get_text_file_contents(str(path)), {})
     with warnings.catch_warnings():
         # Of a backslash in a role's regular expression; Ansible reads it as meant.

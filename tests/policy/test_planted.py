@@ -2,50 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.policy.planted import Plant, certificate, said, site
+from tests.policy.wrong_values import NAMES, TYPES, VALUES, Row
 
 PLANTED = "group_vars/all/zz-planted.yml"
-# What is planted in a file of its own: the values, and what the message must say.
-VALUES: list[tuple[str, dict[str, Any], list[str]]] = [
-    ("a misspelt input", {"relay_form": ["192.0.2.10"]}, ["relay_form", "Write relay_from"]),
-    ("a misspelt shared name", {"sluice_clutser": "c"}, ["sluice_clutser", "Write sluice_cluster"]),
-    ("a misspelt prefix", {"schedular_max_gpus": 4}, ["schedular_max_gpus", "Write scheduler_max_gpus"]),
-    ("a name in capitals", {"Web_Public_URL": "x"}, ["Web_Public_URL", "Write web_public_url"]),
-    ("a misspelt secret", {"vault_web_secretkey": "x" * 40}, ["vault_web_secretkey", "vault_web_secret_key"]),
-    ("a name of another project", {"web_theme_colour": "red"}, ["web_theme_colour", "Remove it"]),
-    ("the singular", {"web_admin_group": ["a"]}, ["web_admin_group ", "Write web_admin_groups"]),
-    ("a longer name", {"proxy_cors_allowed_origins": []}, ["Write proxy_cors_origins"]),
-    ("a misspelt list of models", {"model_entires": []}, ["model_entires", "Write model_entries"]),
-    ("a misspelt lock", {"engine_lock": {}}, ["engine_lock ", "Write engine_locks"]),
-    ("a text for a list", {"relay_from": "192.0.2.10"}, ["relay_from must be a list"]),
-    ("a list for a text", {"web_public_url": ["https://a.example.org"]}, ["web_public_url must be text"]),
-    ("a yes-or-no in quotes", {"login_base_manage_account": "no"}, ["true or false without quotes"]),
-    ("no value", {"nginx_server_name": None}, ["nginx_server_name is empty"]),
-    ("an unknown choice", {"proxy_cache_salt": "group"}, ["proxy_cache_salt must be one of user, project"]),
-    ("another unknown choice", {"scheduler_launcher": "cronjob"}, ["cron, systemd, scrontab"]),
-    (
-        "a login node's unknown key",
-        {"proxy_clusters": [{"name": "c", "host": "h", "hostkey": "k"}]},
-        ["host_key"],
-    ),
-    (
-        "a limit's unknown key",
-        {"web_limits": [{"scope": "site", "token_per_day": 1}]},
-        ["write tokens_per_day"],
-    ),
-    ("a limit without scope", {"web_limits": [{"concurrent": 1}]}, ["web_limits[0].scope is required"]),
-    (
-        "a template of a name that is not set",
-        {"web_database": "{{ web_db }}"},
-        ["web_database cannot be read"],
-    ),
-]
 # What changes files of the inventory: the change, and what the message must say.
 FILES: list[tuple[str, Plant, list[str]]] = [
     (
@@ -155,13 +122,36 @@ FILES: list[tuple[str, Plant, list[str]]] = [
 ]
 
 Sites = Callable[[Plant], str]
+ROWS = [*NAMES, *TYPES, *VALUES]
+
+
+def batches(rows: list[Row]) -> dict[str, int]:
+    """Return the batch of each case. A batch has one case of each role: two could hide each other."""
+    found: dict[str, int] = {}
+    taken: list[set[str]] = []
+    for case, values, _ in rows:
+        roles = {name.split("_")[1 if name.startswith("vault_") else 0] for name in values}
+        free = [number for number, names in enumerate(taken) if not names & roles]
+        if not free:
+            taken.append(set())
+        found[case] = free[0] if free else len(taken) - 1
+        taken[found[case]] |= roles
+    return found
+
+
+TABLES = (NAMES, TYPES, VALUES)
+BATCHES = tuple(batches(table) for table in TABLES)
 
 
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with good.pem and good.key, which the sites use."""
+    """A folder with good.pem and good.key, which the sites use, and pairs that are wrong."""
     folder = tmp_path_factory.mktemp("certificates")
     certificate(folder, "good")
+    certificate(folder, "other")
+    certificate(folder, "old", last=-1)
+    certificate(folder, "new", first=1)
+    certificate(folder, "name", host="ai.example.org")
     return folder
 
 
@@ -171,13 +161,30 @@ def message(tmp_path: Path, certificates: Path) -> Sites:
     return lambda plant: said(site(tmp_path / "site", plant, certificates))
 
 
-@pytest.mark.parametrize(("case", "values", "words"), VALUES, ids=[one[0] for one in VALUES])
-def test_a_wrong_value_is_refused(
-    case: str, values: Mapping[str, Any], words: list[str], message: Sites
-) -> None:
-    told = message(Plant(values=values))
-    assert [word for word in words if word not in told] == [], told
-    assert PLANTED in told, told
+@pytest.fixture(scope="session")
+def told_of(tmp_path_factory: pytest.TempPathFactory, certificates: Path) -> Callable[[Row], str]:
+    """Return what validate says of the site that has this case among others."""
+
+    @functools.cache
+    def batch(kind: int, number: int) -> str:
+        cases = [row for row in TABLES[kind] if BATCHES[kind][row[0]] == number]
+        values = {name: value for _, given, _ in cases for name, value in given.items()}
+        plant = Plant(values=json.loads(json.dumps(values).replace("@certificates@", str(certificates))))
+        return said(site(tmp_path_factory.mktemp("batch") / "site", plant, certificates))
+
+    def told(row: Row) -> str:
+        kind = next(number for number, batch in enumerate(BATCHES) if row[0] in batch)
+        return batch(kind, BATCHES[kind][row[0]])
+
+    return told
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row[0] for row in ROWS])
+def test_a_wrong_value_is_refused(row: Row, told_of: Callable[[Row], str]) -> None:
+    told = told_of(row)
+    assert [word for word in row[2] if word not in told] == [], told
+    # Each says where it stands: the line of a name that it has set.
+    assert f"{PLANTED}:" in told, told
 
 
 @pytest.mark.parametrize(("case", "plant", "words"), FILES, ids=[one[0] for one in FILES])
