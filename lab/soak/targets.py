@@ -29,7 +29,7 @@ from sluice.front.engine import Call, Engine, EngineConnection
 from sluice.front.http import AnswerParser, InvalidAnswer
 from sluice.front.stall import StallDetector
 from sluice.relay.config import RelayConfig
-from sluice.relay.connections import Line
+from sluice.relay.connections import InstanceConnection
 from sluice.relay.session import Session
 from sluice.wire import events
 from sluice.wire.connection import Connection, Role
@@ -237,7 +237,7 @@ async def _play(transport: Memory, pieces: list[bytes]) -> None:
 
 
 class FrontInMemory:
-    """A front at the far end of a line, whose words are `changed` on their way."""
+    """A front at the far end of a connection; its bytes are `changed` on their way."""
 
     def __init__(self, transport: Memory, changed: Callable[[bytes], bytes]) -> None:
         self._transport = transport
@@ -308,14 +308,14 @@ class RelaySession:
                 return said
             return mutate.frames(chance, Decoder().feed(said))
 
-        def connect(line: Line) -> None:
-            if not line.standing:
+        def connect(connection: InstanceConnection) -> None:
+            if not connection.exists:
                 transport = Memory()
                 transport.wrote = FrontInMemory(transport, changed).wrote
-                line._deadline = time.monotonic() + 5
-                line._trusted(transport)
+                connection._deadline = time.monotonic() + 5
+                connection._trusted(transport)
 
-        with mock.patch.object(Line, "connect", connect):
+        with mock.patch.object(InstanceConnection, "connect", connect):
             await self._serve(mutate.pieces(chance, raw))
 
     async def _serve(self, pieces: list[bytes]) -> None:
@@ -327,7 +327,7 @@ class RelaySession:
         assert relay._connection.open_streams <= self._config.max_streams
         transport.abort()
         await asyncio.wait_for(running, 5)
-        assert not relay._exchanges
+        assert not relay._requests
 
 
 def _table() -> RoutingTable:

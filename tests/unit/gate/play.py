@@ -98,7 +98,7 @@ async def _send_on(client: WireClient, head: RequestHead, body: bytes) -> Answer
 
 async def _closed(running: Bed, entry: Entry) -> Answer:
     (running.directory / "closed").touch()
-    await until(lambda: running.session._switch.closed(_later()))
+    await until(lambda: running.session._closed_file.closed(_later()))
     return await _send(running, entry)
 
 

@@ -130,8 +130,8 @@ async def test_no_bytes_of_a_front_hurt_more_than_its_own_requests(
         for seed in SEEDS:
             chance = random.Random(seed)
             said = chance.randbytes(200) if seed % 4 == 0 else answers(chance)
-            line = running.session._services.lines.of(running.instances[0])
-            line.breaker.succeed()
+            connection = running.session._services.connections.of(running.instances[0])
+            connection.breaker.succeed()
             front.received.clear()
             asked = await running.client.begin(MODEL, chat())
             await until(lambda: bool(front.received))

@@ -13,7 +13,7 @@ import pytest
 from sluice.contracts.heads import MOST_BREAKS
 from sluice.front.identity import Identity
 from sluice.relay import connections, handshake
-from sluice.relay.connections import Line
+from sluice.relay.connections import InstanceConnection
 from sluice.wire import events
 from sluice.wire.connection import Connection, Role
 from sluice.wire.frames import FrameType, encode
@@ -22,15 +22,15 @@ from sluice.wire.links import RELAY_FRONT
 from tests.unit.relay.bed import MODEL, Bed, Behaviour, FakeFront, bed, chat, routed, until
 
 
-def line(running: Bed, number: int = 0) -> Line:
-    """Return the session's line to an instance."""
-    return running.session._services.lines.of(running.instances[number])
+def connection(running: Bed, number: int = 0) -> InstanceConnection:
+    """Return the session's connection to an instance."""
+    return running.session._services.connections.of(running.instances[number])
 
 
 async def test_an_instance_is_connected_to_before_anybody_asks(tmp_path: Path, identity: Identity) -> None:
     async with bed(tmp_path, identity, Behaviour(), Behaviour()) as running:
         await until(lambda: all(front.accepted for front in running.fronts))
-        await until(lambda: line(running, 0).open and line(running, 1).open)
+        await until(lambda: connection(running, 0).open and connection(running, 1).open)
         assert await running.sample("sluice_relay_instance_connections", model=MODEL) == 2
 
 
@@ -49,11 +49,11 @@ async def test_a_connection_is_dropped_with_its_instance(tmp_path: Path, identit
         answer = await running.client.begin(MODEL, chat(stream=True))
         await until(lambda: answer.body)
         running.publish({"other": routed([])})
-        await until(lambda: running.session._services.lines._leaving)
+        await until(lambda: running.session._services.connections._retired)
         assert running.fronts[0].endpoints
         await running.client.wait(answer)
         await until(lambda: not running.fronts[0].endpoints)
-        await until(lambda: not running.session._services.lines._leaving)
+        await until(lambda: not running.session._services.connections._retired)
     assert answer.ended
 
 
@@ -84,7 +84,7 @@ async def test_an_instance_of_the_same_name_elsewhere_is_another(tmp_path: Path,
 
 async def test_a_stale_connection_is_made_anew_and_does_not_count(tmp_path: Path, identity: Identity) -> None:
     async with bed(tmp_path, identity, Behaviour(delay=0.02)) as running:
-        await until(lambda: line(running).open)
+        await until(lambda: connection(running).open)
         begun = [await running.client.begin(MODEL, chat()) for _ in range(4)]
         await until(lambda: len(running.received()) == 4)
         running.fronts[0].cut()
@@ -99,7 +99,7 @@ async def test_a_stale_connection_is_made_anew_and_does_not_count(tmp_path: Path
 
 async def test_a_request_that_breaks_every_connection_ends(tmp_path: Path, identity: Identity) -> None:
     async with bed(tmp_path, identity, *[Behaviour(fault="cut")] * 3) as running:
-        await until(lambda: all(line(running, number).open for number in range(3)))
+        await until(lambda: all(connection(running, number).open for number in range(3)))
         answer = await running.client.request(MODEL, chat())
     assert answer.code == "instance_failed"
     # Twice at the first, whose connection was older than the request: that was one too many.
@@ -134,7 +134,7 @@ async def test_an_instance_that_keeps_failing_is_left_alone_and_tried_again(
         assert len(front.received) == 3
         assert await running.sample("sluice_relay_breaker_open", model=MODEL) == 1
         front.behaviour = Behaviour(delay=0.02)
-        await until(lambda: line(running).breaker.allows(time.monotonic()))
+        await until(lambda: connection(running).breaker.allows(time.monotonic()))
         trial = await running.client.begin(MODEL, chat(), user="other")
         await until(lambda: len(front.received) == 4)
         beside = await running.client.request(MODEL, chat(), user="third")
@@ -176,7 +176,7 @@ async def test_what_breaks_while_others_are_answered_is_the_requests_fault(
         for number in range(6):
             broken = await running.client.request(MODEL, chat(), user=f"u-{number}")
             assert broken.code == "instance_failed"
-        assert not line(running).breaker.open
+        assert not connection(running).breaker.open
         assert not other.done.is_set()
 
 
@@ -193,7 +193,7 @@ async def test_an_engine_that_does_not_listen_is_left_alone_whoever_asks(
     async with bed(tmp_path, identity, Behaviour(fault="no_instance")) as running:
         for _ in range(3):
             assert (await running.client.request(MODEL, chat())).code == "no_instance"
-        assert line(running).breaker.open
+        assert connection(running).breaker.open
         assert (await running.client.request(MODEL, chat(), user="other")).code == "no_instance"
         assert len(running.received()) == 3
 
@@ -211,16 +211,16 @@ async def test_an_instance_that_cannot_be_reached_is_asked_less_and_less(
     tmp_path: Path, identity: Identity
 ) -> None:
     async with bed(tmp_path, identity, Behaviour()) as running:
-        await until(lambda: line(running).open)
+        await until(lambda: connection(running).open)
         port = running.fronts[0].port
         running.fronts[0].stop()
-        await until(lambda: line(running).breaker.open)
-        assert not line(running).standing
+        await until(lambda: connection(running).breaker.open)
+        assert not connection(running).exists
         await running.fronts[0].start(port)
-        await until(lambda: line(running).open)
-        await until(lambda: line(running).breaker.allows(time.monotonic()))
+        await until(lambda: connection(running).open)
+        await until(lambda: connection(running).breaker.allows(time.monotonic()))
         answer = await running.client.request(MODEL, chat())
-        assert not line(running).breaker.open
+        assert not connection(running).breaker.open
     assert answer.code == ""
 
 
@@ -228,9 +228,9 @@ async def test_what_other_relays_have_there_counts(tmp_path: Path, identity: Ide
     hang = Behaviour(fault="hang")
     async with bed(tmp_path, identity, hang, hang) as running:
         running.publish(concurrency=4)
-        await until(lambda: line(running, 0).open and line(running, 1).open)
+        await until(lambda: connection(running, 0).open and connection(running, 1).open)
         running.fronts[0].report_load(4)
-        await until(lambda: line(running).load == 4)
+        await until(lambda: connection(running).load == 4)
         for _ in range(4):
             await running.client.begin(MODEL, chat())
         await until(lambda: len(running.received()) == 4)
@@ -239,7 +239,7 @@ async def test_what_other_relays_have_there_counts(tmp_path: Path, identity: Ide
         # Its own are part of what the front reports.
         running.fronts[1].report_load(4)
         await asyncio.sleep(0.1)
-        assert line(running, 1).load == 4
+        assert connection(running, 1).load == 4
         for _ in range(2):
             await running.client.begin(MODEL, chat())
         beyond = await running.client.request(MODEL, chat())
@@ -249,7 +249,7 @@ async def test_what_other_relays_have_there_counts(tmp_path: Path, identity: Ide
 async def test_a_full_front_sends_requests_to_the_next(tmp_path: Path, identity: Identity) -> None:
     async with bed(tmp_path, identity, Behaviour(fault="overloaded"), Behaviour()) as running:
         answers = [await running.client.request(MODEL, chat()) for _ in range(6)]
-        assert not line(running).breaker.open
+        assert not connection(running).breaker.open
         running.publish(instances=running.instances[:1])
         alone = await running.client.request(MODEL, chat())
     assert {answer.code for answer in answers} == {""}
@@ -272,9 +272,9 @@ async def test_a_connection_that_a_front_ends_for_itself_alone_is_made_again(
         answer = await running.client.begin(MODEL, chat(stream=True))
         await until(lambda: answer.body)
         send_away(running.fronts[0], "closed")
-        connection = line(running).endpoint
-        assert connection is not None
-        await until(lambda: connection.connection.peer_going_away)
+        endpoint = connection(running).endpoint
+        assert endpoint is not None
+        await until(lambda: endpoint.connection.peer_going_away)
         refused = await running.client.request(MODEL, chat())
         await running.client.wait(answer)
         await until(lambda: running.fronts[0].accepted == 2)
@@ -287,12 +287,12 @@ async def test_an_instance_that_leaves_gets_no_new_request_and_ends_its_streams(
     tmp_path: Path, identity: Identity
 ) -> None:
     async with bed(tmp_path, identity, *[Behaviour(tokens=6, delay=0.05)] * 2) as running:
-        await until(lambda: line(running, 0).open and line(running, 1).open)
+        await until(lambda: connection(running, 0).open and connection(running, 1).open)
         begun = [await running.client.begin(MODEL, chat(stream=True)) for _ in range(4)]
         await until(lambda: all(answer.body for answer in begun))
         old, new = running.fronts
         send_away(old)
-        await until(lambda: line(running).left)
+        await until(lambda: connection(running).leaving)
         had = len(old.received)
         later = [await running.client.request(MODEL, chat()) for _ in range(6)]
         status = await running.client.verb("models")
@@ -314,7 +314,7 @@ async def test_what_a_leaving_instance_refuses_or_drops_goes_elsewhere(
     tmp_path: Path, identity: Identity
 ) -> None:
     async with bed(tmp_path, identity, *[Behaviour(delay=0.1)] * 2) as running:
-        await until(lambda: line(running, 0).open and line(running, 1).open)
+        await until(lambda: connection(running, 0).open and connection(running, 1).open)
         begun = [await running.client.begin(MODEL, chat()) for _ in range(4)]
         await until(lambda: len(running.received()) == 4)
         old, new = running.fronts
@@ -324,7 +324,7 @@ async def test_what_a_leaving_instance_refuses_or_drops_goes_elsewhere(
         for endpoint in old.endpoints:
             endpoint.connection.go_away("shutdown", "the job ends")
         crossing = [await running.client.begin(MODEL, chat()) for _ in range(4)]
-        await until(lambda: line(running).left)
+        await until(lambda: connection(running).leaving)
         old.cut()
         for answer in (*begun, *crossing):
             await running.client.wait(answer)
@@ -338,17 +338,17 @@ async def test_what_a_leaving_instance_refuses_or_drops_goes_elsewhere(
 async def test_an_instance_with_another_key_is_left_alone_and_the_log_says_what_it_may_be(
     tmp_path: Path, identity: Identity, caplog: pytest.LogCaptureFixture, key: str
 ) -> None:
-    """The front says nothing to strangers; by the close alone its line fails, and the breaker opens."""
+    """A front tells unauthenticated peers nothing: the close counts as a failure and opens the breaker."""
     async with bed(tmp_path, identity, Behaviour(), Behaviour()) as running:
-        await until(lambda: line(running, 0).open and line(running, 1).open)
+        await until(lambda: connection(running, 0).open and connection(running, 1).open)
         running.fronts[0].identity = replace(identity, key=key)
         running.fronts[0].cut()
-        await until(lambda: not line(running, 0).open)
+        await until(lambda: not connection(running, 0).open)
         answers = [await running.client.request(MODEL, chat()) for _ in range(6)]
-        await until(lambda: line(running, 0).breaker.open)
+        await until(lambda: connection(running, 0).breaker.open)
         assert await running.sample("sluice_relay_instance_losses_total", reason="no hello") >= 1
         assert not running.fronts[0].received
-        assert not line(running, 0).left, "it would be tried again"
+        assert not connection(running, 0).leaving, "it would be tried again"
     assert {answer.code for answer in answers} == {""}
     told = [record for record in caplog.records if "another key" in record.getMessage()]
     assert {vars(record)["instance"] for record in told} == {running.instances[0].id}
@@ -359,10 +359,10 @@ async def test_a_model_whose_last_instance_leaves_is_not_called_ready(
     tmp_path: Path, identity: Identity
 ) -> None:
     async with bed(tmp_path, identity, Behaviour()) as running:
-        await until(lambda: line(running).open)
+        await until(lambda: connection(running).open)
         running.publish(starting=1)
         send_away(running.fronts[0])
-        await until(lambda: line(running).left)
+        await until(lambda: connection(running).leaving)
         (model,) = (await running.client.verb("models")).document()["models"]
         refused = await running.client.request(MODEL, chat())
         # The job runs again under its id, with a certificate and a port of the new run.
@@ -451,7 +451,7 @@ async def test_what_came_before_the_end_of_a_connection_is_taken(
 ) -> None:
     monkeypatch.setattr(handshake, "TURN_BYTES", 512)
     async with bed(tmp_path, identity, Behaviour(tokens=8_000)) as running:
-        await until(lambda: line(running).open)
+        await until(lambda: connection(running).open)
         answer = await running.client.begin(MODEL, chat())
         await until(lambda: running.fronts[0].received and running.fronts[0].received[0].finished)
         for endpoint in tuple(running.fronts[0].endpoints):

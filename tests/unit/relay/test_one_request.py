@@ -223,10 +223,10 @@ async def test_an_answer_that_nobody_reads_any_more_frees_the_instances_stream(
         running.client.reading = False
         answer = await running.client.begin(MODEL, chat(stream=True))
         await until(lambda: len(answer.body) == 32_768)
-        await until(lambda: not running.session._exchanges)
-        line = running.session._services.lines.of(running.instances[0])
-        assert line.endpoint is not None
-        connection = line.endpoint.connection
+        await until(lambda: not running.session._requests)
+        instance = running.session._services.connections.of(running.instances[0])
+        assert instance.endpoint is not None
+        connection = instance.endpoint.connection
         assert connection.open_streams == 1
         await running.client.cancel(answer)
         await until(lambda: not connection.open_streams)

@@ -18,7 +18,7 @@ from sluice.contracts.files import read_json, write_json
 from sluice.errors import ConfigError
 from sluice.relay import config, metrics
 from sluice.relay.demand import Demand, DemandWriter
-from sluice.relay.metrics import Counters, LineFigures
+from sluice.relay.metrics import Connections, Counters
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "contracts"
 
@@ -106,7 +106,7 @@ def test_counters_become_samples() -> None:
     counters.count("m", "ok")
     counters.count("", "model_not_found")
     counters.lost("timeout")
-    found = counters.samples(160, 3, {"m": 1}, {"m": LineFigures(standing=2, broken=1)})
+    found = counters.samples(160, 3, {"m": 1}, {"m": Connections(open=2, broken=1)})
     samples = {(one.name, *sorted(one.labels.values())): one.value for one in found}
     assert samples["sluice_relay_requests_total", "m", "ok"] == 2
     assert samples["sluice_relay_requests_total", "", "model_not_found"] == 1

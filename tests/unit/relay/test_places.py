@@ -20,12 +20,12 @@ async def test_a_requests_places_are_its_instances_load_and_its_models_demand(
     async with bed(tmp_path, identity, Behaviour(delay=0.2)) as running:
         answer = await running.client.begin(MODEL, chat(n=6), places=6)
         await until(lambda: running.fronts[0].received)
-        (line,) = running.session._services.lines._lines.values()
-        assert line.load == 6
+        (connection,) = running.session._services.connections._connections.values()
+        assert connection.load == 6
         assert running.session._services.demand.running == {MODEL: 6}
         assert running.fronts[0].received[0].head.places == 6
         await running.client.wait(answer)
-        await until(lambda: line.load == 0)
+        await until(lambda: connection.load == 0)
         assert running.session._services.demand.running == {}
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sluice.relay.watch import SPREAD, Program
+from sluice.relay.watch import SPREAD, WatchedFile
 
 
 @pytest.fixture
@@ -24,45 +24,45 @@ def replace(path: Path, content: bytes) -> None:
 
 
 def test_a_program_that_is_the_same_is_not_outdated(path: Path) -> None:
-    program = Program(str(path))
-    assert not program.outdated(0.0)
-    assert not program.outdated(1e6)
+    watched = WatchedFile(str(path))
+    assert not watched.outdated(0.0)
+    assert not watched.outdated(1e6)
 
 
 def test_a_replaced_program_is_outdated_within_the_spread(path: Path) -> None:
-    program = Program(str(path))
+    watched = WatchedFile(str(path))
     replace(path, b"two")
-    program.outdated(100.0)
-    assert program.outdated(100.0 + SPREAD)
+    watched.outdated(100.0)
+    assert watched.outdated(100.0 + SPREAD)
 
 
 def test_sessions_do_not_leave_together(path: Path) -> None:
-    programs = [Program(str(path)) for _ in range(50)]
+    several = [WatchedFile(str(path)) for _ in range(50)]
     replace(path, b"two")
-    for program in programs:
-        program.outdated(0.0)
-    early = sum(program.outdated(SPREAD / 2) for program in programs)
+    for watched in several:
+        watched.outdated(0.0)
+    early = sum(watched.outdated(SPREAD / 2) for watched in several)
     assert 5 < early < 45
 
 
 def test_a_program_that_is_gone_is_not_outdated_until_another_is_there(path: Path) -> None:
-    program = Program(str(path))
+    watched = WatchedFile(str(path))
     path.unlink()
-    assert not program.outdated(0.0)
-    assert not program.outdated(1e6)
+    assert not watched.outdated(0.0)
+    assert not watched.outdated(1e6)
     replace(path, b"two")
-    program.outdated(2e6)
-    assert program.outdated(2e6 + SPREAD)
+    watched.outdated(2e6)
+    assert watched.outdated(2e6 + SPREAD)
 
 
 def test_what_cannot_be_used_moves_nobody_until_it_is_mended(path: Path) -> None:
     good = [False]
-    program = Program(str(path), lambda: good[0])
+    watched = WatchedFile(str(path), lambda: good[0])
     replace(path, b"broken")
-    assert not program.outdated(0.0)
-    assert not program.outdated(1e6)
+    assert not watched.outdated(0.0)
+    assert not watched.outdated(1e6)
     good[0] = True
-    assert not program.outdated(1e6)
+    assert not watched.outdated(1e6)
     replace(path, b"corrected")
-    program.outdated(2e6)
-    assert program.outdated(2e6 + SPREAD)
+    watched.outdated(2e6)
+    assert watched.outdated(2e6 + SPREAD)

@@ -1,4 +1,4 @@
-"""What sshd runs for the proxy, whatever was asked for: it validates, routes and copies bytes.
+"""The program that sshd runs for the proxy, for every command: it validates, routes and passes bytes on.
 
-Python 3.9 and the standard library. No other part imports it; it imports contracts, bodies and the wire.
+Python 3.9 and the standard library. No other part imports it; it imports gate, contracts, bodies and wire.
 """

@@ -1,4 +1,4 @@
-"""The proxy's side of one request: what the relay sends back on its stream, at the pace of its reader."""
+"""The proxy's side of one request: what the relay sends back on its stream, at the reader's pace."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from sluice.relay.flow import Flow, Outflow
 
 
 class Answer:
-    """One stream towards the proxy. Nothing is sent on it any more once it is over.
+    """One stream towards the proxy; nothing is sent on it after its end.
 
-    `status`: the HTTP status that was passed on, 0 before. `sent`: bytes of the body that were.
+    `status`: the HTTP status that was passed on, 0 before. `sent`: how many bytes of the body were passed on.
     """
 
     __slots__ = ("_endpoint", "_flow", "_outflow", "_stream", "sent", "status")
@@ -27,20 +27,20 @@ class Answer:
 
     @property
     def begun(self) -> bool:
-        """Whether a first byte was passed on: no other instance can take over any more."""
+        """Whether the answer has begun: from then on no other instance can take over."""
         return self._flow is not None
 
     @property
     def waits_for_reader(self) -> bool:
-        """Whether bytes lie here because the reader has not granted credit for them."""
+        """Whether bytes are held here because the reader has not granted credit for them."""
         return bool(self._endpoint.connection.pending(self._stream))
 
     def consumed(self, size: int) -> None:
-        """Let the proxy send so many bytes more of the body."""
+        """Let the proxy send `size` more bytes of the body."""
         self._endpoint.connection.consume(self._stream, size)
 
     def accepted(self) -> None:
-        """Say that an instance has accepted the stream that was asked for."""
+        """Tell the proxy that an instance has accepted the stream."""
         self._endpoint.connection.accept(self._stream)
         self._endpoint.wake()
 
@@ -51,7 +51,7 @@ class Answer:
         self._flow = Flow(self._stream, source, from_stream)
 
     def data(self, data: bytes) -> None:
-        """Pass bytes of the body on, behind `begin`."""
+        """Pass bytes of the body on, after `begin`."""
         size = len(data)
         self.sent += size
         self._endpoint.connection.send_data(self._stream, data)
@@ -60,17 +60,17 @@ class Answer:
         self._endpoint.wake()
 
     def end(self) -> None:
-        """Say that the answer is whole."""
+        """Tell the proxy that the answer is complete."""
         self._endpoint.connection.send_end(self._stream)
         if self._flow is not None:
             self._outflow.finish(self._flow)
         self._endpoint.wake()
 
     def fail(self, error: ErrorHead) -> None:
-        """End with an error, behind what was passed on."""
+        """End with an error, after the bytes that were passed on."""
         self._endpoint.connection.send_error(self._stream, error)
         self._endpoint.wake()
 
     def upload(self, stream: int) -> Flow:
-        """Return the flow of the request's body out of this stream into `stream` of an instance."""
+        """Return the flow of the request's body from this stream to `stream` of an instance."""
         return Flow(stream, self._endpoint, self._stream)

@@ -1,11 +1,11 @@
-"""One line per request for the site's log, written directly to the syslog socket without waiting for it.
+"""Audit lines: one for each request, written directly to the syslog socket without waiting for it.
 
-A request that reached an instance has a line of its own, whatever comes. Of those that were refused or given
-up before that, each has one too while they are few; of a flood a line each second tells how many there were,
-by outcome: a gateway in an attacker's hands must not fill the site's log, nor push others' lines out of it.
+A request that reached an instance always has its own line. A request that ended before that has one too,
+while there are few of them. If there are many, one line each second counts them by outcome: an attacker who
+controls the gateway must not fill the site's log, or push other programs' lines out of it.
 
-The same lines as `sluice.logs` would write, at a tenth of its cost: their fields are known, and each has
-been matched in full against a form without quotes, backslashes and control characters. Never content.
+The lines are the same as those of `sluice.logs`, at a tenth of the cost: their fields are known, and each was
+matched in full against a form without quotes, backslashes and control characters. They never have content.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ from sluice.gate.limits import Rate
 logger = logging.getLogger(__name__)
 
 _HEAD = f"<{SysLogHandler.LOG_DAEMON << 3 | SysLogHandler.LOG_INFO}>sluice-relay: "
-# A daemon that was restarted is looked for this often, in seconds.
+# How often the relay tries to reach a syslog daemon that was restarted (seconds).
 REOPEN_SECONDS = 1.0
-# Lines of requests that reached no instance: so many a second, and as many at once.
+# Requests that reached no instance get this many lines a second, and as many at once.
 UNSERVED_LINES = 20.0
 
 
 class Audit:
-    """The way of audit lines out of this process. Lines that the daemon does not take at once are lost.
+    """Writes audit lines. Lines that the daemon does not accept at once are lost.
 
-    They are counted, and the count is told as soon as it takes lines again. Call `tick` each second.
+    Lost lines are counted, and the count is logged as soon as the daemon accepts lines again. Call `tick`
+    each second.
     """
 
     def __init__(self, path: str) -> None:
@@ -58,7 +59,7 @@ class Audit:
         bytes_out: int,
         duration: float,
     ) -> None:
-        """Write the line of one request that is over; `instance` is "" when none was asked.
+        """Write the line of a request that has ended; `instance`: "" if it reached none.
 
         `duration` in seconds.
         """
@@ -79,7 +80,7 @@ class Audit:
             logger.warning("audit lines were lost: the syslog daemon accepted none", extra={"lost": lost})
 
     def tick(self) -> None:
-        """Tell of the requests that have had no line of their own since the last time, and of lost lines."""
+        """Write one line that counts the requests without a line since the last tick, and the lost lines."""
         if not self._untold and not self._lost:
             return
         outcomes = ", ".join(f'"{name}": {count}' for name, count in sorted(self._untold.items()))
@@ -88,13 +89,13 @@ class Audit:
             f'"message": "requests without a line each", "count": {sum(self._untold.values())}, '
             f'"outcomes": {{{outcomes}}}, "lost": {self._lost}}}'
         )
-        # What the daemon does not take now is told with what comes next.
+        # If the daemon does not accept it now, the next tick counts these too.
         if self._send(line.encode("ascii")):
             self._untold.clear()
             self._lost = 0
 
     def close(self) -> None:
-        """Tell of the last, and close the socket."""
+        """Write the last counts, and close the socket."""
         self.tick()
         if self._socket is not None:
             self._socket.close()
@@ -109,7 +110,7 @@ class Audit:
         except BlockingIOError:
             return False
         except OSError:
-            # The daemon is gone, or another one listens there now.
+            # The daemon has ended, or a new one listens at the same path.
             self.close()
             return False
         return True
@@ -131,5 +132,5 @@ class Audit:
 
 
 def open_audit() -> Audit:
-    """Return the audit lines' way to the machine's syslog."""
+    """Return an Audit that writes to the machine's syslog."""
     return Audit(logs.SYSLOG_SOCKET)

@@ -1,9 +1,9 @@
-"""When an instance that keeps failing is not used, and for whom. Pure: `now` is the monotonic clock.
+"""Decides when an instance that keeps failing is not used, and for whom. Pure: `now` is the monotonic clock.
 
-What goes wrong under a request may be the request's fault. So it is held against the one who asked: after
-LIMIT failures in a row the instance is left alone for that user. It is left alone for everybody only when
-LIMIT different users met one, or when it failed without any request's part (no connection, a lost one, an
-engine that does not listen). One whole answer, whoever gets it, clears all of that.
+A failure during a request may be the request's fault. So it counts for its user: after LIMIT failures in a
+row the instance is not used for that user. It is not used for anybody only if LIMIT different users had a
+failure, or if it failed LIMIT times by itself (no connection, a lost one, an engine that does not listen).
+One complete answer, to any user, clears all of that.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from __future__ import annotations
 import random
 from typing import Callable, Optional
 
-# Failures in a row, without a whole answer between them, until an instance gets no more requests.
+# After this many failures, without a complete answer between them, an instance gets no more requests.
 LIMIT = 3
 FIRST_WAIT = 1.0
 LONGEST_WAIT = 30.0
-# Waits differ by this much either way: relays must not all try again in the same moment.
+# Waits are longer or shorter by up to this part: relays must not all try again at the same moment.
 JITTER = 0.2
-# Users with failures that one instance's record holds; beyond it the oldest is forgotten.
+# How many users with failures are remembered for one instance; if there are more, the oldest is forgotten.
 MOST_SUSPECTS = 256
 
 
 class Record:
-    """Failures in a row. After LIMIT of them it is open: then, wait over, one trial at a time.
+    """Failures in a row. After LIMIT of them it is open: after a wait, one trial at a time is allowed.
 
     A failed trial doubles the wait.
     """
@@ -38,24 +38,24 @@ class Record:
 
     @property
     def open(self) -> bool:
-        """Whether requests are held back, or let through one by one."""
+        """Whether no requests are allowed, or only one at a time."""
         return self._failures >= LIMIT
 
     def allows(self, now: float) -> bool:
-        """Whether a request may go."""
+        """Whether a request may be sent."""
         return not self.open or (now >= self._until and not self._trying)
 
     def wait(self, now: float) -> float:
-        """Return after how many seconds the next trial may begin, 0 where one may now."""
+        """Return after how many seconds the next trial may begin, 0 if it may begin now."""
         return max(0.0, self._until - now) if self.open else 0.0
 
     def begin(self) -> bool:
-        """Note that a request goes; return whether it is a trial, to be settled."""
+        """Note that a request is sent; return whether it is a trial, which must be settled."""
         self._trying = self.open
         return self._trying
 
     def settle(self) -> None:
-        """The trial is over without a verdict, or its answer has begun: the next one may go."""
+        """The trial has ended without a result, or its answer has begun: allow the next one."""
         self._trying = False
 
     def succeed(self) -> None:
@@ -67,7 +67,7 @@ class Record:
     def fail(self, now: float) -> None:
         """Count a failure."""
         if self.open and now < self._until:
-            # Of what was under way when it opened: many requests that fail together are one failure.
+            # A request that was sent before it opened: many requests that fail together are one failure.
             return
         self._failures += 1
         self._trying = False
@@ -77,52 +77,52 @@ class Record:
 
 
 class Breaker:
-    """One instance's record: what it did to everybody, and what each user met since its last whole answer."""
+    """The failures of one instance since its last complete answer: for everybody, and for each user."""
 
     def __init__(self, chance: Callable[[], float] = random.random) -> None:
         self._chance = chance
         self._all = Record(chance)
         self._suspects: dict[str, Record] = {}
-        # Of those the users whose failures count for everybody.
+        # The users of `_suspects` who count for everybody.
         self._witnesses: set[str] = set()
 
     @property
     def open(self) -> bool:
-        """Whether the instance is left alone by everybody, or tried by one request at a time."""
+        """Whether the instance is used for nobody, or only for one request at a time."""
         return self._all.open
 
     def allows(self, now: float, user: str = "") -> bool:
-        """Whether a request of the user may go to the instance; without one, a stranger's."""
+        """Whether a request of the user may go to the instance; "" means a user without failures."""
         suspect = self._suspects.get(user)
         if suspect is None:
             return self._all.allows(now)
-        # Its trials are its own: they must not take the place of one by somebody who met no failure.
+        # A user's trials must not take the place of a trial by a user without failures.
         return not self._all.wait(now) and suspect.allows(now)
 
     def wait(self, now: float, user: str = "") -> float:
-        """Return after how many seconds the user's next trial may begin, 0 where one may now."""
+        """Return after how many seconds the user's next trial may begin, 0 if it may begin now."""
         suspect = self._suspects.get(user)
         return max(self._all.wait(now), suspect.wait(now) if suspect is not None else 0.0)
 
     def begin(self, user: str = "") -> Optional[Record]:
-        """Note that a request goes to the instance; return the record to settle where it is a trial."""
+        """Note that a request goes to the instance; if it is a trial, return the record to settle."""
         record = self._suspects.get(user, self._all)
         return record if record.begin() else None
 
     def succeed(self) -> None:
-        """The instance gave a whole answer."""
+        """The instance gave a complete answer."""
         self._all.succeed()
         self._suspects.clear()
         self._witnesses.clear()
 
     def fail(self, now: float) -> None:
-        """The instance failed without any request's part."""
+        """The instance failed by itself, without the fault of a request."""
         self._all.fail(now)
 
     def suspect(self, user: str, now: float, *, alone: bool) -> None:
-        """An attempt of this user broke at the instance; `alone`: nobody else was being answered there.
+        """An attempt of this user broke at the instance; `alone`: no other request got an answer there.
 
-        A user counts for everybody once: so nobody opens it, or keeps it open, by failing again.
+        Each user counts for everybody only once, so no user can open it, or keep it open, alone.
         """
         if alone and user not in self._witnesses:
             self._witnesses.add(user)

@@ -1,4 +1,4 @@
-"""What the connection to an instance tells a request of it."""
+"""What a connection to an instance reports to its requests."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from typing import Protocol
 from sluice.contracts.heads import ErrorHead, ResponseHead
 
 
-class Asker(Protocol):
-    """A request, as a line calls it; `places`: how many of the instance's it takes."""
+class RequestCallbacks(Protocol):
+    """A request, as the connection calls it; `places`: how many places of the instance it takes."""
 
     places: int
 
-    def line_open(self, *, fresh: bool) -> None:
-        """The line stands; `fresh`: it was made for those who waited for it."""
+    def connection_open(self, *, fresh: bool) -> None:
+        """The connection is open; `fresh`: it was opened for the requests that waited for it."""
 
-    def line_unreachable(self, reason: str) -> None:
+    def instance_unreachable(self, reason: str) -> None:
         """No trusted connection could be made: neither a byte of the request nor the key has been sent."""
 
-    def line_lost(self, *, nonsense: bool) -> None:
-        """The line was lost under the request; `nonsense`: the instance broke the protocol."""
+    def connection_lost(self, *, protocol_broken: bool) -> None:
+        """The connection was lost during the request; `protocol_broken`: the instance broke the protocol."""
 
     def answer_begins(self, head: ResponseHead) -> None:
-        """The instance's answer has a head."""
+        """The answer's head has arrived."""
 
     def answer_data(self, data: bytes) -> None:
-        """Bytes of the answer's body."""
+        """Bytes of the answer's body have arrived."""
 
     def answer_ends(self) -> None:
         """The answer is complete."""
@@ -34,4 +34,4 @@ class Asker(Protocol):
         """The front ended the stream with an error."""
 
     def answered_since(self, when: float) -> bool:
-        """Whether bytes of its answer came after `when` (monotonic clock)."""
+        """Whether bytes of its answer arrived after `when` (monotonic clock)."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-# The relay looks at the files that steer it again after this long, not for every request.
+# The relay looks at its files at most this often (seconds), not for every request.
 STALE_SECONDS = 0.01
 
 
-class Switch:
+class ClosedFile:
     """The gate is closed while the file exists. Looks every STALE_SECONDS; `now` is monotonic."""
 
     def __init__(self, path: str) -> None:

@@ -1,4 +1,4 @@
-"""`sluice relay`: the program behind the forced command. It reads no argument from the other side."""
+"""`sluice relay`: the program that the forced command starts. It reads no argument from the other side."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from sluice.errors import EXIT_FAILURE, ConfigError
 from sluice.relay import stdio
 from sluice.relay.config import RelayConfig, read
 from sluice.relay.session import Session
-from sluice.relay.watch import Program
+from sluice.relay.watch import WatchedFile
 
 logger = logging.getLogger(__name__)
 
-# For look-ups of names and writing of files; the slice's TasksMax counts on it.
+# Threads for the look-up of host names; TasksMax of the systemd slice relies on this number.
 THREADS = 4
 
 
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve one session; return the exit code. Nothing is ever written to standard error."""
-    # A core dump would hold prompts.
+    # A core dump would contain prompts.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _silence_standard_error()
     logs.configure("relay", syslog=True)
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         logger.critical("%s", error.message)
         return error.exit_code
     except Exception:
-        # Not even the interpreter's own last traceback may reach the wire's side or quote a body.
+        # The interpreter's own traceback could reach the other side, or quote a body.
         logger.exception("unexpected fault")
         return EXIT_FAILURE
 
@@ -54,8 +54,8 @@ async def _serve(config: RelayConfig, path: str) -> int:
     loop.set_default_executor(ThreadPoolExecutor(THREADS))
     # "client port server port", set by sshd.
     logger.info("session begins", extra={"source": os.environ.get("SSH_CONNECTION", "")})
-    # A limit that the site lowers binds the sessions that run too.
-    session = Session(config, [Program(path, lambda: _readable(path))])
+    # If the site lowers a limit, sessions that already run must obey it too.
+    session = Session(config, [WatchedFile(path, lambda: _readable(path))])
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, session.end, "signal")
     await stdio.attach(session.endpoint)
@@ -74,7 +74,7 @@ def _readable(path: str) -> bool:
 
 
 def _silence_standard_error() -> None:
-    """Point file descriptor 2 nowhere: behind sshd it leads to the other side."""
+    """Redirect file descriptor 2 to /dev/null: sshd would send it to the other side."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     os.close(nowhere)

@@ -1,4 +1,4 @@
-"""`/etc/sluice/relay.json`: the cluster's own limits on everybody who has the proxy's key."""
+"""`/etc/sluice/relay.json`: the cluster's own limits, for everybody who has the proxy's SSH key."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def read(path: str) -> RelayConfig:
 
 
 def check(config: RelayConfig, path: str) -> RelayConfig:
-    """Return `config` if its values make sense; `path` is for messages. Raises ConfigError."""
+    """Return `config` if its values are valid; `path` is for messages. Raises ConfigError."""
     for key in _PATHS:
         _check(path, key, ABSOLUTE_PATH, getattr(config, key))
     _check(path, "cluster", GROUP, config.cluster)
@@ -73,9 +73,9 @@ def check(config: RelayConfig, path: str) -> RelayConfig:
         _at_least(path, key, getattr(config, key), 0, strictly=True)
     for key in ("max_waiting", "requests_per_second"):
         _at_least(path, key, getattr(config, key), 0)
-    # Credit goes back in lumps: a window below one would never be opened again.
+    # Credit is returned in lumps: a window smaller than a lump would stay closed.
     _at_least(path, "stream_credit", config.stream_credit, LUMP)
-    # Bodies that wait for an instance may fill the buffers: that must not use up the session's credit.
+    # Bodies that wait for an instance may fill the buffers, but must not use up the session's credit.
     _at_least(path, "session_credit", config.session_credit, max(65_536, config.max_buffered))
     _at_least(path, "max_buffered", config.max_buffered, COLLECTED)
     problem = config.schemas.problem()

@@ -1,7 +1,7 @@
 """The connections to instances: one to each, pinned to the certificate that its job created.
 
-A connection is made in advance for every instance that takes requests, kept as long as it does, and made
-again when it is lost and somebody asks. All requests for an instance share it.
+A connection is opened in advance for every instance that takes requests, and kept as long as the instance
+takes them. If it is lost, the next request opens it again. All requests to an instance share it.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from sluice.contracts.routing import Instance
 from sluice.endpoint import Endpoint
 from sluice.errors import SluiceError
 from sluice.relay.breaker import Breaker
-from sluice.relay.callbacks import Asker
+from sluice.relay.callbacks import RequestCallbacks
 from sluice.relay.config import RelayConfig
 from sluice.relay.flow import Flow, Outflow
-from sluice.relay.handshake import Door, PacedEndpoint
+from sluice.relay.handshake import CertificateCheck, PacedEndpoint
 from sluice.relay.metrics import Counters
 from sluice.version import version
 from sluice.wire import events
@@ -33,31 +33,31 @@ logger = logging.getLogger(__name__)
 
 # A connection to an instance that takes no new requests is closed when it has been idle for this long.
 IDLE_SECONDS = 60.0
-# A node that vanished without a word is noticed after three of these.
+# The loss of a node that sends nothing more is noticed after three of these (seconds).
 PING_INTERVAL = 10.0
-# What an answer may have on its way to a reader that takes nothing. Together with the proxy's share it
-# bounds what a stalled reader costs; on a cluster's network it is enough for any engine.
+# How many bytes of an answer may wait for a reader that reads nothing. With the proxy's part this bounds the
+# cost of a stalled reader; on a cluster's network it is enough for every engine.
 MAX_WINDOW = 40_960
 MAX_SESSION_CREDIT = 1 << 30
-# Handshakes begun by one tick: a relay that has just started must not spend its first second on them.
+# How many handshakes one tick may begin: otherwise a new relay would spend its first second on them.
 AT_ONCE = 16
 
-# An instance that gave somebody a whole answer within so many seconds works: it is the request that broke.
+# If an instance gave a complete answer within this many seconds, it works, and a broken request is to blame.
 RECENT = 5.0
 
-# NO_HELLO: it has the right certificate, was shown the key, and closed without a word, as fronts do for a
-# wrong key.
+# NO_HELLO: the peer has the right certificate, got the key, and closed without a message, as fronts do if the
+# key is wrong.
 PROTOCOL, BROKEN, NO_HELLO = "protocol", "broken off", "no hello"
-# Why a connection can be lost or not come about, for the figures; all the system's own reasons are
+# Why a connection was lost or could not be opened, for the metrics; the operating system's reasons are
 # "unreachable".
 LOSSES = frozenset((PROTOCOL, BROKEN, NO_HELLO, "timeout", "certificate"))
 
-# A fixed name: it is sent in clear, and which name it is says nothing. Trust comes from the pin alone.
+# A fixed name, because it is sent in clear. Trust comes only from the pinned certificate.
 SERVER_NAME = "sluice"
 
 
-class Line:
-    """The connection to one instance: none, in the making, or open. Without a task for each request."""
+class InstanceConnection:
+    """The connection to one instance: none, opening, or open. It needs no task for each request."""
 
     def __init__(self, instance: Instance, config: RelayConfig, context: ssl.SSLContext, counters: Counters):
         self.instance = instance
@@ -71,16 +71,16 @@ class Line:
         self._open = False
         self._others = 0
         self._own = 0
-        self._waiting: dict[Asker, None] = {}
-        self._asked: dict[int, Asker] = {}
+        self._waiting: dict[RequestCallbacks, None] = {}
+        self._streams: dict[int, RequestCallbacks] = {}
         self._connecting: Optional[asyncio.Task[None]] = None
-        self._door: Optional[Door] = None
-        self._left = False
+        self._check: Optional[CertificateCheck] = None
+        self._leaving = False
         self._deadline = 0.0
         self._answered = float("-inf")
         self._used = time.monotonic()
 
-    # --- what requests ask -------------------------------------------------------------------------------
+    # --- for requests ------------------------------------------------------------------------------------
 
     @property
     def open(self) -> bool:
@@ -88,53 +88,53 @@ class Line:
         return self._open
 
     @property
-    def left(self) -> bool:
-        """Whether the front said that its instance is about to end; it takes no new request ever again."""
-        return self._left
+    def leaving(self) -> bool:
+        """Whether the front said that its instance is about to end: it takes no more requests."""
+        return self._leaving
 
     @property
-    def standing(self) -> bool:
-        """Whether there is a connection, or one in the making."""
+    def exists(self) -> bool:
+        """Whether there is a connection, open or opening."""
         return self.endpoint is not None or self._connecting is not None
 
     @property
     def busy(self) -> bool:
-        """Whether any request needs this line."""
-        waits = bool(self._waiting or self._asked)
+        """Whether any request needs this connection."""
+        waits = bool(self._waiting or self._streams)
         return waits or (self.endpoint is not None and self.endpoint.connection.open_streams > 0)
 
     @property
     def load(self) -> int:
         """The places that are taken at the instance now, by all relays, as far as this one can know.
 
-        Its own it counts itself, those included that have not got there yet. What other relays have is what
-        the front reported beyond this relay's own at that moment. A report errs by what was on its way
-        then, mostly to the low side; the next one mends it, and the front refuses what is really too much.
+        The relay counts its own places, including those of requests that have not arrived yet. The places of
+        other relays are what the front reported, less this relay's own at that moment. A report misses what
+        was on its way, so it is usually too low; the next one corrects it, and a full front refuses requests.
         """
         return self._own + self._others
 
-    def ask(self, asker: Asker) -> None:
-        """Call the asker's `line_open` as soon as the line stands, at once if it does."""
+    def when_open(self, request: RequestCallbacks) -> None:
+        """Call the request's `connection_open` as soon as the connection is open, at once if it is."""
         if self._open:
-            asker.line_open(fresh=False)
+            request.connection_open(fresh=False)
             return
-        self._waiting[asker] = None
-        self._own += asker.places
+        self._waiting[request] = None
+        self._own += request.places
         self.connect()
 
-    def request(self, asker: Asker, head: InstanceRequest) -> int:
-        """Open a stream for the asker and return its number. Raises SluiceError when none can be opened."""
+    def open_stream(self, request: RequestCallbacks, head: InstanceRequest) -> int:
+        """Open a stream for the request and return its number. Raises SluiceError if that is impossible."""
         if self.endpoint is None:
             raise SluiceError("no_instance", "there is no connection")
         if head.places > 1 and not self._counts_places:
             head = head._replace(places=1)
         stream = self.endpoint.connection.open_request(head)
-        self._asked[stream] = asker
-        self._own += asker.places
+        self._streams[stream] = request
+        self._own += request.places
         return stream
 
     def send(self, stream: int, body: bytes) -> None:
-        """Send a whole body on a stream."""
+        """Send a complete body on a stream."""
         if self.endpoint is not None:
             self.endpoint.connection.send_data(stream, body)
             self.endpoint.connection.send_end(stream)
@@ -151,14 +151,14 @@ class Line:
             self.outflow.finish(flow)
         self.endpoint.wake()
 
-    def leave(self, asker: Asker, stream: int) -> None:
-        """The asker wants nothing more; `stream` is 0 where none was opened. The front hears it at once."""
-        if asker in self._waiting:
-            del self._waiting[asker]
-            self._own -= asker.places
-        if self._asked.pop(stream, None) is None:
+    def leave(self, request: RequestCallbacks, stream: int) -> None:
+        """The request has ended; `stream` is 0 if none was opened. The front is told at once."""
+        if request in self._waiting:
+            del self._waiting[request]
+            self._own -= request.places
+        if self._streams.pop(stream, None) is None:
             return
-        self._own -= asker.places
+        self._own -= request.places
         self._used = time.monotonic()
         if self.endpoint is not None and self.outflow is not None:
             self.endpoint.connection.cancel(stream)
@@ -166,29 +166,29 @@ class Line:
             self.endpoint.wake(urgent=True)
 
     def finished(self, stream: int) -> None:
-        """The answer was complete. What of it has not left yet keeps the stream, not the asker."""
-        asker = self._asked.pop(stream, None)
-        if asker is not None:
-            self._own -= asker.places
+        """The answer was complete. The stream may stay until its last bytes are sent, without the request."""
+        request = self._streams.pop(stream, None)
+        if request is not None:
+            self._own -= request.places
         self._used = self._answered = time.monotonic()
         self.breaker.succeed()
         if self.outflow is not None:
             self.outflow.dropped(stream)
 
     def pending(self, stream: int) -> int:
-        """Return the bytes queued on the stream that have not left yet."""
+        """Return how many bytes on the stream have not been sent yet."""
         return self.endpoint.connection.pending(stream) if self.endpoint is not None else 0
 
     def failed(self) -> None:
-        """Count a failure in which no request had a part."""
+        """Count a failure that is not the fault of a request."""
         self._count(lambda: self.breaker.fail(time.monotonic()))
 
-    def broke(self, asker: Asker, user: str, asked_at: float) -> None:
-        """Count an attempt, made at `asked_at`, that broke: the request or the instance may be at fault."""
+    def broke(self, request: RequestCallbacks, user: str, sent_at: float) -> None:
+        """Count an attempt, sent at `sent_at`, that broke: the request or the instance may be at fault."""
         now = time.monotonic()
-        others = (one for one in self._asked.values() if one is not asker)
-        works = self._answered > min(asked_at, now - RECENT) or any(
-            one.answered_since(asked_at) for one in others
+        others = (one for one in self._streams.values() if one is not request)
+        works = self._answered > min(sent_at, now - RECENT) or any(
+            one.answered_since(sent_at) for one in others
         )
         self._count(lambda: self.breaker.suspect(user, now, alone=not works))
 
@@ -197,35 +197,34 @@ class Line:
         count()
         if self.breaker.open and not opened:
             logger.warning(
-                ("the instance keeps failing: it is not used for a while"),
-                extra={"instance": self.instance.id},
+                "the instance keeps failing: it is not used for a while", extra={"instance": self.instance.id}
             )
 
-    # --- making and ending -------------------------------------------------------------------------------
+    # --- opening and closing -----------------------------------------------------------------------------
 
     def connect(self) -> None:
-        """Begin to make the connection, if there is none."""
-        if self.standing:
+        """Begin to open the connection, if there is none."""
+        if self.exists:
             return
         self._deadline = time.monotonic() + self._config.connect_timeout
         self._connecting = asyncio.get_running_loop().create_task(self._connect())
 
     def close(self) -> None:
-        """Close at once; whoever still asks hears nothing more."""
+        """Close at once; the requests on it are not told."""
         self._waiting.clear()
-        self._asked.clear()
+        self._streams.clear()
         self._own = 0
         self._give_up_connecting()
         self._drop_endpoint()
 
     def tick(self, now: float, *, wanted: bool) -> bool:
-        """Do what time brings; `wanted`: connect in advance. Return whether a handshake began."""
+        """Do what is due; `wanted`: connect in advance. Return whether a handshake began."""
         endpoint = self.endpoint
         if endpoint is None or not self._open:
-            if self.standing:
+            if self.exists:
                 if now > self._deadline:
                     self._unreachable("timeout")
-            elif wanted and not self._left and self.breaker.allows(now):
+            elif wanted and not self._leaving and self.breaker.allows(now):
                 self.connect()
                 return True
             return False
@@ -237,28 +236,28 @@ class Line:
     def _dispensable(self, now: float) -> bool:
         if self.endpoint is not None and self.endpoint.connection.peer_going_away:
             return True
-        # Whatever is ready keeps its connection: nobody's request shall cost a handshake.
+        # A ready instance keeps its connection, so that no request has to wait for a handshake.
         draining = self.instance.state != "ready"
         return self.retired or (draining and now - self._used > IDLE_SECONDS)
 
     async def _connect(self) -> None:
-        door = Door(self.instance, self._trusted)
-        self._door = door
+        check = CertificateCheck(self.instance, self._trusted)
+        self._check = check
         reason = ""
         try:
             await asyncio.get_running_loop().create_connection(
-                lambda: door,
+                lambda: check,
                 self.instance.host,
                 self.instance.port,
                 ssl=self._context,
                 server_hostname=SERVER_NAME,
             )
         except (OSError, UnicodeError) as error:
-            # UnicodeError: a host name that no resolver can be asked for, a label of 64 letters say.
+            # UnicodeError: a host name that cannot be looked up, for example with a label of 64 letters.
             reason = type(error).__name__
         self._connecting = None
-        reason = reason or door.reason
-        if reason and self._door is door:
+        reason = reason or check.reason
+        if reason and self._check is check:
             self._unreachable(reason)
 
     def _trusted(self, transport: asyncio.Transport) -> None:
@@ -276,9 +275,9 @@ class Line:
         endpoint.connection_made(transport)
 
     def _give_up_connecting(self) -> None:
-        if self._door is not None:
-            self._door.shut()
-            self._door = None
+        if self._check is not None:
+            self._check.shut()
+            self._check = None
         if self._connecting is not None:
             self._connecting.cancel()
             self._connecting = None
@@ -286,7 +285,7 @@ class Line:
     def _unreachable(self, reason: str) -> None:
         self._give_up_connecting()
         self._drop_endpoint()
-        if not self._left:
+        if not self._leaving:
             self._counters.lost(reason if reason in LOSSES else "unreachable")
             logger.warning(
                 "the instance closed without a word: it takes another key than its record's, or has no room"
@@ -297,8 +296,8 @@ class Line:
             self.failed()
         waiting, self._waiting = self._waiting, {}
         self._own -= _places(waiting)
-        for asker in waiting:
-            asker.line_unreachable(reason)
+        for request in waiting:
+            request.instance_unreachable(reason)
 
     def _drop_endpoint(self) -> Optional[Endpoint]:
         endpoint, self.endpoint = self.endpoint, None
@@ -310,7 +309,7 @@ class Line:
             endpoint.abort()
         return endpoint
 
-    # --- what the front says -----------------------------------------------------------------------------
+    # --- from the front ----------------------------------------------------------------------------------
 
     def _handlers(self) -> dict[type, Callable[[Any], None]]:
         return {
@@ -329,43 +328,43 @@ class Line:
         self._used = time.monotonic()
         waiting, self._waiting = self._waiting, {}
         self._own -= _places(waiting)
-        for asker in waiting:
-            asker.line_open(fresh=True)
+        for request in waiting:
+            request.connection_open(fresh=True)
 
     def _on_response(self, event: events.ResponseStarted) -> None:
-        asker = self._asked.get(event.stream)
-        if asker is not None:
-            asker.answer_begins(event.head)
+        request = self._streams.get(event.stream)
+        if request is not None:
+            request.answer_begins(event.head)
 
     def _on_data(self, event: events.DataReceived) -> None:
-        asker = self._asked.get(event.stream)
-        if asker is not None:
-            asker.answer_data(event.data)
+        request = self._streams.get(event.stream)
+        if request is not None:
+            request.answer_data(event.data)
 
     def _on_end(self, event: events.StreamEnded) -> None:
-        asker = self._asked.get(event.stream)
-        if asker is not None:
-            asker.answer_ends()
+        request = self._streams.get(event.stream)
+        if request is not None:
+            request.answer_ends()
 
     def _on_failed(self, event: events.StreamFailed) -> None:
-        asker = self._asked.get(event.stream)
-        if asker is not None:
-            asker.answer_fails(event.error)
+        request = self._streams.get(event.stream)
+        if request is not None:
+            request.answer_fails(event.error)
 
     def _on_credit(self, event: events.CreditGranted) -> None:
         if self.outflow is not None:
             self.outflow.granted(event)
 
     def _on_go_away(self, event: events.GoAwayReceived) -> None:
-        # Other codes speak of this connection alone.
-        self._left = self._left or event.code == "shutdown"
+        # Other codes concern only this connection.
+        self._leaving = self._leaving or event.code == "shutdown"
         logger.info(
             ("the front accepts no more requests"), extra={"instance": self.instance.id, "code": event.code}
         )
 
     def _on_load(self, event: events.LoadReported) -> None:
         # A front of an older release counts requests.
-        own = self._own if self._counts_places else len(self._asked)
+        own = self._own if self._counts_places else len(self._streams)
         self._others = max(0, event.running - own)
 
     @property
@@ -377,98 +376,98 @@ class Line:
         endpoint = self.endpoint
         if endpoint is None:
             return
-        nonsense = isinstance(endpoint, PacedEndpoint) and endpoint.broke_protocol
+        protocol_broken = isinstance(endpoint, PacedEndpoint) and endpoint.broke_protocol
         if not self._open:
-            self._unreachable(PROTOCOL if nonsense else NO_HELLO)
+            self._unreachable(PROTOCOL if protocol_broken else NO_HELLO)
             return
         self._drop_endpoint()
-        asked, self._asked = self._asked, {}
-        self._own -= _places(asked.values())
-        if not self._left or nonsense:
-            self._counters.lost(PROTOCOL if nonsense else BROKEN)
-        if asked:
+        streams, self._streams = self._streams, {}
+        self._own -= _places(streams.values())
+        if not self._leaving or protocol_broken:
+            self._counters.lost(PROTOCOL if protocol_broken else BROKEN)
+        if streams:
             logger.warning(
                 "the connection was lost",
-                extra={"instance": self.instance.id, "why": why[:200], "asked": len(asked)},
+                extra={"instance": self.instance.id, "why": why[:200], "asked": len(streams)},
             )
-            if not self._left or nonsense:
+            if not self._leaving or protocol_broken:
                 self.failed()
-        for asker in asked.values():
-            asker.line_lost(nonsense=nonsense)
+        for request in streams.values():
+            request.connection_lost(protocol_broken=protocol_broken)
 
 
-class Lines:
-    """The lines to all instances of the routing table."""
+class InstanceConnections:
+    """The connections to all instances of the routing table."""
 
     def __init__(self, config: RelayConfig, counters: Counters) -> None:
         self._config = config
         self._counters = counters
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._context.minimum_version = ssl.TLSVersion.TLSv1_3
-        # The certificate is compared byte by byte below; names and authorities play no part.
+        # `CertificateCheck` compares the certificate byte by byte; names and authorities do not matter.
         self._context.check_hostname = False
         self._context.verify_mode = ssl.CERT_NONE
-        self._lines: dict[str, Line] = {}
-        self._leaving: list[Line] = []
+        self._connections: dict[str, InstanceConnection] = {}
+        self._retired: list[InstanceConnection] = []
 
-    def of(self, instance: Instance) -> Line:
-        """Return the line to an instance."""
-        line = self._lines.get(instance.id)
-        if line is not None:
-            if line.instance is instance or _address(line.instance) == _address(instance):
-                line.instance = instance
-                return line
-            self._retire(line)
-        line = Line(instance, self._config, self._context, self._counters)
-        self._lines[instance.id] = line
-        return line
+    def of(self, instance: Instance) -> InstanceConnection:
+        """Return the connection to an instance."""
+        connection = self._connections.get(instance.id)
+        if connection is not None:
+            if connection.instance is instance or _address(connection.instance) == _address(instance):
+                connection.instance = instance
+                return connection
+            self._retire(connection)
+        connection = InstanceConnection(instance, self._config, self._context, self._counters)
+        self._connections[instance.id] = connection
+        return connection
 
-    def get(self, instance_id: str) -> Optional[Line]:
-        """Return the line of this id, if there is one."""
-        return self._lines.get(instance_id)
+    def get(self, instance_id: str) -> Optional[InstanceConnection]:
+        """Return the connection of this id, if there is one."""
+        return self._connections.get(instance_id)
 
-    def left(self, instance: Instance) -> bool:
-        """Whether an instance is known to take no new request although the table says that it does."""
-        line = self._lines.get(instance.id)
-        return line is not None and _address(line.instance) == _address(instance) and line.left
+    def leaving(self, instance: Instance) -> bool:
+        """Whether an instance is about to end although the table still calls it ready."""
+        found = self._connections.get(instance.id)
+        return found is not None and _address(found.instance) == _address(instance) and found.leaving
 
     def tick(self, now: float, instances: Iterable[Instance]) -> None:
-        """Do what time brings, for exactly the instances of the table; `now` is the monotonic clock."""
+        """Do what is due, for exactly the instances of the table; `now` is the monotonic clock."""
         routed = {instance.id: instance for instance in instances}
-        for line in tuple(self._lines.values()):
-            if line.instance.id not in routed:
-                self._retire(line)
+        for connection in tuple(self._connections.values()):
+            if connection.instance.id not in routed:
+                self._retire(connection)
         handshakes = 0
         for instance in routed.values():
-            line = self.of(instance)
+            connection = self.of(instance)
             wanted = instance.state == "ready" and handshakes < AT_ONCE
-            handshakes += line.tick(now, wanted=wanted)
-        for line in tuple(self._leaving):
-            line.tick(now, wanted=False)
-            if not line.busy and not line.standing:
-                self._leaving.remove(line)
+            handshakes += connection.tick(now, wanted=wanted)
+        for connection in tuple(self._retired):
+            connection.tick(now, wanted=False)
+            if not connection.busy and not connection.exists:
+                self._retired.remove(connection)
 
     def close(self) -> None:
         """Close every connection at once."""
-        for line in (*self._lines.values(), *self._leaving):
-            line.close()
-        self._lines.clear()
-        self._leaving.clear()
+        for connection in (*self._connections.values(), *self._retired):
+            connection.close()
+        self._connections.clear()
+        self._retired.clear()
 
-    def _retire(self, line: Line) -> None:
-        line.retired = True
-        del self._lines[line.instance.id]
-        self._leaving.append(line)
+    def _retire(self, connection: InstanceConnection) -> None:
+        connection.retired = True
+        del self._connections[connection.instance.id]
+        self._retired.append(connection)
 
 
 def _limits(config: RelayConfig) -> Limits:
-    """Return what a front may send: answers that nobody reads must not use up the connection's credit."""
+    """Return the limits for a front: unread answers must not use up the connection's credit."""
     session = min(MAX_SESSION_CREDIT, config.max_streams * MAX_WINDOW)
     return Limits(min(config.stream_credit, MAX_WINDOW), session, config.max_streams, config.max_body)
 
 
-def _places(askers: Iterable[Asker]) -> int:
-    return sum(asker.places for asker in askers)
+def _places(requests: Iterable[RequestCallbacks]) -> int:
+    return sum(request.places for request in requests)
 
 
 def _address(instance: Instance) -> tuple[str, int, str, str]:

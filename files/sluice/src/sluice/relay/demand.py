@@ -1,4 +1,4 @@
-"""What this relay reports to the scheduler: running, waiting and last requests. One file per relay."""
+"""What this relay reports to the scheduler, in a file of its own: running, waiting and last requests."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from sluice.contracts.files import write_json
 logger = logging.getLogger(__name__)
 
 REFRESH_SECONDS = 5.0
-# A proxy reports each second while anything waits; what it said half a minute ago is no demand.
+# A proxy reports each second while requests wait; an older report does not count (seconds).
 WAITING_SECONDS = 30.0
-# What an instance answered longer ago says nothing of its health.
+# An answer that is older than this does not show that the instance is healthy (seconds).
 ANSWERED_SECONDS = 60.0
 MODE = 0o640
 SWEEP_SECONDS = 3600.0
@@ -37,26 +37,26 @@ class Demand:
         self._answered: dict[str, dict[str, int]] = {}
 
     def asked(self, model: str, now: float) -> None:
-        """A request came in, answered or not."""
+        """Note that a request arrived."""
         self._last[model] = now
 
     def began(self, model: str, instance: str, places: int = 1) -> None:
-        """A request went to an instance, where it takes so many places."""
+        """Note that a request went to an instance, where it takes this many places."""
         _count(self.running, model, places)
         _count(self.instances.setdefault(model, {}), instance, places)
 
     def ended(self, model: str, instance: str, places: int = 1) -> None:
-        """That request is over."""
+        """Note that such a request has ended."""
         _count(self.running, model, -places)
         _count(self.instances.get(model, {}), instance, -places)
 
     def answered(self, model: str, instance: str, now: float) -> None:
-        """An instance answered a request: it is healthy, even where the scheduler's probe is kept out."""
+        """Note that an instance answered: it is healthy, even if the scheduler's probe cannot reach it."""
         unit = ModelDemand.ANSWERED_UNIT
         self._answered.setdefault(model, {})[instance] = int(now // unit) * unit
 
     def report(self, waiting: Mapping[str, int], now: float) -> None:
-        """Take what the gate let through of the proxy's report."""
+        """Note the proxy's report of waiting requests, as the gate let it through."""
         self._waiting = dict(waiting)
         self._reported = now
         for model, count in waiting.items():
@@ -64,7 +64,7 @@ class Demand:
                 self._last[model] = now
 
     def snapshot(self, now: float) -> dict[str, ModelDemand]:
-        """Return the demand by model, of models that were asked for at least once."""
+        """Return the demand of each model that had a request."""
         waiting = self._waiting if now - self._reported < WAITING_SECONDS else {}
         self._answered = {model: _recent(times, now) for model, times in self._answered.items()}
         return {
@@ -102,17 +102,17 @@ class DemandWriter:
         self._over = False
 
     def sweep(self, now: float) -> None:
-        """Remove what relays that were killed have left behind."""
+        """Remove the files of relays that were killed."""
         for path in self._path.parent.glob("*"):
             try:
                 if _LEFT_BEHIND.fullmatch(path.name) and now - path.stat().st_mtime > SWEEP_SECONDS:
                     path.unlink()
             except OSError:
-                # Another relay swept it first.
+                # Another relay removed it first.
                 continue
 
     def due(self, models: Mapping[str, ModelDemand], now: float) -> bool:
-        """Whether the file has to be written."""
+        """Whether the file must be written."""
         return models != self._written or now - self._at >= REFRESH_SECONDS
 
     def write(self, models: dict[str, ModelDemand], now: float) -> None:
@@ -123,11 +123,11 @@ class DemandWriter:
             logger.warning("the demand file cannot be written", extra={"errno": error.errno})
         self._written, self._at = models, now
         if self._over:
-            # The relay has ended meanwhile, and found nothing to remove.
+            # The relay ended during the write, and found no file to remove.
             self._unlink()
 
     def remove(self) -> None:
-        """Remove the file, for good: this relay has no demand any more."""
+        """Remove the file and never write it again: this relay has no more demand."""
         self._over = True
         self._unlink()
 

@@ -1,8 +1,8 @@
-"""Data that goes from one connection to another at its reader's pace.
+"""Passes data from one connection to another at the reader's pace.
 
-What arrives on one side is queued on the other at once; its credit goes back to the sender only when it
-has left for the reader. So a reader that stops holds back its own sender, and all that lies here is what
-the sender's window allows.
+Data that arrives on one side is queued on the other at once. The sender gets new credit only when the data
+has been sent to the reader. So a reader that stops also stops its sender, and the relay never holds more than
+the sender's window.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 from sluice.endpoint import Endpoint
 from sluice.wire.events import CreditGranted
 
-# Credit goes back to a sender in lumps of at least this much (the wire grants in larger ones anyway), so
-# that a token does not cost a book entry.
+# Credit is returned to a sender in lumps of at least this many bytes (the wire grants larger ones anyway), so
+# that small pieces of an answer need no bookkeeping.
 LUMP = 8192
 
 
 class Flow:
-    """One body on its way: `held` bytes were passed on and their credit not given back yet."""
+    """One body on its way; `held`: bytes that were queued and whose credit was not returned yet."""
 
     __slots__ = ("from_stream", "held", "source", "stream")
 
@@ -28,12 +28,12 @@ class Flow:
 
 
 class Outflow:
-    """All flows out of one endpoint."""
+    """All flows that leave through one endpoint."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._moving: dict[int, Flow] = {}
-        # Waiting for the reader's credit: looked at again only when some is granted.
+        # Flows that wait for the reader's credit: checked again only when it grants some.
         self._stalled: dict[int, Flow] = {}
         endpoint.after_flush = self.settle
 
@@ -44,12 +44,12 @@ class Outflow:
             self._moving[flow.stream] = flow
 
     def finish(self, flow: Flow) -> None:
-        """The body is complete: give back all of its credit as soon as it has left."""
+        """The body is complete: return all of its credit as soon as it has been sent."""
         if flow.held:
             self._moving[flow.stream] = flow
 
     def settle(self) -> None:
-        """Give credit back for what has left."""
+        """Return credit for the bytes that have been sent."""
         if not self._moving:
             return
         connection = self._endpoint.connection
@@ -67,7 +67,7 @@ class Outflow:
                 (self._stalled if waits_for_credit else self._moving)[stream] = flow
 
     def granted(self, event: CreditGranted) -> None:
-        """Look again, after the next flush, at what the reader has granted more for."""
+        """After the next flush, check again the flows for which the reader has granted credit."""
         if not self._stalled:
             return
         if event.stream == 0:
@@ -77,7 +77,7 @@ class Outflow:
             self.dropped(event.stream)
 
     def dropped(self, stream: int) -> None:
-        """The stream is over, or moves again: settle it after the next flush."""
+        """The stream has ended, or has credit again: check it after the next flush."""
         flow = self._stalled.pop(stream, None)
         if flow is not None:
             self._moving[stream] = flow

@@ -1,4 +1,4 @@
-"""Opens a connection to an instance: checks the job's certificate, and limits connections at one time."""
+"""The transport of a connection to an instance: the check of the job's certificate, and bounded turns."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from sluice.gate.pin import is_pinned
 
 logger = logging.getLogger(__name__)
 
-# What of one instance's bytes is worked on in one turn of the event loop: tiny frames cost far more than
-# their bytes, and the other instances' answers wait meanwhile.
+# How many bytes of one instance are processed in one turn of the event loop: tiny frames cost much more than
+# their bytes, and the answers of other instances wait meanwhile.
 TURN_BYTES = 16_384
 
 
-class Door(asyncio.Protocol):
-    """Lets nothing out, not even the key, before the peer has shown the job's certificate.
+class CertificateCheck(asyncio.Protocol):
+    """Sends nothing, not even the key, before the peer has shown the job's certificate.
 
-    `trusted` is called with the connection to the peer that has. `reason`: why it was not let through.
+    `trusted` is called with the connection if the peer has shown it. `reason`: why it was refused.
     """
 
     def __init__(self, instance: Instance, trusted: Callable[[asyncio.Transport], None]) -> None:
@@ -30,11 +30,11 @@ class Door(asyncio.Protocol):
         self._shut = False
 
     def shut(self) -> None:
-        """Let nobody through any more: whoever made the connection has given it up."""
+        """Refuse the connection from now on: it is not needed any more."""
         self._shut = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Let the peer through if it is the job, else hang up."""
+        """Accept the peer if it is the job, otherwise close."""
         made = cast(asyncio.Transport, transport)
         if self._shut:
             made.abort()
@@ -53,10 +53,10 @@ def _shown(transport: asyncio.Transport) -> Optional[bytes]:
 
 
 class PacedEndpoint(Endpoint):
-    """Ends at once where it would wait for the peer: nothing that an instance does may hold up a request.
+    """Closes without waiting for the peer, so that no instance can delay a request.
 
-    Nor may many tiny frames: in one turn of the event loop it takes at most TURN_BYTES, and reads no further
-    before those are done.
+    Many tiny frames must not delay others either: in one turn of the event loop it processes at most
+    TURN_BYTES, and reads no more until they are done.
     """
 
     broke_protocol = False
@@ -64,9 +64,9 @@ class PacedEndpoint(Endpoint):
     _turn: Optional[asyncio.Handle] = None
 
     def data_received(self, data: bytes) -> None:
-        """Take a turn's share, and the rest in the next turns."""
+        """Process the bytes of one turn now, and the rest in the next turns."""
         if self._turn is not None:
-            # TLS hands on what it had decrypted already.
+            # TLS still passes on bytes that it had decrypted before the pause.
             self._kept += data
         elif len(data) <= TURN_BYTES:
             super().data_received(data)
@@ -77,12 +77,12 @@ class PacedEndpoint(Endpoint):
             self._take_turn()
 
     def eof_received(self) -> bool:
-        """Take what came before the end: an answer may be whole with it."""
+        """Process the bytes before the end: they may complete an answer."""
         self._take_all()
         return super().eof_received()
 
     def connection_lost(self, exc: Optional[Exception]) -> None:
-        """Take what came before the end, then tell."""
+        """Process the bytes before the end, then report it."""
         self._take_all()
         super().connection_lost(exc)
 

@@ -1,4 +1,4 @@
-"""The answer to the `metrics` verb: the relay's own samples, and the scheduler's passed through."""
+"""The answer to the `metrics` verb: the relay's own samples and those of the scheduler."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 MAX_FIGURES_BYTES = 1 << 20
 
-# By name: the kind, and what the figure is. All are of one session.
+# By name: the kind and the description. All are of one session.
 _HELP = {
     "requests_total": ("counter", "Requests of this session by model and outcome"),
     "running": ("gauge", "Open requests of this session on instances"),
@@ -30,10 +30,10 @@ _HELP = {
 
 
 @dataclass
-class LineFigures:
+class Connections:
     """The connections to one model's instances: how many are open, and how many have an open breaker."""
 
-    standing: int = 0
+    open: int = 0
     broken: int = 0
 
 
@@ -53,13 +53,13 @@ class Counters:
         self._outcomes[model, outcome] = self._outcomes.get((model, outcome), 0) + 1
 
     def lost(self, reason: str) -> None:
-        """Count a connection to an instance that was lost, or could not be made."""
+        """Count a connection to an instance that was lost, or could not be opened."""
         self._losses[reason] = self._losses.get(reason, 0) + 1
 
     def samples(
-        self, now: float, open_streams: int, running: Mapping[str, int], lines: Mapping[str, LineFigures]
+        self, now: float, streams: int, running: Mapping[str, int], connections: Mapping[str, Connections]
     ) -> list[Sample]:
-        """Return the session's samples; times are of the monotonic clock, `lines` is by model."""
+        """Return the session's samples; `now`: monotonic clock; `running` and `connections`: by model."""
         found = [
             *(
                 _sample("requests_total", count, model=model, outcome=outcome)
@@ -71,12 +71,12 @@ class Counters:
                 for reason, count in sorted(self._losses.items())
             ),
         ]
-        for model, figures in sorted(lines.items()):
-            found.append(_sample("instance_connections", figures.standing, model=model))
-            found.append(_sample("breaker_open", figures.broken, model=model))
+        for model, counts in sorted(connections.items()):
+            found.append(_sample("instance_connections", counts.open, model=model))
+            found.append(_sample("breaker_open", counts.broken, model=model))
         return [
             *found,
-            _sample("open_streams", open_streams),
+            _sample("open_streams", streams),
             _sample("bytes_in_total", self.bytes_in),
             _sample("bytes_out_total", self.bytes_out),
             _sample("retries_total", self.retries),
@@ -90,7 +90,7 @@ def _sample(name: str, value: float, **labels: str) -> Sample:
 
 
 def scheduler_samples(path: str) -> tuple[Sample, ...]:
-    """Return the scheduler's samples, none when its file is missing or not valid."""
+    """Return the scheduler's samples, none if its file is missing or not valid."""
     try:
         return Figures.parse(read_json(path, MAX_FIGURES_BYTES)).samples
     except RecordError as error:

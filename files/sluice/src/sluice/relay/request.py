@@ -1,8 +1,8 @@
 """One request, from its head to its outcome: a state machine driven by two connections and the clock.
 
-What comes is a Body, what goes back an Answer, and each instance that is asked an Attempt; here is decided
-what becomes of them. Nothing is passed back before an answer's first byte, so that another attempt can be
-made until then.
+It has a Body (from the proxy), an Answer (to the proxy) and one Attempt at a time (at an instance), and
+decides what happens with them. Nothing is passed back before the first byte of an answer's body, so another
+attempt is possible until then.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sluice.gate.request import check_head, check_model, check_places, check_roo
 from sluice.gate.session import reserve
 from sluice.relay.answer import Answer
 from sluice.relay.attempt import Attempt
-from sluice.relay.connections import Line
+from sluice.relay.connections import InstanceConnection
 from sluice.relay.services import Services
 from sluice.wire.hello import PLACES_SINCE
 
@@ -33,11 +33,11 @@ OVERLOADED_RETRY_AFTER = 1.0
 
 OK, CANCELLED = "ok", "cancelled"
 
-# What a front says before anything of the request reached the engine: free to be tried elsewhere.
+# A front's error codes if nothing of the request has reached the engine: another instance may be tried.
 _UNTOUCHED = {"overloaded": "overloaded", "no_instance": "no_instance", "cluster_unreachable": "no_instance"}
 
 
-class Exchange:
+class Request:
     """A request of the proxy. `on_over` is called once, with the stream."""
 
     __slots__ = (
@@ -75,10 +75,10 @@ class Exchange:
         self._known = False
         self._attempt: Optional[Attempt] = None
         self._instance = ""
-        # What came of earlier attempts.
+        # The results of earlier attempts.
         self._tried: set[str] = set()
         self._renewed: set[str] = set()
-        # Those that the proxy saw elsewhere count: another session must not begin anew.
+        # Broken attempts on other sessions count too.
         self._breaks = head.breaks
         self.places = head.places
         self._failure: Optional[tuple[str, str]] = None
@@ -87,13 +87,13 @@ class Exchange:
     # --- from the proxy ----------------------------------------------------------------------------------
 
     def run(self, step: Callable[..., None], *arguments: Any) -> None:
-        """Take a step; whatever goes wrong ends this request alone, in an error."""
+        """Run a step; any failure ends only this request, with an error."""
         try:
             step(*arguments)
         except SluiceError as error:
             self.fail(error)
         except Exception:
-            # The last stop of a request. The log keeps type and place, never the exception's text.
+            # No failure of a request goes beyond this point. The log has its type and place, not its text.
             logger.exception("unexpected fault", extra={"request_id": self._head.id})
             self.fail(SluiceError("internal_error", "the relay has a fault"))
 
@@ -107,7 +107,7 @@ class Exchange:
         self._reserved = size
 
     def receive(self, data: bytes) -> None:
-        """Take a part of the body. Raises SluiceError when it is not good."""
+        """Take the next bytes of the body. Raises SluiceError if the checks refuse them."""
         self._heard = time.monotonic()
         size = len(data)
         self._services.counters.bytes_in += size
@@ -121,21 +121,21 @@ class Exchange:
         self._go_on()
 
     def body_ended(self) -> None:
-        """The body is complete: ask an instance, or let one have the last byte. Raises SluiceError."""
+        """The body is complete: send it to an instance, or send its last byte. Raises SluiceError."""
         check_model(self._body.finish(), self._head)
         self._check_places()
         self._body.complete = True
         self._go_on()
 
     def _go_on(self) -> None:
-        """Let an instance have what has come, or ask one."""
+        """Send on what has arrived, or choose an instance for it."""
         if self._attempt is None:
             self._next_instance()
         elif self._attempt.stream:
             self._attempt.push(self._body)
 
     def cancel(self) -> None:
-        """End because the proxy wants nothing more, or is gone."""
+        """End because the proxy has cancelled the request or is gone."""
         self._finish(CANCELLED)
 
     def fail(self, error: SluiceError) -> None:
@@ -146,7 +146,7 @@ class Exchange:
         self._finish(error.code)
 
     def tick(self, now: float) -> None:
-        """Give up what takes too long; `now` is the monotonic clock. Raises SluiceError."""
+        """Give up if something takes too long; `now` is the monotonic clock. Raises SluiceError."""
         config = self._services.config
         if now - self._began > config.total_timeout:
             raise SluiceError("instance_timeout", "the request took longer than this cluster allows")
@@ -159,16 +159,16 @@ class Exchange:
 
     def _tick_attempt(self, now: float, attempt: Attempt) -> None:
         config = self._services.config
-        # It reads the prompt, and says so by a head; a long one is read for minutes.
-        patience = config.first_byte_timeout if attempt.pledge is None else config.first_token_timeout
-        if now - attempt.asked_at > patience:
+        # After the head the engine still reads the prompt; a long one takes minutes.
+        patience = config.first_byte_timeout if attempt.head is None else config.first_token_timeout
+        if now - attempt.sent_at > patience:
             attempt.broke()
-            # Whoever waited this long is not helped by waiting again elsewhere.
+            # After such a long wait, a second one at another instance does not help.
             self._failed("instance_timeout", "the instance did not answer in time", sent=True, final=True)
 
     def _tick_answer(self, now: float) -> None:
         if self._answer.waits_for_reader:
-            # The reader is slow, not the instance: its credit is used up.
+            # The reader is slow, not the instance: the reader's credit is used up.
             self._heard = now
         elif now - self._heard > self._services.config.idle_timeout:
             self._broke()
@@ -188,7 +188,7 @@ class Exchange:
         return find_model(self._services.routing.current(now), self._head.model)
 
     def _check_places(self) -> None:
-        """Check the places that the body takes. A proxy of an older release does not say them: count them."""
+        """Check the places that the body needs; count them if the proxy is too old to send their number."""
         needed = self._body.places
         if needed <= self.places:
             return
@@ -200,20 +200,20 @@ class Exchange:
 
     def _next_instance(self) -> None:
         now = time.monotonic()
-        line = self._choose(self._model(now), now)
-        self._instance = line.instance.id
+        connection = self._choose(self._model(now), now)
+        self._instance = connection.instance.id
         self._services.demand.began(self._head.model, self._instance, self.places)
-        self._attempt = Attempt(self, line, self._head.user)
-        self._attempt.ask()
+        self._attempt = Attempt(self, connection, self._head.user)
+        self._attempt.start()
 
-    def _choose(self, model: RoutedModel, now: float) -> Line:
+    def _choose(self, model: RoutedModel, now: float) -> InstanceConnection:
         affinity = self._head.affinity
         ranked = choice.rank(affinity or secrets.token_hex(8), choice.ready(model))
-        known = (self._services.lines.of(one) for one in ranked if one.id not in self._tried)
-        lines = [line for line in known if not line.left]
+        known = (self._services.connections.of(one) for one in ranked if one.id not in self._tried)
+        connections = [connection for connection in known if not connection.leaving]
         user = self._head.user
-        sound = [line for line in lines if line.breaker.allows(now, user)]
-        line = choice.choose(
+        sound = [connection for connection in connections if connection.breaker.allows(now, user)]
+        connection = choice.choose(
             sound,
             _load,
             choice.room(model.concurrency),
@@ -221,29 +221,29 @@ class Exchange:
             places=self.places,
             most=2 * model.concurrency,
         )
-        if line is not None:
-            return line
+        if connection is not None:
+            return connection
         if self._failure is not None:
-            raise self._translated(*self._failure)
+            raise self._final_error(*self._failure)
         if sound:
             raise SluiceError("overloaded", "all instances are full", retry_after=OVERLOADED_RETRY_AFTER)
-        if lines:
-            raise self._left_alone(lines, now)
+        if connections:
+            raise self._not_used(connections, now)
         raise choice.without_instance(model, time.time())
 
-    def _left_alone(self, lines: list[Line], now: float) -> SluiceError:
-        """Return the error where every instance is left alone: for this user, or for everybody."""
+    def _not_used(self, connections: list[InstanceConnection], now: float) -> SluiceError:
+        """Return the error if no instance may be used: for this user, or for everybody."""
         user = self._head.user
-        wait = max(1.0, min(line.breaker.wait(now, user) for line in lines))
-        if any(line.breaker.allows(now) for line in lines):
-            # Not `no_instance`: the proxy would take it for a lack of room and hold others back too.
+        wait = max(1.0, min(connection.breaker.wait(now, user) for connection in connections))
+        if any(connection.breaker.allows(now) for connection in connections):
+            # With `no_instance` the proxy would assume a lack of room and hold other users' requests back.
             self._breaks = max(self._breaks, MOST_BREAKS)
             return SluiceError(
                 "instance_failed", "your last requests all failed at the model's instances", retry_after=wait
             )
         return SluiceError("no_instance", "the model's instances keep failing", retry_after=wait)
 
-    def _translated(self, code: str, reason: str) -> SluiceError:
+    def _final_error(self, code: str, reason: str) -> SluiceError:
         if code == "overloaded":
             return SluiceError(code, reason, retry_after=OVERLOADED_RETRY_AFTER)
         if CODES[code] == 503:
@@ -252,25 +252,25 @@ class Exchange:
             )
         return SluiceError(code, reason)
 
-    # --- from the line -----------------------------------------------------------------------------------
+    # --- from the connection to the instance -------------------------------------------------------------
 
-    def line_open(self, *, fresh: bool) -> None:
-        """Send the request, or as much of it as there is."""
+    def connection_open(self, *, fresh: bool) -> None:
+        """Send the request, or the part that has arrived."""
         self.run(self._send, fresh)
 
-    def line_unreachable(self, reason: str) -> None:
-        """Try another instance: this one knows nothing of the request."""
+    def instance_unreachable(self, reason: str) -> None:
+        """Try another instance: nothing was sent to this one."""
         self.run(self._failed, "no_instance", "the instance cannot be reached", reason)
 
-    def line_lost(self, *, nonsense: bool) -> None:
-        """Try again where nothing was passed on yet."""
-        self.run(self._lost, nonsense)
+    def connection_lost(self, *, protocol_broken: bool) -> None:
+        """Try again if nothing was passed on yet."""
+        self.run(self._lost, protocol_broken)
 
     def answer_begins(self, head: ResponseHead) -> None:
-        """Keep the head until a first byte stands behind it: an engine may break on the prompt after it."""
+        """Keep the head until the first byte of the body: an engine may still break on the prompt."""
         if may_pass(head.status):
             if self._attempt is not None:
-                self._attempt.pledge = head
+                self._attempt.head = head
             if head.status == 200 and head.content_type == EVENT_STREAM:
                 self._answer.accepted()
         else:
@@ -285,11 +285,11 @@ class Exchange:
         self.run(self._pass_end)
 
     def answer_fails(self, error: ErrorHead) -> None:
-        """The front gives up; its words stay here, its code decides."""
+        """The front gives up: its code decides what follows, and its message is not passed on."""
         self.run(self._refused, error.code)
 
     def answered_since(self, when: float) -> bool:
-        """Whether bytes of its answer came after `when`."""
+        """Whether bytes of the answer arrived after `when`."""
         return self._answer.begun and self._heard > when
 
     def _send(self, fresh: bool) -> None:
@@ -303,24 +303,24 @@ class Exchange:
             code = _UNTOUCHED.get(error.code, "no_instance")
             self._failed(code, "the instance accepts no requests now")
 
-    def _lost(self, nonsense: bool) -> None:
+    def _lost(self, protocol_broken: bool) -> None:
         if self._answer.begun:
             raise SluiceError("instance_failed", "the connection to the instance was lost during its answer")
         attempt = self._attempt
         if attempt is None:
             return
-        line = attempt.line
-        if line.left and not nonsense:
-            # It ended as it had announced: that says nothing about the request.
+        connection = attempt.connection
+        if connection.leaving and not protocol_broken:
+            # It ended as announced: that is not the request's fault.
             self._failed("no_instance", "the instance ended before its answer")
             return
-        again = not (nonsense or self._body.streams or attempt.fresh or line.retired)
+        again = not (protocol_broken or self._body.streams or attempt.fresh or connection.retired)
         if again and self._breaks + 1 < MOST_BREAKS and attempt.instance not in self._renewed:
-            # The connection was older than the request: its end says nothing about the instance.
+            # The connection was older than the request: its loss proves nothing about the instance.
             self._renewed.add(attempt.instance)
             self._breaks += 1
             self._services.counters.retries += 1
-            attempt.ask()
+            attempt.start()
         else:
             self._failed(
                 "instance_failed", ("the connection to the instance was lost before its answer"), sent=True
@@ -340,9 +340,9 @@ class Exchange:
             raise SluiceError("instance_failed", "the connection to the instance was lost during its answer")
         if code in _UNTOUCHED:
             attempt = self._attempt
-            if code == "no_instance" and attempt is not None and not attempt.line.left:
-                # Its engine has seen nothing of the request, so nothing of this is the request's fault.
-                attempt.line.failed()
+            if code == "no_instance" and attempt is not None and not attempt.connection.leaving:
+                # The engine has seen nothing of the request, so the request is not at fault.
+                attempt.connection.failed()
             self._failed(_UNTOUCHED[code], "the instance accepts no requests now")
         elif code == "instance_failed":
             self._broke()
@@ -353,15 +353,15 @@ class Exchange:
         elif code == "body_too_large":
             self._failed(code, "the instance accepts no body of this size", final=True)
         else:
-            # A front of another release, say, that does not know the path.
+            # For example a front of another release that does not know the path.
             self._failed("instance_failed", "the instance refused this request")
 
     def _failed(
         self, code: str, reason: str, cause: str = "", *, sent: bool = False, final: bool = False
     ) -> None:
-        """End an attempt of which nothing was passed on, and make the next one if there may be one.
+        """End an attempt of which nothing was passed on, and begin the next one if that is allowed.
 
-        `sent`: the instance may have worked on the request. `final`: another would not help.
+        `sent`: the instance may have worked on the request. `final`: another attempt would not help.
         """
         instance = self._instance
         begun = self._attempt is not None and self._attempt.stream != 0
@@ -383,7 +383,7 @@ class Exchange:
                 "instance_failed", ("the connections to the instances were lost before their answers")
             )
         if final or (begun and self._body.streams) or len(self._tried) >= MAX_ATTEMPTS:
-            raise self._translated(code, reason)
+            raise self._final_error(code, reason)
         self._services.counters.retries += 1
         self._failure = (code, reason)
         self._next_instance()
@@ -398,7 +398,7 @@ class Exchange:
         self._answer.data(data)
 
     def _begin_answer(self) -> None:
-        """Pass the head on: from now on no other instance can take over, and the body is not needed."""
+        """Pass the head on: no other instance can take over from now on, and the body is not needed."""
         if self._attempt is None:
             raise SluiceError("instance_failed", "the instance's answer has no head")
         self._attempt.begin(self._answer)
@@ -416,7 +416,7 @@ class Exchange:
     # --- ends --------------------------------------------------------------------------------------------
 
     def _broke(self) -> None:
-        """Say that the attempt broke; its line weighs whose fault that is."""
+        """Report that the attempt broke."""
         if self._attempt is not None:
             self._attempt.broke()
 
@@ -439,7 +439,7 @@ class Exchange:
         self._leave()
         self._let_body_go()
         services, head = self._services, self._head
-        # Names that the table does not know would let the other side fill the counters at will.
+        # With names that are not in the table, the other side could create any number of counters.
         services.counters.count(head.model if self._known else "", outcome)
         services.audit.request(
             request_id=head.id,
@@ -456,5 +456,5 @@ class Exchange:
         )
 
 
-def _load(line: Line) -> int:
-    return line.load
+def _load(connection: InstanceConnection) -> int:
+    return connection.load

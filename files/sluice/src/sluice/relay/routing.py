@@ -1,4 +1,4 @@
-"""The routing table as this relay knows it."""
+"""The routing table, as this relay last read it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _Signature = tuple[int, int, int]
 
 
 class RoutingFile:
-    """Reads the routing table again when the file has changed; keeps the last good one otherwise."""
+    """Reads the routing table again when the file has changed; keeps the last valid one."""
 
     def __init__(self, path: str) -> None:
         self._path = Path(path)
@@ -26,9 +26,9 @@ class RoutingFile:
         self._looked = float("-inf")
 
     def current(self, now: float) -> Optional[RoutingTable]:
-        """Return the newest good table, None before there was one; `now` is the monotonic clock.
+        """Return the newest valid table, None if there was none yet; `now` is the monotonic clock.
 
-        Costs one stat every STALE_SECONDS while nothing changes.
+        This costs one stat every STALE_SECONDS while nothing changes.
         """
         if now - self._looked < STALE_SECONDS:
             return self._table
@@ -44,7 +44,7 @@ class RoutingFile:
             found = self._path.stat()
         except OSError:
             return None
-        # The time of change, not of modification: a corrected owner or mode counts too.
+        # ctime, because mtime does not change when somebody corrects the owner or the mode.
         return (found.st_ctime_ns, found.st_ino, found.st_size)
 
     def _read(self) -> None:

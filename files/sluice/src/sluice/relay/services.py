@@ -1,4 +1,4 @@
-"""What the requests of one session share."""
+"""The objects that the requests of one session share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sluice.endpoint import Endpoint
 from sluice.gate.limits import Budget
 from sluice.relay.audit import Audit
 from sluice.relay.config import RelayConfig
-from sluice.relay.connections import Lines
+from sluice.relay.connections import InstanceConnections
 from sluice.relay.demand import Demand
 from sluice.relay.flow import Outflow
 from sluice.relay.metrics import Counters
@@ -17,13 +17,13 @@ from sluice.relay.routing import RoutingFile
 
 @dataclass(frozen=True)
 class Services:
-    """The session's own connection, and what its requests ask of the relay."""
+    """The session's own endpoint, and the parts of the relay that its requests use."""
 
     config: RelayConfig
     endpoint: Endpoint
     outflow: Outflow
     routing: RoutingFile
-    lines: Lines
+    connections: InstanceConnections
     demand: Demand
     counters: Counters
     budget: Budget

@@ -1,4 +1,4 @@
-"""One SSH session: the wire on standard input and output, and the requests on it."""
+"""One session with the proxy: the wire on standard input and output, and the requests on it."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from sluice.gate import session as gate
 from sluice.gate.choice import ready
 from sluice.gate.limits import Budget, Rate
 from sluice.relay.audit import open_audit
-from sluice.relay.closed_file import Switch
+from sluice.relay.closed_file import ClosedFile
 from sluice.relay.config import RelayConfig
-from sluice.relay.connections import Lines
+from sluice.relay.connections import InstanceConnections
 from sluice.relay.demand import Demand, DemandWriter
 from sluice.relay.flow import Outflow
-from sluice.relay.metrics import Counters, LineFigures, scheduler_samples
-from sluice.relay.request import Exchange
+from sluice.relay.metrics import Connections, Counters, scheduler_samples
+from sluice.relay.request import Request
 from sluice.relay.routing import RoutingFile
 from sluice.relay.services import Services
-from sluice.relay.watch import Program
+from sluice.relay.watch import WatchedFile
 from sluice.version import version
 from sluice.wire import events
 from sluice.wire.connection import Connection, Role
@@ -42,18 +42,18 @@ logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
 LAST_WORDS_SECONDS = 1.0
-# Of a session that says go-away every request ends in `total_timeout`; streams that are still there so much
-# later (seconds) are kept by a proxy that wants to stay.
+# After a go-away, every request ends within `total_timeout`. If streams exist this much later (seconds), the
+# proxy does not want to leave, and the relay ends the session.
 OVERSTAY_SECONDS = 300.0
 
 
 class Session:
-    """Serves one proxy until it leaves, breaks the protocol, falls silent, or the session is too old.
+    """Serves one proxy until it leaves, breaks the protocol, stops sending, or the session is too old.
 
-    Give `endpoint` its transport, then `run`. Made inside a running event loop.
+    Give `endpoint` its transport, then call `run`. It must be created inside a running event loop.
     """
 
-    def __init__(self, config: RelayConfig, watched: Sequence[Program] = ()) -> None:
+    def __init__(self, config: RelayConfig, watched: Sequence[WatchedFile] = ()) -> None:
         now = time.monotonic()
         self._config = config
         self._connection = Connection(Role.SERVER, _hello(config), PROXY_RELAY)
@@ -65,31 +65,31 @@ class Session:
         )
         self.endpoint.on_close = self.end
         self._outflow = Outflow(self.endpoint)
-        # A thread of its own: whatever look-ups occupy the others, demand is told.
-        self._scribe = ThreadPoolExecutor(1, thread_name_prefix="demand")
+        # Its own thread: slow look-ups of names may occupy all others.
+        self._demand_thread = ThreadPoolExecutor(1, thread_name_prefix="demand")
         counters = Counters(now)
         self._services = Services(
             config=config,
             endpoint=self.endpoint,
             outflow=self._outflow,
             routing=RoutingFile(config.routing_table),
-            lines=Lines(config, counters),
+            connections=InstanceConnections(config, counters),
             demand=Demand(),
             counters=counters,
             budget=Budget(config.max_buffered),
             audit=open_audit(),
         )
         self._demand_writer = DemandWriter(config.demand_dir)
-        self._switch = Switch(config.closed_file)
+        self._closed_file = ClosedFile(config.closed_file)
         self._rate = Rate(config.requests_per_second, now)
-        self._exchanges: dict[int, Exchange] = {}
+        self._requests: dict[int, Request] = {}
         self._unread: set[int] = set()
-        # Heads that were refused since the last tick: one line tells of all.
+        # The heads that were refused since the last tick: one log line counts them.
         self._refusals = 0
         self._refusal = ""
         self._born = now
         self._leave_by: Optional[float] = None
-        self._programs = [Program(sys.argv[0]), *watched]
+        self._watched = [WatchedFile(sys.argv[0]), *watched]
         loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[str] = loop.create_future()
         self._gone: asyncio.Future[None] = loop.create_future()
@@ -112,14 +112,14 @@ class Session:
 
     async def _close(self) -> None:
         self.end("closed")
-        for exchange in tuple(self._exchanges.values()):
-            exchange.cancel()
-        self._services.lines.close()
-        # The last words, if somebody still reads them.
+        for request in tuple(self._requests.values()):
+            request.cancel()
+        self._services.connections.close()
+        # Sent only if the proxy still reads.
         self.endpoint.close("shutdown", "the relay ends")
         await asyncio.wait({self._gone}, timeout=LAST_WORDS_SECONDS)
         self.endpoint.abort()
-        self._scribe.shutdown(wait=False)
+        self._demand_thread.shutdown(wait=False)
         await asyncio.wait({self._writing}, timeout=LAST_WORDS_SECONDS)
         self._demand_writer.remove()
         self._services.audit.close()
@@ -129,7 +129,7 @@ class Session:
         if not self._gone.done():
             self._gone.set_result(None)
 
-    # --- what comes in -----------------------------------------------------------------------------------
+    # --- from the proxy ----------------------------------------------------------------------------------
 
     def _handlers(self) -> dict[type, Callable[[Any], None]]:
         return {
@@ -155,33 +155,33 @@ class Session:
 
     def _on_request(self, event: events.RequestOpened) -> None:
         head = cast(RequestHead, event.head)
-        exchange = Exchange(self._services, event.stream, head, self._forget)
-        self._exchanges[event.stream] = exchange
-        exchange.run(self._admit, exchange, head)
+        request = Request(self._services, event.stream, head, self._forget)
+        self._requests[event.stream] = request
+        request.run(self._admit, request, head)
 
-    def _admit(self, exchange: Exchange, head: RequestHead) -> None:
+    def _admit(self, request: Request, head: RequestHead) -> None:
         now = time.monotonic()
-        gate.check_open(self._switch.closed(now))
+        gate.check_open(self._closed_file.closed(now))
         gate.check_rate(self._rate, now)
-        exchange.open()
+        request.open()
         self._services.demand.asked(head.model, time.time())
 
     def _on_data(self, event: events.DataReceived) -> None:
-        exchange = self._exchanges.get(event.stream)
-        if exchange is None:
+        request = self._requests.get(event.stream)
+        if request is None:
             self._connection.consume(event.stream, len(event.data))
         else:
-            exchange.run(exchange.receive, event.data)
+            request.run(request.receive, event.data)
 
     def _on_end(self, event: events.StreamEnded) -> None:
-        exchange = self._exchanges.get(event.stream)
-        if exchange is not None:
-            exchange.run(exchange.body_ended)
+        request = self._requests.get(event.stream)
+        if request is not None:
+            request.run(request.body_ended)
 
     def _on_cancel(self, event: events.StreamCancelled) -> None:
-        exchange = self._exchanges.get(event.stream)
-        if exchange is not None:
-            exchange.cancel()
+        request = self._requests.get(event.stream)
+        if request is not None:
+            request.cancel()
         self._outflow.dropped(event.stream)
         self.endpoint.wake()
 
@@ -193,7 +193,7 @@ class Session:
             return
         table = self._services.routing.current(time.monotonic())
         services = self._services
-        models = _statuses(table, services.demand, services.lines) if table is not None else ()
+        models = _statuses(table, services.demand, services.connections) if table is not None else ()
         self._answer(event.stream, ModelsAnswer(self._config.cluster, models).dump())
 
     def _on_demand(self, event: events.DemandOpened) -> None:
@@ -211,12 +211,12 @@ class Session:
             return
         services = self._services
         own = services.counters.samples(
-            time.monotonic(), len(self._exchanges), services.demand.running, self._line_figures()
+            time.monotonic(), len(self._requests), services.demand.running, self._connection_counts()
         )
         samples = (*own, *scheduler_samples(self._config.figures))
         self._answer(event.stream, Figures(time.time(), samples).dump())
 
-    # --- what goes out -----------------------------------------------------------------------------------
+    # --- to the proxy ------------------------------------------------------------------------------------
 
     def _answer(self, stream: int, document: dict[str, object]) -> None:
         self._connection.respond(stream, ResponseHead(200, "application/json"))
@@ -225,9 +225,9 @@ class Session:
         self._unread.add(stream)
 
     def _refused(self, stream: int, *, answered: bool) -> bool:
-        """Refuse a question that the gate does not let through; `answered`: with a document to read."""
+        """Refuse a question if the gate does; `answered`: the answer is a document. Return whether it did."""
         try:
-            gate.check_open(self._switch.closed(time.monotonic()))
+            gate.check_open(self._closed_file.closed(time.monotonic()))
             if answered:
                 self._unread = {one for one in self._unread if self._connection.pending(one)}
                 gate.check_unread(len(self._unread))
@@ -237,47 +237,47 @@ class Session:
         return False
 
     def _forget(self, stream: int) -> None:
-        self._exchanges.pop(stream, None)
+        self._requests.pop(stream, None)
 
-    def _line_figures(self) -> dict[str, LineFigures]:
-        found: dict[str, LineFigures] = {}
+    def _connection_counts(self) -> dict[str, Connections]:
+        found: dict[str, Connections] = {}
         table = self._services.routing.current(time.monotonic())
         for name, model in table.models.items() if table is not None else ():
-            figures = found[name] = LineFigures()
+            counts = found[name] = Connections()
             for instance in model.instances:
-                line = self._services.lines.of(instance)
-                figures.standing += line.open
-                figures.broken += line.breaker.open
+                connection = self._services.connections.of(instance)
+                counts.open += connection.open
+                counts.broken += connection.breaker.open
         return found
 
-    # --- what time brings --------------------------------------------------------------------------------
+    # --- each second -------------------------------------------------------------------------------------
 
     def _tick(self) -> None:
         if self._ended.done():
             return
-        # First, so that no fault below stops the clock.
+        # First, so that a failure below does not stop the ticks.
         asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick)
         now = time.monotonic()
-        self._break_circuit()
-        self._tell_refusals()
+        self._check_gate()
+        self._log_refusals()
         self._services.audit.tick()
-        self._services.lines.tick(now, self._instances())
-        for exchange in tuple(self._exchanges.values()):
-            exchange.run(exchange.tick, now)
+        self._services.connections.tick(now, self._instances())
+        for request in tuple(self._requests.values()):
+            request.run(request.tick, now)
         self._write_demand()
         self.endpoint.tick(now)
         self._outlived(now)
 
-    def _break_circuit(self) -> None:
-        if not self._exchanges:
+    def _check_gate(self) -> None:
+        if not self._requests:
             return
         try:
-            gate.check_open(self._switch.closed(time.monotonic()))
+            gate.check_open(self._closed_file.closed(time.monotonic()))
         except SluiceError as error:
-            for exchange in tuple(self._exchanges.values()):
-                exchange.fail(error)
+            for request in tuple(self._requests.values()):
+                request.fail(error)
 
-    def _tell_refusals(self) -> None:
+    def _log_refusals(self) -> None:
         if self._refusals:
             logger.warning("requests were refused", extra={"count": self._refusals, "problem": self._refusal})
             self._refusals = 0
@@ -291,28 +291,28 @@ class Session:
     def _write_demand(self) -> None:
         now = time.time()
         models = self._services.demand.snapshot(now)
-        # Not awaited: a disk that hangs must not hold up what else a tick brings.
+        # Not awaited: a disk that hangs must not delay the rest of the tick.
         if self._writing.done() and self._demand_writer.due(models, now):
             loop = asyncio.get_running_loop()
-            self._writing = loop.run_in_executor(self._scribe, self._demand_writer.write, models, now)
+            self._writing = loop.run_in_executor(self._demand_thread, self._demand_writer.write, models, now)
 
     def _outlived(self, now: float) -> None:
         if now - self._born >= self._config.max_session_age:
             self._connection.go_away("age", "this session is too old: open another one")
-        elif any(program.outdated(now) for program in self._programs):
+        elif any(file.outdated(now) for file in self._watched):
             message = "the relay's program or configuration was replaced: open another session"
             self._connection.go_away("age", message)
         else:
             return
         self.endpoint.wake()
-        # Not the exchanges: those end when their answer is queued, the streams when it has been written.
+        # Requests end when their answer is queued, streams when it has been written: count the streams.
         self._leave_by = self._leave_by or now + self._config.total_timeout + OVERSTAY_SECONDS
         if not self._connection.open_streams or now > self._leave_by:
             self.end("age")
 
 
 class _SessionEndpoint(Endpoint):
-    """Tells the session at once that it is being closed: a proxy that does not read must not delay that."""
+    """Tells the session at once when it closes: a proxy that does not read must not delay that."""
 
     on_close: Callable[[str], None]
 
@@ -329,10 +329,10 @@ def _hello(config: RelayConfig) -> Hello:
     )
 
 
-def _statuses(table: RoutingTable, demand: Demand, lines: Lines) -> tuple[ModelStatus, ...]:
+def _statuses(table: RoutingTable, demand: Demand, known: InstanceConnections) -> tuple[ModelStatus, ...]:
     found = []
     for name, model in sorted(table.models.items()):
-        serving = [one.id for one in ready(model) if not lines.left(one)]
+        serving = [one.id for one in ready(model) if not known.leaving(one)]
         running = demand.instances.get(name, {})
         taken = sum(running.get(one, 0) for one in serving)
         status = _status(name, model, len(serving), taken)
@@ -341,13 +341,13 @@ def _statuses(table: RoutingTable, demand: Demand, lines: Lines) -> tuple[ModelS
 
 
 def _status(name: str, model: RoutedModel, serving: int, running: int) -> ModelStatus:
-    """Return a model's status: `serving` instances take new requests, and have `running` ones of this relay.
+    """Return a model's status: `serving` instances take new requests; this relay has `running` places there.
 
-    Those that drain say nothing about how much more can be taken.
+    Draining instances do not count, because they take no more requests.
     """
     status = model.status
     if status == "ready" and not serving:
-        # Its last instances have said that they end; the scheduler is about to hear of it.
+        # Its last instances are about to end; the scheduler will notice that soon.
         status = "starting" if model.starting else "unknown"
     return ModelStatus(
         **model.facts(),

@@ -12,8 +12,8 @@ from typing import Any, Optional, cast
 async def attach(protocol: asyncio.Protocol) -> None:
     """Give `protocol` a transport over file descriptors 0 and 1.
 
-    sshd hands over one socket as both (a socketpair) or two pipes, by build. asyncio's pipe transport takes
-    a socket that becomes readable for one whose peer has left: a socket gets a socket's transport.
+    sshd uses one socket for both (a socketpair) or two pipes; that depends on its build. A socket must get a
+    socket's transport: asyncio's pipe transport believes that its peer has left when it becomes readable.
     """
     loop = asyncio.get_running_loop()
     if _one_socket():
@@ -27,9 +27,9 @@ async def attach(protocol: asyncio.Protocol) -> None:
 
 
 class Pair(asyncio.Transport):
-    """Two one-way transports as one: reading from the one, writing to the other.
+    """Two one-way transports as one: it reads from one and writes to the other.
 
-    The protocol is told of the connection when both stand, and of its loss when the first of them ends.
+    The protocol hears of the connection when both are open, and of its loss when the first of them ends.
     """
 
     def __init__(self, protocol: asyncio.Protocol) -> None:
@@ -40,11 +40,11 @@ class Pair(asyncio.Transport):
         self._lost = False
 
     def begin(self) -> None:
-        """Both ways stand: tell the protocol."""
+        """Tell the protocol that both are open."""
         self.protocol.connection_made(self)
 
     def end(self, exc: Optional[Exception]) -> None:
-        """One of the two has ended: end the other, and tell the protocol once."""
+        """One of the two has ended: end the other one, and tell the protocol, once."""
         if self._lost:
             return
         self._lost = True
@@ -52,7 +52,7 @@ class Pair(asyncio.Transport):
         self.protocol.connection_lost(exc)
 
     def write(self, data: Any) -> None:
-        """Write, buffering what is not taken at once."""
+        """Write; buffer what cannot be written at once."""
         if self.output is not None:
             self.output.write(data)
 
@@ -66,7 +66,7 @@ class Pair(asyncio.Transport):
     def abort(self) -> None:
         """End at once."""
         output, self.output = self.output, None
-        # asyncio's pipe transport does not bear an abort when its end is on its way already.
+        # asyncio's pipe transport fails on an abort while it is already ending.
         if output is not None and not (output.is_closing() and not output.get_write_buffer_size()):
             output.abort()
         if self.input is not None:
@@ -81,7 +81,7 @@ class Pair(asyncio.Transport):
         return self.output.get_write_buffer_size() if self.output is not None else 0
 
     def set_write_buffer_limits(self, high: Optional[int] = None, low: Optional[int] = None) -> None:
-        """Set from how many waiting bytes on the protocol is asked to pause."""
+        """Set the number of waiting bytes from which the protocol must pause."""
         if self.output is not None:
             self.output.set_write_buffer_limits(high, low)
 
@@ -106,7 +106,7 @@ class _Input(asyncio.Protocol):
 
 
 class _Output(asyncio.Protocol):
-    """A protocol though nothing is read: standard output may be a socket, whose transport wants one."""
+    """Reads nothing. Standard output may be a socket, and a socket's transport needs a protocol."""
 
     def __init__(self, pair: Pair) -> None:
         self._pair = pair

@@ -1,4 +1,4 @@
-"""The files of this relay's program: if they are replaced while it runs, it makes room for the new one."""
+"""Watches the files of this relay's program: if one is replaced, the session ends and a new one can begin."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Callable, Optional
 
 logger = logging.getLogger(__name__)
 
-# Sessions with one relay host do not leave together: while one is replaced, the others serve (seconds).
+# The sessions on one login node do not all end together: the others serve while one is replaced (seconds).
 SPREAD = 5.0
 
 
-class Program:
+class WatchedFile:
     """Notices that a file was replaced: the program, or its configuration.
 
-    `usable`: whether what is there now can be run by; while it cannot, this relay stays. `now` is any clock
-    that only goes forward, in seconds.
+    `usable`: whether the new file can be used; if it cannot, this relay continues. `now`: any clock that only
+    goes forward, in seconds.
     """
 
     def __init__(self, path: str, usable: Callable[[], bool] = lambda: True) -> None:
@@ -27,10 +27,10 @@ class Program:
         self._leave_at: Optional[float] = None
 
     def outdated(self, now: float) -> bool:
-        """Whether another file is there, and this relay's turn to go has come."""
+        """Whether the file was replaced, and it is time for this relay to end."""
         if self._leave_at is None:
             found = _identity(self._path)
-            # A file that cannot be seen is no new one: whoever replaces it may be in the middle of that.
+            # A missing file is not a new one: somebody may be replacing it just now.
             if found is None or found == self._mine:
                 return False
             if not self._usable():
