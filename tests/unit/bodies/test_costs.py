@@ -1,4 +1,4 @@
-"""What an engine compiles is bounded, wherever it stands: at every field, size and cut."""
+"""What an engine compiles is bounded in every field, for bodies of every size, cut anywhere."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sluice.proxy.api import openapi
 from tests.trials import examples
 
 USER = [{"role": "user", "content": "Hello?"}]
-# Wherever engines take a schema: each puts one into a body.
+# All positions at which engines accept a schema: each function puts one into a body.
 SCHEMA_PLACES: dict[str, Any] = {
     "response_format": lambda s: {"response_format": {"type": "json_schema", "json_schema": {"schema": s}}},
     "structured_outputs": lambda s: {"structured_outputs": {"json": s}},
@@ -61,7 +61,7 @@ def lengths(*numbers: int) -> Any:
     return {"properties": {f"p{n}": {"type": "string", "maxLength": n} for n in numbers}}
 
 
-# Beyond each bound, and just within it.
+# For each bound: a body that exceeds it, and one that is just within it.
 SCHEMAS: dict[str, tuple[Any, Any]] = {
     "bytes": ({"const": "x" * 65_600}, {"const": "x" * 60_000}),
     "depth": (nested(60), nested(10)),
@@ -286,7 +286,7 @@ def test_a_verdict_does_not_depend_on_how_the_body_is_cut(schema: Any, place: st
 
 
 def test_a_long_text_that_counts_costs_no_more_than_its_bytes() -> None:
-    """It is kept whole while it comes: single bytes must not make that a square."""
+    """It is kept while it arrives; even in single bytes, the cost must not be the square of its length."""
     raw = json.dumps({"model": "m", "guided_grammar": "x" * 60_000}).encode()
     scanner = BodyScanner("chat", Bounds(grammar_bytes=100_000))
     began = time.process_time()
@@ -335,7 +335,7 @@ def test_a_bound_below_nothing_is_no_bound(name: str) -> None:
     ],
 )
 def test_a_pattern_that_takes_a_text_apart_in_many_ways_is_refused(pattern: str) -> None:
-    """One such request of sixteen characters stopped a model for everybody, until its job was ended."""
+    """One such request of sixteen characters stopped a model for all users until its job was cancelled."""
     with pytest.raises(Excess) as caught:
         Costs(Bounds()).pattern(pattern)
     assert caught.value.what == "ways"
@@ -414,7 +414,7 @@ def test_what_a_compiler_was_measured_to_work_on_for_seconds_is_refused(schema: 
 
 
 def test_a_schema_within_a_text_counts_for_its_own_objects_alone() -> None:
-    """The objects around it go on where they were."""
+    """The counts of the objects around it continue unchanged."""
     inner = json.dumps({"properties": {f"i{n}": {} for n in range(100)}})
     names: dict[str, Any] = {f"p{n}": {} for n in range(100)}
     assert verdict({"structured_outputs": {"properties": {**names, "json": inner}}}, 65_536) == ""
@@ -450,7 +450,7 @@ def test_a_schema_within_a_text_counts_for_its_own_objects_alone() -> None:
     ],
 )
 def test_what_engines_are_known_to_fail_on_is_told_by_its_field(more: dict[str, Any], param: str) -> None:
-    """Else it breaks the attempt, and its user is told that the instance failed."""
+    """Otherwise it would break the attempt, and its user would be told that the instance failed."""
     for step in (1 << 20, 3):
         assert f"`{param}`" in verdict(more, step)
 
@@ -492,7 +492,7 @@ def test_a_number_beyond_all_floats_is_counted_or_refused_and_no_fault(name: str
 )
 @pytest.mark.parametrize("start", ["", "{", "{1,", "[", "[^]"])
 def test_to_count_a_pattern_costs_no_more_than_its_bytes(start: str, unit: str) -> None:
-    """Whatever is open and never ends: to look for its end from each place again would be a square."""
+    """A search for a missing end from each position again would cost the square of the length."""
     costs = Costs(Bounds(pattern_bytes=1 << 20, repeats=1 << 30, lengths=1 << 30))
     began = time.process_time()
     with contextlib.suppress(Excess):

@@ -1,4 +1,4 @@
-"""One rule for a body, by position: at every size, at the proxy and at the relay, however it comes."""
+"""One rule for each position of a body: at every size, at the proxy and at the relay, however it is cut."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def said(*parts: dict[str, Any], role: str = "user", **more: Any) -> list[dict[s
     return [{"role": role, "content": list(parts), **more}]
 
 
-# A path, what its body has beside what it must, the code that refuses it ("" for none), and the field named.
+# A path, what its body has beside the required fields, the error code ("" for none), and the field it names.
 TABLE: list[tuple[str, dict[str, Any], str, Optional[str]]] = [
-    # What no engine fetches: arguments, citations, notes.
+    # Engines do not fetch these: arguments, citations, notes.
     (MESSAGES, {"messages": said({"type": "tool_use", "input": {"url": URL}})}, "", None),
     (MESSAGES, {"messages": said({"type": "tool_use", "input": {"a": [{"image_url": URL}]}})}, "", None),
     (MESSAGES, {"messages": said({"type": "text", "text": "x", "citations": [{"url": URL}]})}, "", None),
@@ -72,7 +72,7 @@ TABLE: list[tuple[str, dict[str, Any], str, Optional[str]]] = [
     (RESPONSES, {"input": [{"type": "function_call", "arguments": "{\"url\": \"http://x\"}"}]}, "", None),
     (CHAT, {"messages": said({"type": "image_url", "image_url": {"url": DATA}})}, "", None),
     (COMPLETIONS, {"prompt": URL}, "", None),
-    # What an engine would fetch.
+    # Engines would fetch these.
     (CHAT, {"messages": said({"type": "image_url", "image_url": {"url": URL}})}, REFUSED,
      "messages[].content[].image_url.url"),
     (CHAT, {"messages": said({"type": "image_url", "image_url": URL})}, REFUSED,
@@ -110,7 +110,7 @@ TABLE: list[tuple[str, dict[str, Any], str, Optional[str]]] = [
      "documents[].content[].image_url.url"),
     (RERANK, {"query": {"content": [{"video_url": URL}]}}, REFUSED, "query.content[].video_url"),
     (COMPLETIONS, {"prompt": [{"image_url": URL}]}, REFUSED, "prompt[].image_url"),
-    # Names by which an engine finds in its cache what another user sent, with the media or in their place.
+    # With these names, an engine finds media of another user in its cache.
     (CHAT, {"messages": said({"type": "image_url", "image_url": {"url": DATA}, "uuid": "scan-1"})}, WRONG,
      "messages[].content[].uuid"),
     (CHAT, {"messages": said({"type": "image_url", "image_url": None, "uuid": "scan-1"})}, WRONG,
@@ -134,7 +134,7 @@ TABLE: list[tuple[str, dict[str, Any], str, Optional[str]]] = [
     (RERANK, {"documents": {"content": [{"image_url": None, "uuid": "x"}]}}, WRONG,
      "documents.content[].uuid"),
     (RERANK, {"query": {"content": [{"video_url": None, "uuid": "x"}]}}, WRONG, "query.content[].uuid"),
-    # Elsewhere it is anybody's name, and null is none.
+    # Elsewhere the name has no such meaning, and null is no name.
     (CHAT, {"messages": said({"type": "image_url", "image_url": {"url": DATA}, "uuid": None})}, "", None),
     (CHAT, {"messages": [{"role": "user", "content": "x", "uuid": "x"}], "metadata": {"uuid": "x"}}, "",
      None),
@@ -152,7 +152,7 @@ TABLE: list[tuple[str, dict[str, Any], str, Optional[str]]] = [
     # Kinds.
     (CHAT, {"temperature": "0.5"}, WRONG, "temperature"),
     (CHAT, {"max_tokens": 2.5}, WRONG, "max_tokens"),
-    # By a low number an engine that goes by it puts a request before everybody else's.
+    # An engine that uses it puts a request with a low number before those of all others.
     *((path, {"priority": number}, WRONG, "priority") for path in BASES for number in (-1, -(2**63), "-1")),
     *((CHAT, {"priority": number}, "", None) for number in (0, None, 2**62)),
     (CHAT, {"max_tokens": 2.0, "n": None, "stop": ["x"], "tool_choice": "auto"}, "", None),
@@ -181,7 +181,7 @@ TABLE: list[tuple[str, dict[str, Any], str, Optional[str]]] = [
 
 
 def written(path: str, more: dict[str, Any], size: int) -> bytes:
-    """Return the bytes of a body, padded to this size at least, before and behind what matters."""
+    """Return the bytes of a body, padded to at least this size, before and after the part that matters."""
     body = {"pad": "x" * (size // 2), "model": "smol", **BASES[path], **more, "end": ""}
     raw = json.dumps(body)
     lacking = max(0, size - len(raw))
@@ -189,7 +189,7 @@ def written(path: str, more: dict[str, Any], size: int) -> bytes:
 
 
 def at_proxy(path: str, raw: bytes) -> tuple[str, Optional[str]]:
-    """Return the code and the field by which the proxy refuses a body, by its size."""
+    """Return the code and the field with which the proxy refuses a body of this size."""
     try:
         if len(raw) <= INLINE_PARSE:
             summary_of(raw, PATHS[path], Bounds())
@@ -201,7 +201,7 @@ def at_proxy(path: str, raw: bytes) -> tuple[str, Optional[str]]:
 
 
 def fed(path: str, raw: bytes, step: int) -> BodyScanner:
-    """Return a scanner that has taken the body as the relay takes it, in pieces of this size."""
+    """Return a scanner that has read the body as the relay reads it, in pieces of this size."""
     scanner = BodyScanner(PATHS[path])
     for start in range(0, len(raw), step):
         scanner.feed(raw[start : start + step])
@@ -217,7 +217,7 @@ def at_relay(path: str, raw: bytes, step: int) -> tuple[str, Optional[str]]:
     return "", None
 
 
-# Only the proxy counts what a body asks for; what it stores, how many answers, is none of the relay's.
+# Only the proxy checks these: how many answers a body asks for, and what it stores.
 OF_THE_PROXY = ("best_of", "n", "prompt")
 
 

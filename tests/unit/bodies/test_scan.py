@@ -1,4 +1,4 @@
-"""The scanner beside Python's own JSON parser, however a body is written and cut; what tries to trick it."""
+"""The scanner compared with Python's JSON parser, for bodies in any spelling and cut anywhere; tricks too."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DATA = "data:image/png;base64,iVBORw0KGgo="
 
 
 def scan(raw: bytes, *cuts: int) -> BodyScanner:
-    """Feed the body in pieces that end at `cuts` and say that it is complete."""
+    """Feed the body in pieces that end at `cuts`, and finish it."""
     scanner = BodyScanner("rerank")
     edges = [0, *sorted(cuts), len(raw)]
     for start, end in zip(edges, edges[1:]):
@@ -39,7 +39,7 @@ def scan(raw: bytes, *cuts: int) -> BodyScanner:
 
 
 def refusal(raw: bytes) -> str:
-    """Return the code that refuses the body, the same whole and byte by byte."""
+    """Return the error code of the body, which must be the same for the whole body and byte by byte."""
     codes = set()
     for cuts in ((), range(len(raw))):
         with pytest.raises(SluiceError) as caught:
@@ -81,7 +81,7 @@ BODIES = st.fixed_dictionaries(
 
 
 def write(value: Any, chance: random.Random) -> str:
-    """Write JSON with spaces and escapes by chance: one document has many spellings."""
+    """Write JSON with random spaces and escapes: one document has many spellings."""
     gap = "".join(chance.choices(" \t\r\n", k=chance.choice((0, 0, 0, 1, 3))))
     if isinstance(value, dict):
         members = (gap + spell(key, chance) + gap + ":" + write(item, chance) for key, item in value.items())
@@ -94,7 +94,7 @@ def write(value: Any, chance: random.Random) -> str:
 
 
 def spell(text: str, chance: random.Random) -> str:
-    """Write a string; half of the time, some of its characters as escapes that need not be."""
+    """Write a string; half of the time, with escapes that are not necessary."""
     if chance.random() < 0.5:
         return json.dumps(text)
     return '"' + "".join(spell_character(character, chance) for character in text) + '"'
@@ -111,7 +111,7 @@ def spell_character(character: str, chance: random.Random) -> str:
 
 
 def refuses(top: Any) -> bool:
-    """Walk a built document: whether it refers to media by address."""
+    """Return whether a document refers to media by address."""
     if isinstance(top, dict):
         return any(_bad(key, item) or refuses(item) for key, item in top.items())
     return isinstance(top, list) and any(map(refuses, top))
@@ -147,7 +147,7 @@ def test_reads_what_a_parser_reads(body: dict[str, Any], chance: random.Random, 
         try:
             scanner = scan(raw, *edges)
         except SluiceError as error:
-            # An address may be spelled so that it starts with `data:` only once it is decoded.
+            # With escapes, an address may start with `data:` only after it is decoded.
             odd = error.code == "media_url_refused" and b"\\u" in raw
             assert error.code in expected or odd or lone
             found.append((error.code, error.param))
@@ -182,7 +182,7 @@ def test_what_is_no_json_outside_strings_is_refused(
         scanner = scan(bytes(raw))
     except SluiceError:
         return
-    # What passes is JSON, read the same; only within strings are control characters and escapes not checked.
+    # A body that passes is JSON and is read the same, except for control characters and escapes in strings.
     try:
         parsed = json.loads(raw.decode(), strict=False)
     except ValueError as error:
@@ -467,7 +467,7 @@ def test_the_prefix_has_the_text_of_parts_and_prompts_and_is_bounded() -> None:
     ],
 )
 def test_a_name_that_counts_in_another_case_is_refused(name: str) -> None:
-    """Parsers there are that fold case and take the last: what is inside would be read, and not here."""
+    """Some parsers ignore case and use the last name: they would read a value that was not checked."""
     assert (
         refusal(f'{{"model":"a","messages":[],"{name}":[{{"url":"http://x/"}}]}}'.encode())
         == "malformed_json"
@@ -475,7 +475,7 @@ def test_a_name_that_counts_in_another_case_is_refused(name: str) -> None:
 
 
 def pieces() -> dict[str, list[str]]:
-    """Return all that folds to one or two plain letters, by those."""
+    """Return all characters whose case folding is plain letters, by these letters."""
     found: dict[str, list[str]] = {}
     for code in range(sys.maxunicode + 1):
         folded = chr(code).casefold()
@@ -509,7 +509,7 @@ def test_another_name_is_no_other_spelling(name: str) -> None:
 
 
 def test_gaps_that_nobody_writes_twice_are_not_remembered_for_ever() -> None:
-    """What each gap does is remembered; a peer that never repeats itself must not fill the memory."""
+    """The effect of each gap is remembered; a peer that never repeats one must not fill the memory."""
     for number in range(3 * jsonorder._MOST_KNOWN):
         spaces = format(number, "b").replace("0", " ").replace("1", "\t").encode()
         scan(b'{"model":' + spaces + b'"m"' + spaces + b"}")

@@ -1,4 +1,4 @@
-"""The short way to read a head says exactly what the long way says."""
+"""The fast way to read a head gives exactly the same results as the slow way."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HEADS = [
 
 
 def outcome(read: Any, raw: bytes) -> Any:
-    """Return what was read, or the refusal's text."""
+    """Return the head, or the text of its refusal."""
     try:
         return read(raw)
     except RecordError as error:

@@ -76,7 +76,7 @@ def test_the_golden_principal_survives_parse_and_dump() -> None:
 def test_what_the_authority_lists_survives_parse_and_dump(name: str, list_: str, record: Any) -> None:
     (item, *_) = items = golden(name)[list_]
     assert item
-    # As JSON: pairs are tuples here and lists there.
+    # Compared as JSON, because pairs are tuples here and lists there.
     assert json.loads(json.dumps([record.parse(item).dump() for item in items])) == items
 
 
@@ -322,7 +322,7 @@ def test_a_file_beyond_the_limit_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_is_no_file_is_refused_and_holds_nobody_up(tmp_path: Path) -> None:
-    """Another account writes the folder: opening a pipe without a writer would wait for ever."""
+    """Another account may write in the folder, and opening a pipe without a writer waits forever."""
     pipe = tmp_path / "x.json"
     os.mkfifo(pipe)
     for path in (pipe, tmp_path):

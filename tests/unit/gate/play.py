@@ -1,4 +1,4 @@
-"""Plays what a breached gateway VM may send to a real relay session, and returns how it is refused.
+"""Sends a real relay session what a breached gateway VM may send, and returns the refusal.
 
 tests/golden/gate/refusals.json lists the rules in sections. Each entry has
 
@@ -36,7 +36,7 @@ ENTRIES: list[Entry] = [entry for section in SECTIONS for entry in section["rule
 
 
 class _RawHead(RequestHead):
-    """A head that is sent as other bytes than its own."""
+    """A head that is sent with other bytes than those of `encode`."""
 
     raw = b""
 
@@ -61,7 +61,7 @@ async def refusal(entry: Entry, directory: Path, identity: Identity, other: Iden
         changes["schemas"] = dataclasses.replace(DEFAULTS, **entry["schemas"])
     figures = ROOT / "tests/golden/contracts/figures.json"
     (directory / "figures.json").write_bytes(figures.read_bytes())
-    # Little credit, so that an answer that is not read stays with the relay.
+    # Little credit, so that the relay must keep an answer that is not read.
     limits = Limits(stream_credit=1024)
     behaviour = Behaviour(**entry.get("instance", {}))
     async with bed(directory, identity, behaviour, limits=limits, **changes) as running:
@@ -79,7 +79,7 @@ async def refusal(entry: Entry, directory: Path, identity: Identity, other: Iden
 
 
 async def _send(running: Bed, entry: Entry) -> Answer:
-    """Send an entry's request; its answer is still to come."""
+    """Send an entry's request, without waiting for the answer."""
     client, body = running.client, body_of(entry)
     head = RequestHead(number(1), MODEL, "POST", "/v1/chat/completions", "u-1", "api", len(body))
     changed = {**json.loads(head.encode()), "breaks": 0, "places": 1, **entry.get("head", {})}

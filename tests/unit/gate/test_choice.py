@@ -1,4 +1,4 @@
-"""Which instance takes a request, and what a client is told when none does."""
+"""Which instance gets a request, and what a client is told if none can take it."""
 
 from __future__ import annotations
 

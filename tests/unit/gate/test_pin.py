@@ -1,4 +1,4 @@
-"""Whether a server is the job."""
+"""Whether the server at an instance's address is that instance's job."""
 
 from __future__ import annotations
 

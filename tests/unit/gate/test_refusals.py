@@ -1,4 +1,4 @@
-"""Every rule of the gate has a golden refusal, played against a real relay session, and none is unplayed."""
+"""Every rule of the gate has a golden refusal, which a real relay session must give."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.unit.gate import play
 from tests.unit.gate.play import ENTRIES, refusal
 
 FOLDERS = tuple(Path(inspect.getfile(package)).parent for package in (gate, bodies))
-# What makes a refusal: a line that calls one of these is a rule.
+# A line that calls one of these is a rule.
 MAKERS = frozenset(("SluiceError", "Excess", "malformed", "_invalid", "_long_key"))
 
 Place = tuple[str, int]
@@ -27,7 +27,7 @@ Place = tuple[str, int]
 
 @pytest.fixture
 def refusing() -> Iterator[set[Place]]:
-    """Return the lines of code at which, or below which, something was refused so far."""
+    """Return the lines of code that have refused something so far, and the lines that called them."""
     seen: set[Place] = set()
 
     def noting(original: Any) -> Any:
@@ -49,9 +49,9 @@ def refusing() -> Iterator[set[Place]]:
 async def test_each_rule_refuses_as_the_page_says_and_no_line_refuses_more(
     tmp_path: Path, identity: Identity, other_identity: Identity, refusing: set[Place]
 ) -> None:
-    """In one test, since only all of them together show a line that nothing plays.
+    """This is one test, because only all entries together show a line that none of them reaches.
 
-    Whoever adds a refusal adds its rule to tests/golden/gate/refusals.json.
+    If you add a refusal, add its rule to tests/golden/gate/refusals.json.
     """
     for number, entry in enumerate(ENTRIES):
         folder = tmp_path / str(number)

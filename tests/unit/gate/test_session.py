@@ -1,4 +1,4 @@
-"""What a session may ask."""
+"""The checks of a session that apply to every request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A relay's session in this event loop: fronts that speak the wire over TLS behind it, a client before it."""
+"""A relay's session in this event loop, with a client of the wire and fronts that speak the wire over TLS."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def instance(number: int, identity: Identity, port: int, **changes: Any) -> Inst
 class Behaviour:
     """What a front does with every request. `delay` (before each token) in seconds.
 
-    `fault`: a code of FAULTS; "late": `instance_failed` after a moment. `reading` false: it takes no body.
+    `fault`: a code of FAULTS; "late": `instance_failed` after a moment. `reading` false: it reads no body.
     """
 
     tokens: int = 8
@@ -96,13 +96,13 @@ class Behaviour:
     reading: bool = True
 
 
-# Faults beyond those of `_Served._misbehave`: how long and where an answer breaks.
+# More faults than those of `_Served._misbehave`: where an answer breaks.
 BREAKS = ("break", "cut-within", "stall")
 
 
 @dataclass
 class Received:
-    """One request as a front saw it; `left`: when it was cancelled or cut off before its answer was whole."""
+    """One request as a front saw it; `left`: when it was cancelled or cut off before its answer's end."""
 
     head: InstanceRequest
     body: bytearray = field(default_factory=bytearray)
@@ -138,7 +138,7 @@ class FakeFront:
         return served
 
     def stop(self) -> None:
-        """Stop listening, and cut every connection, those in the making too."""
+        """Stop listening, and cut every connection, including those that are opening."""
         if self._server is not None:
             self._server.close()
         for endpoint in self._made:
@@ -152,7 +152,7 @@ class FakeFront:
             endpoint.abort()
 
     def report_load(self, running: int) -> None:
-        """Say that so many requests run here."""
+        """Report that this many requests run here."""
         for endpoint in self.endpoints:
             endpoint.connection.send_load(running)
             endpoint.wake()
@@ -320,13 +320,13 @@ class Bed:
         return [one for front in self.fronts for one in front.received]
 
     def demand(self) -> Any:
-        """Return the session's demand file as JSON; without models before it was first written."""
+        """Return the session's demand file as JSON; without models if it was not written yet."""
         for path in (self.directory / "demand").glob("[0-9a-f]*.json"):
             return json.loads(path.read_text())
         return {"models": {}}
 
     async def sample(self, name: str, **labels: str) -> float:
-        """Return the value of one of the session's figures, 0 where there is none."""
+        """Return the value of one of the session's metrics, 0 if it does not exist."""
         answer = await self.client.verb("metrics")
         for one in answer.document()["samples"]:
             if one["name"] == name and labels.items() <= one["labels"].items():
@@ -335,7 +335,7 @@ class Bed:
 
 
 async def until(condition: Callable[[], Any], seconds: float = 60.0) -> float:
-    """Wait until the condition holds; return how long it took, by turns: a busy machine adds none."""
+    """Wait until the condition holds; return how long it took, in turns: a busy machine changes nothing."""
     took = 0.0
     while not condition():
         assert took < seconds, "did not come true in time"
@@ -355,7 +355,7 @@ async def bed(
 ) -> AsyncIterator[Bed]:
     """Run fronts with these behaviours and a session with these settings.
 
-    Without `hello` the test itself says the first words.
+    Without `hello` the test itself sends the hello.
     """
     async with contextlib.AsyncExitStack() as stack:
         running = Bed(directory, identity)
@@ -380,7 +380,7 @@ async def bed(
 
 
 async def _gone(demand: Path) -> None:
-    """Wait until a relay's demand file is gone; a write that a slow disk held up may end after the relay."""
+    """Wait until a relay's demand file is gone; on a slow disk, a write may end after the relay."""
     for _ in range(200):
         if not _inside(demand):
             return

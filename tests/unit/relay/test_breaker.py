@@ -1,4 +1,4 @@
-"""When an instance that keeps failing is left alone, and when it is tried again."""
+"""When an instance that keeps failing is not used, and when it is tried again."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_waits_differ_from_relay_to_relay() -> None:
 
 
 def repeat(breaker: Breaker, user: str, times: int, now: float = 0.0, *, alone: bool = True) -> None:
-    """Let a user's attempts break."""
+    """Break attempts of a user."""
     for _ in range(times):
         breaker.suspect(user, now, alone=alone)
 
@@ -119,7 +119,7 @@ def test_what_is_known_to_break_cannot_open_it_again() -> None:
         repeat(breaker, f"u-{number}", 1)
     for number in range(LIMIT):
         repeat(breaker, f"u-{number}", 20, 1.0)
-    # The wait is the first one still: a stranger may try.
+    # The wait is still the first one: a user without failures may try.
     assert breaker.allows(1.0, "stranger")
 
 
@@ -136,7 +136,7 @@ def test_who_breaks_while_others_are_answered_is_no_witness() -> None:
     for number in range(20):
         repeat(breaker, f"u-{number}", LIMIT, alone=False)
     assert not breaker.open
-    # But seen alone, the same are.
+    # If no others get answers meanwhile, the same users count.
     for number in range(LIMIT):
         repeat(breaker, f"u-{number}", 1)
     assert breaker.open

@@ -1,4 +1,4 @@
-"""The program as sshd runs it: over pipes or one socket, to a clean end whatever the other side does."""
+"""The program as sshd runs it: over pipes or one socket; it ends cleanly, whatever the other side does."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def relay(directory: Path, descriptors: int) -> AsyncIterator[Process]:
 
 
 async def hello(reader: asyncio.StreamReader) -> None:
-    """Take the relay's hello."""
+    """Read the relay's hello."""
     header = await asyncio.wait_for(reader.readexactly(frames.HEADER_BYTES), 15)
     await reader.readexactly(int.from_bytes(header[:3], "big"))
 
@@ -87,7 +87,7 @@ async def test_a_signal_ends_it_with_a_go_away(tmp_path: Path, way: str) -> None
 async def opened(
     directory: Path, way: str
 ) -> AsyncIterator[tuple[Process, asyncio.StreamReader, asyncio.StreamWriter]]:
-    """Run a relay and give what it reads and writes."""
+    """Run a relay and yield its input and output."""
     if way == "pipes":
         async with relay(directory, asyncio.subprocess.PIPE) as process:
             assert process.stdout is not None

@@ -1,6 +1,6 @@
-"""Bytes of every kind at a running session: it ends or goes on, and nothing unchecked reaches an engine.
+"""Random bytes for a running session: it ends or continues, and nothing unchecked reaches an engine.
 
-A fixed number of sessions from fixed seeds; `make soak` makes more.
+A fixed number of sessions from fixed seeds; `make soak` runs more.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def mutated(chance: random.Random, data: bytes) -> bytes:
 
 
 def random_frames(chance: random.Random) -> bytes:
-    """Return a good hello and then frames of random types, streams and payloads."""
+    """Return a valid hello and then frames of random types, streams and payloads."""
     payloads = [
         b"",
         b"{}",
@@ -95,7 +95,7 @@ async def test_no_bytes_bring_a_session_down_uncontrolled(
 ) -> None:
     caplog.set_level(logging.INFO)
     for seed in SEEDS:
-        # A seed per session: a failure can be repeated alone.
+        # One seed for each session: a failing one can be repeated alone.
         chance = random.Random(seed)
         data = random_frames(chance) if make is random_frames else mutated(chance, good_session(chance))
         place = tmp_path / str(seed)
@@ -109,7 +109,7 @@ async def test_no_bytes_bring_a_session_down_uncontrolled(
 
 
 def answers(chance: random.Random) -> bytes:
-    """Return what a front says after its hello: frames of random types, some of them in good order."""
+    """Return what a front sends after its hello: frames of random types, some of them in a valid order."""
     head = ResponseHead(200, "application/json").encode()
     payloads = [b"", b"{}", b"null", head, head, chance.randbytes(40), b"\x00\x00\x00\x05", b"12345678"]
     parts = []
@@ -139,7 +139,7 @@ async def test_no_bytes_of_a_front_hurt_more_than_its_own_requests(
             assert transport is not None
             transport.write(said)
             await asyncio.sleep(0.02)
-            # Its own side no longer knows what it has said.
+            # The sending side no longer knows what it has sent.
             front.cut()
             await running.client.cancel(asked)
             other = await running.client.request("other", chat(model="other"))

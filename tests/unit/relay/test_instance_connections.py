@@ -1,4 +1,4 @@
-"""The connections to instances: made in advance, shared, lost, made again, left alone, dropped."""
+"""The connections to instances: opened in advance, shared, lost, opened again, not used, dropped."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ async def test_a_request_that_breaks_every_connection_ends(tmp_path: Path, ident
         await until(lambda: all(connection(running, number).open for number in range(3)))
         answer = await running.client.request(MODEL, chat())
     assert answer.code == "instance_failed"
-    # Twice at the first, whose connection was older than the request: that was one too many.
+    # Both at the first instance, whose connection was older than the request: two broken attempts end it.
     assert len(running.received()) == 2
 
 
@@ -158,7 +158,7 @@ async def test_one_users_broken_attempts_shut_nobody_else_out(tmp_path: Path, id
         assert await running.sample("sluice_relay_breaker_open", model=MODEL) == 0
         other = await running.client.request(MODEL, chat(), user="other")
         again = await running.client.request(MODEL, chat())
-    # A code after which the proxy neither asks again nor holds others back.
+    # After this code the proxy does not try again, and does not hold other requests back.
     assert refused.error is not None
     assert (refused.code, refused.error.breaks) == ("instance_failed", MOST_BREAKS)
     assert refused.error.retry_after
@@ -234,9 +234,9 @@ async def test_what_other_relays_have_there_counts(tmp_path: Path, identity: Ide
         for _ in range(4):
             await running.client.begin(MODEL, chat())
         await until(lambda: len(running.received()) == 4)
-        # The other has fewer until both have four.
+        # The other instance has fewer requests until both have four.
         assert len(running.fronts[1].received) == 4
-        # Its own are part of what the front reports.
+        # The front's report includes the requests of this relay.
         running.fronts[1].report_load(4)
         await asyncio.sleep(0.1)
         assert connection(running, 1).load == 4
@@ -299,7 +299,7 @@ async def test_an_instance_that_leaves_gets_no_new_request_and_ends_its_streams(
         for answer in begun:
             await running.client.wait(answer)
         await until(lambda: not old.endpoints)
-        # Long enough for a connection in advance.
+        # Long enough to open a connection in advance.
         await asyncio.sleep(1.5)
         assert (len(old.received), old.accepted) == (had, 1)
         assert had + len(new.received) == 10
@@ -320,7 +320,7 @@ async def test_what_a_leaving_instance_refuses_or_drops_goes_elsewhere(
         old, new = running.fronts
         had = len(old.received)
         assert had
-        # On its way while the front said go-away: the front's connection refuses it.
+        # It was on its way when the front sent its go-away: the front's connection refuses it.
         for endpoint in old.endpoints:
             endpoint.connection.go_away("shutdown", "the job ends")
         crossing = [await running.client.begin(MODEL, chat()) for _ in range(4)]
@@ -365,7 +365,7 @@ async def test_a_model_whose_last_instance_leaves_is_not_called_ready(
         await until(lambda: connection(running).leaving)
         (model,) = (await running.client.verb("models")).document()["models"]
         refused = await running.client.request(MODEL, chat())
-        # The job runs again under its id, with a certificate and a port of the new run.
+        # The job runs again with the same id, and with a new certificate and port.
         front = FakeFront(running.identity, Behaviour())
         await front.start()
         running.publish(instances=[replace(running.instances[0], port=front.port)])
@@ -375,7 +375,7 @@ async def test_a_model_whose_last_instance_leaves_is_not_called_ready(
     assert refused.error is not None
     assert (refused.code, served.code) == ("no_instance", "")
     assert refused.error.retry_after
-    # The table calls the model ready still; the message must not.
+    # The table still calls the model ready; the message must not.
     assert refused.error.message == "the model's instances have ended, others are starting"
 
 
@@ -393,7 +393,7 @@ async def test_requests_are_counted_by_instance(tmp_path: Path, identity: Identi
 
 
 class Pipe(asyncio.Transport):
-    """A transport that takes what is written, and notes whether it is read."""
+    """A transport that accepts what is written, and notes whether it is read."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -403,7 +403,7 @@ class Pipe(asyncio.Transport):
         """Take it."""
 
     def set_write_buffer_limits(self, high: Optional[int] = None, low: Optional[int] = None) -> None:
-        """Nothing waits here."""
+        """Return 0: nothing waits to be written."""
 
     def pause_reading(self) -> None:
         """Note it."""
@@ -414,7 +414,7 @@ class Pipe(asyncio.Transport):
         self.reading = True
 
     def is_closing(self) -> bool:
-        """Whether it ends."""
+        """Whether it is closing."""
         return False
 
 
@@ -431,7 +431,7 @@ async def test_a_front_that_floods_with_tiny_frames_leaves_the_others_their_turn
     frames = [encode(FrameType.LOAD, 0, number.to_bytes(4, "big")) for number in range(20_000)]
     most = handshake.TURN_BYTES // len(frames[0])
     endpoint.data_received(front.data_to_send() + b"".join(frames[:15_000]))
-    # What TLS had decrypted before it was told to pause.
+    # Bytes that TLS had decrypted before the pause.
     endpoint.data_received(b"".join(frames[15_000:]))
     turns = 0
     while len(taken) < len(frames):

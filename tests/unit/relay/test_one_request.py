@@ -1,4 +1,4 @@
-"""One request: large bodies that stream through, and the limits of size and time."""
+"""One request: large bodies that stream through, and the limits on size and time."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ async def test_a_large_body_is_held_back_by_an_instance_that_takes_nothing(
         await asyncio.sleep(0.3)
         connection = running.client.connection
         sent = [len(LARGE) - connection.pending(answer.stream) for answer in stuck]
-        # What the front's window took, and what may lie here.
+        # The front's window, and what the relay may hold.
         assert all(size <= 65_536 + 2 * COLLECTED for size in sent)
         other = await running.client.verb("models")
         for answer in stuck:
@@ -152,7 +152,7 @@ async def test_a_large_body_is_not_retried_once_an_instance_has_some_of_it(
         for front in running.fronts:
             front.cut()
         await running.client.wait(answer)
-    # The proxy, which has the body still, may send it once more.
+    # The proxy still has the body and may send it once more.
     assert answer.error is not None
     assert (answer.code, answer.error.breaks) == ("instance_failed", 1)
     assert len(running.received()) == 1
@@ -255,7 +255,7 @@ async def test_a_body_in_tiny_frames_costs_its_bytes_alone(
 
 
 async def _received(running: Bed, size: int) -> int:
-    """Wait until the relay has so much of bodies; return the memory that the process uses then."""
+    """Wait until the relay holds this many bytes of bodies; return the memory that the process uses then."""
     await until(lambda: running.session._services.counters.bytes_in >= size)
     gc.collect()
     return tracemalloc.get_traced_memory()[0]

@@ -1,4 +1,4 @@
-"""The small parts: demand, figures, configuration, standard input and output."""
+"""The small parts: demand, metrics, configuration, standard input and output."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ async def test_standard_streams_may_be_one_socket() -> None:
     )
     theirs.close()
     reader, writer = await asyncio.open_connection(sock=ours)
-    # Both directions at once: a pipe transport would take the incoming bytes for a peer that has left.
+    # Both directions at once: a pipe transport would believe that its peer has left when bytes arrive.
     for _ in range(20):
         writer.write(b"y" * 10_000)
         await writer.drain()

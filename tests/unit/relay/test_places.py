@@ -1,4 +1,4 @@
-"""A request takes as many places as it asks for answers: at the relay, at its instances, in its demand."""
+"""A request takes one place for each answer that it asks for: at the relay, at instances, in the demand."""
 
 from __future__ import annotations
 

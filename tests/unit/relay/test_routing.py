@@ -1,4 +1,4 @@
-"""What the relay knows of the routing table."""
+"""How the relay reads the routing table."""
 
 from __future__ import annotations
 

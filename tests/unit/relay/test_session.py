@@ -1,4 +1,4 @@
-"""A session end to end, in one process: wire client, relay, fronts without engines."""
+"""A session from end to end, in one process: client of the wire, relay, fronts without engines."""
 
 from __future__ import annotations
 
@@ -252,7 +252,7 @@ async def test_another_instance_takes_over_after_a_head_without_a_body(
 async def test_a_request_breaks_two_instances_at_most(tmp_path: Path, identity: Identity) -> None:
     async with bed(tmp_path, identity, *[Behaviour(fault="instance_failed")] * 4) as running:
         answer = await running.client.request(MODEL, chat())
-    # The code after which the proxy asks once more at most.
+    # After this code the proxy tries at most once more.
     assert answer.code == "instance_failed"
     assert len(running.received()) == 2
 

@@ -1,4 +1,4 @@
-"""An instance whose engine gives nothing, as its front says: others are preferred while there are any."""
+"""An instance whose front reports a stalled engine: other instances are preferred while there are any."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A relay notices that its program was replaced, and leaves in its own time."""
+"""A relay notices that its program was replaced, and ends within a few seconds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Put a new file in the old one's place, as an installation does."""
+    """Replace the file by a new one, as an installation does."""
     fresh = path.with_suffix(".new")
     fresh.write_bytes(content)
     fresh.rename(path)

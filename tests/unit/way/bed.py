@@ -1,7 +1,7 @@
-"""A request's whole way in one event loop: HTTP, the proxy, a relay's session, TLS, fronts and stub engines.
+"""A request's whole path in one event loop: HTTP, the proxy, a relay's session, TLS, fronts and stub engines.
 
-All of them are the real parts but for the engine; in place of SSH is a pair of sockets. Each part can be
-killed, and each connection can go dark: its bytes vanish, as when a node loses power.
+All parts are real, except the engine; a pair of sockets replaces SSH. Each part can be killed, and each
+connection can go dark: its bytes vanish, as when a node loses power.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from tests.fakes.engine import Behaviour, StubEngine
 MODEL = "tiny"
 CHAT = "/v1/chat/completions"
 GROUP = "staff"
-# No wait of a test is meant to be as long; a machine that is busy may need it.
+# Tests need much less time than this; a busy machine may need it (seconds).
 LONG = 60.0
 
 
@@ -64,26 +64,26 @@ class Pipe(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Hand on what the relay says."""
+        """Pass on what the relay sends."""
         if self._receiver is not None and not self.dark:
             self._receiver.data_received(data)
 
     def connection_lost(self, exc: Optional[Exception]) -> None:
-        """Tell the proxy, unless it has let go."""
+        """Tell the proxy, unless it has closed the transport."""
         if self._receiver is not None:
             self._receiver.connection_lost(TransportError("the far side closed the connection"))
 
     def can_write(self) -> bool:
-        """Small requests fit."""
+        """Return True: small requests always fit."""
         return True
 
     def write(self, data: bytes) -> None:
-        """Take bytes of the proxy."""
+        """Send bytes of the proxy."""
         if self._transport is not None and not self.dark:
             self._transport.write(data)
 
     def close(self) -> None:
-        """Let go."""
+        """Close at once."""
         self._receiver = None
         if self._transport is not None:
             self._transport.abort()
@@ -100,7 +100,7 @@ class Pipe(asyncio.Protocol):
 
 
 class Cable:
-    """Between relays and one front: a port on loopback; `dark` swallows every byte and every connection."""
+    """A port on loopback between relays and one front; `dark` loses every byte and every connection."""
 
     def __init__(self, port: int) -> None:
         self.dark = False
@@ -116,7 +116,7 @@ class Cable:
         self.port = self._server.sockets[0].getsockname()[1]
 
     def stop(self) -> None:
-        """Listen no more, and cut what stands."""
+        """Stop listening, and cut all connections."""
         if self._server is not None:
             self._server.close()
         for writer in self._writers:
@@ -188,7 +188,7 @@ class Job:
         self.kill_front()
 
     def kill_front(self) -> None:
-        """End the front without a word."""
+        """End the front without a message."""
         for relay in tuple(self.listener._relays):
             relay.endpoint.abort()
         self.listener.stop()
@@ -234,7 +234,7 @@ class Reply:
 
     @property
     def whole(self) -> bool:
-        """Whether it is a good answer to its end."""
+        """Whether it is a complete and successful answer."""
         ended = b"[DONE]" in self.body or not self.headers.get("Content-Type", "").startswith("text/event")
         return self.status == 200 and not self.code and bool(self.body) and ended
 
@@ -296,7 +296,7 @@ class Way:
         timeout: float = LONG,
         seen: Optional[bytearray] = None,
     ) -> Reply:
-        """Send a request as `user` and return what came of it; `seen` grows by the answer as it comes."""
+        """Send a request as `user` and return the reply; `seen` collects the answer as it arrives."""
         key = self.keys.get(user) or self.authority.add_key(groups=(GROUP,))
         self.keys[user] = key
         began, head_after, status = time.monotonic(), 0.0, 0
@@ -385,7 +385,7 @@ async def way(
     relay: Optional[dict[str, Any]] = None,
     **proxy: Any,
 ) -> AsyncIterator[Way]:
-    """Run everything with an instance for each behaviour; settings of relay and proxy may be given."""
+    """Run everything, with one instance for each behaviour; `relay` and `proxy` change their settings."""
     (directory / "demand").mkdir()
     async with contextlib.AsyncExitStack() as stack:
         running = Way(directory, identity)

@@ -1,4 +1,4 @@
-"""What the tests of a request's whole way share."""
+"""What the tests of a request's whole path share."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from sluice.proxy.requests import forwarding
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Try what broke again sooner."""
+    """Shorten the pause after a broken attempt."""
     monkeypatch.setattr(forwarding, "BREAK_PAUSE", 0.05)

@@ -1,4 +1,4 @@
-"""Prompts that are read for long: the client hears of it, and another instance can take over."""
+"""Prompts that take long to read: the client is told, and another instance can take over."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ COMMENTS: dict[str, Any] = {"comment_interval": 0.2}
 
 
 async def test_the_head_comes_while_the_prompt_is_read(tmp_path: Path, identity: Identity) -> None:
-    """Longer than an instance may take without having accepted the request."""
+    """It takes longer than an instance may take to accept a request."""
     relay = {"first_byte_timeout": 0.5}
     async with way(tmp_path, identity, Behaviour(reading=3.0), relay=relay, **COMMENTS) as running:
         reply = await running.ask(chat(stream=True))
     assert reply.whole
-    # One comment behind the other, and only then a token.
+    # First comments, then tokens.
     assert reply.body.startswith(2 * WORKING)
     assert reply.head_after < reply.took
 

@@ -1,4 +1,4 @@
-"""Requests on which engines break: held against the request, whoever else asks."""
+"""Requests that break engines: the request is blamed, and other users do not notice."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.unit.way.bed import CHAT, Way, chat, until, way
 
 POISON = "poison"
 RESPONSES = "/v1/responses"
-# How long another's chat may take beside all of that: a busy machine's time, and not a tried again's.
+# How long another user's chat may take meanwhile: enough for a busy machine, too short for a second attempt.
 QUICK = 8.0
 FAULTS = ("drop", "reset", "nonsense", "half", "empty", "short", "error", "head")
 BODIES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -30,7 +30,7 @@ BODIES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 async def others(running: Way, stop: asyncio.Event) -> list[Any]:
-    """Chat as three other people do, until `stop`, at least a few times each."""
+    """Chat as three other users until `stop`, each at least a few times."""
     replies = []
 
     async def one(number: int) -> None:
@@ -44,7 +44,7 @@ async def others(running: Way, stop: asyncio.Event) -> list[Any]:
 
 
 def check_others(replies: list[Any]) -> None:
-    """Check that nobody else noticed."""
+    """Check that the other users noticed nothing."""
     assert replies
     assert all(reply.whole for reply in replies), [reply for reply in replies if not reply.whole][:3]
     assert max(reply.took for reply in replies) < QUICK
@@ -55,7 +55,7 @@ def poisoned(running: Way) -> int:
     return sum(POISON.encode() in one.body for job in running.jobs for one in job.engine.requests())
 
 
-# Each fault under a stream and under a whole answer, and each body under one of the faults.
+# Each fault with a stream and with a whole answer, and each body with one of the faults.
 PAIRS = [(fault, name) for fault in FAULTS for name in ("a chat", "a chat's stream")]
 PAIRS += [(FAULTS[number % len(FAULTS)], name) for number, name in enumerate(BODIES) if "chat" not in name]
 PAIRS += [("head", "a large chat"), ("head", "a response's stream")]
@@ -71,7 +71,7 @@ async def test_a_body_that_breaks_engines_is_tried_twice_and_told(
         assert poisoned(running) <= MOST_BREAKS
         after = await running.ask(chat(), user="other")
     assert reply.code == "instance_failed"
-    # In a stream that has begun the error is its last event.
+    # If the stream has begun, the error is its last event.
     assert reply.status == 502 or (reply.status == 200 and body.get("stream"))
     assert after.whole and after.took < QUICK
 
@@ -87,7 +87,7 @@ async def test_one_users_broken_requests_delay_nobody_else(
         path, body = BODIES["a response's stream"]
         bad = []
         for number in range(12):
-            # Slightly changed each time, as whoever wants to be taken for many would.
+            # Slightly different each time, as an attacker would send them.
             bad += await asyncio.gather(
                 *(running.ask({**body, "seed": 10 * number + k}, path, user="bad") for k in range(4))
             )

@@ -1,4 +1,4 @@
-"""Whatever dies under a request, and wherever it stands: it ends in its answer or in an error, in time."""
+"""Whichever part dies during a request, at whatever point: the request ends with its answer or an error."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from sluice.relay import connections
 from tests.fakes.engine import Behaviour
 from tests.unit.way.bed import Reply, Way, chat, until, way
 
-# Where the request stands when it happens, as its engine leaves it there; and whether a stream is asked for.
+# How far the request is when the part dies (the engine's behaviour keeps it there), and whether it streams.
 PHASES: dict[str, tuple[str, bool]] = {
     "before a head": ("hang", True),
     "before a whole answer": ("hang", False),
     "behind a head": ("accept", True),
     "within a stream": ("stall", True),
 }
-# Seconds: a request's whole time in these tests, and what a busy machine may take beyond it.
+# The longest time of a request in these tests, and what a busy machine may need in addition (seconds).
 BOUND, MARGIN = 3.0, 40.0
 
 
 def front_dies(running: Way) -> None:
-    """The front ends; its engine goes on."""
+    """The front ends; its engine continues."""
     running.jobs[0].kill_front()
 
 
 def node_goes_dark(running: Way) -> None:
-    """Nothing more comes from the node, not even the end of a connection."""
+    """The node sends nothing more, not even the end of a connection."""
     running.jobs[0].cable.dark = True
 
 
 def session_goes_dark(running: Way) -> None:
-    """Nothing more comes over the session."""
+    """Nothing more arrives over the session."""
     running.pipes[-1].dark = True
 
 
@@ -60,7 +60,7 @@ DEATHS: dict[str, Callable[[Way], None]] = {
     "the node, without a word": node_goes_dark,
     "replaced": is_replaced,
 }
-# After these the instance is there still.
+# After these the instance still exists.
 SURVIVED = ("the relay", "the session, without a word")
 
 
@@ -71,7 +71,7 @@ def quick_pings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def die_under(running: Way, phase: str, death: str, *, successor: bool) -> Reply:
-    """Ask, let it happen where the request stands, and return what came of it."""
+    """Send a request, kill the part at the given point, and return the reply."""
     fault, stream = PHASES[phase]
     first = running.jobs[0].engine
     first.behaviour = Behaviour(fault=fault)
@@ -89,7 +89,7 @@ async def die_under(running: Way, phase: str, death: str, *, successor: bool) ->
         await running.add(Behaviour())
     DEATHS[death](running)
     if successor and death not in SURVIVED:
-        # As the scheduler does, which notices.
+        # As the scheduler does when it notices.
         await asyncio.sleep(0.2)
         running.publish(running.jobs[1])
     return await asked
@@ -98,7 +98,7 @@ async def die_under(running: Way, phase: str, death: str, *, successor: bool) ->
 async def each_death(
     directory: Path, identity: Identity, phase: str, *, successor: bool, **settings: Any
 ) -> dict[str, Reply]:
-    """Let every death happen, each in a world of its own, and return what came of the request."""
+    """Try every death, each with its own parts, and return the replies."""
 
     async def one(number: int, death: str) -> Reply:
         own = directory / str(number)
@@ -140,5 +140,5 @@ async def test_a_request_ends_within_its_bound_whatever_dies(
             "overloaded",
         ), (death, reply.status, reply.body)
         assert reply.took < BOUND + MARGIN, death
-        # Nothing that contradicts itself.
+        # The message must not contradict itself.
         assert b"ready" not in reply.body or b"No instance of the model is ready" in reply.body, death
