@@ -65,7 +65,9 @@ REFUSED = "nothing: refused"
 
 @functools.cache
 def tables() -> str:
-    """Return the page's tables."""
+    """Return the page's tables. Raises AssertionError if BODIES has a body that is refused."""
+    refused = {capability: _code(capability, "model", "m") for capability in BODIES}
+    assert not any(refused.values()), f"bodies that are refused, with the code: {refused}"
     found = {name: {capability: cell(capability, name) for capability in BODIES} for name in _names()}
     alike = {name: cells["chat"] for name, cells in found.items() if len(set(cells.values())) == 1}
     lines = [FIRST.rstrip("\n"), "| --- | --- | --- |"]

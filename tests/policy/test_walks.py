@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from sluice.contracts.models import Burst, ModelEntry, SlurmRequest
+from sluice.contracts.models import SERVICE_FIELDS, Burst, ModelEntry, SlurmRequest
 from sluice.contracts.paths import CAPABILITIES, PATHS
 from sluice.proxy.api import answers
 from sluice.proxy.requests import tokens
@@ -58,6 +58,24 @@ def test_every_capability_is_described(page: str) -> None:
     for path, capability in PATHS.items():
         assert f"`{capability}`" in text
         assert path in text
+
+
+def test_the_row_capability_names_every_path_and_no_other() -> None:
+    row = re.search(r"^\| capability \|.*$", CONTRACTS, re.MULTILINE)
+    assert row
+    assert {path: name for name, path in re.findall(r"`(\w+)` `(/[\w/]+)`", row[0])} == dict(PATHS)
+    assert set(PATHS.values()) == set(CAPABILITIES)
+
+
+def test_the_pages_name_every_field_that_replaces_no_job() -> None:
+    less = re.search(r"replaces no job\), less (.*?), a zero byte", section("Model entry"))
+    other = re.search(
+        r"Other changes \((.*?)\)", (ROOT / "docs" / "scheduler.md").read_text(encoding="utf-8")
+    )
+    assert less
+    assert other
+    assert sorted(re.findall(r"`(\w+)`", less[1])) == sorted(SERVICE_FIELDS)
+    assert sorted(re.findall(r"`(\w+)`", other[1])) == sorted(SERVICE_FIELDS)
 
 
 def test_the_proxys_tables_have_every_capability() -> None:

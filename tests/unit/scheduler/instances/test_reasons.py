@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from sluice.scheduler.instances import reasons
 from sluice.scheduler.instances.instance import (
     COMPLETING,
     RUNNING,
@@ -140,3 +141,30 @@ def test_the_document_names_every_row_under_what_is_done() -> None:
         for name, found in table.items():
             rows = re.findall(rf"(?m)^\| {re.escape(found.value)} \| {kind} \| (.*) \|$", section)
             assert any(f"`{name}`" in row for row in rows), f"{name}: {found.value}"
+
+
+def patterns(texts: list[str]) -> set[str]:
+    """Return the pattern of the code that decides about each of `texts`."""
+    return {
+        next((pattern for pattern, _ in reasons.TEXTS if re.fullmatch(pattern, text)), "") for text in texts
+    } - {""}
+
+
+def test_every_free_text_of_the_code_is_tried() -> None:
+    assert patterns(list(TEXTS)) == {pattern for pattern, _ in reasons.TEXTS}
+
+
+def test_the_document_names_every_free_text_under_what_is_done() -> None:
+    table = (
+        (ROOT / "docs/scheduler.md").read_text().partition("| treatment | texts |")[2].partition("\n\n")[0]
+    )
+    found = {}
+    for done, texts in re.findall(r"(?m)^\| ([^|`]+) \| (`.*) \|$", table):
+        found.update(dict.fromkeys(re.findall(r"`([^`]+)`", texts), done))
+    for text, done in found.items():
+        said = re.sub(r"\bN\b", "990", text)
+        assert patterns([said]), f"{text}: the code has no such text"
+        assert treatment("PENDING", said).value == done, text
+    assert patterns([re.sub(r"\bN\b", "990", text) for text in found]) == {
+        pattern for pattern, _ in reasons.TEXTS
+    }
