@@ -331,7 +331,8 @@ def relay_config(directory: Path) -> RelayConfig:
         demand_dir=str(directory / "demand"),
         figures=str(directory / "figures.json"),
         closed_file=str(directory / "closed"),
-        connect_timeout=1.0,
+        # A node that is dark takes no connection for so long; a busy machine must make its own within it.
+        connect_timeout=10.0,
     )
 
 
