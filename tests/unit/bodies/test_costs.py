@@ -507,3 +507,45 @@ def test_what_goes_beyond_at_the_end_of_its_field_names_that_field(end: str) -> 
         scanner.feed(b'{"model": "m", "guided_json": {"enum": [1, 2, 3, 4]}' + end.encode() + b"}")
         scanner.finish()
     assert caught.value.param in ("guided_json", "guided_json.enum")
+
+
+# Behind a field that is counted: names that must be recognised, whatever the bounds on their bytes.
+BEHIND = {
+    "a schema": b'"guided_json": {"properties": {"a": {}, "b": {}}}',
+    "scored tokens": b'"prompt_logprobs": 1',
+    "the model again": b'"model": "other"',
+    "other servers": b'"mcp_servers": [{"url": "http://192.0.2.1/"}]',
+    "an address": b'"messages": [{"role": "user", "content": [{"image_url": "http://192.0.2.1/"}]}]',
+    "a kind": b'"temperature": "hot"',
+}
+
+
+@pytest.mark.parametrize("most", [0, 1, 5])
+@pytest.mark.parametrize("what", BEHIND)
+def test_small_bounds_hide_no_name_that_is_cut(what: str, most: int) -> None:
+    """A stricter cluster must not be a weaker one: names are always read whole."""
+    raw = b'{"model": "m", "logit_bias": {}, ' + BEHIND[what] + b"}"
+    bounds = Bounds(bytes=most, pattern_bytes=most)
+    for cut in range(1, len(raw)):
+        with pytest.raises(SluiceError):
+            scanner = BodyScanner("chat", bounds)
+            scanner.feed(raw[:cut])
+            scanner.feed(raw[cut:])
+            scanner.finish()
+
+
+def test_places_are_counted_also_where_a_name_is_cut_behind_small_bounds() -> None:
+    raw = b'{"model": "m", "logit_bias": {}, "best_of": 64}'
+    for cut in range(1, len(raw)):
+        scanner = BodyScanner("chat", Bounds(bytes=0, pattern_bytes=0))
+        scanner.feed(raw[:cut])
+        scanner.feed(raw[cut:])
+        scanner.finish()
+        assert scanner.places == 64
+
+
+def test_a_number_of_places_fits_into_a_message() -> None:
+    scanner = BodyScanner("chat")
+    scanner.feed(b'{"model": "m", "n": ' + b"9" * 900 + b"}")
+    scanner.finish()
+    assert scanner.places == 1_000_000

@@ -3,7 +3,7 @@
 tests/golden/gate/refusals.json lists the rules in sections. Each entry has
 
 - `rule`: the rule in a sentence, for docs/gate.md;
-- `head`: changes of a good request's head; null removes a field;
+- `head`: changes of a good request's head; null removes a field; `head_text`: other bytes in its place;
 - `body`: a list of texts, and of pairs `[text, times]`; without it, a good body is sent;
 - `relay`, `schemas`, `model`, `instance`: changes of the relay's configuration, of its `schemas`, of the
   model in the routing table, and of what the instance's front does;
@@ -84,7 +84,8 @@ async def _send(running: Bed, entry: Entry) -> Answer:
     head = RequestHead(number(1), MODEL, "POST", "/v1/chat/completions", "u-1", "api", len(body))
     changed = {**json.loads(head.encode()), "breaks": 0, "places": 1, **entry.get("head", {})}
     raw = _RawHead(*head)
-    raw.raw = json.dumps({name: value for name, value in changed.items() if value is not None}).encode()
+    kept = {name: value for name, value in changed.items() if value is not None}
+    raw.raw = entry.get("head_text", json.dumps(kept)).encode()
     return await _send_on(client, raw, body)
 
 

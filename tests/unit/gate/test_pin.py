@@ -19,3 +19,9 @@ def test_only_the_very_certificate_is_the_job(identity: Identity, other_identity
 def test_a_server_without_a_certificate_is_not_the_job(identity: Identity) -> None:
     assert not is_pinned(None, identity.certificate)
     assert not is_pinned(b"", identity.certificate)
+
+
+def test_a_certificate_that_is_none_is_nobodys() -> None:
+    broken = "-----BEGIN CERTIFICATE-----\nA\n-----END CERTIFICATE-----\n"
+    assert not is_pinned(b"\0", broken)
+    assert not is_pinned(None, broken)

@@ -22,6 +22,9 @@ FOLDERS = tuple(Path(inspect.getfile(package)).parent for package in (gate, bodi
 # A line that calls one of these is a rule.
 MAKERS = frozenset(("SluiceError", "Excess", "malformed", "_invalid", "_long_key"))
 
+# What a `raise` passes on: made where it was found, told with the field's path.
+PASSED_ON = frozenset(("error",))
+
 Place = tuple[str, int]
 
 
@@ -61,24 +64,27 @@ async def test_each_rule_refuses_as_the_page_says_and_no_line_refuses_more(
             entry["refusal"],
         )
     unplayed = [
-        f"{path.parent.name}/{path.name}:{call.lineno} {ast.unparse(call)[:60]}"
+        f"{path.parent.name}/{path.name}:{node.lineno} {ast.unparse(node)[:60]}"
         for folder in FOLDERS
         for path in sorted(folder.glob("*.py"))
-        for call in _makers(path)
-        if not any((str(path), line) in refusing for line in range(call.lineno, _end(call) + 1))
+        for node in _refusals(path)
+        if not any((str(path), line) in refusing for line in range(node.lineno, _end(node) + 1))
     ]
     assert unplayed == []
 
 
-def _makers(path: Path) -> Iterator[ast.Call]:
+def _refusals(path: Path) -> Iterator[ast.Call | ast.Raise]:
+    """Yield what makes a refusal, and every `raise` but those that pass on one that was caught."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call):
             name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
             if name in MAKERS:
                 yield node
+        elif isinstance(node, ast.Raise) and node.exc is not None and ast.unparse(node.exc) not in PASSED_ON:
+            yield node
 
 
-def _end(node: ast.expr) -> int:
+def _end(node: ast.Call | ast.Raise) -> int:
     return node.end_lineno or node.lineno
 
 
@@ -93,7 +99,7 @@ def test_every_bound_of_what_engines_compile_has_a_rule() -> None:
 
 
 def test_each_entry_says_only_what_is_played() -> None:
-    known = {"rule", "head", "body", "relay", "schemas", "model", "instance", "when", "refusal"}
+    known = {"rule", "head", "head_text", "body", "relay", "schemas", "model", "instance", "when", "refusal"}
     assert [entry["rule"] for entry in ENTRIES if not entry.keys() <= known] == []
     assert {entry.get("when", "") for entry in ENTRIES} == set(play.SITUATIONS)
     assert len({entry["rule"] for entry in ENTRIES}) == len(ENTRIES)

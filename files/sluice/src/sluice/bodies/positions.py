@@ -21,6 +21,7 @@ from typing import Optional
 from sluice.bodies.costs import Role
 from sluice.bodies.jsontext import decode
 from sluice.contracts.paths import CAPABILITIES, COUNTING
+from sluice.contracts.words import MAX_COUNT
 
 _WHOLE = frozenset((int,))
 _NUMBER = frozenset((int, float))
@@ -430,4 +431,5 @@ def places(capability: str, given: Mapping[str, object], items: int) -> int:
     """
     if capability in COUNTING:
         return 1
-    return most_copies(given) * max(1, -(-items // ITEMS_A_PLACE.get(capability, 1)))
+    # No message has room for a number of hundreds of digits.
+    return min(MAX_COUNT, most_copies(given) * max(1, -(-items // ITEMS_A_PLACE.get(capability, 1))))

@@ -131,7 +131,7 @@ class BodyScanner(Pieces):
         """Keep more of a string that may be counted: as much as the bounds allow."""
         if is_name and len(self._string) > MAX_KEY:
             raise _long_key()
-        if not self._costly:
+        if is_name or not self._costly:  # however small the bounds: a name cut short is not recognised
             return MAX_PREFIX
         if len(self._string) > self._costs.longest and self._places[holder].watches:
             self._costs.text(len(self._string))
