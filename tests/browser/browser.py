@@ -107,6 +107,19 @@ def opened(
         driver.quit()
 
 
+def _or_replaced(condition: Callable[[], T | None]) -> T | None:
+    """Return what the condition gives; raise one error for elements of a page that another has replaced.
+
+    While a page changes, Chromium's driver has an own error for them, without a class of its own.
+    """
+    try:
+        return condition()
+    except WebDriverException as error:
+        if "does not belong to the document" in str(error):
+            raise StaleElementReferenceException("the page was replaced") from error
+        raise
+
+
 class Browser:
     """What a person does with Sluice's pages. Waits end after `patience` seconds with AssertionError."""
 
@@ -258,7 +271,7 @@ class Browser:
         replaced = [StaleElementReferenceException]
         waiting: Any = WebDriverWait(self.driver, patience or self.patience, 0.1, replaced)
         try:
-            found: T = waiting.until(lambda _driver: condition())
+            found: T = waiting.until(lambda _driver: _or_replaced(condition))
         except TimeoutException:
             shown = " ".join(card.text for card in self.all(".problem"))
             raise AssertionError(
