@@ -17,9 +17,10 @@ from typing import Any, Optional
 from sluice.contracts.files import read_json, write_json
 from sluice.contracts.jobs import JobRecord
 from sluice.contracts.paths import CAPABILITIES
-from sluice.contracts.routing import Instance, RoutedModel, RoutingTable
+from sluice.contracts.routing import Instance, RoutingTable
 from tests.fakes.engine import Behaviour, StubEngine
 from tests.fakes.proxy import WireClient
+from tests.fakes.routed import routed
 from tests.integration.login import PYTHON, UID, LoginNode
 
 MODEL = "tiny"
@@ -143,20 +144,7 @@ def publish(
     capabilities: tuple[str, ...] = CAPABILITIES,
 ) -> None:
     """Write the routing table as the scheduler does."""
-    model = RoutedModel(
-        status="ready" if instances else "sleeping",
-        expected_ready=None,
-        context_length=2048,
-        capabilities=capabilities,
-        groups=("all",),
-        description="",
-        concurrency=64,
-        starting=0,
-        instances=tuple(instances),
-        usage="none",
-        cache_isolation="none",
-        created=0,
-    )
+    model = routed(instances, capabilities=capabilities, concurrency=64)
     table = RoutingTable("test", generation, time.time(), {MODEL: model})
     write_json(node.directory / "state" / "routing.json", table.dump(), mode=0o640, group=UID)
 

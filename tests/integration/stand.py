@@ -35,6 +35,7 @@ from lab.bench.stack import (
 from sluice.contracts.files import write_json
 from sluice.contracts.paths import CAPABILITIES
 from sluice.contracts.routing import RoutedModel, RoutingTable
+from tests.fakes.routed import routed
 from tests.integration import tools
 from tests.integration.login import UID
 
@@ -165,17 +166,11 @@ def _route(login: Login, front: Front) -> None:
 
 
 def _model(capabilities: tuple[str, ...], group: str, front: Front | None) -> RoutedModel:
-    return RoutedModel(
-        status="sleeping" if front is None else "ready",
-        expected_ready=None,
+    return routed(
+        () if front is None else (front.instance(),),
         context_length=32_768,
         capabilities=capabilities,
         groups=(group,),
-        description="",
         concurrency=PLACES,
-        starting=0,
-        instances=() if front is None else (front.instance(),),
         usage="continuous",
-        cache_isolation="none",
-        created=0,
     )

@@ -7,7 +7,8 @@ import collections
 from sluice.contracts.routing import Instance
 from sluice.front.identity import Identity
 from sluice.gate.choice import choose, rank, ready, retry_after, room
-from tests.unit.relay.bed import instance, routed
+from tests.fakes.routed import routed
+from tests.unit.relay.bed import instance
 
 
 def instances(identity: Identity, count: int) -> list[Instance]:

@@ -25,6 +25,7 @@ from sluice.wire.connection import Connection, Role
 from sluice.wire.hello import Hello, Limits
 from sluice.wire.links import RELAY_FRONT
 from tests.fakes.proxy import WireClient
+from tests.fakes.routed import routed
 
 MODEL = "tiny"
 
@@ -46,25 +47,6 @@ def relay_config(directory: Path, **changes: Any) -> RelayConfig:
         closed_file=str(directory / "closed"),
     )
     return replace(base, **changes)
-
-
-def routed(instances: list[Instance], **changes: Any) -> RoutedModel:
-    """Return a model of the routing table."""
-    fields: dict[str, Any] = {
-        "status": "ready" if instances else "sleeping",
-        "expected_ready": None,
-        "context_length": 2048,
-        "capabilities": ("chat", "completions"),
-        "groups": ("all",),
-        "description": "",
-        "concurrency": 8,
-        "starting": 0,
-        "instances": tuple(instances),
-        "usage": "none",
-        "cache_isolation": "none",
-        "created": 0,
-    }
-    return RoutedModel(**{**fields, **changes})
 
 
 def instance(number: int, identity: Identity, port: int, **changes: Any) -> Instance:

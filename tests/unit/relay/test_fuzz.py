@@ -18,8 +18,9 @@ from sluice.front.identity import Identity
 from sluice.wire.connection import Connection, Role
 from sluice.wire.frames import FrameType, encode
 from sluice.wire.hello import Hello, Limits
+from tests.fakes.routed import routed
 from tests.trials import scaled
-from tests.unit.relay.bed import MODEL, Bed, Behaviour, bed, chat, routed, until
+from tests.unit.relay.bed import MODEL, Bed, Behaviour, bed, chat, until
 
 SEEDS = range(scaled(40))
 FRAMES = 30

@@ -19,7 +19,8 @@ from sluice.wire.connection import Connection, Role
 from sluice.wire.frames import FrameType, encode
 from sluice.wire.hello import Hello, Limits
 from sluice.wire.links import RELAY_FRONT
-from tests.unit.relay.bed import MODEL, Bed, Behaviour, FakeFront, bed, chat, routed, until
+from tests.fakes.routed import routed
+from tests.unit.relay.bed import MODEL, Bed, Behaviour, FakeFront, bed, chat, until
 
 
 def connection(running: Bed, number: int = 0) -> InstanceConnection:

@@ -12,7 +12,8 @@ import pytest
 from sluice.contracts.files import write_json
 from sluice.contracts.routing import RoutingTable
 from sluice.relay.routing import RoutingFile
-from tests.unit.relay.bed import MODEL, routed
+from tests.fakes.routed import routed
+from tests.unit.relay.bed import MODEL
 
 clock = itertools.count()
 

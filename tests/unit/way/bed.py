@@ -20,7 +20,7 @@ import aiohttp
 
 from sluice.contracts.files import write_json
 from sluice.contracts.paths import CAPABILITIES
-from sluice.contracts.routing import Instance, RoutedModel, RoutingTable
+from sluice.contracts.routing import Instance, RoutingTable
 from sluice.front.config import EngineAddress, FrontConfig
 from sluice.front.identity import Identity
 from sluice.front.listener import Listener
@@ -31,6 +31,7 @@ from sluice.relay.config import RelayConfig
 from sluice.relay.session import Session
 from tests.fakes.authority import FakeAuthority
 from tests.fakes.engine import Behaviour, StubEngine
+from tests.fakes.routed import routed
 
 MODEL = "tiny"
 CHAT = "/v1/chat/completions"
@@ -265,21 +266,9 @@ class Way:
     def publish(self, *jobs: Job, **changes: Any) -> None:
         """Write the routing table with these instances."""
         self._generation += 1
-        fields: dict[str, Any] = {
-            "status": "ready" if any(job.state == "ready" for job in jobs) else "starting",
-            "expected_ready": None,
-            "context_length": 2048,
-            "capabilities": CAPABILITIES,
-            "groups": ("all",),
-            "description": "",
-            "concurrency": 64,
-            "starting": 0,
-            "instances": tuple(job.instance() for job in jobs),
-            "usage": "none",
-            "cache_isolation": "none",
-            "created": 0,
-        }
-        models = {MODEL: RoutedModel(**{**fields, **changes})}
+        status = "ready" if any(job.state == "ready" for job in jobs) else "starting"
+        given = {"status": status, "capabilities": CAPABILITIES, "concurrency": 64, **changes}
+        models = {MODEL: routed([job.instance() for job in jobs], **given)}
         table = RoutingTable("demo", self._generation, time.time(), models)
         write_json(self.directory / "routing.json", table.dump())
 

@@ -13,11 +13,12 @@ from lab.bench.ceiling import proxy
 from lab.bench.ceiling.relay import CONNECTIONS, BareSession
 from sluice.contracts.files import write_json
 from sluice.contracts.paths import CAPABILITIES
-from sluice.contracts.routing import Instance, RoutedModel, RoutingTable
+from sluice.contracts.routing import Instance, RoutingTable
 from sluice.front.config import EngineAddress
 from sluice.front.engine import Engine
 from sluice.front.identity import Identity
 from tests.fakes.engine import Behaviour, StubEngine
+from tests.fakes.routed import routed
 from tests.unit.way.bed import CHAT, MODEL, Pipe, chat, proxy_config, relay_config, until
 
 STAND_INS = (
@@ -45,20 +46,7 @@ def test_a_stand_in_overrides_only_methods_that_exist(stand_in: type) -> None:
 def publish(directory: Path, own: Identity) -> None:
     """Write a routing table with one ready instance; bare requests go to the engine, whatever it says."""
     instance = Instance(f"{MODEL}-00000000", "1", "127.0.0.1", 65_535, own.certificate, own.key, "ready")
-    model = RoutedModel(
-        status="ready",
-        expected_ready=None,
-        context_length=2048,
-        capabilities=CAPABILITIES,
-        groups=("users",),
-        description="",
-        concurrency=64,
-        starting=0,
-        instances=(instance,),
-        usage="none",
-        cache_isolation="none",
-        created=0,
-    )
+    model = routed([instance], capabilities=CAPABILITIES, groups=("users",), concurrency=64)
     table = RoutingTable("demo", 1, time.time(), {MODEL: model})
     write_json(directory / "routing.json", table.dump())
 

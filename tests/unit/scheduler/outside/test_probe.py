@@ -16,7 +16,7 @@ import pytest
 
 from sluice.contracts.heads import ErrorHead, InstanceRequest, ResponseHead
 from sluice.contracts.jobs import JobRecord
-from sluice.contracts.routing import Instance, RoutedModel
+from sluice.contracts.routing import Instance
 from sluice.scheduler.outside.probe import Health, answers, healthy
 from sluice.wire import events
 from sluice.wire.connection import Connection, Role
@@ -24,6 +24,7 @@ from sluice.wire.frames import FrameType, ProtocolError, encode
 from sluice.wire.hello import Hello, Limits
 from sluice.wire.links import RELAY_FRONT
 from tests.fakes.front import make_certificate
+from tests.fakes.routed import routed
 from tests.felt import Stopwatch
 
 KEY = "q" * 43
@@ -217,11 +218,6 @@ def test_trying_to_stop_the_scheduler_by_answering_one_byte_at_a_time(tmp_path: 
     assert felt.seconds < 2
 
 
-def routed(*capabilities: str) -> RoutedModel:
-    """Return a model as the routing table has it."""
-    return RoutedModel(2048, capabilities, ("all",), "", 16, "none", "none", 0, "ready", None, 0, ())
-
-
 @pytest.mark.parametrize(
     ("capabilities", "path"),
     [(("chat", "completions"), "/v1/chat/completions"), (("completions",), "/v1/completions")],
@@ -231,7 +227,7 @@ def test_an_instance_is_asked_for_one_token(tmp_path: Path, capabilities: tuple[
     front = Front(200, body=b'{"choices": []}')
     with listener(tmp_path / "own.pem", front) as port:
         instance = Instance("m-00000001", "1", "127.0.0.1", port, certificate, KEY, "ready")
-        assert answers("m", routed(*capabilities), instance, 5) == ""
+        assert answers("m", routed([], capabilities=capabilities), instance, 5) == ""
     (head,) = front.asked
     assert (head.method, head.path, head.length) == ("POST", path, len(front.bodies))
     question = json.loads(front.bodies)
@@ -254,4 +250,4 @@ def test_an_instance_without_an_answer_is_told(tmp_path: Path, front: Front, pro
     certificate = make_certificate(tmp_path / "own.pem")
     with listener(tmp_path / "own.pem", front) as port:
         instance = Instance("m-00000001", "1", "127.0.0.1", port, certificate, KEY, "ready")
-        assert answers("m", routed("chat"), instance, 5) == problem
+        assert answers("m", routed([], capabilities=("chat",)), instance, 5) == problem
