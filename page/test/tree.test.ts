@@ -8,7 +8,7 @@ function tree(...rows: [id: string, parent: string][]): Map<string, Message> {
   return new Map(rows.map(([id, parent], created) => [id, { id, parent, created, ...plain }]));
 }
 
-const ids = (messages: Message[]) => messages.map((message) => message.id).join("");
+const ids = (messages: readonly Message[]) => messages.map((message) => message.id).join("");
 const SOME = tree(["a", ""], ["b", "a"], ["c", "b"], ["d", "a"], ["e", "d"]);
 
 test("the path leads from the first message to the one that is looked at", () => {
@@ -51,4 +51,12 @@ test("a conversation of 5,000 messages is followed to its end", () => {
   );
   assert.equal(path(long, "").length, 5_000);
   assert.equal(newest(long, ""), "4999");
+});
+
+test("a conversation that has changed is another map, and is looked at anew", () => {
+  const before = tree(["a", ""], ["b", "a"]);
+  assert.equal(newest(before, ""), "b");
+  const after = new Map([...before, ...tree(["a", ""], ["b", "a"], ["c", "b"])]);
+  assert.equal(newest(after, ""), "c");
+  assert.equal(newest(before, ""), "b");
 });

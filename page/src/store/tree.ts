@@ -7,12 +7,24 @@ function inOrder(one: Message, other: Message): number {
   return one.created - other.created || (one.id < other.id ? -1 : 1);
 }
 
+// Of each state of a conversation once: every message that is shown asks for those beside it.
+const known = new WeakMap<Messages, Map<string, Message[]>>();
+
+// Messages are never changed in place: what changes is another map.
 function byParent(messages: Messages): Map<string, Message[]> {
+  const found = known.get(messages) ?? ordered(messages);
+  known.set(messages, found);
+  return found;
+}
+
+function ordered(messages: Messages): Map<string, Message[]> {
   const found = new Map<string, Message[]>();
   for (const message of messages.values()) {
     // What a message followed may have been deleted in another tab: it then begins the conversation.
     const parent = messages.has(message.parent) ? message.parent : "";
-    found.set(parent, [...(found.get(parent) ?? []), message]);
+    const beside = found.get(parent);
+    if (beside) beside.push(message);
+    else found.set(parent, [message]);
   }
   for (const children of found.values()) children.sort(inOrder);
   return found;
@@ -44,7 +56,7 @@ export function newest(messages: Messages, from: string): string {
 }
 
 // What stands beside a message, itself too: what was written or answered in its place, oldest first.
-export function siblings(messages: Messages, message: Message): Message[] {
+export function siblings(messages: Messages, message: Message): readonly Message[] {
   const children = byParent(messages);
   return children.get(messages.has(message.parent) ? message.parent : "") ?? [message];
 }
