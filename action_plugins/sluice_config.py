@@ -21,8 +21,12 @@ from ansible.plugins.action import ActionBase
 SOURCE = Path(__file__).resolve().parents[1] / "files" / "sluice" / "src"
 
 
-def problem(part: str, content: str) -> str:
-    """Return why the part's own loader refuses the file, or "" if it accepts it."""
+def problem(part: str, content: object) -> str:
+    """Return why the part's own loader refuses the file, or "" if it accepts it.
+
+    `content`: the file's text, or what Ansible has made of text that is JSON.
+    """
+    text = content if isinstance(content, str) else json.dumps(content)
     # The package is not installed on the controller: this checks with the code that will be rolled out.
     sys.path.insert(0, str(SOURCE))
     try:
@@ -33,7 +37,7 @@ def problem(part: str, content: str) -> str:
         sys.path.remove(str(SOURCE))
     source = f"/etc/sluice/{part}.json, as this inventory makes it"
     try:
-        check(json.loads(content), source)
+        check(json.loads(text), source)
     except ConfigError as error:
         return (
             f"{error.message}. It comes from a variable {part}_…: correct that in the inventory's group_vars."
@@ -70,8 +74,5 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Check the content."""
         super().run(tmp, task_vars)
-        content = self._task.args["content"]
-        found = problem(
-            str(self._task.args["part"]), content if isinstance(content, str) else json.dumps(content)
-        )
+        found = problem(str(self._task.args["part"]), self._task.args["content"])
         return {"failed": True, "msg": found} if found else {"changed": False}

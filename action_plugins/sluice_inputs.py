@@ -26,15 +26,9 @@ REMEDY = "Correct it in the inventory (or after -e)."
 # Ansible loads this file by its path, so the package beside it is not on the path.
 sys.path.insert(0, str(ROOT))
 try:
-    from module_utils.sluice_inventory.kinds import (
-        misspelt,
-        network_problems,
-        type_problems,
-    )
+    from module_utils.sluice_inventory.kinds import misspelt, network_problems, type_problems
 finally:
     sys.path.remove(str(ROOT))
-
-__all__ = ["ActionModule", "misspelt", "network_problems", "type_problems"]
 
 
 class ActionModule(ActionBase):

@@ -41,7 +41,7 @@ def inventory(
     config = _imported("action_plugins.sluice_config")
     entries = _imported("library.sluice_entries")
     checks = {
-        "sluice_config": lambda args: [said for said in [config.problem(args["part"], _text(args))] if said],
+        "sluice_config": lambda args: list(filter(None, [config.problem(args["part"], args["content"])])),
         "sluice_entries": lambda args: [
             f"{said}: {entries.REMEDY}" for said in entries.problems(**json.loads(json.dumps(args)))
         ],
@@ -58,11 +58,6 @@ def inventory(
         lambda path: Path(loader.get_real_file(path)).read_bytes(),
         now or datetime.datetime.now(datetime.timezone.utc),
     )
-
-
-def _text(args: Mapping[str, Any]) -> str:
-    content = args["content"]
-    return content if isinstance(content, str) else json.dumps(content)
 
 
 def _imported(name: str) -> Any:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from module_utils.sluice_inventory import kinds
 from tests.policy.test_configurations import rendered
 from tests.policy.tree import ROLES, ROOT, options, read_yaml, roles
 
@@ -57,32 +58,24 @@ def inputs() -> list[tuple[str, dict[str, Any]]]:
     return [(name, option) for role in CHECKED for name, option in options(role).items()]
 
 
-@pytest.fixture(scope="module")
-def checks() -> ModuleType:
-    """The module with the rules."""
-    return plugin("sluice_inputs")
-
-
 @pytest.mark.parametrize(("name", "option"), inputs(), ids=[name for name, _ in inputs()])
-def test_an_input_of_another_type_is_refused_and_named(
-    name: str, option: dict[str, Any], checks: ModuleType
-) -> None:
+def test_an_input_of_another_type_is_refused_and_named(name: str, option: dict[str, Any]) -> None:
     kind = option.get("type", "str")
     for value in WRONG.get(kind, []):
-        found = list(checks.type_problems({name: option}, {name: value}))
+        found = list(kinds.type_problems({name: option}, {name: value}))
         assert len(found) == 1 and found[0].startswith(f"{name} "), value
     for value in RIGHT.get(kind, []):
-        assert list(checks.type_problems({name: option}, {name: value})) == [], value
+        assert list(kinds.type_problems({name: option}, {name: value})) == [], value
     for element in WRONG.get(option.get("elements", ""), []):
-        found = list(checks.type_problems({name: option}, {name: [element]}))
+        found = list(kinds.type_problems({name: option}, {name: [element]}))
         assert len(found) == 1 and found[0].startswith(f"{name}[0] "), element
 
 
 @pytest.mark.parametrize("role", CHECKED)
-def test_what_an_inventory_of_ours_and_the_defaults_give_has_the_types(role: str, checks: ModuleType) -> None:
+def test_what_an_inventory_of_ours_and_the_defaults_give_has_the_types(role: str) -> None:
     specified = options(role)
     given = {name: option["default"] for name, option in specified.items() if "default" in option}
-    assert list(checks.type_problems(specified, given)) == []
+    assert list(kinds.type_problems(specified, given)) == []
 
 
 @pytest.mark.parametrize("role", sorted(set(roles()) - {"packages", "service"}))
@@ -102,9 +95,9 @@ def test_a_configuration_is_read_by_its_loader_before_it_is_written(role: str) -
     assert check["part"] == role and f"'{role}.json.j2'" in check["content"]
 
 
-def test_a_message_never_shows_a_text_which_may_be_a_secret(checks: ModuleType) -> None:
+def test_a_message_never_shows_a_text_which_may_be_a_secret() -> None:
     given = {"web_old_key_secrets": "hunter2", "web_session_idle": "hunter2"}
-    said = "".join(checks.type_problems(options("web"), given))
+    said = "".join(kinds.type_problems(options("web"), given))
     assert said and "hunter2" not in said
 
 
@@ -113,8 +106,8 @@ def test_the_loaders_are_those_of_this_checkout() -> None:
 
 
 @pytest.mark.parametrize("given", [["192.0.2.10"], ["192.0.2.0/24", "2001:db8::/32"], ["any"]])
-def test_sources_are_addresses_and_networks_or_the_word_any(given: list[str], checks: ModuleType) -> None:
-    assert list(checks.network_problems("relay_from", given)) == []
+def test_sources_are_addresses_and_networks_or_the_word_any(given: list[str]) -> None:
+    assert list(kinds.network_problems("relay_from", given)) == []
 
 
 @pytest.mark.parametrize(
@@ -132,10 +125,8 @@ def test_sources_are_addresses_and_networks_or_the_word_any(given: list[str], ch
         (["chat.example.org"], "chat.example.org is not an address or network. Names do not work"),
     ],
 )
-def test_sources_that_lock_out_or_let_everybody_in_are_refused(
-    given: list[str], problem: str, checks: ModuleType
-) -> None:
-    (found,) = [one for one in checks.network_problems("relay_from", given) if "192.0.2.1 " not in one]
+def test_sources_that_lock_out_or_let_everybody_in_are_refused(given: list[str], problem: str) -> None:
+    (found,) = [one for one in kinds.network_problems("relay_from", given) if "192.0.2.1 " not in one]
     assert problem in found
 
 
@@ -165,18 +156,16 @@ def test_what_webs_loader_refuses_is_told_before_web_json_is_written(
         ("web", "relay_form", ""),
     ],
 )
-def test_a_name_that_is_nearly_an_inputs_is_refused(
-    role: str, name: str, meant: str, checks: ModuleType
-) -> None:
-    found = list(checks.misspelt(role, options(role), [name, *options(role)]))
+def test_a_name_that_is_nearly_an_inputs_is_refused(role: str, name: str, meant: str) -> None:
+    found = list(kinds.misspelt(role, options(role), [name, *options(role)]))
     said = f"{name} is not an input of the role {role}: write {meant}, or use another name"
     assert found == ([said] if meant else [])
 
 
-def test_what_the_roles_and_inventories_name_themselves_is_not_taken_for_a_slip(checks: ModuleType) -> None:
+def test_what_the_roles_and_inventories_name_themselves_is_not_taken_for_a_slip() -> None:
     texts = [path.read_text() for path in ROLES.rglob("*") if path.suffix in (".yml", ".j2")]
     texts += [path.read_text() for path in (ROOT / "inventories").rglob("*.yml") if path.is_file()]
     names = set(re.findall(r"\b[a-z]+(?:_[a-z0-9]+)+\b", "\n".join(texts)))
     for role in CHECKED:
         mine = {name for name in names if name.startswith(f"{role}_")} - INNER
-        assert list(checks.misspelt(role, options(role), mine)) == []
+        assert list(kinds.misspelt(role, options(role), mine)) == []
