@@ -208,7 +208,8 @@ class Request:
 
     def _choose(self, model: RoutedModel, now: float) -> InstanceConnection:
         affinity = self._head.affinity
-        ranked = choice.rank(affinity or secrets.token_hex(8), choice.ready(model))
+        ready = choice.ready(model)
+        ranked = choice.rank(affinity or (secrets.token_hex(8) if len(ready) > 1 else ""), ready)
         known = (self._services.connections.of(one) for one in ranked if one.id not in self._tried)
         connections = [connection for connection in known if not connection.leaving]
         user = self._head.user
