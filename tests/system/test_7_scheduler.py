@@ -15,6 +15,7 @@ import pytest
 from tests.system.load import Load, beside_a_burst_instance, stream
 from tests.system.models import registered
 from tests.system.service import LIGHT, Service
+from tests.system.ticks import Ticks, watched_ticks
 from tests.trials import SOAK
 
 Wait = Callable[[Callable[[], object], float, str], None]
@@ -23,8 +24,12 @@ Wait = Callable[[Callable[[], object], float, str], None]
 HANDOVERS = 6 if SOAK else 2
 # Minutes; Slurm gives no second more (OverTimeLimit=0).
 WALL_TIME = 2
-# From the request to its first token, beside Slurm's part and the engine's own.
+# From the request to its first token, beside Slurm's part and the engine's own: seconds, on a quiet machine.
 COLD_START_OVERHEAD = 5.0
+# A tick that has asked squeue a moment too early may end first.
+TICK_BEFORE = 1
+# Ticks at rest, from the instance's readiness to the first token: the table reaches the gateway by itself.
+TICKS_TO_ANSWER = 3
 CONTROLLER_AWAY = 20.0
 
 
@@ -57,8 +62,10 @@ def test_a_sleeping_model_answers_as_soon_as_its_engine_has_loaded(
 ) -> None:
     time.sleep(5)
     assert not service.live_jobs(sleeper)
-    asked = time.time()
-    answer = stream(service, sleeper, 8)
+    with watched_ticks(service) as ticks:
+        asked = time.time()
+        answer = stream(service, sleeper, 8)
+        answered = time.time()
     assert not answer.problem
     (job,) = service.live_jobs(sleeper)
     # Of the wait, from the submission to the engine's ready line (the last that the job's script lets
@@ -71,9 +78,19 @@ def test_a_sleeping_model_answers_as_soon_as_its_engine_has_loaded(
     print(
         f"cold start: first token after {answer.wait:.1f} s; from submission to the engine's readiness "
         f"{slurm_and_engine:.1f} s, submitted {submitted - asked:.1f} s after the request; "
-        f"overhead {overhead:.1f} s"
+        f"overhead {overhead:.1f} s; ticks ended at {ticks.ends}"
     )
-    assert overhead <= COLD_START_OVERHEAD
+    assert ticks.between(asked, submitted) <= TICK_BEFORE
+    assert_used_at_once(ticks, loaded, instance["ready"], answered)
+    if SOAK:
+        assert overhead <= COLD_START_OVERHEAD
+
+
+def assert_used_at_once(ticks: Ticks, loaded: float, ready: float, answered: float) -> None:
+    """Assert that few ticks ended from the engine's readiness to the answer."""
+    # A file's time and a tick's are not of one clock's read.
+    assert ticks.between(loaded + 0.1, ready) <= TICK_BEFORE
+    assert ticks.between(ready, answered) <= TICKS_TO_ANSWER
 
 
 def test_a_preempted_burst_instance_costs_no_request(
@@ -156,21 +173,34 @@ def test_a_node_that_goes_dark_is_replaced_within_slurms_detection_and_a_load(
     began = time.monotonic()
     service.bed.power_cut(node)
     try:
-        eventually(lambda: service.job(job)["JobState"] != "RUNNING", 90, "Slurm notices")
-        detected = time.monotonic() - began
-        answer = stream(service, sleeper, 8)
-        recovered = time.monotonic() - began
+        with watched_ticks(service) as ticks:
+            eventually(lambda: service.job(job)["JobState"] != "RUNNING", 90, "Slurm notices")
+            detected = time.monotonic() - began
+            answer = stream(service, sleeper, 8)
+            recovered, answered = time.monotonic() - began, time.time()
         assert not answer.problem
         # The lost one's job may still be ending: nobody on its node says that it has.
         (successor,) = [
             one for one in service.status(sleeper)["instances"] if one["job_id"] in service.ready(sleeper)
         ]
-        loading = successor["ready"] - successor["started"]
+        noticed = epoch(service, service.job(job)["EndTime"])
+        loaded = float(service.shell("login", f"stat -c %.Y {service.job(successor['job_id'])['StdOut']}"))
     finally:
         service.bed.power_on(node)
+    loading = successor["ready"] - successor["started"]
     print(
         f"node dark: Slurm noticed after {detected:.1f} s, answered again after {recovered:.1f} s "
-        f"(of that the successor's load: {loading:.1f} s)"
+        f"(of that the successor's load: {loading:.1f} s); Slurm ended the job at {noticed:.0f}, the next "
+        f"was submitted at {successor['submitted']:.1f}; ticks ended at {ticks.ends}"
     )
-    assert recovered <= detected + loading + COLD_START_OVERHEAD
+    # Slurm tells whole seconds.
+    assert ticks.between(noticed + 1, successor["submitted"]) <= TICK_BEFORE
+    assert_used_at_once(ticks, loaded, successor["ready"], answered)
+    if SOAK:
+        assert recovered <= detected + loading + COLD_START_OVERHEAD
     assert service.chat("hi").status == 200
+
+
+def epoch(service: Service, written: str) -> float:
+    """Return the seconds since the epoch of a time as Slurm writes it."""
+    return float(service.shell("login", f"date -d {written} +%s"))
