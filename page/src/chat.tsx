@@ -10,6 +10,7 @@ import { refresh } from "./chat/models.ts";
 import { StorageNotice, UndoBar } from "./chat/notices.tsx";
 import { ModelPicker } from "./chat/picker.tsx";
 import { said } from "./chat/said.ts";
+import { load } from "./chat/shelves.ts";
 import { closeDrawer, drawer, MenuButton, Side } from "./chat/side.tsx";
 import "./styles/chat.css";
 
@@ -65,8 +66,10 @@ function listen(): void {
 
 async function begin(): Promise<void> {
   await start(document.body.dataset.user ?? "");
+  const loaded = load();
   // Somebody may have begun to write meanwhile.
   if (!current.value) await openAddressed();
+  await loaded;
   askToKeep(false);
 }
 

@@ -3,7 +3,18 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { openDB } from "idb";
 import { Disk } from "../src/store/disk.ts";
-import { asMessage, type Conversation, fromVersion1, type Message, VERSION } from "../src/store/rows.ts";
+import {
+  type Attachment,
+  asConversation,
+  asDraft,
+  asMessage,
+  asSettings,
+  type Conversation,
+  fromVersion1,
+  type Message,
+  VERSION,
+} from "../src/store/rows.ts";
+import { ALL } from "../src/store/upgrade.ts";
 
 const QUIET = { onBlocked: () => {}, onOutdated: () => {} };
 let users = 0;
@@ -14,7 +25,8 @@ function someone(): string {
 }
 
 function conversation(id: string, more: Partial<Conversation> = {}): Conversation {
-  return { id, title: id, created: 1, updated: 1, model: "m", leaf: "", ...more };
+  const plain = { titled: "automatic", pinned: false, folder: "", settings: {} } as const;
+  return { id, title: id, created: 1, updated: 1, model: "m", leaf: "", ...plain, ...more };
 }
 
 function message(id: string, more: Partial<Message> = {}): Message {
@@ -40,6 +52,11 @@ const OLD = [
   { id: "c3", title: "Broken", messages: [{ role: "assistant", content: 7, note: "broken_off" }, null] },
   { id: "c4" },
 ];
+
+function attachment(id: string, more: Partial<Attachment> = {}): Attachment {
+  const plain = { kind: "text", size: 3, type: "text/plain", created: 1 } as const;
+  return { id, conversation: "c", name: id, ...plain, ...more };
+}
 
 // What the page of version 1 left in a browser.
 async function oldPage(user: string, rows: unknown[]): Promise<void> {
@@ -85,6 +102,89 @@ test("what a page of version 1 stored is taken over, message by message", async 
   const again = await Disk.open(user, QUIET);
   assert.equal((await again.messages("c1")).length, 4);
   again.close();
+});
+
+// What the page of version 2 left in a browser: rows as it wrote them.
+const OF_2 = {
+  conversations: [{ id: "c1", title: "Paris", created: 1, updated: 2, model: "m", leaf: "c1:0", later: [1] }],
+  messages: [
+    {
+      id: "c1:0",
+      conversation: "c1",
+      parent: "",
+      role: "user",
+      content: "Capital of France?",
+      created: 1,
+      state: "done",
+      model: "",
+    },
+  ],
+  drafts: [{ conversation: "c1", text: "And of Sp" }],
+};
+
+async function pageOf2(user: string): Promise<void> {
+  const database = await openDB(`sluice-${user}`, 2, {
+    upgrade: (made) => {
+      made.createObjectStore("conversations", { keyPath: "id" });
+      made.createObjectStore("messages", { keyPath: "id" }).createIndex("conversation", "conversation");
+      made.createObjectStore("drafts", { keyPath: "conversation" });
+    },
+  });
+  for (const [table, rows] of Object.entries(OF_2)) for (const row of rows) await database.put(table, row);
+  database.close();
+}
+
+// Has each write of a table fail from the nth on, as on a full disk.
+async function withFullDisk<Value>(nth: number, during: () => Promise<Value>): Promise<Value> {
+  const { add, put } = IDBObjectStore.prototype;
+  let writes = 0;
+  const counted = (write: typeof put) =>
+    function (this: IDBObjectStore, ...row: Parameters<typeof put>) {
+      writes += 1;
+      if (writes >= nth) throw new DOMException("full", "QuotaExceededError");
+      return write.apply(this, row);
+    };
+  Object.assign(IDBObjectStore.prototype, { add: counted(add), put: counted(put) });
+  try {
+    return await during();
+  } finally {
+    Object.assign(IDBObjectStore.prototype, { add, put });
+  }
+}
+
+test("what a page of version 2 stored is all there, row by row as it was", async () => {
+  const user = someone();
+  await pageOf2(user);
+  const disk = await Disk.open(user, QUIET);
+  const [found] = await disk.conversations();
+  assert.deepEqual(
+    found,
+    conversation("c1", { title: "Paris", updated: 2, leaf: "c1:0", titled: "automatic" }),
+  );
+  assert.deepEqual(await disk.messages("c1"), OF_2.messages);
+  assert.equal((await disk.draft("c1")).text, "And of Sp");
+  await disk.change("c1", { pinned: true });
+  disk.close();
+  const database = await openDB(`sluice-${user}`);
+  assert.deepEqual([...database.objectStoreNames].sort(), [...ALL].sort());
+  assert.deepEqual(await database.getAll("conversations"), [{ ...OF_2.conversations[0], pinned: true }]);
+  assert.deepEqual(await database.getAll("messages"), OF_2.messages);
+  database.close();
+});
+
+test("an upgrade from version 1 that fails at any write leaves the old data, and the next one succeeds", async () => {
+  const writes = 4 + 1 + 2;
+  for (let nth = 1; nth <= writes; nth += 1) {
+    const user = someone();
+    await oldPage(user, OLD);
+    await withFullDisk(nth, () => assert.rejects(Disk.open(user, QUIET)));
+    const before = await openDB(`sluice-${user}`, 1);
+    assert.deepEqual(await before.getAll("conversations"), OLD);
+    before.close();
+    const disk = await Disk.open(user, QUIET);
+    assert.equal((await disk.messages("c1")).length, 4);
+    disk.close();
+  }
 });
 
 test("an upgrade that fails leaves the old data as they were", async () => {
@@ -165,14 +265,17 @@ test("a deletion is undone with all that belongs to it", async () => {
   await disk.begin(conversation("d"));
   await disk.add(message("a"));
   await disk.add(message("b", { parent: "a" }));
-  await disk.setDraft("c", "not sent");
+  await disk.setDraft("c", { text: "not sent" });
+  await disk.addAttachment(attachment("f"));
   const removed = await disk.remove(["c", "d", "unknown"]);
   assert.deepEqual(await disk.conversations(), []);
-  assert.equal(await disk.draft("c"), "");
-  await disk.restore(removed);
+  assert.equal((await disk.draft("c")).text, "");
+  assert.equal(await disk.attachment("f"), undefined);
+  await disk.takeIn(removed);
   assert.deepEqual(await disk.conversations(), [conversation("c"), conversation("d")]);
   assert.deepEqual(await disk.messages("c"), [message("a"), message("b", { parent: "a" })]);
-  assert.equal(await disk.draft("c"), "not sent");
+  assert.equal((await disk.draft("c")).text, "not sent");
+  assert.deepEqual(await disk.attachment("f"), attachment("f"));
   const taken = await disk.removeMessages(["b", "unknown"]);
   assert.deepEqual(taken, [message("b", { parent: "a" })]);
   disk.close();
@@ -180,11 +283,166 @@ test("a deletion is undone with all that belongs to it", async () => {
 
 test("drafts belong to their conversation, and an empty one is none", async () => {
   const disk = await Disk.open(someone(), QUIET);
-  await disk.setDraft("new", "a");
-  await disk.setDraft("c", "b");
-  await disk.setDraft("new", "");
-  assert.deepEqual([await disk.draft("new"), await disk.draft("c")], ["", "b"]);
+  await disk.setDraft("new", { text: "a" });
+  await disk.setDraft("c", { text: "b" });
+  await disk.setDraft("new", { text: "" });
+  assert.deepEqual([(await disk.draft("new")).text, (await disk.draft("c")).text], ["", "b"]);
+  const files = [{ id: "f", name: "f.txt", kind: "text" as const, size: 3, pages: [0, 2] }];
+  await disk.setDraft("c", { attachments: files });
+  assert.deepEqual(await disk.draft("c"), { conversation: "c", text: "b", attachments: files });
+  await disk.setDraft("c", { text: "" });
+  assert.deepEqual((await disk.draft("c")).attachments, files);
+  await disk.setDraft("c", { attachments: [] });
+  assert.deepEqual(await disk.draft("c"), { conversation: "c", text: "" });
   disk.close();
+});
+
+test("attachments are stored with their bytes or pages, and are given to a conversation once it exists", async () => {
+  const disk = await Disk.open(someone(), QUIET);
+  const picture = attachment("p", { conversation: "new", kind: "image", bytes: new Blob(["abc"]) });
+  const pages = [
+    { name: "1", text: "first" },
+    { name: "2", text: "second" },
+  ];
+  await disk.addAttachment(picture);
+  await disk.addAttachment(attachment("t", { conversation: "new", pages }));
+  await disk.giveAttachments(["p", "t", "unknown"], "c");
+  assert.equal(await (await disk.attachment("p"))?.bytes?.text(), "abc");
+  assert.deepEqual((await disk.attachment("t"))?.pages, pages);
+  assert.deepEqual((await disk.attachments("c")).map((one) => one.id).sort(), ["p", "t"]);
+  await disk.removeAttachments(["p"]);
+  assert.deepEqual(
+    (await disk.attachments("c")).map((one) => one.id),
+    ["t"],
+  );
+  disk.close();
+});
+
+test("folders, personas, prompts and settings are rows by themselves, and keep fields of other versions", async () => {
+  const user = someone();
+  const disk = await Disk.open(user, QUIET);
+  await disk.putOn("folders", { id: "f", name: "Work", created: 1 });
+  const later = { id: "f", name: "Work", created: 1, colour: "red" };
+  await disk.putOn("folders", later);
+  await disk.putOn("folders", { id: "f", name: "Office", created: 1 });
+  assert.deepEqual(await disk.shelf("folders"), [{ ...later, name: "Office" }]);
+  await disk.takeFrom("folders", "f");
+  assert.deepEqual(await disk.shelf("folders"), []);
+  await disk.set("remind", 30);
+  await disk.set("gone", 1);
+  await disk.set("gone", undefined);
+  assert.deepEqual([...(await disk.settings())], [["remind", 30]]);
+  disk.close();
+});
+
+test("messages follow another one only where they still follow what was meant", async () => {
+  const disk = await Disk.open(someone(), QUIET);
+  await disk.begin(conversation("c"));
+  for (const row of [message("a"), message("b", { parent: "a" }), message("d", { parent: "x" })]) {
+    await disk.add(row);
+  }
+  await disk.replant(["b", "d", "unknown"], "a", "");
+  assert.equal((await disk.message("b"))?.parent, "");
+  assert.equal((await disk.message("d"))?.parent, "x");
+  disk.close();
+});
+
+test("what is taken in overwrites nothing, and a full disk takes in nothing of it", async () => {
+  const disk = await Disk.open(someone(), QUIET);
+  await disk.begin(conversation("c", { title: "here" }));
+  await disk.add(message("a", { content: "here" }));
+  const taken = {
+    conversations: [conversation("c", { title: "elsewhere" })],
+    messages: [message("a", { content: "elsewhere" }), message("b", { parent: "a" })],
+    drafts: [{ conversation: "c", text: "typed" }],
+    attachments: [attachment("f")],
+  };
+  for (let nth = 1; nth <= 3; nth += 1) {
+    await withFullDisk(nth, () => assert.rejects(disk.takeIn(taken), { name: "QuotaExceededError" }));
+    assert.equal((await disk.messages("c")).length, 1);
+    assert.deepEqual(await disk.attachments("c"), []);
+  }
+  assert.equal(await disk.takeIn(taken), 1);
+  assert.equal(await disk.takeIn(taken), 0);
+  assert.equal((await disk.conversation("c"))?.title, "here");
+  assert.deepEqual(
+    (await disk.messages("c")).map(({ content }) => content),
+    ["here", "b"],
+  );
+  disk.close();
+});
+
+test("on a full disk each change fails, says so and leaves what was there", async () => {
+  const disk = await Disk.open(someone(), QUIET);
+  await disk.begin(conversation("c"));
+  await disk.add(message("a", { state: "writing" }));
+  await disk.setDraft("c", { text: "typed" });
+  await disk.putOn("folders", { id: "f", name: "Work", created: 1 });
+  await disk.addAttachment(attachment("f"));
+  const changes: (() => Promise<unknown>)[] = [
+    () => disk.begin(conversation("d")),
+    () => disk.add(message("b")),
+    () => disk.change("c", { title: "new" }),
+    () => disk.write("a", { content: "new" }),
+    () => disk.replant(["a"], "", "b"),
+    () => disk.setDraft("c", { text: "new" }),
+    () => disk.addAttachment(attachment("g")),
+    () => disk.giveAttachments(["f"], "d"),
+    () => disk.putOn("folders", { id: "f", name: "new", created: 1 }),
+    () => disk.putOn("personas", { id: "p", name: "new", description: "", settings: {}, created: 1 }),
+    () => disk.putOn("prompts", { id: "p", name: "new", text: "", created: 1 }),
+    () => disk.set("remind", 1),
+  ];
+  for (const change of changes) {
+    await withFullDisk(1, () => assert.rejects(change(), { name: "QuotaExceededError" }, String(change)));
+  }
+  assert.deepEqual(await disk.conversations(), [conversation("c")]);
+  assert.deepEqual(await disk.messages("c"), [message("a", { state: "writing" })]);
+  assert.equal((await disk.draft("c")).text, "typed");
+  assert.deepEqual(await disk.shelf("folders"), [{ id: "f", name: "Work", created: 1 }]);
+  assert.deepEqual(
+    (await disk.attachments("c")).map((one) => one.id),
+    ["f"],
+  );
+  disk.close();
+});
+
+test("a temporary conversation is never stored", async () => {
+  const disk = await Disk.open(someone(), QUIET);
+  await assert.rejects(disk.begin(conversation("c", { temporary: true })));
+  await disk.add(message("a"));
+  assert.deepEqual([await disk.conversations(), await disk.messages("c")], [[], []]);
+  disk.close();
+});
+
+test("messages of all conversations are read in pieces, each once", async () => {
+  const disk = await Disk.open(someone(), QUIET);
+  await disk.begin(conversation("c"));
+  for (const id of ["a", "b", "d"]) await disk.add(message(id));
+  const ids = async (after: string, most: number) =>
+    (await disk.messagesAfter(after, most)).map((row) => row.id);
+  assert.deepEqual(await ids("", 2), ["a", "b"]);
+  assert.deepEqual(await ids("b", 2), ["d"]);
+  assert.deepEqual(await ids("d", 2), []);
+  disk.close();
+});
+
+test("everything can be deleted, and nothing is left", async () => {
+  const user = someone();
+  const disk = await Disk.open(user, QUIET);
+  await disk.takeIn({
+    conversations: [conversation("c")],
+    messages: [message("a")],
+    drafts: [{ conversation: "c", text: "typed" }],
+    attachments: [attachment("f")],
+  });
+  await disk.putOn("folders", { id: "f", name: "Work", created: 1 });
+  await disk.set("remind", 1);
+  await disk.clear();
+  disk.close();
+  const database = await openDB(`sluice-${user}`);
+  for (const name of ALL) assert.deepEqual(await database.getAll(name), [], name);
+  database.close();
 });
 
 test("unknown values become known ones, and nothing is refused", () => {
@@ -193,5 +451,31 @@ test("unknown values become known ones, and nothing is refused", () => {
     asMessage(odd),
     message("a", { conversation: "", role: "assistant", content: "", created: 0 }),
   );
+  const strange = {
+    settings: { system: 7, temperature: "hot", top_p: 0.5, max_tokens: 1.5, seed: 3, later: "kept" },
+    titled: "by a star",
+    pinned: "yes",
+    folder: null,
+  };
+  assert.deepEqual(asConversation(strange).settings, { top_p: 0.5, seed: 3, later: "kept" });
+  const { titled, pinned, folder } = asConversation(strange);
+  assert.deepEqual([titled, pinned, folder], ["automatic", false, ""]);
+  const full = {
+    ...message("a"),
+    reasoning: { text: "hm", milliseconds: "long" },
+    usage: { prompt_tokens: 7 },
+    attachments: [null, { id: "f", name: "f", kind: "hologram", size: 1, pages: [0, "x"] }],
+  };
+  assert.deepEqual(asMessage(full).reasoning, { text: "hm", milliseconds: 0 });
+  assert.deepEqual(asMessage(full).usage, { prompt_tokens: 7, completion_tokens: 0, milliseconds: 0 });
+  assert.deepEqual(asMessage(full).attachments, [
+    { id: "", name: "", kind: "text", size: 0 },
+    { id: "f", name: "f", kind: "text", size: 1, pages: [0] },
+  ]);
+  assert.equal(asMessage({ id: "a", reasoning: "x", attachments: 3 }).attachments, undefined);
+  for (const value of [null, 7, "x", []]) {
+    assert.deepEqual(asSettings(value), {});
+    assert.equal(asDraft(value).text, "");
+  }
   for (const value of [null, 7, "x", [], {}]) assert.equal(fromVersion1(value).messages.length, 0);
 });

@@ -96,10 +96,14 @@ function begin(text: string): string {
   const row: Conversation = {
     id: crypto.randomUUID(),
     title,
+    titled: "automatic",
     created: at,
     updated: at,
     model: model.value?.id ?? "",
     leaf: "",
+    pinned: false,
+    folder: "",
+    settings: {},
   };
   library.begin(row);
   return row.id;

@@ -1,8 +1,15 @@
 // The conversations as the page has them: in memory for what is shown, on the disk for all else. What is shown changes
 // at once; what goes to the disk goes in order, and what could not be stored waits there until it can be.
 import { type Signal, signal } from "@preact/signals";
-import { Disk, type Removed } from "../store/disk.ts";
-import type { Conversation, Message } from "../store/rows.ts";
+import { Disk, nothing, type Removed } from "../store/disk.ts";
+import {
+  type Attachment,
+  asConversation,
+  asMessage,
+  type Conversation,
+  type Draft,
+  type Message,
+} from "../store/rows.ts";
 import { below, type Messages, newest, path } from "../store/tree.ts";
 import { lockName } from "./locks.ts";
 
@@ -17,8 +24,9 @@ export const current = signal("");
 // The conversation that an address named and that is not here; "" for none.
 export const lost = signal("");
 
-interface Note {
-  kind: "conversation" | "message" | "draft";
+export interface Note {
+  kind: "conversation" | "message" | "draft" | "shelf" | "setting";
+  // Of a shelf or a setting, its name.
   conversation: string;
   message: string;
 }
@@ -105,6 +113,21 @@ async function drain(): Promise<void> {
   if (storage.value === "full" || storage.value === "failed") storage.value = "ok";
 }
 
+// As `persist`, for what belongs to a conversation: what is temporary is not stored.
+function persistFor(conversation: string, run: Operation["run"], notes: Note[], key = ""): Promise<void> {
+  return find(conversation)?.temporary ? Promise.resolve() : persist(run, notes, key);
+}
+
+// What the database has, and `otherwise` where there is none.
+export async function stored<Value>(read: (disk: Disk) => Promise<Value>, otherwise: Value): Promise<Value> {
+  return disk ? read(disk) : otherwise;
+}
+
+// Whether there is a database.
+export function isStored(): boolean {
+  return disk !== null;
+}
+
 // Tries again what could not be stored.
 export function retryStorage(): Promise<void> {
   return persist(async () => {}, []);
@@ -151,14 +174,14 @@ function forget(id: string): void {
 export function begin(row: Conversation): void {
   put(row);
   threads.set(row.id, signal(new Map()));
-  persist((to) => to.begin(row), [note("conversation", row.id)]);
+  persistFor(row.id, (to) => to.begin(row), [note("conversation", row.id)]);
 }
 
 export function change(id: string, changes: Partial<Conversation>): void {
   const row = find(id);
   if (!row) return;
   put({ ...row, ...changes });
-  persist((to) => to.change(id, changes), [note("conversation", id)]);
+  persistFor(id, (to) => to.change(id, changes), [note("conversation", id)]);
 }
 
 // Where the reader looks, without storing it: an answer that has not begun may never come.
@@ -169,33 +192,48 @@ export function look(id: string, leaf: string): void {
 
 // Takes conversations away, and returns what puts them back.
 export async function remove(ids: readonly string[]): Promise<Removed> {
-  const removed: Removed = { conversations: [], messages: [], drafts: [] };
+  const removed = nothing();
   for (const id of ids) {
     const row = find(id);
     if (row) removed.conversations.push(row);
     removed.messages.push(...(await thread(id)).value.values());
     forget(id);
   }
+  const stored = ids.filter((id) => !removed.conversations.some((row) => row.id === id && row.temporary));
   await persist(
     async (to) => {
-      const found = await to.remove(ids);
-      removed.drafts.push(...found.drafts);
+      const found = await to.remove(stored);
+      // As they were stored, with what a page of another version has put there.
+      removed.drafts = found.drafts;
+      removed.attachments = found.attachments;
+      const rows = new Map(found.conversations.map((row) => [row.id, row]));
+      removed.conversations = removed.conversations.map((row) => ({ ...rows.get(row.id), ...row }));
+      const messages = new Map(found.messages.map((row) => [row.id, row]));
+      removed.messages = removed.messages.map((row) => messages.get(row.id) ?? row);
     },
-    ids.map((id) => note("conversation", id)),
+    stored.map((id) => note("conversation", id)),
   );
   return removed;
 }
 
 export function restore(removed: Removed): void {
-  for (const row of removed.conversations) put(row);
-  for (const message of removed.messages) {
+  for (const row of removed.conversations) put(row.temporary ? row : asConversation(row));
+  for (const row of removed.messages) {
+    const message = asMessage(row);
     const shown = threads.get(message.conversation);
     if (shown) setMessage(shown, message.id, message);
-    else if (!disk) keep(message);
+    else if (!disk || find(message.conversation)?.temporary) keep(message);
   }
-  const notes = removed.conversations.map((row) => note("conversation", row.id));
-  for (const message of removed.messages) notes.push(note("message", message.conversation, message.id));
-  persist((to) => to.restore(removed), notes);
+  const lasting = (id: string) => !find(id)?.temporary;
+  const stored: Removed = {
+    conversations: removed.conversations.filter((row) => !row.temporary),
+    messages: removed.messages.filter((row) => lasting(row.conversation)),
+    drafts: removed.drafts,
+    attachments: removed.attachments.filter((row) => lasting(row.conversation)),
+  };
+  const notes = stored.conversations.map((row) => note("conversation", row.id));
+  for (const message of stored.messages) notes.push(note("message", message.conversation, message.id));
+  persist((to) => to.takeIn(stored), notes);
 }
 
 function keep(message: Message): void {
@@ -219,7 +257,7 @@ export async function thread(id: string): Promise<Signal<Messages>> {
 
 export function letGo(needed: (id: string) => boolean): void {
   if (!disk || waiting.length) return;
-  for (const id of threads.keys()) if (!needed(id)) threads.delete(id);
+  for (const id of threads.keys()) if (!needed(id) && !find(id)?.temporary) threads.delete(id);
 }
 
 export function shown(id: string): Signal<Messages> | undefined {
@@ -240,7 +278,8 @@ export function append(message: Message): void {
 }
 
 export function store(message: Message, leaf = true): void {
-  persist(
+  persistFor(
+    message.conversation,
     async (to) => {
       await to.add(message);
       const changes = { updated: Date.now(), ...(leaf ? { leaf: message.id } : {}) };
@@ -255,13 +294,19 @@ export function write(message: Message, changes: Partial<Message>, from: Message
   const into = threads.get(message.conversation);
   const row = into?.value.get(message.id);
   if (into && row) setMessage(into, message.id, { ...row, ...changes });
-  persist((to) => to.write(message.id, changes, from), [note("message", message.conversation, message.id)]);
+  const told = [note("message", message.conversation, message.id)];
+  persistFor(message.conversation, (to) => to.write(message.id, changes, from), told);
 }
 
 // Stores how far an answer has come; what is shown comes from the answer itself.
 export function save(message: Message, content: string): Promise<void> {
   const told = [note("message", message.conversation, message.id)];
-  return persist((to) => to.write(message.id, { content }), told, `save ${message.id}`);
+  return persistFor(
+    message.conversation,
+    (to) => to.write(message.id, { content }),
+    told,
+    `save ${message.id}`,
+  );
 }
 
 export function drop(message: Message): void {
@@ -276,10 +321,10 @@ export function removeFrom(message: Message): Removed {
   const messages = ids.flatMap((id) => into?.value.get(id) ?? []);
   if (into) into.value = new Map([...into.value].filter(([id]) => !ids.includes(id)));
   const notes = ids.map((id) => note("message", message.conversation, id));
-  persist((to) => to.removeMessages(ids), notes);
+  persistFor(message.conversation, (to) => to.removeMessages(ids), notes);
   const after = into ? newest(into.value, message.parent) : "";
   change(message.conversation, { leaf: after });
-  return { conversations: [], messages, drafts: [] };
+  return { ...nothing(), messages };
 }
 
 // What is shown of a conversation, from its first message to where the reader looks.
@@ -329,16 +374,56 @@ export async function askToKeep(ask: boolean): Promise<void> {
   kept.value = { bytes: (await navigator.storage.estimate()).usage ?? 0, safe };
 }
 
-// --- Drafts, as the disk has them --------------------------------------------------------------------------
+// --- Drafts and attachments, as the disk has them -----------------------------------------------------------
 
 export async function storedDraft(conversation: string): Promise<string> {
-  return (await disk?.draft(conversation)) ?? "";
+  return (await disk?.draft(conversation))?.text ?? "";
 }
 
 export function storeDraft(conversation: string, text: string): Promise<void> {
-  return persist(
-    (to) => to.setDraft(conversation, text),
+  return changeDraft(conversation, { text }, `draft ${conversation}`);
+}
+
+// Changes what a draft has; other fields of it stay.
+export function changeDraft(conversation: string, changes: Partial<Draft>, key = ""): Promise<void> {
+  return persistFor(
+    conversation,
+    (to) => to.setDraft(conversation, changes),
     [note("draft", conversation)],
-    `draft ${conversation}`,
+    key,
   );
+}
+
+// Those that are not on the disk: of temporary conversations, and where nothing can be stored.
+const held = new Map<string, Attachment>();
+
+export async function attachment(id: string): Promise<Attachment | undefined> {
+  return held.get(id) ?? (await disk?.attachment(id));
+}
+
+// Holds an attachment until it is stored; that of a temporary conversation as long as that lasts.
+export async function keepAttachment(row: Attachment): Promise<void> {
+  held.set(row.id, row);
+  await persistFor(
+    row.conversation,
+    async (to) => {
+      await to.addAttachment(row);
+      held.delete(row.id);
+    },
+    [],
+  );
+}
+
+// Says what attachments belong to, once that exists.
+export function giveAttachments(ids: readonly string[], conversation: string): void {
+  for (const id of ids) {
+    const row = held.get(id);
+    if (row) held.set(id, { ...row, conversation });
+  }
+  persistFor(conversation, (to) => to.giveAttachments(ids, conversation), []);
+}
+
+export function removeAttachments(ids: readonly string[]): void {
+  for (const id of ids) held.delete(id);
+  persist((to) => to.removeAttachments(ids), []);
 }
