@@ -34,6 +34,7 @@ install_packages() {
     [ "$(id -u)" -eq 0 ] || fail "these packages are missing: ${missing[*]}" \
         "as root: apt-get install ${missing[*]}"
     printf '[prepare] installing %s\n' "${missing[*]}"
+    local waiting=(-o DPkg::Lock::Timeout=120)
     apt-get update -qq
     # A package's service must not start on the machine that only needs its programs.
     local policy=/usr/sbin/policy-rc.d
@@ -42,7 +43,8 @@ install_packages() {
         chmod 0755 "$policy"
         trap 'rm -f /usr/sbin/policy-rc.d' EXIT
     fi
-    DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends "${missing[@]}" >/dev/null
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq "${waiting[@]}" --yes --no-install-recommends \
+        "${missing[@]}" >/dev/null
 }
 
 # Further arguments (--name, --subnet) name the bed that is to come up.

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
-from demo.bed import command, network, registry
+from demo.bed import command, network, packages, registry
 from demo.bed.cgroup import Groups
 from demo.bed.errors import BedError
 from demo.bed.host import Host, make_key
@@ -236,14 +236,11 @@ class Bed:
         if not missing:
             return
         self._report(f"installing {', '.join(missing)} on this machine")
-        quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        command.run(["apt-get", "update", "-qq"], timeout=300, env=quiet)
-        argv = ["apt-get", "install", "-qq", "--yes", "--no-install-recommends", *missing]
-        command.run(argv, timeout=600, env=quiet)
+        packages.install(missing)
 
     def _lower(self, host: str, machine: Machine, layers: str) -> list[Path]:
-        packages = HOST_PACKAGES.get(host, ()) if layers == "fast" else ()
-        return PackageLayer(BaseImage(machine, self.cache), packages).ensure(self._report)
+        further = HOST_PACKAGES.get(host, ()) if layers == "fast" else ()
+        return PackageLayer(BaseImage(machine, self.cache), further).ensure(self._report)
 
     def _create_hosts(self, machine: Machine) -> None:
         ssh = self.state / "ssh"

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from demo.bed.packages import install
 from tests.integration import tools
 
 HERE = Path(__file__).resolve().parent
@@ -29,7 +30,7 @@ def machine(out: Path) -> None:
     missing = sorted(package for program, package in PROGRAMS.items() if shutil.which(program) is None)
     if missing:
         print(f"[prepare] installing {' '.join(missing)}", flush=True)
-        tools.install(missing)
+        install(missing)
     packages(out / "site", LOCK)
 
 

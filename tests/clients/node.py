@@ -41,8 +41,10 @@ def _install(place: Path) -> None:
 def run(program: str, environment: Mapping[str, str], *arguments: str) -> Any:
     """Run one of this folder's programs; return the JSON that it prints last."""
     place = install()
-    # Node looks for packages beside the program.
-    shutil.copy(HERE / program, place)
+    # Node looks for packages beside the program. Others run it meanwhile: none may find half of it.
+    fresh = place / f"{program}.{os.getpid()}"
+    shutil.copy(HERE / program, fresh)
+    fresh.replace(place / program)
     done = subprocess.run(
         [str(folder() / "bin" / "node"), program, *arguments],
         cwd=place,

@@ -25,8 +25,9 @@ import jinja2
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATES = ROOT / "files" / "forcecommand"
 ACCOUNT = "sluice-test"
-# One for each run of the tests: runs beside each other must not see each other's processes.
-UID = 61_000 + os.getpid() % 4_000
+# One for each run of the tests: runs beside each other must not see each other's processes. Above those that
+# systemd gives to services, in a bed's hosts too (to 65,519).
+UID = 66_000 + os.getpid() % 30_000
 # Where the bed's directory lies inside the namespace.
 INSIDE = "/run/sluice-test"
 # Below those that the kernel takes for clients. Tests run beside each other: each takes any of them.

@@ -18,7 +18,7 @@ from sqlalchemy import URL, create_engine, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
-from tests.integration import tools
+from demo.bed.packages import install
 from tests.integration.login import free_port
 
 ADDRESS = "127.0.0.1"
@@ -149,7 +149,7 @@ def _quick_folder() -> Path | None:
 def _programs() -> Path:
     found = _installed()
     if not found:
-        tools.install(["postgresql"])
+        install(["postgresql"])
         found = _installed()
     assert found, "Debian's package postgresql brought no server"
     return found[-1]

@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from demo.bed.packages import install
 from lab.bench.processes import ROOT
 from lab.bench.stack import (
     GROUP,
@@ -151,7 +152,7 @@ def prepare() -> None:
     """Install what the machine lacks."""
     tools.ensure()
     if shutil.which("/usr/sbin/nginx") is None:
-        tools.install(["nginx"])
+        install(["nginx"])
 
 
 def _route(login: Login, front: Front) -> None:
