@@ -20,7 +20,7 @@ from demo.deployment import Deployment
 from sluice.contracts.routing import RoutingTable
 from sluice.scheduler.instances.instance import QueueJob
 from sluice.scheduler.slurm.squeue import new_mark, parse_queue, queue_format
-from tests.run import ROOT
+from tests.lanes import ROOT
 
 STUB = "/shared/sluice/stub"
 COMMAND = {"command": ["/usr/bin/python3", f"{STUB}/engine.py", "--socket", "@socket@"]}

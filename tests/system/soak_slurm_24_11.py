@@ -9,7 +9,7 @@ import pytest
 from demo.bed.bed import Bed
 from demo.bed.progress import Progress
 from demo.bed.topology import CLUSTER_HOSTS
-from tests.run import ROOT
+from tests.lanes import ROOT
 from tests.system.small_cluster import CPUS, SmallCluster
 
 NAME, SUBNET = "debian", "10.79.0"

@@ -13,7 +13,7 @@ import pytest
 from demo.bed import Bed, BedError, kernel
 from demo.bed.cgroup import Groups
 from demo.bed.topology import CLUSTER_HOSTS, HOST_NAMES
-from tests.run import ROOT
+from tests.lanes import ROOT
 
 NAME, SUBNET = "bedtest", "10.76.0"
 # Brings a bed up and dies at once, as a test run that is killed does.

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.run import ROOT
+from tests.lanes import ROOT
 
 SOME = """
 import os, pathlib, pytest
