@@ -15,10 +15,3 @@ for (const form of document.querySelectorAll<HTMLFormElement>("[data-revoke]")) 
     if (!confirm(t("revoke_sure", { name: form.dataset.revoke ?? "" }))) event.preventDefault();
   });
 }
-
-for (const time of document.querySelectorAll<HTMLTimeElement>("[data-time]")) {
-  const date = new Date(Number(time.dataset.time) * 1000);
-  time.dateTime = date.toISOString();
-  time.textContent = date.toLocaleDateString(undefined, { dateStyle: "medium" });
-  time.title = date.toLocaleString();
-}

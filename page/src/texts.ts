@@ -1,17 +1,37 @@
 // The words of the page, in the language that the server chose.
 import type known from "../../files/sluice/src/sluice/web/words/texts/en.json";
+import { locale, number } from "./formats.ts";
 
 type OfScripts<Key> = Key extends `js.${infer Name}` ? Name : never;
 export type TextKey = OfScripts<keyof typeof known>;
 export type Values = Record<string, string | number>;
 
-const texts: Record<string, string> = JSON.parse(document.getElementById("texts")?.textContent ?? "{}");
+// Where words depend on a number: the language's plural forms, and the placeholder whose number decides.
+type Forms = { by: string } & Partial<Record<Intl.LDMLPluralRule, string>>;
+
+const texts: Record<string, string | Forms> = JSON.parse(
+  document.getElementById("texts")?.textContent ?? "{}",
+);
+let plurals: Intl.PluralRules | undefined;
+
+function form(text: Forms, values: Values): string {
+  plurals ??= new Intl.PluralRules(locale);
+  return text[plurals.select(Number(values[text.by]))] ?? text.other ?? "";
+}
+
+function filled(text: string | Forms, values: Values): string {
+  const words = typeof text === "string" ? text : form(text, values);
+  return words.replace(/\{(\w+)\}/g, (_whole, name: string) => {
+    const value = values[name];
+    return typeof value === "number" ? number(value) : String(value);
+  });
+}
 
 export function t(key: TextKey, values: Values = {}): string {
-  return (texts[key] ?? key).replace(/\{(\w+)\}/g, (_whole, name: string) => String(values[name]));
+  return filled(texts[key] ?? key, values);
 }
 
 // For what is put together while running, such as a model's state; `otherwise` where there is no such text.
 export function tOf(key: string, otherwise: TextKey): string {
-  return texts[key] ?? t(otherwise);
+  return filled(texts[key] ?? texts[otherwise] ?? otherwise, {});
 }

@@ -1,5 +1,6 @@
 // The list of conversations. On a narrow window it is a drawer.
 import { signal } from "@preact/signals";
+import { megabytes } from "../formats.ts";
 import type { Conversation } from "../store/rows.ts";
 import { t } from "../texts.ts";
 import { address, open, removeConversations } from "./actions.ts";
@@ -122,10 +123,6 @@ async function removeAll(): Promise<void> {
 function Kept() {
   const found = kept.value;
   if (!found) return null;
-  const size = new Intl.NumberFormat(document.documentElement.lang, {
-    style: "unit",
-    unit: "megabyte",
-    maximumFractionDigits: 1,
-  }).format(found.bytes / 1e6);
+  const size = megabytes(found.bytes);
   return <p class="kept quiet">{t(found.safe ? "kept_safe" : "kept_unsafe", { size })}</p>;
 }

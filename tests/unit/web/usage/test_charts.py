@@ -1,4 +1,4 @@
-"""The geometry of charts, and numbers in few characters."""
+"""The geometry of charts."""
 
 from __future__ import annotations
 
@@ -50,22 +50,6 @@ def test_an_empty_chart_says_so() -> None:
     assert charts.stacked([]).empty
     assert charts.stacked([("a", (0, 0))]).empty
     assert not charts.stacked([("a", (0, 1))]).empty
-
-
-@pytest.mark.parametrize(
-    ("number", "text"),
-    [
-        (0, "0"),
-        (999, "999"),
-        (1000, "1k"),
-        (1290, "1.2k"),
-        (999_999, "999k"),
-        (5_600_000, "5.6M"),
-        (10**16, "10000T"),
-    ],
-)
-def test_numbers_in_few_characters(number: int, text: str) -> None:
-    assert charts.short(number) == text
 
 
 @pytest.mark.parametrize(

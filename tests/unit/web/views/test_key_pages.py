@@ -83,7 +83,7 @@ def test_a_key_is_made_with_the_settings_that_were_chosen(client: FlaskClient, d
     numbers = (row.requests_per_minute, row.tokens_per_minute, row.tokens_per_day, row.concurrent)
     assert numbers == (10, None, 1 << 40, None)
     page = get(client, f"/keys/{key_id}").text
-    for shown in ("lattice", "a-model, other.model", str(1 << 40), "no limit of its own"):
+    for shown in ("lattice", "a-model, other.model", f"{1 << 40:,}", "no limit of its own"):
         assert shown in page
 
 

@@ -1,50 +1,47 @@
-"""Every text that a page or script uses exists, and every text is used."""
+"""Texts with placeholders and plural forms, in each language."""
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
+import json
 
-import sluice.web
-from sluice.web.words.texts import Texts
+import pytest
 
-WEB = Path(sluice.web.__file__).parent
-PAGE = Path(__file__).parents[4] / "page" / "src"
-# Keys that are composed at run time.
-FAMILIES = (
-    "error.",
-    "validation.",
-    "keys.field_",
-    "keys.limit_",
-    "js.status_",
-    "js.short_",
-    "js.theme_",
-    "js.list_",
-    "js.admin_",
-)
+from sluice.web.words.texts import LANGUAGES, Texts
+
+KEYS = {"by": "n", "one": "{n} key", "other": "{n} keys of {name}"}
 
 
-def named() -> set[str]:
-    """Return every key that is written out in code, templates and scripts."""
-    found: set[str] = set()
-    for path in [*WEB.rglob("*.html"), *WEB.rglob("*.py")]:
-        found |= set(re.findall(r"""(?:\bt|texts\.get)\(\s*["']([\w.]+)["']""", path.read_text()))
-    for path in [*PAGE.rglob("*.ts"), *PAGE.rglob("*.tsx")]:
-        script = path.read_text()
-        found |= {f"js.{key}" for key in re.findall(r'\bt\(\s*"(\w+)"', script)}
-        # The compiler looks at texts that are named in another way; that it is one of ours is enough here.
-        found |= {f"js.{key}" for key in re.findall(r'"(\w+)"', script)} & known()
-    return found
+def test_values_are_filled_in() -> None:
+    texts = Texts("en", {"a": "{name}, {n}"})
+    assert texts.get("a", name="Alice", n=12_345) == "Alice, 12,345"
 
 
-def known() -> set[str]:
-    texts = Texts.load("en")
-    return set(texts._texts)
+def test_a_value_that_looks_like_a_placeholder_stays_text() -> None:
+    assert Texts("en", {"a": "{name}"}).get("a", name="{n}") == "{n}"
 
 
-def test_no_text_is_missing() -> None:
-    assert named() - known() == set()
+@pytest.mark.parametrize("number", [0, 1, 2, 1000])
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_number_decides_the_form(language: str, number: int) -> None:
+    forms = {"by": "n", "one": "one", "other": "other"}
+    expected = "one" if number == 1 and language != "ja" else "other"
+    assert Texts(language, {"a": forms}).get("a", n=number) == expected
 
 
-def test_no_text_is_left_over() -> None:
-    assert {key for key in known() - named() if not key.startswith(FAMILIES)} == set()
+def test_a_form_is_chosen_by_a_number_and_not_by_text() -> None:
+    with pytest.raises(TypeError, match="a number decides"):
+        Texts("en", {"a": KEYS}).get("a", n="1", name="x")
+
+
+def test_an_unknown_key_and_a_missing_value_are_errors() -> None:
+    with pytest.raises(KeyError):
+        Texts("en", {}).get("a")
+    with pytest.raises(KeyError):
+        Texts("en", {"a": "{n}"}).get("a")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_scripts_texts_cannot_end_the_element_that_holds_them(language: str) -> None:
+    texts = Texts(language, {"js.a": "</script>", "js.b": KEYS, "c": "no"})
+    assert "<" not in texts.of_scripts
+    assert json.loads(texts.of_scripts) == {"a": "</script>", "b": KEYS}

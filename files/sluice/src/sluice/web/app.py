@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import datetime
-import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flask import Flask
@@ -16,7 +15,7 @@ from sluice.version import version
 from sluice.web.admin import announcements
 from sluice.web.database import timeouts
 from sluice.web.database.tables import Announcement
-from sluice.web.http import assets, form_encoding, guard
+from sluice.web.http import assets, form_encoding, guard, language
 from sluice.web.http.metrics import Listeners, Metrics
 from sluice.web.settings.config import WebConfig
 from sluice.web.signin.session_store import SessionStore
@@ -24,7 +23,10 @@ from sluice.web.signin.sessions import SessionInterface
 from sluice.web.signin.sign_in import SignedInUser
 from sluice.web.usage import charts
 from sluice.web.views import admin, bearer, chat, errors, keys, sign, usage
-from sluice.web.views.shared import Web
+from sluice.web.views import language as language_view
+from sluice.web.views.shared import Web, here
+from sluice.web.words.formats import Formats
+from sluice.web.words.texts import LANGUAGES
 
 
 def create_app(settings: WebConfig) -> Flask:
@@ -39,13 +41,14 @@ def create_app(settings: WebConfig) -> Flask:
     timeouts.limit_requests(app)
     form_encoding.refuse_invalid_utf8(app)
     guard.protect(app, settings)
+    language.register(app)
     web = Web(app, settings, metrics)
     web.database.prepare()
     app.extensions["sluice"] = web
     errors.register(app)
     assets.register(app)
-    pages = (sign.blueprint, chat.blueprint, keys.blueprint, bearer.blueprint, usage.blueprint)
-    for blueprint in (*pages, *admin.BLUEPRINTS):
+    pages = (sign, chat, keys, bearer, usage, language_view)
+    for blueprint in (*(page.blueprint for page in pages), *admin.BLUEPRINTS):
         app.register_blueprint(blueprint)
     _prepare_templates(app, web)
     # The public URL comes from the settings, never from a header; metrics stay on loopback.
@@ -73,20 +76,20 @@ def _flask_settings(settings: WebConfig) -> dict[str, Any]:
 def _prepare_templates(app: Flask, web: Web) -> None:
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True
-    app.jinja_env.filters["day"] = _day
-    app.jinja_env.filters["moment"] = _moment
     app.jinja_env.filters["iso"] = _iso
-    app.jinja_env.filters["number"] = "{:,}".format
-    app.jinja_env.filters["short"] = charts.short
     app.jinja_env.filters["percent"] = charts.percent
+    for name in ("day", "date", "moment", "number", "short"):
+        app.jinja_env.filters[name] = _written(web, name)
 
     @app.context_processor
     def shared() -> dict[str, Any]:
         person = _person(web)
         return {
             "t": web.texts.get,
-            "texts_json": json.dumps(web.texts.of_scripts()).replace("<", "\\u003c"),
+            "texts_json": web.texts.of_scripts,
             "language": web.texts.language,
+            "languages": LANGUAGES,
+            "here": here(),
             "person": person,
             "csrf_token": person.csrf if person else "",
             "version": version(),
@@ -102,8 +105,10 @@ def _person(web: Web) -> SignedInUser | None:
         return None
 
 
-def _day(at: float) -> str:
-    return datetime.datetime.fromtimestamp(at, datetime.timezone.utc).strftime("%Y-%m-%d")
+def _written(web: Web, form: str) -> Callable[[Any], str]:
+    """Return the filter that writes a value as the reader's language does: a method of Formats, by name."""
+    method = getattr(Formats, form)
+    return lambda value: method(web.texts.formats, value)
 
 
 def _iso(at: float) -> str:
@@ -117,7 +122,3 @@ def _announcements(web: Web) -> Sequence[Announcement]:
             return announcements.shown(session, time.time())
     except SQLAlchemyError:
         return ()
-
-
-def _moment(at: float) -> str:
-    return datetime.datetime.fromtimestamp(at, datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")

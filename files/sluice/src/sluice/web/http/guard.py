@@ -23,6 +23,10 @@ CSRF_SESSION = "csrf"
 # Endpoints that ignore cookies: their requests carry a signature.
 _SELF_AUTHENTICATED = frozenset({"sign.back_channel"})
 
+# Endpoints that work before sign-in, when there is no token yet. What they change, anybody may know, and it
+# concerns this browser alone; pages of other sites may not change it either.
+_WITHOUT_TOKEN = frozenset({"language.choose"})
+
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 # A path on this host. To a browser, `//` or a backslash at the start would name another host.
@@ -65,7 +69,8 @@ def protect(app: Flask, settings: WebConfig) -> None:
     def refuse_forged() -> None:
         if request.method in _SAFE_METHODS or request.endpoint in _SELF_AUTHENTICATED:
             return
-        if not (_same_origin(origin) and _token_matches()):
+        known = request.endpoint in _WITHOUT_TOKEN or _token_matches()
+        if not (_same_origin(origin) and known):
             abort(403)
 
     @app.after_request

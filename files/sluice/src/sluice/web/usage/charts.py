@@ -91,15 +91,3 @@ def of_tokens(rows: Sequence[UsageSum]) -> Chart:
 def percent(part: int, whole: int) -> float:
     """Return how many percent of `whole` `part` is, from 0 to 100; 100 if `whole` is 0."""
     return 100.0 if whole <= 0 else round(min(100.0, 100.0 * part / whole), 1)
-
-
-def short(number: float) -> str:
-    """Return a count in few characters, rounded down: 950, 1.2k, 34k, 5.6M."""
-    unit, units = number, ""
-    for units in ("", "k", "M", "G", "T"):
-        if unit < 1000 or units == "T":
-            break
-        unit /= 1000
-    if not units or unit >= 100:
-        return f"{int(unit)}{units}"
-    return f"{int(unit * 10) / 10:g}{units}"

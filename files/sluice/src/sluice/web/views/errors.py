@@ -27,9 +27,9 @@ def register(app: Flask) -> None:
 
 
 def page(status: int, texts: str) -> Response:
-    """Return the error page with the texts `error.<texts>.*`, as JSON if the client prefers it."""
+    """Return the error page with the texts `error.<texts>.*`, as JSON in English if the client prefers it."""
     if request.accept_mimetypes.best_match(["text/html", "application/json"]) == "application/json":
-        message = web().texts.get(f"error.{texts}.text")
+        message = web().english.get(f"error.{texts}.text")
         answer = jsonify({"error": {"message": message, "code": texts}})
     else:
         answer = make_response(

@@ -11,13 +11,14 @@ from flask import Flask, current_app, redirect, request, url_for
 from werkzeug.wrappers import Response
 
 from sluice.web.database.tables import Database
+from sluice.web.http import language
 from sluice.web.http.guard import is_local_path
 from sluice.web.http.metrics import Metrics
 from sluice.web.http.page_error import PageError
 from sluice.web.settings.access import ADMIN
 from sluice.web.settings.config import WebConfig
 from sluice.web.signin.sign_in import SignedInUser, SignIn
-from sluice.web.words.texts import Texts
+from sluice.web.words.texts import DEFAULT, LANGUAGES, Texts
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -33,9 +34,16 @@ class Web:
         self.settings = settings
         self.database = Database(settings.database, serving=True)
         self.metrics = metrics
-        self.texts = Texts.load("en")
+        self._texts = {name: Texts.load(name) for name in LANGUAGES}
+        # For programs, which may look at messages.
+        self.english = self._texts[DEFAULT]
         self.sign_in = SignIn(app, settings, self.database, self.metrics)
         self.bearers = self.metrics.counter("page_bearers", "Page bearers made.")
+
+    @property
+    def texts(self) -> Texts:
+        """The texts in the language of the current request."""
+        return self._texts[language.current()]
 
 
 def web() -> Web:
@@ -81,5 +89,10 @@ def admin_required(view: Callable[Concatenate[SignedInUser, P], R]) -> Callable[
 
 
 def _to_sign_in() -> Response:
-    back = request.path if request.method == "GET" and is_local_path(request.path) else url_for("chat.index")
-    return redirect(url_for("oidc_auth.login", next=back))
+    return redirect(url_for("oidc_auth.login", next=here()))
+
+
+def here() -> str:
+    """Return the path of the page that is shown; the start page's if it cannot be loaded again."""
+    again = request.method == "GET" and is_local_path(request.path)
+    return request.path if again else url_for("chat.index")

@@ -1,0 +1,57 @@
+"""The texts of the pages are complete in every language, and none is left over (`python -m page.texts`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from page import texts
+from sluice.web.words.texts import LANGUAGES, Text
+
+OTHERS = [language for language in LANGUAGES if language != "en"]
+
+
+def test_no_text_is_missing() -> None:
+    assert list(texts.unknown()) == []
+
+
+def test_no_text_is_left_over() -> None:
+    assert list(texts.unused()) == []
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_every_text_is_translated(language: str) -> None:
+    assert list(texts.untranslated(language)) == []
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_languages_have_the_same_placeholders_and_their_own_plural_forms(language: str) -> None:
+    assert list(texts.misformed(language)) == []
+
+
+PLURAL = {"by": "n", "one": "{n} key", "other": "{n} keys"}
+
+
+@pytest.mark.parametrize(
+    ("english", "german", "look", "word"),
+    [
+        ("Send", None, texts.untranslated, "missing"),
+        (None, "Senden", texts.untranslated, "remove"),
+        ("Send", "Send", texts.untranslated, "not translated"),
+        ("Send {n}", "Senden", texts.misformed, "placeholders"),
+        ("Send", "Senden {n}", texts.misformed, "placeholders"),
+        (PLURAL, {"by": "n", "other": "{n} Schlüssel"}, texts.misformed, "plural forms"),
+        (PLURAL, "{n} Schlüssel", texts.misformed, "one language alone"),
+    ],
+)
+def test_a_planted_fault_is_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+    english: Text | None,
+    german: Text | None,
+    look: Callable[[str], Iterator[str]],
+    word: str,
+) -> None:
+    files = {"en": {} if english is None else {"a": english}, "de": {} if german is None else {"a": german}}
+    monkeypatch.setattr(texts, "read", files.__getitem__)
+    assert [word in problem for problem in look("de")] == [True]
