@@ -13,7 +13,7 @@ from tests.policy.planted import Plant, certificate, said, site
 from tests.policy.wrong_values import NAMES, TYPES, VALUES, Row
 
 PLANTED = "group_vars/all/zz-planted.yml"
-# What changes files of the inventory: the change, and what the message must say.
+# What changes names in files of the inventory: the change, and what the message must say.
 FILES: list[tuple[str, Plant, list[str]]] = [
     (
         "a required name that is missing",
@@ -55,6 +55,14 @@ FILES: list[tuple[str, Plant, list[str]]] = [
         Plant(files={"host_vars/caht.example.org.yml": "nginx_port: 443\n"}),
         ["host_vars/caht.example.org", "Name it chat.example.org"],
     ),
+    (
+        "a key that occurs twice",
+        Plant(files={PLANTED: "relay_from: [192.0.2.1]\nweb_key_days: 9\nrelay_from: [192.0.2.2]\n"}),
+        ["relay_from occurs twice: line 1", "zz-planted.yml:3", "Remove one"],
+    ),
+]
+# What changes its structure: which groups there are, and who is in them. It decides what else is checked.
+STRUCTURE: list[tuple[str, Plant, list[str]]] = [
     (
         "a misspelt group",
         Plant(swaps={"scheduler:": "schedulers:"}),
@@ -110,11 +118,6 @@ FILES: list[tuple[str, Plant, list[str]]] = [
         ["the group scheduler has the key child", "Write hosts, vars or children", "hosts.yml"],
     ),
     (
-        "a key that occurs twice",
-        Plant(files={PLANTED: "relay_from: [192.0.2.1]\nweb_key_days: 9\nrelay_from: [192.0.2.2]\n"}),
-        ["relay_from occurs twice: line 1", "zz-planted.yml:3", "Remove one"],
-    ),
-    (
         "a key that occurs twice in a list's dictionary",
         Plant(files={PLANTED: "web_limits:\n  - scope: site\n    concurrent: 1\n    scope: user:*\n"}),
         ["scope occurs twice: line 2", "zz-planted.yml:4"],
@@ -122,25 +125,36 @@ FILES: list[tuple[str, Plant, list[str]]] = [
 ]
 
 Sites = Callable[[Plant], str]
+Told = Callable[[Row], str]
 ROWS = [*NAMES, *TYPES, *VALUES]
 
 
-def batches(rows: list[Row]) -> dict[str, int]:
-    """Return the batch of each case. A batch has one case of each role: two could hide each other."""
+def batches(rows: list[Row], owner: Callable[[str], str]) -> dict[str, int]:
+    """Return the batch of each case. A batch has one case of each owner of its variables."""
     found: dict[str, int] = {}
     taken: list[set[str]] = []
     for case, values, _ in rows:
-        roles = {name.split("_")[1 if name.startswith("vault_") else 0] for name in values}
-        free = [number for number, names in enumerate(taken) if not names & roles]
+        owners = {owner(name) for name in values}
+        free = [number for number, names in enumerate(taken) if not names & owners]
         if not free:
             taken.append(set())
         found[case] = free[0] if free else len(taken) - 1
-        taken[found[case]] |= roles
+        taken[found[case]] |= owners
     return found
 
 
+def itself(name: str) -> str:
+    """A fault of a name or of a type hides none of another variable."""
+    return name
+
+
+def role(name: str) -> str:
+    """A role's checks of values may stop at the first: two cases of a role could hide each other."""
+    return name.split("_")[1 if name.startswith("vault_") else 0]
+
+
 TABLES = (NAMES, TYPES, VALUES)
-BATCHES = tuple(batches(table) for table in TABLES)
+BATCHES = tuple(batches(table, owner) for table, owner in zip(TABLES, (itself, itself, role)))
 
 
 @pytest.fixture(scope="session")
@@ -162,7 +176,7 @@ def message(tmp_path: Path, certificates: Path) -> Sites:
 
 
 @pytest.fixture(scope="session")
-def told_of(tmp_path_factory: pytest.TempPathFactory, certificates: Path) -> Callable[[Row], str]:
+def told_of(tmp_path_factory: pytest.TempPathFactory, certificates: Path) -> Told:
     """Return what validate says of the site that has this case among others."""
 
     @functools.cache
@@ -180,15 +194,35 @@ def told_of(tmp_path_factory: pytest.TempPathFactory, certificates: Path) -> Cal
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row[0] for row in ROWS])
-def test_a_wrong_value_is_refused(row: Row, told_of: Callable[[Row], str]) -> None:
+def test_a_wrong_value_is_refused(row: Row, told_of: Told) -> None:
     told = told_of(row)
     assert [word for word in row[2] if word not in told] == [], told
     # Each says where it stands: the line of a name that it has set.
     assert f"{PLANTED}:" in told, told
 
 
-@pytest.mark.parametrize(("case", "plant", "words"), FILES, ids=[one[0] for one in FILES])
-def test_a_wrong_file_is_refused(case: str, plant: Plant, words: list[str], message: Sites) -> None:
+@pytest.fixture(scope="session")
+def told_of_files(tmp_path_factory: pytest.TempPathFactory, certificates: Path) -> str:
+    """Return what validate says of the site that has all FILES."""
+    files: dict[str, str] = {}
+    swaps: dict[str, str] = {}
+    without: tuple[str, ...] = ()
+    for _, plant, _ in FILES:
+        assert not (files.keys() & plant.files or swaps.keys() & plant.swaps)
+        files |= plant.files
+        swaps |= plant.swaps
+        without += plant.without
+    plant = Plant(files=files, swaps=swaps, without=without)
+    return said(site(tmp_path_factory.mktemp("files") / "site", plant, certificates))
+
+
+@pytest.mark.parametrize("words", [words for _, _, words in FILES], ids=[one[0] for one in FILES])
+def test_a_wrong_file_is_refused(words: list[str], told_of_files: str) -> None:
+    assert [word for word in words if word not in told_of_files] == [], told_of_files
+
+
+@pytest.mark.parametrize(("case", "plant", "words"), STRUCTURE, ids=[one[0] for one in STRUCTURE])
+def test_a_wrong_structure_is_refused(case: str, plant: Plant, words: list[str], message: Sites) -> None:
     told = message(plant)
     assert [word for word in words if word not in told] == [], told
 

@@ -556,16 +556,19 @@ def test_a_refusal_by_a_limit_or_a_plugin_is_no_failure_of_the_model(site: Site,
     ],
 )
 def test_one_accounts_submit_limit_holds_up_no_model_of_another(site: Site, limit: str) -> None:
-    asked = json.loads((GOLDEN / "model-entry.json").read_text())["slurm"]
-    site.cluster.configure(submit_limits={"chat-a": 1}, submit_limit=limit)
-    site.apply("m", min=2, max=2, priority=10, slurm={**asked, "account": "chat-a"})
-    site.apply("n", min=1, max=1, priority=0, slurm={**asked, "account": "chat-b"})
-    site.apply("o", min=1, max=1, priority=-1, slurm={**asked, "account": "chat-a"})
-    site.tick(times=4)
+    limited(site, limit)
     accounts = [job["account"] for job in site.cluster.alive()]
     assert sorted(accounts) == ["chat-a", "chat-b"]
     assert limit in site.scheduler.state.memory["m"].obstacle
     assert site.scheduler.state.memory["n"].obstacle == ""
+    # Kept over a restart of the scheduler.
+    site.start()
+    (charge,) = site.scheduler.state.charges
+    assert "account=chat-a" in charge
+
+
+def test_models_at_their_accounts_limit_ask_seldom_and_take_turns(site: Site) -> None:
+    limited(site, "AssocMaxSubmitJobLimit")
     calls = site.cluster.calls("sbatch")
     site.tick(30, times=120)
     assert site.cluster.calls("sbatch") - calls <= 16
@@ -580,6 +583,16 @@ def test_one_accounts_submit_limit_holds_up_no_model_of_another(site: Site, limi
     site.tick(30, times=80)
     models = sorted(str(job["name"]).partition(":")[2][0] for job in site.cluster.alive())
     assert models == ["m", "m", "n", "o"]
+
+
+def limited(site: Site, limit: str) -> None:
+    """Have two models of an account in which one job may be, and one of another account, for four ticks."""
+    asked = json.loads((GOLDEN / "model-entry.json").read_text())["slurm"]
+    site.cluster.configure(submit_limits={"chat-a": 1}, submit_limit=limit)
+    site.apply("m", min=2, max=2, priority=10, slurm={**asked, "account": "chat-a"})
+    site.apply("n", min=1, max=1, priority=0, slurm={**asked, "account": "chat-b"})
+    site.apply("o", min=1, max=1, priority=-1, slurm={**asked, "account": "chat-a"})
+    site.tick(times=4)
 
 
 TOO_LARGE = (
