@@ -32,6 +32,7 @@ from sluice.relay.session import Session
 from tests.fakes.authority import FakeAuthority
 from tests.fakes.engine import Behaviour, StubEngine
 from tests.fakes.routed import routed
+from tests.felt import Stopwatch
 
 MODEL = "tiny"
 CHAT = "/v1/chat/completions"
@@ -213,7 +214,7 @@ def _front_config(directory: Path, instance: str) -> FrontConfig:
 
 @dataclass
 class Reply:
-    """An answer as its client saw it; `head_after` and `took` in seconds; status 0: cut off."""
+    """An answer as its client saw it; `head_after` and `took` in seconds as felt; status 0: cut off."""
 
     status: int
     body: bytes
@@ -288,24 +289,25 @@ class Way:
         """Send a request as `user` and return the reply; `seen` collects the answer as it arrives."""
         key = self.keys.get(user) or self.authority.add_key(groups=(GROUP,))
         self.keys[user] = key
-        began, head_after, status = time.monotonic(), 0.0, 0
+        head_after, status = 0.0, 0
         got, headers = bytearray() if seen is None else seen, {}
-        try:
-            async with (
-                asyncio.timeout(timeout),
-                self.http.post(
-                    f"http://proxy{path}",
-                    data=json.dumps({"model": MODEL, **body}).encode(),
-                    headers={"Authorization": f"Bearer {key}"},
-                ) as response,
-            ):
-                head_after, status = time.monotonic() - began, response.status
-                headers = dict(response.headers)
-                async for piece in response.content.iter_any():
-                    got += piece
-        except aiohttp.ClientError:
-            status = 0
-        return Reply(status, bytes(got), head_after, time.monotonic() - began, headers)
+        with Stopwatch() as felt:
+            try:
+                async with (
+                    asyncio.timeout(timeout),
+                    self.http.post(
+                        f"http://proxy{path}",
+                        data=json.dumps({"model": MODEL, **body}).encode(),
+                        headers={"Authorization": f"Bearer {key}"},
+                    ) as response,
+                ):
+                    head_after, status = felt.seconds, response.status
+                    headers = dict(response.headers)
+                    async for piece in response.content.iter_any():
+                        got += piece
+            except aiohttp.ClientError:
+                status = 0
+        return Reply(status, bytes(got), head_after, felt.seconds, headers)
 
     def requests(self) -> int:
         """Return how many requests for answers have reached the engines."""
