@@ -3,6 +3,7 @@
 The tests are collected once, and the processes are forked behind that: none imports again what the others
 have. A file stays in one process, so that its fixtures are made once. Each process takes the next file when
 it comes to the last test of its own: it must know what follows, to keep the fixtures that still serve.
+docs/decisions/the-unit-tests-processes.md says why this is not pytest-xdist's work.
 """
 
 from __future__ import annotations
