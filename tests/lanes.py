@@ -94,13 +94,12 @@ class Running:
         self._digest = "" if step.inputs is None else step.digest()
         self._said = None if live else _file(step.said)
         self._started = time.monotonic()
-        # In a group of its own: a Ctrl-C at the terminal reaches the runner alone, which asks each step once.
+        # In a session of its own: a Ctrl-C at the terminal reaches the runner alone, which asks it once.
         self._process = subprocess.Popen(
             step.argv, cwd=ROOT, env=_environment(step.environment), stdin=subprocess.DEVNULL,
-            stdout=self._said, stderr=None if live else subprocess.STDOUT, process_group=0,
+            stdout=self._said, stderr=None if live else subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
-        with contextlib.suppress(ProcessLookupError):
-            os.setpriority(os.PRIO_PROCESS, self._process.pid, niceness)
+        _be_nice(self._process.pid, niceness)
 
     @property
     def over(self) -> bool:
@@ -241,6 +240,13 @@ def _file(path: Path) -> IO[bytes]:
     # Another run in this checkout may still write into the one that is there.
     path.unlink(missing_ok=True)
     return path.open("w+b")
+
+
+def _be_nice(pid: int, niceness: int) -> None:
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, pid, niceness)
+        # Where the kernel shares processors out by session, this is what counts towards other sessions.
+        Path(f"/proc/{pid}/autogroup").write_text(str(niceness))
 
 
 def _environment(further: dict[str, str]) -> dict[str, str]:

@@ -34,8 +34,8 @@ BED_SUBNET = "10.78.0"
 BED_STATE = ROOT / "build" / "test-bed"
 # So many steps of a lane run at a time where they may run side by side.
 AT_ONCE = 2
-# Of the lane beside a bed: a bed's playbooks get three times as much of a processor that both want.
-NICENESS = 5
+# Of the lane beside a bed, whose steps take longest: of a processor that both want it gets a tenth.
+NICENESS = 10
 # The unit tests write many small files and wait for each to be on the disk; in memory they do not wait.
 MEMORY = Path("/dev/shm")
 MEMORY_BYTES = 2 << 30

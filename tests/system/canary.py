@@ -107,7 +107,7 @@ class Words(list[str]):
         stems += [form for ids in self.tokens for form in forms_of_tokens(ids[:3])]
         asked = {"since": self.since, "stems": _hex(stems), "words": _hex(forms)}
         argv = ["python3", "-c", SEARCH]
-        return service.bed.run(host, argv, stdin=json.dumps(asked), timeout=300, check=True).stdout
+        return service.bed.run(host, argv, stdin=json.dumps(asked), timeout=900, check=True).stdout
 
 
 def _hex(forms: Iterable[bytes]) -> list[str]:

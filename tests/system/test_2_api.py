@@ -208,12 +208,6 @@ def test_a_sleeping_model_is_started_by_being_asked(service: Service) -> None:
     assert "Paris" in (answer.choices[0].message.content or "")
 
 
-def test_a_model_that_nobody_asks_goes_back_to_sleep(
-    service: Service, eventually: Callable[[Callable[[], object], float, str], None]
-) -> None:
-    eventually(lambda: not service.live_jobs(LIGHT), 240, f"{LIGHT} stopped when idle")
-
-
 def test_a_request_can_be_followed_by_its_id_to_the_cluster(service: Service) -> None:
     answer = service.chat("hi")
     request_id = answer.headers["x-request-id"]
@@ -246,3 +240,10 @@ def test_prometheus_scrapes_and_no_alert_fires(
     rules = {rule["name"] for group in query("rules")["groups"] for rule in group["rules"]}
     assert len(rules) >= 3, rules
     assert query("query?query=sluice_scheduler_last_tick_timestamp_seconds")["result"]
+
+
+def test_a_model_that_nobody_asks_goes_back_to_sleep(
+    service: Service, eventually: Callable[[Callable[[], object], float, str], None]
+) -> None:
+    """Last: it falls asleep while the tests since the one that woke it ask others."""
+    eventually(lambda: not service.live_jobs(LIGHT), 240, f"{LIGHT} stopped when idle")

@@ -7,6 +7,8 @@ import json
 import pickle
 import struct
 import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -156,10 +158,17 @@ def test_an_engine_that_is_killed_while_it_answers(service: Service, words: Word
     service.wait_answering(240)
 
 
+@pytest.fixture(scope="module")
+def searches(service: Service, words: Words) -> Iterator[dict[str, Future[str]]]:
+    """Search all hosts side by side, once all words have been sent."""
+    with ThreadPoolExecutor(len(HOSTS)) as pool:
+        yield {host: pool.submit(words.found_on, service, host) for host in HOSTS}
+
+
 @pytest.mark.parametrize("host", HOSTS)
-def test_no_word_is_found_anywhere(service: Service, words: Words, host: str) -> None:
+def test_no_word_is_found_anywhere(words: Words, searches: dict[str, Future[str]], host: str) -> None:
     assert len(words) >= 10
-    assert words.found_on(service, host) == ""
+    assert searches[host].result() == ""
 
 
 def test_the_search_finds_what_is_there(service: Service) -> None:
