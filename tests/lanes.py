@@ -244,6 +244,7 @@ def _file(path: Path) -> IO[bytes]:
 
 def _be_nice(pid: int, niceness: int) -> None:
     with contextlib.suppress(OSError):
+        niceness += os.getpriority(os.PRIO_PROCESS, 0)
         os.setpriority(os.PRIO_PROCESS, pid, niceness)
         # Where the kernel shares processors out by session, this is what counts towards other sessions.
         Path(f"/proc/{pid}/autogroup").write_text(str(niceness))

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from demo.deployment import Deployment
 from tests import lanes, run
 from tests.lanes import ROOT, Groups, Lane, Result, Step, Timing
 
@@ -39,9 +41,15 @@ def never() -> bool:
 
 
 @pytest.fixture(autouse=True)
-def bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A step that hangs ends as one of the runner's that takes too long."""
+def bounded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have a step that hangs end as one that takes too long, and steps take a SIGINT, as the runner's do.
+
+    What a shell starts behind its back ignores it, and so do the processes that it starts.
+    """
     monkeypatch.setattr(lanes, "STEP_SECONDS", 60.0)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def test_a_group_begins_when_the_one_before_has_passed(tmp_path: Path) -> None:
@@ -132,6 +140,7 @@ def test_who_asks_for_the_end_gets_it_and_what_was_said_until_then(
 
 RUNNER = """
 import sys
+from demo.deployment import Deployment
 from tests import lanes, run
 from tests.lanes import Lane, Step
 
@@ -234,6 +243,36 @@ def test_a_bed_has_a_lane_of_its_own_and_the_processor_first(
 def test_pages_wait_for_the_bed_only_where_one_comes_up() -> None:
     assert [one.after for one in next(run.integration("system"))] == ["", run.INSTALL]
     assert [one.after for one in next(run.integration("check"))] == ["", ""]
+
+
+@pytest.mark.parametrize("fails", ["", "integration", run.INSTALL])
+def test_a_whole_run_has_the_bed_beside_the_others_and_takes_it_down_last(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], fails: str
+) -> None:
+    def tiny(name: str, *_paths: str, env: object = None, after: str = "") -> Step:
+        return step(name, "exit 1" if name == fails else "true", after=after)
+
+    monkeypatch.setattr(run, "check_steps", lambda _folder: [tiny("ruff"), tiny("mypy")])
+    monkeypatch.setattr(run, "_pytest", tiny)
+    monkeypatch.setattr(run, "_can_carry_a_bed", lambda: True)
+    monkeypatch.setattr(run, "_bed_down", lambda: print("the bed goes down", flush=True))
+    monkeypatch.setattr(Deployment, "read_env", lambda _self: {})
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        assert run.main(["check", "integration", "system"]) == bool(fails)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    said = capfd.readouterr().out
+    begun = re.findall("^--- (.+) begins$", said, re.MULTILINE)
+    assert begun[:3] == ["ruff", "mypy", run.INSTALL]
+    assert said.count("the bed goes down") == 2
+    assert said.index("the bed goes down") < said.index("---") < said.rindex("the bed goes down")
+    if fails:
+        assert f"=== {fails}: FAILED" in said and "1 failed" in said
+    else:
+        assert "stages: 7 passed, 0 failed\n" in said
+        assert said.index(f"=== {run.INSTALL}") < said.index("--- pages")
 
 
 def wait_for(condition: Callable[[], object]) -> None:
