@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from sluice.contracts.authority import Stop
-from sluice.web.admin import admission, announcements, audit
+from sluice.web.admin import announcements, audit, stopped_models
 from sluice.web.database.tables import Database
 from sluice.web.limits import admin_limits
 from sluice.web.people.accounts import upsert_person
@@ -98,20 +98,20 @@ def test_an_announcement_that_cannot_be_shown_is_refused(
 
 def test_a_stopped_model_is_told_to_the_proxy_until_it_is_resumed(store: Database) -> None:
     with store.write() as session:
-        admission.stop(session, ANN, "smollm2-135m", "Back at noon.", NOW)
+        stopped_models.stop(session, ANN, "smollm2-135m", "Back at noon.", NOW)
     with store.read() as session:
-        assert admission.stops_for_proxy(session) == [Stop("smollm2-135m", "Back at noon.")]
+        assert stopped_models.stops_for_proxy(session) == [Stop("smollm2-135m", "Back at noon.")]
     with store.write() as session:
-        assert admission.resume(session, ANN, "smollm2-135m", NOW)
-        assert not admission.resume(session, ANN, "smollm2-135m", NOW)
-        assert admission.stops_for_proxy(session) == []
+        assert stopped_models.resume(session, ANN, "smollm2-135m", NOW)
+        assert not stopped_models.resume(session, ANN, "smollm2-135m", NOW)
+        assert stopped_models.stops_for_proxy(session) == []
     assert [entry[1] for entry in log(store)] == ["admission.stop", "admission.resume"]
 
 
 def test_stopping_again_changes_the_message_and_nothing_new_is_not_logged(store: Database) -> None:
     with store.write() as session:
         for message in ("one", "two", "two"):
-            admission.stop(session, ANN, "a", message, NOW)
+            stopped_models.stop(session, ANN, "a", message, NOW)
     assert [(before, after) for *_, before, after in log(store)] == [
         (None, {"message": "one"}),
         ({"message": "one"}, {"message": "two"}),
@@ -129,7 +129,7 @@ def test_stopping_again_changes_the_message_and_nothing_new_is_not_logged(store:
 )
 def test_a_stop_that_makes_no_sense_is_refused(store: Database, model: str, message: str, name: str) -> None:
     with store.write() as session, pytest.raises(ValidationError, match=name):
-        admission.stop(session, ANN, model, message, NOW)
+        stopped_models.stop(session, ANN, model, message, NOW)
 
 
 # --- Limits -------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from werkzeug.test import TestResponse
 
 from sluice.contracts.usage import UsageRecord
-from sluice.web.admin import admission, announcements, audit
+from sluice.web.admin import announcements, audit, stopped_models
 from sluice.web.database.tables import ApiKey, AuditEntry, Database, SignedInBrowser, StoppedModel, User
 from sluice.web.keys import credentials
 from sluice.web.keys.credentials import KeySettings
@@ -453,7 +453,7 @@ def test_a_model_is_stopped_with_a_message_and_resumed(
     page = followed(admin, post(admin, "/admin/models/stop", model="smollm2-135m", message="Back at noon."))
     assert "Back at noon." in page
     with database.read() as session:
-        assert [stop.model for stop in admission.stops_for_proxy(session)] == ["smollm2-135m"]
+        assert [stop.model for stop in stopped_models.stops_for_proxy(session)] == ["smollm2-135m"]
     page = followed(admin, post(admin, "/admin/models/resume", model="smollm2-135m"))
     assert "accepts requests again" in page
     assert post(admin, "/admin/models/resume", model="smollm2-135m").status_code == 404

@@ -22,7 +22,7 @@ from sluice.contracts.fields import VERSION, Fields
 from sluice.contracts.usage import UsageRecord
 from sluice.contracts.words import HEX64, MAX_TIME
 from sluice.errors import RecordError, SluiceError
-from sluice.web.admin import admission
+from sluice.web.admin import stopped_models
 from sluice.web.database import timeouts
 from sluice.web.database.tables import Database
 from sluice.web.http.metrics import Listeners, Metrics
@@ -135,7 +135,7 @@ def gateway() -> tuple[Response, int]:
     """Return what applies to all requests of this gateway: stopped models, and the secrets of key marks."""
     authority = _authority()
     with authority.database.read() as session:
-        stopped = [stop.dump() for stop in admission.stops_for_proxy(session)]
+        stopped = [stop.dump() for stop in stopped_models.stops_for_proxy(session)]
     secrets = (authority.settings.key_secret, *authority.settings.old_key_secrets)
     marks = [generation.mark_secret(secret.value).hex() for secret in secrets]
     return _answer({"stopped": stopped, "marks": marks}, 200)

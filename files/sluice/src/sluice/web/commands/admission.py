@@ -6,7 +6,7 @@ import argparse
 import time
 
 from sluice.contracts.words import MODEL_NAME
-from sluice.web.admin import admission
+from sluice.web.admin import stopped_models
 from sluice.web.admin.audit import OPERATOR
 from sluice.web.commands import common
 from sluice.web.commands.common import NOT_FOUND, Context, refuse
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _list(args: argparse.Namespace, context: Context) -> int:
     with context.database.read() as session:
-        rows = admission.stopped(session)
+        rows = stopped_models.stopped(session)
     if args.json:
         stopped = [{"model": row.model, "since": row.since, "message": row.message} for row in rows]
         common.print_json({"stopped": stopped})
@@ -57,10 +57,10 @@ def _list(args: argparse.Namespace, context: Context) -> int:
 def _stop(args: argparse.Namespace, context: Context) -> int:
     try:
         with context.database.write() as session:
-            problem = "" if args.new else admission.unknown_model_problem(session, args.model)
+            problem = "" if args.new else stopped_models.unknown_model_problem(session, args.model)
             # An invalid name is reported as such, not as an unknown model.
             if not problem or not MODEL_NAME.fullmatch(args.model):
-                admission.stop(session, OPERATOR, args.model, args.message, time.time())
+                stopped_models.stop(session, OPERATOR, args.model, args.message, time.time())
     except ValidationError as error:
         return refuse("admission stop", error)
     if problem:
@@ -73,7 +73,7 @@ def _stop(args: argparse.Namespace, context: Context) -> int:
 
 def _resume(args: argparse.Namespace, context: Context) -> int:
     with context.database.write() as session:
-        done = admission.resume(session, OPERATOR, args.model, time.time())
+        done = stopped_models.resume(session, OPERATOR, args.model, time.time())
     if not done:
         problem = f"{args.model} is not stopped; see: sluice admission list"
         return refuse("admission resume", problem, NOT_FOUND)

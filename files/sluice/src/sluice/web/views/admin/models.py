@@ -11,7 +11,7 @@ import time
 from flask import Blueprint, Response, abort, make_response, render_template, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from sluice.web.admin import admission
+from sluice.web.admin import stopped_models
 from sluice.web.signin.sign_in import SignedInUser
 from sluice.web.usage import sums
 from sluice.web.views.admin.common import done, error_text, field
@@ -38,7 +38,7 @@ def stop(person: SignedInUser) -> AnyResponse:
     model, message = field("model"), field("message")
     try:
         with web().database.write() as session:
-            admission.stop(session, person.pseudonym, model, message, time.time())
+            stopped_models.stop(session, person.pseudonym, model, message, time.time())
     except ValidationError as error:
         return _render(model, message, problem=error_text(error), status=400)
     return done(web().texts.get("admin.done_stopped", model=model), url_for("admin_models.index"))
@@ -50,14 +50,14 @@ def resume(person: SignedInUser) -> AnyResponse:
     """Accept requests for a model again."""
     model = field("model")
     with web().database.write() as session:
-        if not admission.resume(session, person.pseudonym, model, time.time()):
+        if not stopped_models.resume(session, person.pseudonym, model, time.time()):
             abort(404)
     return done(web().texts.get("admin.done_resumed", model=model), url_for("admin_models.index"))
 
 
 def _render(model: str, message: str, *, problem: str = "", status: int = 200) -> Response:
     with web().database.read() as session:
-        stopped = {row.model: row for row in admission.stopped(session)}
+        stopped = {row.model: row for row in stopped_models.stopped(session)}
         used = sums.by(session, "model", sums.last_days(time.time(), DAYS), MAX_ROWS)
     known = {row.group[0] for row in used}
     idle = [sums.zero(name) for name in stopped if name not in known]
@@ -67,7 +67,7 @@ def _render(model: str, message: str, *, problem: str = "", status: int = 200) -
         days=DAYS,
         model=model,
         message=message,
-        max_message=admission.MAX_MESSAGE,
+        max_message=stopped_models.MAX_MESSAGE,
         problem=problem,
     )
     return make_response(text, status)

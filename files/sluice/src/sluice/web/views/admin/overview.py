@@ -6,7 +6,7 @@ import time
 
 from flask import Blueprint, render_template
 
-from sluice.web.admin import admission, announcements
+from sluice.web.admin import announcements, stopped_models
 from sluice.web.people import directory
 from sluice.web.signin.sign_in import SignedInUser
 from sluice.web.usage import charts, sums
@@ -39,6 +39,6 @@ def index(_person: SignedInUser) -> str:
             by_model=sums.by(session, "model", month, MAX_ROWS),
             busiest=busiest,
             names=directory.names(session, [row.group[0] for row in busiest]),
-            stopped=admission.stopped(session),
+            stopped=stopped_models.stopped(session),
             announced=announcements.shown(session, now),
         )
