@@ -22,7 +22,6 @@ CERTIFICATE = re.compile(
 )
 HEX64 = re.compile(r"[0-9a-f]{64}")
 ADMIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}")
-PORTS = re.compile(r"([0-9]{4,5})-([0-9]{4,5})")
 INSTANCE_OR_NONE = re.compile(f"(?:{INSTANCE_ID.pattern})?")
 
 GROUP_OR_NONE = re.compile(f"(?:{GROUP.pattern})?")
@@ -37,14 +36,6 @@ CACHE_ISOLATIONS = ("salt", "off", "none")
 MAX_COUNT = 1_000_000
 MAX_TIME = 1e11
 LARGEST = 1 << 53
-
-
-def port_range(text: str) -> range:
-    """Return the ports of `FIRST-LAST`, both ends included. Raises ValueError."""
-    found = PORTS.fullmatch(text)
-    if found is None or not 1024 <= int(found[1]) <= int(found[2]) <= 65535:
-        raise ValueError(f"{text!r} is not FIRST-LAST within 1024-65535")
-    return range(int(found[1]), int(found[2]) + 1)
 
 
 def any_of(words: Iterable[str]) -> str:

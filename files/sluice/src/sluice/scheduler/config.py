@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sluice.contracts.models import SLURM_WORD
-from sluice.contracts.words import ABSOLUTE_PATH, GROUP, port_range
+from sluice.contracts.ports import port_range
+from sluice.contracts.words import ABSOLUTE_PATH, GROUP
 from sluice.errors import ConfigError
 from sluice.logs import LEVELS
 
