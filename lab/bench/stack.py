@@ -51,7 +51,7 @@ from lab.bench.sink import SyslogSink
 from lab.bench.target import Target
 from sluice.contracts.files import read_json, write_json
 from sluice.contracts.jobs import JobRecord
-from sluice.contracts.routing import Instance, RoutedModel, RoutingTable
+from sluice.contracts.routing import RoutedInstance, RoutedModel, RoutingTable
 from tests.integration.login import ACCOUNT, UID, LoginNode, Secured, build_zipapp, free_port, wait_for_port
 from tests.policy.tree import COMMON, ROLES, defaults, read_yaml
 
@@ -232,10 +232,10 @@ class Front(Running):
         self.wait_until(record)
         self.record = JobRecord.parse(read_json(record))
 
-    def instance(self) -> Instance:
+    def instance(self) -> RoutedInstance:
         """Return the job as the scheduler would route it."""
         record = self.record
-        return Instance(
+        return RoutedInstance(
             id=record.instance,
             job_id=record.job_id,
             host=record.host,
@@ -272,7 +272,11 @@ class Login(LoginNode):
         path.chmod(0o640)
 
     def route(
-        self, *instances: Instance, concurrency: int = 2048, generation: int = 1, usage: str = "continuous"
+        self,
+        *instances: RoutedInstance,
+        concurrency: int = 2048,
+        generation: int = 1,
+        usage: str = "continuous",
     ) -> None:
         """Write the routing table as the scheduler does."""
         model = RoutedModel(

@@ -21,7 +21,7 @@ from sluice.bodies.scan import BodyScanner
 from sluice.contracts.files import write_json
 from sluice.contracts.heads import InstanceRequest, ResponseHead
 from sluice.contracts.paths import CAPABILITIES
-from sluice.contracts.routing import Instance, RoutedModel, RoutingTable
+from sluice.contracts.routing import RoutedInstance, RoutedModel, RoutingTable
 from sluice.errors import SluiceError
 from sluice.front.config import EngineAddress
 from sluice.front.connections import RelayConnection
@@ -332,7 +332,7 @@ class RelaySession:
 
 def _table() -> RoutingTable:
     record = json.loads((GOLDEN / "job-record.json").read_text())
-    instance = Instance(
+    instance = RoutedInstance(
         id=mutate.INSTANCE, job_id="1", host="127.0.0.1", port=20000, certificate=record["certificate"],
         key=mutate.KEY, state="ready",
     )  # fmt: skip

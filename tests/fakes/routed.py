@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sluice.contracts.routing import Instance, RoutedModel
+from sluice.contracts.routing import RoutedInstance, RoutedModel
 
 
-def routed(instances: Sequence[Instance], **changes: Any) -> RoutedModel:
+def routed(instances: Sequence[RoutedInstance], **changes: Any) -> RoutedModel:
     """Return a model with these instances: ready if there are any, sleeping otherwise."""
     fields: dict[str, Any] = {
         "status": "ready" if instances else "sleeping",

@@ -17,7 +17,7 @@ from typing import Any, Optional
 from sluice.contracts.files import read_json, write_json
 from sluice.contracts.jobs import JobRecord
 from sluice.contracts.paths import CAPABILITIES
-from sluice.contracts.routing import Instance, RoutingTable
+from sluice.contracts.routing import RoutedInstance, RoutingTable
 from tests.fakes.engine import Behaviour, StubEngine
 from tests.fakes.proxy import WireClient
 from tests.fakes.routed import routed
@@ -61,7 +61,7 @@ class Job:
     record: JobRecord
     directory: Path
 
-    def instance(self, **changes: Any) -> Instance:
+    def instance(self, **changes: Any) -> RoutedInstance:
         """Return the job as the scheduler would route it."""
         record = self.record
         fields: dict[str, Any] = {
@@ -73,7 +73,7 @@ class Job:
             "key": record.key,
             "state": "ready",
         }
-        return Instance(**{**fields, **changes})
+        return RoutedInstance(**{**fields, **changes})
 
 
 @contextlib.asynccontextmanager
@@ -139,7 +139,7 @@ async def published(place: Path, seconds: float = 60.0) -> JobRecord:
 
 def publish(
     node: LoginNode,
-    *instances: Instance,
+    *instances: RoutedInstance,
     generation: int = 1,
     capabilities: tuple[str, ...] = CAPABILITIES,
 ) -> None:

@@ -24,7 +24,7 @@ from lab.bench.generator import Group, Load, Plan, run
 from lab.bench.processes import pss
 from lab.bench.target import Target
 from sluice.contracts.jobs import JobRecord
-from sluice.contracts.routing import Instance
+from sluice.contracts.routing import RoutedInstance
 from tests.integration.jobs import MODEL, publish, published, start_front
 from tests.integration.login import ROOT, LoginNode, account_processes
 from tests.integration.test_proxy_over_sshd import Bed, proxy, settings
@@ -42,10 +42,10 @@ class Job:
     front: subprocess.Popen[bytes]
     record: JobRecord
 
-    def instance(self) -> Instance:
+    def instance(self) -> RoutedInstance:
         """Return the job as the scheduler would route it."""
         record = self.record
-        return Instance(
+        return RoutedInstance(
             id=record.instance, job_id=record.job_id, host=record.host, port=record.port,
             certificate=record.certificate, key=record.key, state="ready",
         )  # fmt: skip
@@ -86,7 +86,7 @@ def start_engine(place: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen([*argv, "--port-file", str(place / "port")], cwd=ROOT, stdin=subprocess.DEVNULL)
 
 
-def route(login: LoginNode, instance: Instance) -> None:
+def route(login: LoginNode, instance: RoutedInstance) -> None:
     """Publish the instance as one that takes hundreds of requests at once."""
     publish(login, instance)
     path = login.directory / "state" / "routing.json"

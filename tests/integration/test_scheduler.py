@@ -20,7 +20,7 @@ from typing import Any, Callable
 import pytest
 
 from sluice.contracts.files import read_json, write_json
-from sluice.contracts.routing import Instance, RoutingTable
+from sluice.contracts.routing import RoutedInstance, RoutingTable
 from sluice.scheduler.outside.front_client import Unanswered, ask
 from tests.fakes.slurm.slurm import Cluster
 from tests.integration.jobs import ENTRY, MODEL, scheduler_files
@@ -125,7 +125,7 @@ class Site:
         return float(next(one["value"] for one in samples if one["name"] == name))
 
 
-def _answers(instance: Instance, word: str) -> bool:
+def _answers(instance: RoutedInstance, word: str) -> bool:
     body = json.dumps({"model": MODEL, "messages": [{"role": "user", "content": word}]}).encode()
     try:
         return ask(instance, "POST", "/v1/chat/completions", body, 1.0).status == 200

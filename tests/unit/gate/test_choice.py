@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import collections
 
-from sluice.contracts.routing import Instance
+from sluice.contracts.routing import RoutedInstance
 from sluice.front.identity import Identity
 from sluice.gate.choice import choose, rank, ready, retry_after, room
 from tests.fakes.routed import routed
 from tests.unit.relay.bed import instance
 
 
-def instances(identity: Identity, count: int) -> list[Instance]:
+def instances(identity: Identity, count: int) -> list[RoutedInstance]:
     return [instance(number, identity, 20000 + number) for number in range(count)]
 
 

@@ -14,7 +14,7 @@ from typing import Any, Optional
 
 from sluice.contracts.files import write_json
 from sluice.contracts.heads import ErrorHead, InstanceRequest, ResponseHead
-from sluice.contracts.routing import Instance, RoutedModel, RoutingTable
+from sluice.contracts.routing import RoutedInstance, RoutedModel, RoutingTable
 from sluice.endpoint import Endpoint
 from sluice.front.identity import Identity
 from sluice.relay.closed_file import STALE_SECONDS
@@ -49,7 +49,7 @@ def relay_config(directory: Path, **changes: Any) -> RelayConfig:
     return replace(base, **changes)
 
 
-def instance(number: int, identity: Identity, port: int, **changes: Any) -> Instance:
+def instance(number: int, identity: Identity, port: int, **changes: Any) -> RoutedInstance:
     """Return an instance on this machine."""
     fields: dict[str, Any] = {
         "id": f"{MODEL}-{number:08x}",
@@ -60,7 +60,7 @@ def instance(number: int, identity: Identity, port: int, **changes: Any) -> Inst
         "key": identity.key,
         "state": "ready",
     }
-    return Instance(**{**fields, **changes})
+    return RoutedInstance(**{**fields, **changes})
 
 
 @dataclass(frozen=True)
@@ -273,7 +273,7 @@ class Bed:
         self.directory = directory
         self.identity = identity
         self.fronts: list[FakeFront] = []
-        self.instances: list[Instance] = []
+        self.instances: list[RoutedInstance] = []
         self.generation = 0
         self.client: WireClient
         self.session: Session

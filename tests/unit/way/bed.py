@@ -20,7 +20,7 @@ import aiohttp
 
 from sluice.contracts.files import write_json
 from sluice.contracts.paths import CAPABILITIES
-from sluice.contracts.routing import Instance, RoutingTable
+from sluice.contracts.routing import RoutedInstance, RoutingTable
 from sluice.front.config import EngineAddress, FrontConfig
 from sluice.front.identity import Identity
 from sluice.front.listener import Listener
@@ -171,10 +171,10 @@ class Job:
         await self.cable.start()
         stack.callback(self.cable.stop)
 
-    def instance(self) -> Instance:
+    def instance(self) -> RoutedInstance:
         """Return its entry in the routing table."""
         own = self._identity
-        return Instance(
+        return RoutedInstance(
             id=self.id,
             job_id=str(self.number + 1),
             host="127.0.0.1",

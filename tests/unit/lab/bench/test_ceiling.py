@@ -13,7 +13,7 @@ from lab.bench.ceiling import proxy
 from lab.bench.ceiling.relay import CONNECTIONS, BareSession
 from sluice.contracts.files import write_json
 from sluice.contracts.paths import CAPABILITIES
-from sluice.contracts.routing import Instance, RoutingTable
+from sluice.contracts.routing import RoutedInstance, RoutingTable
 from sluice.front.config import EngineAddress
 from sluice.front.engine import Engine
 from sluice.front.identity import Identity
@@ -45,7 +45,9 @@ def test_a_stand_in_overrides_only_methods_that_exist(stand_in: type) -> None:
 
 def publish(directory: Path, own: Identity) -> None:
     """Write a routing table with one ready instance; bare requests go to the engine, whatever it says."""
-    instance = Instance(f"{MODEL}-00000000", "1", "127.0.0.1", 65_535, own.certificate, own.key, "ready")
+    instance = RoutedInstance(
+        f"{MODEL}-00000000", "1", "127.0.0.1", 65_535, own.certificate, own.key, "ready"
+    )
     model = routed([instance], capabilities=CAPABILITIES, groups=("users",), concurrency=64)
     table = RoutingTable("demo", 1, time.time(), {MODEL: model})
     write_json(directory / "routing.json", table.dump())

@@ -16,7 +16,7 @@ import pytest
 
 from sluice.contracts.heads import ErrorHead, InstanceRequest, ResponseHead
 from sluice.contracts.jobs import JobRecord
-from sluice.contracts.routing import Instance
+from sluice.contracts.routing import RoutedInstance
 from sluice.scheduler.outside.probe import Health, answers, healthy
 from sluice.wire import events
 from sluice.wire.connection import Connection, Role
@@ -226,7 +226,7 @@ def test_an_instance_is_asked_for_one_token(tmp_path: Path, capabilities: tuple[
     certificate = make_certificate(tmp_path / "own.pem")
     front = Front(200, body=b'{"choices": []}')
     with listener(tmp_path / "own.pem", front) as port:
-        instance = Instance("m-00000001", "1", "127.0.0.1", port, certificate, KEY, "ready")
+        instance = RoutedInstance("m-00000001", "1", "127.0.0.1", port, certificate, KEY, "ready")
         assert answers("m", routed([], capabilities=capabilities), instance, 5) == ""
     (head,) = front.asked
     assert (head.method, head.path, head.length) == ("POST", path, len(front.bodies))
@@ -249,5 +249,5 @@ def test_an_instance_is_asked_for_one_token(tmp_path: Path, capabilities: tuple[
 def test_an_instance_without_an_answer_is_told(tmp_path: Path, front: Front, problem: str) -> None:
     certificate = make_certificate(tmp_path / "own.pem")
     with listener(tmp_path / "own.pem", front) as port:
-        instance = Instance("m-00000001", "1", "127.0.0.1", port, certificate, KEY, "ready")
+        instance = RoutedInstance("m-00000001", "1", "127.0.0.1", port, certificate, KEY, "ready")
         assert answers("m", routed([], capabilities=("chat",)), instance, 5) == problem

@@ -24,7 +24,7 @@ INSTANCE_STATES = ("ready", "draining")
 
 
 @dataclass(frozen=True)
-class Instance:
+class RoutedInstance:
     """One instance that requests can go to, with its secrets; `stalled`: its engine generates nothing now."""
 
     id: str
@@ -37,7 +37,7 @@ class Instance:
     stalled: bool = False
 
     @classmethod
-    def parse(cls, obj: object, where: str = "") -> Instance:
+    def parse(cls, obj: object, where: str = "") -> RoutedInstance:
         """Read one instance of the routing table."""
         fields = Fields(obj, where)
         return cls(
@@ -59,7 +59,7 @@ class RoutedModel(ModelFacts):
     status: str
     expected_ready: Optional[float]
     starting: int
-    instances: tuple[Instance, ...]
+    instances: tuple[RoutedInstance, ...]
 
     @classmethod
     def parse(cls, obj: object, where: str = "") -> RoutedModel:
@@ -70,7 +70,7 @@ class RoutedModel(ModelFacts):
             status=fields.choice("status", STATUSES),
             expected_ready=fields.optional_number("expected_ready", 0, MAX_TIME),
             starting=fields.integer("starting", 0, MAX_COUNT),
-            instances=tuple(Instance.parse(item, path) for path, item in fields.items("instances")),
+            instances=tuple(RoutedInstance.parse(item, path) for path, item in fields.items("instances")),
         )
 
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Callable, Optional, TypeVar
 
-from sluice.contracts.routing import Instance, RoutedModel
+from sluice.contracts.routing import RoutedInstance, RoutedModel
 from sluice.errors import SluiceError
 
 # An instance may have this many times its concurrency before requests go to the next one. The engine queues
@@ -26,7 +26,7 @@ LONGEST_RETRY_AFTER = 600.0
 T = TypeVar("T")
 
 
-def rank(affinity: str, instances: Sequence[Instance]) -> list[Instance]:
+def rank(affinity: str, instances: Sequence[RoutedInstance]) -> list[RoutedInstance]:
     """Return the instances in the order in which `affinity` prefers them (rendezvous hashing)."""
     if len(instances) < 2:
         return list(instances)
@@ -65,7 +65,7 @@ def choose(
     return min(some, key=load, default=None)
 
 
-def ready(model: RoutedModel) -> list[Instance]:
+def ready(model: RoutedModel) -> list[RoutedInstance]:
     """Return the instances that take new requests; those with a stalled engine only if all have one."""
     serving = [instance for instance in model.instances if instance.state == "ready"]
     return [instance for instance in serving if not instance.stalled] or serving

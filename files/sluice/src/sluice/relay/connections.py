@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import Any, Callable, Optional
 
 from sluice.contracts.heads import InstanceRequest
-from sluice.contracts.routing import Instance
+from sluice.contracts.routing import RoutedInstance
 from sluice.endpoint import Endpoint
 from sluice.errors import SluiceError
 from sluice.relay.breaker import Breaker
@@ -59,7 +59,9 @@ SERVER_NAME = "sluice"
 class InstanceConnection:
     """The connection to one instance: none, opening, or open. It needs no task for each request."""
 
-    def __init__(self, instance: Instance, config: RelayConfig, context: ssl.SSLContext, counters: Counters):
+    def __init__(
+        self, instance: RoutedInstance, config: RelayConfig, context: ssl.SSLContext, counters: Counters
+    ):
         self.instance = instance
         self.breaker = Breaker()
         self.retired = False
@@ -410,7 +412,7 @@ class InstanceConnections:
         self._connections: dict[str, InstanceConnection] = {}
         self._retired: list[InstanceConnection] = []
 
-    def of(self, instance: Instance) -> InstanceConnection:
+    def of(self, instance: RoutedInstance) -> InstanceConnection:
         """Return the connection to an instance."""
         connection = self._connections.get(instance.id)
         if connection is not None:
@@ -426,12 +428,12 @@ class InstanceConnections:
         """Return the connection of this id, if there is one."""
         return self._connections.get(instance_id)
 
-    def leaving(self, instance: Instance) -> bool:
+    def leaving(self, instance: RoutedInstance) -> bool:
         """Whether an instance is about to end although the table still calls it ready."""
         found = self._connections.get(instance.id)
         return found is not None and _address(found.instance) == _address(instance) and found.leaving
 
-    def tick(self, now: float, instances: Iterable[Instance]) -> None:
+    def tick(self, now: float, instances: Iterable[RoutedInstance]) -> None:
         """Do what is due, for exactly the instances of the table; `now` is the monotonic clock."""
         routed = {instance.id: instance for instance in instances}
         for connection in tuple(self._connections.values()):
@@ -470,5 +472,5 @@ def _places(requests: Iterable[RequestCallbacks]) -> int:
     return sum(request.places for request in requests)
 
 
-def _address(instance: Instance) -> tuple[str, int, str, str]:
+def _address(instance: RoutedInstance) -> tuple[str, int, str, str]:
     return (instance.host, instance.port, instance.certificate, instance.key)

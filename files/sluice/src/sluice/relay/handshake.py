@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import Any, Callable, Optional, cast
 
-from sluice.contracts.routing import Instance
+from sluice.contracts.routing import RoutedInstance
 from sluice.endpoint import Endpoint
 from sluice.gate.pin import is_pinned
 
@@ -23,7 +23,7 @@ class CertificateCheck(asyncio.Protocol):
     `trusted` is called with the connection if the peer has shown it. `reason`: why it was refused.
     """
 
-    def __init__(self, instance: Instance, trusted: Callable[[asyncio.Transport], None]) -> None:
+    def __init__(self, instance: RoutedInstance, trusted: Callable[[asyncio.Transport], None]) -> None:
         self.reason = ""
         self._instance = instance
         self._trusted = trusted

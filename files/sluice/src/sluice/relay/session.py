@@ -14,7 +14,7 @@ from typing import Any, Callable, Optional, cast
 
 from sluice.contracts.figures import Figures
 from sluice.contracts.heads import ErrorHead, RequestHead, ResponseHead
-from sluice.contracts.routing import Instance, RoutedModel, RoutingTable
+from sluice.contracts.routing import RoutedInstance, RoutedModel, RoutingTable
 from sluice.contracts.status import ModelsAnswer, ModelStatus
 from sluice.endpoint import Endpoint
 from sluice.errors import SluiceError
@@ -282,7 +282,7 @@ class Session:
             logger.warning("requests were refused", extra={"count": self._refusals, "problem": self._refusal})
             self._refusals = 0
 
-    def _instances(self) -> list[Instance]:
+    def _instances(self) -> list[RoutedInstance]:
         table = self._services.routing.current(time.monotonic())
         if table is None:
             return []

@@ -15,7 +15,7 @@ from typing import NamedTuple, Optional, Union
 
 from sluice.contracts.heads import InstanceRequest
 from sluice.contracts.jobs import JobRecord
-from sluice.contracts.routing import Instance
+from sluice.contracts.routing import RoutedInstance
 from sluice.errors import SluiceError
 from sluice.version import version
 from sluice.wire import events
@@ -42,7 +42,9 @@ class Unanswered(Exception):
     """There was no answer. The text has an exception's class and message, nothing that the peer wrote."""
 
 
-def ask(front: Union[JobRecord, Instance], method: str, path: str, body: bytes, timeout: float) -> Answer:
+def ask(
+    front: Union[JobRecord, RoutedInstance], method: str, path: str, body: bytes, timeout: float
+) -> Answer:
     """Send a request and return the answer, within `timeout` seconds; for bodies of a few KiB.
 
     Raises Unanswered.
@@ -54,7 +56,9 @@ def ask(front: Union[JobRecord, Instance], method: str, path: str, body: bytes, 
         raise Unanswered(f"{type(error).__name__}: {words}"[:200]) from None
 
 
-def _ask(front: Union[JobRecord, Instance], head: InstanceRequest, body: bytes, timeout: float) -> Answer:
+def _ask(
+    front: Union[JobRecord, RoutedInstance], head: InstanceRequest, body: bytes, timeout: float
+) -> Answer:
     deadline = time.monotonic() + timeout
     pinned = ssl.PEM_cert_to_DER_cert(front.certificate)
     with socket.create_connection((front.host, front.port), timeout=_left(deadline)) as plain:

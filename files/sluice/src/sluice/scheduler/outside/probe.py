@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from sluice.contracts.encoding import decode_json
 from sluice.contracts.fields import Fields
 from sluice.contracts.jobs import JobRecord
-from sluice.contracts.routing import Instance, RoutedModel
+from sluice.contracts.routing import RoutedInstance, RoutedModel
 from sluice.errors import RecordError
 from sluice.scheduler.outside.front_client import Unanswered, ask
 
@@ -58,7 +58,7 @@ def _stalled(body: bytes) -> int:
         return 0
 
 
-def answers(name: str, model: RoutedModel, instance: Instance, timeout: float) -> str:
+def answers(name: str, model: RoutedModel, instance: RoutedInstance, timeout: float) -> str:
     """Return "" if an instance answers a question of one token within `timeout` seconds, else why not."""
     question: dict[str, Any] = {"model": name, "max_tokens": 1}
     if "chat" in model.capabilities:

@@ -120,11 +120,11 @@ def serving(instance: Instance) -> bool:
     return routable(instance) and instance.draining_since is None and not instance.leaving
 
 
-def _instance(instance: Instance, stall_timeout: float) -> routing.Instance:
+def _instance(instance: Instance, stall_timeout: float) -> routing.RoutedInstance:
     record = instance.record
     if record is None:
         raise ValueError(f"{instance.id} has no record")
-    return routing.Instance(
+    return routing.RoutedInstance(
         id=instance.id,
         job_id=instance.job_id,
         host=record.host,
