@@ -1,13 +1,13 @@
 """What a request's body may contain, by position: the description with which proxy and relay check bodies.
 
-A *place* is the position of a value: the names above it, from the top of the body; lists do not count. Each
-path of the API has its own description. What a place means:
+A *position* is where a value is: the names above it, from the top of the body; lists do not count. Each path
+of the API has its own description. What a position means:
 
 - Below the names that reach an engine's readers of media, a value with a name like an address (`url`, `uri`,
-  `…_url`, `…_uri`) must be a `data:` URL. This also applies to places without a description.
-- *Free* places contain what a model or a client wrote and no engine fetches: arguments of tools, citations,
-  annotations, metadata.
-- Places of schemas, grammars and lists are counted, because an engine compiles them (`sluice.bodies.costs`).
+  `…_url`, `…_uri`) must be a `data:` URL. This also applies to positions without a description.
+- *Free* positions contain what a model or a client wrote and no engine fetches: arguments of tools,
+  citations, annotations, metadata.
+- Schemas, grammars and lists are counted, because an engine compiles them (`sluice.bodies.costs`).
 
 Nothing here reads bytes: `sluice.bodies.scan` does.
 """
@@ -114,21 +114,21 @@ SCALARS = (
 TEXTS = ("messages", "prompt", "input", "documents", "query", "system", "instructions")
 
 
-class Names(dict[bytes, "Place"]):
-    """The places below one, by their masked names; `other` is the place of every name without a description.
+class Names(dict[bytes, "Position"]):
+    """The positions below one, by their masked names; `other` is that of every name without a description.
 
     If `strict`, a name like an address leads to ADDRESS.
     """
 
     __slots__ = ("other", "strict")
 
-    def __init__(self, described: Mapping[str, Place], other: Place, *, strict: bool) -> None:
-        super().__init__((name.encode(), place) for name, place in described.items())
+    def __init__(self, described: Mapping[str, Position], other: Position, *, strict: bool) -> None:
+        super().__init__((name.encode(), position) for name, position in described.items())
         self.other = other
         self.strict = strict
 
-    def __missing__(self, key: bytes) -> Place:
-        """Return the place of a name without a description. Raises SluiceError if it is not a JSON string."""
+    def __missing__(self, key: bytes) -> Position:
+        """Return the position of a name without a description. Raises SluiceError if it is no JSON string."""
         if b"\\" in key:
             key = decode(key).encode("utf-8", "surrogatepass")
             if key in self:
@@ -140,12 +140,12 @@ class Names(dict[bytes, "Place"]):
         return self.other
 
 
-class Place:
-    """The description of the values at one place, and below it.
+class Position:
+    """The description of the values at one position, and below it.
 
-    `inside`: the places below. `address`: a text here must be a `data:` URL. `forbidden`: why no value is
+    `inside`: the positions below. `address`: a text here must be a `data:` URL. `forbidden`: why no value is
     allowed here. `watches`: the scanner must look at texts here. `awaited`: it must look at the start of each
-    value here, unless the place `takes_text` and the value is a text. In counted parts: this name (`notable`)
+    value here, unless it `takes_text` and the value is a text. In counted parts: this name (`notable`)
     or the names below it (`notable_within`) count for more than their bytes; it may be an object whose names
     are listed (`lists_names`); only the bytes of texts here count (`literal`).
     """
@@ -167,9 +167,9 @@ class Place:
 
     def __init__(
         self,
-        inside: Optional[Mapping[str, Place]] = None,
+        inside: Optional[Mapping[str, Position]] = None,
         *,
-        other: Optional[Place] = None,
+        other: Optional[Position] = None,
         kind: Optional[Kind] = None,
         role: Role = Role.NONE,
         strict: bool = True,
@@ -190,11 +190,11 @@ class Place:
         self.literal = role is Role.PART
 
 
-# A place without a description, and one whose name is like an address.
-ANY = Place()
-ADDRESS = Place(other=ANY, address=True)
-# A place that engines read only as text.
-FREE = Place(strict=False)
+# A position without a description, and one whose name is like an address.
+ANY = Position()
+ADDRESS = Position(other=ANY, address=True)
+# A position that engines read only as text.
+FREE = Position(strict=False)
 
 _ROLE: Kind = (_TEXT, "a text")
 _CONTENT: Kind = (_TEXT | _LIST, "a text or a list of parts")
@@ -206,20 +206,22 @@ _NO_IDS: Kind = (_OBJECT, "left out: engines fail on lists of tokens")
 _SERVERS = "is refused: Sluice connects to no other servers"
 
 
-def _below(inside: Mapping[str, Place], kind: Optional[Kind] = None) -> Place:
-    """Return a place with these places below it; all other names below it have no description."""
-    return Place(inside, other=ANY, kind=kind)
+def _below(inside: Mapping[str, Position], kind: Optional[Kind] = None) -> Position:
+    """Return a position with these positions below it; all other names below it have no description."""
+    return Position(inside, other=ANY, kind=kind)
 
 
 # With only such a name, an engine finds media in its cache, even those that another user sent.
 _NO_NAME: Kind = (frozenset(), "left out: engines would answer from the media that anybody sent under it")
-_CACHED = {"uuid": Place(other=ANY, kind=_NO_NAME)}
+_CACHED = {"uuid": Position(other=ANY, kind=_NO_NAME)}
 
 
-def _conversation(part: Mapping[str, Place], **message: Place) -> Place:
-    """Return the place of a list of messages, whose content is a list of such parts."""
+def _conversation(part: Mapping[str, Position], **message: Position) -> Position:
+    """Return the position of a list of messages, whose content is a list of such parts."""
     content = _below({**_PLAIN, **_NOTES, **_CACHED, **part}, _CONTENT)
-    return _below({**_PLAIN, **_NOTES, "role": Place(other=ANY, kind=_ROLE), "content": content, **message})
+    return _below(
+        {**_PLAIN, **_NOTES, "role": Position(other=ANY, kind=_ROLE), "content": content, **message}
+    )
 
 
 _CHAT_MESSAGES = _conversation({}, tool_calls=FREE, function_call=FREE)
@@ -227,7 +229,7 @@ _ANTHROPIC_PARTS = {"input": FREE, "content": _below(_NOTES)}
 _DOCUMENTS = _below({"content": _below(_CACHED)})
 _ITEMS = _conversation(
     {},
-    type=Place(other=ANY, role=Role.ITEM_TYPE),
+    type=Position(other=ANY, role=Role.ITEM_TYPE),
     # A search by the model, its results, and the arguments of a call: engines read them as text.
     **dict.fromkeys(("action", "arguments", "results"), FREE),
 )
@@ -235,29 +237,29 @@ _ITEMS = _conversation(
 # --- what an engine compiles, or compares with each token ------------------------------------------------
 
 # Words for people: they are not compiled.
-_WORDS = Place(strict=False)
+_WORDS = Position(strict=False)
 # Literal values in a schema are compiled as a whole; the names in them have no meaning.
-_LITERAL = Place(strict=False, role=Role.PART)
-_SCHEMA = Place(strict=False, role=Role.PART)
+_LITERAL = Position(strict=False, role=Role.PART)
+_SCHEMA = Position(strict=False, role=Role.PART)
 
 
-def _in_schema(role: Role, kind: Optional[Kind] = None) -> Place:
-    """Return a place within a schema; below it, names have the same meanings as in any schema."""
-    place = Place(other=_SCHEMA, strict=False, role=role, kind=kind)
-    place.inside = _SCHEMA.inside
-    return place
+def _in_schema(role: Role, kind: Optional[Kind] = None) -> Position:
+    """Return a position within a schema; below it, names have the same meanings as in any schema."""
+    position = Position(other=_SCHEMA, strict=False, role=role, kind=kind)
+    position.inside = _SCHEMA.inside
+    return position
 
 
-def _same(names: str, place: Place) -> dict[str, Place]:
-    return dict.fromkeys(names.split(), place)
+def _same(names: str, position: Position) -> dict[str, Position]:
+    return dict.fromkeys(names.split(), position)
 
 
-# Engines accept schemas at many places, and within each other: these names mean the same in all of them. If a
-# user's own property has such a name, its value is an object, and the role does not apply.
+# Engines accept schemas at many positions, and within each other: these names mean the same in all of them.
+# If a user's own property has such a name, its value is an object, and the role does not apply.
 _SCHEMA.inside.update(
     {
-        name.encode(): place
-        for name, place in {
+        name.encode(): position
+        for name, position in {
             **_same("description title $comment examples", _WORDS),
             **_same("enum const default stop token_ids", _LITERAL),
             # As a property's name it has an object. In a structural tag it names tokens.
@@ -282,25 +284,25 @@ _SCHEMA.inside.update(
     }
 )
 _TOOL_SCHEMA = _in_schema(Role.TOOL)
-_FUNCTION = Place(
+_FUNCTION = Position(
     {"parameters": _TOOL_SCHEMA, "input_schema": _TOOL_SCHEMA, "description": _WORDS},
     other=_SCHEMA,
     strict=False,
     role=Role.PART,
 )
-_TOOLS = Place(
+_TOOLS = Position(
     {
         "parameters": _TOOL_SCHEMA,
         "input_schema": _TOOL_SCHEMA,
         "description": _WORDS,
         "function": _FUNCTION,
-        "server_url": Place(forbidden=_SERVERS),
+        "server_url": Position(forbidden=_SERVERS),
     },
     other=_SCHEMA,
     strict=False,
     role=Role.PART,
 )
-COMPILED: dict[str, Place] = {
+COMPILED: dict[str, Position] = {
     **_same("tools", _TOOLS),
     **_same("functions", _FUNCTION),
     **_same("response_format structured_outputs text output_config output_format tool_choice", _SCHEMA),
@@ -319,7 +321,7 @@ NAMES = frozenset(("model", "stream", *TEXTS, *SCALARS, *COMPILED, "mcp_servers"
 
 
 class Field:
-    """A name at the top of the body. `place`: its description, None if its value is not checked.
+    """A name at the top of the body. `position`: its description, None if its value is not checked.
 
     `kind`: the kind that it must have. `full`: it must not be empty; an empty text is only allowed if it
     `may_be_empty`. `empty`: why it must be empty. `objects`: its items must be objects. `counts`: its items
@@ -336,16 +338,16 @@ class Field:
         "may_be_empty",
         "name",
         "objects",
-        "place",
+        "position",
         "range",
         "single",
         "takes_text",
     )
 
-    def __init__(self, capability: str, name: str, place: Optional[Place]) -> None:
+    def __init__(self, capability: str, name: str, position: Optional[Position]) -> None:
         required = _REQUIRED.get(capability, {}).get(name)
         self.name = name
-        self.place = place
+        self.position = position
         self.kind = required or (_NAME if name == "model" else KINDS.get(name))
         self.takes_text = self.kind is not None and str in self.kind[0] and name not in SCALARS
         self.full = required is not None
@@ -355,14 +357,14 @@ class Field:
         self.counts = LISTS.get(capability) == name
         self.range = RANGES.get(name)
         self.single = name in NAMES
-        self.costly = place is not None and place.role is not Role.NONE
+        self.costly = position is not None and position.role is not Role.NONE
 
 
 _NAME: Kind = (_TEXT, "a string")
 _NO_SERVERS = "must be left out: Sluice connects to no other servers"
-_FLAGS = Place(other=FREE, kind=(_FLAG, "true or false"))
-_OPTIONS = Place(_same("include_usage continuous_usage_stats", _FLAGS), other=FREE, strict=False)
-_EVERYWHERE: dict[str, Optional[Place]] = {
+_FLAGS = Position(other=FREE, kind=(_FLAG, "true or false"))
+_OPTIONS = Position(_same("include_usage continuous_usage_stats", _FLAGS), other=FREE, strict=False)
+_EVERYWHERE: dict[str, Optional[Position]] = {
     **dict.fromkeys((*KINDS, *SCALARS)),
     **dict.fromkeys(TEXTS, ANY),
     **COMPILED,
@@ -370,7 +372,7 @@ _EVERYWHERE: dict[str, Optional[Place]] = {
     "stream_options": _OPTIONS,
 }
 _ANTHROPIC_MESSAGES = _conversation(_ANTHROPIC_PARTS)
-_OWN: dict[str, dict[str, Place]] = {
+_OWN: dict[str, dict[str, Position]] = {
     # A template may quote documents beside a conversation: they are text.
     "chat": {"messages": _CHAT_MESSAGES, "documents": FREE},
     "responses": {"input": _ITEMS},
@@ -387,23 +389,25 @@ IN_TEXT = "schema"
 
 def _fields(capability: str) -> dict[str, Field]:
     found = {**_EVERYWHERE, **_OWN.get(capability, {})}
-    return {name: Field(capability, name, place) for name, place in found.items()}
+    return {name: Field(capability, name, position) for name, position in found.items()}
 
 
 # By capability and name.
 FIELDS: dict[str, dict[str, Field]] = {
     **{capability: _fields(capability) for capability in CAPABILITIES},
-    IN_TEXT: {name: Field(IN_TEXT, name, place) for name, place in (("model", None), ("schema", _SCHEMA))},
+    IN_TEXT: {
+        name: Field(IN_TEXT, name, position) for name, position in (("model", None), ("schema", _SCHEMA))
+    },
 }
 
 
-def _names(place: Place, seen: set[int]) -> set[str]:
+def _names(position: Position, seen: set[int]) -> set[str]:
     """Return all names in a description."""
-    if id(place) in seen:
+    if id(position) in seen:
         return set()
-    seen.add(id(place))
-    found = {name.decode() for name in place.inside}
-    for below in (*place.inside.values(), place.inside.other):
+    seen.add(id(position))
+    found = {name.decode() for name in position.inside}
+    for below in (*position.inside.values(), position.inside.other):
         found |= _names(below, seen)
     return found
 
@@ -414,7 +418,7 @@ _MEDIA = (
 )
 SAYABLE = frozenset(_MEDIA.split()).union(
     *(fields for fields in FIELDS.values()),
-    *(_names(one.place, set()) for fields in FIELDS.values() for one in fields.values() if one.place),
+    *(_names(one.position, set()) for fields in FIELDS.values() for one in fields.values() if one.position),
 )
 
 

@@ -26,7 +26,7 @@ from sluice.bodies.jsonorder import FIRST_NAME, MAX_DEPTH, START, Point, values
 from sluice.bodies.jsontext import decode, malformed
 from sluice.bodies.kinds import LITERALS, beginning, is_of, is_within, told, value_of
 from sluice.bodies.pieces import Pairs, Pieces
-from sluice.bodies.positions import ANY, FIELDS, IN_TEXT, NAMES, SAYABLE, SCALARS, Field, Place, places
+from sluice.bodies.positions import ANY, FIELDS, IN_TEXT, NAMES, SAYABLE, SCALARS, Field, Position, places
 from sluice.bodies.prefix import MAX_PREFIX, Prefix
 from sluice.errors import SluiceError
 
@@ -51,7 +51,7 @@ _NO_COSTS = Costs(DEFAULTS)
 _NOWHERE = [ANY] * (MAX_DEPTH + 2)
 _NAMELESS = [b""] * (MAX_DEPTH + 2)
 # Awaited: the first item of a list or object at the top level.
-_FIRST = Place()
+_FIRST = Position()
 
 
 class BodyScanner(Pieces):
@@ -80,13 +80,13 @@ class BodyScanner(Pieces):
         self._costs = _NO_COSTS
         self._prefix = Prefix()
         # The position: the field at the top, if it is described; whether values below it matter, or are
-        # counted; what is awaited after which name; and by depth, the last name and its place.
+        # counted; what is awaited after which name; and by depth, the last name and its position.
         self._field: Optional[Field] = None
         self._watched = False
         self._costly = False
-        self._awaits: Union[Field, Place, None] = None
+        self._awaits: Union[Field, Position, None] = None
         self._awaits_at = START
-        self._places = _NOWHERE.copy()
+        self._positions = _NOWHERE.copy()
         self._keys = _NAMELESS.copy()
         # The depth at which items are counted; 0: none are.
         self._items_at = 0
@@ -133,7 +133,7 @@ class BodyScanner(Pieces):
             raise _long_key()
         if is_name or not self._costly:  # however small the bounds: a name cut short is not recognised
             return MAX_PREFIX
-        if len(self._string) > self._costs.longest and self._places[holder].watches:
+        if len(self._string) > self._costs.longest and self._positions[holder].watches:
             self._costs.text(len(self._string))
         return self._costs.longest + 1
 
@@ -156,7 +156,7 @@ class BodyScanner(Pieces):
         """Read gaps, each with the whole string after it: the hot loop, in which calls are expensive."""
         if self._costly:
             self._take_costly(pairs)
-        point, places, keys, prefix = self._point, self._places, self._keys, self._prefix
+        point, positions, keys, prefix = self._point, self._positions, self._keys, self._prefix
         for gap, string in pairs:
             before = point
             is_name, point, tokens, depth, holder, _ = before[gap]
@@ -179,18 +179,18 @@ class BodyScanner(Pieces):
                         self._take_costly(pairs)
                         point = self._point
                 elif self._watched:
-                    places[depth] = place = places[holder].inside[string]
+                    positions[depth] = position = positions[holder].inside[string]
                     keys[depth] = string
-                    if place.awaited:
-                        self._awaits, self._awaits_at = place, point
+                    if position.awaited:
+                        self._awaits, self._awaits_at = position, point
                     if prefix.open:
                         prefix.on_key(string, depth)
             elif depth == 1:
                 self._on_field_text(string)
             elif self._watched:
                 self.items += depth == self._items_at
-                if prefix.open or places[holder].watches:
-                    self._on_value(string, places[holder], depth)
+                if prefix.open or positions[holder].watches:
+                    self._on_value(string, positions[holder], depth)
 
     def _take_costly(self, pairs: Pairs) -> None:
         """Read pairs while their values are counted."""
@@ -207,7 +207,7 @@ class BodyScanner(Pieces):
 
     def _count_pairs(self, costs: Costs, pairs: Pairs) -> Optional[bytes]:  # noqa: C901 - as for _take_pairs
         """Count pairs up to the next name at the top, and return that name: the other hot loop."""
-        point, places, keys, awaits = self._point, self._places, self._keys, self._awaits
+        point, positions, keys, awaits = self._point, self._positions, self._keys, self._awaits
         properties, most_properties = costs.properties, costs.bounds.properties
         size, most, most_depth = costs.bytes, costs.bounds.bytes, costs.bounds.depth + 1
         values, most_values = costs.values, costs.bounds.values
@@ -220,7 +220,7 @@ class BodyScanner(Pieces):
                     self._point = point
                     self._see(gap, string=True)
                     awaits = self._awaits
-                above = places[holder]
+                above = positions[holder]
                 if is_name:
                     if depth == 1:
                         return string
@@ -229,10 +229,10 @@ class BodyScanner(Pieces):
                     if length > MAX_KEY:
                         raise _long_key()
                     size += length
-                    place = above.inside.get(string)
-                    if place is None:
-                        place = above.inside.other if b"\\" not in string else above.inside[string]
-                    places[depth] = place
+                    position = above.inside.get(string)
+                    if position is None:
+                        position = above.inside.other if b"\\" not in string else above.inside[string]
+                    positions[depth] = position
                     if is_name == FIRST_NAME:
                         properties[depth] = 0
                         if depth > most_depth:
@@ -244,9 +244,9 @@ class BodyScanner(Pieces):
                             largest = count
                             if count > most_properties:
                                 raise Excess("properties", most_properties)
-                    if place.notable or above.notable_within:
+                    if position.notable or above.notable_within:
                         self._point = point
-                        self._on_notable(above, place, string, depth, first=is_name == FIRST_NAME)
+                        self._on_notable(above, position, string, depth, first=is_name == FIRST_NAME)
                         awaits = self._awaits
                     if values > most_values:
                         raise Excess("values", most_values)
@@ -281,8 +281,8 @@ class BodyScanner(Pieces):
             if field.name in self.seen:
                 raise malformed(f"it has {field.name} twice")
             self.seen.add(field.name)
-        if field.place is not None:
-            self._places[1] = field.place
+        if field.position is not None:
+            self._positions[1] = field.position
             self._watched = True
             self._costly = field.costly
             if field.costly and self._costs is _NO_COSTS:
@@ -295,20 +295,20 @@ class BodyScanner(Pieces):
             raise malformed(f"it has {name.casefold()} in another spelling")
         return self._fields.get(name.encode("utf-8", "surrogatepass"))
 
-    def _on_notable(self, holder: Place, place: Place, key: bytes, depth: int, *, first: bool) -> None:
+    def _on_notable(self, holder: Position, here: Position, key: bytes, depth: int, *, first: bool) -> None:
         """Count a name for more than its bytes; `first`: it is the first in its object."""
-        if place.forbidden:
-            raise _invalid(self._where(), place.forbidden)
-        if place.awaited:
-            self._awaits, self._awaits_at = place, self._point
+        if here.forbidden:
+            raise _invalid(self._where(), here.forbidden)
+        if here.awaited:
+            self._awaits, self._awaits_at = here, self._point
         costs = self._costs
         if holder.role is Role.PATTERN_NAMES:
             costs.pattern(decode(key))
         elif holder.role is Role.CHOICES and first:
             costs.add("alternatives", 1)
-        if place.role is Role.TOOL:
+        if here.role is Role.TOOL:
             costs.add("tools", 1)
-        elif place.role is Role.RANGE:
+        elif here.role is Role.RANGE:
             costs.add("ranges", 1)
 
     # --- the kinds of values ----------------------------------------------------------------------------
@@ -324,7 +324,7 @@ class BodyScanner(Pieces):
                     return
                 word = b'"'
             self._awaits = None
-            if isinstance(awaited, Place):
+            if isinstance(awaited, Position):
                 self._on_kind(awaited, word)
                 return
             self._on_field_kind(word)
@@ -338,15 +338,15 @@ class BodyScanner(Pieces):
             self._awaits = None
             self._on_first(sign)
 
-    def _on_kind(self, place: Place, word: bytes) -> None:
+    def _on_kind(self, position: Position, word: bytes) -> None:
         """Check the start of a value below the top."""
-        if place.kind is not None and not is_of(word, place.kind[0]):
-            raise _invalid(self._where(self._awaits_at), f"must be {place.kind[1]}")
-        if place.role in _NUMBERS and word[:1] in b"-0123456789":
+        if position.kind is not None and not is_of(word, position.kind[0]):
+            raise _invalid(self._where(self._awaits_at), f"must be {position.kind[1]}")
+        if position.role in _NUMBERS and word[:1] in b"-0123456789":
             value = value_of(word)
             if isinstance(value, (int, float)):
                 try:
-                    self._costs.number(place.role, value)
+                    self._costs.number(position.role, value)
                 except Excess as excess:
                     self.excess = excess
                     raise excess.told(self._where(self._awaits_at)) from None
@@ -411,18 +411,18 @@ class BodyScanner(Pieces):
         elif field.full and not value and not field.may_be_empty and field.kind is not None:
             raise _invalid(field.name, f"must be {field.kind[1]}")
         if self._watched:
-            self._on_value(value, self._places[1], 1)
+            self._on_value(value, self._positions[1], 1)
 
-    def _on_value(self, value: bytes, place: Place, depth: int) -> None:
+    def _on_value(self, value: bytes, position: Position, depth: int) -> None:
         """Check a text that may matter, or the start of a long one."""
-        if place.address and not value.startswith(b"data:"):
+        if position.address and not value.startswith(b"data:"):
             raise SluiceError(
                 "media_url_refused",
                 "Media must be sent as a `data:` URL: Sluice fetches nothing from the network.",
                 param=self._where(),
             )
-        if place.role is not Role.NONE:
-            self._on_counted(place.role, value)
+        if position.role is not Role.NONE:
+            self._on_counted(position.role, value)
         elif self._prefix.open:
             self._prefix.on_text(value, depth)
 
