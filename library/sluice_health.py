@@ -437,12 +437,12 @@ class Scheduler:
     """The scheduler, by its metrics file."""
 
     def __init__(self, module: AnsibleModule) -> None:
-        self.figures = Path(module.params["state_dir"], "figures.json")
+        self.metrics_file = Path(module.params["state_dir"], "figures.json")
 
     def problem(self) -> str:
         """Return what is wrong, or ""."""
         try:
-            samples = json.loads(self.figures.read_bytes())["samples"]
+            samples = json.loads(self.metrics_file.read_bytes())["samples"]
         except (OSError, ValueError) as error:
             return f"the scheduler has not ticked ({error}): {NO_TICK}"
         age = time.time() - max((one["value"] for one in samples if one["name"] == LAST_TICK), default=0.0)

@@ -9,8 +9,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from sluice.contracts.figures import Figures, Sample
 from sluice.contracts.heads import ErrorHead, RequestHead, ResponseHead
+from sluice.contracts.metrics import MetricsSnapshot, Sample
 from sluice.contracts.status import ModelsAnswer, ModelStatus
 from sluice.proxy.clusters.transport import WRITE_BUFFER, Receiver, TransportError
 from sluice.proxy.config import ClusterConfig
@@ -221,7 +221,7 @@ class FakeTransport:
             answer = ModelsAnswer(cluster=self.relay.cluster, models=tuple(self.relay.models))
             self._tell(event.stream, answer.dump())
         elif isinstance(event, events.MetricsOpened):
-            self._tell(event.stream, Figures(time.time(), tuple(self.relay.samples)).dump())
+            self._tell(event.stream, MetricsSnapshot(time.time(), tuple(self.relay.samples)).dump())
         elif isinstance(event, events.DemandOpened):
             self.relay.demand.append(event.head.models)
             self.wire.respond(event.stream, ResponseHead(204, JSON))

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import pytest
 
 from sluice.scheduler.instances.instance import Phase
-from sluice.scheduler.publish import figures
+from sluice.scheduler.publish import metrics
 from tests.policy.tree import ROOT, read_yaml
 
 FENCE = re.compile(r"^( *)(`{3,}|~{3,}).*?^\1\2`*\s*$", re.MULTILINE | re.DOTALL)
@@ -109,7 +109,7 @@ def test_the_picture_of_an_instances_life_has_the_schedulers_states() -> None:
     text = (ROOT / "docs" / "pictures.md").read_text(encoding="utf-8")
     (drawn,) = re.findall(r"```mermaid\nstateDiagram-v2\n(.*?)```", text, re.DOTALL)
     states = {state for line in drawn.splitlines() for state in re.findall(r"\b[a-z]+\b", line.split(":")[0])}
-    assert states == {*figures.STATES, *(phase.value for phase in Phase)}
+    assert states == {*metrics.STATES, *(phase.value for phase in Phase)}
 
 
 def test_a_dead_link_is_noticed() -> None:

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from sluice.contracts.demand import DemandFile, ModelDemand
-from sluice.contracts.figures import Sample
 from sluice.contracts.files import read_json, write_json
+from sluice.contracts.metrics import Sample
 from sluice.errors import ConfigError
 from sluice.relay import config, metrics
 from sluice.relay.demand import Demand, DemandWriter

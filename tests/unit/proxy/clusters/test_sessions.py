@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sluice.contracts.figures import Sample
+from sluice.contracts.metrics import Sample
 from sluice.proxy.clusters.transport import AuthenticationFailed, HostKeyChanged, TransportError
 from tests.fakes.wire_relay import Call, FakeRelay, model
 from tests.unit.proxy.conftest import (

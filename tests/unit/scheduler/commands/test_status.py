@@ -18,7 +18,7 @@ from sluice.scheduler.instances.node_failures import Node
 from sluice.scheduler.models.catalogue import Catalogue, Listed
 from sluice.scheduler.policy.ledger import Ledger
 from sluice.scheduler.policy.memory import Backoff, Memory
-from sluice.scheduler.publish import figures
+from sluice.scheduler.publish import metrics
 from sluice.scheduler.state import State
 from tests.unit.scheduler.test_config import GOOD
 
@@ -83,7 +83,7 @@ def overview(*instances: Instance, catalogue: Catalogue | None = None, **state: 
 def test_an_instance_is_told_by_one_word_and_why(changes: dict[str, Any], state: str, reason: str) -> None:
     (told,) = overview(instance(**changes)).document()["models"]["m"]["instances"]
     assert (told["state"], told["reason"]) == (state, reason)
-    assert state in figures.STATES
+    assert state in metrics.STATES
 
 
 def test_what_the_service_takes_is_told_beside_what_it_may() -> None:
@@ -143,6 +143,6 @@ def test_the_figures_count_each_models_instances_and_the_whole_service() -> None
     state = State(
         instances={one.id: one for one in (instance(1, gpus=1), instance(2, leaving="warned"), other)}
     )
-    samples = figures.build(state, {}, {}, NOW, 0.1).samples
+    samples = metrics.build(state, {}, {}, NOW, 0.1).samples
     assert {one.name: one.value for one in samples}["sluice_scheduler_gpus"] == 5.0
     assert {one.name: one.value for one in samples}["sluice_scheduler_limited"] == 0.0

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollecto
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from sluice.contracts.figures import Sample
+from sluice.contracts.metrics import Sample
 from sluice.contracts.words import CLASSES
 
 FIRST_BYTE_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
@@ -19,7 +19,7 @@ WAIT_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 SESSION_STATES = ("connecting", "up", "host_key_changed", "auth_failed", "closed", "down")
 
 
-class SessionFigures(Protocol):
+class MeasuredSession(Protocol):
     """What the metrics read from a session at each scrape."""
 
     @property
@@ -141,7 +141,7 @@ class Metrics:
         """Count a request that is sent again."""
         self._retries.inc()
 
-    def watch(self, sessions: Iterable[SessionFigures]) -> None:
+    def watch(self, sessions: Iterable[MeasuredSession]) -> None:
         """Export these sessions and their relays' metrics from now on."""
         self.registry.register(_SessionCollector(list(sessions)))
 
@@ -220,7 +220,7 @@ class _RequestCollector(Collector):
 
 
 class _SessionCollector(Collector):
-    def __init__(self, sessions: list[SessionFigures]) -> None:
+    def __init__(self, sessions: list[MeasuredSession]) -> None:
         self._sessions = sessions
 
     def describe(self) -> Iterable[Metric]:
@@ -250,7 +250,7 @@ class _SessionCollector(Collector):
         yield from (up, states, streams)
 
 
-def _families(sessions: list[SessionFigures]) -> Iterator[Metric]:
+def _families(sessions: list[MeasuredSession]) -> Iterator[Metric]:
     """Group the relays' samples by name.
 
     A relay's samples get a session label; the scheduler's are the same in all sessions and are taken once.

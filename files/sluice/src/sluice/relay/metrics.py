@@ -6,13 +6,13 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sluice.contracts.figures import Figures, Sample
 from sluice.contracts.files import read_json
+from sluice.contracts.metrics import MetricsSnapshot, Sample
 from sluice.errors import RecordError
 
 logger = logging.getLogger(__name__)
 
-MAX_FIGURES_BYTES = 1 << 20
+MAX_METRICS_BYTES = 1 << 20
 
 # By name: the kind and the description. All are of one session.
 _HELP = {
@@ -92,7 +92,7 @@ def _sample(name: str, value: float, **labels: str) -> Sample:
 def scheduler_samples(path: str) -> tuple[Sample, ...]:
     """Return the scheduler's samples, none if its file is missing or not valid."""
     try:
-        return Figures.parse(read_json(path, MAX_FIGURES_BYTES)).samples
+        return MetricsSnapshot.parse(read_json(path, MAX_METRICS_BYTES)).samples
     except RecordError as error:
         logger.warning("the scheduler's metrics are not valid", extra={"field": error.field})
     except OSError as error:

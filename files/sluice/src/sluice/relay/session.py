@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Optional, cast
 
-from sluice.contracts.figures import Figures
 from sluice.contracts.heads import ErrorHead, RequestHead, ResponseHead
+from sluice.contracts.metrics import MetricsSnapshot
 from sluice.contracts.routing import RoutedInstance, RoutedModel, RoutingTable
 from sluice.contracts.status import ModelsAnswer, ModelStatus
 from sluice.endpoint import Endpoint
@@ -214,7 +214,7 @@ class Session:
             time.monotonic(), len(self._requests), services.demand.running, self._connection_counts()
         )
         samples = (*own, *scheduler_samples(self._config.figures))
-        self._answer(event.stream, Figures(time.time(), samples).dump())
+        self._answer(event.stream, MetricsSnapshot(time.time(), samples).dump())
 
     # --- to the proxy ------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Callable
 
-from sluice.contracts.figures import Sample
+from sluice.contracts.metrics import Sample
 from sluice.errors import RecordError, SluiceError
 from sluice.proxy.clusters.session import Session
 from sluice.proxy.clusters.stream import SessionLost
@@ -187,8 +187,7 @@ class SessionKeeper:
     async def _poll_metrics(self, session: Session) -> None:
         while True:
             try:
-                figures = await session.metrics()
-                self.samples = figures.samples
+                self.samples = (await session.metrics()).samples
             except (SluiceError, RecordError, TimeoutError) as error:
                 self.samples = ()
                 log.warning(

@@ -14,8 +14,8 @@ from typing import Any
 
 from sluice.bodies.costs import DEFAULTS, Bounds
 from sluice.contracts.encoding import decode_json
-from sluice.contracts.figures import Figures
 from sluice.contracts.heads import DemandHead, RequestHead
+from sluice.contracts.metrics import MetricsSnapshot
 from sluice.contracts.status import ModelsAnswer
 from sluice.errors import RecordError
 from sluice.proxy.clusters.stream import SessionLost, Stream, failure
@@ -222,9 +222,9 @@ class Session:
         """Ask for the models. Raises SluiceError, SessionLost, RecordError, TimeoutError."""
         return ModelsAnswer.parse(decode_json(await self._answer(self._wire.open_models())))
 
-    async def metrics(self) -> Figures:
+    async def metrics(self) -> MetricsSnapshot:
         """Ask for the metrics of relay and scheduler. Raises as `models` does."""
-        return Figures.parse(decode_json(await self._answer(self._wire.open_metrics())))
+        return MetricsSnapshot.parse(decode_json(await self._answer(self._wire.open_metrics())))
 
     async def demand(self, waiting: dict[str, int]) -> None:
         """Report how many places requests wait for, by model. Raises as `models` does."""

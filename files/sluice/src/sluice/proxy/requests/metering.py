@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from sluice.proxy.bodies.body import BodySummary
 from sluice.proxy.http.events import Events
-from sluice.proxy.requests.tokens import ALL, FIGURES, TokenMeter
+from sluice.proxy.requests.tokens import ALL, LONGEST_USAGE, TokenMeter
 
 # The capabilities whose streams report usage only on request.
 ASKED_FOR_USAGE = frozenset(("chat", "completions"))
@@ -196,7 +196,7 @@ class UsageFilter(StreamFilter):
                 return b"".join([self._without_usage(one + b"\n\n") for one in data[:-2].split(b"\n\n")])
             # One event of one line, the usual form. A CR alone would end a line too.
             if (
-                0 < at < LONGEST_LINE - FIGURES
+                0 < at < LONGEST_LINE - LONGEST_USAGE
                 and data.find(b"\n", 0, at) < 0
                 and data.find(b"\r", 0, at) < 0
             ):
@@ -238,12 +238,12 @@ class UsageFilter(StreamFilter):
         self.meter.feed(line)
         return line
 
-    def _without(self, event: bytes, figures: bytes, start: int, behind: int) -> bytes:
+    def _without(self, event: bytes, usage: bytes, start: int, behind: int) -> bytes:
         """Return an event, or its only line, without its usage if that is not wanted."""
         choice = _choice(event)
-        told = figures.startswith(b"{")
+        told = usage.startswith(b"{")
         if told:
-            self.meter.note(choice, figures)
+            self.meter.note(choice, usage)
         else:
             self.meter.feed(event)
         if self._last if choice == ALL else self._each:
@@ -267,7 +267,7 @@ def _choice(event: bytes) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _Member:
     """A member of an object: from `start` to `behind` with its comma; its value from `value` to `end`."""
 
     start: int
@@ -276,17 +276,17 @@ class _Place:
     behind: int
 
 
-def _member(line: bytes) -> _Place | None:
+def _member(line: bytes) -> _Member | None:
     """Find `usage` among the members of the object in an event's line, not in nested objects."""
     found = _LAST_MEMBER.match(line, max(0, line.rfind(_MEMBER)))
     if found is not None:
-        return _Place(found.start(), found.start(1), found.end(1), found.end(1))
+        return _Member(found.start(), found.start(1), found.end(1), found.end(1))
     depth = 0
     before = name = value = -1
     for token in _TOKENS.finditer(line, len(b"data:")):
         sign = token[0]
         if depth == 1 and value >= 0 and sign in (b",", b"}"):
-            return _place(line, before, name, value, token.start())
+            return _located(line, before, name, value, token.start())
         if sign in (b"{", b"["):
             depth += 1
         elif sign in (b"}", b"]"):
@@ -302,11 +302,11 @@ def _member(line: bytes) -> _Place | None:
     return None
 
 
-def _place(line: bytes, before: int, name: int, value: int, end: int) -> _Place:
-    """Return the place of a member with one comma: the one before it, or after it if it is the first."""
+def _located(line: bytes, before: int, name: int, value: int, end: int) -> _Member:
+    """Return where a member with one comma is: the one before it, or after it if it is the first."""
     if line[before : before + 1] == b",":
-        return _Place(before, value, end, end)
+        return _Member(before, value, end, end)
     behind = end
     while line[behind : behind + 1] in (b",", b" "):
         behind += 1
-    return _Place(name, value, end, behind)
+    return _Member(name, value, end, behind)

@@ -26,7 +26,7 @@ CHUNK = {
     **dict.fromkeys(COUNTING, b"\0"),
 }
 # The longest usage object of an engine, in bytes.
-FIGURES = 1024
+LONGEST_USAGE = 1024
 # How many bytes of the last piece are kept: a pattern may be cut anywhere.
 OVERLAP = 32
 MOST = 1 << 53
@@ -89,8 +89,8 @@ class TokenMeter:
         """Take the next bytes of the answer."""
         mark, kept, seam = CHUNK[self._capability], self._kept, 0
         if self._open:
-            self._found += data[:FIGURES]
-            self._open = len(self._found) < FIGURES
+            self._found += data[:LONGEST_USAGE]
+            self._open = len(self._found) < LONGEST_USAGE
         if kept and kept[-1] != _NEWLINE:
             # Inside an event, which may be cut anywhere. The kept bytes were already searched.
             seam = len(kept)
@@ -101,9 +101,9 @@ class TokenMeter:
             self._search(data, max(0, seam - len(NAME) + 1))
         self._kept = data[-OVERLAP:]
 
-    def note(self, choice: bytes, figures: bytes) -> None:
+    def note(self, choice: bytes, usage: bytes) -> None:
         """Take the usage of one chunk, as JSON: of the choice with this index until now, or of ALL."""
-        self._noted[choice] = figures
+        self._noted[choice] = usage
 
     def count(self) -> TokenCount:
         """Return the count so far."""
@@ -123,8 +123,8 @@ class TokenMeter:
         while at >= 0:
             at += len(NAME)
             self._first = self._first or self._found
-            self._found = data[at : at + FIGURES]
-            self._open = len(self._found) < FIGURES
+            self._found = data[at : at + LONGEST_USAGE]
+            self._open = len(self._found) < LONGEST_USAGE
             at = data.find(NAME, at)
 
     def _of_choices(self) -> TokenCount | None:

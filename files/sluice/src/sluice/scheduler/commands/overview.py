@@ -11,8 +11,8 @@ from functools import cached_property
 from typing import Any, Optional, cast
 
 from sluice import terminal
-from sluice.contracts.figures import Figures
 from sluice.contracts.files import read_json
+from sluice.contracts.metrics import MetricsSnapshot
 from sluice.contracts.routing import RoutingTable
 from sluice.errors import RecordError, SluiceError
 from sluice.scheduler.config import SchedulerConfig
@@ -24,7 +24,7 @@ from sluice.scheduler.outside.demand import read_demand
 from sluice.scheduler.policy import ledger, policy
 from sluice.scheduler.policy.memory import stalls
 from sluice.scheduler.policy.policy import Demand, Memory
-from sluice.scheduler.publish.figures import describe
+from sluice.scheduler.publish.metrics import describe
 from sluice.scheduler.state import State, StateFile
 
 WANTED = "sluice_scheduler_model_wanted"
@@ -332,7 +332,7 @@ def _table(settings: SchedulerConfig) -> Optional[RoutingTable]:
 
 def _wanted(settings: SchedulerConfig) -> dict[str, int]:
     try:
-        figures = Figures.parse(read_json(settings.figures))
+        snapshot = MetricsSnapshot.parse(read_json(settings.figures))
     except (OSError, RecordError):
         return {}
-    return {one.labels["model"]: int(one.value) for one in figures.samples if one.name == WANTED}
+    return {one.labels["model"]: int(one.value) for one in snapshot.samples if one.name == WANTED}

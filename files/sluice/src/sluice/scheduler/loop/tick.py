@@ -23,7 +23,7 @@ from sluice.scheduler.models import orders
 from sluice.scheduler.models.catalogue import WRITING
 from sluice.scheduler.outside.jobs import JobDirectories
 from sluice.scheduler.policy import ledger, policy
-from sluice.scheduler.publish import figures, routing
+from sluice.scheduler.publish import metrics, routing
 from sluice.scheduler.publish.publishing import RoutingFile, publish
 from sluice.scheduler.slurm.client import Slurm
 from sluice.scheduler.state import Lease, State, StateFile
@@ -89,8 +89,8 @@ class Scheduler:
         ended = self.clock()
         if any(isinstance(action, policy.Submit) for action in decision.actions):
             table = self._publish(decision, seen, ended)
-        numbers = figures.build(self.state, table, decision.wanted, ended, max(0.0, ended - began))
-        publish(self.config.figures, numbers.dump())
+        measured = metrics.build(self.state, table, decision.wanted, ended, max(0.0, ended - began))
+        publish(self.config.figures, measured.dump())
         self.resting = self._rests(seen, bool(decision.actions), ended)
         self._clean(seen, ended)
 

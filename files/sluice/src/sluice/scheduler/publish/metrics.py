@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from sluice.contracts.figures import Figures, Sample
+from sluice.contracts.metrics import MetricsSnapshot, Sample
 from sluice.contracts.routing import RoutedModel
 from sluice.scheduler.instances.instance import SUSPENDED, Instance, Phase, gone, phase, treatment_of
 from sluice.scheduler.instances.reasons import Treatment
@@ -30,7 +30,7 @@ STATES = (
 
 def build(
     state: State, models: Mapping[str, RoutedModel], wanted: Mapping[str, int], ended: float, seconds: float
-) -> Figures:
+) -> MetricsSnapshot:
     """Return the metrics after a tick that ended at `ended` (seconds since the epoch) and took `seconds`."""
     samples = [
         Sample("sluice_scheduler_last_tick_timestamp_seconds", "gauge", "When the last tick ended", ended),
@@ -56,7 +56,7 @@ def build(
         samples += _of_model(name, models[name], wanted.get(name, 0), by_model[name])
         samples.append(_stalls(name, stalls(state.memory.get(name, Memory()), ended)))
     samples += _of_service(state, ended)
-    return Figures(ended, tuple(samples))
+    return MetricsSnapshot(ended, tuple(samples))
 
 
 def _of_service(state: State, now: float) -> list[Sample]:

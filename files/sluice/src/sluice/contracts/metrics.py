@@ -1,4 +1,4 @@
-"""Metrics for Prometheus, of the scheduler and the relay: `figures.json`. Pure."""
+"""Metrics for Prometheus, of the scheduler (its file is `figures.json`) and of the relay. Pure."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Figures:
-    """The scheduler's metrics, and the answer of the `metrics` verb (there `written` is the relay's time)."""
+class MetricsSnapshot:
+    """All metrics at one time (`written`): the scheduler's file, or the answer to the `metrics` verb."""
 
     written: float
     samples: tuple[Sample, ...]
 
     @classmethod
-    def parse(cls, obj: object) -> Figures:
+    def parse(cls, obj: object) -> MetricsSnapshot:
         """Read the document."""
         fields = Fields(obj)
         fields.version()
