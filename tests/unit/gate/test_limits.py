@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sluice.gate.limits import Budget, Rate
+from sluice.gate.limits import BodyMemory, Rate
 
 
 def test_a_rate_allows_a_seconds_worth_at_once() -> None:
@@ -14,8 +14,8 @@ def test_a_rate_allows_a_seconds_worth_at_once() -> None:
 
 
 def test_a_budget_is_never_overdrawn() -> None:
-    budget = Budget(10)
-    assert budget.reserve(6)
-    assert not budget.reserve(5)
-    budget.release(6)
-    assert budget.reserve(10)
+    memory = BodyMemory(10)
+    assert memory.reserve(6)
+    assert not memory.reserve(5)
+    memory.release(6)
+    assert memory.reserve(10)

@@ -41,7 +41,7 @@ def test_a_trial_without_a_verdict_makes_room_for_the_next() -> None:
     breaker = opened()
     trial = breaker.begin()
     assert trial is not None
-    trial.settle()
+    trial.end_trial()
     assert breaker.allows(1.0)
     assert breaker.open
 

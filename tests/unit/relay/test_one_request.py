@@ -43,7 +43,7 @@ async def test_a_large_body_streams_through(tmp_path: Path, identity: Identity) 
         await until(lambda: running.received() and len(running.received()[0].body) == len(LARGE) - 10)
         await send_rest(running.client, answer, LARGE[-10:])
         await running.client.wait(answer)
-        assert running.session._services.budget.free == running.session._config.max_buffered
+        assert running.session._services.memory.free == running.session._config.max_buffered
     assert answer.code == ""
     assert bytes(running.received()[0].body) == LARGE
 

@@ -200,7 +200,7 @@ async def test_bodies_beyond_the_budget_are_refused(tmp_path: Path, identity: Id
         await until(lambda: running.fronts[0].received)
         second = await running.client.request(MODEL, body)
         await running.client.cancel(first)
-        await until(lambda: running.session._services.budget.free == 100_000)
+        await until(lambda: running.session._services.memory.free == 100_000)
     assert second.code == "overloaded"
 
 

@@ -42,7 +42,7 @@ from sluice.scheduler.policy.policy import (
     decide,
 )
 
-SETTLE = 30.0
+GRACE = 30.0
 # How long a submission whose sbatch was cut off may lie in the controller's inbox.
 ON_ITS_WAY = 25.0
 ENDS = ("FAILED", "NODE_FAIL", "TIMEOUT", "CANCELLED", "PREEMPTED")
@@ -138,7 +138,7 @@ class World:
         job = own_job(instance, [] if found is None else [found])
         if job is not None:
             return seen(instance, job)
-        unseen = missing(instance, self.now, SETTLE)
+        unseen = missing(instance, self.now, GRACE)
         if unseen.absent < ABSENT_ANSWERS or not unseen.job_id or not scontrol_works:
             return unseen
         really = self.jobs.get(instance.name)

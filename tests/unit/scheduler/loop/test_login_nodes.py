@@ -16,7 +16,7 @@ from tests.unit.scheduler.site import Site
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     """Give a scheduler whose state folder is one that login nodes share."""
-    monkeypatch.setattr("sluice.scheduler.models.catalogue.UNSETTLED", 0.0)
+    monkeypatch.setattr("sluice.scheduler.models.catalogue.STILL_CHANGING", 0.0)
     made = Site(tmp_path)
     made.apply(min=1, max=2)
     return made

@@ -40,7 +40,7 @@ def hosts(monkeypatch: pytest.MonkeyPatch) -> Hosts:
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hosts: Hosts) -> Site:
     """Give a site whose scheduler has ticked on login1."""
-    monkeypatch.setattr("sluice.scheduler.models.catalogue.UNSETTLED", 0.0)
+    monkeypatch.setattr("sluice.scheduler.models.catalogue.STILL_CHANGING", 0.0)
     made = Site(tmp_path)
     made.apply(min=1, max=1)
     made.up()

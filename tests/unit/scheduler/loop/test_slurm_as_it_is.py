@@ -163,7 +163,7 @@ class Site:
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     """Give a site; entries count as settled at once, and nothing is synced to a disk that nobody reads."""
-    monkeypatch.setattr("sluice.scheduler.models.catalogue.UNSETTLED", 0.0)
+    monkeypatch.setattr("sluice.scheduler.models.catalogue.STILL_CHANGING", 0.0)
     monkeypatch.setattr("sluice.contracts.files.os.fsync", lambda _: None)
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()

@@ -356,7 +356,7 @@ def test_models_that_cannot_be_listed_are_not_removed_models(site: Site) -> None
 
 def test_a_half_written_pair_is_left_for_the_next_tick(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.up()
-    monkeypatch.setattr("sluice.scheduler.models.catalogue.UNSETTLED", 1.0)
+    monkeypatch.setattr("sluice.scheduler.models.catalogue.STILL_CHANGING", 1.0)
     changed = (site.root / "models.d/m.sbatch").stat().st_mtime
     site.now = changed + 0.5
     site.apply(min=1, max=1, context_length=77)

@@ -75,7 +75,7 @@ def live_through(site: Site, bomb: Bomb, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_kill_at_any_effect_leaves_no_duplicate_and_no_orphan(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sluice.scheduler.models.catalogue.UNSETTLED", 0.0)
+    monkeypatch.setattr("sluice.scheduler.models.catalogue.STILL_CHANGING", 0.0)
     # A kill takes nothing from the disk that was written: syncing is not what is tried here, and slow.
     monkeypatch.setattr("sluice.contracts.files.os.fsync", lambda _: None)
     boundaries = 0

@@ -115,7 +115,7 @@ class Bounded(Site):
 
 
 def test_a_model_beyond_the_bounds_is_never_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sluice.scheduler.models.catalogue.UNSETTLED", 0.0)
+    monkeypatch.setattr("sluice.scheduler.models.catalogue.STILL_CHANGING", 0.0)
     site = Bounded(tmp_path)
     site.apply(min=1, max=1)
     site.tick()

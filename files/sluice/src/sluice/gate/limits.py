@@ -24,7 +24,7 @@ class Rate:
         return True
 
 
-class Budget:
+class BodyMemory:
     """How many bytes may be held at the same time."""
 
     def __init__(self, size: int) -> None:

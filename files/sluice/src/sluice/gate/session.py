@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from sluice.errors import SluiceError
-from sluice.gate.limits import Budget, Rate
+from sluice.gate.limits import BodyMemory, Rate
 
 # How many answers to questions (models, metrics) may be unread; a correct proxy has at most two.
 MAX_UNREAD = 8
@@ -29,9 +29,9 @@ def check_unread(unread: int) -> None:
         raise SluiceError("overloaded", "earlier answers have not been read", retry_after=1)
 
 
-def reserve(budget: Budget, size: int) -> None:
+def reserve(memory: BodyMemory, size: int) -> None:
     """Reserve memory for a body of `size` bytes."""
-    if not budget.reserve(size):
+    if not memory.reserve(size):
         raise SluiceError("overloaded", "this session's memory for bodies is full", retry_after=1)
 
 

@@ -74,7 +74,7 @@ class Attempt:
         head, endpoint = self.head, self.connection.endpoint
         if head is None or endpoint is None:
             raise SluiceError("instance_failed", "the instance's answer has no head")
-        self.settle()
+        self.end_trial()
         answer.begin(ResponseHead(head.status, head.content_type, self.instance), endpoint, self.stream)
 
     def finish(self) -> None:
@@ -86,14 +86,14 @@ class Attempt:
         """Tell the connection that this attempt broke; it decides whom to blame."""
         self.connection.broke(self._request, self._user, self.sent_at)
 
-    def settle(self) -> None:
+    def end_trial(self) -> None:
         """End the trial of the instance, if this attempt is one: other requests may try it again."""
         if self._trial is not None:
-            self._trial.settle()
+            self._trial.end_trial()
             self._trial = None
 
     def leave(self) -> None:
         """Give up the attempt."""
-        self.settle()
+        self.end_trial()
         self.connection.leave(self._request, self.stream)
         self.stream = 0

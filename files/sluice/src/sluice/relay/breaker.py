@@ -21,7 +21,7 @@ JITTER = 0.2
 MOST_SUSPECTS = 256
 
 
-class Record:
+class Failures:
     """Failures in a row. After LIMIT of them it is open: after a wait, one trial at a time is allowed.
 
     A failed trial doubles the wait.
@@ -50,11 +50,11 @@ class Record:
         return max(0.0, self._until - now) if self.open else 0.0
 
     def begin(self) -> bool:
-        """Note that a request is sent; return whether it is a trial, which must be settled."""
+        """Note that a request is sent; return whether it is a trial, which must be ended."""
         self._trying = self.open
         return self._trying
 
-    def settle(self) -> None:
+    def end_trial(self) -> None:
         """The trial has ended without a result, or its answer has begun: allow the next one."""
         self._trying = False
 
@@ -81,8 +81,8 @@ class Breaker:
 
     def __init__(self, chance: Callable[[], float] = random.random) -> None:
         self._chance = chance
-        self._all = Record(chance)
-        self._suspects: dict[str, Record] = {}
+        self._all = Failures(chance)
+        self._suspects: dict[str, Failures] = {}
         # The users of `_suspects` who count for everybody.
         self._witnesses: set[str] = set()
 
@@ -104,10 +104,10 @@ class Breaker:
         suspect = self._suspects.get(user)
         return max(self._all.wait(now), suspect.wait(now) if suspect is not None else 0.0)
 
-    def begin(self, user: str = "") -> Optional[Record]:
-        """Note that a request goes to the instance; if it is a trial, return the record to settle."""
-        record = self._suspects.get(user, self._all)
-        return record if record.begin() else None
+    def begin(self, user: str = "") -> Optional[Failures]:
+        """Note that a request goes to the instance; if it is a trial, return what must end it."""
+        failures = self._suspects.get(user, self._all)
+        return failures if failures.begin() else None
 
     def succeed(self) -> None:
         """The instance gave a complete answer."""
@@ -127,11 +127,11 @@ class Breaker:
         if alone and user not in self._witnesses:
             self._witnesses.add(user)
             self._all.fail(now)
-        record = self._suspects.get(user)
-        if record is None:
-            record = self._suspects[user] = Record(self._chance)
+        failures = self._suspects.get(user)
+        if failures is None:
+            failures = self._suspects[user] = Failures(self._chance)
             if len(self._suspects) > MOST_SUSPECTS:
                 oldest = next(iter(self._suspects))
                 del self._suspects[oldest]
                 self._witnesses.discard(oldest)
-        record.fail(now)
+        failures.fail(now)

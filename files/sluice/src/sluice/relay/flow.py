@@ -35,7 +35,7 @@ class Outflow:
         self._moving: dict[int, Flow] = {}
         # Flows that wait for the reader's credit: checked again only when it grants some.
         self._stalled: dict[int, Flow] = {}
-        endpoint.after_flush = self.settle
+        endpoint.after_flush = self.return_credit
 
     def passed(self, flow: Flow, size: int) -> None:
         """Note that `size` bytes were queued."""
@@ -48,7 +48,7 @@ class Outflow:
         if flow.held:
             self._moving[flow.stream] = flow
 
-    def settle(self) -> None:
+    def return_credit(self) -> None:
         """Return credit for the bytes that have been sent."""
         if not self._moving:
             return

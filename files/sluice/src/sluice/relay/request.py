@@ -98,12 +98,12 @@ class Request:
             self.fail(SluiceError("internal_error", "the relay has a fault"))
 
     def open(self) -> None:
-        """Check the head against the routing table and the session's budget. Raises SluiceError."""
+        """Check the head against the routing table and the session's memory for bodies. Raises SluiceError."""
         model = self._model(self._began)
         self._known = True
         check_head(self._head, model)
         size = min(self._head.length, COLLECTED)
-        reserve(self._services.budget, size)
+        reserve(self._services.memory, size)
         self._reserved = size
 
     def receive(self, data: bytes) -> None:
@@ -429,7 +429,7 @@ class Request:
 
     def _let_body_go(self) -> None:
         self._body.let_go()
-        self._services.budget.release(self._reserved)
+        self._services.memory.release(self._reserved)
         self._reserved = 0
 
     def _finish(self, outcome: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sluice.endpoint import Endpoint
-from sluice.gate.limits import Budget
+from sluice.gate.limits import BodyMemory
 from sluice.relay.audit import Audit
 from sluice.relay.config import RelayConfig
 from sluice.relay.connections import InstanceConnections
@@ -26,5 +26,5 @@ class Services:
     connections: InstanceConnections
     demand: Demand
     counters: Counters
-    budget: Budget
+    memory: BodyMemory
     audit: Audit

@@ -20,7 +20,7 @@ from sluice.endpoint import Endpoint
 from sluice.errors import SluiceError
 from sluice.gate import session as gate
 from sluice.gate.choice import ready
-from sluice.gate.limits import Budget, Rate
+from sluice.gate.limits import BodyMemory, Rate
 from sluice.relay.audit import open_audit
 from sluice.relay.closed_file import ClosedFile
 from sluice.relay.config import RelayConfig
@@ -76,7 +76,7 @@ class Session:
             connections=InstanceConnections(config, counters),
             demand=Demand(),
             counters=counters,
-            budget=Budget(config.max_buffered),
+            memory=BodyMemory(config.max_buffered),
             audit=open_audit(),
         )
         self._demand_writer = DemandWriter(config.demand_dir)

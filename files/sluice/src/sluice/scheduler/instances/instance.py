@@ -339,13 +339,13 @@ def with_refused_record(instance: Instance, problem: str, now: float) -> Instanc
     return replace(instance, refused=problem, refused_since=since)
 
 
-def missing(instance: Instance, asked_at: float, settle: float) -> Instance:
+def missing(instance: Instance, asked_at: float, grace: float) -> Instance:
     """Fold in a successful squeue answer, asked for at `asked_at`, that does not list the job.
 
-    Without a job id, answers within `settle` seconds of the intent do not count: the sbatch may still be on
+    Without a job id, answers within `grace` seconds of the intent do not count: the sbatch may still be on
     its way to the controller.
     """
-    if not instance.job_id and asked_at < instance.created + settle:
+    if not instance.job_id and asked_at < instance.created + grace:
         return instance
     return replace(instance, absent=instance.absent + 1, invalid=False)
 

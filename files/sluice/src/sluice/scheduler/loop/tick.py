@@ -205,8 +205,8 @@ class Scheduler:
         found = phase(instance)
         if found is Phase.PENDING and not instance.absent:
             return now - instance.created < CLOSE_WATCH or instance.draining_since is not None
-        settled = found is Phase.READY and not instance.failures and not instance.absent
-        return not settled or instance.draining_since is not None
+        steady = found is Phase.READY and not instance.failures and not instance.absent
+        return not steady or instance.draining_since is not None
 
     def _clean(self, seen: Observation, now: float) -> None:
         """Remove old job directories once an hour, and log stray jobs when they change."""

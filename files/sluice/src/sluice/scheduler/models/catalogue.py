@@ -21,7 +21,7 @@ from sluice.scheduler.slurm.submission import charge
 log = logging.getLogger(__name__)
 
 # If entry or script changed within so many seconds, the other one may still be about to change.
-UNSETTLED = 1.0
+STILL_CHANGING = 1.0
 WRITING = "is being written"
 MAX_ENTRY_BYTES = 1 << 18
 MAX_SCRIPT_BYTES = 1 << 20
@@ -187,7 +187,7 @@ def read_model(directory: Path, name: str, now: Optional[float] = None) -> Optio
     entry_path, script_path = directory / f"{name}.json", directory / f"{name}.sbatch"
     raw, entry_time = _read(entry_path, MAX_ENTRY_BYTES)
     script_raw, script_time = _read(script_path, MAX_SCRIPT_BYTES)
-    if now is not None and abs(now - max(entry_time, script_time)) < UNSETTLED:
+    if now is not None and abs(now - max(entry_time, script_time)) < STILL_CHANGING:
         return None
     entry = ModelEntry.parse(decode_json(raw))
     if entry.name != name:

@@ -30,7 +30,7 @@ MAX_BYTES = 1 << 19
 MAX_TOTAL = 1 << 22
 MAX_NAMES = 4096
 MAX_PROBLEM = 200
-UNSETTLED = 1.0
+STILL_CHANGING = 1.0
 
 # Differs between versions of a file.
 Stamp = tuple[int, ...]
@@ -148,7 +148,7 @@ def _report(inside: int, name: str, now: float) -> DemandFile:
 
 def _stamp(found: os.stat_result) -> Stamp:
     """Return the stamp of this version of a file; () if so new that the next version may look the same."""
-    if abs(time.time() - found.st_mtime) < UNSETTLED:
+    if abs(time.time() - found.st_mtime) < STILL_CHANGING:
         return ()
     return found.st_ino, found.st_mtime_ns, found.st_size
 

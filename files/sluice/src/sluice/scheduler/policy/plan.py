@@ -214,12 +214,12 @@ class Plan(PlanState):
     def drain_leaving(self) -> None:
         """Drain instances whose front says that they must end soon."""
         for instance in self.present:
-            if not instance.leaving or instance.draining_since is not None or instance.id in self.settled:
+            if not instance.leaving or instance.draining_since is not None or instance.id in self.decided:
                 continue
             found = self.phase[instance.id]
             if found in (Phase.READY, Phase.SICK):
                 self.first.append(Drain(instance.id, LEAVING))
-                self.settled.add(instance.id)
+                self.decided.add(instance.id)
             elif found is Phase.STARTING and instance.leaving == "warned":
                 self.cancel_failed(instance, "its wall time would have ended before it was ready")
 
@@ -294,12 +294,12 @@ class Plan(PlanState):
                 and not instance.leaving
                 and instance.drain_reason in RESUMABLE
                 and self.phase[instance.id] is Phase.READY
-                and instance.id not in self.settled
+                and instance.id not in self.decided
                 and not self.outdated(instance, model)
             )
             if usable and taken < missing and most[instance.kind] > 0:
                 self.first.append(Resume(instance.id))
-                self.settled.add(instance.id)
+                self.decided.add(instance.id)
                 most[instance.kind] -= 1
                 taken += 1
         return taken
@@ -319,7 +319,7 @@ class Plan(PlanState):
             )
             if returns and serving < self.wanted:
                 self.last.append(Resume(instance.id))
-                self.settled.add(instance.id)
+                self.decided.add(instance.id)
                 serving += 1
 
     # --- what is asked for ---------------------------------------------------------------------------
@@ -406,7 +406,7 @@ class Plan(PlanState):
             proven = ready if instance.id in self.expiring or not self.memory.failures else 0
             if proven + left > self.wanted:
                 self.last.append(Drain(instance.id, REPLACED))
-                self.settled.add(instance.id)
+                self.decided.add(instance.id)
                 left -= 1
 
     def shrink(self, fresh: Sequence[Instance], surplus: int) -> None:
@@ -415,7 +415,7 @@ class Plan(PlanState):
         for instance in sorted(fresh, key=self.removal_order)[:surplus]:
             if self.phase[instance.id] is Phase.READY:
                 self.last.append(Drain(instance.id, reason))
-                self.settled.add(instance.id)
+                self.decided.add(instance.id)
             else:
                 self.cancel(instance, reason)
 
@@ -436,7 +436,7 @@ class Plan(PlanState):
         """Cancel draining instances that have nothing left to answer."""
         for instance in self.present:
             since = instance.draining_since
-            if since is None or instance.id in self.settled or instance.cancelled_at is not None:
+            if since is None or instance.id in self.decided or instance.cancelled_at is not None:
                 continue
             waited = self.now - since
             quiet = self.demand.load(instance.id) == 0 and waited >= DRAIN_GRACE

@@ -18,7 +18,7 @@ class PlanState:
 
     `first`: actions before this decision's submissions; `last`: actions after them. `ask`: which instances
     it asks for. `wanted`: how many instances it should have. `lost`: instances that are gone; `present`: the
-    others. `settled`: ids of instances about which this decision has decided already.
+    others. `decided`: ids of instances about which this decision has decided already.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class PlanState:
         self.phase = {instance.id: self.phase_of(instance) for instance in instances}
         self.lost = [one for one in instances if self.phase[one.id] is Phase.GONE]
         self.present = [one for one in instances if self.phase[one.id] is not Phase.GONE]
-        self.settled: set[str] = set()
+        self.decided: set[str] = set()
         self.expiring: frozenset[str] = frozenset()
 
     def phase_of(self, instance: Instance) -> Phase:
@@ -67,13 +67,13 @@ class PlanState:
             self.memory = count_failure(self.memory, self.settings, self.now, message)
 
     def phases(self, *wanted: Phase) -> list[Instance]:
-        """Return the instances in these phases, oldest first, except draining, leaving and settled ones."""
+        """Return the instances in these phases, oldest first, except draining, leaving and decided ones."""
         found = [
             instance
             for instance in self.present
             if instance.draining_since is None
             and not instance.leaving
-            and instance.id not in self.settled
+            and instance.id not in self.decided
             and self.phase[instance.id] in wanted
         ]
         return sorted(found, key=lambda instance: (instance.created, instance.id))
@@ -82,7 +82,7 @@ class PlanState:
         """Cancel the job; does nothing while its id is not known."""
         if instance.job_id:
             (self.last if actions is None else actions).append(Cancel(instance.id, reason))
-            self.settled.add(instance.id)
+            self.decided.add(instance.id)
 
     def cancel_failed(self, instance: Instance, problem: str) -> None:
         """Cancel an instance and count it as a failed start."""
@@ -105,6 +105,6 @@ class PlanState:
         return (
             instance.draining_since is not None
             or bool(instance.leaving)
-            or instance.id in self.settled
+            or instance.id in self.decided
             or self.phase[instance.id] in (Phase.ENDING, Phase.SICK)
         )

@@ -62,7 +62,7 @@ def backup(url: str, folder: Path, keep: int, now: float) -> Path:
                 ["pg_dump", "--format=custom", "--schema=public", "--no-owner", "--no-acl"],
                 ["--file", unfinished],
             )
-        _settle(unfinished, path)
+        _sync_and_rename(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
     for old in backups(folder)[keep:]:
@@ -104,7 +104,7 @@ def _file_of(place: URL) -> Path:
     return Path(place.database)
 
 
-def _settle(unfinished: Path, path: Path) -> None:
+def _sync_and_rename(unfinished: Path, path: Path) -> None:
     """Sync a file to disk, then rename it."""
     with unfinished.open("rb") as file:
         os.fsync(file.fileno())
@@ -149,7 +149,7 @@ def _restore_sqlite(file: Path, source: Path, stamp: str) -> str:
         try:
             _expect_known(arriving, source)
             aside = _set_aside(file, stamp)
-            _settle(arriving, file)
+            _sync_and_rename(arriving, file)
         finally:
             arriving.unlink(missing_ok=True)
     return str(aside) if aside else "nothing, because there was no database"
