@@ -27,9 +27,9 @@ class Sluice:
     memory: dict[str, policy.Memory] = field(default_factory=dict)
     wanted: dict[str, int] = field(default_factory=dict)
     _ticks: int = 0
-    _models: dict[str, policy.Model] = field(default_factory=dict)
+    _models: dict[str, policy.ModelSettings] = field(default_factory=dict)
     _workers: dict[str, Worker] = field(default_factory=dict)
-    _limits: policy.Backoff = field(default_factory=policy.Backoff)
+    _backoff: policy.Backoff = field(default_factory=policy.Backoff)
 
     def changed(self, worker: Worker, now: float) -> None:
         """Fold in what squeue and the probe would show of one instance."""
@@ -79,21 +79,21 @@ class Sluice:
             instances=instances,
             demand={name: _demand(server) for name, server in looked.items()},
             memory=self.memory,
-            limits=self._limits,
+            backoff=self._backoff,
         )
         room = service.world.parameters.cluster.service_gpus - others
-        settings = policy.Settings(max_instances=10_000, max_gpus=max(1, room))
+        settings = policy.SiteSettings(max_instances=10_000, max_gpus=max(1, room))
         decision = policy.decide(situation, settings, now)
-        self.memory, self._limits = decision.memory, decision.limits
+        self.memory, self._backoff = decision.memory, decision.backoff
         self.wanted.update(decision.wanted)
         for action in decision.actions:
             self._act(service, action, now)
         drains = (action.instance for action in decision.actions if isinstance(action, policy.Drain))
         return sorted({self.instances[instance].model for instance in drains})
 
-    def _model(self, server: Server) -> policy.Model:
+    def _model(self, server: Server) -> policy.ModelSettings:
         model = server.model
-        return policy.Model(
+        return policy.ModelSettings(
             model.name,
             digest="d" * 64,
             min=0,
@@ -148,6 +148,6 @@ class Sluice:
             service.cancel(worker, now)
 
 
-def _demand(server: Server) -> policy.Demand:
+def _demand(server: Server) -> policy.TotalDemand:
     instances = {worker.id: worker.running for worker in server.workers.values() if worker.running}
-    return policy.Demand(server.running, server.waiting, server.last, instances)
+    return policy.TotalDemand(server.running, server.waiting, server.last, instances)

@@ -10,19 +10,19 @@ from sluice.contracts.jobs import JobRecord
 from sluice.scheduler.instances.instance import Instance
 from sluice.scheduler.policy.policy import (
     Decision,
-    Demand,
     Memory,
-    Model,
+    ModelSettings,
     Orders,
-    Settings,
+    SiteSettings,
     Situation,
     Spent,
+    TotalDemand,
     decide,
 )
 
 NOW = 1_795_000_000.0
-SETTINGS = Settings(max_instances=8)
-MODEL = Model("m", "d1", min=0, max=2, concurrency=4, idle_stop=900, start_timeout=300)
+SETTINGS = SiteSettings(max_instances=8)
+MODEL = ModelSettings("m", "d1", min=0, max=2, concurrency=4, idle_stop=900, start_timeout=300)
 RECORD = JobRecord("m-00000001", "00000001", "1", "c1", 20001, "pem", "key", NOW)
 
 
@@ -48,24 +48,24 @@ def ready(number: int = 1, digest: str = "d1", **changes: Any) -> Instance:
 def decided(
     instances: Sequence[Instance] = (),
     *,
-    model: Optional[Model] = MODEL,
-    demand: Optional[Demand] = None,
+    model: Optional[ModelSettings] = MODEL,
+    demand: Optional[TotalDemand] = None,
     memory: Optional[Memory] = None,
     known: bool = True,
-    held: bool = False,
+    unusable: bool = False,
     now: float = NOW,
-    settings: Settings = SETTINGS,
+    settings: SiteSettings = SETTINGS,
     orders: Optional[Orders] = None,
     spent: Optional[Spent] = None,
 ) -> Decision:
     """Decide for model m alone."""
     situation = Situation(
-        models={} if model is None or held else {"m": model},
+        models={} if model is None or unusable else {"m": model},
         instances=tuple(instances),
         demand={} if demand is None else {"m": demand},
         memory={"m": memory or Memory(digest="d1")},
-        held=frozenset({"m"} if held else ()),
-        known=known,
+        unusable=frozenset({"m"} if unusable else ()),
+        queue_known=known,
         orders={} if orders is None else {"m": orders},
         spent=spent or Spent(),
     )

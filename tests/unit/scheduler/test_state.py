@@ -38,8 +38,10 @@ FULL = State(
     failed_starts={"m": FailedStart("m-00000002", "7", "d", ("a line",))},
     lease=Lease("login", "boot", NOW),
     generation=7,
-    limits=Backoff(2, NOW, NOW + 20, "Slurm temporarily unable to accept job"),
-    charges={"account=chat partition=gpu qos=(default)": Backoff(1, NOW, NOW + 10, "AssocMaxSubmitJobLimit")},
+    backoff=Backoff(2, NOW, NOW + 20, "Slurm temporarily unable to accept job"),
+    scope_backoffs={
+        "account=chat partition=gpu qos=(default)": Backoff(1, NOW, NOW + 10, "AssocMaxSubmitJobLimit")
+    },
     ledger=Ledger(20_775, 3600.0, NOW, (NOW - 5,)),
     nodes={"c1": Node(NOW, ("d", "d"), NOW)},
 )
@@ -70,11 +72,13 @@ def test_a_state_of_an_earlier_or_later_version_is_read(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     StateFile(str(path)).save(FULL)
     document = json.loads(path.read_text())
-    for name in ("ledger", "nodes", "limits", "charges"):
+    for name in ("ledger", "nodes", "backoff", "scope_backoffs"):
         del document[name]
-    for name in ("kind", "gpus", "asked_nodes", "leaving", "hindered_since", "charge"):
+    for name in ("kind", "gpus", "asked_nodes", "leaving", "hindered_since", "slurm_scope"):
         del document["instances"]["m-00000001"][name]
     document["memory"]["m"] = {"digest": "d", "level": 2, "load_time": 12.0, "failures": 1}
+    document["charges"] = {"account=chat": {"count": 1}}
+    document["instances"]["m-00000001"]["charge"] = "account=chat"
     document["of_tomorrow"] = [1]
     document["lease"]["since"] = 5
     path.write_text(json.dumps(document))
@@ -96,7 +100,7 @@ def test_a_state_of_an_earlier_or_later_version_is_read(tmp_path: Path) -> None:
         '{"version": 1, "instances": {"m-00000001": {"id": "m-00000001"}}}',
         '{"version": 1, "ledger": {"starts": "many"}}',
         '{"version": 1, "nodes": {"c1": {"seen": "often"}}}',
-        '{"version": 1, "limits": 5}',
+        '{"version": 1, "backoff": 5}',
     ],
 )
 def test_a_damaged_state_is_set_aside_and_begun_anew(tmp_path: Path, text: str) -> None:

@@ -31,14 +31,14 @@ from sluice.scheduler.policy.policy import (
     Backoff,
     Cancel,
     Decision,
-    Demand,
     Forget,
     Memory,
-    Model,
+    ModelSettings,
     Orders,
-    Settings,
+    SiteSettings,
     Situation,
     Submit,
+    TotalDemand,
     decide,
 )
 
@@ -66,8 +66,8 @@ REFUSALS = {
 class World:
     """Everything at one moment. `open` counts each instance's requests, `waiting` each model's."""
 
-    models: dict[str, Model]
-    settings: Settings
+    models: dict[str, ModelSettings]
+    settings: SiteSettings
     wall_time: float = 7_200.0
     now: float = 1_795_000_000.0
     jobs: dict[str, QueueJob] = field(default_factory=dict)
@@ -78,8 +78,8 @@ class World:
     waiting: dict[str, int] = field(default_factory=dict)
     instances: dict[str, Instance] = field(default_factory=dict)
     memory: dict[str, Memory] = field(default_factory=dict)
-    limits: Backoff = field(default_factory=Backoff)
-    charges: dict[str, Backoff] = field(default_factory=dict)
+    backoff: Backoff = field(default_factory=Backoff)
+    scope_backoffs: dict[str, Backoff] = field(default_factory=dict)
     orders: dict[str, Orders] = field(default_factory=dict)
     account: ledger.Ledger = field(default_factory=ledger.Ledger)
     arrives: dict[str, float] = field(default_factory=dict)
@@ -144,13 +144,13 @@ class World:
         really = self.jobs.get(instance.name)
         return replace(unseen, invalid=True) if really is None else seen(unseen, really)
 
-    def demand(self) -> dict[str, Demand]:
+    def demand(self) -> dict[str, TotalDemand]:
         """Return what the relays report."""
         reported = {}
         for name in self.models:
             mine = {one.id: self.open.get(one.id, 0) for one in self.instances.values() if one.model == name}
             running, waiting = sum(mine.values()), self.waiting.get(name, 0)
-            reported[name] = Demand(running, waiting, self.now if running + waiting else 0.0, mine)
+            reported[name] = TotalDemand(running, waiting, self.now if running + waiting else 0.0, mine)
         return reported
 
     def decide(self, known: bool = True) -> Decision:
@@ -160,10 +160,10 @@ class World:
             instances=tuple(self.instances.values()),
             demand=self.demand(),
             memory=self.memory,
-            known=known,
+            queue_known=known,
             orders=self.orders,
-            limits=self.limits,
-            charges=self.charges,
+            backoff=self.backoff,
+            scope_backoffs=self.scope_backoffs,
             spent=ledger.spent(self.account, self.now),
         )
         return decide(situation, self.settings, self.now)
@@ -175,10 +175,10 @@ class World:
             if isinstance(action, Submit):
                 model, how = self.models[action.model], (refusing or {}).get(action.model, sbatch)
                 # As the scheduler does: the next one of the tick would meet the same.
-                if closed.isdisjoint({"everybody", model.charge, model.name}):
+                if closed.isdisjoint({"everybody", model.slurm_scope, model.name}):
                     self.submit(model, action.kind, how)
-                    charge = model.charge if action.kind != BURST else model.name
-                    closed.add({"limit": charge, "site": "everybody", "away": "everybody"}.get(how, how))
+                    scope = model.slurm_scope if action.kind != BURST else model.name
+                    closed.add({"limit": scope, "site": "everybody", "away": "everybody"}.get(how, how))
             elif isinstance(action, Forget):
                 del self.instances[action.instance]
             else:
@@ -186,9 +186,13 @@ class World:
                 self.instances[instance.id] = instance
                 if isinstance(action, Cancel) and instance.name in self.jobs:
                     self.end(instance.name, "CANCELLED")
-        self.memory, self.limits, self.charges = decision.memory, decision.limits, decision.charges
+        self.memory, self.backoff, self.scope_backoffs = (
+            decision.memory,
+            decision.backoff,
+            decision.scope_backoffs,
+        )
 
-    def submit(self, model: Model, kind: str, sbatch: str) -> None:
+    def submit(self, model: ModelSettings, kind: str, sbatch: str) -> None:
         """Submit one job: `ok`, `lost` (Slurm has it, the answer is lost) or one of REFUSALS."""
         self.submitted += 1
         if not any(one.model == model.name and not gone(one) for one in self.instances.values()):
@@ -203,7 +207,7 @@ class World:
             kind=kind,
             gpus=model.gpus,
             asked_nodes=model.nodes,
-            charge=model.charge if kind != BURST else "",
+            slurm_scope=model.slurm_scope if kind != BURST else "",
         )
         if sbatch in REFUSALS:
             made = replace(made, submit_error=REFUSALS[sbatch])

@@ -53,7 +53,7 @@ def told(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
             state,
             instances={**state.instances, other.id: other, more.id: more},
             memory={"m": memory},
-            limits=Backoff(1, site.now, site.now + 1e9, HOSTILE),
+            backoff=Backoff(1, site.now, site.now + 1e9, HOSTILE),
             failed_starts={"m": FailedStart("m-00000001", HOSTILE, "", (HOSTILE, "\x1b[2Jwords"))},
         )
     )

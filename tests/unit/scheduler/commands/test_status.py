@@ -101,8 +101,8 @@ def test_what_the_service_takes_is_told_beside_what_it_may() -> None:
 
 def test_people_read_limits_nodes_bounds_kinds_and_obstacles(capsys: pytest.CaptureFixture[str]) -> None:
     state: dict[str, Any] = {
-        "limits": Backoff(3, NOW - 5, NOW + 60, "Slurm temporarily unable to accept job"),
-        "charges": {
+        "backoff": Backoff(3, NOW - 5, NOW + 60, "Slurm temporarily unable to accept job"),
+        "scope_backoffs": {
             "account=chat partition=gpu qos=low": Backoff(2, NOW - 5, NOW + 20, "AssocMaxSubmitJobLimit"),
             "account=lab partition=gpu qos=low": Backoff(0, NOW - 500, 0.0),
         },
@@ -128,14 +128,14 @@ def test_people_read_limits_nodes_bounds_kinds_and_obstacles(capsys: pytest.Capt
 
 
 def test_a_limit_that_is_over_is_told_no_more() -> None:
-    assert overview(limits=Backoff(1, NOW - 90, NOW - 30, "busy")).document()["limits"] is None
+    assert overview(backoff=Backoff(1, NOW - 90, NOW - 30, "busy")).document()["limits"] is None
 
 
 def test_a_held_model_is_told_with_the_reason(capsys: pytest.CaptureFixture[str]) -> None:
     document = overview(catalogue=Catalogue({}, {"m": "slurm.partition: fat is not among"})).document()
     assert document["models"]["m"]["held"] == "slurm.partition: fat is not among"
     print_overview(document)
-    assert "m: held: slurm.partition: fat is not among" in capsys.readouterr().out
+    assert "m: the entry is not used: slurm.partition: fat is not among" in capsys.readouterr().out
 
 
 def test_the_figures_count_each_models_instances_and_the_whole_service() -> None:

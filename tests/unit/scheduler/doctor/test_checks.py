@@ -128,7 +128,7 @@ BROKEN: list[tuple[dict[str, Any], str, str, str]] = [
     ({"queue": Answer(None)}, "controller", WRONG, "no answer within 20 s"),
     ({"queue": Answer(1, "", "Unable to contact slurm controller")}, "controller", WRONG, "Unable"),
     ({"queue": Answer(0, "", "", 11.0)}, "controller", WARNING, "11.0 s of the 20 s"),
-    ({"held": {"m": "min: must not be above max"}}, "model", WRONG, "above max"),
+    ({"unusable": {"m": "min: must not be above max"}}, "model", WRONG, "above max"),
     ({"tests": {"m": Answer(1, "", "Invalid qos")}}, "model", WRONG, "Invalid qos"),
     ({"partitions": Answer(None)}, "partition", WARNING, "no answer"),
     ({"partitions": Answer(0, "PartitionName=cpu State=UP\n")}, "partition", WRONG, "gpu does not exist"),

@@ -494,7 +494,7 @@ def test_jobs_stuck_in_completing_take_gpus_but_not_their_models_places(site: Si
     assert (site.submitted(), site.failures()) == (4, 0)
     assert [job["state"] for job in site.cluster.alive()].count(state) == 2
     present = bounds.room(
-        policy.Settings(max_instances=9, max_gpus=9), site.scheduler.state.instances.values()
+        policy.SiteSettings(max_instances=9, max_gpus=9), site.scheduler.state.instances.values()
     )
     assert present.gpus == 9 - 4
     # A bound on GPUs holds: what is stuck still has them.
@@ -574,8 +574,8 @@ def test_models_at_their_accounts_limit_ask_seldom_and_take_turns(site: Site) ->
     assert site.cluster.calls("sbatch") - calls <= 16
     # Kept over a restart of the scheduler.
     site.start()
-    (charge,) = site.scheduler.state.charges
-    assert "account=chat-a" in charge
+    (scope,) = site.scheduler.state.scope_backoffs
+    assert "account=chat-a" in scope
     # With a place for one more the two take turns, whatever their priorities.
     site.cluster.configure(submit_limits={"chat-a": 2})
     site.tick(30, times=80)

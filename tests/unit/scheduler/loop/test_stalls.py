@@ -21,7 +21,7 @@ from sluice.scheduler.policy.policy import (
     Drain,
     Memory,
     Orders,
-    Settings,
+    SiteSettings,
     Submit,
     failed,
 )
@@ -135,7 +135,7 @@ def test_one_that_goes_anyway_counts_as_no_failure(changes: dict[str, Any]) -> N
 
 def test_nothing_is_ended_while_the_queue_is_unknown_or_the_entry_held() -> None:
     assert decided([ready(stalled=900)], model=KEPT, known=False).actions == ()
-    assert decided([ready(stalled=900)], model=KEPT, held=True).actions == ()
+    assert decided([ready(stalled=900)], model=KEPT, unusable=True).actions == ()
 
 
 def test_an_administrators_order_forgets_stalls() -> None:
@@ -158,7 +158,7 @@ def live(world: World, seconds: float, *, poison: bool) -> None:
 
 
 def test_whoever_makes_each_engine_hang_has_ever_fewer_of_them_ended() -> None:
-    world = World({"m": replace(KEPT, stall_timeout=900)}, Settings(max_instances=4), wall_time=1e9)
+    world = World({"m": replace(KEPT, stall_timeout=900)}, SiteSettings(max_instances=4), wall_time=1e9)
     waits, began = [], 0
     while world.now < 1_795_000_000.0 + 12 * 3600:
         live(world, 30, poison=True)

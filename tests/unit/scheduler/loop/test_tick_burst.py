@@ -87,7 +87,7 @@ def test_after_a_limit_nothing_more_of_its_account_is_submitted_in_the_tick(
     assert len(asked) == 1
     site.tick()
     assert site.scheduler.state.instances == {} and site.scheduler.state.memory["m"].failures == 0
-    (held_up,) = site.scheduler.state.charges.values()
+    (held_up,) = site.scheduler.state.scope_backoffs.values()
     assert "QOSMaxSubmitJobPerUserLimit" in held_up.reason
 
 

@@ -89,10 +89,10 @@ def put(folder: Path, entry: ModelEntry) -> tuple[Path, Path]:
 def test_a_registered_model_beyond_the_bounds_is_held_with_the_reason(tmp_path: Path) -> None:
     put(tmp_path, PLAIN)
     put(tmp_path, replace(PLAIN, name="other", slurm=replace(SLURM, partition="cpu")))
-    assert read_catalogue(str(tmp_path), LATER).held == {}
+    assert read_catalogue(str(tmp_path), LATER).unusable == {}
     catalogue = read_catalogue(str(tmp_path), LATER, Allowed(("cpu",)))
     assert list(catalogue.listed) == ["other"]
-    assert "gpu is not among the site's scheduler_partitions: cpu" in catalogue.held[PLAIN.name]
+    assert "gpu is not among the site's scheduler_partitions: cpu" in catalogue.unusable[PLAIN.name]
 
 
 def test_a_model_beyond_the_bounds_is_not_registered(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from sluice.scheduler.outside import demand
 from sluice.scheduler.outside.demand import DemandFolder, read_demand
-from sluice.scheduler.policy.policy import Demand
+from sluice.scheduler.policy.policy import TotalDemand
 from tests.unit.scheduler.outside.test_untrusted_files import KINDS
 
 NOW = 1_795_000_000.0
@@ -28,7 +28,7 @@ def report(directory: Path, relay: str, written: float = NOW, **model: float) ->
 def test_relays_are_summed(tmp_path: Path) -> None:
     report(tmp_path, "a")
     report(tmp_path, "b", last=NOW - 3)
-    assert read_demand(str(tmp_path), NOW) == {"m": Demand(2, 4, NOW - 3)}
+    assert read_demand(str(tmp_path), NOW) == {"m": TotalDemand(2, 4, NOW - 3)}
 
 
 def test_instances_are_summed_over_relays(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_the_latest_answer_that_any_relay_had_counts(tmp_path: Path) -> None:
 def test_a_relay_that_fell_silent_is_ignored(tmp_path: Path) -> None:
     report(tmp_path, "a", written=NOW - 16)
     report(tmp_path, "b", written=NOW - 14)
-    assert read_demand(str(tmp_path), NOW) == {"m": Demand(1, 2, NOW - 5)}
+    assert read_demand(str(tmp_path), NOW) == {"m": TotalDemand(1, 2, NOW - 5)}
 
 
 def test_broken_files_and_half_written_ones_are_passed_over(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_broken_files_and_half_written_ones_are_passed_over(tmp_path: Path) -> N
     (tmp_path / ".b.json").write_text("{")
     (tmp_path / "lies.json").write_text('{"version": 1, "relay": "x", "written": 1, "models": {}}')
     (tmp_path / "folder.json").mkdir()
-    assert read_demand(str(tmp_path), NOW) == {"m": Demand(1, 2, NOW - 5)}
+    assert read_demand(str(tmp_path), NOW) == {"m": TotalDemand(1, 2, NOW - 5)}
 
 
 GOOD = {"version": 1, "relay": "b" * 16, "written": NOW, "models": {}}
@@ -92,12 +92,12 @@ def test_a_file_edited_by_hand_is_told_once_in_words_and_nothing_of_it_counts(
         path.write_text(text)
         os.utime(path, (time.time() - age,) * 2)
         for _ in range(3):
-            assert folder.read(NOW) == {"m": Demand(1, 2, NOW - 5)}
+            assert folder.read(NOW) == {"m": TotalDemand(1, 2, NOW - 5)}
     (record,) = [one for one in caplog.records if one.getMessage() == "demand file refused"]
     assert words in vars(record)["problem"]
     assert vars(record)["path"] == str(path)
     report(tmp_path, "b")
-    assert folder.read(NOW) == {"m": Demand(2, 4, NOW - 5)}
+    assert folder.read(NOW) == {"m": TotalDemand(2, 4, NOW - 5)}
 
 
 @pytest.mark.parametrize("lay", KINDS.values(), ids=KINDS)
@@ -105,7 +105,7 @@ def test_what_is_no_file_concerns_itself(tmp_path: Path, lay: Callable[[Path], N
     report(tmp_path, "a")
     lay(tmp_path / "it.json")
     (tmp_path / os.fsdecode(b"\xff.json")).write_text("{")
-    assert read_demand(str(tmp_path), NOW) == {"m": Demand(1, 2, NOW - 5)}
+    assert read_demand(str(tmp_path), NOW) == {"m": TotalDemand(1, 2, NOW - 5)}
 
 
 def heavy(directory: Path, name: str, size: int) -> None:
@@ -145,12 +145,12 @@ def test_a_flood_of_large_files_costs_one_bounded_reading_and_is_told_once(
 def test_relays_that_were_heard_of_are_read_whatever_comes_beside_them(tmp_path: Path) -> None:
     report(tmp_path, "a")
     folder = DemandFolder(str(tmp_path))
-    assert folder.read(NOW) == {"m": Demand(1, 2, NOW - 5)}
+    assert folder.read(NOW) == {"m": TotalDemand(1, 2, NOW - 5)}
     for number in range(30):
         heavy(tmp_path, f"0{number}", 200_000)
     for _ in range(2):
         report(tmp_path, "a", running=3)
-        assert folder.read(NOW)["m"] == Demand(3, 2, NOW - 5)
+        assert folder.read(NOW)["m"] == TotalDemand(3, 2, NOW - 5)
 
 
 def test_more_names_than_are_looked_at_hide_no_relay_that_was_heard_of(
@@ -162,7 +162,7 @@ def test_more_names_than_are_looked_at_hide_no_relay_that_was_heard_of(
     folder.read(NOW)
     for number in range(50):
         (tmp_path / f"{number}.json").write_text("{")
-    assert folder.read(NOW) == {"m": Demand(1, 2, NOW - 5)}
+    assert folder.read(NOW) == {"m": TotalDemand(1, 2, NOW - 5)}
 
 
 def test_a_file_that_lies_still_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,17 +14,26 @@ from sluice.scheduler.policy.bounds import (
     Ask,
     Idle,
     Room,
-    Settings,
+    SiteSettings,
     Spent,
     reclaim,
     room,
     share,
 )
-from sluice.scheduler.policy.policy import Cancel, Demand, Drain, Memory, Model, Situation, Submit, decide
+from sluice.scheduler.policy.policy import (
+    Cancel,
+    Drain,
+    Memory,
+    ModelSettings,
+    Situation,
+    Submit,
+    TotalDemand,
+    decide,
+)
 from tests.unit.scheduler.policy_cases import MODEL, NOW, instance, ready
 
 WIDE = Room(100, math.inf, math.inf)
-SITE = Settings(max_instances=100)
+SITE = SiteSettings(max_instances=100)
 NOTHING = Spent()
 
 
@@ -34,7 +43,7 @@ def shared(*asks: Ask, left: Room = WIDE) -> list[str]:
 
 
 def test_pending_and_ending_jobs_take_room_as_running_ones_do() -> None:
-    site = Settings(max_instances=4, max_gpus=8, max_nodes=6)
+    site = SiteSettings(max_instances=4, max_gpus=8, max_nodes=6)
     present = [instance(1, gpus=2), ready(2, gpus=4, asked_nodes=2), ready(3, cancelled_at=NOW)]
     assert room(site, present) == Room(1, 2, 2)
 
@@ -76,7 +85,7 @@ def test_a_smaller_one_takes_the_room_that_a_larger_cannot_use() -> None:
 
 
 def test_one_that_can_never_fit_is_told_so_and_keeps_nobody_out() -> None:
-    site = Settings(max_instances=9, max_gpus=4)
+    site = SiteSettings(max_instances=9, max_gpus=4)
     big = Ask("a", 1, gpus=8, waiting=True, short_since=NOW - 9000)
     shares = share([big, Ask("b", 1, gpus=4)], Room(9, 4, 9), site, Spent(), NOW)
     assert shares.granted == [("b", BASE)]
@@ -102,7 +111,7 @@ def test_room_is_kept_for_a_starved_model_but_not_what_it_does_not_need() -> Non
 
 
 def test_cold_starts_are_bounded_and_others_are_not() -> None:
-    site = Settings(max_instances=9, cold_starts_per_hour=5)
+    site = SiteSettings(max_instances=9, cold_starts_per_hour=5)
     asks = [Ask("a", 2, cold=True), Ask("b", 1, cold=True), Ask("c", 1)]
     shares = share(asks, WIDE, site, Spent(cold_starts=4), NOW)
     assert shares.granted == [("a", BASE), ("c", BASE), ("a", BASE)]
@@ -137,12 +146,12 @@ def test_nothing_ends_where_it_would_not_help_or_enough_ends_anyway() -> None:
 # --- the same through the policy ---------------------------------------------------------------------------
 
 
-def model(name: str, **changes: Any) -> Model:
+def model(name: str, **changes: Any) -> ModelSettings:
     """Return a model of another name."""
-    return Model(name, "d1", 0, 2, 4, 900.0, 300.0, **changes)
+    return ModelSettings(name, "d1", 0, 2, 4, 900.0, 300.0, **changes)
 
 
-def two(site: Settings, short_since: float = 0.0, **demand: Demand) -> Any:
+def two(site: SiteSettings, short_since: float = 0.0, **demand: TotalDemand) -> Any:
     """Decide for model m, which has one ready instance, and model n, which has none."""
     memory = {"m": Memory(digest="d1", last=NOW), "n": Memory(digest="d1", short_since=short_since)}
     both = {"m": MODEL, "n": model("n", priority=-1)}
@@ -150,44 +159,44 @@ def two(site: Settings, short_since: float = 0.0, **demand: Demand) -> Any:
 
 
 def test_a_model_without_room_remembers_since_when_and_people_are_told() -> None:
-    decision = two(Settings(max_instances=1), n=Demand(0, 1, NOW))
+    decision = two(SiteSettings(max_instances=1), n=TotalDemand(0, 1, NOW))
     assert decision.actions == ()
     assert decision.memory["n"].short_since == NOW
     assert "no other instance" in decision.memory["n"].obstacle
-    roomy = two(Settings(max_instances=2), short_since=NOW - 50, n=Demand(0, 1, NOW))
+    roomy = two(SiteSettings(max_instances=2), short_since=NOW - 50, n=TotalDemand(0, 1, NOW))
     assert roomy.actions == (Submit("n"),)
     assert roomy.memory["n"].short_since == 0.0
     assert roomy.memory["n"].obstacle == ""
 
 
 def test_an_idle_instance_of_another_model_is_drained_for_a_starved_one() -> None:
-    site = Settings(max_instances=1)
-    assert two(site, NOW - STARVED + 1, n=Demand(0, 1, NOW)).actions == ()
-    starved = two(site, NOW - STARVED, n=Demand(0, 1, NOW))
+    site = SiteSettings(max_instances=1)
+    assert two(site, NOW - STARVED + 1, n=TotalDemand(0, 1, NOW)).actions == ()
+    starved = two(site, NOW - STARVED, n=TotalDemand(0, 1, NOW))
     assert starved.actions == (Drain("m-00000001", "room for another model"),)
 
 
 @pytest.mark.parametrize(
-    "asked", [Demand(1, 0, NOW), Demand(1, 0, NOW, {"m-00000001": 1}), Demand(0, 1, NOW)]
+    "asked", [TotalDemand(1, 0, NOW), TotalDemand(1, 0, NOW, {"m-00000001": 1}), TotalDemand(0, 1, NOW)]
 )
-def test_one_with_requests_is_never_drained_for_another(asked: Demand) -> None:
-    site = Settings(max_instances=1)
-    assert two(site, NOW - 9 * STARVED, n=Demand(0, 1, NOW), m=asked).actions == ()
+def test_one_with_requests_is_never_drained_for_another(asked: TotalDemand) -> None:
+    site = SiteSettings(max_instances=1)
+    assert two(site, NOW - 9 * STARVED, n=TotalDemand(0, 1, NOW), m=asked).actions == ()
 
 
 def test_min_is_never_drained_for_another() -> None:
-    both = {"m": Model("m", "d1", 1, 2, 4, 900.0, 300.0), "n": model("n")}
+    both = {"m": ModelSettings("m", "d1", 1, 2, 4, 900.0, 300.0), "n": model("n")}
     memory = {"m": Memory(digest="d1"), "n": Memory(digest="d1", short_since=NOW - 9 * STARVED)}
-    situation = Situation(both, [ready(1)], {"n": Demand(0, 1, NOW)}, memory)
-    assert decide(situation, Settings(max_instances=1), NOW).actions == ()
+    situation = Situation(both, [ready(1)], {"n": TotalDemand(0, 1, NOW)}, memory)
+    assert decide(situation, SiteSettings(max_instances=1), NOW).actions == ()
 
 
 def test_when_the_days_gpu_hours_are_spent_only_min_stays() -> None:
-    both = {"m": Model("m", "d1", 1, 3, 4, 900.0, 300.0, gpus=1), "n": model("n", gpus=1)}
+    both = {"m": ModelSettings("m", "d1", 1, 3, 4, 900.0, 300.0, gpus=1), "n": model("n", gpus=1)}
     memory = {"m": Memory(digest="d1"), "n": Memory(digest="d1")}
     some = [ready(1, gpus=1), ready(2, gpus=1), instance(3, gpus=1)]
-    demand = {"m": Demand(12, 0, NOW, {"m-00000001": 1, "m-00000002": 4}), "n": Demand(0, 1, NOW)}
-    site = Settings(max_instances=9, gpu_hours_per_day=24.0)
+    demand = {"m": TotalDemand(12, 0, NOW, {"m-00000001": 1, "m-00000002": 4}), "n": TotalDemand(0, 1, NOW)}
+    site = SiteSettings(max_instances=9, gpu_hours_per_day=24.0)
     situation = Situation(both, some, demand, memory, spent=Spent(gpu_hours=24.0))
     decision = decide(situation, site, NOW)
     assert decision.wanted == {"m": 1, "n": 0}
@@ -199,9 +208,9 @@ def test_when_the_days_gpu_hours_are_spent_only_min_stays() -> None:
 
 
 def test_cold_starts_for_min_are_the_inventorys_own() -> None:
-    both = {"m": Model("m", "d1", 1, 2, 4, 900.0, 300.0), "n": model("n")}
-    site = Settings(max_instances=9, cold_starts_per_hour=1)
-    situation = Situation(both, [], {"n": Demand(0, 1, NOW)}, {}, spent=Spent(cold_starts=1))
+    both = {"m": ModelSettings("m", "d1", 1, 2, 4, 900.0, 300.0), "n": model("n")}
+    site = SiteSettings(max_instances=9, cold_starts_per_hour=1)
+    situation = Situation(both, [], {"n": TotalDemand(0, 1, NOW)}, {}, spent=Spent(cold_starts=1))
     decision = decide(situation, site, NOW)
     assert decision.actions == (Submit("m"),)
     assert "cold_starts_per_hour" in decision.memory["n"].obstacle

@@ -13,15 +13,15 @@ from sluice.scheduler.policy.policy import (
     MAX_BACKOFF,
     SICK_PATIENCE,
     Cancel,
-    Demand,
     Drain,
     Forget,
     Memory,
     Orders,
     Resume,
-    Settings,
+    SiteSettings,
     Situation,
     Submit,
+    TotalDemand,
     decide,
     failed,
 )
@@ -41,27 +41,27 @@ def test_min_is_kept_without_demand() -> None:
     ("running", "waiting", "wanted"), [(0, 1, 1), (4, 0, 1), (4, 1, 2), (3, 1, 1), (40, 40, 2)]
 )
 def test_demand_over_concurrency_is_the_target_up_to_max(running: int, waiting: int, wanted: int) -> None:
-    assert decided(demand=Demand(running, waiting, NOW)).wanted == {"m": wanted}
+    assert decided(demand=TotalDemand(running, waiting, NOW)).wanted == {"m": wanted}
 
 
 def test_a_request_that_was_sent_away_wakes_a_sleeping_model() -> None:
-    assert decided(demand=Demand(0, 0, NOW - 3)).actions == (Submit("m"),)
+    assert decided(demand=TotalDemand(0, 0, NOW - 3)).actions == (Submit("m"),)
 
 
 def test_a_request_of_long_ago_wakes_nothing() -> None:
-    assert decided(demand=Demand(0, 0, NOW - 901)).actions == ()
+    assert decided(demand=TotalDemand(0, 0, NOW - 901)).actions == ()
 
 
 def test_an_instance_on_its_way_is_not_submitted_twice() -> None:
     for one in (instance(), instance(job_id=""), starting()):
-        assert decided([one], demand=Demand(0, 1, NOW)).actions == ()
+        assert decided([one], demand=TotalDemand(0, 1, NOW)).actions == ()
 
 
 def test_the_target_falls_only_after_idle_stop() -> None:
     memory = Memory(digest="d1", trend=observe(Trend(), 8, NOW - 899, concurrency=4), last=NOW)
-    assert decided([ready(1), ready(2)], memory=memory, demand=Demand(1, 0, NOW)).actions == ()
+    assert decided([ready(1), ready(2)], memory=memory, demand=TotalDemand(1, 0, NOW)).actions == ()
     late = replace(memory, trend=observe(Trend(), 8, NOW - 900, concurrency=4))
-    assert decided([ready(1), ready(2)], memory=late, demand=Demand(1, 0, NOW)).actions == (
+    assert decided([ready(1), ready(2)], memory=late, demand=TotalDemand(1, 0, NOW)).actions == (
         Drain("m-00000002", "idle"),
     )
 
@@ -90,7 +90,7 @@ def test_a_draining_instance_is_not_cancelled_before_relays_know() -> None:
 
 
 def test_a_draining_instance_may_answer_until_the_drain_timeout() -> None:
-    running = Demand(1, 0, NOW)
+    running = TotalDemand(1, 0, NOW)
     both = [ready(1, draining_since=NOW - 599, drain_reason="replaced"), ready(2)]
     assert decided(both, demand=running).actions == ()
     both[0] = replace(both[0], draining_since=NOW - 600)
@@ -99,7 +99,7 @@ def test_a_draining_instance_may_answer_until_the_drain_timeout() -> None:
 
 def test_an_idle_draining_instance_is_taken_back_when_demand_returns() -> None:
     draining = ready(draining_since=NOW - 60, drain_reason="idle")
-    assert decided([draining], demand=Demand(0, 1, NOW)).actions == (Resume("m-00000001"),)
+    assert decided([draining], demand=TotalDemand(0, 1, NOW)).actions == (Resume("m-00000001"),)
 
 
 def test_an_instance_that_was_ready_and_ended_is_replaced_at_once() -> None:
@@ -168,7 +168,9 @@ def test_an_instance_that_does_not_come_up_in_time_is_cancelled_and_counted() ->
 
 
 def test_time_in_the_queue_does_not_count_as_a_slow_start() -> None:
-    assert decided([instance(started=None, created=NOW - 90_000)], demand=Demand(0, 1, NOW)).actions == ()
+    assert (
+        decided([instance(started=None, created=NOW - 90_000)], demand=TotalDemand(0, 1, NOW)).actions == ()
+    )
 
 
 def test_a_sick_instance_is_replaced_within_max_plus_one_and_given_up_late() -> None:
@@ -235,8 +237,8 @@ def test_a_removed_entry_drains_what_serves_and_cancels_the_rest() -> None:
 
 
 def test_an_entry_that_cannot_be_read_changes_nothing() -> None:
-    assert decided([ready(1), instance(2)], held=True).actions == ()
-    assert decided([ready(job_state="FAILED")], held=True).actions == (Forget("m-00000001"),)
+    assert decided([ready(1), instance(2)], unusable=True).actions == ()
+    assert decided([ready(job_state="FAILED")], unusable=True).actions == (Forget("m-00000001"),)
 
 
 def test_an_unknown_queue_stops_every_action() -> None:
@@ -247,7 +249,7 @@ def test_an_unknown_queue_stops_every_action() -> None:
         ready(4, job_state="FAILED"),
         instance(5, cancelled_at=NOW - 999),
     ]
-    decision = decided(everything, known=False, demand=Demand(90, 90, NOW))
+    decision = decided(everything, known=False, demand=TotalDemand(90, 90, NOW))
     assert decision.actions == ()
     assert decision.memory["m"].last == NOW
     assert decided(everything, known=False, model=None).actions == ()
@@ -283,12 +285,12 @@ def test_a_submission_that_slurm_never_took_is_forgotten_and_counts_if_sbatch_fa
 def test_the_site_limit_bounds_all_models_together() -> None:
     other = replace(MODEL, name="n", min=2)
     situation = Situation({"m": replace(MODEL, min=2), "n": other}, [ready(1)], memory={})
-    decision = decide(situation, Settings(max_instances=2), NOW)
+    decision = decide(situation, SiteSettings(max_instances=2), NOW)
     assert decision.actions == (Submit("n"),)
 
 
 def test_a_clock_that_jumped_back_does_not_wake_or_end_anything() -> None:
-    assert decided([ready()], demand=Demand(0, 0, NOW + 10_000)).memory["m"].last == NOW
+    assert decided([ready()], demand=TotalDemand(0, 0, NOW + 10_000)).memory["m"].last == NOW
 
 
 # --- orders, and rolling replacement -----------------------------------------------------------------------
@@ -299,7 +301,7 @@ DRAINED = Orders(drained=True)
 def test_a_drained_model_is_emptied_and_nothing_is_started() -> None:
     model = replace(MODEL, min=2)
     everything = [ready(1), instance(2), starting(3), ready(4, sick=True)]
-    decision = decided(everything, model=model, orders=DRAINED, demand=Demand(9, 9, NOW))
+    decision = decided(everything, model=model, orders=DRAINED, demand=TotalDemand(9, 9, NOW))
     assert set(decision.actions) == {
         Drain("m-00000001", "by admin"),
         Cancel("m-00000002", "by admin"),
@@ -307,22 +309,22 @@ def test_a_drained_model_is_emptied_and_nothing_is_started() -> None:
         Cancel("m-00000004", "by admin"),
     }
     assert decision.wanted == {"m": 0}
-    assert decided([], model=model, orders=DRAINED, demand=Demand(0, 9, NOW)).actions == ()
+    assert decided([], model=model, orders=DRAINED, demand=TotalDemand(0, 9, NOW)).actions == ()
 
 
 def test_a_drained_model_answers_what_runs_before_it_is_cancelled() -> None:
     leaving = ready(draining_since=NOW - 100, drain_reason="by admin")
-    assert decided([leaving], orders=DRAINED, demand=Demand(1, 0, NOW)).actions == ()
+    assert decided([leaving], orders=DRAINED, demand=TotalDemand(1, 0, NOW)).actions == ()
     assert decided([leaving], orders=DRAINED).actions == (Cancel("m-00000001", "by admin"),)
 
 
 def test_draining_again_changes_nothing() -> None:
     leaving = ready(draining_since=NOW - 1, drain_reason="by admin")
-    assert decided([leaving], orders=DRAINED, demand=Demand(1, 0, NOW)).actions == ()
+    assert decided([leaving], orders=DRAINED, demand=TotalDemand(1, 0, NOW)).actions == ()
 
 
 def test_a_drained_model_whose_entry_cannot_be_read_is_drained_all_the_same() -> None:
-    assert decided([ready(1)], held=True, orders=DRAINED).actions == (Drain("m-00000001", "by admin"),)
+    assert decided([ready(1)], unusable=True, orders=DRAINED).actions == (Drain("m-00000001", "by admin"),)
 
 
 def test_while_the_queue_is_unknown_an_order_waits() -> None:
@@ -383,7 +385,7 @@ def test_instances_whose_time_ends_together_are_replaced_together() -> None:
 
 def test_demand_that_grows_during_a_rollout_is_met_besides() -> None:
     model = replace(MODEL, min=2, max=6, digest="d2")
-    grown = decided([ready(1), ready(2)], model=model, demand=Demand(16, 0, NOW))
+    grown = decided([ready(1), ready(2)], model=model, demand=TotalDemand(16, 0, NOW))
     assert grown.actions == (Submit("m"),) * 3
 
 

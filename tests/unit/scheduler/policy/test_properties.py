@@ -17,9 +17,9 @@ from sluice.scheduler.policy.policy import (
     MAX_BACKOFF,
     Cancel,
     Decision,
-    Model,
+    ModelSettings,
     Orders,
-    Settings,
+    SiteSettings,
     Submit,
 )
 from tests.trials import examples
@@ -55,7 +55,7 @@ steps = st.fixed_dictionaries(
 def model(name: str) -> Any:
     """Return models of one name."""
     return st.builds(
-        Model,
+        ModelSettings,
         name=st.just(name),
         digest=st.just("d1"),
         min=st.integers(0, 1),
@@ -68,7 +68,7 @@ def model(name: str) -> Any:
         gpus=st.integers(0, 2),
         nodes=st.integers(1, 2),
         warn=st.sampled_from([0.0, 120.0]),
-        charge=st.sampled_from(["x", "y"]),
+        slurm_scope=st.sampled_from(["x", "y"]),
         stall_timeout=st.sampled_from([0.0, 60.0, 900.0]),
     )
 
@@ -80,7 +80,7 @@ def several(most: int) -> Any:
 
 
 sites = st.builds(
-    Settings,
+    SiteSettings,
     max_instances=st.integers(2, 12),
     max_gpus=st.sampled_from([0, 0, 4, 8]),
     max_nodes=st.sampled_from([0, 0, 6]),
@@ -115,7 +115,7 @@ def check(world: World, decision: Decision, before: dict[str, Instance]) -> None
     check_room(world)
 
 
-def check_model(world: World, one: Model, decision: Decision, before: list[Instance]) -> None:
+def check_model(world: World, one: ModelSettings, decision: Decision, before: list[Instance]) -> None:
     """Assert the bounds of one model, and that no need was met twice."""
     submitted = sum(isinstance(action, Submit) and action.model == one.name for action in decision.actions)
     orders = world.orders.get(one.name, Orders())
@@ -190,7 +190,7 @@ def tick(world: World, step: dict[str, Any]) -> Decision:
 @examples(100)
 @given(several(3), sites, st.lists(steps, min_size=1, max_size=30))
 def test_no_history_breaks_a_bound_or_brings_duplicates_or_orphans(
-    models: dict[str, Model], site: Settings, history: list[dict[str, Any]]
+    models: dict[str, ModelSettings], site: SiteSettings, history: list[dict[str, Any]]
 ) -> None:
     world = World(models, site)
     for step in history:
@@ -206,7 +206,11 @@ def test_no_history_breaks_a_bound_or_brings_duplicates_or_orphans(
 @examples(40)
 @given(several(3), sites, st.lists(steps, min_size=5, max_size=30), st.integers(1, 3), st.integers(1, 6))
 def test_what_is_bounded_over_time_is_kept_whatever_is_asked(
-    models: dict[str, Model], site: Settings, history: list[dict[str, Any]], colds: int, hours: int
+    models: dict[str, ModelSettings],
+    site: SiteSettings,
+    history: list[dict[str, Any]],
+    colds: int,
+    hours: int,
 ) -> None:
     site = replace(site, max_gpus=0, cold_starts_per_hour=colds, gpu_hours_per_day=float(hours))
     world = World({name: replace(one, min=0, gpus=40) for name, one in models.items()}, site)
@@ -224,7 +228,7 @@ def test_what_is_bounded_over_time_is_kept_whatever_is_asked(
 @examples(40)
 @given(several(3), sites, st.lists(steps, min_size=1, max_size=15))
 def test_every_history_comes_to_rest(
-    models: dict[str, Model], site: Settings, history: list[dict[str, Any]]
+    models: dict[str, ModelSettings], site: SiteSettings, history: list[dict[str, Any]]
 ) -> None:
     """Deciding again at the same moment, with what was decided done, soon decides nothing: no flapping."""
     world = World(models, site)
@@ -245,9 +249,9 @@ def test_every_history_comes_to_rest(
 @examples(30)
 @given(several(2), st.lists(st.sampled_from([1.0, 60.0, 3600.0, 86_400.0]), min_size=1, max_size=20))
 def test_an_outage_of_any_length_cancels_forgets_and_duplicates_nothing(
-    models: dict[str, Model], outage: list[float]
+    models: dict[str, ModelSettings], outage: list[float]
 ) -> None:
-    world = World({name: replace(one, min=1) for name, one in models.items()}, Settings(max_instances=12))
+    world = World({name: replace(one, min=1) for name, one in models.items()}, SiteSettings(max_instances=12))
     for change in ("", "start", "ready", ""):
         world.now += 2
         for name in list(world.jobs):
@@ -282,9 +286,9 @@ def test_an_outage_of_any_length_cancels_forgets_and_duplicates_nothing(
     st.sampled_from([2.0, 30.0]),
 )
 def test_what_never_comes_up_is_tried_again_within_a_bound_and_never_in_a_tight_loop(
-    one: Model, lives: list[float], how: str, interval: float
+    one: ModelSettings, lives: list[float], how: str, interval: float
 ) -> None:
-    world = World({"a": replace(one, min=1)}, Settings(max_instances=9))
+    world = World({"a": replace(one, min=1)}, SiteSettings(max_instances=9))
     tried: list[float] = []
     for turn in range(200):
         world.now += interval if turn < 100 else 30.0
@@ -320,10 +324,10 @@ def test_no_model_is_starved_whatever_the_priorities(
 ) -> None:
     """More models than there is room for, all with requests for ever: each is served within a bound."""
     models = {
-        f"m{place}": Model(f"m{place}", "d1", 0, 2, 1, 900.0, 600.0, priority=priority)
+        f"m{place}": ModelSettings(f"m{place}", "d1", 0, 2, 1, 900.0, 600.0, priority=priority)
         for place, priority in enumerate(priorities)
     }
-    world = World(models, Settings(max_instances=places))
+    world = World(models, SiteSettings(max_instances=places))
     waits, since = dict.fromkeys(models, 0.0), dict.fromkeys(models, world.now)
     done: dict[str, float] = {}
     for turn in range(300):
@@ -360,11 +364,13 @@ def test_every_model_that_slurm_would_take_is_submitted_whatever_it_refuses_to_o
 ) -> None:
     """Refusals for ever, of any words, for models of any priority: whoever is not refused gets its jobs."""
     models = {
-        f"m{place}": Model(f"m{place}", "d1", least, 3, 1, 900.0, 600.0, priority=priority, charge=charge)
-        for place, (priority, charge, _) in enumerate(rows)
+        f"m{place}": ModelSettings(
+            f"m{place}", "d1", least, 3, 1, 900.0, 600.0, priority=priority, slurm_scope=scope
+        )
+        for place, (priority, scope, _) in enumerate(rows)
     }
     refusing = {f"m{place}": how for place, (_, _, how) in enumerate(rows) if how != "ok"}
-    world = World(models, Settings(max_instances=100))
+    world = World(models, SiteSettings(max_instances=100))
     bound = least * len(models) * (MAX_BACKOFF + 3 * interval)
     began, tries = world.now, 0
     while world.now - began <= bound:
@@ -409,8 +415,8 @@ def test_handovers_at_the_wall_time_leave_no_moment_without_an_instance_and_cut_
 ) -> None:
     """Jobs of half an hour, requests of up to two minutes, three handovers in a row and more."""
     world = World(
-        {"a": Model("a", "d1", most, most, 4, 900.0, 600.0, warn=120.0)},
-        Settings(max_instances=9),
+        {"a": ModelSettings("a", "d1", most, most, 4, 900.0, 600.0, warn=120.0)},
+        SiteSettings(max_instances=9),
         wall_time=1800.0,
     )
     served = False

@@ -11,13 +11,13 @@ from sluice.scheduler.instances.instance import BURST, Instance
 from sluice.scheduler.policy.policy import (
     Backoff,
     Decision,
-    Demand,
     Forget,
     Memory,
-    Model,
-    Settings,
+    ModelSettings,
+    SiteSettings,
     Situation,
     Submit,
+    TotalDemand,
     decide,
 )
 from sluice.scheduler.policy.refusal import Cause, parse_refusal
@@ -74,11 +74,11 @@ def test_the_reason_is_one_short_line() -> None:
     assert parse_refusal("two\nlines  " + "x" * 999).reason == ("two lines " + "x" * 999)[:300]
 
 
-SITE = Settings(max_instances=20)
-ASKED = {"m": Demand(0, 8, NOW), "n": Demand(0, 1, NOW)}
+SITE = SiteSettings(max_instances=20)
+ASKED = {"m": TotalDemand(0, 8, NOW), "n": TotalDemand(0, 1, NOW)}
 HERE = "account=chat partition=gpu qos=(default)"
-MODELS = {"m": replace(MODEL, charge=HERE), "n": replace(MODEL, name="n", charge=HERE)}
-ELSEWHERE = {**MODELS, "n": replace(MODEL, name="n", charge=HERE.replace("chat", "lab"))}
+MODELS = {"m": replace(MODEL, slurm_scope=HERE), "n": replace(MODEL, name="n", slurm_scope=HERE)}
+ELSEWHERE = {**MODELS, "n": replace(MODEL, name="n", slurm_scope=HERE.replace("chat", "lab"))}
 FULL = "sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying"
 
 
@@ -93,15 +93,15 @@ def refusal(message: str, created: float = NOW - 1, **changes: object) -> Instan
 def both(
     *instances: Instance,
     now: float = NOW,
-    limits: Optional[Backoff] = None,
+    backoff: Optional[Backoff] = None,
     memory: Optional[dict[str, Memory]] = None,
-    models: Optional[dict[str, Model]] = None,
-    charges: Optional[dict[str, Backoff]] = None,
+    models: Optional[dict[str, ModelSettings]] = None,
+    scopes: Optional[dict[str, Backoff]] = None,
 ) -> Decision:
     """Decide for two models for which requests wait."""
     kept = memory or {"m": Memory(digest="d1"), "n": Memory(digest="d1")}
     situation = Situation(
-        models or MODELS, instances, ASKED, kept, limits=limits or Backoff(), charges=charges or {}
+        models or MODELS, instances, ASKED, kept, backoff=backoff or Backoff(), scope_backoffs=scopes or {}
     )
     return decide(situation, SITE, now)
 
@@ -109,8 +109,8 @@ def both(
 def test_a_submit_limit_fails_no_model_and_all_of_its_account_wait() -> None:
     decision = both(refusal(SUBMIT_LIMIT))
     assert decision.actions == ()
-    assert decision.limits == Backoff()
-    assert (decision.charges[HERE].count, decision.charges[HERE].until) == (1, NOW + 10)
+    assert decision.backoff == Backoff()
+    assert (decision.scope_backoffs[HERE].count, decision.scope_backoffs[HERE].until) == (1, NOW + 10)
     assert decision.memory["m"].failures == 0
     assert "QOSMaxSubmitJobPerUserLimit" in decision.memory["n"].obstacle
 
@@ -119,50 +119,50 @@ def test_a_submit_limit_of_one_account_holds_up_no_other() -> None:
     decision = both(refusal(SUBMIT_LIMIT), models=ELSEWHERE)
     assert decision.actions == (Submit("n"),)
     assert decision.memory["n"].obstacle == ""
-    assert list(decision.charges) == [HERE]
+    assert list(decision.scope_backoffs) == [HERE]
 
 
 def test_a_refused_job_is_its_accounts_whatever_its_model_names_by_now() -> None:
-    old = refusal(SUBMIT_LIMIT, charge="account=old partition=gpu qos=(default)")
+    old = refusal(SUBMIT_LIMIT, slurm_scope="account=old partition=gpu qos=(default)")
     decision = both(old, models=ELSEWHERE)
     assert {action.model for action in decision.actions if isinstance(action, Submit)} == {"m", "n"}
-    assert list(decision.charges) == [old.charge]
+    assert list(decision.scope_backoffs) == [old.slurm_scope]
 
 
 def test_models_of_one_account_take_turns_while_it_is_refused() -> None:
     models = {**MODELS, "m": replace(MODELS["m"], priority=9)}
-    charges = {HERE: Backoff(count=2, at=NOW - 50, until=NOW - 1, reason="full")}
+    scopes = {HERE: Backoff(count=2, at=NOW - 50, until=NOW - 1, reason="full")}
     memory = {"m": Memory(digest="d1", refused_at=NOW - 50), "n": Memory(digest="d1")}
-    tried = both(models=models, charges=charges, memory=memory)
+    tried = both(models=models, scopes=scopes, memory=memory)
     assert tried.actions == (Submit("n"),)
     assert tried.memory["m"].obstacle == "full"
-    unproven = instance(5, job_id="", created=NOW - 0.5, model="n", charge=HERE)
-    assert both(unproven, models=models, charges=charges, memory=memory).actions == ()
+    unproven = instance(5, job_id="", created=NOW - 0.5, model="n", slurm_scope=HERE)
+    assert both(unproven, models=models, scopes=scopes, memory=memory).actions == ()
     # One that finds no room for itself keeps nobody else from trying.
     models["n"] = replace(models["n"], gpus=99)
     site = replace(SITE, max_gpus=8)
-    situation = Situation(models, (), ASKED, memory, charges=charges)
+    situation = Situation(models, (), ASKED, memory, scope_backoffs=scopes)
     assert decide(situation, site, NOW).actions == (Submit("m"),)
 
 
 def test_models_take_turns_while_slurm_refuses_everybody() -> None:
     models = {**ELSEWHERE, "m": replace(MODELS["m"], priority=9)}
-    limits = Backoff(count=2, at=NOW - 50, until=NOW - 1, reason="full")
+    backoff = Backoff(count=2, at=NOW - 50, until=NOW - 1, reason="full")
     memory = {"m": Memory(digest="d1", refused_at=NOW - 50), "n": Memory(digest="d1")}
-    assert both(models=models, limits=limits, memory=memory).actions == (Submit("n"),)
+    assert both(models=models, backoff=backoff, memory=memory).actions == (Submit("n"),)
 
 
 def test_what_slurm_has_no_place_for_makes_all_models_wait() -> None:
     decision = both(refusal(FULL), models=ELSEWHERE)
     assert decision.actions == ()
-    assert (decision.limits.count, decision.limits.until) == (1, NOW + 10)
+    assert (decision.backoff.count, decision.backoff.until) == (1, NOW + 10)
     assert "unable to accept" in decision.memory["n"].obstacle
 
 
 def test_the_same_refusal_counts_once() -> None:
     first = both(refusal(SUBMIT_LIMIT))
-    again = both(refusal(SUBMIT_LIMIT), charges=first.charges, memory=first.memory, now=NOW + 5)
-    assert again.charges == first.charges
+    again = both(refusal(SUBMIT_LIMIT), scopes=first.scope_backoffs, memory=first.memory, now=NOW + 5)
+    assert again.scope_backoffs == first.scope_backoffs
 
 
 @pytest.mark.parametrize("words", [SUBMIT_LIMIT, FULL])
@@ -174,44 +174,44 @@ def test_a_forgotten_refusal_of_a_limit_is_no_failure(words: str) -> None:
 
 
 def test_after_the_back_off_a_single_submission_tries_again() -> None:
-    limits = Backoff(count=3, at=NOW - 50, until=NOW - 1, reason="full")
-    assert both(limits=limits).actions == (Submit("m"),)
-    assert both(instance(5, job_id="", created=NOW - 0.5), limits=limits).actions == ()
+    backoff = Backoff(count=3, at=NOW - 50, until=NOW - 1, reason="full")
+    assert both(backoff=backoff).actions == (Submit("m"),)
+    assert both(instance(5, job_id="", created=NOW - 0.5), backoff=backoff).actions == ()
 
 
 def test_each_further_refusal_waits_twice_as_long_up_to_ten_minutes() -> None:
-    limits, waits, now = Backoff(), [], NOW
-    charges: dict[str, Backoff] = {}
+    backoff, waits, now = Backoff(), [], NOW
+    scopes: dict[str, Backoff] = {}
     waited = []
     for _ in range(9):
-        limits = both(refusal(FULL, created=now - 1), now=now, limits=limits).limits
-        charges = both(refusal(SUBMIT_LIMIT, created=now - 1), now=now, charges=charges).charges
-        waits.append(limits.until - now)
-        waited.append(charges[HERE].until - now)
-        now = limits.until + 1
+        backoff = both(refusal(FULL, created=now - 1), now=now, backoff=backoff).backoff
+        scopes = both(refusal(SUBMIT_LIMIT, created=now - 1), now=now, scopes=scopes).scope_backoffs
+        waits.append(backoff.until - now)
+        waited.append(scopes[HERE].until - now)
+        now = backoff.until + 1
     assert waited == waits
     assert waits == [10, 20, 40, 80, 160, 320, 600, 600, 600]
 
 
 def test_a_submission_that_slurm_took_ends_the_waiting() -> None:
-    limits = Backoff(count=3, at=NOW - 50, until=NOW - 1, reason="full")
-    decision = both(instance(5, created=NOW - 20), limits=limits)
-    assert decision.limits.count == 0
-    assert decision.limits.reason == ""
+    backoff = Backoff(count=3, at=NOW - 50, until=NOW - 1, reason="full")
+    decision = both(instance(5, created=NOW - 20), backoff=backoff)
+    assert decision.backoff.count == 0
+    assert decision.backoff.reason == ""
     assert len(decision.actions) == 2
 
 
 def test_an_old_refusal_is_not_counted_again_after_another_was_taken() -> None:
-    limits = Backoff(count=1, at=NOW - 50, until=NOW - 40, reason="full")
+    backoff = Backoff(count=1, at=NOW - 50, until=NOW - 40, reason="full")
     some = [refusal(FULL, created=NOW - 50), instance(5, created=NOW - 30)]
-    after = both(*some, limits=limits)
-    assert both(*some, limits=after.limits, memory=after.memory).limits.count == 0
+    after = both(*some, backoff=backoff)
+    assert both(*some, backoff=after.backoff, memory=after.memory).backoff.count == 0
 
 
 def test_a_plugins_refusal_makes_its_model_alone_wait() -> None:
     decision = both(refusal(PLUGIN))
     assert decision.actions == (Submit("n"),)
-    assert decision.limits == Backoff()
+    assert decision.backoff == Backoff()
     memory = decision.memory["m"]
     assert memory.failures == 0
     assert memory.refused.until == NOW + 10
@@ -224,7 +224,7 @@ def test_a_limit_of_burst_instances_is_their_models_own() -> None:
     models = {**MODELS, "m": replace(MODEL, max=1, burst=2)}
     decision = both(ready(1), refusal(SUBMIT_LIMIT, kind=BURST, absent=2), models=models)
     assert decision.actions == (Forget("m-00000007"), Submit("n"))
-    assert decision.limits == Backoff()
+    assert decision.backoff == Backoff()
     assert decision.memory["m"].burst_refused.count == 1
 
 

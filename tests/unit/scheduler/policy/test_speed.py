@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from sluice.scheduler.instances.instance import Instance
-from sluice.scheduler.policy.policy import Demand, Memory, Model, Settings, Situation, decide
+from sluice.scheduler.policy.policy import Memory, ModelSettings, SiteSettings, Situation, TotalDemand, decide
 from tests.unit.scheduler.policy_cases import NOW
 
 BUDGET = 0.05
@@ -16,7 +16,9 @@ def large(waiting: int) -> Situation:
     models, instances, demand, memory = {}, [], {}, {}
     for number in range(200):
         name = f"m{number}"
-        models[name] = Model(name, "d1", 10, 12, 16, 900.0, 300.0, priority=number % 3, burst=4, gpus=2)
+        models[name] = ModelSettings(
+            name, "d1", 10, 12, 16, 900.0, 300.0, priority=number % 3, burst=4, gpus=2
+        )
         mine = [
             Instance(
                 f"{name}-{place:08x}",
@@ -35,7 +37,7 @@ def large(waiting: int) -> Situation:
             for place in range(10)
         ]
         instances += mine
-        demand[name] = Demand(100, waiting, NOW, {one.id: 10 for one in mine})
+        demand[name] = TotalDemand(100, waiting, NOW, {one.id: 10 for one in mine})
         memory[name] = Memory(digest="d1", load_times=(90.0,) * 16, queue_times=(5.0,) * 16, last=NOW)
     return Situation(models, instances, demand, memory)
 
@@ -45,7 +47,7 @@ def cost(situation: Situation) -> float:
     times = []
     for _ in range(7):
         began = time.process_time()
-        decide(situation, Settings(max_instances=3000, max_gpus=4100), NOW)
+        decide(situation, SiteSettings(max_instances=3000, max_gpus=4100), NOW)
         times.append(time.process_time() - began)
     return min(times)
 
@@ -58,7 +60,7 @@ def test_a_decision_about_two_thousand_instances_is_cheap() -> None:
 def test_when_nothing_is_to_be_done_nothing_is() -> None:
     situation, now = large(0), NOW
     for _ in range(5):
-        decision = decide(situation, Settings(max_instances=3000), now)
+        decision = decide(situation, SiteSettings(max_instances=3000), now)
         assert decision.actions == ()
         now += 30.0
         situation = Situation(situation.models, situation.instances, situation.demand, decision.memory)

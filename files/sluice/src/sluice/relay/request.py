@@ -98,7 +98,7 @@ class Request:
             self.fail(SluiceError("internal_error", "the relay has a fault"))
 
     def open(self) -> None:
-        """Check the head against the routing table and the session's memory for bodies. Raises SluiceError."""
+        """Check the head against the routing table; reserve memory for the body. Raises SluiceError."""
         model = self._model(self._began)
         self._known = True
         check_head(self._head, model)

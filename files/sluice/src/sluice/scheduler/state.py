@@ -77,9 +77,9 @@ class State:
     `entries` holds each model's last good entry, for models whose entry is gone or cannot be read while
     instances remain. `adopting` is true until the first squeue answer after the state was lost.
     `queue_failures` and `submissions` count since the state was created; `queue_failing` is the number of
-    failed squeue answers in a row. `limits`: how long Slurm accepts no submission at all; `charges`: how long
-    none of an account, partition and QOS. `ledger`: the use of GPU-hours and cold starts, which are bounded
-    over time. `nodes`: failed starts and successes on the cluster's nodes.
+    failed squeue answers in a row. `backoff`: how long Slurm accepts no submission at all; `scope_backoffs`:
+    how long none of an account, partition and QOS. `ledger`: the use of GPU-hours and cold starts, which are
+    bounded over time. `nodes`: failed starts and successes on the cluster's nodes.
     """
 
     instances: dict[str, Instance] = field(default_factory=dict)
@@ -93,10 +93,10 @@ class State:
     queue_failing: int = 0
     submissions: int = 0
     adopting: bool = False
-    limits: Backoff = field(default_factory=Backoff)
+    backoff: Backoff = field(default_factory=Backoff)
     ledger: Ledger = field(default_factory=Ledger)
     nodes: dict[str, Node] = field(default_factory=dict)
-    charges: dict[str, Backoff] = field(default_factory=dict)
+    scope_backoffs: dict[str, Backoff] = field(default_factory=dict)
 
 
 class StateFile:

@@ -64,7 +64,7 @@ def run(settings: SchedulerConfig, arguments: argparse.Namespace) -> int:
     before = overview.catalogue.orders.get(name, ModelOrders(name))
     given = _given(overview, arguments)
     after = orders.change(settings.models_dir, name, given)
-    changed = after != before or name in overview.catalogue.held
+    changed = after != before or name in overview.catalogue.unusable
     if not arguments.json:
         print(_sentence(arguments, changed))
     done, problem = (True, "") if not arguments.wait else _wait(settings, arguments)

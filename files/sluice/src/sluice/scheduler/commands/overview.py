@@ -23,7 +23,7 @@ from sluice.scheduler.models.catalogue import Allowed, Catalogue, read_catalogue
 from sluice.scheduler.outside.demand import read_demand
 from sluice.scheduler.policy import ledger, policy
 from sluice.scheduler.policy.memory import stalls
-from sluice.scheduler.policy.policy import Demand, Memory
+from sluice.scheduler.policy.policy import Memory, TotalDemand
 from sluice.scheduler.publish.metrics import describe
 from sluice.scheduler.state import State, StateFile
 
@@ -37,7 +37,7 @@ class Overview:
     catalogue: Catalogue
     state: State
     table: Optional[RoutingTable]
-    demand: dict[str, Demand]
+    demand: dict[str, TotalDemand]
     wanted: dict[str, int]
     now: float
     settings: SchedulerConfig
@@ -45,7 +45,7 @@ class Overview:
     def document(self) -> dict[str, Any]:
         """Return everything for a JSON document, without secrets."""
         names = sorted(
-            {*self.catalogue.listed, *self.catalogue.held, *(self.table.models if self.table else ())}
+            {*self.catalogue.listed, *self.catalogue.unusable, *(self.table.models if self.table else ())}
         )
         document = {
             "version": 1,
@@ -54,8 +54,9 @@ class Overview:
             "last_tick": None if self.table is None else self.table.written,
             "squeue_failing": self.state.queue_failing,
             "bounds": self.bounds(),
-            "limits": self.limits(),
-            "charges": self.charges(),
+            # Scripts of sites know these under the names of 0.1.0.
+            "limits": self.backoff(),
+            "charges": self.scope_backoffs(),
             "excluded_nodes": self.excluded_nodes(),
             "excluded_for": self.excluded_for(),
             "models": {name: self.model(name) for name in names},
@@ -64,7 +65,7 @@ class Overview:
 
     def require_model(self, name: str) -> None:
         """Raise SluiceError if no model has this name; the message suggests similar names."""
-        listed = {*self.catalogue.listed, *self.catalogue.held}
+        listed = {*self.catalogue.listed, *self.catalogue.unusable}
         if name in listed:
             return
         meant = did_you_mean(name, listed)
@@ -91,18 +92,18 @@ class Overview:
             for name, (taken, bound) in used.items()
         }
 
-    def limits(self) -> Optional[dict[str, Any]]:
+    def backoff(self) -> Optional[dict[str, Any]]:
         """Return Slurm's limit that blocks all submissions, None if there is none."""
-        found = self.state.limits
+        found = self.state.backoff
         if not found.reason or found.until <= self.now:
             return None
         return {"reason": found.reason, "until": found.until}
 
-    def charges(self) -> dict[str, dict[str, Any]]:
+    def scope_backoffs(self) -> dict[str, dict[str, Any]]:
         """Return the accounts, partitions and QOS that Slurm accepts no jobs of now, why, and until when."""
         return {
-            charge: {"reason": found.reason, "until": found.until}
-            for charge, found in sorted(self.state.charges.items())
+            scope: {"reason": found.reason, "until": found.until}
+            for scope, found in sorted(self.state.scope_backoffs.items())
             if found.reason and found.until > self.now
         }
 
@@ -149,7 +150,7 @@ class Overview:
         listed = self.catalogue.listed.get(name)
         routed = self.table.models.get(name) if self.table else None
         ordered = self.catalogue.orders.get(name)
-        demand = self.demand.get(name, Demand())
+        demand = self.demand.get(name, TotalDemand())
         memory = self.state.memory.get(name, Memory())
         mine = [self.instance(one) for one in self._instances(name)]
         model = {
@@ -165,8 +166,9 @@ class Overview:
             "waiting": demand.waiting,
             "failures": memory.failures,
             "stalls": stalls(memory, self.now),
-            "held": self.catalogue.held.get(name),
-            "problem": self.catalogue.held.get(name) or memory.message,
+            # As above, a name of 0.1.0.
+            "held": self.catalogue.unusable.get(name),
+            "problem": self.catalogue.unusable.get(name) or memory.message,
             "obstacle": memory.obstacle,
             "load_time": memory.load_time,
             "queue_time": policy.percentile(memory.queue_times, 0.5),

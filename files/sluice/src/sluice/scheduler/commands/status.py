@@ -127,9 +127,9 @@ def _service(document: Mapping[str, Any]) -> list[str]:
     if document["limits"] is not None:
         until = moment(document["limits"]["until"])
         lines.append(f"Slurm accepts no jobs, next attempt at {until}: {document['limits']['reason']}")
-    for charge, found in document["charges"].items():
+    for scope, found in document["charges"].items():
         until = moment(found["until"])
-        lines.append(f"Slurm accepts no jobs of {charge}, next attempt at {until}: {found['reason']}")
+        lines.append(f"Slurm accepts no jobs of {scope}, next attempt at {until}: {found['reason']}")
     excluded = [f"{name} (until {moment(until)})" for name, until in document["excluded_nodes"].items()]
     if excluded:
         lines.append(f"Excluded nodes, because starts failed there: {', '.join(excluded)}")
@@ -162,7 +162,7 @@ def print_failed_start(found: Optional[Mapping[str, Any]]) -> None:
 
 
 def _remarks(model: Mapping[str, Any]) -> list[str]:
-    remarks = [f"held: {model['held']}" if model["held"] else model["problem"]]
+    remarks = [f"the entry is not used: {model['held']}" if model["held"] else model["problem"]]
     remarks.append(model["obstacle"])
     rollout = model["rollout"]
     if rollout is not None:

@@ -260,7 +260,7 @@ def gather(settings: SchedulerConfig, config_path: str, probe_seconds: float = 0
         catalogue = read_catalogue(settings.models_dir, now, Allowed.from_config(settings))
         state = StateFile(settings.state_file).peek() or State()
     except OSError as error:
-        catalogue, state = Catalogue(held={"models": f"{error.filename}: {error.strerror}"}), State()
+        catalogue, state = Catalogue(unusable={"models": f"{error.filename}: {error.strerror}"}), State()
     entries = {name: listed.entry for name, listed in catalogue.listed.items()}
     probed = _probed(account, next(iter(entries.values()), None), probe_seconds)
     associations = account.accounting(
@@ -280,7 +280,7 @@ def gather(settings: SchedulerConfig, config_path: str, probe_seconds: float = 0
         associations=associations,
         qos=account.accounting(["show", "qos", f"format={','.join(QOS_COLUMNS)}"]),
         models=entries,
-        held=catalogue.held,
+        unusable=catalogue.unusable,
         tests=_tests(account, catalogue.listed),
         paths={path: path_facts(path) for path in watched_paths(settings, config_path)},
         last_tick=_last_tick(settings),

@@ -65,7 +65,7 @@ class Facts:
     associations: Optional[Answer] = None
     qos: Optional[Answer] = None
     models: Mapping[str, ModelEntry] = field(default_factory=dict)
-    held: Mapping[str, str] = field(default_factory=dict)
+    unusable: Mapping[str, str] = field(default_factory=dict)
     tests: Mapping[str, Answer] = field(default_factory=dict)
     paths: Mapping[str, Optional[PathFacts]] = field(default_factory=dict)
     last_tick: Optional[float] = None

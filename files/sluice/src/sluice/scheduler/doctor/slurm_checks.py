@@ -186,7 +186,7 @@ def check_models(facts: Facts) -> list[Finding]:
     """Each entry can be used, and Slurm would accept its script."""
     findings = [
         Finding("model", WRONG, f"{name}: {problem}", "run the models playbook again")
-        for name, problem in sorted(facts.held.items())
+        for name, problem in sorted(facts.unusable.items())
     ]
     for name, answer in sorted(facts.tests.items()):
         if answer.status == 0:

@@ -101,8 +101,8 @@ class Instance:
     takes no new requests. `hindered_since`: since when its job waits for something that may never happen.
     `stalled`: for how many seconds its engine has given nothing to anybody, nor to its front's own question,
     by the front's last answer. `renamed`: whether somebody gave its job another name. `astray`: this
-    submission's job on another cluster, as `id;cluster`, until it is cancelled there. `charge`: the account,
-    partition and QOS that it was submitted to.
+    submission's job on another cluster, as `id;cluster`, until it is cancelled there. `slurm_scope`: the
+    account, partition and QOS that it was submitted to.
     """
 
     id: str
@@ -140,7 +140,7 @@ class Instance:
     hindered_since: Optional[float] = None
     renamed: bool = False
     astray: str = ""
-    charge: str = ""
+    slurm_scope: str = ""
     stalled: int = 0
 
     @property

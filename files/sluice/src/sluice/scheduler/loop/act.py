@@ -74,7 +74,7 @@ class Actor:
                 instances[instance.id] = marked(instance, action, now)
             log_action(action, instance)
         entries, memory = self._entries(state, seen, instances), decision.memory
-        if seen.known:
+        if seen.queue_known:
             memory = {name: kept for name, kept in memory.items() if name in entries}
         return self._save(
             replace(
@@ -85,8 +85,8 @@ class Actor:
                 entries=entries,
                 failed_starts={name: one for name, one in failed_starts.items() if name in memory},
                 nodes=nodes,
-                limits=decision.limits,
-                charges=decision.charges,
+                backoff=decision.backoff,
+                scope_backoffs=decision.scope_backoffs,
             )
         )
 
@@ -113,9 +113,11 @@ class Actor:
     def _entries(
         self, state: State, seen: Observation, instances: Mapping[str, Instance]
     ) -> dict[str, dict[str, Any]]:
-        """Return the last good entry of each model that is listed, held, or still has instances."""
-        needed = {instance.model for instance in instances.values()} | set(seen.catalogue.held)
-        kept = {name: entry for name, entry in state.entries.items() if name in needed or not seen.known}
+        """Return the last good entry of each model that is listed, unusable, or still has instances."""
+        needed = {instance.model for instance in instances.values()} | set(seen.catalogue.unusable)
+        kept = {
+            name: entry for name, entry in state.entries.items() if name in needed or not seen.queue_known
+        }
         before, self._dumped = self._dumped, {}
         for name, listed in seen.catalogue.listed.items():
             # The same object for the same entry, so that unchanged entries are not encoded again.
@@ -276,7 +278,7 @@ def _new(listed: Listed, kind: str, now: float) -> Instance:
         kind=kind,
         gpus=gpus(entry.slurm),
         asked_nodes=entry.slurm.nodes,
-        charge=submission.charge(entry.slurm) if kind == BASE else "",
+        slurm_scope=submission.slurm_scope(entry.slurm) if kind == BASE else "",
     )
 
 
@@ -288,9 +290,9 @@ def _astray(found: Astray) -> str:
 
 
 def _scopes(listed: Listed, kind: str) -> list[Scope]:
-    """Return the scopes whose limits apply to a submission: its model, and for a base instance its charge."""
+    """Return whose limits apply to a submission: its model's, and a base instance's scope of Slurm."""
     own = [("model", f"{listed.entry.name} {kind}")]
-    return [*own, ("charge", submission.charge(listed.entry.slurm))] if kind == BASE else own
+    return [*own, ("slurm", submission.slurm_scope(listed.entry.slurm))] if kind == BASE else own
 
 
 def _blocked(cause: Optional[refusal.Cause], scopes: Sequence[Scope]) -> Sequence[Scope]:
@@ -302,9 +304,9 @@ def _blocked(cause: Optional[refusal.Cause], scopes: Sequence[Scope]) -> Sequenc
     return scopes if cause is refusal.Cause.LIMIT else scopes[:1]
 
 
-def settings(config: SchedulerConfig) -> policy.Settings:
+def settings(config: SchedulerConfig) -> policy.SiteSettings:
     """Return what the policy needs of the configuration."""
-    return policy.Settings(
+    return policy.SiteSettings(
         max_instances=config.max_instances,
         max_gpus=config.max_gpus,
         max_nodes=config.max_nodes,

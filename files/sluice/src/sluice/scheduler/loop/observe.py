@@ -76,8 +76,8 @@ class Observation:
     """What a tick observed, except the instances, which are in the state."""
 
     catalogue: Catalogue
-    demand: Mapping[str, policy.Demand]
-    known: bool
+    demand: Mapping[str, policy.TotalDemand]
+    queue_known: bool
     strays: tuple[str, ...] = ()
 
 
@@ -117,7 +117,7 @@ class Observer:
         state = self._consult_fronts(state, demand)
         return state, Observation(catalogue, demand, readable and not isinstance(queue, Unknown), strays)
 
-    def demand(self, now: float) -> dict[str, policy.Demand]:
+    def demand(self, now: float) -> dict[str, policy.TotalDemand]:
         """Return the demand that the relays report, by model."""
         return self._demand.read(now)
 
@@ -139,11 +139,12 @@ class Observer:
             fields = {"path": self._config.models_dir, "problem": error.strerror}
             log.warning("the models cannot be listed; nothing is started or ended", extra=fields)
             return Catalogue(), False
-        for name, problem in catalogue.held.items():
+        for name, problem in catalogue.unusable.items():
             log.warning(
-                ("a model entry cannot be used; its model is held"), extra={"model": name, "problem": problem}
+                "a model entry cannot be used; the model's instances stay as they are",
+                extra={"model": name, "problem": problem},
             )
-        if not catalogue.held:
+        if not catalogue.unusable:
             self._catalogue = catalogue
         return catalogue, True
 
@@ -248,7 +249,7 @@ class Observer:
 
     # --- the fronts ----------------------------------------------------------------------------------
 
-    def _consult_fronts(self, state: State, demand: Mapping[str, policy.Demand]) -> State:
+    def _consult_fronts(self, state: State, demand: Mapping[str, policy.TotalDemand]) -> State:
         """Read the records of running jobs, and probe the fronts whose turn it is."""
         instances = {instance.id: self._with_record(instance) for instance in state.instances.values()}
         state = replace(state, instances=instances)
@@ -353,7 +354,7 @@ class Observer:
         return state
 
 
-def _serves(instance: Instance, demand: Mapping[str, policy.Demand], now: float) -> bool:
+def _serves(instance: Instance, demand: Mapping[str, policy.TotalDemand], now: float) -> bool:
     """Whether relays got an answer from the instance lately: then a failed probe does not count."""
     if instance.ready_at is None or instance.model not in demand:
         return False

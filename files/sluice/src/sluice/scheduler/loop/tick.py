@@ -101,12 +101,12 @@ class Scheduler:
             instances=tuple(self.state.instances.values()),
             demand=seen.demand,
             memory=self.state.memory,
-            held=frozenset(seen.catalogue.held),
-            known=seen.known,
+            unusable=frozenset(seen.catalogue.unusable),
+            queue_known=seen.queue_known,
             orders={name: orders.for_policy(one) for name, one in seen.catalogue.orders.items()},
             spent=ledger.spent(self.state.ledger, now),
-            limits=self.state.limits,
-            charges=self.state.charges,
+            backoff=self.state.backoff,
+            scope_backoffs=self.state.scope_backoffs,
         )
         return policy.decide(situation, settings(self.config), now)
 
@@ -132,7 +132,7 @@ class Scheduler:
                 for name, memory in self.state.memory.items()
             },
             # Users need not know of a single missed answer: what was known a moment ago is still valid.
-            seen.known or self.state.queue_failing < TELL_AFTER,
+            seen.queue_known or self.state.queue_failing < TELL_AFTER,
             now,
         )
         before = self._routing.before()
@@ -159,8 +159,8 @@ class Scheduler:
             return found.drained is not None
         table = self._routing.before()
         before = None if table is None else table.models.get(name)
-        # If the orders cannot be read, the model is held and stays as it was.
-        return name in seen.catalogue.held and before is not None and before.status == "drained"
+        # If the orders cannot be read, the model is unusable and stays as it was.
+        return name in seen.catalogue.unusable and before is not None and before.status == "drained"
 
     def _routed(self, name: str) -> Optional[RoutedModel]:
         table = self._routing.table
@@ -195,7 +195,7 @@ class Scheduler:
         return False
 
     def _rests(self, seen: Observation, acted: bool, now: float) -> bool:
-        writing = WRITING in seen.catalogue.held.values()
+        writing = WRITING in seen.catalogue.unusable.values()
         asked = (one.waiting for name, one in seen.demand.items() if not self._drained(name, seen))
         if acted or writing or any(asked):
             return False
@@ -219,7 +219,7 @@ class Scheduler:
                 extra={"jobs": list(seen.strays)},
             )
             self._strays = seen.strays
-        if not seen.known or now - self._cleaned < CLEAN_EVERY:
+        if not seen.queue_known or now - self._cleaned < CLEAN_EVERY:
             return
         self._cleaned = now
         try:

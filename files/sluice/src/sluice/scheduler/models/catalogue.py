@@ -15,8 +15,8 @@ from sluice.contracts.words import MODEL_NAME
 from sluice.errors import RecordError
 from sluice.scheduler.config import SchedulerConfig
 from sluice.scheduler.models import orders
-from sluice.scheduler.policy.policy import Model
-from sluice.scheduler.slurm.submission import charge
+from sluice.scheduler.policy.policy import ModelSettings
+from sluice.scheduler.slurm.submission import slurm_scope
 
 log = logging.getLogger(__name__)
 
@@ -87,11 +87,11 @@ class Listed:
     script: str
     digest: str
 
-    def model(self) -> Model:
+    def model(self) -> ModelSettings:
         """Return what the policy needs of the model."""
         entry = self.entry
         asked = entry.slurm
-        return Model(
+        return ModelSettings(
             name=entry.name,
             digest=self.digest,
             min=entry.min,
@@ -104,7 +104,7 @@ class Listed:
             gpus=gpus(asked),
             nodes=asked.nodes,
             warn=asked.warn,
-            charge=charge(asked),
+            slurm_scope=slurm_scope(asked),
             stall_timeout=entry.stall_timeout,
         )
 
@@ -122,14 +122,14 @@ def gpus(request: SlurmRequest) -> int:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """All registered models: usable ones in `listed`; in `held` those that cannot be used now, and why.
+    """All registered models: usable ones in `listed`; in `unusable` those that cannot be used now, and why.
 
     `orders`: the administrators' orders for models of both kinds. `nodes`: which nodes they readmitted. A
-    model whose orders cannot be read is held, because they may say that it must not run.
+    model whose orders cannot be read is unusable, because they may say that it must not run.
     """
 
     listed: dict[str, Listed] = field(default_factory=dict)
-    held: dict[str, str] = field(default_factory=dict)
+    unusable: dict[str, str] = field(default_factory=dict)
     orders: dict[str, ModelOrders] = field(default_factory=dict)
     nodes: NodeOrders = field(default_factory=NodeOrders)
 
@@ -147,13 +147,13 @@ def read_catalogue(directory: str, now: float, allowed: Allowed = ANYTHING) -> C
         try:
             listed = read_model(Path(directory), name, now)
         except (OSError, RecordError, UnicodeDecodeError) as error:
-            catalogue.held[name] = str(error)
+            catalogue.unusable[name] = str(error)
         else:
             problems = [] if listed is None else breaches(listed.entry, allowed)
             if listed is None:
-                catalogue.held[name] = WRITING
+                catalogue.unusable[name] = WRITING
             elif problems:
-                catalogue.held[name] = "; ".join(problems)
+                catalogue.unusable[name] = "; ".join(problems)
             else:
                 catalogue.listed[name] = listed
         _add_orders(catalogue, directory, name)
@@ -173,7 +173,7 @@ def _add_orders(catalogue: Catalogue, directory: str, name: str) -> None:
         found = orders.read(directory, name)
     except (OSError, RecordError) as error:
         catalogue.listed.pop(name, None)
-        catalogue.held[name] = f"orders refused: {error}"
+        catalogue.unusable[name] = f"orders refused: {error}"
     else:
         if found is not None:
             catalogue.orders[name] = found

@@ -18,7 +18,7 @@ from sluice.contracts.demand import DemandFile
 from sluice.contracts.encoding import decode_json
 from sluice.errors import RecordError
 from sluice.scheduler.outside import untrusted_files
-from sluice.scheduler.policy.policy import Demand
+from sluice.scheduler.policy.policy import TotalDemand
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class DemandFolder:
         self._refused: dict[str, tuple[Stamp, str]] = {}
         self._told = False
 
-    def read(self, now: float) -> dict[str, Demand]:
+    def read(self, now: float) -> dict[str, TotalDemand]:
         """Return the demand by model name, summed over all relays that reported within 15 seconds.
 
         Files that cannot be read are skipped: a relay that ends removes its own.
@@ -60,7 +60,7 @@ class DemandFolder:
         except OSError as error:
             log.warning("demand cannot be read", extra={"path": self._directory, "problem": error.strerror})
             return {}
-        total: dict[str, Demand] = {}
+        total: dict[str, TotalDemand] = {}
         for _, reported in self._known.values():
             if abs(now - reported.written) <= MAX_AGE:
                 _add(total, reported)
@@ -133,7 +133,7 @@ class DemandFolder:
                 log.warning("demand file refused", extra=fields)
 
 
-def read_demand(directory: str, now: float) -> dict[str, Demand]:
+def read_demand(directory: str, now: float) -> dict[str, TotalDemand]:
     """Return the demand by model name, from a folder that is read only once."""
     return DemandFolder(directory).read(now)
 
@@ -160,9 +160,9 @@ def _status(inside: int, name: str) -> Optional[os.stat_result]:
         return None
 
 
-def _add(total: dict[str, Demand], reported: DemandFile) -> None:
+def _add(total: dict[str, TotalDemand], reported: DemandFile) -> None:
     for name, model in reported.models.items():
-        before = total.get(name, Demand())
+        before = total.get(name, TotalDemand())
         total[name] = replace(
             before,
             running=before.running + model.running,

@@ -23,7 +23,7 @@ MOST_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
-class Settings:
+class SiteSettings:
     """The site's bounds, 0 for none (but `max_instances` is never 0); times in seconds."""
 
     max_instances: int
@@ -73,7 +73,7 @@ class Room:
         return room
 
 
-def whole(settings: Settings) -> Room:
+def whole(settings: SiteSettings) -> Room:
     """Return the room of a service without any instance."""
     return Room(
         settings.max_instances,
@@ -82,7 +82,7 @@ def whole(settings: Settings) -> Room:
     )
 
 
-def room(settings: Settings, present: Iterable[Instance]) -> Room:
+def room(settings: SiteSettings, present: Iterable[Instance]) -> Room:
     """Return the room that the instances leave; `present` has every one that may still hold resources."""
     left = whole(settings)
     for one in present:
@@ -96,7 +96,7 @@ class Ask:
 
     `have` of the `wanted` instances exist. `waiting`: somebody waits for it now, or it has fewer than `min`.
     `cold`: it has no instance at all, and only demand starts it. `short_since`: since when it has none
-    because of missing room (0: it has one, or there was room). `charge` names the account, partition and QOS
+    because of missing room (0: it has one, or there was room). `slurm_scope`: the account, partition and QOS
     of its base instances; `refused_at` is when Slurm last refused one of its submissions.
     """
 
@@ -111,7 +111,7 @@ class Ask:
     waiting: bool = False
     cold: bool = False
     short_since: float = 0.0
-    charge: str = ""
+    slurm_scope: str = ""
     refused_at: float = 0.0
 
     def starved(self, now: float) -> bool:
@@ -133,7 +133,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Turn:
-    """How many submissions may be tried (`left`) while Slurm refuses a charge, and why it does."""
+    """How many submissions may be tried (`left`) while Slurm refuses a scope, and why it does."""
 
     left: int
     reason: str
@@ -160,7 +160,7 @@ NO_TURNS: Mapping[str, Turn] = {}
 def share(
     asks: Iterable[Ask],
     left: Room,
-    settings: Settings,
+    settings: SiteSettings,
     spent: Spent,
     now: float,
     most: int = MOST_AT_ONCE,
@@ -169,17 +169,17 @@ def share(
 ) -> Shares:
     """Return which of the asked instances may be submitted now, at most `most` of them.
 
-    `turns`: how many submissions may be tried for each charge that Slurm refuses. `single`: Slurm refuses
+    `turns`: how many submissions may be tried for each scope that Slurm refuses. `single`: Slurm refuses
     everybody, so models try one after the other.
     """
     shares = Shares()
     queue = _queue(asks, turns, single, now)
-    tries = {charge: turn.left for charge, turn in turns.items()}
+    tries = {scope: turn.left for scope, turn in turns.items()}
     colds = settings.cold_starts_per_hour - spent.cold_starts if settings.cold_starts_per_hour else math.inf
     while queue and len(shares.granted) < most:
         _, _, ask = heapq.heappop(queue)
-        if ask.base and tries.get(ask.charge, 1) < 1:
-            shares.obstacles[ask.model] = turns[ask.charge].reason
+        if ask.base and tries.get(ask.slurm_scope, 1) < 1:
+            shares.obstacles[ask.model] = turns[ask.slurm_scope].reason
             # Its burst instances may have another account, partition or QOS.
             ask = replace(ask, base=0)
             if not ask.burst:
@@ -193,8 +193,8 @@ def share(
             shares.granted.append((ask.model, BASE if ask.base else BURST))
             left = left.less(ask.gpus, ask.nodes)
             colds -= ask.cold
-            if ask.base and ask.charge in tries:
-                tries[ask.charge] -= 1
+            if ask.base and ask.slurm_scope in tries:
+                tries[ask.slurm_scope] -= 1
             rest = _less(ask)
             if rest.base + rest.burst:
                 heapq.heappush(queue, (rest.rank(now), rest.model, rest))
@@ -210,8 +210,8 @@ def _queue(asks: Iterable[Ask], turns: Mapping[str, Turn], single: bool, now: fl
     together: dict[str, list[Ask]] = {}
     queue: list[Queued] = []
     for ask in asks:
-        if single or (ask.base and ask.charge in turns):
-            together.setdefault("" if single else ask.charge, []).append(ask)
+        if single or (ask.base and ask.slurm_scope in turns):
+            together.setdefault("" if single else ask.slurm_scope, []).append(ask)
         else:
             queue.append((ask.rank(now), ask.model, ask))
     for group in together.values():
@@ -228,7 +228,7 @@ def _less(ask: Ask) -> Ask:
     return replace(ask, base=base, burst=burst, have=ask.have + 1, cold=False)
 
 
-def _refuse(shares: Shares, ask: Ask, lacks: str, left: Room, settings: Settings, now: float) -> Room:
+def _refuse(shares: Shares, ask: Ask, lacks: str, left: Room, settings: SiteSettings, now: float) -> Room:
     """Note that there is no room, and keep future room free for a starved model. Return the room left."""
     if whole(settings).lacks(ask.gpus, ask.nodes):
         takes = f"{ask.gpus} GPUs on {ask.nodes} nodes"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Optional
 
-from sluice.scheduler.policy.bounds import Settings
+from sluice.scheduler.policy.bounds import SiteSettings
 from sluice.scheduler.policy.target import Trend
 
 MAX_BACKOFF = 600.0
@@ -90,12 +90,12 @@ def measured_queue(memory: Memory, seconds: float) -> Memory:
     return replace(memory, queue_times=(*memory.queue_times, seconds)[-KEPT:])
 
 
-def failed(memory: Memory, settings: Settings) -> bool:
+def failed(memory: Memory, settings: SiteSettings) -> bool:
     """Whether the model counts as failed."""
     return memory.failures >= settings.max_failures
 
 
-def count_failure(memory: Memory, settings: Settings, now: float, message: str) -> Memory:
+def count_failure(memory: Memory, settings: SiteSettings, now: float, message: str) -> Memory:
     """Return the memory with one more failed start: the wait for the next doubles, up to 600 s."""
     failures = memory.failures + 1
     wait = doubled(settings.retry_backoff, failures)

@@ -21,7 +21,7 @@ from sluice.scheduler.instances.instance import (
 )
 from sluice.scheduler.policy import memory_updates, successors, target
 from sluice.scheduler.policy.bounds import Ask, Idle
-from sluice.scheduler.policy.data import (
+from sluice.scheduler.policy.decision import (
     BUDGET,
     IDLE,
     LEAVING,
@@ -30,7 +30,7 @@ from sluice.scheduler.policy.data import (
     REPLACED,
     Drain,
     Forget,
-    Model,
+    ModelSettings,
     Resume,
 )
 from sluice.scheduler.policy.job_checks import (
@@ -115,7 +115,7 @@ class Plan(PlanState):
         if not self.orders.drained:
             self.wanted = self._wanted(model, asked)
 
-    def _wanted(self, model: Model, asked: int) -> int:
+    def _wanted(self, model: ModelSettings, asked: int) -> int:
         if self.gpu_hours_spent:
             self.obstacle = f"{BUDGET} (gpu_hours_per_day): only the instances of `min` are kept"
             return model.min
@@ -134,9 +134,9 @@ class Plan(PlanState):
     def act(self) -> None:
         """Add the actions for the present instances, and ask for the missing ones."""
         self.repeat_cancellations()
-        if self.orders.drained and (self.held or self.model is not None):
+        if self.orders.drained and (self.unusable or self.model is not None):
             self.clear(ORDERED)
-        elif self.held:
+        elif self.unusable:
             return
         elif self.model is None:
             self.clear(REMOVED)
@@ -161,7 +161,7 @@ class Plan(PlanState):
         for instance in self.phases(Phase.READY):
             self.last.append(Drain(instance.id, reason))
 
-    def give_up(self, model: Model) -> None:
+    def give_up(self, model: ModelSettings) -> None:
         """End instances that do not become ready, or that stopped answering."""
         for instance in self.phases(Phase.PENDING):
             problem = self.pending_problem(instance)
@@ -223,7 +223,7 @@ class Plan(PlanState):
             elif found is Phase.STARTING and instance.leaving == "warned":
                 self.cancel_failed(instance, "its wall time would have ended before it was ready")
 
-    def scale(self, model: Model) -> None:
+    def scale(self, model: ModelSettings) -> None:
         """Bring the number of instances to the wanted one; instances of the current digest come first."""
         self.expiring = self.near_end(model)
         usable = self.phases(*USABLE)
@@ -252,7 +252,7 @@ class Plan(PlanState):
         since = (self.now if one.failing_since is None else one.failing_since for one in still)
         return sum(self.now - began < SUSPENDED_PATIENCE for began in since)
 
-    def near_end(self, model: Model) -> frozenset[str]:
+    def near_end(self, model: ModelSettings) -> frozenset[str]:
         """Return the ids of the instances whose wall time is about to end."""
         found: frozenset[str] = frozenset()
         for kind in (BASE, BURST):
@@ -263,7 +263,7 @@ class Plan(PlanState):
             found |= successors.expiring([one], model, self.memory, self.now)
         return found
 
-    def helpers(self, model: Model, fresh: Sequence[Instance]) -> int:
+    def helpers(self, model: ModelSettings, fresh: Sequence[Instance]) -> int:
         """Return how many burst instances replace base instances that have waited long in the queue.
 
         They are submitted while requests wait, and stay until those base instances are ready.
@@ -282,7 +282,7 @@ class Plan(PlanState):
         may = model.burst - beyond if self.demand.waiting else standing
         return max(0, min(long, may))
 
-    def resume(self, model: Model, missing: int) -> int:
+    def resume(self, model: ModelSettings, missing: int) -> int:
         """Resume instances that drain for one of the reasons in RESUMABLE; return how many."""
         taken = 0
         most = {BASE: model.max, BURST: model.burst}
@@ -325,7 +325,7 @@ class Plan(PlanState):
     # --- what is asked for ---------------------------------------------------------------------------
 
     def asks(
-        self, model: Model, old: Sequence[Instance], fresh: Sequence[Instance], missing: int
+        self, model: ModelSettings, old: Sequence[Instance], fresh: Sequence[Instance], missing: int
     ) -> Optional[Ask]:
         """Return which of the missing instances to ask for, within the model's own bounds; None for none."""
         if missing <= 0 or self.now < self.memory.retry_at:
@@ -357,7 +357,7 @@ class Plan(PlanState):
             waiting=unmet or self.demand.asked > 0,
             cold=not self.present and not unmet,
             short_since=self.memory.short_since,
-            charge=model.charge,
+            slurm_scope=model.slurm_scope,
             refused_at=self.memory.refused_at,
         )
 
@@ -460,7 +460,7 @@ class Plan(PlanState):
     def idle(self) -> list[Idle]:
         """Return the instances that serve nobody and are not needed for `min` or for waiting requests."""
         model = self.model
-        if model is None or self.held or self.orders.drained:
+        if model is None or self.unusable or self.orders.drained:
             return []
         usable = self.phases(*USABLE)
         kept = max(model.min, min(1, self.demand.asked))

@@ -7,8 +7,8 @@ from typing import Optional
 
 from sluice.scheduler.instances.instance import Instance, Phase, hung, phase
 from sluice.scheduler.policy import memory_updates
-from sluice.scheduler.policy.bounds import Ask, Settings
-from sluice.scheduler.policy.data import Action, Cancel, Demand, Model, Orders, Situation
+from sluice.scheduler.policy.bounds import Ask, SiteSettings
+from sluice.scheduler.policy.decision import Action, Cancel, ModelSettings, Orders, Situation, TotalDemand
 from sluice.scheduler.policy.job_checks import STEADY
 from sluice.scheduler.policy.memory import Memory, count_failure
 
@@ -22,12 +22,17 @@ class PlanState:
     """
 
     def __init__(
-        self, name: str, instances: Sequence[Instance], situation: Situation, settings: Settings, now: float
+        self,
+        name: str,
+        instances: Sequence[Instance],
+        situation: Situation,
+        settings: SiteSettings,
+        now: float,
     ) -> None:
         self.name = name
         self.model = situation.models.get(name)
-        self.held = name in situation.held
-        self.demand = situation.demand.get(name, Demand())
+        self.unusable = name in situation.unusable
+        self.demand = situation.demand.get(name, TotalDemand())
         self.orders = situation.orders.get(name, Orders())
         self.memory = situation.memory.get(name, Memory())
         self.settings = settings
@@ -90,11 +95,11 @@ class PlanState:
             self.cancel(instance, problem, self.first)
             self.fail(f"job {instance.job_id}: {problem}")
 
-    def outdated(self, instance: Instance, model: Model) -> bool:
+    def outdated(self, instance: Instance, model: ModelSettings) -> bool:
         """Whether the instance must be replaced: for a new digest, an order, or the end of its wall time."""
         return instance.id in self.expiring or self.superseded(instance, model)
 
-    def superseded(self, instance: Instance, model: Model) -> bool:
+    def superseded(self, instance: Instance, model: ModelSettings) -> bool:
         """Whether the instance must be replaced for a new digest or an order."""
         if instance.digest not in ("", model.digest) or instance.id in self.orders.replace:
             return True

@@ -31,8 +31,8 @@ from typing import Optional
 
 from sluice.scheduler.instances.instance import BURST, Instance
 from sluice.scheduler.policy import bounds
-from sluice.scheduler.policy.bounds import Settings, Spent
-from sluice.scheduler.policy.data import (
+from sluice.scheduler.policy.bounds import SiteSettings, Spent
+from sluice.scheduler.policy.decision import (
     BUDGET,
     IDLE,
     LEAVING,
@@ -43,14 +43,14 @@ from sluice.scheduler.policy.data import (
     Action,
     Cancel,
     Decision,
-    Demand,
     Drain,
     Forget,
-    Model,
+    ModelSettings,
     Orders,
     Resume,
     Situation,
     Submit,
+    TotalDemand,
 )
 from sluice.scheduler.policy.job_checks import STEADY
 from sluice.scheduler.policy.memory import (
@@ -84,18 +84,18 @@ __all__ = [
     "Cancel",
     "Cause",
     "Decision",
-    "Demand",
     "Drain",
     "Forget",
     "Memory",
-    "Model",
+    "ModelSettings",
     "Orders",
     "Refusal",
     "Resume",
-    "Settings",
+    "SiteSettings",
     "Situation",
     "Spent",
     "Submit",
+    "TotalDemand",
     "count_failure",
     "decide",
     "failed",
@@ -109,20 +109,20 @@ __all__ = [
 NEVER_REFUSED = Backoff()
 
 
-def decide(situation: Situation, settings: Settings, now: float) -> Decision:
+def decide(situation: Situation, settings: SiteSettings, now: float) -> Decision:
     """Return what to do at the time `now` (seconds since the epoch)."""
     plans = _plans(situation, settings, now)
     for plan in plans:
-        if situation.known:
+        if situation.queue_known:
             plan.follow_up()
         plan.want()
-        if situation.known:
+        if situation.queue_known:
             plan.act()
-    limits, charges, submissions = situation.limits, dict(situation.charges), []
-    if situation.known:
-        limits = _limits(situation, settings, now)
-        charges = _charges(situation, settings, now)
-        submissions = _share(plans, situation, settings, limits, charges, now)
+    backoff, scopes, submissions = situation.backoff, dict(situation.scope_backoffs), []
+    if situation.queue_known:
+        backoff = _backoff(situation, settings, now)
+        scopes = _scope_backoffs(situation, settings, now)
+        submissions = _share(plans, situation, settings, backoff, scopes, now)
     memory = dict(situation.memory)
     memory.update({plan.name: plan.memory for plan in plans})
     return Decision(
@@ -133,96 +133,96 @@ def decide(situation: Situation, settings: Settings, now: float) -> Decision:
         ),
         memory=memory,
         wanted={plan.name: plan.wanted for plan in plans},
-        limits=limits,
-        charges=charges,
+        backoff=backoff,
+        scope_backoffs=scopes,
     )
 
 
-def _plans(situation: Situation, settings: Settings, now: float) -> list[Plan]:
+def _plans(situation: Situation, settings: SiteSettings, now: float) -> list[Plan]:
     by_model: dict[str, list[Instance]] = {name: [] for name in situation.models}
     for instance in situation.instances:
         by_model.setdefault(instance.model, []).append(instance)
     return [Plan(name, by_model[name], situation, settings, now) for name in sorted(by_model)]
 
 
-def _limits(situation: Situation, settings: Settings, now: float) -> Backoff:
+def _backoff(situation: Situation, settings: SiteSettings, now: float) -> Backoff:
     """Return how long nothing may be submitted. Refused burst instances only make their own model wait."""
     causes = (Cause.SITE, Cause.TRANSIENT)
     base = (one for one in situation.instances if one.kind != BURST)
-    return backoff_after(situation.limits, base, causes, settings.retry_backoff, now)
+    return backoff_after(situation.backoff, base, causes, settings.retry_backoff, now)
 
 
-def _charge(instance: Instance, situation: Situation) -> str:
+def _scope(instance: Instance, situation: Situation) -> str:
     """Return the account, partition and QOS of a base instance; for an adopted job, those of its model."""
     model = situation.models.get(instance.model)
-    return instance.charge or ("" if model is None else model.charge)
+    return instance.slurm_scope or ("" if model is None else model.slurm_scope)
 
 
-def _charges(situation: Situation, settings: Settings, now: float) -> dict[str, Backoff]:
+def _scope_backoffs(situation: Situation, settings: SiteSettings, now: float) -> dict[str, Backoff]:
     """Return, for each account, partition and QOS, how long Slurm accepts no submission."""
-    by_charge: dict[str, list[Instance]] = {model.charge: [] for model in situation.models.values()}
+    by_scope: dict[str, list[Instance]] = {model.slurm_scope: [] for model in situation.models.values()}
     for one in situation.instances:
         if one.kind != BURST:
-            by_charge.setdefault(_charge(one, situation), []).append(one)
+            by_scope.setdefault(_scope(one, situation), []).append(one)
     found = {}
-    for charge, mine in by_charge.items():
-        before = situation.charges.get(charge, NEVER_REFUSED)
+    for scope, mine in by_scope.items():
+        before = situation.scope_backoffs.get(scope, NEVER_REFUSED)
         after = backoff_after(before, mine, (Cause.LIMIT,), settings.retry_backoff, now)
         if after != NEVER_REFUSED:
-            found[charge] = after
+            found[scope] = after
     return found
 
 
-def _turns(charges: Mapping[str, Backoff], situation: Situation, now: float) -> dict[str, bounds.Turn]:
+def _turns(scopes: Mapping[str, Backoff], situation: Situation, now: float) -> dict[str, bounds.Turn]:
     """Return, for each account, partition and QOS that Slurm refuses, how many submissions may be tried."""
-    refusing = {charge: backoff for charge, backoff in charges.items() if backoff.count}
+    refusing = {scope: backoff for scope, backoff in scopes.items() if backoff.count}
     if not refusing:
         return {}
     unproven = {
-        _charge(one, situation)
+        _scope(one, situation)
         for one in situation.instances
         if not one.job_id and not one.submit_error and one.kind != BURST
     }
     return {
-        charge: bounds.Turn(0 if now < backoff.until or charge in unproven else 1, backoff.reason)
-        for charge, backoff in refusing.items()
+        scope: bounds.Turn(0 if now < backoff.until or scope in unproven else 1, backoff.reason)
+        for scope, backoff in refusing.items()
     }
 
 
 def _share(
     plans: Sequence[Plan],
     situation: Situation,
-    settings: Settings,
-    limits: Backoff,
-    charges: Mapping[str, Backoff],
+    settings: SiteSettings,
+    backoff: Backoff,
+    scopes: Mapping[str, Backoff],
     now: float,
 ) -> list[Action]:
     """Return the submissions, and the drains that make room for them; note each plan's obstacle."""
     asks = [plan.ask for plan in plans if plan.ask is not None]
     left = bounds.room(settings, _present(plans))
-    most = _at_once(limits, situation.instances, now)
-    turns = _turns(charges, situation, now)
+    most = _at_once(backoff, situation.instances, now)
+    turns = _turns(scopes, situation, now)
     shares = bounds.share(
-        asks, left, settings, situation.spent, now, most, turns=turns, single=bool(limits.count)
+        asks, left, settings, situation.spent, now, most, turns=turns, single=bool(backoff.count)
     )
     served = Counter(model for model, _ in shares.granted)
     for plan in plans:
         reason = shares.obstacles.get(plan.name, "")
         if plan.ask is not None and not reason:
             # Slurm's last refusal stays the obstacle until it accepts a job, also while one is tried.
-            turn = turns.get(plan.ask.charge) if plan.ask.base else None
-            reason = limits.reason or ("" if turn is None else turn.reason)
+            turn = turns.get(plan.ask.slurm_scope) if plan.ask.base else None
+            reason = backoff.reason or ("" if turn is None else turn.reason)
         plan.conclude(served[plan.name], plan.name in shares.no_room, reason)
     room_made = _make_room(plans, shares.starved, left, now)
     return [*(Submit(model, kind) for model, kind in shares.granted), *room_made]
 
 
-def _at_once(limits: Backoff, instances: Iterable[Instance], now: float) -> int:
+def _at_once(backoff: Backoff, instances: Iterable[Instance], now: float) -> int:
     """Return how many submissions may be made; while Slurm refuses them, none, or one to try again."""
-    if not limits.count:
+    if not backoff.count:
         return bounds.MOST_AT_ONCE
     unproven = any(not one.job_id and not one.submit_error for one in instances)
-    return 0 if now < limits.until or unproven else 1
+    return 0 if now < backoff.until or unproven else 1
 
 
 def _present(plans: Iterable[Plan]) -> list[Instance]:

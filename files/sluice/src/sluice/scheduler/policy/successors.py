@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Optional
 
 from sluice.scheduler.instances.instance import BASE, Instance
-from sluice.scheduler.policy.data import Model
+from sluice.scheduler.policy.decision import ModelSettings
 from sluice.scheduler.policy.memory import CAUTIOUS, Memory, percentile
 
 # The assumed time of a start, queue and load together, until one was measured.
@@ -23,12 +23,14 @@ def start_time(memory: Memory) -> float:
     return load + (percentile(memory.queue_times, CAUTIOUS) or 0.0)
 
 
-def lead(memory: Memory, model: Model) -> float:
+def lead(memory: Memory, model: ModelSettings) -> float:
     """Return how many seconds before the end of an instance its successor is submitted."""
     return start_time(memory) + MARGIN + model.warn
 
 
-def expiring(instances: Iterable[Instance], model: Model, memory: Memory, now: float) -> frozenset[str]:
+def expiring(
+    instances: Iterable[Instance], model: ModelSettings, memory: Memory, now: float
+) -> frozenset[str]:
     """Return the ids of the instances, all of one kind, that were ready and need a successor now.
 
     If more of them end together than there may be successors at a time, the first ones are replaced earlier.
@@ -50,7 +52,7 @@ def expiring(instances: Iterable[Instance], model: Model, memory: Memory, now: f
     return frozenset(one.id for one, begin in zip(mine, begins) if now >= begin)
 
 
-def _most(instances: Sequence[Instance], model: Model) -> int:
+def _most(instances: Sequence[Instance], model: ModelSettings) -> int:
     return model.max if all(one.kind == BASE for one in instances) else model.burst
 
 

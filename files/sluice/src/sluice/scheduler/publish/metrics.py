@@ -63,7 +63,7 @@ def _of_service(state: State, now: float) -> list[Sample]:
     """Return what the whole service uses, and whether a limit of Slurm blocks its submissions."""
     present = [one for one in state.instances.values() if not gone(one)]
     spent = ledger.spent(state.ledger, now)
-    limited = any(one.reason and one.until > now for one in (state.limits, *state.charges.values()))
+    limited = any(one.reason and one.until > now for one in (state.backoff, *state.scope_backoffs.values()))
     return [
         Sample("sluice_scheduler_gpus", "gauge", "GPUs of all jobs", float(sum(one.gpus for one in present))),
         Sample(

@@ -49,8 +49,8 @@ def read_comment(text: str) -> tuple[str, str]:
     return ("", BASE) if found is None else (found[1], found[2] or BASE)
 
 
-def charge(asked: SlurmRequest) -> str:
-    """Return a base instance's account, partition and QOS as one text; Slurm's limits belong to these.
+def slurm_scope(asked: SlurmRequest) -> str:
+    """Return the scope of Slurm's limits on a base instance: its account, partition and QOS, as one text.
 
     A missing one is written as `(default)`, which is the same for all models that name none.
     """

@@ -1,4 +1,4 @@
-"""What goes into the policy's decisions (models, demand, orders, limits) and what comes out (actions)."""
+"""What goes into the policy's decisions (models, demand, orders, back-offs) and what comes out (actions)."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ BUDGET = "the day's GPU-hours are spent"
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelSettings:
     """What the policy needs of a model entry; times are in seconds.
 
     `max` bounds the base instances, `burst` the burst instances. `gpus` and `nodes` are those of one
-    instance. `charge` names the account, partition and QOS of its base instances.
+    instance. `slurm_scope`: the account, partition and QOS of its base instances. Slurm limits these.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Model:
     gpus: int = 0
     nodes: int = 1
     warn: float = 0.0
-    charge: str = ""
+    slurm_scope: str = ""
     stall_timeout: float = 900.0
 
     @property
@@ -50,7 +50,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Demand:
+class TotalDemand:
     """One model's requests, summed over all relays; `last` is the time of the last one (0: none known).
 
     `instances`: how many of the running requests each instance has. `answered`: when each instance last
@@ -133,34 +133,34 @@ Action = Union[Submit, Drain, Resume, Cancel, Forget]
 class Situation:
     """Everything that a decision depends on.
 
-    `held`: models whose entry exists but cannot be used now; they keep their instances. `orders`: the
-    administrators'. `known`: whether squeue answered in this tick. `spent`: how much the service has used of
-    the bounds over time. `limits`: how long Slurm accepts no submission at all; `charges`: how long none of
-    an account, partition and QOS.
+    `unusable`: models whose entry exists but cannot be used now; they keep their instances. `orders`: the
+    administrators'. `queue_known`: whether squeue answered in this tick. `spent`: how much the service has
+    used of the bounds over time. `backoff`: how long Slurm accepts no submission at all; `scope_backoffs`:
+    how long none of an account, partition and QOS.
     """
 
-    models: Mapping[str, Model]
+    models: Mapping[str, ModelSettings]
     instances: Sequence[Instance]
-    demand: Mapping[str, Demand] = field(default_factory=dict)
+    demand: Mapping[str, TotalDemand] = field(default_factory=dict)
     memory: Mapping[str, Memory] = field(default_factory=dict)
-    held: frozenset[str] = frozenset()
-    known: bool = True
+    unusable: frozenset[str] = frozenset()
+    queue_known: bool = True
     orders: Mapping[str, Orders] = field(default_factory=dict)
     spent: Spent = field(default_factory=Spent)
-    limits: Backoff = field(default_factory=Backoff)
-    charges: Mapping[str, Backoff] = field(default_factory=dict)
+    backoff: Backoff = field(default_factory=Backoff)
+    scope_backoffs: Mapping[str, Backoff] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Decision:
     """Actions in the order in which to carry them out, and what to remember.
 
-    `wanted` is the number of instances that each model should have. `limits` and `charges` replace those of
-    the situation.
+    `wanted` is the number of instances that each model should have. `backoff` and `scope_backoffs` replace
+    those of the situation.
     """
 
     actions: tuple[Action, ...]
     memory: dict[str, Memory]
     wanted: dict[str, int]
-    limits: Backoff = field(default_factory=Backoff)
-    charges: dict[str, Backoff] = field(default_factory=dict)
+    backoff: Backoff = field(default_factory=Backoff)
+    scope_backoffs: dict[str, Backoff] = field(default_factory=dict)
