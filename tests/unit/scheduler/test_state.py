@@ -10,7 +10,7 @@ import pytest
 
 from sluice.contracts.jobs import JobRecord
 from sluice.scheduler.instances.instance import BURST, Instance
-from sluice.scheduler.instances.node_failures import Limits, Node, excluded
+from sluice.scheduler.instances.node_failures import ExclusionRule, Node, excluded
 from sluice.scheduler.policy.ledger import Ledger
 from sluice.scheduler.policy.policy import Backoff, Memory
 from sluice.scheduler.state import Ended, FailedStart, Lease, Overwritten, State, StateFile
@@ -154,6 +154,6 @@ def test_what_an_earlier_version_held_against_nodes_is_read_and_shuts_none_out_f
     path.write_text(json.dumps(document))
     found = StateFile(str(path)).load(NOW)
     assert found.nodes["c1"] == Node(NOW, ("d1", "d1"), NOW)
-    assert excluded(found.nodes, Limits(2, 3600.0), NOW) == {}
-    assert list(excluded(found.nodes, Limits(2, 3600.0), NOW, "d1")) == ["c1"]
+    assert excluded(found.nodes, ExclusionRule(2, 3600.0), NOW) == {}
+    assert list(excluded(found.nodes, ExclusionRule(2, 3600.0), NOW, "d1")) == ["c1"]
     assert found.memory["m"].refused_at == 0.0

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sluice.scheduler.instances.instance import Instance
 from sluice.scheduler.instances.node_failures import (
     EARLY,
-    Limits,
+    ExclusionRule,
     Node,
     allowed,
     excluded,
@@ -23,7 +23,7 @@ from sluice.scheduler.instances.node_failures import (
 )
 
 NOW = 1_795_000_000.0
-LIMITS = Limits(failures=2, exclude=3600.0)
+RULE = ExclusionRule(failures=2, exclude=3600.0)
 # d1, d2 and bad became ready on n0.
 SEEN = {f"n{number}": Node(NOW - 1) for number in range(1, 8)}
 SEEN["n0"] = Node(NOW - 1, ready=("d1", "d2", "bad", "good"))
@@ -37,79 +37,79 @@ def job(node: str, digest: str = "d1", **changes: Any) -> Instance:
 
 def test_two_failures_in_a_row_leave_a_node_out_until_its_time_is_over() -> None:
     once = failed(SEEN, job("n1"), NOW)
-    assert excluded(once, LIMITS, NOW) == {}
+    assert excluded(once, RULE, NOW) == {}
     twice = failed(once, job("n1", "d2"), NOW + 5)
-    assert excluded(twice, LIMITS, NOW + 5) == {"n1": NOW + 5 + 3600}
-    assert excluded(twice, LIMITS, NOW + 5 + 3600) == {}
+    assert excluded(twice, RULE, NOW + 5) == {"n1": NOW + 5 + 3600}
+    assert excluded(twice, RULE, NOW + 5 + 3600) == {}
 
 
 def test_after_its_time_one_more_failure_is_enough() -> None:
     nodes = failed(failed(SEEN, job("n1"), NOW), job("n1"), NOW)
     again = failed(nodes, job("n1"), NOW + 4000)
-    assert list(excluded(again, LIMITS, NOW + 4000)) == ["n1"]
+    assert list(excluded(again, RULE, NOW + 4000)) == ["n1"]
 
 
 def test_a_start_that_becomes_ready_clears_its_node() -> None:
     nodes = failed(failed(SEEN, job("n1"), NOW), job("n1"), NOW)
-    assert excluded(served(nodes, job("n1"), NOW + 9), LIMITS, NOW + 9) == {}
+    assert excluded(served(nodes, job("n1"), NOW + 9), RULE, NOW + 9) == {}
 
 
 def test_one_definition_failing_on_three_nodes_is_broken_itself() -> None:
     nodes = SEEN
     for name in ("n1", "n2", "n3"):
         nodes = failed(failed(nodes, job(name, "bad"), NOW), job(name, "bad"), NOW)
-    assert excluded(nodes, LIMITS, NOW) == {}
+    assert excluded(nodes, RULE, NOW) == {}
     # A node where another definition fails too is not excused.
     nodes = failed(failed(nodes, job("n1", "good"), NOW), job("n1", "good"), NOW)
-    assert list(excluded(nodes, LIMITS, NOW)) == ["n1"]
+    assert list(excluded(nodes, RULE, NOW)) == ["n1"]
 
 
 def test_no_bound_means_no_node_is_left_out() -> None:
     nodes = failed(failed(SEEN, job("n1"), NOW), job("n1"), NOW)
-    assert excluded(nodes, Limits(0, 3600.0), NOW) == {}
+    assert excluded(nodes, ExclusionRule(0, 3600.0), NOW) == {}
 
 
 def test_a_definition_that_was_ready_nowhere_else_leaves_a_node_out_for_itself_alone() -> None:
     nodes = failed(failed(SEEN, job("n1", "wrong"), NOW), job("n1", "wrong"), NOW)
     nodes = failed(failed(nodes, job("n2", "wrong"), NOW), job("n2", "wrong"), NOW)
-    assert excluded(nodes, LIMITS, NOW) == {}
-    assert excluded(nodes, LIMITS, NOW, "d1") == {}
-    assert list(excluded(nodes, LIMITS, NOW, "wrong")) == ["n1", "n2"]
+    assert excluded(nodes, RULE, NOW) == {}
+    assert excluded(nodes, RULE, NOW, "d1") == {}
+    assert list(excluded(nodes, RULE, NOW, "wrong")) == ["n1", "n2"]
     # Ready on the very node says nothing of it; ready on another one does.
     here = served(failed(failed(SEEN, job("n1", "d9"), NOW), job("n1", "d9"), NOW), job("n1", "d9"), NOW)
     here = failed(failed(here, job("n1", "d9"), NOW), job("n1", "d9"), NOW)
-    assert excluded(here, LIMITS, NOW) == {}
+    assert excluded(here, RULE, NOW) == {}
     proven = served(nodes, job("n3", "wrong"), NOW)
-    assert list(excluded(proven, LIMITS, NOW)) == ["n1", "n2"]
+    assert list(excluded(proven, RULE, NOW)) == ["n1", "n2"]
 
 
 def test_a_wrong_definition_renews_no_nodes_hour_for_others() -> None:
     nodes = failed(failed(SEEN, job("n1", "d1"), NOW), job("n1", "d2"), NOW)
-    assert excluded(nodes, LIMITS, NOW) == {"n1": NOW + 3600}
+    assert excluded(nodes, RULE, NOW) == {"n1": NOW + 3600}
     nodes = failed(failed(SEEN, job("n1", "wrong"), NOW), job("n1", "wrong"), NOW)
     for hour in range(5):
         nodes = failed(nodes, job("n1", "wrong"), NOW + 3600 * hour)
-        assert excluded(nodes, LIMITS, NOW + 3600 * hour) == {}
+        assert excluded(nodes, RULE, NOW + 3600 * hour) == {}
 
 
 def test_a_definition_that_slurm_has_no_other_nodes_for_may_use_them_and_no_other_may() -> None:
     nodes = failed(failed(SEEN, job("n1"), NOW), job("n1"), NOW)
     opened = allowed(nodes, ["n1", "unknown"], "d1")
-    assert excluded(opened, LIMITS, NOW, "d1") == {}
-    assert list(excluded(opened, LIMITS, NOW, "d2")) == list(excluded(opened, LIMITS, NOW)) == ["n1"]
+    assert excluded(opened, RULE, NOW, "d1") == {}
+    assert list(excluded(opened, RULE, NOW, "d2")) == list(excluded(opened, RULE, NOW)) == ["n1"]
     assert set(opened) == set(SEEN)
 
 
 def test_an_administrator_lets_nodes_in_again_and_later_failures_count_anew() -> None:
     nodes = failed(failed(SEEN, job("n1"), NOW), job("n1"), NOW)
     nodes = failed(failed(nodes, job("n2"), NOW + 5), job("n2"), NOW + 5)
-    assert list(excluded(readmitted(nodes, None, {"n1": NOW + 9}), LIMITS, NOW + 9)) == ["n2"]
-    assert excluded(readmitted(nodes, NOW + 9, {}), LIMITS, NOW + 9) == {}
+    assert list(excluded(readmitted(nodes, None, {"n1": NOW + 9}), RULE, NOW + 9)) == ["n2"]
+    assert excluded(readmitted(nodes, NOW + 9, {}), RULE, NOW + 9) == {}
     assert readmitted(nodes, NOW - 1, {"n1": NOW - 1}) is nodes
     let_in = readmitted(nodes, NOW + 9, {})
     assert readmitted(let_in, NOW + 9, {}) is let_in
     later = failed(failed(let_in, job("n1"), NOW + 10), job("n1"), NOW + 11)
-    assert list(excluded(readmitted(later, NOW + 9, {}), LIMITS, NOW + 11)) == ["n1"]
+    assert list(excluded(readmitted(later, NOW + 9, {}), RULE, NOW + 11)) == ["n1"]
 
 
 @pytest.mark.parametrize(
@@ -138,4 +138,4 @@ def test_never_more_than_half_of_the_nodes_are_left_out(starts: list[tuple[int, 
     for number, digest, good in starts:
         one = job(f"n{number}", digest)
         nodes = served(nodes, one, NOW) if good else failed(nodes, one, NOW)
-        assert len(excluded(nodes, LIMITS, NOW)) <= max(1, len(nodes) // 2)
+        assert len(excluded(nodes, RULE, NOW)) <= max(1, len(nodes) // 2)

@@ -107,7 +107,7 @@ def test_only_a_scheduler_that_may_move_gives_its_lease_back(
     path.write_text(json.dumps({"version": 1, **dataclasses.asdict(settings)}))
 
     monkeypatch.setattr(scheduler, "Slurm", lambda *_: site.slurm)
-    monkeypatch.setattr(scheduler, "Stop", threading.Event)
+    monkeypatch.setattr(scheduler, "StopSignal", threading.Event)
     monkeypatch.setattr("sluice.logs.configure", lambda *_, **__: None)
     assert main(["scheduler", "--config", str(path)]) == 0
     assert StateFile(settings.state_file).load(START).lease.host == host

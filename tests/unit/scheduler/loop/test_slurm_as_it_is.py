@@ -384,10 +384,12 @@ def test_a_record_refused_for_a_moment_is_nobodys_failure(site: Site) -> None:
 
 def excluded(site: Site) -> dict[str, float]:
     """Return the nodes that are left out, with the time until when."""
-    limits = node_failures.Limits(site.scheduler.config.node_failures, site.scheduler.config.node_exclude)
+    rule = node_failures.ExclusionRule(
+        site.scheduler.config.node_failures, site.scheduler.config.node_exclude
+    )
     memory = site.scheduler.state.memory
     digest = memory["m"].digest if "m" in memory else ""
-    return node_failures.excluded(site.scheduler.state.nodes, limits, site.now, digest)
+    return node_failures.excluded(site.scheduler.state.nodes, rule, site.now, digest)
 
 
 def test_a_node_that_kills_every_job_at_once_is_left_out_for_a_while(site: Site) -> None:
@@ -416,7 +418,9 @@ def test_a_wrong_definition_shuts_no_node_out_for_other_models(site: Site) -> No
             job["options"].get("exclude") for job in site.cluster.jobs() if "m-" in job["name"][:9]
         )
         assert (
-            node_failures.excluded(site.scheduler.state.nodes, node_failures.Limits(2, 3600.0), site.now)
+            node_failures.excluded(
+                site.scheduler.state.nodes, node_failures.ExclusionRule(2, 3600.0), site.now
+            )
             == {}
         )
     assert site.scheduler.state.memory["wrong"].failures >= 5
@@ -493,7 +497,7 @@ def test_jobs_stuck_in_completing_take_gpus_but_not_their_models_places(site: Si
     assert list(site.routed().values()) == ["ready", "ready"]
     assert (site.submitted(), site.failures()) == (4, 0)
     assert [job["state"] for job in site.cluster.alive()].count(state) == 2
-    present = bounds.room(
+    present = bounds.remaining(
         policy.SiteSettings(max_instances=9, max_gpus=9), site.scheduler.state.instances.values()
     )
     assert present.gpus == 9 - 4

@@ -12,12 +12,12 @@ from sluice.scheduler.policy.bounds import (
     MOST_AT_ONCE,
     STARVED,
     Ask,
+    Capacity,
     Idle,
-    Room,
     SiteSettings,
     Spent,
     reclaim,
-    room,
+    remaining,
     share,
 )
 from sluice.scheduler.policy.policy import (
@@ -32,12 +32,12 @@ from sluice.scheduler.policy.policy import (
 )
 from tests.unit.scheduler.policy_cases import MODEL, NOW, instance, ready
 
-WIDE = Room(100, math.inf, math.inf)
+WIDE = Capacity(100, math.inf, math.inf)
 SITE = SiteSettings(max_instances=100)
 NOTHING = Spent()
 
 
-def shared(*asks: Ask, left: Room = WIDE) -> list[str]:
+def shared(*asks: Ask, left: Capacity = WIDE) -> list[str]:
     """Return whose instances are submitted, in order."""
     return [model for model, _ in share(asks, left, SITE, NOTHING, NOW).granted]
 
@@ -45,11 +45,15 @@ def shared(*asks: Ask, left: Room = WIDE) -> list[str]:
 def test_pending_and_ending_jobs_take_room_as_running_ones_do() -> None:
     site = SiteSettings(max_instances=4, max_gpus=8, max_nodes=6)
     present = [instance(1, gpus=2), ready(2, gpus=4, asked_nodes=2), ready(3, cancelled_at=NOW)]
-    assert room(site, present) == Room(1, 2, 2)
+    assert remaining(site, present) == Capacity(1, 2, 2)
 
 
 def test_the_higher_priority_comes_first() -> None:
-    assert shared(Ask("a", 2), Ask("b", 2, priority=5), left=Room(3, math.inf, math.inf)) == ["b", "b", "a"]
+    assert shared(Ask("a", 2), Ask("b", 2, priority=5), left=Capacity(3, math.inf, math.inf)) == [
+        "b",
+        "b",
+        "a",
+    ]
 
 
 def test_within_a_priority_a_waking_model_comes_before_anothers_second() -> None:
@@ -61,7 +65,7 @@ def test_within_a_priority_a_waking_model_comes_before_anothers_second() -> None
 
 def test_within_a_priority_who_has_least_of_what_it_wants_comes_first() -> None:
     assert shared(
-        Ask("a", 2, have=2, wanted=4), Ask("b", 3, have=1, wanted=4), left=Room(3, math.inf, math.inf)
+        Ask("a", 2, have=2, wanted=4), Ask("b", 3, have=1, wanted=4), left=Capacity(3, math.inf, math.inf)
     ) == ["b", "a", "b"]
 
 
@@ -72,13 +76,15 @@ def test_base_instances_come_before_burst_ones() -> None:
 
 def test_gpus_and_nodes_bound_as_instances_do() -> None:
     two = Ask("a", 3, gpus=4, nodes=2)
-    assert shared(two, left=Room(9, 8, math.inf)) == ["a", "a"]
-    assert shared(two, left=Room(9, math.inf, 3)) == ["a"]
-    assert shared(two, left=Room(0, math.inf, math.inf)) == []
+    assert shared(two, left=Capacity(9, 8, math.inf)) == ["a", "a"]
+    assert shared(two, left=Capacity(9, math.inf, 3)) == ["a"]
+    assert shared(two, left=Capacity(0, math.inf, math.inf)) == []
 
 
 def test_a_smaller_one_takes_the_room_that_a_larger_cannot_use() -> None:
-    shares = share([Ask("a", 1, gpus=8, priority=1), Ask("b", 1, gpus=2)], Room(9, 4, 9), SITE, Spent(), NOW)
+    shares = share(
+        [Ask("a", 1, gpus=8, priority=1), Ask("b", 1, gpus=2)], Capacity(9, 4, 9), SITE, Spent(), NOW
+    )
     assert shares.granted == [("b", BASE)]
     assert "max_gpus" in shares.obstacles["a"]
     assert shares.no_room == {"a"}
@@ -87,7 +93,7 @@ def test_a_smaller_one_takes_the_room_that_a_larger_cannot_use() -> None:
 def test_one_that_can_never_fit_is_told_so_and_keeps_nobody_out() -> None:
     site = SiteSettings(max_instances=9, max_gpus=4)
     big = Ask("a", 1, gpus=8, waiting=True, short_since=NOW - 9000)
-    shares = share([big, Ask("b", 1, gpus=4)], Room(9, 4, 9), site, Spent(), NOW)
+    shares = share([big, Ask("b", 1, gpus=4)], Capacity(9, 4, 9), site, Spent(), NOW)
     assert shares.granted == [("b", BASE)]
     assert "more than the service may use (max_gpus)" in shares.obstacles["a"]
     assert shares.starved is None
@@ -96,16 +102,16 @@ def test_one_that_can_never_fit_is_told_so_and_keeps_nobody_out() -> None:
 def test_a_starved_model_is_next_whatever_the_priorities() -> None:
     poor = Ask("a", 2, wanted=2, priority=-5, waiting=True, short_since=NOW - STARVED)
     rich = Ask("b", 2, wanted=2, priority=5, waiting=True)
-    assert shared(poor, rich, left=Room(2, math.inf, math.inf)) == ["a", "b"]
+    assert shared(poor, rich, left=Capacity(2, math.inf, math.inf)) == ["a", "b"]
     patient = Ask("a", 2, wanted=2, priority=-5, waiting=True, short_since=NOW - STARVED + 1)
-    assert shared(patient, rich, left=Room(2, math.inf, math.inf)) == ["b", "b"]
+    assert shared(patient, rich, left=Capacity(2, math.inf, math.inf)) == ["b", "b"]
 
 
 def test_room_is_kept_for_a_starved_model_but_not_what_it_does_not_need() -> None:
     poor = Ask("a", 1, gpus=8, waiting=True, short_since=NOW - STARVED)
     small = Ask("b", 1, gpus=2, priority=5)
     without = Ask("c", 1, gpus=0)
-    shares = share([poor, small, without], Room(9, 4, 9), SITE, Spent(), NOW)
+    shares = share([poor, small, without], Capacity(9, 4, 9), SITE, Spent(), NOW)
     assert shares.granted == [("c", BASE)]
     assert shares.starved == poor
 
@@ -119,7 +125,7 @@ def test_cold_starts_are_bounded_and_others_are_not() -> None:
 
 
 def test_no_decision_submits_a_flood() -> None:
-    assert len(shared(*(Ask(f"m{n}", 8) for n in range(50)), left=Room(999, 9e9, 9e9))) == MOST_AT_ONCE
+    assert len(shared(*(Ask(f"m{n}", 8) for n in range(50)), left=Capacity(999, 9e9, 9e9))) == MOST_AT_ONCE
 
 
 def test_idle_instances_end_for_a_starved_model_burst_and_low_priorities_first() -> None:
@@ -129,18 +135,21 @@ def test_idle_instances_end_for_a_starved_model_burst_and_low_priorities_first()
         Idle(ready(2, gpus=4), priority=-1, last=NOW),
         Idle(ready(3, gpus=4, kind=BURST), priority=9, last=NOW),
     ]
-    full = Room(0, 0, math.inf)
+    full = Capacity(0, 0, math.inf)
     assert [one.id for one in reclaim(poor, full, [], idle)] == ["m-00000003"]
     assert [one.id for one in reclaim(poor, full, [], idle[:2])] == ["m-00000002"]
-    assert [one.id for one in reclaim(poor, Room(0, -4, math.inf), [], idle)] == ["m-00000003", "m-00000002"]
+    assert [one.id for one in reclaim(poor, Capacity(0, -4, math.inf), [], idle)] == [
+        "m-00000003",
+        "m-00000002",
+    ]
 
 
 def test_nothing_ends_where_it_would_not_help_or_enough_ends_anyway() -> None:
     poor = Ask("z", 1, gpus=4)
     idle = [Idle(ready(1, gpus=2))]
-    assert reclaim(poor, Room(5, 0, math.inf), [], idle) == []
-    assert reclaim(poor, Room(5, 0, math.inf), [ready(2, gpus=4)], idle) == []
-    assert reclaim(poor, Room(5, 0, math.inf), [], [Idle(ready(1, gpus=0))]) == []
+    assert reclaim(poor, Capacity(5, 0, math.inf), [], idle) == []
+    assert reclaim(poor, Capacity(5, 0, math.inf), [ready(2, gpus=4)], idle) == []
+    assert reclaim(poor, Capacity(5, 0, math.inf), [], [Idle(ready(1, gpus=0))]) == []
 
 
 # --- the same through the policy ---------------------------------------------------------------------------

@@ -34,7 +34,7 @@ def used(database_url: str) -> Iterator[Database]:
 
 
 def summed(
-    database: Database, *by: str, choice: reports.UsageFilter = reports.EVERYTHING, limit: int | None = None
+    database: Database, *by: str, choice: reports.UsageQuery = reports.EVERYTHING, limit: int | None = None
 ) -> list[tuple[object, ...]]:
     with database.read() as session:
         return [(*row.group, row.requests) for row in reports.summed(session, by, choice, limit=limit)]
@@ -68,23 +68,23 @@ def test_a_sum_has_every_number(used: Database) -> None:
 
 def test_without_usage_the_sum_is_zero(used: Database) -> None:
     with used.read() as session:
-        (row,) = reports.summed(session, (), reports.UsageFilter(user="u-nobody"))
+        (row,) = reports.summed(session, (), reports.UsageQuery(user="u-nobody"))
         assert (row.requests, row.tokens, row.seconds) == (0, 0, 0.0)
-        assert list(reports.summed(session, ("user",), reports.UsageFilter(user="u-nobody"))) == []
+        assert list(reports.summed(session, ("user",), reports.UsageQuery(user="u-nobody"))) == []
 
 
 @pytest.mark.parametrize(
     ("choice", "requests"),
     [
-        (reports.UsageFilter(since=NOVEMBER_18 + datetime.timedelta(1)), 2),
-        (reports.UsageFilter(until=NOVEMBER_18 + datetime.timedelta(1)), 4),
-        (reports.UsageFilter(user=BOB), 2),
-        (reports.UsageFilter(project="genomics"), 5),
-        (reports.UsageFilter(model="other"), 1),
-        (reports.UsageFilter(class_="interactive"), 1),
+        (reports.UsageQuery(since=NOVEMBER_18 + datetime.timedelta(1)), 2),
+        (reports.UsageQuery(until=NOVEMBER_18 + datetime.timedelta(1)), 4),
+        (reports.UsageQuery(user=BOB), 2),
+        (reports.UsageQuery(project="genomics"), 5),
+        (reports.UsageQuery(model="other"), 1),
+        (reports.UsageQuery(class_="interactive"), 1),
     ],
 )
-def test_a_filter_leaves_out_the_rest(used: Database, choice: reports.UsageFilter, requests: int) -> None:
+def test_a_filter_leaves_out_the_rest(used: Database, choice: reports.UsageQuery, requests: int) -> None:
     assert summed(used, choice=choice) == [(requests,)]
 
 

@@ -109,14 +109,14 @@ class Overview:
 
     def excluded_nodes(self) -> dict[str, float]:
         """Return the nodes that are excluded for all models, and until when."""
-        return node_failures.excluded(self.state.nodes, self._node_limits(), self.now)
+        return node_failures.excluded(self.state.nodes, self._exclusion_rule(), self.now)
 
     def excluded_for(self) -> dict[str, dict[str, float]]:
         """Return, by model, the nodes that are excluded only for this model, and until when."""
-        everybodys, limits = self.excluded_nodes(), self._node_limits()
+        everybodys, rule = self.excluded_nodes(), self._exclusion_rule()
         found = {}
         for name, listed in self.catalogue.listed.items():
-            mine = node_failures.excluded(self.state.nodes, limits, self.now, listed.digest)
+            mine = node_failures.excluded(self.state.nodes, rule, self.now, listed.digest)
             own = {node: until for node, until in mine.items() if node not in everybodys}
             if own:
                 found[name] = own
@@ -142,8 +142,8 @@ class Overview:
             }
         return found
 
-    def _node_limits(self) -> node_failures.Limits:
-        return node_failures.Limits(self.settings.node_failures, self.settings.node_exclude)
+    def _exclusion_rule(self) -> node_failures.ExclusionRule:
+        return node_failures.ExclusionRule(self.settings.node_failures, self.settings.node_exclude)
 
     def model(self, name: str) -> dict[str, Any]:
         """Return one model: the numbers of its entry, its status, demand and instances."""

@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     if problem:
         sys.stderr.write(f"sluice scheduler: {problem}\n")
         return SluiceError.exit_code
-    stop = Stop()
+    stop = StopSignal()
     try:
         with lease.lock(settings.lock_file, 0.0 if arguments.once else settings.run_for, stop.is_set):
             scheduler = assemble(settings)
@@ -110,7 +110,7 @@ def assemble(settings: SchedulerConfig) -> Scheduler:
     )
 
 
-def tick_until(scheduler: Scheduler, deadline: float, stop: Stop) -> None:
+def tick_until(scheduler: Scheduler, deadline: float, stop: StopSignal) -> None:
     """Tick until the monotonic time `deadline` or until `stop` is set; look for demand between ticks."""
     while not stop.is_set():
         scheduler.tick()
@@ -127,7 +127,7 @@ def tick_until(scheduler: Scheduler, deadline: float, stop: Stop) -> None:
             return
 
 
-class Stop:
+class StopSignal:
     """Set by SIGTERM and SIGINT: the process finishes the current tick and ends."""
 
     def __init__(self) -> None:

@@ -45,7 +45,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Limits:
+class ExclusionRule:
     """`failures` failed starts in a row (0: never) exclude a node for `exclude` seconds."""
 
     failures: int
@@ -111,17 +111,15 @@ def readmitted(
     return {**nodes, **changed} if changed else nodes
 
 
-def excluded(nodes: Nodes, limits: Limits, now: float, digest: str = "") -> dict[str, float]:
+def excluded(nodes: Nodes, rule: ExclusionRule, now: float, digest: str = "") -> dict[str, float]:
     """Return the nodes to exclude now, and until when: for one definition, or for all models (digest "").
 
     At most half of the known nodes are excluded, those that failed last. If only one node is known, it may
     be excluded: Slurm would send it the next job too. Slurm refuses a job that no other node can take.
     """
-    if not limits.failures:
+    if not rule.failures:
         return {}
-    fresh = {
-        name: one for name, one in nodes.items() if one.failures and now - one.failed_at < limits.exclude
-    }
+    fresh = {name: one for name, one in nodes.items() if one.failures and now - one.failed_at < rule.exclude}
     if not fresh:
         return {}
     widely, ready = _widely(nodes), _ready(nodes)
@@ -132,11 +130,11 @@ def excluded(nodes: Nodes, limits: Limits, now: float, digest: str = "") -> dict
         and sum(
             one not in widely and (one == digest or _elsewhere(ready, one, name)) for one in node.failures
         )
-        >= limits.failures
+        >= rule.failures
     ]
     most = min(max(1, len(nodes) // 2), MOST_EXCLUDED)
     last = sorted(found, reverse=True)[:most]
-    return {name: failed_at + limits.exclude for failed_at, name in sorted(last, key=lambda one: one[1])}
+    return {name: failed_at + rule.exclude for failed_at, name in sorted(last, key=lambda one: one[1])}
 
 
 def _ready(nodes: Nodes) -> dict[str, set[str]]:

@@ -152,22 +152,22 @@ class Actor:
         self, nodes: node_failures.Nodes, instance: Instance, now: float
     ) -> dict[str, node_failures.Node]:
         """Return the nodes with one more failed start on those of a job that failed at once."""
-        limits = self._node_limits()
+        rule = self._exclusion_rule()
         digest, blamed = instance.digest, node_failures.failed(nodes, instance, now)
-        everybodys = node_failures.excluded(blamed, limits, now)
-        before = node_failures.excluded(nodes, limits, now, digest)
-        for name in node_failures.excluded(blamed, limits, now, digest).keys() - before.keys():
+        everybodys = node_failures.excluded(blamed, rule, now)
+        before = node_failures.excluded(nodes, rule, now, digest)
+        for name in node_failures.excluded(blamed, rule, now, digest).keys() - before.keys():
             whose = (
                 "all models"
                 if name in everybodys
                 else (f"{instance.model}, which was never ready on another node")
             )
-            fields = {"node": name, "instance": instance.id, "seconds": limits.exclude, "for": whose}
+            fields = {"node": name, "instance": instance.id, "seconds": rule.exclude, "for": whose}
             log.warning("jobs fail at once on a node: it is excluded", extra=fields)
         return blamed
 
-    def _node_limits(self) -> node_failures.Limits:
-        return node_failures.Limits(self.config.node_failures, self.config.node_exclude)
+    def _exclusion_rule(self) -> node_failures.ExclusionRule:
+        return node_failures.ExclusionRule(self.config.node_failures, self.config.node_exclude)
 
     def _cancel(self, instance: Instance) -> None:
         result = self.slurm.cancel(instance.job_id, "" if instance.renamed else instance.name)
@@ -196,7 +196,7 @@ class Actor:
             account = ledger.started(account, now)
         state = replace(state, submissions=state.submissions + 1, ledger=account)
         state = self._remember(state, instance)
-        out = node_failures.excluded(state.nodes, self._node_limits(), now, listed.digest)
+        out = node_failures.excluded(state.nodes, self._exclusion_rule(), now, listed.digest)
         result = self.slurm.submit(self._submission(listed, instance, directory, out))
         fields = {"instance": instance.id, "model": instance.model, "kind": kind}
         if isinstance(result, Astray):

@@ -1,10 +1,10 @@
 """What the service may use of the cluster, and which model gets it if it is not enough for all. Pure.
 
-Room is what the site's bounds leave besides all present instances, pending and ending ones included. One
-instance at a time it goes to the model with the highest priority. Among equals, a model without an instance
-for which somebody waits comes first, then the one with the smallest share of what it wants. A model that has
-had no instance for `STARVED` seconds because of missing room comes before all others: what it needs is kept
-free, and idle instances of other models end for it.
+The remaining capacity is what the site's bounds leave besides all present instances, pending and ending ones
+included. It is given out one instance at a time, to the model with the highest priority. Among equals, a model
+without an instance for which somebody waits comes first, then the one with the smallest share of what it wants.
+A model that has had no instance for `STARVED` seconds because of missing room comes before all others: what it
+needs is kept free, and idle instances of other models end for it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Spent:
 
 
 @dataclass(frozen=True)
-class Room:
+class Capacity:
     """What may still be used; negative if a bound was lowered, or room is kept for a starved model."""
 
     instances: float
@@ -61,29 +61,29 @@ class Room:
             return "max_gpus"
         return "max_nodes" if self.nodes < nodes else ""
 
-    def less(self, gpus: int, nodes: int) -> Room:
-        """Return the room that is left after one more instance of that size."""
-        return Room(self.instances - 1, self.gpus - gpus, self.nodes - nodes)
+    def less(self, gpus: int, nodes: int) -> Capacity:
+        """Return the capacity that is left after one more instance of that size."""
+        return Capacity(self.instances - 1, self.gpus - gpus, self.nodes - nodes)
 
-    def more(self, instances: Iterable[Instance]) -> Room:
-        """Return the room that there would be without these instances."""
-        room = self
+    def more(self, instances: Iterable[Instance]) -> Capacity:
+        """Return the capacity that there would be without these instances."""
+        left = self
         for one in instances:
-            room = Room(room.instances + 1, room.gpus + one.gpus, room.nodes + one.asked_nodes)
-        return room
+            left = Capacity(left.instances + 1, left.gpus + one.gpus, left.nodes + one.asked_nodes)
+        return left
 
 
-def whole(settings: SiteSettings) -> Room:
-    """Return the room of a service without any instance."""
-    return Room(
+def whole(settings: SiteSettings) -> Capacity:
+    """Return the capacity of a service without any instance."""
+    return Capacity(
         settings.max_instances,
         settings.max_gpus or math.inf,
         settings.max_nodes or math.inf,
     )
 
 
-def room(settings: SiteSettings, present: Iterable[Instance]) -> Room:
-    """Return the room that the instances leave; `present` has every one that may still hold resources."""
+def remaining(settings: SiteSettings, present: Iterable[Instance]) -> Capacity:
+    """Return the capacity that the instances leave; `present` has every one that may still hold resources."""
     left = whole(settings)
     for one in present:
         left = left.less(one.gpus, one.asked_nodes)
@@ -159,7 +159,7 @@ NO_TURNS: Mapping[str, Turn] = {}
 
 def share(
     asks: Iterable[Ask],
-    left: Room,
+    left: Capacity,
     settings: SiteSettings,
     spent: Spent,
     now: float,
@@ -228,8 +228,10 @@ def _less(ask: Ask) -> Ask:
     return replace(ask, base=base, burst=burst, have=ask.have + 1, cold=False)
 
 
-def _refuse(shares: Shares, ask: Ask, lacks: str, left: Room, settings: SiteSettings, now: float) -> Room:
-    """Note that there is no room, and keep future room free for a starved model. Return the room left."""
+def _refuse(
+    shares: Shares, ask: Ask, lacks: str, left: Capacity, settings: SiteSettings, now: float
+) -> Capacity:
+    """Note that there is no room, and keep future room free for a starved model. Return the capacity left."""
     if whole(settings).lacks(ask.gpus, ask.nodes):
         takes = f"{ask.gpus} GPUs on {ask.nodes} nodes"
         shares.obstacles[ask.model] = f"one instance needs {takes}, more than the service may use ({lacks})"
@@ -251,7 +253,9 @@ class Idle:
     last: float = 0.0
 
 
-def reclaim(starved: Ask, left: Room, leaving: Sequence[Instance], idle: Iterable[Idle]) -> list[Instance]:
+def reclaim(
+    starved: Ask, left: Capacity, leaving: Sequence[Instance], idle: Iterable[Idle]
+) -> list[Instance]:
     """Return the idle instances to end for a starved model; none if the instances in `leaving` are enough.
 
     The least important first: burst instances, then low priorities, then those unused for the longest time.

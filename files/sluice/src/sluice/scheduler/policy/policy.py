@@ -199,7 +199,7 @@ def _share(
 ) -> list[Action]:
     """Return the submissions, and the drains that make room for them; note each plan's obstacle."""
     asks = [plan.ask for plan in plans if plan.ask is not None]
-    left = bounds.room(settings, _present(plans))
+    left = bounds.remaining(settings, _present(plans))
     most = _at_once(backoff, situation.instances, now)
     turns = _turns(scopes, situation, now)
     shares = bounds.share(
@@ -230,7 +230,7 @@ def _present(plans: Iterable[Plan]) -> list[Instance]:
 
 
 def _make_room(
-    plans: Sequence[Plan], starved: Optional[bounds.Ask], left: bounds.Room, now: float
+    plans: Sequence[Plan], starved: Optional[bounds.Ask], left: bounds.Capacity, now: float
 ) -> list[Action]:
     """Return the drains of idle instances that a starved model needs, or nothing."""
     if starved is None:

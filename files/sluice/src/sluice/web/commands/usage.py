@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run one action. Return 0."""
-    wanted = reports.UsageFilter(
+    wanted = reports.UsageQuery(
         since=args.since,
         # There is no day after date.max; nothing is left out then.
         until=args.until + datetime.timedelta(1) if args.until not in (None, datetime.date.max) else None,
@@ -114,7 +114,7 @@ class _Table:
 def _report(
     session: Session,
     args: argparse.Namespace,
-    wanted: reports.UsageFilter,
+    wanted: reports.UsageQuery,
     pseudonymise: Pseudonymiser | None,
 ) -> None:
     personal = PERSONAL_COLUMNS if "user" in args.by and pseudonymise is None else ()
@@ -157,7 +157,7 @@ def _short(value: object) -> str:
 def _export(
     session: Session,
     args: argparse.Namespace,
-    wanted: reports.UsageFilter,
+    wanted: reports.UsageQuery,
     pseudonymise: Pseudonymiser | None,
 ) -> None:
     rows = exports.records(session, wanted, pseudonymise)

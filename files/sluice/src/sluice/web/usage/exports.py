@@ -12,7 +12,7 @@ from sqlalchemy import inspect, select
 from sqlalchemy.orm import Session
 
 from sluice.web.database.tables import Usage, User, settled
-from sluice.web.usage.reports import UsageFilter, filtered, start_of_day
+from sluice.web.usage.reports import UsageQuery, filtered, start_of_day
 
 # The columns of a record, in the order of the table, with their names in docs/contracts.md.
 RECORD = tuple(column.name for column in inspect(Usage).columns)
@@ -26,7 +26,7 @@ Pseudonymiser = Callable[[str], str]
 
 
 def records(
-    session: Session, wanted: UsageFilter, pseudonymise: Pseudonymiser | None = None
+    session: Session, wanted: UsageQuery, pseudonymise: Pseudonymiser | None = None
 ) -> Iterator[dict[str, Any]]:
     """Return the records that match `wanted`, oldest first, with few rows in memory at once.
 
@@ -65,7 +65,7 @@ def stable_pseudonyms(text: str) -> str:
     return text
 
 
-def _chosen(query: Any, wanted: UsageFilter) -> Any:
+def _chosen(query: Any, wanted: UsageQuery) -> Any:
     if wanted.since is not None:
         query = query.where(settled() >= start_of_day(wanted.since))
     if wanted.until is not None:

@@ -46,7 +46,7 @@ class UsageSum:
 
 
 @dataclass(frozen=True)
-class UsageFilter:
+class UsageQuery:
     """Which usage to include; None and "" match all. Days (UTC): `since` <= day < `until`."""
 
     since: datetime.date | None = None
@@ -57,7 +57,7 @@ class UsageFilter:
     class_: str = ""
 
 
-EVERYTHING = UsageFilter()
+EVERYTHING = UsageQuery()
 
 
 def start_of_day(day: datetime.date) -> float:
@@ -66,7 +66,7 @@ def start_of_day(day: datetime.date) -> float:
 
 
 def summed(
-    session: Session, by: Sequence[str], wanted: UsageFilter = EVERYTHING, *, limit: int | None = None
+    session: Session, by: Sequence[str], wanted: UsageQuery = EVERYTHING, *, limit: int | None = None
 ) -> Iterator[UsageSum]:
     """Return one sum for each combination of the DIMENSIONS in `by`, with few rows in memory at once.
 
@@ -88,7 +88,7 @@ def summed(
         yield UsageSum(tuple(str(value) for value in row[:width]), seconds=float(row[-1]), **counts)
 
 
-def _chosen(query: Select[Any], wanted: UsageFilter) -> Select[Any]:
+def _chosen(query: Select[Any], wanted: UsageQuery) -> Select[Any]:
     if wanted.since is not None:
         query = query.where(UsageDay.day >= wanted.since)
     if wanted.until is not None:
@@ -96,7 +96,7 @@ def _chosen(query: Select[Any], wanted: UsageFilter) -> Select[Any]:
     return filtered(query, UsageDay, wanted)
 
 
-def filtered(query: Select[Any], table: type[Usage | UsageDay], wanted: UsageFilter) -> Select[Any]:
+def filtered(query: Select[Any], table: type[Usage | UsageDay], wanted: UsageQuery) -> Select[Any]:
     """Add the conditions of `wanted` to a query of `table`, except for the days."""
     for column, value in (
         (table.user, wanted.user),

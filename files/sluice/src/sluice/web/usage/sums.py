@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from sluice.web.database.tables import UsageDay
 from sluice.web.settings.rules import Holder
-from sluice.web.usage.reports import PAGE_KEY, UsageFilter, UsageSum, summed
+from sluice.web.usage.reports import PAGE_KEY, UsageQuery, UsageSum, summed
 
 DAY = datetime.timedelta(days=1)
 
@@ -23,10 +23,10 @@ class TokensUsed(NamedTuple):
     tokens: int
 
 
-def last_days(now: float, days: int, *, user: str = "", project: str = "") -> UsageFilter:
+def last_days(now: float, days: int, *, user: str = "", project: str = "") -> UsageQuery:
     """Return a filter for the `days` days (UTC) that end with the day of `now` (seconds since the epoch)."""
     until = datetime.datetime.fromtimestamp(now, datetime.timezone.utc).date() + DAY
-    return UsageFilter(since=until - days * DAY, until=until, user=user, project=project)
+    return UsageQuery(since=until - days * DAY, until=until, user=user, project=project)
 
 
 def zero(name: str) -> UsageSum:
@@ -34,17 +34,17 @@ def zero(name: str) -> UsageSum:
     return UsageSum((name,), 0, 0, 0, 0, 0, 0, 0.0)
 
 
-def total(session: Session, wanted: UsageFilter) -> UsageSum:
+def total(session: Session, wanted: UsageQuery) -> UsageSum:
     """Return the sum of all usage that matches `wanted`."""
     return next(summed(session, (), wanted))
 
 
-def by(session: Session, dimension: str, wanted: UsageFilter, most: int) -> list[UsageSum]:
+def by(session: Session, dimension: str, wanted: UsageQuery, most: int) -> list[UsageSum]:
     """Return at most `most` sums by one of `reports.DIMENSIONS`, most tokens first."""
     return list(summed(session, (dimension,), wanted, limit=most))
 
 
-def daily(session: Session, wanted: UsageFilter) -> list[UsageSum]:
+def daily(session: Session, wanted: UsageQuery) -> list[UsageSum]:
     """Return a sum for each day of `wanted`, also for days without usage, in order.
 
     Raises ValueError if `wanted` has no first or no last day.
@@ -56,13 +56,13 @@ def daily(session: Session, wanted: UsageFilter) -> list[UsageSum]:
     return [found.get(name, zero(name)) for name in names]
 
 
-def users(session: Session, wanted: UsageFilter) -> int:
+def users(session: Session, wanted: UsageQuery) -> int:
     """Return how many users there were on the days of `wanted`."""
     within = (UsageDay.day >= wanted.since, UsageDay.day < wanted.until, UsageDay.user != "")
     return session.scalar(select(func.count(distinct(UsageDay.user))).where(*within)) or 0
 
 
-def tokens_used(session: Session, wanted: UsageFilter, groups: dict[str, list[str]]) -> list[TokensUsed]:
+def tokens_used(session: Session, wanted: UsageQuery, groups: dict[str, list[str]]) -> list[TokensUsed]:
     """Return the tokens used by each holder and model; `groups` are those of each user, by pseudonym."""
     found = []
     for row in summed(session, ("user", "project", "key", "model"), wanted):

@@ -137,7 +137,7 @@ def _show(person: SignedInUser, key_id: str, errors: FieldError | None = None) -
         row = _own(session, person, key_id)
         used = [
             (group.group[1], group)
-            for group in reports.summed(session, ("key", "model"), reports.UsageFilter(user=person.pseudonym))
+            for group in reports.summed(session, ("key", "model"), reports.UsageQuery(user=person.pseudonym))
             if group.group[0] == key_id
         ]
     return render_template(
@@ -156,7 +156,7 @@ def _show(person: SignedInUser, key_id: str, errors: FieldError | None = None) -
 def _used(session: Session, person: SignedInUser, now: float) -> Mapping[str, reports.UsageSum]:
     today = datetime.datetime.fromtimestamp(now, datetime.timezone.utc).date()
     since = today - datetime.timedelta(days=USAGE_DAYS - 1)
-    wanted = reports.UsageFilter(since=since, user=person.pseudonym)
+    wanted = reports.UsageQuery(since=since, user=person.pseudonym)
     return {row.group[0]: row for row in reports.summed(session, ("key",), wanted)}
 
 
