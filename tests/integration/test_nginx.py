@@ -12,7 +12,7 @@ import pytest
 
 from lab.bench.stack import MODEL
 from sluice.contracts.paths import PATHS
-from sluice.contracts.words import REQUEST_ID
+from sluice.contracts.values import REQUEST_ID
 from tests.fakes.authority import make_key
 from tests.integration.stand import BALANCER, SITE, Stand
 

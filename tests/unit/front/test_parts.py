@@ -11,7 +11,7 @@ import pytest
 
 from sluice.contracts.heads import InstanceRequest
 from sluice.contracts.paths import PATHS
-from sluice.contracts.words import CERTIFICATE, JOB_KEY
+from sluice.contracts.values import CERTIFICATE, JOB_KEY
 from sluice.errors import ConfigError, SluiceError
 from sluice.front import command, identity
 from sluice.front.config import EngineAddress, FrontConfig

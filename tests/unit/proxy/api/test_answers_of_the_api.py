@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sluice.contracts.words import REQUEST_ID
+from sluice.contracts.values import REQUEST_ID
 from tests.fakes.wire_relay import EVENTS, Call, model
 from tests.unit.proxy.conftest import CHAT, COMPLETIONS, Bed, chat, event, eventually
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sluice.contracts.words import REQUEST_ID
+from sluice.contracts.values import REQUEST_ID
 from sluice.proxy.api import handler
 from sluice.proxy.bodies import reader as body_reader
 from sluice.proxy.bodies.body import INLINE_PARSE

@@ -13,7 +13,7 @@ import openai
 import pytest
 
 from sluice.contracts.paths import CAPABILITIES, PATHS
-from sluice.contracts.words import REQUEST_ID
+from sluice.contracts.values import REQUEST_ID
 from sluice.errors import SluiceError
 from sluice.proxy.http import dialect
 from tests.fakes import shapes

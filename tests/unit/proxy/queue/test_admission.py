@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from sluice.contracts.words import CLASSES
+from sluice.contracts.values import CLASSES
 from sluice.proxy.queue.admission import (
     AGEING,
     LONGEST_SETBACK,

@@ -21,7 +21,7 @@ from typing import Optional
 from sluice.bodies.costs import Role
 from sluice.bodies.jsontext import decode
 from sluice.contracts.paths import CAPABILITIES, COUNTING
-from sluice.contracts.words import MAX_COUNT
+from sluice.contracts.values import MAX_COUNT
 
 _WHOLE = frozenset((int,))
 _NUMBER = frozenset((int, float))

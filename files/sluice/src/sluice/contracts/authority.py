@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sluice.contracts.fields import Fields, dump_record
-from sluice.contracts.words import (
+from sluice.contracts.values import (
     CLASSES,
     GROUP,
     GROUP_OR_NONE,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sluice.contracts.fields import Fields, dump_record
-from sluice.contracts.words import INSTANCE_ID, MAX_COUNT, MAX_TIME, MODEL_NAME
+from sluice.contracts.values import INSTANCE_ID, MAX_COUNT, MAX_TIME, MODEL_NAME
 
 
 @dataclass(frozen=True)

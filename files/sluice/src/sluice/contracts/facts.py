@@ -7,7 +7,7 @@ from typing import Any
 
 from sluice.contracts.fields import Fields
 from sluice.contracts.paths import read_capabilities
-from sluice.contracts.words import CACHE_ISOLATIONS, GROUP, MAX_TIME, PRINTABLE, USAGES
+from sluice.contracts.values import CACHE_ISOLATIONS, GROUP, MAX_TIME, PRINTABLE, USAGES
 
 
 @dataclass(frozen=True)

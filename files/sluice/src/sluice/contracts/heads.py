@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Optional
 from sluice.contracts.encoding import decode_json
 from sluice.contracts.fields import Fields, dump_record
 from sluice.contracts.paths import INSTANCE_PATHS, PATHS
-from sluice.contracts.words import (
+from sluice.contracts.values import (
     CLASSES,
     INSTANCE_OR_NONE,
     MAX_COUNT,

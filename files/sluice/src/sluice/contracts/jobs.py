@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sluice.contracts.fields import Fields, dump_record
-from sluice.contracts.words import CERTIFICATE, HOST, INSTANCE_ID, JOB_ID, JOB_KEY, MAX_TIME, NONCE
+from sluice.contracts.values import CERTIFICATE, HOST, INSTANCE_ID, JOB_ID, JOB_KEY, MAX_TIME, NONCE
 
 MAX_JOB_RECORD_BYTES = 16 * 1024
 

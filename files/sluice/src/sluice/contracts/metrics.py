@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sluice.contracts.fields import Fields, dump_record
-from sluice.contracts.words import MAX_TIME, PRINTABLE
+from sluice.contracts.values import MAX_TIME, PRINTABLE
 
 SAMPLE_NAME = re.compile(r"sluice_(?:relay|scheduler)_[a-z0-9_]{1,80}")
 LABEL_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")

@@ -11,7 +11,7 @@ from typing import Any, Optional
 
 from sluice.contracts.fields import VERSION, Fields, dump_record
 from sluice.contracts.paths import CAPABILITIES, DEFAULT_CAPABILITIES
-from sluice.contracts.words import (
+from sluice.contracts.values import (
     ABSOLUTE_PATH,
     CACHE_ISOLATIONS,
     GROUP,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 from sluice.contracts.fields import Fields, dump_record
-from sluice.contracts.words import ADMIN, HOST, INSTANCE_ID, MAX_TIME, MODEL_NAME
+from sluice.contracts.values import ADMIN, HOST, INSTANCE_ID, MAX_TIME, MODEL_NAME
 
 _ADMIN_OR_NONE = re.compile(f"(?:{ADMIN.pattern})?")
 

@@ -7,7 +7,7 @@ from typing import Any, Optional
 
 from sluice.contracts.facts import ModelFacts
 from sluice.contracts.fields import Fields, dump_record
-from sluice.contracts.words import (
+from sluice.contracts.values import (
     CERTIFICATE,
     GROUP,
     HOST,

@@ -7,7 +7,7 @@ from typing import Any, Optional
 
 from sluice.contracts.facts import ModelFacts
 from sluice.contracts.fields import Fields, dump_record
-from sluice.contracts.words import GROUP, MAX_COUNT, MAX_TIME, MODEL_NAME, STATUSES
+from sluice.contracts.values import GROUP, MAX_COUNT, MAX_TIME, MODEL_NAME, STATUSES
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from sluice.contracts.fields import Fields, dump_record
 from sluice.contracts.paths import PATHS
-from sluice.contracts.words import (
+from sluice.contracts.values import (
     CLASSES,
     GROUP_OR_NONE,
     INSTANCE_OR_NONE,

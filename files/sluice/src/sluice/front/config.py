@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sluice.contracts.ports import PORTS, port_range
-from sluice.contracts.words import HOST, INSTANCE_ID, JOB_ID, NONCE
+from sluice.contracts.values import HOST, INSTANCE_ID, JOB_ID, NONCE
 from sluice.errors import ConfigError
 
 COUNT = re.compile(r"[1-9][0-9]{0,11}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sluice.contracts.words import GROUP, HOST
+from sluice.contracts.values import GROUP, HOST
 from sluice.errors import ConfigError
 from sluice.logs import LEVELS
 from sluice.proxy.http.cors import ANY, ORIGIN

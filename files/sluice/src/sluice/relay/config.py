@@ -8,7 +8,7 @@ from typing import Any
 
 from sluice.bodies.costs import DEFAULTS, Bounds
 from sluice.config import load
-from sluice.contracts.words import ABSOLUTE_PATH, GROUP
+from sluice.contracts.values import ABSOLUTE_PATH, GROUP
 from sluice.errors import ConfigError
 from sluice.gate.body import COLLECTED
 from sluice.logs import LEVELS

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sluice.contracts.models import SLURM_WORD
 from sluice.contracts.ports import port_range
-from sluice.contracts.words import ABSOLUTE_PATH, GROUP
+from sluice.contracts.values import ABSOLUTE_PATH, GROUP
 from sluice.errors import ConfigError
 from sluice.logs import LEVELS
 

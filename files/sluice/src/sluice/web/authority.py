@@ -20,7 +20,7 @@ from sluice.contracts.authority import MOST_LIMITS, Limit
 from sluice.contracts.encoding import decode_json
 from sluice.contracts.fields import VERSION, Fields
 from sluice.contracts.usage import UsageRecord
-from sluice.contracts.words import HEX64, MAX_TIME
+from sluice.contracts.values import HEX64, MAX_TIME
 from sluice.errors import RecordError, SluiceError
 from sluice.web.admin import stopped_models
 from sluice.web.database import timeouts

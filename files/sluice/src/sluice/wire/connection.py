@@ -20,7 +20,7 @@ from sluice.contracts.heads import (
     RequestHead,
     ResponseHead,
 )
-from sluice.contracts.words import PRINTABLE
+from sluice.contracts.values import PRINTABLE
 from sluice.errors import RecordError, SluiceError
 from sluice.wire import events
 from sluice.wire.credit import NUMBER_BYTES, ReceiveCredit

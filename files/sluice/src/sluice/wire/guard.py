@@ -6,7 +6,7 @@ import hmac
 from typing import Any
 
 from sluice.contracts.fields import Fields
-from sluice.contracts.words import JOB_KEY
+from sluice.contracts.values import JOB_KEY
 from sluice.errors import RecordError
 from sluice.wire.frames import MAX_PAYLOAD, ProtocolError
 

@@ -14,7 +14,7 @@ from typing import Any, Optional
 
 from sluice.bodies.costs import DEFAULTS, MAX_BOUND, Bounds
 from sluice.contracts.fields import Fields
-from sluice.contracts.words import MAX_COUNT
+from sluice.contracts.values import MAX_COUNT
 from sluice.wire.frames import MAX_PAYLOAD
 
 MAJOR = 2

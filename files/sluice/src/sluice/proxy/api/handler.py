@@ -16,7 +16,7 @@ from sluice.contracts.authority import Principal
 from sluice.contracts.heads import RequestHead, ResponseHead
 from sluice.contracts.paths import COUNTING, PATHS, most_counted
 from sluice.contracts.status import ModelStatus
-from sluice.contracts.words import MODEL_NAME, REQUEST_ID
+from sluice.contracts.values import MODEL_NAME, REQUEST_ID
 from sluice.errors import SluiceError
 from sluice.proxy.access_log import AccessLog
 from sluice.proxy.accounts.authority import Authenticator

@@ -15,7 +15,7 @@ from typing import Any
 
 from sluice.bodies.costs import DEFAULTS, WORDS, Bounds
 from sluice.contracts.paths import PATHS
-from sluice.contracts.words import MODEL_NAME
+from sluice.contracts.values import MODEL_NAME
 from sluice.errors import CODES
 from sluice.proxy.api.causes import CAUSES
 from sluice.proxy.api.schemas import ANSWERS, COMPONENTS, REQUESTS, STREAMS, Schema, ref

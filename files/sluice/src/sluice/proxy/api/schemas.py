@@ -10,7 +10,7 @@ from typing import Any
 
 from sluice.bodies.positions import KINDS
 from sluice.contracts.paths import CAPABILITIES
-from sluice.contracts.words import MODEL_NAME, REQUEST_ID, STATUSES
+from sluice.contracts.values import MODEL_NAME, REQUEST_ID, STATUSES
 from sluice.errors import CODES
 from sluice.proxy.api.spellings import other_spellings
 from sluice.proxy.bodies.fields import ALL_OUTPUT_NAMES, LEAST_COPIES, MOST_COPIES

@@ -27,7 +27,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from sluice.contracts.words import CLASSES
+from sluice.contracts.values import CLASSES
 
 # A class that waits and got nothing for this long is next (seconds).
 AGEING = 10.0

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any, Callable
 
 from sluice.contracts.orders import MAX_ORDERED, ModelOrders
-from sluice.contracts.words import ADMIN
+from sluice.contracts.values import ADMIN
 from sluice.errors import EXIT_FAILURE, SluiceError
 from sluice.scheduler.commands.overview import Overview, read_overview
 from sluice.scheduler.config import SchedulerConfig

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from sluice.contracts.words import HEX64
+from sluice.contracts.values import HEX64
 from sluice.errors import SluiceError
 from sluice.scheduler.models import weights
 from sluice.scheduler.models.weights import GGUF, SAFETENSORS, Weights

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Optional
 
-from sluice.contracts.words import INSTANCE_ID
+from sluice.contracts.values import INSTANCE_ID
 from sluice.scheduler.instances.instance import TERMINAL, Instance, QueueJob
 
 JOB_PREFIX = "sluice:"

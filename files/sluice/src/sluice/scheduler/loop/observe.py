@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Callable, Optional
 
 from sluice.contracts.jobs import JobRecord
-from sluice.contracts.words import INSTANCE_ID
+from sluice.contracts.values import INSTANCE_ID
 from sluice.errors import RecordError
 from sluice.scheduler.config import SchedulerConfig
 from sluice.scheduler.instances import node_failures

@@ -11,7 +11,7 @@ from typing import Optional
 from sluice.contracts.encoding import decode_json
 from sluice.contracts.models import ModelEntry, SlurmRequest
 from sluice.contracts.orders import ModelOrders, NodeOrders
-from sluice.contracts.words import MODEL_NAME
+from sluice.contracts.values import MODEL_NAME
 from sluice.errors import RecordError
 from sluice.scheduler.config import SchedulerConfig
 from sluice.scheduler.models import orders

@@ -12,7 +12,7 @@ from typing import Any, Optional
 from sluice.contracts.encoding import decode_json
 from sluice.contracts.files import write_text
 from sluice.contracts.models import ModelEntry
-from sluice.contracts.words import MODEL_NAME
+from sluice.contracts.values import MODEL_NAME
 from sluice.errors import RecordError, SluiceError
 from sluice.scheduler.models import orders, weights
 from sluice.scheduler.models.catalogue import ANYTHING, MAX_ENTRY_BYTES, MAX_SCRIPT_BYTES, Allowed, breaches

@@ -20,7 +20,7 @@ from typing import Optional
 from sluice import terminal
 from sluice.contracts.encoding import decode_json
 from sluice.contracts.jobs import MAX_JOB_RECORD_BYTES, JobRecord
-from sluice.contracts.words import INSTANCE_ID
+from sluice.contracts.values import INSTANCE_ID
 from sluice.errors import RecordError
 from sluice.scheduler.instances.instance import Instance
 from sluice.scheduler.outside import untrusted_files

@@ -1,10 +1,10 @@
 """What the service may use of the cluster, and which model gets it if it is not enough for all. Pure.
 
 The remaining capacity is what the site's bounds leave besides all present instances, pending and ending ones
-included. It is given out one instance at a time, to the model with the highest priority. Among equals, a model
-without an instance for which somebody waits comes first, then the one with the smallest share of what it wants.
-A model that has had no instance for `STARVED` seconds because of missing room comes before all others: what it
-needs is kept free, and idle instances of other models end for it.
+included. It is given out one instance at a time, to the model with the highest priority. Among equals, a
+model without an instance for which somebody waits comes first, then the one with the smallest share of what
+it wants. A model that has had no instance for `STARVED` seconds because of missing room comes before all
+others: what it needs is kept free, and idle instances of other models end for it.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from sluice.contracts.words import HOST
+from sluice.contracts.values import HOST
 
 MOST_NODES = 1024
 _PIECE = re.compile(r"([^\[\],]+)(?:\[([0-9,-]+)\]([^\[\],]*))?")

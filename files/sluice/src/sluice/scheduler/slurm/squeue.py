@@ -18,7 +18,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Optional
 
-from sluice.contracts.words import JOB_ID
+from sluice.contracts.values import JOB_ID
 from sluice.scheduler.instances.instance import QueueJob
 from sluice.scheduler.slurm.hostlist import expand
 from sluice.scheduler.slurm.submission import read_comment

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from sluice.contracts.authority import Stop
-from sluice.contracts.words import MODEL_NAME
+from sluice.contracts.values import MODEL_NAME
 from sluice.web.admin import audit
 from sluice.web.database.tables import LimitRow, StoppedModel, UsageDay
 from sluice.web.words.validation import ValidationError, check_label

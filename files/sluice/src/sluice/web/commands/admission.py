@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 
-from sluice.contracts.words import MODEL_NAME
+from sluice.contracts.values import MODEL_NAME
 from sluice.web.admin import stopped_models
 from sluice.web.admin.audit import OPERATOR
 from sluice.web.commands import common

@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, contains_eager
 
 from sluice.contracts.authority import LIMITED
-from sluice.contracts.words import GROUP
+from sluice.contracts.values import GROUP
 from sluice.web.admin import audit
 from sluice.web.admin.audit import OPERATOR
 from sluice.web.commands import common

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from sluice.contracts.authority import LIMITED
-from sluice.contracts.words import LARGEST
+from sluice.contracts.values import LARGEST
 from sluice.web.admin.audit import OPERATOR
 from sluice.web.commands import common
 from sluice.web.commands.common import NOT_FOUND, Context, refuse

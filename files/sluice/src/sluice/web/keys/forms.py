@@ -8,7 +8,7 @@ from functools import partial
 from typing import NamedTuple, TypeVar
 
 from sluice.contracts.authority import LIMITED
-from sluice.contracts.words import MODEL_NAME
+from sluice.contracts.values import MODEL_NAME
 from sluice.web.keys.credentials import MAX_GRACE_DAYS, MAX_MODELS, KeySettings
 from sluice.web.settings.rules import MAX
 from sluice.web.words.validation import ValidationError, check_label

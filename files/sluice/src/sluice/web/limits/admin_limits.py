@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from sluice.contracts.words import MODEL_NAME
+from sluice.contracts.values import MODEL_NAME
 from sluice.web.admin import audit
 from sluice.web.database.tables import ApiKey, LimitRow, User
 from sluice.web.settings.config import LimitRule, WebConfig

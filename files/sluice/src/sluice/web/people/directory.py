@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.orm import Session
 
-from sluice.contracts.words import USER
+from sluice.contracts.values import USER
 from sluice.web.database.tables import PERSON, SERVICE, User
 from sluice.web.settings.access import projects_of
 from sluice.web.settings.config import Access

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from sluice.contracts.words import GROUP
+from sluice.contracts.values import GROUP
 from sluice.web.settings.config import Access, Claims, LimitRule
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from sluice import config
-from sluice.contracts.words import GROUP
+from sluice.contracts.values import GROUP
 from sluice.errors import ConfigError
 from sluice.logs import LEVELS
 from sluice.web.settings.rules import rule_problem

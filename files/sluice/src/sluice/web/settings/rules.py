@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from sluice.contracts.authority import LIMITED, MOST_LIMITS, SCOPE, Limit
-from sluice.contracts.words import GROUP, LARGEST, MODEL_NAME
+from sluice.contracts.values import GROUP, LARGEST, MODEL_NAME
 from sluice.errors import SluiceError
 
 # The scope of a rule: a limit's own scope, or each user, key, project, group or member separately.

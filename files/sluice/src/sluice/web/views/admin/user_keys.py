@@ -7,7 +7,7 @@ import time
 from flask import Blueprint, Response, abort, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from sluice.contracts.words import USER
+from sluice.contracts.values import USER
 from sluice.web.keys import actions, credentials, forms
 from sluice.web.settings import access
 from sluice.web.signin.sign_in import SignedInUser

@@ -1,4 +1,4 @@
-"""Forms of words, closed lists and bounds that several documents share. Pure."""
+"""Forms of values, closed lists and bounds that several documents share. Pure."""
 
 from __future__ import annotations
 
