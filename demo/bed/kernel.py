@@ -21,7 +21,7 @@ def read(name: str) -> int:
 
 
 def raise_all(saved: Path) -> None:
-    """Set what beds need where it is less, and keep in ``saved`` what each setting was the first time."""
+    """Raise each setting to what beds need; keep the values from before in ``saved``, once."""
     before = _load(saved)
     for name in WANTED:
         before.setdefault(name, read(name))

@@ -1,4 +1,4 @@
-"""What the guests take over from this machine, found at run time: apt, pip, npm, names, certificates."""
+"""What the guests use of this machine, found at run time: apt, pip, npm, names, certificates."""
 
 from __future__ import annotations
 

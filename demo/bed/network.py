@@ -72,7 +72,7 @@ def exists(plan: Plan) -> bool:
 
 
 def _unmount_namespaces() -> None:
-    """``ip netns add`` mounts a folder of its own at first use; the last namespace to go takes it along."""
+    """``ip netns add`` mounts a folder at its first use; unmount it with the last namespace."""
     folder = Path("/run/netns")
     if folder.is_dir() and not any(folder.iterdir()):
         command.run(["umount", str(folder)], check=False)

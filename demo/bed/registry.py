@@ -1,4 +1,4 @@
-"""What all beds of this machine share: who is up, and the kernel's settings before the first one."""
+"""What all beds of this machine share: which are up, and the kernel's settings before the first one."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def boot_id() -> str:
 
 
 def _saved_settings() -> Path:
-    """What was set before the machine's last start is of no interest, so the file is named after that."""
+    """The file's name has the id of the machine's last start: settings from before it do not matter."""
     return FOLDER / f"settings-{boot_id()}"
 
 

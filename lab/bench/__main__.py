@@ -1,7 +1,6 @@
 """The benchmark: `python -m lab.bench`, or `make bench`. docs/benchmarks.md says how to read it.
 
-Everything runs on loopback, as root (an sshd and an nginx in namespaces of their own), and leaves nothing
-behind but its output.
+Everything runs on loopback, as root: sshd and nginx run in namespaces of their own. Only the output remains.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ OUT = ROOT / "build" / "bench"
 
 
 def main(argv: list[str]) -> int:
-    """Run the scenarios; 0 when all ran, 1 when one could not, 2 for a wrong argument."""
+    """Run the scenarios; return 0 if all ran, 1 if one could not run, 2 for a wrong argument."""
     arguments = _arguments(argv)
     prepare.paths(arguments.out)
     from lab.bench import runner

@@ -1,7 +1,7 @@
-"""One HTTP answer as the load generator reads it: complete or not, and when each of its tokens came.
+"""One HTTP answer as the load generator reads it: whether it is complete, and when each token arrived.
 
-Pure: bytes and the time go in. An answer counts as complete by its content alone: every token once and in
-order (in a stream), or the engine's own count of them, the final events and the end of the message.
+Pure: callers pass the bytes and the time. An answer counts as complete by its content: every token once and
+in order (in a stream), or the engine's own count of them, the final events and the end of the message.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ FINISHED = b'"finish_reason":"stop"'
 
 
 class Samples:
-    """What many answers have in common: token delays and jitter in microseconds, while `on`.
+    """The delays and the jitter of the tokens of many answers, in microseconds; counted while `on`.
 
-    Delay is from the engine's write to the reader's; jitter is how far delays of neighbouring tokens differ.
+    Delay: from the engine's write to the generator's read. Jitter: the difference of two successive delays.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Samples:
 
 
 class Answer:
-    """Reads one answer; `feed` returns true when it is over. A new one for each request."""
+    """Reads one answer; `feed` returns true when it is over. Each request needs a new reader."""
 
     __slots__ = (
         "_chunked", "_done", "_events", "_finished", "_head", "_last", "_missing", "_rest", "_samples",
@@ -74,7 +74,7 @@ class Answer:
         return self._chunks(data, now) if self._chunked else self._whole(data)
 
     def outcome(self, wanted: int, stream: bool) -> str:
-        """Name how the answer went, where `wanted` tokens were asked for: "ok", or what was wrong."""
+        """Return "ok", or what was wrong with the answer; `wanted`: how many tokens were asked for."""
         if self.status != 200:
             return f"status {self.status} {self.code}".rstrip()
         if self.code:
@@ -155,7 +155,7 @@ class Answer:
         self._last = last
 
     def _look(self, text: bytes) -> None:
-        """Look at what is no token: the usage, the end, an error."""
+        """Read an event without a token: the usage, the end, an error."""
         count = COUNT.search(text)
         if count:
             self.counted = int(count[1])

@@ -1,13 +1,13 @@
 """The benchmark's stub engine: an OpenAI-shaped server that costs as little as Python can.
 
-It listens on a unix socket (as in a job) and on a loopback port (for `direct`). What an answer is like stands
-in the request, within its first 2 KiB: `stream`, `max_tokens` (events of a stream, words of a whole answer),
+It listens on a unix socket (as in a job) and on a loopback port (for `direct`). The first 2 KiB of a
+request say what its answer is like: `stream`, `max_tokens` (events of a stream, words of a whole answer),
 `bench_interval` (seconds between events; 0 = all at once), `bench_delay` (seconds before the first byte),
 `bench_size` (bytes of padding in each event). An event's content is `t=<ns> n=<number> <padding>`: the
 monotonic clock when it was written, and its number from 0, so that a reader on the same machine knows how
-late each token came; `usage.prompt_tokens` is the size of the body that came. Tokens of a stream are told as
-`stream_options` asks, with each event if it asks for that; `bench_stall` events are written and then no more.
-A client that does not read gets no more. `GET /bench/journal` tells what was served.
+late each token arrived; `usage.prompt_tokens` is the size of the request's body. A stream reports its tokens
+as `stream_options` asks. After `bench_stall` events a stream stops. The engine writes nothing more to a
+client that does not read. `GET /bench/journal` returns what was served.
 
     python -m lab.bench.engine --socket PATH --port 0 --port-file PATH
 """
@@ -75,7 +75,7 @@ WHOLE = (
 
 
 def whole_answer(tokens: int, prompt: int) -> bytes:
-    """Return the body of an answer that is no stream; `prompt` is the size of the request's body."""
+    """Return the body of an answer that is not a stream; `prompt` is the size of the request's body."""
     return WHOLE % (tokens, b"word " * tokens, prompt, tokens, prompt + tokens)
 
 
@@ -92,12 +92,12 @@ def event_chunk(size: int) -> bytes:
 
 
 def told_chunk(start: bytes, prompt: int, tokens: int) -> bytes:
-    """Return an event that tells tokens, as an HTTP chunk; `start` is what it has before the choices' end."""
+    """Return an event that reports tokens, as an HTTP chunk; `start`: its bytes up to the choices' end."""
     return chunk(start + TOLD % (prompt, prompt + tokens, tokens))
 
 
 class Engine:
-    """What the connections share: figures, and answers that were made before."""
+    """What the connections share: counts, and answers that were made in advance."""
 
     def __init__(self) -> None:
         self.requests = 0
@@ -162,7 +162,7 @@ class Connection(asyncio.Protocol):
         self._stall = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take a client."""
+        """Accept a client."""
         # A cast, not an assertion: uvloop's transports are not asyncio's by class.
         self._transport = cast(asyncio.Transport, transport)
 
@@ -178,11 +178,11 @@ class Connection(asyncio.Protocol):
         self._resume = None
 
     def pause_writing(self) -> None:
-        """Make no tokens that nobody takes."""
+        """Generate nothing while the client does not read."""
         self._paused = True
 
     def resume_writing(self) -> None:
-        """Go on."""
+        """Continue."""
         self._paused = False
         resume, self._resume = self._resume, None
         if resume is not None:
@@ -190,7 +190,7 @@ class Connection(asyncio.Protocol):
             resume()
 
     def data_received(self, data: bytes) -> None:
-        """Take a piece of a request; bodies are counted and dropped."""
+        """Read a piece of a request; bodies are counted and dropped."""
         if self._missing:
             self._body(data)
             return
@@ -332,7 +332,7 @@ def _tell(path: Path, port_file: Path, port: int) -> None:
 
 
 def runner() -> Any:
-    """Return uvloop's `run` where uvloop is installed, else asyncio's."""
+    """Return uvloop's `run` if uvloop is installed, otherwise asyncio's."""
     try:
         import uvloop  # type: ignore[import-not-found, unused-ignore]
     except ModuleNotFoundError:

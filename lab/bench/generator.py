@@ -1,15 +1,16 @@
-"""The load generator: many readers of streams in one process that costs little for each token.
+"""The load generator: one process that reads many streams, at a low cost for each token.
 
-A `Plan` says where to and for how long; its `Group`s say what: closed loops (so many requests at once), open
-loops (so many arrivals a second whatever happens, timed from when each should have begun), readers who stop
-reading, clients that leave, large uploads. Answers are checked by their content (`answer.py`).
+A `Plan` has the target and the duration. Its `Group`s describe the requests: closed loops (a number of
+requests at once), open loops (a number of arrivals per second, timed from when each should have begun),
+readers who stop reading, clients that leave, large uploads. Answers are checked by their content
+(`answer.py`).
 
     python -m lab.bench.generator
 
-reads the plan (JSON, one line) from stdin, writes a line of figures every quarter of a second and the results
-as the last; a line "stop" ends it.
+reads the plan (JSON, one line) from stdin. It writes a line of counts every quarter of a second, and last a
+line with the results. A line "stop" on stdin ends it.
 
-`Load` runs that as a process of its own. What the generator itself costs is among the results.
+`Load` runs this as a separate process. The results include the CPU time of the generator itself.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Plan:
-    """A whole run. Requests begin until `seconds`; those that run are then given `grace` to end."""
+    """A whole run. Requests begin until `seconds`; those that run then have `grace` seconds to end."""
 
     target: Target
     groups: tuple[Group, ...]
@@ -92,7 +93,7 @@ class Plan:
 
 
 def percentiles(values: Iterable[float], scale: float = 1.0) -> dict[str, float]:
-    """Return count, p50, p95, p99 and max of the values, times `scale`; zeros where there are none."""
+    """Return count, p50, p95, p99 and max of the values, times `scale`; zeros if there are none."""
     ordered = sorted(values)
     found = {"count": float(len(ordered))}
     for name, part in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99), ("max", 1.0)):
@@ -103,7 +104,7 @@ def percentiles(values: Iterable[float], scale: float = 1.0) -> dict[str, float]
 
 @dataclass
 class Tally:
-    """What came of a group's requests."""
+    """The outcomes of a group's requests."""
 
     samples: Samples = field(default_factory=Samples)
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -155,13 +156,13 @@ class Wire:
         loop.add(self.file, READ | WRITE, self._event)
 
     def watch(self, events: int, handle: Callable[[int], None]) -> None:
-        """Have `handle` called with these events once the connection is made (or broken: then with GONE)."""
+        """Call `handle` with these events once the connection is made, or with GONE if it broke."""
         self._handle, self._wanted = handle, events
         if self.ready:
             self._loop.change(self.file, events)
 
     def close(self) -> None:
-        """Close without a word."""
+        """Close, and tell nobody."""
         self._loop.remove(self.file)
         self.socket.close()
 
@@ -208,20 +209,20 @@ class Request:
         self._answer = Answer(source.tally.samples)
 
     def begin(self) -> None:
-        """Send, at once or when the connection is made."""
+        """Send the request, at once or when the connection is made."""
         self._tally.started += 1
         self._wire.watch(READ | WRITE, self._event)
         if self._wire.ready:
             self._event(WRITE)
 
     def leave(self) -> None:
-        """Close the connection in the middle of it all."""
+        """Close the connection in the middle of the answer."""
         if not self._over:
             self._tally.left.append(time.monotonic())
             self._end("left", keep=False)
 
     def end_of_run(self) -> None:
-        """Close; the answer was not over when the run was."""
+        """Close: the run ended before the answer."""
         if not self._over:
             self._end("stopped reading" if self._stopped else "unfinished", keep=False)
 
@@ -307,7 +308,7 @@ class Source:
         return not self._running
 
     def start(self) -> None:
-        """Begin as the group has it."""
+        """Begin the requests as the group says."""
         at = self._run.began + self.group.begin
         if self.group.arrivals:
             self.loop.at(at, lambda: self._arrive(at))
@@ -324,7 +325,7 @@ class Source:
             wire.close()
 
     def ended(self, request: Request, wire: Wire, *, keep: bool) -> None:
-        """Take a connection back from a request that is over, and begin the next where one is due."""
+        """Take back a connection from a request that is over; begin the next request if one is due."""
         self._running.discard(request)
         if keep:
             wire.watch(GONE, lambda events: self._drop(wire))
@@ -392,7 +393,7 @@ def request_bytes(target: Target, group: Group) -> bytes:
 
 
 class Run:
-    """Carries a plan out; `report` is called with a line's worth of figures every quarter of a second."""
+    """Carries out a plan; calls `report` with the counts so far every quarter of a second."""
 
     def __init__(self, plan: Plan, report: Callable[[dict[str, Any]], None]) -> None:
         self.plan = plan
@@ -407,7 +408,7 @@ class Run:
         self._figures: Optional[tuple[float, float, int]] = None
 
     def run(self) -> dict[str, Any]:
-        """Go through it; return the results."""
+        """Carry out the plan; return the results."""
         at = self.loop.at
         for source in self._sources:
             source.tally.samples.on = False
@@ -422,7 +423,7 @@ class Run:
         return result
 
     def finish(self) -> None:
-        """Begin no more requests; end when those that run have, or after the grace."""
+        """Begin no more requests; end when the open ones have ended, or after the grace."""
         if not self.ending:
             self.ending = True
             self.loop.at(time.monotonic() + self.plan.grace, self.loop.stop)
@@ -439,7 +440,7 @@ class Run:
         self._figures = self._spent()
 
     def _spent(self) -> tuple[float, float, int]:
-        """Return seconds, CPU seconds and tokens since measuring began."""
+        """Return seconds, CPU seconds and tokens since the measurement began."""
         cpu, tokens = self._cpu
         return time.monotonic() - self._measured, time.process_time() - cpu, self._tokens() - tokens
 
@@ -481,7 +482,7 @@ class Run:
 
 
 def client_context() -> ssl.SSLContext:
-    """Return a context that trusts anybody: the certificate is the benchmark's own."""
+    """Return a context that accepts any certificate: the benchmark made it itself."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -489,13 +490,13 @@ def client_context() -> ssl.SSLContext:
 
 
 def raise_file_limit() -> None:
-    """Allow this process (and what it starts) as many open files as may be."""
+    """Raise the limit on open files of this process and its children as far as is allowed."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 class Load:
-    """A run in a process of its own; `wait` looks at its figures while it goes on."""
+    """A run in a separate process; `wait` reads its counts while it runs."""
 
     def __init__(self, plan: Plan) -> None:
         self._process = subprocess.Popen(
@@ -532,26 +533,26 @@ class Load:
 
     @property
     def figures(self) -> dict[str, Any]:
-        """The latest line's figures by group."""
+        """The counts of the latest line, by group."""
         found: dict[str, Any] = self._latest.get("groups", {})
         return found
 
     def wait(self, condition: Callable[[dict[str, Any]], bool], seconds: float) -> bool:
-        """Wait until the condition holds of the figures by group; return whether it did in time."""
+        """Wait until the counts by group meet the condition; return whether they did in time."""
         with self._changed:
             return self._changed.wait_for(
                 lambda: self._results is not None or (bool(self.figures) and condition(self.figures)), seconds
             )
 
     def stop(self) -> None:
-        """Begin no more requests, and end those that run."""
+        """Begin no more requests, and end the open ones."""
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write("stop\n")
             self._process.stdin.flush()
 
     def results(self) -> dict[str, Any]:
-        """Wait for the end; return the results. RuntimeError where the generator broke."""
+        """Wait for the end; return the results. Raises RuntimeError if the generator broke."""
         with self._changed:
             limit = self._plan.seconds + self._plan.grace + 30
             self._changed.wait_for(lambda: self._results is not None or not self._thread.is_alive(), limit)
@@ -574,13 +575,13 @@ class Load:
 
 
 def run(plan: Plan) -> dict[str, Any]:
-    """Carry a plan out in a process of its own; return the results."""
+    """Carry out a plan in a separate process; return the results."""
     with Load(plan) as load:
         return load.results()
 
 
 def main() -> None:
-    """Read a plan from stdin, carry it out, tell the figures on stdout."""
+    """Read a plan from stdin, carry it out, write the counts to stdout."""
     gc.disable()
     raise_file_limit()
     plan = Plan.parse(sys.stdin.readline())

@@ -1,7 +1,7 @@
 """LiteLLM's proxy from its package, in an environment of its own: a gateway to compare with.
 
-It asks the engine directly over HTTP, without SSH or TLS anywhere, with one static key and no database: that
-is as cheap as it can be set up. Its calls home are switched off, and cannot go anywhere.
+It asks the engine directly over HTTP, without SSH or TLS, with one static key and no database. No setup of it
+is cheaper. Its telemetry is switched off, and could not reach anything.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NOWHERE = "http://127.0.0.1:9"
 
 
 def environment(directory: Path) -> Path:
-    """Make the package's environment unless it is there; return its programs' directory."""
+    """Create the package's environment unless it exists; return the directory of its programs."""
     place = directory / "peers"
     digest = hashlib.sha256(LOCK.read_bytes()).hexdigest()
     done = place / ".complete"
@@ -77,7 +77,7 @@ class LiteLlm(Running):
         self._wait()
 
     def target(self) -> Target:
-        """Return where a load goes."""
+        """Return the target of the load."""
         return Target(f"litellm-{self.workers}", port=self.port, key=KEY)
 
     def cpu(self) -> dict[str, float]:

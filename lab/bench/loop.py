@@ -1,7 +1,7 @@
-"""A loop over epoll: what the stub engine and the load generator run on.
+"""An event loop on epoll, for the stub engine and the load generator.
 
-Not asyncio: both have to be far cheaper than what they measure. A call here is a system call and a function,
-about 3 microseconds; asyncio with TLS takes ten times that for each token.
+It is not asyncio, because both must be far cheaper than what they measure. A call here is a system call and a
+function, about 3 microseconds; asyncio with TLS takes ten times that for each token.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Loop:
         self._epoll.modify(file, events)
 
     def remove(self, file: int) -> None:
-        """Watch a file no more; to be called before it is closed."""
+        """Stop watching a file; call this before the file is closed."""
         del self._handlers[file]
         self._epoll.unregister(file)
 
@@ -53,7 +53,7 @@ class Loop:
         self._stopped = True
 
     def run(self) -> None:
-        """Go on until stopped."""
+        """Run until stopped."""
         poll, handlers = self._epoll.poll, self._handlers
         while not self._stopped:
             for file, events in poll(self._wait(), AT_ONCE):
@@ -67,7 +67,7 @@ class Loop:
         self._epoll.close()
 
     def _wait(self) -> float:
-        """Return for how long to poll; what is due soon is waited for here: epoll counts milliseconds."""
+        """Return for how long to poll. Wait here for what is due soon: epoll counts milliseconds."""
         if not self._timers:
             return -1.0
         seconds = self._timers[0][0] - time.monotonic()

@@ -1,4 +1,4 @@
-"""Throughput beside other gateways, in turns as in scenarios_throughput; run by `make bench-peers`."""
+"""Throughput compared with other gateways, in turns as in scenarios_throughput: `make bench-peers`."""
 
 from __future__ import annotations
 

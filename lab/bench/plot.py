@@ -21,7 +21,7 @@ COLOURS = ("#3b6ea5", "#c2562d", "#4b8b57", "#7a5aa6", "#8a7a2f", "#5b6770")
 
 
 def bars(path: Path, title: str, rows: Sequence[tuple[str, Sequence[float]]]) -> None:
-    """Write one bar for each row at the median of its values; logarithmic where they lie far apart."""
+    """Write one bar for each row, at the median of its values; logarithmic if they are far apart."""
     values = [median(list(found)) for _, found in rows]
     low, high = min(values), max(values)
     far = low > 0 and high / low > 50

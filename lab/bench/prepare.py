@@ -18,14 +18,14 @@ LOCK = HERE / "requirements.txt"
 
 
 def paths(out: Path) -> None:
-    """Have this process, and those that it starts, find the bench's packages and the tree's own."""
+    """Let this process and its children find the packages of the benchmark and of the tree."""
     found = [str(out / "site"), str(HERE.parents[1] / "files/sluice/src")]
     sys.path[:0] = found
     os.environ["PYTHONPATH"] = os.pathsep.join(found)
 
 
 def machine(out: Path) -> None:
-    """Install what is missing; the bench's own Python packages go below `out`."""
+    """Install what is missing; the benchmark's own Python packages go below `out`."""
     tools.ensure()
     missing = sorted(package for program, package in PROGRAMS.items() if shutil.which(program) is None)
     if missing:
@@ -35,7 +35,7 @@ def machine(out: Path) -> None:
 
 
 def packages(site: Path, lock: Path) -> None:
-    """Install a lock's packages into a directory of their own, unless they are there."""
+    """Install the packages of a lock into a separate directory, unless they are there."""
     digest = hashlib.sha256(lock.read_bytes()).hexdigest()
     done = site / ".complete"
     if not done.exists() or done.read_text() != digest:

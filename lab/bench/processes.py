@@ -1,4 +1,4 @@
-"""Processes of the benchmark: starting and ending them, and what they cost, as /proc tells it."""
+"""Processes of the benchmark: start them, end them, and read their cost from /proc."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class BenchError(Exception):
 
 @dataclass(frozen=True)
 class Process:
-    """One process as /proc shows it; `cpu` in seconds, its ended and awaited children included."""
+    """One process as /proc shows it; `cpu`: seconds, including those of its ended children."""
 
     pid: int
     parent: int
@@ -32,7 +32,7 @@ class Process:
 def start(
     argv: list[str], log: Path, *, env: Mapping[str, str] | None = None, cwd: Path | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start a process that dies with this one; what it says goes to `log`."""
+    """Start a process that ends with this one; its output goes to `log`."""
     with log.open("ab") as stream:
         return subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", "--", *argv],
@@ -45,7 +45,7 @@ def start(
 
 
 def end(process: subprocess.Popen[bytes], seconds: float = 10.0) -> None:
-    """Ask a process to end, and make it end."""
+    """Ask a process to end, and kill it if it does not."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
         try:
@@ -56,7 +56,7 @@ def end(process: subprocess.Popen[bytes], seconds: float = 10.0) -> None:
 
 
 def wait_until(path: Path, process: subprocess.Popen[bytes], log: Path, seconds: float = 30.0) -> None:
-    """Wait until a file is there. Raises BenchError with the end of the log."""
+    """Wait until a file exists. Raises BenchError with the end of the log."""
     deadline = time.monotonic() + seconds
     while not path.exists():
         if process.poll() is not None or time.monotonic() > deadline:
@@ -100,7 +100,7 @@ def below(pid: int, processes: Mapping[int, Process]) -> list[Process]:
 
 
 def pss(pids: Iterable[int]) -> int:
-    """Return the memory of the processes in bytes: their own, and their share of what they share."""
+    """Return the memory of the processes in bytes: their own, and their part of shared pages (PSS)."""
     total = 0
     for pid in pids:
         with contextlib.suppress(OSError):
@@ -111,7 +111,7 @@ def pss(pids: Iterable[int]) -> int:
 
 
 def pin(pids: Iterable[int], cpus: set[int]) -> None:
-    """Bind all threads of the processes to the CPUs; what they start later inherits it."""
+    """Bind all threads of the processes to the CPUs; later children inherit it."""
     for pid in pids:
         with contextlib.suppress(OSError):
             for thread in Path(f"/proc/{pid}/task").iterdir():

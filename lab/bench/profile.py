@@ -1,4 +1,4 @@
-"""Where a part's time goes under the closed loop of small requests: samples by py-spy, told by function."""
+"""Where a part spends its time under the closed loop of small requests: py-spy's samples, by function."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _argv(directory: Path, pid: int, raw: Path) -> list[str]:
 
 
 def _busiest(pids: list[int]) -> int:
-    """Return the process of a part that worked most so far: the interpreter, not the shell above it."""
+    """Return the process of a part that used most CPU: the interpreter, not the shell above it."""
     everything = processes.table()
     return max(pids, key=lambda pid: everything[pid].cpu if pid in everything else 0.0)
 

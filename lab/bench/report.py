@@ -1,4 +1,4 @@
-"""What the benchmark says: figures with their goals, as a table, as results.json, and as plots.
+"""The results of the benchmark: figures with their goals, as a table, results.json and plots.
 
 A module `scenarios*.py` exports `SCENARIOS`, a tuple of `Scenario`; each runs with the shared `Bench`
 and returns its figures. Plots are files that a scenario writes below `bench.directory`.
@@ -22,13 +22,13 @@ from lab.bench.stack import Build, Options, Stack
 
 @dataclass(frozen=True)
 class Goal:
-    """A bound that a value keeps: `at` least or at most."""
+    """The bound of a value: `at` least or at most."""
 
     least: bool
     bound: float
 
     def met(self, value: float) -> bool:
-        """Whether the value keeps it."""
+        """Whether the value keeps to the bound."""
         return value >= self.bound if self.least else value <= self.bound
 
     def __str__(self) -> str:
@@ -36,18 +36,18 @@ class Goal:
 
 
 def at_least(bound: float) -> Goal:
-    """Return the goal of a value that shall not be smaller."""
+    """Return the goal of a value that must not be smaller."""
     return Goal(True, bound)
 
 
 def at_most(bound: float) -> Goal:
-    """Return the goal of a value that shall not be larger."""
+    """Return the goal of a value that must not be larger."""
     return Goal(False, bound)
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured value; `low` and `high` are the spread over the rounds, where there were several."""
+    """One measured value; `low` and `high`: the spread over the rounds, if there were several."""
 
     figure: str
     value: float
@@ -58,7 +58,7 @@ class Figure:
 
     @property
     def met(self) -> bool | None:
-        """Whether the goal is met; None where there is none."""
+        """Whether the goal is met; None if there is none."""
         return None if self.goal is None else self.goal.met(self.value)
 
     def document(self) -> dict[str, object]:
@@ -77,7 +77,7 @@ class Figure:
 
 
 def number(value: float) -> str:
-    """Return a value with about three figures, in full from 100 on."""
+    """Return a value as text with about three digits; from 100 on, as a whole number."""
     if abs(value) >= 100 or value == int(value):
         return f"{value:,.0f}"
     return f"{value:.3g}"
@@ -92,7 +92,7 @@ def over_rounds(
 
 
 def median(values: list[float]) -> float:
-    """Return the middle value; of an even number the mean of the two in the middle."""
+    """Return the middle value; for an even number of values, the mean of the two in the middle."""
     ordered = sorted(values)
     middle = len(ordered) // 2
     return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
@@ -115,14 +115,14 @@ class Bench:
 
     @property
     def build(self) -> Build:
-        """The artefacts of this tree, built once."""
+        """Return the artefacts of this tree; they are built once."""
         if self._build is None:
             self.say("building wheel and zipapp")
             self._build = Build.make(self.directory / "build")
         return self._build
 
     def stack(self, options: Options | None = None) -> Stack:
-        """Return the running stack with these options; another one is ended first."""
+        """Return the running stack with these options; end another one first."""
         wanted = options or Options()
         if self._stack is None or self._stack.options != wanted:
             self.renew()
@@ -133,7 +133,7 @@ class Bench:
 
     @contextlib.contextmanager
     def fresh(self, options: Options | None = None) -> Iterator[Stack]:
-        """Run a stack for one scenario alone, started cold; the shared one is ended first."""
+        """Start a new stack for one scenario alone; end the shared one first."""
         self.renew()
         with Stack(self.directory, self.build, options) as stack:
             yield stack
@@ -162,7 +162,7 @@ class Scenario:
 
 
 def machine() -> list[str]:
-    """Return what the figures were taken on: kernel, CPUs, and how busy others keep them."""
+    """Return a description of the machine: kernel, CPUs, and how busy other programs keep them."""
     model = next(
         (
             line.split(":", 1)[1].strip()

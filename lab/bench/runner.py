@@ -1,4 +1,4 @@
-"""Runs the scenarios in order and writes what they found."""
+"""Runs the scenarios in order and writes their results."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FAULTS = (BenchError, OSError, AssertionError, ArithmeticError, LookupError, sub
 
 
 def scenarios(peers: bool) -> list[Scenario]:
-    """Return the scenarios, throughput first since later ones break things; or those with peers."""
+    """Return the scenarios (throughput first, because later ones break things), or those with peers."""
     if peers:
         return list(importlib.import_module("lab.bench.peers").SCENARIOS)
     names = sorted(path.stem for path in HERE.glob("scenarios*.py"))
@@ -42,14 +42,14 @@ def list_scenarios() -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run what was asked for; return the exit status."""
+    """Run the chosen scenarios; return the exit status."""
     with alone(arguments.out):
         return _profile(arguments) if arguments.profile else _measure(arguments)
 
 
 @contextlib.contextmanager
 def alone(directory: Path) -> Iterator[None]:
-    """Be the only run that writes to the directory; clear what a killed one left. Raises BenchError."""
+    """Lock the directory for this run; clear what a killed run left. Raises BenchError."""
     with (directory / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,7 +1,7 @@
-"""What scanning a body costs, beside Python's parser and beside the scanner of an earlier commit.
+"""The cost of scanning a body, compared with Python's parser and with the scanner of an earlier commit.
 
-`python -m lab.bench.scanner [COMMIT]` takes them in turn, in one process, and prints the best of several
-rounds in microseconds of CPU time, and the ratio to each. Only ratios of one run compare.
+`python -m lab.bench.scanner [COMMIT]` runs them in turn, in one process. It prints the best of several rounds
+in microseconds of CPU time, and the ratio to each. Compare only ratios of one run.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def bodies() -> dict[str, tuple[str, bytes]]:
 
 
 def scanner(source: Path) -> Callable[[str], Any]:
-    """Return what makes a scanner of the code in this folder, whatever else of it was loaded before."""
+    """Return the scanner class of the code in this folder, even if other code of it was loaded before."""
     for name in [name for name in sys.modules if name.split(".")[0] == "sluice"]:
         del sys.modules[name]
     importlib.invalidate_caches()
@@ -79,7 +79,7 @@ def scanner(source: Path) -> Callable[[str], Any]:
 
 
 def earlier(commit: str, folder: Path) -> Path:
-    """Lay the code of a commit into a folder; return where it lies."""
+    """Write the code of a commit into a folder; return the folder of its modules."""
     packed = subprocess.run(["git", "archive", commit, SOURCE], cwd=ROOT, check=True, capture_output=True)
     subprocess.run(["tar", "-x", "-C", folder], input=packed.stdout, check=True)
     return folder / SOURCE
@@ -92,7 +92,7 @@ def scan(make: Callable[[str], Any], path: str, raw: bytes) -> None:
 
 
 def best(contestants: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Return the best time of each, in microseconds; they take turns."""
+    """Run these in turn; return the best time of each, in microseconds."""
     found = dict.fromkeys(contestants, float("inf"))
     times: dict[str, int] = {}
     for _ in range(ROUNDS):

@@ -1,4 +1,4 @@
-"""Scenarios of authentication: what a key costs that is known, and what the first question for one costs."""
+"""Scenarios of authentication: the cost of a known key, and of the first question about a key."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CONTEXT = 32_768
 
 
 def authentication(bench: Bench) -> list[Figure]:
-    """CPU of the proxy's thread for a known key and for the limits on it; the time of a question."""
+    """The CPU time of the proxy's thread for a known key and its limits; the time of a question."""
     stack = bench.stack()
     return asyncio.run(_ask(str(stack.authority.socket), stack.key, quick=bench.quick))
 
@@ -65,7 +65,7 @@ async def _known(client: AuthorityClient, key: str, requests: int) -> list[float
 
 
 async def _questions(client: AuthorityClient, key: str, count: int) -> list[float]:
-    """Return the seconds that each question took, one after the other."""
+    """Ask one question after the other; return the seconds that each took."""
     asked = credential(key)
     times = []
     for _ in range(count):
@@ -77,7 +77,7 @@ async def _questions(client: AuthorityClient, key: str, count: int) -> list[floa
 
 
 def _limits(principal: Principal, requests: int) -> list[float]:
-    """Return the CPU seconds of a request's limits, its headers included, for each round."""
+    """Return the CPU seconds for a request's limits, including their headers, for each round."""
     limits, now = principal.limits, time.time()
     buckets = Buckets()
     for scope, model in buckets.missing(limits):

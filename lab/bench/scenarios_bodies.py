@@ -1,4 +1,4 @@
-"""Scenarios of large bodies: what they cost beside the engine itself, and what other streams feel of them."""
+"""Scenarios of large bodies: their cost compared with the engine alone, and how they delay other streams."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LARGE = 20 * MEGABYTE
 
 
 def upload(bench: Bench) -> list[Figure]:
-    """Time that a body of 20 MB takes through everything, beside the way to the engine itself."""
+    """The time of a 20 MB body through the whole stack, compared with the engine alone."""
     stack = bench.stack()
     group = Group("upload", 1, requests=3 if bench.quick else 8, stream=False, tokens=1, body=LARGE)
     found: dict[str, list[float]] = {"direct": [], "nginx": [], "sluice": []}
@@ -32,7 +32,7 @@ def upload(bench: Bench) -> list[Figure]:
 
 
 def beside_uploads(bench: Bench) -> list[Figure]:
-    """How late the tokens of 16 streams are while bodies of 20 MB go up, four at a time."""
+    """The delay of the tokens of 16 streams while 20 MB bodies are sent, four at a time."""
     stack = bench.stack()
     seconds = 5.0 if bench.quick else 12.0
     target = stack.target("sluice")

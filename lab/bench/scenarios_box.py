@@ -1,4 +1,4 @@
-"""What its box costs an engine: requests over its socket, arithmetic, its start; both ways in turns."""
+"""The cost of an engine's box: requests, arithmetic and starts, inside and outside in turns."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Node:
     zipapp: Path
 
     def command(self, kind: str, *engine: str) -> list[str]:
-        """Return the argv that runs something in a box of a kind."""
+        """Return the argv that runs a command in this kind of box."""
         private = self.root / secrets.token_hex(4) / "box"
         (private / "s").mkdir(parents=True)
         told = private.parent / "environment"
@@ -71,7 +71,7 @@ class Node:
 
 @contextlib.contextmanager
 def node(bench: Bench) -> Iterator[Node]:
-    """Lay down the program and the stub engine where any account reads them."""
+    """Copy the program and the stub engine to where any account can read them."""
     root = Path(tempfile.mkdtemp(prefix="sluice-bench-"))
     root.chmod(0o755)
     try:
@@ -87,7 +87,7 @@ def node(bench: Bench) -> Iterator[Node]:
 
 @contextlib.contextmanager
 def serving(place: Node, kind: str) -> Iterator[Path]:
-    """Run the stub engine in a box of a kind; give its socket."""
+    """Run the stub engine in this kind of box; yield its socket."""
     program = str(place.root / "engine" / "engine.py")
     argv = place.command(kind, PYTHON, program, "--socket", "SHARED/e.sock", "--port-file", "SHARED/port")
     log = place.root / f"{kind}.log"
@@ -102,7 +102,7 @@ def serving(place: Node, kind: str) -> Iterator[Path]:
 
 
 def asked(path: Path, seconds: float) -> tuple[int, float, float]:
-    """Return the requests that one connection gets answered, the seconds, and the engine's CPU seconds."""
+    """Return how many requests one connection got answered, the seconds, and the engine's CPU seconds."""
     body = json.dumps({"model": "bench", "max_tokens": TOKENS}).encode()
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: engine\r\nContent-Length: {len(body)}\r\n\r\n"
     request, count = head.encode() + body, 0
@@ -122,9 +122,9 @@ def cpu(path: Path) -> float:
 
 
 def rates(sockets: dict[str, Path], rounds: int) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Return requests by the second, and by the engine's second of CPU; a round is short slices in turns.
+    """Return requests per second, and per CPU second of the engine; a round is many short turns.
 
-    Time itself tells little while others want the machine.
+    Elapsed time alone says little while other programs use the machine.
     """
     walls: dict[str, list[float]] = {kind: [] for kind in KINDS}
     costs: dict[str, list[float]] = {kind: [] for kind in KINDS}
@@ -155,7 +155,7 @@ def _received(client: socket.socket) -> bytes:
 
 
 def said(argv: list[str]) -> str:
-    """Return what a command prints. Raises BenchError."""
+    """Return the output of a command. Raises BenchError."""
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     if done.returncode != 0:
         raise BenchError(f"{argv[0]}: {done.stderr[-500:]}")
@@ -192,7 +192,7 @@ def timed(argv: list[str]) -> float:
 
 
 def in_turns(rounds: int, measure: Callable[[str], Value]) -> dict[str, list[Value]]:
-    """Measure inside and outside in turns, each first in every other round."""
+    """Measure inside and outside in turns; the first one alternates from round to round."""
     found: dict[str, list[Value]] = {kind: [] for kind in KINDS}
     for number in range(rounds):
         for kind in KINDS if number % 2 else reversed(KINDS):
@@ -201,7 +201,7 @@ def in_turns(rounds: int, measure: Callable[[str], Value]) -> dict[str, list[Val
 
 
 def ratios(found: dict[str, list[float]]) -> list[float]:
-    """Return inside of outside for each round."""
+    """Return the ratio of inside to outside for each round."""
     return [one / other for one, other in zip(found["bubblewrap"], found["none"], strict=True)]
 
 

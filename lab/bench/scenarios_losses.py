@@ -23,13 +23,13 @@ ERROR_EVENT = "error event "
 
 
 def lost(results: Mapping[str, Any], group: str) -> dict[str, int]:
-    """Return the answers of a group that were not whole: how many of which kind."""
+    """Return how many answers of a group were not complete, by kind."""
     outcomes: dict[str, int] = results["groups"][group]["outcomes"]
     return {outcome: count for outcome, count in outcomes.items() if outcome != "ok"}
 
 
 def bursts(bench: Bench) -> list[Figure]:
-    """A stack that has just started takes 256 new connections at once, then 1,000 streams at once."""
+    """A stack that has just started gets 256 new connections at once, then 1,000 streams at once."""
     bench.renew()
     target = bench.stack().target("sluice")
     burst = Group("burst", BURST, requests=BURST, tokens=20, rate=20.0, fresh=True)
@@ -44,7 +44,7 @@ def bursts(bench: Bench) -> list[Figure]:
 
 
 def loss(bench: Bench, title: str, results: Mapping[str, Any], group: Group) -> Figure:
-    """Return the figure of what was lost of a group."""
+    """Return the figure for the lost answers of a group."""
     wrong = lost(results, group.name)
     if wrong:
         bench.say(f"{title}: {wrong}")
@@ -53,7 +53,7 @@ def loss(bench: Bench, title: str, results: Mapping[str, Any], group: Group) -> 
 
 
 def killed(bench: Bench) -> list[Figure]:
-    """One SSH session is killed under 200 streams while new requests keep coming."""
+    """One SSH session is killed during 200 streams, while new requests arrive."""
     stack = bench.stack()
     streams = Group("streams", HELD, requests=HELD, ramp=1.0, tokens=60, rate=5.0)
     trickle = Group("new", 64, arrivals=25.0, poisson=False, stream=False, tokens=8)
@@ -79,7 +79,7 @@ def killed(bench: Bench) -> list[Figure]:
 
 
 def kill_session(stack: Stack) -> None:
-    """Kill the sshd processes of the session that carries most, as the kernel does when memory runs out."""
+    """Kill the sshd processes of the busiest session, as the kernel does if memory is short."""
     before = processes.table()
     time.sleep(1.0)
     after = processes.table()
@@ -92,7 +92,7 @@ def kill_session(stack: Stack) -> None:
 
 
 def rotating(bench: Bench) -> list[Figure]:
-    """Sessions are replaced every few seconds, the relay's program once, under streams and new requests."""
+    """During streams and new requests, sessions are replaced every few seconds, and the program once."""
     stack = bench.stack(Options(proxy={"proxy_session_age": SESSION_AGE}))
     streams = Group("streams", HELD, requests=HELD, ramp=1.0, tokens=60, rate=5.0)
     trickle = Group("new", 64, arrivals=50.0, poisson=False, stream=False, tokens=8)
@@ -113,7 +113,7 @@ def rotating(bench: Bench) -> list[Figure]:
 
 
 def replace_program(stack: Stack) -> None:
-    """Install the zipapp anew, as an upgrade does: whole, by rename."""
+    """Install the zipapp again, as an upgrade does: by rename."""
     installed = stack.login.directory / "sluice.pyz"
     fresh = installed.with_suffix(".new")
     shutil.copy(stack.build.zipapp, fresh)
@@ -121,7 +121,7 @@ def replace_program(stack: Stack) -> None:
 
 
 def leaving(bench: Bench) -> list[Figure]:
-    """Clients leave, in a stream and while they wait for a whole answer; the engine has to stop."""
+    """Clients leave during a stream and while they wait for a whole answer; the engine must stop."""
     stack = bench.stack()
     figures = []
     for name, stream in (("a stream", True), ("a whole answer", False)):

@@ -30,10 +30,10 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def first_token(bench: Bench) -> list[Figure]:
-    """Time to the first token beside the engine itself, at half of the streams that 64 readers can have.
+    """Time to the first token, compared with the engine alone, at half of the rate that 64 readers reach.
 
-    With tokens 2 ms apart it is the stack that bounds the 64 readers; with tokens 10 ms apart, as engines
-    make them, the engine's own pace.
+    With tokens 2 ms apart the stack limits the 64 readers. With tokens 10 ms apart, as engines generate them,
+    the engine does.
     """
     return [*_first_token(bench, 500.0, goals=(3.0, 10.0)), *_first_token(bench, 100.0, goals=None)]
 
@@ -60,7 +60,7 @@ def _first_token(bench: Bench, rate: float, goals: Optional[tuple[float, float]]
 
 
 def all_well(results: Mapping[str, Any], group: str) -> Mapping[str, Any]:
-    """Return a group's results. Raises BenchError where an answer was not whole: its times say nothing."""
+    """Return a group's results. Raises BenchError if an answer was not complete: its times say nothing."""
     found: Mapping[str, Any] = results["groups"][group]
     wrong = {outcome: count for outcome, count in found["outcomes"].items() if outcome != "ok"}
     if wrong or not found["outcomes"]:
@@ -72,7 +72,7 @@ def all_well(results: Mapping[str, Any], group: str) -> Mapping[str, Any]:
 
 
 def steady(bench: Bench) -> list[Figure]:
-    """How many streams of 20 tokens a second are carried, the data plane on CPU 0, the rest on CPU 1."""
+    """How many streams of 20 tokens per second one core carries: data plane on CPU 0, the rest on CPU 1."""
     stack = bench.stack()
     pinned(stack, PINNED)
     try:
@@ -94,7 +94,7 @@ def steady(bench: Bench) -> list[Figure]:
 
 
 def _ended(measured: list[dict[str, Any]]) -> Iterator[Figure]:
-    """Yield where it ends: the fewest streams that were not carried."""
+    """Yield the lowest number of streams that was too much."""
     failed = [one["streams"] for one in measured if not one["carried"]]
     if failed:
         yield Figure("fewest streams that were not carried", min(failed), "streams")
@@ -106,7 +106,7 @@ def pinned(stack: Stack, places: Mapping[str, int]) -> None:
 
 
 def climb(measure: Callable[[int], dict[str, Any]], *, quick: bool) -> list[dict[str, Any]]:
-    """Measure more and more streams until they are not carried any more, then once between the last two."""
+    """Measure more and more streams until they are too many, then once between the last two numbers."""
     found: list[dict[str, Any]] = []
     streams = FEWEST
     while streams <= (250 if quick else MOST):
@@ -121,7 +121,7 @@ def climb(measure: Callable[[int], dict[str, Any]], *, quick: bool) -> list[dict
 
 
 def pace(bench: Bench, stack: Stack, streams: int) -> dict[str, Any]:
-    """Hold so many streams at 20 tokens a second; return how late their tokens came and what they cost."""
+    """Run this many streams at 20 tokens per second; return the delay of their tokens and their cost."""
     ramp, window = max(streams / 250, 1.0), 3.0 if bench.quick else 6.0
     tokens = int((ramp + SETTLE + window) * PACE)
     group = Group("streams", streams, requests=streams, ramp=ramp, tokens=tokens, rate=PACE)
@@ -175,7 +175,7 @@ def plot_pace(bench: Bench, measured: list[dict[str, Any]]) -> None:
 
 
 def memory(bench: Bench) -> list[Figure]:
-    """Bytes that an open stream takes while little flows in it."""
+    """The memory of an open stream with few tokens, in bytes."""
     bench.renew()  # what an earlier scenario made grow would be used again here
     stack = bench.stack()
     streams = 100 if bench.quick else 500
@@ -205,7 +205,7 @@ def memory(bench: Bench) -> list[Figure]:
 
 
 def stalled(bench: Bench) -> list[Figure]:
-    """What readers who stop reading do to the others, and to memory."""
+    """How readers who stop reading affect the others, and memory."""
     bench.renew()
     stack = bench.stack()
     readers = 200 if bench.quick else 1000
@@ -249,7 +249,7 @@ def tcp_memory() -> int:
 
 
 def at_rest(stack: Stack, seconds: float = 30.0) -> None:
-    """Wait until the buffers are full: until the data plane does next to nothing any more."""
+    """Wait until the buffers are full: until the data plane uses almost no CPU."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         before = sum(stack.cpu()[part] for part in PARTS)

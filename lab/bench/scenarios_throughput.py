@@ -1,4 +1,4 @@
-"""Throughput: one closed loop of small requests against every way to the engine, in turns."""
+"""Throughput: one closed loop of small requests through each path to the engine, in turns."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CPU_NAMES = {"vm": "VM (nginx, proxy)", "login": "login node (sshd, relay)", "jo
 
 @dataclass(frozen=True)
 class Contestant:
-    """One way to the engine; `cpu` tells the CPU seconds of its parts so far."""
+    """One path to the engine; `cpu` returns the CPU seconds of its parts so far."""
 
     target: Target
     title: str
@@ -37,7 +37,7 @@ class Contestant:
 class Turn:
     """One contestant's turn in one round: what wrk saw, and the CPU seconds by part.
 
-    `strangers` is the share of the machine that went to none of the contestants.
+    `strangers`: the share of the machine that other programs used.
     """
 
     loop: wrk.Loop
@@ -45,7 +45,7 @@ class Turn:
     strangers: float
 
     def per_request(self, *parts: str) -> float:
-        """Return the microseconds of CPU per request of some parts together."""
+        """Return the CPU microseconds per request of these parts together."""
         return sum(self.cpu[part] for part in parts) / max(self.loop.requests, 1) * 1e6
 
 
@@ -54,7 +54,7 @@ Turns = dict[str, list[Turn]]
 
 @contextlib.contextmanager
 def contestants(stack: Stack) -> Iterator[list[Contestant]]:
-    """Start what the whole stack is compared with, beside it."""
+    """Start the other contestants beside the stack."""
     with PerRequest(stack) as per_request, Bare(stack) as bare:
         yield [
             Contestant(stack.target("direct"), "engine, asked directly", stack.cpu),
@@ -66,7 +66,7 @@ def contestants(stack: Stack) -> Iterator[list[Contestant]]:
 
 
 def take_turns(bench: Bench, racers: list[Contestant], rounds: int, seconds: int) -> Turns:
-    """Have each contestant run in each round, so that all see the same machine."""
+    """Run each contestant in each round, so that all have the same machine."""
     for racer in racers:
         wrk.run(racer.target, bench.directory, connections=CONNECTIONS, seconds=WARM_UP)
     turns: Turns = {racer.target.name: [] for racer in racers}
@@ -90,7 +90,7 @@ def _turn(racer: Contestant, racers: list[Contestant], directory: Path, seconds:
 
 
 def _own(racers: list[Contestant]) -> float:
-    """Return the CPU seconds of all contestants so far; several may share the stack."""
+    """Return the CPU seconds of all contestants so far; parts that several use count once."""
     return sum(sum(cpu().values()) for cpu in {racer.cpu for racer in racers})
 
 

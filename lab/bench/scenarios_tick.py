@@ -1,7 +1,7 @@
-"""A tick of a large service: 200 models, 2,000 jobs, all of them ready, nothing to be done.
+"""A tick of a large service: 200 models, 2,000 jobs, all ready, nothing to do.
 
-squeue is a file that `sed` prints; all jobs share one front, a process of its own. What is counted is the CPU
-time of the scheduler's process alone, its probes' TLS included.
+squeue is a file that `sed` prints. All jobs share one front, in a separate process. Only the CPU time of the
+scheduler's process counts, including the TLS of its probes.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ CALLS = "calls"
 
 
 class Service:
-    """A login node's files below `root` with so many models and running instances, all of them ready."""
+    """A login node's files below `root`, with this many models and running instances, all ready."""
 
     def __init__(self, root: Path, front: Listening, models: int = MODELS, jobs: int = JOBS) -> None:
         self.root = root
@@ -53,7 +53,7 @@ class Service:
         self.scheduler = self.start()
 
     def start(self) -> Scheduler:
-        """Start a scheduler on what lies on the disk."""
+        """Start a scheduler with the files on the disk."""
         config = self.config
         made = Scheduler(
             config=config,
@@ -67,7 +67,7 @@ class Service:
         return made
 
     def tick(self) -> float:
-        """Let 30 s pass, tick, and return the seconds of CPU that this process took for it."""
+        """Let 30 s pass, tick, and return the CPU seconds that this process used for it."""
         self.now += 30.0
         self._demand()
         began = time.process_time()
@@ -144,7 +144,7 @@ def _serve(directory: str, say: Connection) -> None:
 
 @contextmanager
 def front(directory: Path) -> Iterator[Listening]:
-    """Run a front in a process of its own."""
+    """Run a front in a separate process."""
     mine, theirs = multiprocessing.Pipe()
     process = multiprocessing.Process(target=_serve, args=(str(directory), theirs), daemon=True)
     process.start()
@@ -156,7 +156,7 @@ def front(directory: Path) -> Iterator[Listening]:
 
 
 def tick(bench: Bench) -> list[Figure]:
-    """CPU of the scheduler's process for a tick, and what it asked of Slurm."""
+    """The CPU time of the scheduler's process for a tick, and its calls of Slurm's commands."""
     ticks = 5 if bench.quick else 15
     with tempfile.TemporaryDirectory(prefix="sluice-tick-") as place:
         directory = Path(place)

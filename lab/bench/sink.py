@@ -1,7 +1,7 @@
-"""Stands for the site's syslog daemon: takes datagrams from a socket and drops them, as cheaply as possible.
+"""In place of the site's syslog daemon: reads datagrams from a socket and drops them, at the lowest cost.
 
-It runs in a network namespace of its own, where the length of a socket's queue is set to what systemd sets
-at boot (512; the kernel's own default is 10, at which a writer waits for the daemon's every turn).
+It runs in its own network namespace, where the length of a socket's queue is 512, as systemd sets it at boot.
+With the kernel's default of 10, a writer would often wait for the daemon.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LENGTH = 512
 
 
 class SyslogSink:
-    """A daemon at `path`, in a process of its own: its cost is nobody else's."""
+    """A daemon at `path`, in a separate process, so that its cost counts for no other part."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -44,7 +44,7 @@ class SyslogSink:
 
 
 def main(path: str) -> None:
-    """Drop what comes, until killed."""
+    """Drop everything, until killed."""
     QUEUE.write_text(str(LENGTH))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(path)

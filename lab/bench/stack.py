@@ -1,4 +1,4 @@
-"""The whole stack on loopback, out of real processes: what the scenarios put their load on.
+"""The whole stack on loopback, as real processes: the target of the scenarios.
 
     with Stack(directory, Options()) as stack:
         stack.target("sluice")     nginx (TLS) → proxy → sshd → relay → front → engine, as deployed
@@ -7,7 +7,7 @@
         stack.target("direct")     the engine itself
         before = stack.cpu()       CPU seconds since the start, by part; subtract two of them
         stack.memory()             bytes by part (PSS)
-        stack.pids()               pids by part, asked anew each time
+        stack.pids()               pids by part, as they are now
         stack.sessions()           one entry for each SSH session: its sshd processes and its relay
         stack.pin({"nginx": {0}, "proxy": {0}, "sshd": {0}, "relay": {0}, "front": {1}, "engine": {1}})
         stack.engine_journal()     what the engine served
@@ -20,10 +20,9 @@ Parts: nginx, proxy, ssh (where the proxy runs it), authority, sshd, relay, fron
 - nginx: Debian's, with the role's template, TLS on; only the limit of requests by address is raised, because
   all load comes from one. It and sshd run in mount namespaces, so that the deployed paths need no change.
 - sshd: Debian's with its default limits, and the deployed drop-in, key file and launcher.
-- authority: the deployed app under gunicorn, with a key made by `sluice keys create` and the limits on it
-  (LIMITS).
-- engine: lab/bench/engine.py; scheduler: nobody, its routing table is written once.
-- syslog: lab/bench/sink.py, which drops the lines.
+- authority: the deployed app under gunicorn, with a key from `sluice keys create` and LIMITS on it.
+- engine: lab/bench/engine.py; syslog: lab/bench/sink.py, which drops the lines. There is no scheduler: the
+  routing table is written once.
 """
 
 from __future__ import annotations
@@ -94,7 +93,7 @@ exec /usr/sbin/nginx -g 'daemon off;'
 
 @dataclass(frozen=True)
 class Options:
-    """What differs from the defaults: sessions of the proxy, requests a front takes, settings by role."""
+    """What differs from the defaults: the proxy's sessions, requests of a front, settings by role."""
 
     sessions: int = 2
     concurrency: int = 2048
@@ -112,7 +111,7 @@ class Build:
 
     @classmethod
     def make(cls, directory: Path) -> Build:
-        """Build what is not there yet. Raises BenchError."""
+        """Build what is missing. Raises BenchError."""
         directory.mkdir(parents=True, exist_ok=True)
         builder = ROOT / "files/sluice/build_wheel.py"
         argv = [sys.executable, str(builder), "--out", str(directory / "wheel")]
@@ -176,7 +175,7 @@ class Running:
         return self.process.pid
 
     def wait_until(self, path: Path) -> None:
-        """Wait for a file of its making."""
+        """Wait for a file that it creates."""
         assert self.process is not None
         processes.wait_until(path, self.process, self.log)
 
@@ -199,7 +198,7 @@ class Engine(Running):
         self.port = int(port_file.read_text())
 
     def journal(self) -> dict[str, Any]:
-        """Return what it served so far."""
+        """Return what it has served so far."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         try:
             connection.request("GET", "/bench/journal")
@@ -271,13 +270,7 @@ class Login(LoginNode):
         os.chown(path, 0, UID)
         path.chmod(0o640)
 
-    def route(
-        self,
-        *instances: RoutedInstance,
-        concurrency: int = 2048,
-        generation: int = 1,
-        usage: str = "continuous",
-    ) -> None:
+    def route(self, *instances: RoutedInstance, concurrency: int = 2048) -> None:
         """Write the routing table as the scheduler does."""
         model = RoutedModel(
             status="ready" if instances else "sleeping",
@@ -289,11 +282,11 @@ class Login(LoginNode):
             concurrency=concurrency,
             starting=0,
             instances=tuple(instances),
-            usage=usage,
+            usage="continuous",
             cache_isolation="none",
             created=0,
         )
-        table = RoutingTable("bench", generation, time.time(), {MODEL: model})
+        table = RoutingTable("bench", 1, time.time(), {MODEL: model})
         path = self.directory / "state" / "routing.json"
         write_json(path, table.dump(), mode=0o640, group=UID)
 
@@ -334,7 +327,7 @@ class Authority(Running):
         self.restart()
 
     def restart(self) -> None:
-        """Start it, with the files that are there."""
+        """Start it again, with the same files."""
         argv = [sys.executable, "-P", "-m", "gunicorn", "--config", "python:sluice.web.gunicorn"]
         self.run([*argv, "--bind", f"unix:{self.socket}", "sluice.web.wsgi:authority()"], self.environment)
         self.wait_until(self.socket)
@@ -428,14 +421,14 @@ class Nginx(Running):
             raise BenchError(f"nginx did not start: {self.log.read_text()[-1000:]}") from None
 
     def stop(self) -> None:
-        """End it: the process above it passes no signal on but its own death."""
+        """End it. The process above it passes on no signal, only its own end."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()
 
 
 class Stack(Together):
-    """All parts together; see the module's text."""
+    """All parts together; the module's docstring says more."""
 
     def __init__(self, directory: Path, build: Build, options: Options | None = None) -> None:
         super().__init__()
@@ -507,7 +500,7 @@ class Stack(Together):
             connection.close()
 
     def target(self, name: str) -> Target:
-        """Return where a load goes: sluice, proxy, nginx or direct."""
+        """Return the target of a load: sluice, proxy, nginx or direct."""
         targets = {
             "sluice": Target("sluice", port=self.nginx.port, tls=True, key=self.key),
             "proxy": Target("proxy", path=str(self.proxy.socket), key=self.key),
@@ -535,7 +528,7 @@ class Stack(Together):
         return {part: [one.pid for one in found] for part, found in self._parts().items()}
 
     def cpu(self) -> dict[str, float]:
-        """Return the CPU seconds by part since the start; an ended child's go to the part it came from."""
+        """Return the CPU seconds by part since the start; an ended child's count for its parent's part."""
         return {part: sum(one.cpu for one in found) for part, found in self._parts().items()}
 
     def memory(self) -> dict[str, int]:
@@ -543,7 +536,7 @@ class Stack(Together):
         return {part: processes.pss(found) for part, found in self.pids().items()}
 
     def pin(self, cpus: Mapping[str, set[int]]) -> None:
-        """Bind parts to CPUs; what they start later inherits it."""
+        """Bind parts to CPUs; their later children inherit it."""
         pids = self.pids()
         for part, chosen in cpus.items():
             processes.pin(pids[part], chosen)
@@ -580,13 +573,13 @@ def _above(
 
 
 def shared() -> dict[str, Any]:
-    """Return what the roles share by default."""
+    """Return the defaults that the roles share."""
     found: dict[str, Any] = read_yaml(COMMON / "group_vars/all/sluice.yml")
     return found
 
 
 def render(role: str, template: str, **inputs: Any) -> str:
-    """Return what a role's template makes of its defaults and these inputs."""
+    """Return a role's template, rendered with its defaults and these inputs."""
     environment = jinja2.Environment(  # noqa: S701 - configuration, not HTML
         loader=jinja2.FileSystemLoader(ROLES / role / "templates"),
         trim_blocks=True,

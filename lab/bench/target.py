@@ -1,4 +1,4 @@
-"""Where a load goes."""
+"""The target of a load."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A closed loop of small requests by wrk: so many connections, each with one request at a time."""
+"""A closed loop of small requests by wrk: a number of connections, each with one request at a time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ end
 
 @dataclass(frozen=True)
 class Loop:
-    """What a closed loop saw: good answers, failures, rate a second, times in ms, and its own CPU seconds."""
+    """The results of a closed loop: good answers, failures, rate per second, times in ms, its CPU seconds."""
 
     requests: int
     failed: int
@@ -46,7 +46,7 @@ def body(model: str, tokens: int = 8) -> str:
 
 
 def run(target: Target, directory: Path, *, connections: int = 64, seconds: int = 4) -> Loop:
-    """Run the loop. Raises BenchError when wrk does not."""
+    """Run the loop. Raises BenchError if wrk fails."""
     script = directory / "wrk.lua"
     bearer = f'wrk.headers["Authorization"] = "Bearer {target.key}"' if target.key else ""
     script.write_text(SCRIPT % {"body": body(target.model), "bearer": bearer})

@@ -76,9 +76,9 @@ class Fixed(Keeper):
 class Average(Keeper):
     """(b) The moving average of concurrent requests, as SAIA's scheduler has it.
 
-    Each 5 s the average becomes (10 x itself + 2 x the requests now) / 12; the target is that over the
-    requests per instance, rounded up. SAIA never ends a job early: it stays until its wall time. With
-    `patience` instances that the target has not called for during so many seconds are drained instead.
+    Every 5 s the average becomes (10 x itself + 2 x the requests now) / 12. The target is the average divided
+    by the requests per instance, rounded up. SAIA never ends a job early: it stays until its wall time. With
+    `patience`, instances that the target has not required for so many seconds are drained instead.
     """
 
     least: int = 0

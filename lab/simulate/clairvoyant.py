@@ -1,13 +1,13 @@
-"""(c) A plan made by one who knows every request, every load time and every queue time beforehand.
+"""(c) A plan that knows every request, every load time and every queue time in advance.
 
-For each model it has exactly the instances that the requests need: it starts them so early that they are
-ready in time, and between two uses keeps an instance where that takes fewer GPU-seconds than to start it
-again. A request that finds no place may wait up to a bound, so that others gather meanwhile. One request in a
-hundred need not be served in time at all: the dearest uses, by GPU-seconds a request, are left out.
+For each model it has exactly the instances that the requests need. It starts them early enough to be ready in
+time. Between two uses it keeps an instance if that takes fewer GPU-seconds than a new start. A request that
+finds no place may wait up to a bound, so that others gather meanwhile. One request in a hundred need not be
+served in time: the uses that cost most GPU-seconds per request are left out.
 
-It is favoured: submitted early enough it never waits for Slurm, the cluster is never full, no start fails, no
-node dies, no wall time ends. It packs requests in the order in which they come, onto the first instance with
-a place: near the optimum of GPU-hours for the given 99th percentile, and not proven to be it.
+It has advantages: it never waits for Slurm, the cluster is never full, no start fails, no node fails, no wall
+time ends. It puts requests in their order onto the first instance with a place. Its GPU-hours are near the
+optimum for the given 99th percentile; that they are the optimum is not proven.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Use:
 
 
 def plan(world: World, bound: float, left_out: float = LEFT_OUT) -> Result:
-    """Return what it costs to serve all but a share of the requests with no wait beyond `bound` seconds."""
+    """Return the cost of serving all requests except a share of them with no wait above `bound` seconds."""
     waits, starts, seconds = Waits(), 0, 0.0
     savings: list[tuple[float, int]] = []
     for model in world.models:
@@ -67,7 +67,7 @@ def plan(world: World, bound: float, left_out: float = LEFT_OUT) -> Result:
 
 
 def _cost(uses: list[Use], load: float) -> tuple[float, int]:
-    """Return an instance's seconds and starts: pauses are bridged where that is cheaper."""
+    """Return an instance's seconds and starts: it is kept during pauses if that is cheaper."""
     cost, starts = load, 1
     for before, use in zip([None, *uses], uses):
         if before is not None:
@@ -79,9 +79,9 @@ def _cost(uses: list[Use], load: float) -> tuple[float, int]:
 
 
 def _savings(uses: list[Use], model: Model) -> list[tuple[float, int]]:
-    """Return for each second use what leaving it out saves, in GPU-seconds, and how many requests it has.
+    """Return, for every other use, the GPU-seconds saved without it, and how many requests it has.
 
-    Only each second one, so that no two neighbours' savings count the same pause twice.
+    Two neighbours' savings would count the pause between them twice.
     """
     load, found = model.load_median, []
     for place in range(0, len(uses), 2):
@@ -97,7 +97,7 @@ def _savings(uses: list[Use], model: Model) -> list[tuple[float, int]]:
 
 
 class _Packing:
-    """One model's requests onto as few instances as they need."""
+    """Puts one model's requests onto as few instances as possible."""
 
     def __init__(self, model: Model, bound: float, waits: Waits) -> None:
         self.model = model
@@ -123,7 +123,7 @@ class _Packing:
         return self.uses
 
     def _pass(self, until: float) -> None:
-        """Let requests end, and those that waited long enough begin, before the time `until`."""
+        """Up to the time `until`, end requests, and begin those that have waited long enough."""
         while True:
             deadline = self.model.arrivals[self.waiting[0]] + self.bound if self.waiting else math.inf
             end = self.ends[0][0] if self.ends else math.inf
@@ -140,13 +140,13 @@ class _Packing:
                 self._open(deadline)
 
     def _open(self, now: float) -> None:
-        """Have one more instance, and begin on it what waits."""
+        """Add an instance, and begin the waiting requests on it."""
         level = next((place for place, count in enumerate(self.running) if not count), len(self.running))
         for _ in range(min(len(self.waiting), self.model.concurrency)):
             self._start(self.waiting.popleft(), level, now)
 
     def _place(self, now: float) -> int:
-        """Return the first instance in use with a place, or one that is kept from its last use; or -1."""
+        """Return the first instance in use with a free place, otherwise a kept one, otherwise -1."""
         for level, count in enumerate(self.running):
             kept = count or now - self.uses[level][-1].end <= self.model.load_median
             if kept and count < self.model.concurrency:

@@ -63,7 +63,7 @@ def write(directory: Path, results: Sequence[Result], head: Sequence[str]) -> st
 
 
 def _seconds(value: float, width: int, digits: int) -> str:
-    """Return a time for the table; a dash where the contestant left requests unanswered."""
+    """Return a time for the table; a dash if the contestant left requests unanswered."""
     return f"{value:>{width}.{digits}f} s" if math.isfinite(value) else f"{'-':>{width}}  "
 
 

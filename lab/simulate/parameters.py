@@ -1,7 +1,7 @@
-"""Every parameter of the simulated week, and where it comes from.
+"""Every parameter of the simulated week, and its source.
 
-A source gives the form of a distribution and, where it says "as reported", its numbers; the other numbers
-are rounded choices within what the source describes. docs/simulation.md has them as a table.
+A source gives the form of a distribution. If it says "as reported", it gives the numbers too. The other
+numbers are rounded choices within what the source describes. docs/simulation.md has them as a table.
 """
 
 from __future__ import annotations

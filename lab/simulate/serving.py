@@ -70,12 +70,12 @@ class Server:
 
     @property
     def quiet(self) -> bool:
-        """Whether there is nothing: no request, no instance."""
+        """Whether there is no request and no instance."""
         return not (self.running or self._waiting or self.workers)
 
     @property
     def calm(self) -> bool:
-        """Whether no request waits and every instance is ready, and stays."""
+        """Whether no request waits, and every instance is ready and not draining."""
         settled = all(one.ready_at is not None and not one.draining for one in self.workers.values())
         return settled and bool(self.workers) and not self._waiting
 
@@ -117,7 +117,7 @@ class Server:
                 return
 
     def lose(self, worker: Worker) -> None:
-        """An instance is gone; what ran on it is cut."""
+        """Remove an instance; its requests are cut off."""
         self.workers.pop(worker.id, None)
         if worker.running:
             self._waits.cut += worker.running
@@ -127,7 +127,7 @@ class Server:
             worker.running = 0
 
     def finish(self, until: float) -> None:
-        """Count requests that still wait at the end with what they waited so far."""
+        """Count the requests that still wait at the end, with their wait so far."""
         for request in self._waiting:
             self._waits.waited.append(until - self.model.arrivals[request])
         self._waiting.clear()

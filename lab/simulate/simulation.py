@@ -75,7 +75,7 @@ class Service:
         self.slurm.scancel(worker.job, now)
 
     def advance(self, now: float) -> list[Worker]:
-        """Let Slurm and the loading engines come to `now`; return the workers that changed."""
+        """Advance Slurm and the loading engines to `now`; return the workers that changed."""
         changed = []
         for job in self.slurm.advance(now):
             worker = self._of_job[job.id]

@@ -1,7 +1,7 @@
 """A stateful fake Slurm in virtual time: nodes with GPUs, a queue, preemption, failures, wall times.
 
 It keeps the order of submission, starts whatever fits (as backfill does), and keeps a node free for the
-oldest job once that has waited long. Preemptible jobs make way for the others at once.
+oldest job once that job has waited long. Preemptible jobs end at once if others need their nodes.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class Slurm:
                 self._reserved = oldest.id, max(up, key=lambda node: self.free[node])
 
     def _place(self, job: Job, now: float) -> int:
-        """Return the fullest node where the job fits, preempting for it where that helps; -1 for none."""
+        """Return the fullest node where the job fits, with preemption if that helps; -1 if there is none."""
         kept = -1
         if self._reserved is not None and self._reserved[0] != job.id:
             kept = self._reserved[1]
@@ -182,7 +182,7 @@ class Slurm:
             self._told.append(job)
 
     def _lose(self, node: int, now: float) -> None:
-        """A node goes down: its jobs end, and it is away until it is repaired."""
+        """A node goes down: its jobs end, and it is missing until it is repaired."""
         for identity in sorted(self.on_node[node]):
             self._end(self.jobs[identity], NODE_FAIL, now)
         self.free[node] = 0

@@ -103,9 +103,9 @@ def _clairvoyant(parameters: Parameters, bound: float) -> Result:
 
 
 def gpu_hours_at(curve: Sequence[Result], p99: float) -> float:
-    """Return the GPU-hours at which a curve has this p99 wait; infinite where it never waits so little.
+    """Return the GPU-hours at which a curve has this p99 wait; infinite if its wait is never so short.
 
-    Between two settings the straight line counts; beyond the cheapest one its GPU-hours do.
+    Between two settings, this is a straight line; beyond the cheapest setting, that setting's GPU-hours.
     """
     front = pareto(curve)
     if p99 >= front[0].p99:
@@ -118,7 +118,7 @@ def gpu_hours_at(curve: Sequence[Result], p99: float) -> float:
 
 
 def p99_at(curve: Sequence[Result], gpu_hours: float) -> float:
-    """Return the p99 wait of a curve at these GPU-hours; infinite where it never takes so few."""
+    """Return the p99 wait of a curve at these GPU-hours; infinite if it never takes so few."""
     front = pareto(curve)
     if gpu_hours >= front[-1].gpu_hours:
         return front[-1].p99
@@ -138,7 +138,7 @@ class Comparison:
 
 
 def against(ours: Sequence[Result], other: Sequence[Result]) -> Comparison:
-    """Return our share of the other's GPU-hours at its p99 waits, and of those at its GPU-hours."""
+    """Compare with another curve: GPU-hours at its p99 waits, and p99 waits at its GPU-hours."""
     points = pareto(other)
     return Comparison(
         max(gpu_hours_at(ours, point.p99) / point.gpu_hours for point in points),

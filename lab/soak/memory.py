@@ -1,4 +1,4 @@
-"""A transport without a network: what is written goes to a function, what comes is handed in."""
+"""A transport without a network: it passes what is written to a function; tests hand in what arrives."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Memory(asyncio.Transport):
             self.wrote(bytes(data))
 
     def pause_reading(self) -> None:
-        """What comes is little; it is handed in all the same."""
+        """Do nothing: little arrives, so it is handed in anyway."""
 
     def resume_reading(self) -> None:
         """See pause_reading."""
@@ -50,7 +50,7 @@ class Memory(asyncio.Transport):
         self.close()
 
     def give(self, data: bytes) -> None:
-        """Hand in what came, as the protocol takes it."""
+        """Hand bytes to the protocol."""
         if self._closing:
             return
         if isinstance(self.protocol, asyncio.BufferedProtocol):

@@ -1,4 +1,4 @@
-"""Valid sessions and bodies, and what becomes of them: changed with knowledge of their form, or blindly."""
+"""Valid sessions and bodies, and changed ones: changed by their form, or at random."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def _exchange(chance: Random, client: Connection, server: Connection, number: in
 
 
 def frames(chance: Random, session: list[Frame]) -> bytes:
-    """Return a session's bytes, some of its frames changed as frames, now and then bytes as bytes."""
+    """Return a session's bytes, with some frames changed, and sometimes single bytes."""
     found = list(session)
     for _ in range(chance.choice((0, 1, 1, 2, 3, 8))):
         _change_frame(chance, found)
@@ -227,7 +227,7 @@ def fields(chance: Random, raw: bytes) -> bytes:
 
 
 def noise(chance: Random, raw: bytes) -> bytes:
-    """Return the bytes with a few changed, dropped, repeated or put in."""
+    """Return the bytes with a few of them changed, dropped, repeated or added."""
     found = bytearray(raw)
     for _ in range(chance.choice((1, 1, 2, 5))):
         place = chance.randrange(len(found) + 1)
@@ -259,7 +259,7 @@ def random_frames(chance: Random) -> bytes:
 
 
 def pieces(chance: Random, raw: bytes) -> list[bytes]:
-    """Cut bytes as networks do: whole, in two, in small pieces."""
+    """Cut bytes as networks do: not at all, in two, or in small pieces."""
     size = chance.choice((len(raw), len(raw), len(raw) // 2 + 1, 1000, 1000, 97, 5)) or 1
     size = max(size, len(raw) // MOST_PIECES + 1)
     return [raw[place : place + size] for place in range(0, len(raw), size)]

@@ -1,4 +1,4 @@
-"""What is fed, and what must hold after each input. A target is made once and called for each case."""
+"""The targets: what gets the inputs, and what must hold after each. One target serves all cases."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Target(Protocol):
 
 
 class Wire:
-    """One end of the wire, and whatever its peer says."""
+    """One end of the wire, with any bytes from its peer."""
 
     def __init__(self, link: Link, role: Role) -> None:
         peer = Role.CLIENT if role is Role.SERVER else Role.SERVER

@@ -28,7 +28,7 @@ class BareLogin(Login):
     """A login node whose forced command is the bare relay."""
 
     def confine(self, engine: Path) -> None:
-        """Have the launcher start the bare relay."""
+        """Let the launcher start the bare relay."""
         etc = self.directory / "etc"
         shutil.copy(RELAY, etc / "bare_relay.py")
         (etc / "relay").write_text(LAUNCHER.format(python=PYTHON, inside=INSIDE, engine=engine))
@@ -76,7 +76,7 @@ class Bare(Together):
         return config
 
     def target(self) -> Target:
-        """Return where a load goes."""
+        """Return the target of the load."""
         return Target("bare", port=self.proxy.port, model=MODEL)
 
     def cpu(self) -> dict[str, float]:

@@ -48,7 +48,7 @@ CALLER = Principal(
 
 
 class OneUser(Authenticator):
-    """Stands for the authenticator: everybody is the same user, and the authority is not asked."""
+    """In place of the authenticator: everybody is the same user, and the authority is not asked."""
 
     def __init__(self) -> None:
         pass
@@ -59,7 +59,7 @@ class OneUser(Authenticator):
 
 
 class NoStops(Stops):
-    """Stands for the list of stopped models: no model is stopped."""
+    """In place of the list of stopped models: no model is stopped."""
 
     known = True
     models: Container[str] = ()
@@ -72,7 +72,7 @@ class NoStops(Stops):
 
 
 class NoLimits(Limiter):
-    """Stands for the limiter: nobody has a limit."""
+    """In place of the limiter: nobody has a limit."""
 
     def __init__(self) -> None:
         pass
@@ -82,7 +82,7 @@ class NoLimits(Limiter):
 
 
 class NoUsage(UsageQueue):
-    """Stands for the usage queue: no record is kept."""
+    """In place of the usage queue: no record is kept."""
 
     def __init__(self) -> None:
         pass
@@ -118,7 +118,7 @@ class AlwaysAdmitted(RequestTicket):
 
 
 class NoQueues(RequestQueues):
-    """Stands for the queues: nobody waits, and requests are not counted."""
+    """In place of the queues: nobody waits, and requests are not counted."""
 
     def __init__(self, fleet: Fleet, settings: QueueSettings) -> None:
         self._fleet = fleet

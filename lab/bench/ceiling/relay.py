@@ -1,6 +1,6 @@
 """The relay of the bare ceiling: the relay's session, whose requests go straight to the engine's socket.
 
-No front and no TLS, no scan of bodies, no limits, no demand, no audit line, no choice of instance. It
+It has no front, no TLS, no scan of bodies, no limits, no demand, no audit line and no choice of instance. It
 consists of the relay's session and the front's engine client in one process. Only the benchmark uses it.
 
     python3 -I -S relay.py ZIPAPP RELAY_JSON ENGINE_SOCKET
@@ -67,7 +67,7 @@ class BareSession(Session):
 
 
 class BareRequest:
-    """One request and its answer, passed on as they come."""
+    """One request and its answer, passed on unchanged."""
 
     def __init__(self, session: BareSession, stream: int, head: RequestHead) -> None:
         self._session = session

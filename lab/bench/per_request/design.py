@@ -1,9 +1,9 @@
 """The design that starts processes for each request, on loopback: what Sluice is compared with.
 
 nginx (the same as before Sluice) → gateway.py → `ssh` over shared connections → sshd → serve.sh → curl →
-engine's socket. It is as cheap as such a design can be: no handshake, no interpreter start but bash's, no
-key is checked, nothing is limited or counted. sshd has its default limits, so that a connection takes ten
-requests at once; there are enough connections for the load.
+engine's socket. No such design is cheaper: it has no handshake and starts no interpreter except bash. It
+checks no key, and limits and counts nothing. sshd has its default limits, so a connection takes ten requests
+at once. There are enough connections for the load.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class PerRequest(Together):
         self.nginx.start(self.gateway.socket, self.login.directory / "log" / "socket", {})
 
     def target(self) -> Target:
-        """Return where a load goes."""
+        """Return the target of the load."""
         return Target("per-request", port=self.nginx.port, tls=True)
 
     def cpu(self) -> dict[str, float]:

@@ -1,8 +1,8 @@
 """The gateway of the design that starts processes for each request: an HTTP server that runs `ssh` each time.
 
-Its ssh processes share a few connections (ControlMaster), so that no request waits for a handshake; the one
-with the fewest requests carries the next. What the forced command prints is a whole HTTP answer and goes to
-the client as it comes.
+Its ssh processes share a few connections (ControlMaster), so that no request waits for a handshake. The
+connection with the fewest requests takes the next one. The forced command prints a whole HTTP answer, which
+the gateway passes on to the client unchanged.
 
     python -m lab.bench.per_request.gateway --socket PATH --masters DIR --model NAME
 """
