@@ -1,9 +1,8 @@
 """The load generator: one process that reads many streams, at a low cost for each token.
 
 A `Plan` has the target and the duration. Its `Group`s describe the requests: closed loops (a number of
-requests at once), open loops (a number of arrivals per second, timed from when each should have begun),
-readers who stop reading, clients that leave, large uploads. Answers are checked by their content
-(`answer.py`).
+requests at once), open loops (arrivals per second, timed from when each should have begun), readers
+who stop reading, clients that leave, uploads. Answers are checked by their content (`answer.py`).
 
     python -m lab.bench.generator
 

@@ -21,8 +21,7 @@ Parts: nginx, proxy, ssh (where the proxy runs it), authority, sshd, relay, fron
   all load comes from one. It and sshd run in mount namespaces, so that the deployed paths need no change.
 - sshd: Debian's with its default limits, and the deployed drop-in, key file and launcher.
 - authority: the deployed app under gunicorn, with a key from `sluice keys create` and LIMITS on it.
-- engine: lab/bench/engine.py; syslog: lab/bench/sink.py, which drops the lines. There is no scheduler: the
-  routing table is written once.
+- engine: lab/bench/engine.py; syslog: lab/bench/sink.py. No scheduler: the routing table is written once.
 """
 
 from __future__ import annotations
@@ -270,7 +269,13 @@ class Login(LoginNode):
         os.chown(path, 0, UID)
         path.chmod(0o640)
 
-    def route(self, *instances: RoutedInstance, concurrency: int = 2048) -> None:
+    def route(
+        self,
+        *instances: RoutedInstance,
+        concurrency: int = 2048,
+        generation: int = 1,
+        usage: str = "continuous",
+    ) -> None:
         """Write the routing table as the scheduler does."""
         model = RoutedModel(
             status="ready" if instances else "sleeping",
@@ -282,11 +287,11 @@ class Login(LoginNode):
             concurrency=concurrency,
             starting=0,
             instances=tuple(instances),
-            usage="continuous",
+            usage=usage,
             cache_isolation="none",
             created=0,
         )
-        table = RoutingTable("bench", 1, time.time(), {MODEL: model})
+        table = RoutingTable("bench", generation, time.time(), {MODEL: model})
         path = self.directory / "state" / "routing.json"
         write_json(path, table.dump(), mode=0o640, group=UID)
 
