@@ -8,7 +8,7 @@ from typing import Any
 
 from sluice.contracts.heads import DemandHead, ErrorHead, InstanceRequest, RequestHead, ResponseHead
 from sluice.contracts.paths import PATHS
-from sluice.wire.connection import Connection, Role
+from sluice.wire.connection import Connection, Side
 from sluice.wire.frames import HEADER, LAST, Decoder, Frame, FrameType, encode
 from sluice.wire.hello import Hello, Limits
 from sluice.wire.links import RELAY_FRONT, Link
@@ -99,22 +99,22 @@ def bodies() -> list[bytes]:
 BODIES = bodies()
 
 
-def sessions(chance: Random, link: Link, role: Role, count: int) -> list[list[Frame]]:
-    """Return the frames that a well-behaved peer of this role sends in `count` sessions."""
-    return [_session(chance, link, role) for _ in range(count)]
+def sessions(chance: Random, link: Link, side: Side, count: int) -> list[list[Frame]]:
+    """Return the frames that a well-behaved peer on this side sends in `count` sessions."""
+    return [_session(chance, link, side) for _ in range(count)]
 
 
-def _session(chance: Random, link: Link, role: Role) -> list[Frame]:
+def _session(chance: Random, link: Link, side: Side) -> list[Frame]:
     key = KEY if link.keyed else ""
-    client = Connection(Role.CLIENT, Hello("soak", ROOMY), link, key=key)
-    server = Connection(Role.SERVER, Hello("soak", ROOMY), link, key=key)
-    said: dict[Role, bytes] = {Role.CLIENT: b"", Role.SERVER: b""}
+    client = Connection(Side.CLIENT, Hello("soak", ROOMY), link, key=key)
+    server = Connection(Side.SERVER, Hello("soak", ROOMY), link, key=key)
+    said: dict[Side, bytes] = {Side.CLIENT: b"", Side.SERVER: b""}
 
     def move() -> None:
         for _ in range(4):
             up, down = client.data_to_send(), server.data_to_send()
-            said[Role.CLIENT] += up
-            said[Role.SERVER] += down
+            said[Side.CLIENT] += up
+            said[Side.SERVER] += down
             server.receive(up)
             client.receive(down)
 
@@ -123,7 +123,7 @@ def _session(chance: Random, link: Link, role: Role) -> list[Frame]:
     for number in range(chance.randint(1, 4)):
         _exchange(chance, client, server, number, move)
     move()
-    return Decoder().feed(said[role])
+    return Decoder().feed(said[side])
 
 
 def _exchange(chance: Random, client: Connection, server: Connection, number: int, move: Any) -> None:

@@ -32,7 +32,7 @@ from sluice.relay.config import RelayConfig
 from sluice.relay.connections import InstanceConnection
 from sluice.relay.session import Session
 from sluice.wire import events
-from sluice.wire.connection import Connection, Role
+from sluice.wire.connection import Connection, Side
 from sluice.wire.frames import Decoder, FrameType, ProtocolError, encode
 from sluice.wire.hello import Hello
 from sluice.wire.links import PROXY_RELAY, RELAY_FRONT, Link
@@ -55,14 +55,14 @@ class Target(Protocol):
 class Wire:
     """One end of the wire, with any bytes from its peer."""
 
-    def __init__(self, link: Link, role: Role) -> None:
-        peer = Role.CLIENT if role is Role.SERVER else Role.SERVER
-        self._link, self._role = link, role
+    def __init__(self, link: Link, side: Side) -> None:
+        peer = Side.CLIENT if side is Side.SERVER else Side.SERVER
+        self._link, self._side = link, side
         self._corpus = mutate.sessions(Random(1), link, peer, CORPUS)
 
     def __call__(self, chance: Random) -> None:
         key = mutate.KEY if self._link.keyed else ""
-        end = Connection(self._role, Hello("soak", mutate.ROOMY), self._link, key=key)
+        end = Connection(self._side, Hello("soak", mutate.ROOMY), self._link, key=key)
         raw = mutate.frames(chance, chance.choice(self._corpus))
         if chance.random() < 0.1:
             raw = mutate.random_frames(chance)
@@ -81,7 +81,7 @@ class Wire:
 
     def _check_refused(self, end: Connection) -> None:
         said = Decoder().feed(end.data_to_send())
-        if said or end.peer is not None or not (self._link.keyed and self._role is Role.SERVER):
+        if said or end.peer is not None or not (self._link.keyed and self._side is Side.SERVER):
             assert said[-1].type == FrameType.GO_AWAY or end.peer_going_away or end.going_away
         # Otherwise the peer was unauthenticated: it is sent nothing.
         try:
@@ -91,13 +91,13 @@ class Wire:
         raise AssertionError("a broken session takes more")
 
     def _act(self, end: Connection, event: events.Event) -> None:
-        if isinstance(event, events.HelloReceived) and self._role is Role.CLIENT:
+        if isinstance(event, events.HelloReceived) and self._side is Side.CLIENT:
             for number in range(5):
                 head = InstanceRequest(f"req-{number:032x}", "POST", "/v1/completions", 5)
                 end.send_data(end.open_request(head), b"hello")
         elif isinstance(event, events.DataReceived):
             end.consume(event.stream, len(event.data))
-        elif isinstance(event, events.StreamEnded) and self._role is Role.SERVER:
+        elif isinstance(event, events.StreamEnded) and self._side is Side.SERVER:
             end.respond(event.stream, DATA)
             end.send_data(event.stream, b"{}")
             end.send_end(event.stream)
@@ -182,7 +182,7 @@ class Front:
         self.leaving = ""
         self.stall_detector = StallDetector()
         self._bad_engine = bad_engine
-        self._corpus = mutate.sessions(Random(2), RELAY_FRONT, Role.CLIENT, CORPUS)
+        self._corpus = mutate.sessions(Random(2), RELAY_FRONT, Side.CLIENT, CORPUS)
         self.engine: Engine
 
     def enter(self, places: int) -> None:
@@ -242,7 +242,7 @@ class FrontInMemory:
     def __init__(self, transport: Memory, changed: Callable[[bytes], bytes]) -> None:
         self._transport = transport
         self._changed = changed
-        self._connection = Connection(Role.SERVER, Hello("soak", mutate.ROOMY), RELAY_FRONT, key=mutate.KEY)
+        self._connection = Connection(Side.SERVER, Hello("soak", mutate.ROOMY), RELAY_FRONT, key=mutate.KEY)
 
     def wrote(self, data: bytes) -> None:
         """Answer what the relay has said."""
@@ -278,7 +278,7 @@ class RelaySession:
 
     def __init__(self, *, bad_front: bool) -> None:
         self._bad_front = bad_front
-        self._proxies = mutate.sessions(Random(3), PROXY_RELAY, Role.CLIENT, CORPUS)
+        self._proxies = mutate.sessions(Random(3), PROXY_RELAY, Side.CLIENT, CORPUS)
         self._directory = tempfile.TemporaryDirectory(
             prefix="sluice-soak-", dir=QUICK if QUICK.is_dir() else None
         )
@@ -346,9 +346,9 @@ def _table() -> RoutingTable:
 
 # Of two thousand inputs, how many each gets: the quick ones more.
 TARGETS: dict[str, tuple[int, Callable[[], Target]]] = {
-    "wire: relay hears proxy": (150, lambda: Wire(PROXY_RELAY, Role.SERVER)),
-    "wire: proxy hears relay": (150, lambda: Wire(PROXY_RELAY, Role.CLIENT)),
-    "wire: front hears relay": (100, lambda: Wire(RELAY_FRONT, Role.SERVER)),
+    "wire: relay hears proxy": (150, lambda: Wire(PROXY_RELAY, Side.SERVER)),
+    "wire: proxy hears relay": (150, lambda: Wire(PROXY_RELAY, Side.CLIENT)),
+    "wire: front hears relay": (100, lambda: Wire(RELAY_FRONT, Side.SERVER)),
     "scanner": (250, lambda: scan),
     "engine's answer": (200, lambda: parse),
     "front: bad relay": (50, lambda: Front(bad_engine=False)),

@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 
 from sluice.contracts.heads import ResponseHead
 from sluice.wire import events
-from sluice.wire.connection import Connection, Role
+from sluice.wire.connection import Connection, Side
 from sluice.wire.frames import ProtocolError
 from sluice.wire.hello import Hello, Limits
 from sluice.wire.links import RELAY_FRONT
@@ -62,7 +62,7 @@ def _accept(server: socket.socket, context: ssl.SSLContext) -> None:
 
 
 def _serve(plain: socket.socket, context: ssl.SSLContext) -> None:
-    connection = Connection(Role.SERVER, Hello("fake", Limits()), RELAY_FRONT, key=KEY)
+    connection = Connection(Side.SERVER, Hello("fake", Limits()), RELAY_FRONT, key=KEY)
     try:
         with plain, context.wrap_socket(plain, server_side=True) as secure:
             secure.settimeout(10)

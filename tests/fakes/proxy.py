@@ -11,7 +11,7 @@ from typing import Any, Optional
 
 from sluice.contracts.heads import DemandHead, ErrorHead, RequestHead, ResponseHead
 from sluice.wire import events
-from sluice.wire.connection import Connection, Role
+from sluice.wire.connection import Connection, Side
 from sluice.wire.hello import Hello, Limits
 
 READ_SIZE = 65536
@@ -49,7 +49,7 @@ class WireClient:
     def __init__(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limits: Optional[Limits] = None
     ) -> None:
-        self.connection = Connection(Role.CLIENT, Hello("test", limits or Limits()))
+        self.connection = Connection(Side.CLIENT, Hello("test", limits or Limits()))
         self.answers: dict[int, Answer] = {}
         self.went_away: Optional[str] = None
         self.pongs = 0

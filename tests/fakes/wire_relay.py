@@ -15,7 +15,7 @@ from sluice.contracts.status import ModelsAnswer, ModelStatus
 from sluice.proxy.clusters.transport import WRITE_BUFFER, Receiver, TransportError
 from sluice.proxy.config import ClusterConfig
 from sluice.wire import events
-from sluice.wire.connection import Connection, Role
+from sluice.wire.connection import Connection, Side
 from sluice.wire.hello import Hello, Limits
 
 JSON = "application/json"
@@ -130,7 +130,7 @@ class FakeTransport:
 
     def __init__(self, relay: FakeRelay) -> None:
         self.relay = relay
-        self.wire = Connection(Role.SERVER, Hello("sluice-fake-1", relay.limits))
+        self.wire = Connection(Side.SERVER, Hello("sluice-fake-1", relay.limits))
         self.calls: dict[int, Call] = {}
         self.tasks: set[asyncio.Task[None]] = set()
         self.receiver: Receiver | None = None

@@ -14,7 +14,7 @@ import pytest
 
 from sluice.contracts.heads import InstanceRequest
 from sluice.wire import frames
-from sluice.wire.connection import Connection, Role
+from sluice.wire.connection import Connection, Side
 from sluice.wire.hello import Hello, Limits
 from sluice.wire.links import PROXY_RELAY, RELAY_FRONT
 from tests.fakes.engine import Behaviour
@@ -159,8 +159,8 @@ async def test_whoever_takes_a_jobs_port_gets_neither_prompt_nor_key(
 
 def as_relay(key: str) -> bytes:
     """Return what a relay with this key says first, and a request."""
-    posing = Connection(Role.CLIENT, Hello("test", Limits()), RELAY_FRONT, key=key)
-    front = Connection(Role.SERVER, Hello("front", Limits()), PROXY_RELAY)
+    posing = Connection(Side.CLIENT, Hello("test", Limits()), RELAY_FRONT, key=key)
+    front = Connection(Side.SERVER, Hello("front", Limits()), PROXY_RELAY)
     hello = posing.data_to_send()
     posing.receive(front.data_to_send())
     stream = posing.open_request(

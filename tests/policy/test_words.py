@@ -1,13 +1,18 @@
-"""One word means one thing: documents use the words of docs/glossary.md, and none of those listed here."""
+"""One word means one thing: in documents (docs/glossary.md), and among the classes of a process."""
 
 from __future__ import annotations
 
+import ast
 import re
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
+from lab import rooms
 from tests.policy.tree import ROOT
+
+CODE = rooms.read()
 
 GLOSSARY = ROOT / "docs/glossary.md"
 
@@ -53,6 +58,41 @@ def unwanted(text: str) -> list[str]:
         for wrong, better in INSTEAD.items()
         for match in re.finditer(rf"\b(?:{wrong})\b", line, re.IGNORECASE)
     ]
+
+
+def starts() -> list[str]:
+    """Return the modules with which processes begin, and the commands."""
+    return sorted(
+        name
+        for name in CODE.files
+        if name.endswith((".command", ".wsgi")) or (".commands." in name and not name.endswith(".common"))
+    )
+
+
+def shared_names(code: rooms.Code, start: str) -> dict[str, list[str]]:
+    """Return the names of several public classes that a process loads, with the modules of these classes."""
+    found = defaultdict(list)
+    for module in rooms.loaded(code, start):
+        for node in ast.parse(code.files[module].read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found[node.name].append(module)
+    return {name: modules for name, modules in found.items() if len(modules) > 1}
+
+
+@pytest.mark.parametrize("start", starts())
+def test_no_process_loads_two_classes_of_one_name(start: str) -> None:
+    """Who reads `Instance` in the code of a process must not have to look which of two it is."""
+    assert shared_names(CODE, start) == {}
+
+
+def test_two_classes_of_one_name_are_noticed(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.py").write_text("class Same: ...\nclass _Own: ...\n")
+    code = rooms.Code(
+        {name: tmp_path / f"{name}.py" for name in ("one", "two")},
+        {"one": frozenset(("two",)), "two": frozenset()},
+    )
+    assert shared_names(code, "one") == {"Same": ["one", "two"]}
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))

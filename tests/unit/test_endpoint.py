@@ -11,7 +11,7 @@ from sluice import endpoint as endpoint_module
 from sluice.contracts.heads import InstanceRequest, ResponseHead
 from sluice.endpoint import BUSY_STREAMS, CLOSE_TIMEOUT, HELLO_TIMEOUT, Endpoint
 from sluice.wire import events
-from sluice.wire.connection import Connection, Role
+from sluice.wire.connection import Connection, Side
 from sluice.wire.hello import Hello, Limits
 from sluice.wire.links import RELAY_FRONT
 
@@ -54,9 +54,9 @@ class Pair:
         handlers: dict[type, Callable[[Any], None]] = {
             events.RequestOpened: lambda event: self.opened.append(event.stream)
         }
-        server = Connection(Role.SERVER, Hello("server", limits), RELAY_FRONT, key=KEY)
+        server = Connection(Side.SERVER, Hello("server", limits), RELAY_FRONT, key=KEY)
         self.endpoint = Endpoint(server, handlers, on_lost=self.lost.append, batch=batch)
-        self.client = Connection(Role.CLIENT, Hello("client", limits), RELAY_FRONT, key=key)
+        self.client = Connection(Side.CLIENT, Hello("client", limits), RELAY_FRONT, key=key)
         self.endpoint.connection_made(self.transport)
         self.give()
         if self.endpoint.connection.peer is not None:
@@ -157,7 +157,7 @@ async def test_a_peer_that_does_not_read_is_not_written_to() -> None:
 async def test_a_peer_without_a_hello_is_given_up() -> None:
     pair = Pair(0, key="")
     endpoint = Endpoint(
-        Connection(Role.SERVER, Hello("server", Limits()), RELAY_FRONT, key=KEY), {}, on_lost=pair.lost.append
+        Connection(Side.SERVER, Hello("server", Limits()), RELAY_FRONT, key=KEY), {}, on_lost=pair.lost.append
     )
     transport = Written()
     endpoint.connection_made(transport)
@@ -225,7 +225,7 @@ async def test_a_broken_protocol_closes_and_reads_no_further() -> None:
 class Party:
     """An endpoint on one end of a socket pair, and the events that it got."""
 
-    def __init__(self, role: Role, limits: Limits, **options: Any) -> None:
+    def __init__(self, role: Side, limits: Limits, **options: Any) -> None:
         self.lost: list[str] = []
         self.heard: list[tuple[float, Any]] = []
         kinds = (events.RequestOpened, events.ResponseStarted, events.DataReceived, events.StreamEnded)
@@ -245,7 +245,7 @@ async def joined(limits: Limits, **options: Any) -> tuple[Party, Party]:
     """Return a client and a server that have exchanged hellos over a socket pair."""
     loop = asyncio.get_running_loop()
     ends = socket.socketpair()
-    client, server = Party(Role.CLIENT, limits), Party(Role.SERVER, limits, **options)
+    client, server = Party(Side.CLIENT, limits), Party(Side.SERVER, limits, **options)
     for end, party in zip(ends, (client, server)):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
         end.setblocking(False)

@@ -18,7 +18,7 @@ from sluice.front.config import EngineAddress, FrontConfig
 from sluice.front.identity import Identity
 from sluice.front.listener import Listener
 from sluice.wire import events
-from sluice.wire.connection import Connection, Role
+from sluice.wire.connection import Connection, Side
 from sluice.wire.hello import Hello, Limits
 from sluice.wire.links import RELAY_FRONT
 from tests.fakes.engine import Behaviour, StubEngine
@@ -78,7 +78,7 @@ class RelayClient:
         self.why: Optional[str] = None
         self.reading = True
         self.greeted = asyncio.Event()
-        self.connection = Connection(Role.CLIENT, Hello("test", limits), RELAY_FRONT, key=key)
+        self.connection = Connection(Side.CLIENT, Hello("test", limits), RELAY_FRONT, key=key)
         self.endpoint = Endpoint(
             self.connection,
             {

@@ -19,7 +19,7 @@ from sluice.front import unauthenticated
 from sluice.front.identity import Identity, make
 from sluice.front.listener import SPARE_STREAMS, bind
 from sluice.front.unauthenticated import Unauthenticated
-from sluice.wire.connection import Connection, Role
+from sluice.wire.connection import Connection, Side
 from sluice.wire.frames import FrameType, encode
 from sluice.wire.hello import Hello, Limits
 from sluice.wire.links import RELAY_FRONT
@@ -304,7 +304,7 @@ async def test_trying_another_field(tmp_path: Path, identity: Identity) -> None:
 async def test_trying_another_verb(tmp_path: Path, identity: Identity, kind: FrameType) -> None:
     async with front(tmp_path, identity) as running:
         reader, writer = await running.raw()
-        hello = Connection(Role.CLIENT, Hello("test", Limits()), RELAY_FRONT, key=running.key)
+        hello = Connection(Side.CLIENT, Hello("test", Limits()), RELAY_FRONT, key=running.key)
         writer.write(hello.data_to_send() + encode(kind, 1, b""))
         said = await asyncio.wait_for(reader.read(), SECONDS)
         writer.transport.abort()
@@ -461,7 +461,7 @@ async def test_bytes_after_the_protocol_was_broken_are_not_read(tmp_path: Path, 
 
 async def _broken(running: Bed) -> None:
     reader, writer = await running.raw()
-    relay = Connection(Role.CLIENT, Hello("test", Limits()), RELAY_FRONT, key=running.key)
+    relay = Connection(Side.CLIENT, Hello("test", Limits()), RELAY_FRONT, key=running.key)
     head = InstanceRequest(REQUEST_ID, "GET", "/health", 0).encode()
     writer.write(relay.data_to_send() + encode(FrameType.DATA, 7, b"x"))
     writer.write(encode(FrameType.REQUEST, 1, head, last=True))

@@ -22,7 +22,7 @@ from sluice.front.connections import RelayConnection
 from sluice.front.engine import Call, Engine, EngineConnection
 from sluice.front.stall import StallDetector
 from sluice.wire import events
-from sluice.wire.connection import Connection, Role
+from sluice.wire.connection import Connection, Side
 from sluice.wire.hello import Hello, Limits
 from sluice.wire.links import RELAY_FRONT
 from tests.trials import examples
@@ -174,7 +174,7 @@ class History:
         self.engine: ScriptedEngine = self.front.engine
         self.relay = RelayConnection(self.front, Hello("front", LIMITS), KEY)
         self.wire = Remembering()
-        self.client = Connection(Role.CLIENT, Hello("relay", LIMITS), RELAY_FRONT, key=KEY)
+        self.client = Connection(Side.CLIENT, Hello("relay", LIMITS), RELAY_FRONT, key=KEY)
         self.streams: dict[int, int] = {}
         self.unconsumed: dict[int, int] = {}
         self.now = time.monotonic()

@@ -21,7 +21,7 @@ from sluice.relay.closed_file import STALE_SECONDS
 from sluice.relay.config import RelayConfig
 from sluice.relay.session import Session
 from sluice.wire import events
-from sluice.wire.connection import Connection, Role
+from sluice.wire.connection import Connection, Side
 from sluice.wire.hello import Hello, Limits
 from sluice.wire.links import RELAY_FRONT
 from tests.fakes.proxy import WireClient
@@ -147,7 +147,7 @@ class _Served:
         self._front = front
         self._requests: dict[int, Received] = {}
         self._connection = Connection(
-            Role.SERVER, Hello("fake", front.limits), RELAY_FRONT, key=front.identity.key
+            Side.SERVER, Hello("fake", front.limits), RELAY_FRONT, key=front.identity.key
         )
         self.endpoint = Endpoint(
             self._connection,

@@ -15,7 +15,7 @@ import pytest
 
 from sluice.contracts.heads import RequestHead, ResponseHead
 from sluice.front.identity import Identity
-from sluice.wire.connection import Connection, Role
+from sluice.wire.connection import Connection, Side
 from sluice.wire.frames import FrameType, encode
 from sluice.wire.hello import Hello, Limits
 from tests.fakes.routed import routed
@@ -28,8 +28,8 @@ FRAMES = 30
 
 def good_session(chance: random.Random) -> bytes:
     """Return what a proxy sends in a session with a few requests."""
-    connection = Connection(Role.CLIENT, Hello("fuzz", Limits()))
-    relay = Connection(Role.SERVER, Hello("relay", Limits()))
+    connection = Connection(Side.CLIENT, Hello("fuzz", Limits()))
+    relay = Connection(Side.SERVER, Hello("relay", Limits()))
     connection.receive(relay.data_to_send())
     for number in range(chance.randint(1, 5)):
         body = chat(stream=chance.random() < 0.5)
@@ -72,7 +72,7 @@ def random_frames(chance: random.Random) -> bytes:
         json.dumps({"models": {MODEL: 3}}).encode(),
         RequestHead("req-" + "0" * 32, MODEL, "POST", "/v1/completions", "u", "api", 5).encode(),
     ]
-    parts = [Connection(Role.CLIENT, Hello("fuzz", Limits())).data_to_send()]
+    parts = [Connection(Side.CLIENT, Hello("fuzz", Limits())).data_to_send()]
     for _ in range(FRAMES):
         kind = chance.choice([*FrameType, 99])
         parts.append(encode(kind, chance.choice([0, 1, 1, 3, 5, 7, 9]), chance.choice(payloads)))

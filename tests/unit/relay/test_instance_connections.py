@@ -15,7 +15,7 @@ from sluice.front.identity import Identity
 from sluice.relay import connections, handshake
 from sluice.relay.connections import InstanceConnection
 from sluice.wire import events
-from sluice.wire.connection import Connection, Role
+from sluice.wire.connection import Connection, Side
 from sluice.wire.frames import FrameType, encode
 from sluice.wire.hello import Hello, Limits
 from sluice.wire.links import RELAY_FRONT
@@ -422,11 +422,11 @@ class Pipe(asyncio.Transport):
 async def test_a_front_that_floods_with_tiny_frames_leaves_the_others_their_turns() -> None:
     taken: list[int] = []
     endpoint = handshake.PacedEndpoint(
-        Connection(Role.CLIENT, Hello("relay", Limits()), RELAY_FRONT, key="k" * 43),
+        Connection(Side.CLIENT, Hello("relay", Limits()), RELAY_FRONT, key="k" * 43),
         {events.LoadReported: lambda event: taken.append(event.running)},
         on_lost=lambda _: None,
     )
-    front = Connection(Role.SERVER, Hello("front", Limits()))
+    front = Connection(Side.SERVER, Hello("front", Limits()))
     pipe = Pipe()
     endpoint.connection_made(pipe)
     frames = [encode(FrameType.LOAD, 0, number.to_bytes(4, "big")) for number in range(20_000)]

@@ -8,7 +8,7 @@ from typing import Any
 
 from sluice.contracts.heads import InstanceRequest, RequestHead, ResponseHead
 from sluice.wire import events
-from sluice.wire.connection import Connection, Role
+from sluice.wire.connection import Connection, Side
 from sluice.wire.frames import Decoder, Frame, FrameType, encode
 from sluice.wire.hello import Hello, Limits
 from sluice.wire.links import PROXY_RELAY, RELAY_FRONT, Link
@@ -29,8 +29,8 @@ class Pair:
         self, limits: Limits = SMALL, step: int = 1 << 20, link: Link = PROXY_RELAY, **options: Any
     ) -> None:
         key = KEY if link.keyed else ""
-        self.client = Connection(Role.CLIENT, Hello("test", limits), link, key=key, **options)
-        self.server = Connection(Role.SERVER, Hello("test", limits), link, key=key, **options)
+        self.client = Connection(Side.CLIENT, Hello("test", limits), link, key=key, **options)
+        self.server = Connection(Side.SERVER, Hello("test", limits), link, key=key, **options)
         self.at_client: list[events.Event] = []
         self.at_server: list[events.Event] = []
         self.step = step
@@ -73,7 +73,7 @@ def hello(limits: Limits = SMALL, **changes: Any) -> bytes:
 
 def raw_server(*frames: bytes, limits: Limits = SMALL) -> Connection:
     """A server's end that has received a hello and then these frames."""
-    server = Connection(Role.SERVER, Hello("test", limits))
+    server = Connection(Side.SERVER, Hello("test", limits))
     server.receive(hello())
     server.data_to_send()
     for frame in frames:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sluice.contracts.heads import DemandHead, ErrorHead, ResponseHead
 from sluice.errors import SluiceError
 from sluice.wire import events
-from sluice.wire.connection import Connection, Role
+from sluice.wire.connection import Connection, Side
 from sluice.wire.frames import FrameType, ProtocolError, encode
 from sluice.wire.hello import MAJOR, Hello, Limits
 from sluice.wire.links import RELAY_FRONT
@@ -184,7 +184,7 @@ def test_ping_and_pong() -> None:
 
 def test_no_request_before_the_server_said_hello() -> None:
     with pytest.raises(SluiceError) as caught:
-        Connection(Role.CLIENT, Hello("test", SMALL)).open_request(HEAD)
+        Connection(Side.CLIENT, Hello("test", SMALL)).open_request(HEAD)
     assert caught.value.code == "cluster_unreachable"
 
 
@@ -222,7 +222,7 @@ def test_a_request_that_crosses_the_go_away_is_answered() -> None:
 
 
 def test_newer_minors_and_unknown_frame_types_are_tolerated() -> None:
-    server = Connection(Role.SERVER, Hello("test", SMALL))
+    server = Connection(Side.SERVER, Hello("test", SMALL))
     server.receive(hello(protocol=[MAJOR, 9], novelty=True))
     for frame_type in (8, 17, 127):
         for stream in (0, 1, 4, 5):
@@ -232,7 +232,7 @@ def test_newer_minors_and_unknown_frame_types_are_tolerated() -> None:
 
 
 def test_a_newer_major_is_refused_with_a_message() -> None:
-    server = Connection(Role.SERVER, Hello("1.0", SMALL))
+    server = Connection(Side.SERVER, Hello("1.0", SMALL))
     server.data_to_send()
     with pytest.raises(ProtocolError):
         server.receive(hello(protocol=[MAJOR + 1, 0], software="9.0"))

@@ -14,7 +14,7 @@ import pytest
 
 from sluice.bodies.costs import Bounds
 from sluice.contracts.heads import DemandHead, ErrorHead, ResponseHead
-from sluice.wire.connection import Connection, Role
+from sluice.wire.connection import Connection, Side
 from sluice.wire.frames import HEADER_BYTES, LAST, Decoder, FrameType
 from sluice.wire.hello import Hello, Limits
 from sluice.wire.links import PROXY_RELAY, RELAY_FRONT, Link
@@ -57,11 +57,11 @@ def sent_request(connection: Connection) -> int:
 
 
 FRAMES: dict[str, Callable[[], bytes]] = {
-    "hello": lambda: Connection(Role.SERVER, HELLO).data_to_send(),
+    "hello": lambda: Connection(Side.SERVER, HELLO).data_to_send(),
     "hello-schemas": lambda: Connection(
-        Role.SERVER, dataclasses.replace(HELLO, schemas=Bounds())
+        Side.SERVER, dataclasses.replace(HELLO, schemas=Bounds())
     ).data_to_send(),
-    "hello-key": lambda: Connection(Role.CLIENT, HELLO, RELAY_FRONT, key=KEY).data_to_send(),
+    "hello-key": lambda: Connection(Side.CLIENT, HELLO, RELAY_FRONT, key=KEY).data_to_send(),
     "request": lambda: client(lambda c: c.open_request(HEAD)),
     "request-last": lambda: client(lambda c: c.send_end(c.open_request(HEAD))),
     "request-again": lambda: client(lambda c: c.open_request(HEAD._replace(breaks=1))),

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from sluice.wire import events
-from sluice.wire.connection import Connection, Role
+from sluice.wire.connection import Connection, Side
 from sluice.wire.frames import HEADER, FrameType, ProtocolError, encode
 from sluice.wire.guard import MAX_UNAUTHENTICATED
 from sluice.wire.hello import MAJOR, Hello, Limits
@@ -16,7 +16,7 @@ from tests.unit.wire.ends import INSTANCE_HEAD, KEY, SMALL, Pair, hello, request
 
 
 def front(key: str = KEY) -> Connection:
-    return Connection(Role.SERVER, Hello("test", SMALL), RELAY_FRONT, key=key)
+    return Connection(Side.SERVER, Hello("test", SMALL), RELAY_FRONT, key=key)
 
 
 def test_a_server_says_nothing_before_the_key() -> None:
@@ -115,13 +115,13 @@ def test_a_right_key_with_a_broken_hello_hears_why() -> None:
 
 
 def test_a_client_still_takes_a_go_away_first_as_older_fronts_send_it() -> None:
-    client = Connection(Role.CLIENT, Hello("test", SMALL), RELAY_FRONT, key="A" * 43)
+    client = Connection(Side.CLIENT, Hello("test", SMALL), RELAY_FRONT, key="A" * 43)
     told = encode(FrameType.GO_AWAY, 0, b'{"code": "protocol", "message": "not authorised"}')
     assert typed(client.receive(told)) == [("GoAwayReceived", ("protocol", "not authorised"))]
 
 
 def test_the_key_is_not_asked_for_nor_shown_over_ssh() -> None:
-    client = Connection(Role.CLIENT, Hello("test", SMALL), key=KEY)
+    client = Connection(Side.CLIENT, Hello("test", SMALL), key=KEY)
     assert KEY.encode() not in client.data_to_send()
 
 

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from sluice.contracts.heads import ErrorHead
 from sluice.wire import events
-from sluice.wire.connection import Connection, Role
+from sluice.wire.connection import Connection, Side
 from sluice.wire.frames import LAST, Decoder, FrameType
 from sluice.wire.hello import Hello, Limits
 from sluice.wire.links import PROXY_RELAY, RELAY_FRONT
@@ -101,8 +101,8 @@ class TwoEnds(RuleBasedStateMachine):
         limits = Limits(stream_credit, session_credit, max_streams, 1 << 20)
         self.link = RELAY_FRONT if keyed else PROXY_RELAY
         options: dict[str, Any] = {"key": KEY if keyed else "", "max_stream_credit": MOST}
-        self.client = Connection(Role.CLIENT, Hello("test", limits), self.link, **options)
-        self.server = Connection(Role.SERVER, Hello("test", limits), self.link, **options)
+        self.client = Connection(Side.CLIENT, Hello("test", limits), self.link, **options)
+        self.server = Connection(Side.SERVER, Hello("test", limits), self.link, **options)
         self.limits = limits
         self.up, self.down = Pipe(limits), Pipe(limits)
         self.exchanges: dict[int, Exchange] = {}

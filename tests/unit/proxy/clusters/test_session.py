@@ -12,7 +12,7 @@ import pytest
 from sluice.contracts.heads import RequestHead
 from sluice.errors import SluiceError
 from sluice.proxy.clusters.session import MAX_STREAM_CREDIT, MAX_STREAMS, STREAM_CREDIT, Session
-from sluice.proxy.clusters.stream import SessionLost, Stream
+from sluice.proxy.clusters.stream import RequestStream, SessionLost
 from sluice.proxy.clusters.transport import TransportError
 from sluice.proxy.clusters.uploads import UPLOAD_QUEUE
 from sluice.proxy.config import ClusterConfig
@@ -52,7 +52,7 @@ async def opened(answer: Answer, **limits: int) -> AsyncIterator[tuple[Session, 
         session.close("the test is over")
 
 
-async def read_all(stream: Stream) -> bytes:
+async def read_all(stream: RequestStream) -> bytes:
     """Read an answer to its end and consume everything."""
     await stream.response(WAIT)
     found = b""

@@ -19,7 +19,7 @@ from sluice.contracts.models import Burst, ModelEntry
 from sluice.scheduler.doctor import checks as doctor
 from sluice.scheduler.doctor import facts as site_facts
 from sluice.scheduler.doctor import findings, slurm_checks
-from sluice.scheduler.doctor.findings import OK, WARNING, WRONG, Answer, Facts, Finding, PathFacts
+from sluice.scheduler.doctor.findings import OK, WARNING, WRONG, CommandOutput, Facts, Finding, PathFacts
 from tests.fakes.slurm.slurm import Cluster
 from tests.unit.scheduler.test_config import GOOD
 
@@ -57,7 +57,7 @@ SPARE = PARTITION_OF.format("spare", 0)
 OWN_DISK = (GOOD.routing_table, "/var/lib/sluice/state")
 SYSTEMD = replace(GOOD, launcher="systemd")
 SCRONTAB = replace(GOOD, launcher="scrontab")
-SCRON_CONFIG = Answer(
+SCRON_CONFIG = CommandOutput(
     0, CONFIG.replace("ScronParameters         = (null)", "ScronParameters         = enable")
 )
 ELSEWHERE = replace(
@@ -70,14 +70,14 @@ GOOD_FACTS = Facts(
     account="sluice",
     account_id=990,
     python=(3, 9),
-    commands={name: Answer(0, "slurm-wlm 22.05.8") for name in site_facts.PROGRAMS},
-    queue=Answer(0, "", "", 0.1),
-    partitions=Answer(0, PARTITION),
-    slurm_config=Answer(0, CONFIG),
-    associations=Answer(0, "llm|service|gres/gpu=8|||||\n"),
-    qos=Answer(0, "service||||||\n"),
+    commands={name: CommandOutput(0, "slurm-wlm 22.05.8") for name in site_facts.PROGRAMS},
+    queue=CommandOutput(0, "", "", 0.1),
+    partitions=CommandOutput(0, PARTITION),
+    slurm_config=CommandOutput(0, CONFIG),
+    associations=CommandOutput(0, "llm|service|gres/gpu=8|||||\n"),
+    qos=CommandOutput(0, "service||||||\n"),
     models={"m": ENTRY},
-    tests={"m": Answer(0)},
+    tests={"m": CommandOutput(0)},
     paths={
         "/etc/sluice": ROOTS,
         GOOD.models_dir: ROOTS,
@@ -94,7 +94,7 @@ GOOD_FACTS = Facts(
     local_ports=range(32768, 61000),
     cron_runs=True,
     crontab=site_facts.CRONTAB,
-    sshd=Answer(0, "port 22\nmaxstartups 10:30:100\npersourcemaxstartups 8\n"),
+    sshd=CommandOutput(0, "port 22\nmaxstartups 10:30:100\npersourcemaxstartups 8\n"),
     login_shell="/usr/sbin/nologin",
 )
 
@@ -124,38 +124,58 @@ def test_a_site_as_it_should_be_has_nothing_wrong() -> None:
 
 BROKEN: list[tuple[dict[str, Any], str, str, str]] = [
     ({"python": (3, 6)}, "python", WRONG, "older than 3.9"),
-    ({"commands": {"sbatch": Answer(None, "", "sbatch: No such file")}}, "commands", WRONG, "No such file"),
-    ({"queue": Answer(None)}, "controller", WRONG, "no answer within 20 s"),
-    ({"queue": Answer(1, "", "Unable to contact slurm controller")}, "controller", WRONG, "Unable"),
-    ({"queue": Answer(0, "", "", 11.0)}, "controller", WARNING, "11.0 s of the 20 s"),
-    ({"unusable": {"m": "min: must not be above max"}}, "model", WRONG, "above max"),
-    ({"tests": {"m": Answer(1, "", "Invalid qos")}}, "model", WRONG, "Invalid qos"),
-    ({"partitions": Answer(None)}, "partition", WARNING, "no answer"),
-    ({"partitions": Answer(0, "PartitionName=cpu State=UP\n")}, "partition", WRONG, "gpu does not exist"),
-    ({"partitions": Answer(0, PARTITION.replace("UP", "DRAIN"))}, "partition", WRONG, "is DRAIN"),
-    ({"partitions": Answer(0, PARTITION.replace("1-", "0-"))}, "partition", WRONG, "allows 0 minutes"),
     (
-        {"partitions": Answer(0, PARTITION.replace("AllowAccounts=ALL", "AllowAccounts=a,b"))},
+        {"commands": {"sbatch": CommandOutput(None, "", "sbatch: No such file")}},
+        "commands",
+        WRONG,
+        "No such file",
+    ),
+    ({"queue": CommandOutput(None)}, "controller", WRONG, "no answer within 20 s"),
+    ({"queue": CommandOutput(1, "", "Unable to contact slurm controller")}, "controller", WRONG, "Unable"),
+    ({"queue": CommandOutput(0, "", "", 11.0)}, "controller", WARNING, "11.0 s of the 20 s"),
+    ({"unusable": {"m": "min: must not be above max"}}, "model", WRONG, "above max"),
+    ({"tests": {"m": CommandOutput(1, "", "Invalid qos")}}, "model", WRONG, "Invalid qos"),
+    ({"partitions": CommandOutput(None)}, "partition", WARNING, "no answer"),
+    (
+        {"partitions": CommandOutput(0, "PartitionName=cpu State=UP\n")},
+        "partition",
+        WRONG,
+        "gpu does not exist",
+    ),
+    ({"partitions": CommandOutput(0, PARTITION.replace("UP", "DRAIN"))}, "partition", WRONG, "is DRAIN"),
+    ({"partitions": CommandOutput(0, PARTITION.replace("1-", "0-"))}, "partition", WRONG, "allows 0 minutes"),
+    (
+        {"partitions": CommandOutput(0, PARTITION.replace("AllowAccounts=ALL", "AllowAccounts=a,b"))},
         "partition",
         WRONG,
         "AllowAccounts=a,b",
     ),
     (
-        {"partitions": Answer(0, PARTITION.replace("AllowQos=ALL", "AllowQos=normal"))},
+        {"partitions": CommandOutput(0, PARTITION.replace("AllowQos=ALL", "AllowQos=normal"))},
         "partition",
         WRONG,
         "AllowQos=normal",
     ),
     ({"associations": None}, "caps", WARNING, "sacctmgr is missing"),
-    ({"associations": Answer(1, "", "not running with accounting")}, "caps", WARNING, "accounting"),
-    ({"associations": Answer(0, "")}, "account", WRONG, "has no association"),
-    ({"associations": Answer(0, "other|service|x|||||\n")}, "account", WRONG, "not in the account llm"),
-    ({"associations": Answer(0, "llm|normal|x|||||\n")}, "account", WRONG, "may not use the QOS service"),
-    ({"associations": Answer(0, "llm|service||||||\n")}, "caps", WARNING, "has no cap in llm"),
+    ({"associations": CommandOutput(1, "", "not running with accounting")}, "caps", WARNING, "accounting"),
+    ({"associations": CommandOutput(0, "")}, "account", WRONG, "has no association"),
+    (
+        {"associations": CommandOutput(0, "other|service|x|||||\n")},
+        "account",
+        WRONG,
+        "not in the account llm",
+    ),
+    (
+        {"associations": CommandOutput(0, "llm|normal|x|||||\n")},
+        "account",
+        WRONG,
+        "may not use the QOS service",
+    ),
+    ({"associations": CommandOutput(0, "llm|service||||||\n")}, "caps", WARNING, "has no cap in llm"),
     (without_path(GOOD.jobs_dir), "shared folder", WRONG, "does not exist"),
     (with_path(GOOD.jobs_dir, owner=0), "shared folder", WRONG, "does not belong to sluice"),
     (with_path(GOOD.jobs_dir, file_system="ext4"), "shared folder", WARNING, "is on ext4"),
-    ({"probe": Answer(1, "", "nothing was seen")}, "shared folder", WRONG, "nothing was seen"),
+    ({"probe": CommandOutput(1, "", "nothing was seen")}, "shared folder", WRONG, "nothing was seen"),
     ({"box": "c1: this node has no bubblewrap"}, "box", WRONG, "no bubblewrap"),
     ({"models": {"m": replace(ENTRY, box="none")}}, "box", WARNING, "without a box: m"),
     ({"login_shell": "/bin/bash"}, "login", WARNING, "has the shell /bin/bash"),
@@ -163,7 +183,12 @@ BROKEN: list[tuple[dict[str, Any], str, str, str]] = [
     ({"settings": replace(GOOD, ports="20000-20003")}, "ports", WARNING, "4 ports"),
     ({"settings": replace(GOOD, ports="40000-41000")}, "ports", WARNING, "ip_local_port_range"),
     ({"settings": replace(GOOD, ports="6000-7000")}, "ports", WRONG, "SlurmctldPort"),
-    ({"slurm_config": Answer(0, CONFIG.replace("0-0", "20500-20600"))}, "ports", WRONG, "SrunPortRange"),
+    (
+        {"slurm_config": CommandOutput(0, CONFIG.replace("0-0", "20500-20600"))},
+        "ports",
+        WRONG,
+        "SrunPortRange",
+    ),
     ({"last_tick": None}, "launcher", WRONG, "never ticked"),
     ({"last_tick": NOW - 121}, "launcher", WRONG, "121 s ago"),
     ({"lease_host": "login2"}, "launcher", WRONG, "runs on login2"),
@@ -172,7 +197,7 @@ BROKEN: list[tuple[dict[str, Any], str, str, str]] = [
     (with_path(site_facts.CRONTAB, mode=0o664), "launcher", WRONG, "cron ignores"),
     ({"last_tick": NOW + 60}, "clock", WRONG, "60 s in the future"),
     ({"now": NOW + 1000}, "clock", WRONG, "behind"),
-    ({"slurm_config": Answer(None)}, "clock", WARNING, "unknown"),
+    ({"slurm_config": CommandOutput(None)}, "clock", WARNING, "unknown"),
     ({"kills_user_processes": True}, "reapers", WARNING, "KillUserProcesses"),
     (with_path("/etc/sluice/scheduler.json", owner=990), "permissions", WRONG, "other than root"),
     (with_path(GOOD.models_dir, mode=0o775), "permissions", WRONG, "other than root"),
@@ -183,25 +208,30 @@ BROKEN: list[tuple[dict[str, Any], str, str, str]] = [
     (without_path(GOOD.demand_dir), "permissions", WRONG, "does not exist"),
     (with_path(GOOD.demand_dir, mode=0o777), "permissions", WRONG, "anybody"),
     ({"closed": True}, "closed", WARNING, "the gate is closed"),
-    ({"sshd": Answer(None)}, "sshd", WARNING, "cannot be read"),
-    ({"sshd": Answer(0, "maxstartups 10:30:100\n")}, "sshd", WARNING, "(MaxStartups 10:30:100)"),
+    ({"sshd": CommandOutput(None)}, "sshd", WARNING, "cannot be read"),
+    ({"sshd": CommandOutput(0, "maxstartups 10:30:100\n")}, "sshd", WARNING, "(MaxStartups 10:30:100)"),
     (
-        {"sshd": Answer(0, "maxstartups 9:3:10\npersourcemaxstartups none\n")},
+        {"sshd": CommandOutput(0, "maxstartups 9:3:10\npersourcemaxstartups none\n")},
         "sshd",
         WARNING,
         "MaxStartups 9:3:10",
     ),
-    ({"commands": {"squeue": Answer(0, "slurm 20.02.7")}}, "version", WRONG, "20.02 is older than 20.11"),
-    ({"commands": {"squeue": Answer(0, "slurm-wlm 25.11.0")}}, "version", WARNING, "newer than all"),
-    ({"commands": {"squeue": Answer(1)}}, "version", WARNING, "unknown"),
     (
-        {"slurm_config": Answer(0, CONFIG.replace("300 sec", "10 sec"))},
+        {"commands": {"squeue": CommandOutput(0, "slurm 20.02.7")}},
+        "version",
+        WRONG,
+        "20.02 is older than 20.11",
+    ),
+    ({"commands": {"squeue": CommandOutput(0, "slurm-wlm 25.11.0")}}, "version", WARNING, "newer than all"),
+    ({"commands": {"squeue": CommandOutput(1)}}, "version", WARNING, "unknown"),
+    (
+        {"slurm_config": CommandOutput(0, CONFIG.replace("300 sec", "10 sec"))},
         "settings",
         WARNING,
         "MinJobAge is 10",
     ),
     (
-        {"slurm_config": Answer(0, CONFIG.replace("= 30 sec", "= 5 sec"))},
+        {"slurm_config": CommandOutput(0, CONFIG.replace("= 30 sec", "= 5 sec"))},
         "settings",
         WARNING,
         "KillWait is 5",
@@ -210,14 +240,14 @@ BROKEN: list[tuple[dict[str, Any], str, str, str]] = [
     (
         {
             "models": {"m": with_slurm(reservation="ai")},
-            "reservations": Answer(0, "ReservationName=maint Nodes=c1\n"),
+            "reservations": CommandOutput(0, "ReservationName=maint Nodes=c1\n"),
         },
         "reservation",
         WRONG,
         "m: the reservation ai does not exist",
     ),
     (
-        {"associations": Answer(0, "llm|service|x|||||\n"), "qos": Answer(0, "normal||||||\n")},
+        {"associations": CommandOutput(0, "llm|service|x|||||\n"), "qos": CommandOutput(0, "normal||||||\n")},
         "account",
         WRONG,
         "does not exist",
@@ -232,7 +262,7 @@ BROKEN: list[tuple[dict[str, Any], str, str, str]] = [
     (
         {
             "models": {"m": BURSTING},
-            "slurm_config": Answer(0, CONFIG.replace("preempt/partition_prio", "preempt/none")),
+            "slurm_config": CommandOutput(0, CONFIG.replace("preempt/partition_prio", "preempt/none")),
         },
         "preemption",
         WARNING,
@@ -245,13 +275,19 @@ BROKEN: list[tuple[dict[str, Any], str, str, str]] = [
         "gpu has no lower PriorityTier",
     ),
     (
-        {"models": {"m": BURSTING}, "partitions": Answer(0, PARTITION + PARTITION_OF.format("spare", 60))},
+        {
+            "models": {"m": BURSTING},
+            "partitions": CommandOutput(0, PARTITION + PARTITION_OF.format("spare", 60)),
+        },
         "preemption",
         WARNING,
         "gives 60 s of grace, but Slurm does not signal batch jobs",
     ),
     (
-        {"models": {"m": BURSTING}, "partitions": Answer(0, PARTITION + SPARE.replace("REQUEUE", "OFF"))},
+        {
+            "models": {"m": BURSTING},
+            "partitions": CommandOutput(0, PARTITION + SPARE.replace("REQUEUE", "OFF")),
+        },
         "preemption",
         WARNING,
         "PreemptMode=OFF",
@@ -271,7 +307,7 @@ BROKEN: list[tuple[dict[str, Any], str, str, str]] = [
         {
             "settings": SCRONTAB,
             "slurm_config": SCRON_CONFIG,
-            "scrontab": Answer(1, "", "no crontab for sluice"),
+            "scrontab": CommandOutput(1, "", "no crontab for sluice"),
         },
         "launcher",
         WRONG,
@@ -317,22 +353,22 @@ def test_a_broken_assumption_is_found_with_its_remedy(
             {
                 "settings": SCRONTAB,
                 "slurm_config": SCRON_CONFIG,
-                "scrontab": Answer(0, "# BEGIN sluice\n"),
+                "scrontab": CommandOutput(0, "# BEGIN sluice\n"),
                 # The last run was on another node, and the next one may be.
                 "lease_host": "login2",
             },
         ),
-        (slurm_checks.check_version, {"commands": {"squeue": Answer(0, "slurm 24.11.5")}}),
+        (slurm_checks.check_version, {"commands": {"squeue": CommandOutput(0, "slurm 24.11.5")}}),
         (
             slurm_checks.check_preemption,
-            {"models": {"m": BURSTING}, "partitions": Answer(0, PARTITION + SPARE)},
+            {"models": {"m": BURSTING}, "partitions": CommandOutput(0, PARTITION + SPARE)},
         ),
         (
             slurm_checks.check_preemption,
             {
                 "models": {"m": BURSTING},
-                "partitions": Answer(0, PARTITION + PARTITION_OF.format("spare", 60)),
-                "slurm_config": Answer(
+                "partitions": CommandOutput(0, PARTITION + PARTITION_OF.format("spare", 60)),
+                "slurm_config": CommandOutput(
                     0,
                     CONFIG.replace(
                         "SlurmctldParameters     = (null)", "SlurmctldParameters = preempt_send_user_signal"
@@ -344,7 +380,7 @@ def test_a_broken_assumption_is_found_with_its_remedy(
             slurm_checks.check_reservations,
             {
                 "models": {"m": with_slurm(reservation="ai")},
-                "reservations": Answer(0, "ReservationName=ai Nodes=c1\n"),
+                "reservations": CommandOutput(0, "ReservationName=ai Nodes=c1\n"),
             },
         ),
         (slurm_checks.check_settings, {}),
@@ -369,10 +405,12 @@ def test_a_job_that_does_not_see_the_shared_state_proves_it() -> None:
 
 def test_a_cap_on_every_qos_of_an_association_is_enough() -> None:
     facts = replace(
-        GOOD_FACTS, associations=Answer(0, "llm|service||||||\n"), qos=Answer(0, "service|gres/gpu=8|||||\n")
+        GOOD_FACTS,
+        associations=CommandOutput(0, "llm|service||||||\n"),
+        qos=CommandOutput(0, "service|gres/gpu=8|||||\n"),
     )
     assert [one.level for one in slurm_checks.check_accounting(facts)] == [OK, OK]
-    both = replace(facts, associations=Answer(0, "llm|service,normal||||||\n"))
+    both = replace(facts, associations=CommandOutput(0, "llm|service,normal||||||\n"))
     assert [one.level for one in slurm_checks.check_accounting(both)] == [OK, WARNING]
 
 

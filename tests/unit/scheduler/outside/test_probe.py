@@ -19,7 +19,7 @@ from sluice.contracts.jobs import JobRecord
 from sluice.contracts.routing import RoutedInstance
 from sluice.scheduler.outside.probe import Health, answers, healthy
 from sluice.wire import events
-from sluice.wire.connection import Connection, Role
+from sluice.wire.connection import Connection, Side
 from sluice.wire.frames import FrameType, ProtocolError, encode
 from sluice.wire.hello import Hello, Limits
 from sluice.wire.links import RELAY_FRONT
@@ -69,7 +69,7 @@ class Front:
 
     def __call__(self, secure: ssl.SSLSocket) -> None:
         """Serve one connection until the other side leaves."""
-        connection = Connection(Role.SERVER, Hello("test", Limits()), RELAY_FRONT, key=self._key)
+        connection = Connection(Side.SERVER, Hello("test", Limits()), RELAY_FRONT, key=self._key)
         while piece := secure.recv(4096):
             try:
                 found = connection.receive(piece)
@@ -147,7 +147,7 @@ def test_a_front_says_why_it_leaves_and_nothing_else(tmp_path: Path, body: bytes
 
 def hello() -> bytes:
     """Return a front's first frame."""
-    connection = Connection(Role.SERVER, Hello("test", Limits()))
+    connection = Connection(Side.SERVER, Hello("test", Limits()))
     return connection.data_to_send()
 
 

@@ -19,7 +19,7 @@ from sluice.front.http import AnswerHead, request_head
 from sluice.front.screening import HEALTH, check_head
 from sluice.front.stall import StallDetector
 from sluice.wire import events
-from sluice.wire.connection import Connection, Role
+from sluice.wire.connection import Connection, Side
 from sluice.wire.hello import Hello
 from sluice.wire.links import RELAY_FRONT
 
@@ -76,7 +76,7 @@ class RelayConnection:
 
     def __init__(self, front: Front, hello: Hello, key: str) -> None:
         self.front = front
-        self.connection = Connection(Role.SERVER, hello, RELAY_FRONT, key=key)
+        self.connection = Connection(Side.SERVER, hello, RELAY_FRONT, key=key)
         self.endpoint = Endpoint(
             self.connection,
             {

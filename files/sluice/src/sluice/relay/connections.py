@@ -25,7 +25,7 @@ from sluice.relay.handshake import CertificateCheck, PacedEndpoint
 from sluice.relay.metrics import Counters
 from sluice.version import version
 from sluice.wire import events
-from sluice.wire.connection import Connection, Role
+from sluice.wire.connection import Connection, Side
 from sluice.wire.hello import PLACES_SINCE, Hello, Limits
 from sluice.wire.links import RELAY_FRONT
 
@@ -266,7 +266,7 @@ class InstanceConnection:
         """The peer is the instance: speak the wire with it."""
         hello = Hello(version(), _limits(self._config))
         connection = Connection(
-            Role.CLIENT, hello, RELAY_FRONT, key=self.instance.key, max_stream_credit=MAX_WINDOW
+            Side.CLIENT, hello, RELAY_FRONT, key=self.instance.key, max_stream_credit=MAX_WINDOW
         )
         endpoint = PacedEndpoint(
             connection, self._handlers(), on_lost=self._on_lost, ping_interval=PING_INTERVAL

@@ -34,7 +34,7 @@ from sluice.relay.services import Services
 from sluice.relay.watch import WatchedFile
 from sluice.version import version
 from sluice.wire import events
-from sluice.wire.connection import Connection, Role
+from sluice.wire.connection import Connection, Side
 from sluice.wire.hello import Hello, Limits
 from sluice.wire.links import PROXY_RELAY
 
@@ -56,7 +56,7 @@ class Session:
     def __init__(self, config: RelayConfig, watched: Sequence[WatchedFile] = ()) -> None:
         now = time.monotonic()
         self._config = config
-        self._connection = Connection(Role.SERVER, _hello(config), PROXY_RELAY)
+        self._connection = Connection(Side.SERVER, _hello(config), PROXY_RELAY)
         self.endpoint = _SessionEndpoint(
             self._connection,
             self._handlers(),

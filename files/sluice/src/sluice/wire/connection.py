@@ -1,6 +1,6 @@
 """The state of one session: bytes in, events out; calls in, bytes out. No sockets, no clocks.
 
-Both ends of both links use this class. `Role` says which side opens streams, `Link` which verbs exist. The
+Both ends of both links use this class. `Side` says which side opens streams, `Link` which verbs exist. The
 owner passes received bytes to `receive` and writes what `data_to_send` returns. The limits in the two hellos
 bound the memory: a peer that sends more than it was granted violates the protocol.
 """
@@ -38,7 +38,7 @@ _KNOWN = frozenset(int(known) for known in FrameType)
 _MAY_BE_LAST = frozenset((FrameType.REQUEST, FrameType.RESPONSE, FrameType.DATA))
 
 
-class Role(enum.Enum):
+class Side(enum.Enum):
     """Which side of the wire this is: the one that opens streams, or the one that answers them."""
 
     CLIENT = "client"
@@ -61,15 +61,15 @@ class Connection:
 
     def __init__(
         self,
-        role: Role,
+        side: Side,
         hello: Hello,
         link: Link = PROXY_RELAY,
         *,
         key: str = "",
         max_stream_credit: int = MAX_STREAM_CREDIT,
     ) -> None:
-        self.role = role
-        self._serves = role is Role.SERVER
+        self.side = side
+        self._serves = side is Side.SERVER
         self.link = link
         self.hello = hello
         self.peer: Optional[Hello] = None

@@ -29,7 +29,7 @@ from sluice.proxy.bodies.body import BodySummary, check_places, summary_of, summ
 from sluice.proxy.bodies.isolation import Isolation, check_room
 from sluice.proxy.bodies.reader import Body, BodyReader
 from sluice.proxy.clusters.cluster import Fleet
-from sluice.proxy.clusters.stream import Stream
+from sluice.proxy.clusters.stream import RequestStream
 from sluice.proxy.http import dialect, paths
 from sluice.proxy.http.cors import Cors
 from sluice.proxy.metrics import Metrics
@@ -328,7 +328,7 @@ def _summary(body: Body, capability: str, bounds: Bounds) -> BodySummary:
 
 async def _send(
     context: RequestContext, forwarder: Forwarder, notice: Notice | None
-) -> tuple[Stream, ResponseHead]:
+) -> tuple[RequestStream, ResponseHead]:
     context.sent_on = context.elapsed()
     try:
         return await forwarder.open(notice)

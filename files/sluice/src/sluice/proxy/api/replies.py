@@ -11,7 +11,7 @@ from sluice.contracts.paths import PATHS
 from sluice.errors import SluiceError
 from sluice.proxy.api import answers
 from sluice.proxy.api.notice import Notice
-from sluice.proxy.clusters.stream import Stream
+from sluice.proxy.clusters.stream import RequestStream
 from sluice.proxy.http.events import BOUNDARY
 from sluice.proxy.requests.context import RequestContext
 from sluice.proxy.requests.forwarding import next_bytes
@@ -27,7 +27,7 @@ async def send_answer(
     pumps: Pumps,
     request: web.BaseRequest,
     context: RequestContext,
-    stream: Stream,
+    stream: RequestStream,
     head: ResponseHead,
     stream_filter: StreamFilter,
     notice: Notice | None,
@@ -57,7 +57,7 @@ async def _pass_events(
     pumps: Pumps,
     request: web.BaseRequest,
     context: RequestContext,
-    stream: Stream,
+    stream: RequestStream,
     stream_filter: StreamFilter,
     begun: web.StreamResponse | None,
 ) -> web.StreamResponse:
@@ -77,7 +77,7 @@ async def _pass_events(
 async def _pass_first(
     request: web.BaseRequest,
     context: RequestContext,
-    stream: Stream,
+    stream: RequestStream,
     stream_filter: StreamFilter,
     response: web.StreamResponse | None,
 ) -> tuple[web.StreamResponse, bytes]:
@@ -100,7 +100,11 @@ async def _pass_first(
 
 
 async def _pass_whole(
-    request: web.BaseRequest, context: RequestContext, stream: Stream, head: ResponseHead, meter: TokenMeter
+    request: web.BaseRequest,
+    context: RequestContext,
+    stream: RequestStream,
+    head: ResponseHead,
+    meter: TokenMeter,
 ) -> web.StreamResponse:
     """Send an answer that is not a stream: with its length if it is small, in chunks otherwise."""
     parts: list[bytes] = []
@@ -120,7 +124,7 @@ async def _pass_whole(
 async def _pass_chunks(
     request: web.BaseRequest,
     context: RequestContext,
-    stream: Stream,
+    stream: RequestStream,
     head: ResponseHead,
     meter: TokenMeter,
     first: bytes,
@@ -142,7 +146,7 @@ async def _pass_chunks(
 
 
 async def _engine_refusal(
-    context: RequestContext, stream: Stream, head: ResponseHead, notice: Notice | None
+    context: RequestContext, stream: RequestStream, head: ResponseHead, notice: Notice | None
 ) -> web.StreamResponse:
     raw = bytearray()
     while len(raw) <= MAX_WHOLE and (data := await next_bytes(stream)):

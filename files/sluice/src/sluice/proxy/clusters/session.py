@@ -18,12 +18,12 @@ from sluice.contracts.heads import DemandHead, RequestHead
 from sluice.contracts.metrics import MetricsSnapshot
 from sluice.contracts.status import ModelsAnswer
 from sluice.errors import RecordError
-from sluice.proxy.clusters.stream import SessionLost, Stream, failure
+from sluice.proxy.clusters.stream import RequestStream, SessionLost, failure
 from sluice.proxy.clusters.transport import Transport, TransportError
 from sluice.proxy.clusters.uploads import UPLOAD_PIECE, Uploads
 from sluice.version import version
 from sluice.wire import events
-from sluice.wire.connection import Connection, Role
+from sluice.wire.connection import Connection, Side
 from sluice.wire.frames import MAX_PAYLOAD, ProtocolError
 from sluice.wire.hello import PLACES_SINCE, Hello, Limits
 
@@ -62,8 +62,8 @@ class Session:
     def __init__(self, transport: Transport, name: str) -> None:
         self._transport = transport
         self._name = name
-        self._wire = Connection(Role.CLIENT, Hello(_software(), LIMITS), max_stream_credit=MAX_STREAM_CREDIT)
-        self._streams: dict[int, Stream] = {}
+        self._wire = Connection(Side.CLIENT, Hello(_software(), LIMITS), max_stream_credit=MAX_STREAM_CREDIT)
+        self._streams: dict[int, RequestStream] = {}
         self._uploads = Uploads(self._wire)
         self._loop = asyncio.get_running_loop()
         self.waiter = self._loop.create_future
@@ -196,7 +196,7 @@ class Session:
         head: RequestHead,
         body: bytes | Iterable[bytes | bytearray],
         ends_by: float = math.inf,
-    ) -> Stream:
+    ) -> RequestStream:
         """Open a request and send its body as fast as the relay accepts it.
 
         `body`: the bytes, or chunks, which are copied only when they are queued. `ends_by` (monotonic clock):
@@ -247,10 +247,10 @@ class Session:
             raise RecordError("status", f"is {head.status}")
         return bytes(answer)
 
-    def _track(self, number: int, ends_by: float = math.inf) -> Stream:
+    def _track(self, number: int, ends_by: float = math.inf) -> RequestStream:
         if self.lost.done():
             raise SessionLost(self.lost.result())
-        stream = self._streams[number] = Stream(self, number, ends_by)
+        stream = self._streams[number] = RequestStream(self, number, ends_by)
         self.idle.clear()
         return stream
 

@@ -65,7 +65,7 @@ class Owner(Protocol):
         """Forget the stream, and cancel it if it is still open."""
 
 
-class Stream:
+class RequestStream:
     """One request on a session. `ends_by` (monotonic clock): when it fails with `instance_timeout`."""
 
     __slots__ = (

@@ -15,7 +15,7 @@ from sluice.contracts.heads import MOST_BREAKS, RequestHead, ResponseHead
 from sluice.errors import SluiceError
 from sluice.proxy.clusters.cluster import Cluster
 from sluice.proxy.clusters.session import Session
-from sluice.proxy.clusters.stream import RelayError, SessionLost, Stream
+from sluice.proxy.clusters.stream import RelayError, RequestStream, SessionLost
 from sluice.proxy.metrics import Metrics
 from sluice.proxy.queue.waiting import RequestQueues, RequestTicket
 from sluice.proxy.requests.pump import broken_off
@@ -74,13 +74,13 @@ class Forwarder:
         self._ends_by = began + queues.settings.whole
         self._on_sent = on_sent
         self._ticket: RequestTicket | None = None
-        self._stream: Stream | None = None
+        self._stream: RequestStream | None = None
         self._lost = 0
         self.cluster = ""
         self.instance = ""
         self.sent_at: float | None = None
 
-    async def open(self, client: Client | None = None) -> tuple[Stream, ResponseHead]:
+    async def open(self, client: Client | None = None) -> tuple[RequestStream, ResponseHead]:
         """Return the stream and the answer's head. Raises SluiceError.
 
         `client`: told about the progress if it asked for a stream, else None.
@@ -143,7 +143,7 @@ class Forwarder:
         if self._ticket is not None:
             self._queues.leave(self._ticket)
 
-    async def _attempt(self, session: Session, client: Client | None) -> tuple[Stream, ResponseHead]:
+    async def _attempt(self, session: Session, client: Client | None) -> tuple[RequestStream, ResponseHead]:
         if self._head.length > session.max_body:
             raise SluiceError(
                 "body_too_large", f"The cluster accepts bodies of at most {session.max_body} bytes."
@@ -169,7 +169,7 @@ class Forwarder:
         self._body = ()
         return stream, head
 
-    async def _watch(self, stream: Stream, client: Client) -> None:
+    async def _watch(self, stream: RequestStream, client: Client) -> None:
         """Wait for the answer's first bytes; tell the client meanwhile that an instance works on the request.
 
         The client's answer begins a moment after an instance has accepted the request: if the attempt fails
@@ -196,7 +196,7 @@ def _session(cluster: Cluster) -> Session:
     return session
 
 
-async def next_bytes(stream: Stream) -> bytes:
+async def next_bytes(stream: RequestStream) -> bytes:
     """Return the next bytes of an answer, b"" at its end. Raises SluiceError if it fails."""
     try:
         return await stream.read(IDLE_TIMEOUT)

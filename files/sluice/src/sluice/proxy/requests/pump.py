@@ -13,7 +13,7 @@ import time
 from aiohttp import HttpVersion11, web
 
 from sluice.errors import SluiceError
-from sluice.proxy.clusters.stream import SessionLost, Stream
+from sluice.proxy.clusters.stream import RequestStream, SessionLost
 from sluice.proxy.http.events import BOUNDARY
 from sluice.proxy.requests.context import RequestContext
 from sluice.proxy.requests.metering import StreamFilter
@@ -101,7 +101,7 @@ class Pump:
         pumps: Pumps,
         request: web.BaseRequest,
         context: RequestContext,
-        stream: Stream,
+        stream: RequestStream,
         stream_filter: StreamFilter,
         last: bytes = b"",
     ) -> None:

@@ -29,7 +29,7 @@ from sluice.scheduler.config import SchedulerConfig
 from sluice.scheduler.doctor.findings import (
     ASSOCIATION_COLUMNS,
     QOS_COLUMNS,
-    Answer,
+    CommandOutput,
     Facts,
     PathFacts,
     state_folder,
@@ -101,19 +101,19 @@ class ProbeResult:
     it sees the state folder. `box`: why its node cannot create a box, "" if it can.
     """
 
-    answer: Answer
+    answer: CommandOutput
     unreached: Optional[str] = None
     sees_state: Optional[bool] = None
     box: Optional[str] = None
 
 
-def read_probe(answer: Answer) -> ProbeResult:
+def read_probe(answer: CommandOutput) -> ProbeResult:
     """Read a probe's line and connect to the port that its job listens on."""
     found = PROBE_LINE.fullmatch(answer.output)
     if found is None:
         return ProbeResult(answer)
     word, port, sees, boxes, host, said, box = found.groups()
-    told = Answer(answer.status, f"{host}: {'' if word == 'ok' else 'failed: '}{said}", answer.errors)
+    told = CommandOutput(answer.status, f"{host}: {'' if word == 'ok' else 'failed: '}{said}", answer.errors)
     problem = _connect(host, int(port)) if int(port) else "no port in the range was free on the node"
     return ProbeResult(told, problem, sees == "yes", "" if boxes == "yes" else f"{host}: {box}")
 
@@ -159,7 +159,7 @@ class SchedulerAccount:
         names = ("authorized_keys", "authorized_keys2")
         return tuple(f"{home}/.ssh/{name}" for name in names if path_facts(f"{home}/.ssh/{name}") is not None)
 
-    def ask(self, argv: Sequence[str], text: str = "") -> Answer:
+    def ask(self, argv: Sequence[str], text: str = "") -> CommandOutput:
         """Run one of Slurm's commands with `text` as its input."""
         began = time.monotonic()
         try:
@@ -167,13 +167,13 @@ class SchedulerAccount:
             words = [str(Path(self.settings.slurm_bin) / argv[0]), *argv[1:]]
             found = programs.run(words, text, variables, self.settings.command_timeout, **self._identity())
         except LookupError as error:
-            return Answer(None, errors=f"{argv[0]}: {error.args[0]}")
+            return CommandOutput(None, errors=f"{argv[0]}: {error.args[0]}")
         except OSError as error:
-            return Answer(None, errors=f"{argv[0]}: {error.strerror}")
+            return CommandOutput(None, errors=f"{argv[0]}: {error.strerror}")
         seconds = time.monotonic() - began
         if isinstance(found, programs.Unknown):
-            return Answer(None, errors=found.reason, seconds=seconds)
-        return Answer(found.status, found.output, found.errors, seconds)
+            return CommandOutput(None, errors=found.reason, seconds=seconds)
+        return CommandOutput(found.status, found.output, found.errors, seconds)
 
     def _identity(self) -> dict[str, Any]:
         if os.geteuid() != 0 or self._entry is None or self.account_id == 0:
@@ -181,7 +181,7 @@ class SchedulerAccount:
         groups = os.getgrouplist(self._entry.pw_name, self._entry.pw_gid)
         return {"user": self.account_id, "group": self._entry.pw_gid, "extra_groups": groups}
 
-    def accounting(self, argv: Sequence[str]) -> Optional[Answer]:
+    def accounting(self, argv: Sequence[str]) -> Optional[CommandOutput]:
         """Ask sacctmgr; None if it is not installed."""
         if not (Path(self.settings.slurm_bin) / "sacctmgr").exists():
             return None
@@ -194,23 +194,23 @@ class SchedulerAccount:
         # follow the account's links.
         made = self.ask(["/bin/mkdir", "-m", "0700", "--", folder])
         if made.status != 0:
-            return ProbeResult(Answer(1, errors=made.words() or "mkdir: no answer"))
+            return ProbeResult(CommandOutput(1, errors=made.words() or "mkdir: no answer"))
         submitted: Optional[re.Match[str]] = None
         try:
             script = probe_script(self.settings, f"{folder}/result")
             answer = self.ask(probe_command(entry, folder), script)
             if answer.status != 0:
-                return ProbeResult(Answer(1, errors=answer.words() or "sbatch: no answer"))
+                return ProbeResult(CommandOutput(1, errors=answer.words() or "sbatch: no answer"))
             submitted = SUBMITTED.fullmatch(answer.output.strip())
             if submitted is None:
-                return ProbeResult(Answer(1, errors=f"sbatch answered {answer.output[:80]!r}"))
+                return ProbeResult(CommandOutput(1, errors=f"sbatch answered {answer.output[:80]!r}"))
             return read_probe(self._await(submitted[1], f"{folder}/result", seconds))
         finally:
             if submitted is not None:
                 self.ask(cancel_command(submitted[1], PROBE_NAME, submitted[2] or "", self.account_id))
             self.ask(["/bin/rm", "-rf", "--", folder])
 
-    def _await(self, job_id: str, result: str, seconds: float) -> Answer:
+    def _await(self, job_id: str, result: str, seconds: float) -> CommandOutput:
         """Wait until the job has written its line; return it, or why there is none."""
         deadline = time.monotonic() + seconds
         asked = ["squeue", "--noheader", "--states=all", f"--jobs={job_id}", "--format=%T %r"]
@@ -220,10 +220,10 @@ class SchedulerAccount:
             self.ask(["/bin/ls", "--", str(Path(result).parent)])
             text = self.ask(["/usr/bin/head", "-c", "500", "--", result]).output
             if text.endswith("\n"):
-                return Answer(0 if text.startswith("ok ") else 1, text)
+                return CommandOutput(0 if text.startswith("ok ") else 1, text)
             state = self.ask(asked).words()
             time.sleep(min(PROBE_EVERY, seconds))
-        return Answer(1, errors=f"it did not report within {seconds:g} s (job {job_id}: {state})")
+        return CommandOutput(1, errors=f"it did not report within {seconds:g} s (job {job_id}: {state})")
 
 
 def probe_command(entry: ModelEntry, folder: str) -> list[str]:
@@ -312,11 +312,11 @@ def _probed(account: SchedulerAccount, entry: Optional[ModelEntry], seconds: flo
     if seconds <= 0:
         return None
     if entry is None:
-        return ProbeResult(Answer(1, errors="no model entry names a partition for it"))
+        return ProbeResult(CommandOutput(1, errors="no model entry names a partition for it"))
     return account.probe(entry, seconds)
 
 
-def _tests(account: SchedulerAccount, models: Mapping[str, Listed]) -> dict[str, Answer]:
+def _tests(account: SchedulerAccount, models: Mapping[str, Listed]) -> dict[str, CommandOutput]:
     """Ask whether Slurm would take each model's script, as a base and as a burst instance."""
     test = ["sbatch", "--test-only", "--export=ALL"]
     answers = {}
@@ -438,10 +438,10 @@ def _kills_user_processes() -> Optional[bool]:
     return answer.stdout.split() == [b"b", b"true"] if answer.returncode == 0 else None
 
 
-def _sshd() -> Answer:
+def _sshd() -> CommandOutput:
     """Return sshd's settings; only root gets them, because sshd reads its host keys for that."""
     try:
         answer = subprocess.run(SSHD_SETTINGS, capture_output=True, timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired):
-        return Answer(None)
-    return Answer(answer.returncode, answer.stdout.decode("utf-8", "replace"))
+        return CommandOutput(None)
+    return CommandOutput(answer.returncode, answer.stdout.decode("utf-8", "replace"))

@@ -15,7 +15,7 @@ OK, WARNING, WRONG = "ok", "warning", "wrong"
 
 
 @dataclass(frozen=True)
-class Answer:
+class CommandOutput:
     """What a command printed; `status` is None if it could not be run or did not answer in time."""
 
     status: Optional[int]
@@ -58,15 +58,15 @@ class Facts:
     account: str
     account_id: int
     python: tuple[int, int]
-    commands: Mapping[str, Answer] = field(default_factory=dict)
-    queue: Answer = field(default_factory=lambda: Answer(None))
-    partitions: Answer = field(default_factory=lambda: Answer(None))
-    slurm_config: Answer = field(default_factory=lambda: Answer(None))
-    associations: Optional[Answer] = None
-    qos: Optional[Answer] = None
+    commands: Mapping[str, CommandOutput] = field(default_factory=dict)
+    queue: CommandOutput = field(default_factory=lambda: CommandOutput(None))
+    partitions: CommandOutput = field(default_factory=lambda: CommandOutput(None))
+    slurm_config: CommandOutput = field(default_factory=lambda: CommandOutput(None))
+    associations: Optional[CommandOutput] = None
+    qos: Optional[CommandOutput] = None
     models: Mapping[str, ModelEntry] = field(default_factory=dict)
     unusable: Mapping[str, str] = field(default_factory=dict)
-    tests: Mapping[str, Answer] = field(default_factory=dict)
+    tests: Mapping[str, CommandOutput] = field(default_factory=dict)
     paths: Mapping[str, Optional[PathFacts]] = field(default_factory=dict)
     last_tick: Optional[float] = None
     lease_host: str = ""
@@ -77,16 +77,16 @@ class Facts:
     kills_user_processes: Optional[bool] = None
     lingers: bool = False
     closed: bool = False
-    probe: Optional[Answer] = None
-    reservations: Answer = field(default_factory=lambda: Answer(None))
+    probe: Optional[CommandOutput] = None
+    reservations: CommandOutput = field(default_factory=lambda: CommandOutput(None))
     launchers: tuple[str, ...] = ()
     timer: str = ""
-    scrontab: Optional[Answer] = None
+    scrontab: Optional[CommandOutput] = None
     reapers: tuple[str, ...] = ()
     weights: Mapping[str, str] = field(default_factory=dict)
     unreached: Optional[str] = None
     job_sees_state: Optional[bool] = None
-    sshd: Answer = field(default_factory=lambda: Answer(None))
+    sshd: CommandOutput = field(default_factory=lambda: CommandOutput(None))
     box: Optional[str] = None
     login_shell: str = ""
     keys: tuple[str, ...] = ()

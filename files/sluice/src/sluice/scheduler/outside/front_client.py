@@ -19,7 +19,7 @@ from sluice.contracts.routing import RoutedInstance
 from sluice.errors import SluiceError
 from sluice.version import version
 from sluice.wire import events
-from sluice.wire.connection import Connection, Role
+from sluice.wire.connection import Connection, Side
 from sluice.wire.frames import ProtocolError
 from sluice.wire.hello import Hello, Limits
 from sluice.wire.links import RELAY_FRONT
@@ -79,7 +79,7 @@ class _Exchange:
     def __init__(self, secure: ssl.SSLSocket, key: str, deadline: float) -> None:
         self._secure = secure
         self._deadline = deadline
-        self._wire = Connection(Role.CLIENT, Hello(version(), LIMITS), RELAY_FRONT, key=key)
+        self._wire = Connection(Side.CLIENT, Hello(version(), LIMITS), RELAY_FRONT, key=key)
         self._status = 0
         self._body = b""
 
