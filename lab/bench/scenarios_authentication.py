@@ -7,7 +7,7 @@ import time
 
 from lab.bench.generator import percentiles
 from lab.bench.report import Bench, Figure, Scenario, at_most, over_rounds
-from sluice.contracts.authority import Principal, Spent, Standing
+from sluice.contracts.authority import GatewayState, Principal, Spent
 from sluice.proxy.accounts.authority import Authenticator, AuthorityClient
 from sluice.proxy.accounts.guesses import Guesses
 from sluice.proxy.accounts.keys import credential
@@ -52,7 +52,7 @@ async def _ask(socket: str, key: str, *, quick: bool) -> list[Figure]:
 
 async def _known(client: AuthorityClient, key: str, requests: int) -> list[float]:
     cache = PrincipalCache(ttl=600.0, stale=900.0)
-    authenticator = Authenticator(client, cache, Guesses(30), Metrics(), Standing)
+    authenticator = Authenticator(client, cache, Guesses(30), Metrics(), GatewayState)
     presented = f"Bearer {key}"
     await authenticator.principal(presented)
     rounds = []

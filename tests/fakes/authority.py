@@ -12,7 +12,7 @@ from typing import Any
 
 from aiohttp import web
 
-from sluice.contracts.authority import Limit, Principal, Spent, Standing, Stop
+from sluice.contracts.authority import GatewayState, Limit, Principal, Spent, Stop
 from sluice.contracts.keys import MARK_LENGTH, mark
 from sluice.contracts.usage import UsageRecord
 
@@ -96,8 +96,8 @@ class FakeAuthority:
             return _json({"version": 1, "status": "ok"})
         if request.path == "/v1/gateway":
             self.gateway_questions += 1
-            standing = Standing(tuple(self.stopped), self.marks)
-            return _json({"version": 1, **standing.dump()})
+            gateway_state = GatewayState(tuple(self.stopped), self.marks)
+            return _json({"version": 1, **gateway_state.dump()})
         document = json.loads(await request.read())
         assert document["version"] == 1
         self.documents[request.path] = document

@@ -123,3 +123,29 @@ def test_a_dead_link_is_noticed() -> None:
         "api.md#no-such-heading",
     ]
     assert dead(page, "```\n[x](gone.md)\n```\n") == []
+
+
+def named_headings() -> list[tuple[str, str, str]]:
+    """Return each heading that code or a page names as `docs/PAGE.md, "HEADING"`: file, page, heading."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--", "*.py", "*.yml", "*.j2", "*.md", ":!CHANGELOG.md"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return [
+        (name, page, heading)
+        for name in listed.stdout.splitlines()
+        if (ROOT / name).exists()
+        for page, heading in re.findall(
+            r'(docs/[a-z/-]+\.md),\s+"(\w[^"\n]*)"', (ROOT / name).read_text("utf-8")
+        )
+    ]
+
+
+def test_a_heading_that_code_names_is_on_its_page() -> None:
+    found = named_headings()
+    assert len(found) > 5
+    assert [
+        (name, page, heading)
+        for name, page, heading in found
+        if not any(one.startswith(heading) for one in HEADING.findall((ROOT / page).read_text("utf-8")))
+    ] == []

@@ -93,7 +93,7 @@ async def test_an_idle_connection_never_keeps_a_request_waiting_that_has_none(
             took = await until(partial(all_over, answers))
             assert [answer.outcome for answer in answers] == [200] * 4
             assert took < engine_module.IDLE_SECONDS / 2
-        assert len(running.listener.engine._idle) == len(running.listener.engine.standing) == 2
+        assert len(running.listener.engine._idle) == len(running.listener.engine.open_connections) == 2
         relay.endpoint.abort()
 
 

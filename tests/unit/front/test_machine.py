@@ -301,7 +301,7 @@ class History:
         for connection in self.engine.connections:
             assert connection.call is None
             assert connection.transport.is_closing() or connection in self.engine._idle
-        assert set(self.engine.standing) == set(self.engine._idle)
+        assert set(self.engine.open_connections) == set(self.engine._idle)
         assert all(opening.cancelled for opening in self.engine.openings)
 
 

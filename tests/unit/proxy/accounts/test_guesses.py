@@ -147,7 +147,7 @@ async def test_guesses_slow_nobody_else_behind_their_address(bed: Bed, prefix: s
     """New page bearers, and keys with the mark that this proxy does not know yet, pass at once."""
     former, current = b"f" * 32, b"c" * 32
     bed.authority.marks = (current, former)
-    await eventually(lambda: bed.service.stops.standing.marks == (current, former))
+    await eventually(lambda: bed.service.stops.gateway_state.marks == (current, former))
     for _ in range(MOST + 1):
         last = await guess(bed, make_key(prefix), HERE)
     assert last == (429, "rate_limited")

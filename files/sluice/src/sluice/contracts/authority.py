@@ -174,14 +174,14 @@ class Stop:
 
 
 @dataclass(frozen=True)
-class Standing:
+class GatewayState:
     """What applies to all requests of a gateway: stopped models, and the secrets of its keys' marks."""
 
     stopped: tuple[Stop, ...] = ()
     marks: tuple[bytes, ...] = ()
 
     @classmethod
-    def parse(cls, fields: Fields) -> Standing:
+    def parse(cls, fields: Fields) -> GatewayState:
         """Read the gateway's answer; an earlier version sends no `marks`."""
         return cls(
             stopped=tuple(Stop.parse(item, at) for at, item in fields.items("stopped", most=MOST_STOPPED)),

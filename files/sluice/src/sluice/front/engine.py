@@ -240,7 +240,7 @@ class EngineConnection(asyncio.BufferedProtocol):
         """Start the call for which the connection was opened."""
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=HIGH_WATER)
-        self._engine.standing[self] = None
+        self._engine.open_connections[self] = None
         if self.call is not None:
             self.call.connected(self)
 
@@ -291,7 +291,7 @@ class Engine:
         self.violations = Tally(logger, "the engine violated HTTP")
         self.breaks = Tally(logger, "the engine closed the connection during an answer")
         # A dict serves as an ordered set.
-        self.standing: dict[EngineConnection, None] = {}
+        self.open_connections: dict[EngineConnection, None] = {}
         self._most_kept = most_kept
         self._idle: deque[EngineConnection] = deque()
 
@@ -306,7 +306,7 @@ class Engine:
     def keep(self, connection: EngineConnection, reusable: bool) -> None:
         """Keep a connection after its call if it can carry another one, otherwise close it."""
         connection.call = None
-        if not reusable or connection.full or len(self.standing) > self._most_kept:
+        if not reusable or connection.full or len(self.open_connections) > self._most_kept:
             connection.abort()
             return
         connection.transport.resume_reading()
@@ -315,9 +315,9 @@ class Engine:
 
     def forget(self, connection: EngineConnection) -> None:
         """Drop a connection that is lost."""
-        if connection not in self.standing:
+        if connection not in self.open_connections:
             return
-        del self.standing[connection]
+        del self.open_connections[connection]
         if connection in self._idle:
             self._idle.remove(connection)
 

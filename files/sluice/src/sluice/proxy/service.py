@@ -67,7 +67,7 @@ class Service:
             PrincipalCache(config.principal_ttl, config.principal_stale),
             Guesses(config.guesses_per_minute),
             self.metrics,
-            lambda: self.stops.standing,
+            lambda: self.stops.gateway_state,
         )
         body_reader = BodyReader(config.max_body, config.max_buffered, self.metrics)
         self.access = AccessLog("proxy", level=config.log_level)

@@ -10,7 +10,7 @@ NUMBER_BYTES = 4
 
 
 class ReceiveCredit:
-    """The receiving side's credit, by the rules in docs/protocol.md, "Flow control".
+    """The receiving side's credit, by the rules in docs/protocol.md, "Credit".
 
     `limits`: the ones in this side's hello. `max_stream_credit`: the largest window, in bytes, of a stream
     whose reader keeps up.

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import aiohttp
 
-from sluice.contracts.authority import Principal, Spent, Standing
+from sluice.contracts.authority import GatewayState, Principal, Spent
 from sluice.contracts.encoding import decode_json
 from sluice.contracts.fields import VERSION, Fields
 from sluice.contracts.keys import marked
@@ -89,11 +89,11 @@ class AuthorityClient:
             raise AuthorityUnreachable("it answered for other limits than it was asked for")
         return spent
 
-    async def gateway(self) -> Standing:
+    async def gateway(self) -> GatewayState:
         """Return what applies to all requests at this gateway. Raises AuthorityUnreachable."""
         status, answer = await self._call("GET", "/v1/gateway", None, ASK_TIMEOUT)
         try:
-            return Standing.parse(_document(status, answer))
+            return GatewayState.parse(_document(status, answer))
         except RecordError as error:
             raise AuthorityUnreachable(f"its answer does not say what is stopped ({error.field})") from None
 
@@ -172,13 +172,13 @@ class Authenticator:
         cache: PrincipalCache,
         guesses: Guesses,
         metrics: Metrics,
-        standing: Callable[[], Standing],
+        gateway_state: Callable[[], GatewayState],
     ) -> None:
         self._client = client
         self._cache = cache
         self._guesses = guesses
         self._metrics = metrics
-        self._standing = standing
+        self._gateway_state = gateway_state
         self._asking: dict[str, asyncio.Task[Principal | None]] = {}
         self.reachable: bool | None = None
         self._failed = 0.0
@@ -227,7 +227,7 @@ class Authenticator:
         # A question about this key is already under way: it is not another guess.
         if self._cache.knows(key_hash) or key_hash in self._asking:
             return False
-        return not marked(key, self._standing().marks)
+        return not marked(key, self._gateway_state().marks)
 
     def _guess(self, forwarded: str | None) -> None:
         """Count a key that may be a guess. Raises SluiceError `rate_limited`."""

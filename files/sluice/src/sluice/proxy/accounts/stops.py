@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Container
 
-from sluice.contracts.authority import Standing
+from sluice.contracts.authority import GatewayState
 from sluice.errors import SluiceError
 from sluice.proxy.accounts.authority import AuthorityClient, AuthorityUnreachable
 
@@ -22,7 +22,7 @@ class Stops:
         self._client = client
         self._interval = interval
         self._stopped: dict[str, str] = {}
-        self.standing = Standing()
+        self.gateway_state = GatewayState()
         self._asking: asyncio.Task[None] | None = None
         self.known = False
 
@@ -43,13 +43,13 @@ class Stops:
 
     async def _ask(self) -> None:
         try:
-            standing = await self._client.gateway()
+            gateway_state = await self._client.gateway()
         except AuthorityUnreachable:
             return
-        found = {stop.model: stop.message for stop in standing.stopped}
+        found = {stop.model: stop.message for stop in gateway_state.stopped}
         if found.keys() != self._stopped.keys():
             log.info("models stopped at this gateway", extra={"models": ", ".join(sorted(found))})
-        self._stopped, self.standing = found, standing
+        self._stopped, self.gateway_state = found, gateway_state
         self.known = True
 
     @property
