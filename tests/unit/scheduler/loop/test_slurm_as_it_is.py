@@ -567,8 +567,8 @@ def test_one_accounts_submit_limit_holds_up_no_model_of_another(site: Site, limi
     assert site.scheduler.state.memory["n"].obstacle == ""
     # Kept over a restart of the scheduler.
     site.start()
-    (charge,) = site.scheduler.state.charges
-    assert "account=chat-a" in charge
+    (scope,) = site.scheduler.state.scope_backoffs
+    assert "account=chat-a" in scope
 
 
 def test_models_at_their_accounts_limit_ask_seldom_and_take_turns(site: Site) -> None:
