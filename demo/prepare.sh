@@ -60,7 +60,7 @@ venv() {
     if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
         # What the checks and tests run; the bed installs its own needs.
         install_packages python3 python3-venv git openssl openssh-client openssh-server bubblewrap \
-            prometheus chromium chromium-driver
+            prometheus chromium
     fi
     python=$(find_python)
     printf '[prepare] making the Python environment\n'

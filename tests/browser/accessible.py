@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
-from tests.browser.browser import Browser
+from tests.browser.tab import DESKTOP, PHONE, Tab
 
 _SCRIPT = Path(__file__).with_name("accessible.js").read_text(encoding="utf-8")
 
 
-def faults(browser: Browser) -> list[str]:
+def faults(tab: Tab) -> list[str]:
     """Return what is wrong with the page that is open: in dark on a telephone, in light in the window."""
-    command = browser.driver.execute_cdp_cmd
-    telephone = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": False}
     try:
-        command("Emulation.setDeviceMetricsOverride", telephone)
-        found = [f"dark, narrow: {fault}" for fault in _look(browser, "dark")]
-        command("Emulation.clearDeviceMetricsOverride", {})
-        return found + [f"light, wide: {fault}" for fault in _look(browser, "light")]
+        tab.page.set_viewport_size(PHONE)
+        found = [f"dark, narrow: {fault}" for fault in _look(tab, "dark")]
+        tab.page.set_viewport_size(DESKTOP)
+        return found + [f"light, wide: {fault}" for fault in _look(tab, "light")]
     finally:
-        command("Emulation.clearDeviceMetricsOverride", {})
-        command("Emulation.setEmulatedMedia", {"features": []})
+        tab.page.set_viewport_size(DESKTOP)
+        tab.page.emulate_media(color_scheme="light", reduced_motion="no-preference")
 
 
-def _look(browser: Browser, colours: str) -> list[str]:
+def _look(tab: Tab, colours: Literal["light", "dark"]) -> list[str]:
     # Without motion: a colour on its way to another would be measured halfway.
-    wanted = {"prefers-color-scheme": colours, "prefers-reduced-motion": "reduce"}
-    features = [{"name": name, "value": value} for name, value in wanted.items()]
-    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-    found: list[str] = browser.run(_SCRIPT)
+    tab.page.emulate_media(color_scheme=colours, reduced_motion="reduce")
+    found: list[str] = tab.run(_SCRIPT)
     return found

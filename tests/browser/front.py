@@ -3,12 +3,14 @@
 The stub keeps the outside of /v1 (docs/contracts.md): keys are asked of the real authority, which is told of
 what was used. The last message chooses what happens: `slow` streams for a minute, `queue` is told its place
 first, `wake` is refused twice with Retry-After, `markdown` answers with marks and hostile text, `break` ends
-with an error event, `length` because the answer may not be longer.
+with an error event, `length` because the answer may not be longer, `fast` has 200 tokens per second for a
+minute. Beside the API there is /v1/bare, a page of one text field, which benchmarks compare ours with.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import secrets
@@ -48,6 +50,9 @@ print("<b>not a tag</b>")
 <script>document.title = "broken in"</script> <img src=x onerror="document.title='broken in'">
 """
 
+BARE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>bare</title>
+<textarea id="input"></textarea></html>"""
+
 MODELS = [
     {"id": "smollm2-135m", "status": "ready", "context_length": 2048},
     {"id": "smollm2-light", "status": "sleeping", "context_length": 2048},
@@ -67,8 +72,12 @@ class Front:
         app = web.Application(client_max_size=1 << 24)
         app.router.add_get("/v1/models", self._models)
         app.router.add_post("/v1/chat/completions", self._chat)
+        app.router.add_get("/v1/bare", self._bare)
         app.router.add_route("*", "/{path:.*}", self._page)
         return app
+
+    async def _bare(self, request: web.Request) -> web.Response:
+        return web.Response(text=BARE, content_type="text/html")
 
     async def _page(self, request: web.Request) -> web.StreamResponse:
         headers = {k: v for k, v in request.headers.items() if k.lower() not in HOP_BY_HOP}
@@ -176,6 +185,8 @@ async def _stream(request: web.Request, word: str, count: int) -> web.StreamResp
 def _answer(word: str, count: int) -> tuple[list[str], float]:
     if word == "slow":
         return [f"word{n} " for n in range(600)], 0.1
+    if word == "fast":
+        return [f"token{n} " for n in range(12_000)], 0.005
     if word == "markdown":
         return [MARKDOWN[at : at + 7] for at in range(0, len(MARKDOWN), 7)], 0.005
     if "France" in word:
@@ -195,14 +206,20 @@ def _error(status: int, code: str, message: str, retry_after: int | None = None)
     return web.json_response({"error": error}, status=status, headers=headers)
 
 
-def main(path: str) -> None:
-    """Serve until told to end."""
-    settings = json.loads(Path(path).read_text())
+async def serve(settings: dict[str, Any]) -> None:
+    """Serve until told to end: with TLS on a port, and without on a unix socket, for an nginx in front."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(settings["certificate"], settings["key"])
-    app = Front(settings).app()
-    web.run_app(app, host=settings["address"], port=settings["port"], ssl_context=context, print=None)
+    runner = web.AppRunner(Front(settings).app(), handle_signals=True)
+    await runner.setup()
+    try:
+        await web.UnixSite(runner, settings["socket"]).start()
+        await web.TCPSite(runner, settings["address"], settings["port"], ssl_context=context).start()
+        await asyncio.Event().wait()
+    finally:
+        await runner.cleanup()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    with contextlib.suppress(web.GracefulExit):
+        asyncio.run(serve(json.loads(Path(sys.argv[1]).read_text())))

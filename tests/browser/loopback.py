@@ -50,6 +50,16 @@ class Site:
         return self.folder / "web.json"
 
     @property
+    def web_socket(self) -> Path:
+        """Where web answers."""
+        return self.folder / "web" / "http.sock"
+
+    @property
+    def stub_socket(self) -> Path:
+        """Where the stub of the proxy answers, without TLS."""
+        return self.folder / "stub.sock"
+
+    @property
     def authority_socket(self) -> Path:
         """Where the authority answers."""
         return self.folder / "authority" / "http.sock"
@@ -188,8 +198,9 @@ def _front_config(site: Site) -> dict[str, Any]:
         "port": int(site.url.rpartition(":")[2]),
         "certificate": str(site.folder / "web.pem"),
         "key": str(site.folder / "web.key"),
-        "web_socket": str(site.folder / "web" / "http.sock"),
-        "authority_socket": str(site.folder / "authority" / "http.sock"),
+        "socket": str(site.stub_socket),
+        "web_socket": str(site.web_socket),
+        "authority_socket": str(site.authority_socket),
     }
 
 

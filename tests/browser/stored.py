@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from tests.browser.browser import Browser
+from tests.browser.tab import Tab
 
 _OPEN = """
   const user = document.body.dataset.user;
@@ -56,7 +56,7 @@ _OLD = (
 )
 
 
-def put(browser: Browser, *contents: str, state: str = "done") -> str:
+def put(tab: Tab, *contents: str, state: str = "done") -> str:
     """Store a conversation of a question and an answer by turns; return its address."""
     conversation = str(uuid.uuid4())
     ids = [f"{conversation}:{at}" for at in range(len(contents))]
@@ -74,16 +74,16 @@ def put(browser: Browser, *contents: str, state: str = "done") -> str:
         for at, content in enumerate(contents)
     ]
     row = {"id": conversation, "title": "stored", "created": 1, "updated": 1, "model": "", "leaf": ids[-1]}
-    browser.run(_PUT, row, messages)
+    tab.run(_PUT, row, messages)
     return f"/c/{conversation}"
 
 
-def messages(browser: Browser) -> list[dict[str, Any]]:
+def messages(tab: Tab) -> list[dict[str, Any]]:
     """Return all messages that are stored."""
-    found: list[dict[str, Any]] = browser.run(_READ)
+    found: list[dict[str, Any]] = tab.run(_READ)
     return found
 
 
-def put_old(browser: Browser, rows: list[dict[str, Any]], version: int = 1) -> None:
+def put_old(tab: Tab, rows: list[dict[str, Any]], version: int = 1) -> None:
     """Leave the database as a page of another version left it. No page that has it open may be there."""
-    browser.run(_OLD, version, rows)
+    tab.run(_OLD, version, rows)

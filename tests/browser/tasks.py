@@ -1,30 +1,53 @@
-"""How long a tab's main thread worked on each task: processor time, which other programs do not lengthen."""
+"""How long tabs' main threads worked on each task: processor time, which other programs do not lengthen."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
-from tests.browser.browser import Browser
+from playwright.sync_api import Browser
 
 _TASK = "ThreadControllerImpl::RunTask"
+_MAIN_THREAD = "CrRendererMain"
 
 
-def longest(browser: Browser) -> float:
-    """Leave the page, and return the longest task of its time in milliseconds.
+@dataclass
+class Tasks:
+    """The tasks of the tabs' main threads, in milliseconds of processor time; filled when the block ends."""
 
-    The browser must be opened with tracing. Its driver reads the trace when another page is loaded.
-    """
-    browser.open("/keys")
-    # Selenium has no types for this method.
-    entries = browser.driver.get_log("performance")  # type: ignore[no-untyped-call]
-    messages: list[dict[str, Any]] = [json.loads(entry["message"])["message"] for entry in entries]
-    events = [one["params"] for one in messages if one.get("method") == "Tracing.dataCollected"]
-    tasks = [
+    milliseconds: list[float] = field(default_factory=list)
+
+    @property
+    def longest(self) -> float:
+        """The longest task."""
+        return max(self.milliseconds)
+
+    @property
+    def total(self) -> float:
+        """All tasks together."""
+        return sum(self.milliseconds)
+
+
+@contextmanager
+def traced(browser: Browser) -> Iterator[Tasks]:
+    """Note the tasks of all tabs of `browser` while the block runs: `with traced(chromium) as tasks: …`."""
+    found = Tasks()
+    browser.start_tracing(categories=["toplevel", "__metadata"])
+    try:
+        yield found
+    finally:
+        trace = browser.stop_tracing()
+    events = json.loads(trace)["traceEvents"]
+    mains = {
+        (event["pid"], event["tid"])
+        for event in events
+        if event["name"] == "thread_name" and event["args"]["name"] == _MAIN_THREAD
+    }
+    found.milliseconds += [
         event.get("tdur", 0) / 1000
         for event in events
-        # A process's first thread has the number of the process.
-        if event.get("name") == _TASK and event.get("ph") == "X" and event["pid"] == event["tid"]
+        if event["name"] == _TASK and event["ph"] == "X" and (event["pid"], event["tid"]) in mains
     ]
-    assert len(tasks) > 100, "the trace has no tasks: Chromium may call them by another name now"
-    return max(tasks)
+    assert len(found.milliseconds) > 100, "no tasks: Chromium may call them by another name now"

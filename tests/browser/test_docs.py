@@ -12,19 +12,18 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService
-from selenium.webdriver.support.wait import WebDriverWait
+from playwright.sync_api import Browser, Page
 
 from docs.site.build import outside, with_lists
-from tests.browser.browser import CHROMIUM, DRIVER, FLAGS
 
 ROOT = Path(__file__).parents[2]
 PICTURE = re.compile(r"^```mermaid\n(.*?)^```", re.MULTILINE | re.DOTALL)
 BUILD_SECONDS = 300
 PATIENCE = 60
-DRAWN = "return [...document.querySelectorAll('div.mermaid')].filter((one) => one.clientHeight > 40).length"
-PARSE = "const [text, done] = arguments; mermaid.parse(text).then(() => done(''), (e) => done(String(e)))"
-ASKED = "return performance.getEntriesByType('resource').map((one) => one.name)"
+DRAWN = """(wanted) =>
+  [...document.querySelectorAll('div.mermaid')].filter((one) => one.clientHeight > 40).length === wanted"""
+PARSE = "(text) => mermaid.parse(text).then(() => '', String)"
+ASKED = "performance.getEntriesByType('resource').map((one) => one.name)"
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -52,14 +51,10 @@ def site() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    options = ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    driver = Chrome(options=options, service=ChromeService(DRIVER))
-    yield driver
-    driver.quit()
+def reader(chromium: Browser) -> Iterator[Page]:
+    context = chromium.new_context()
+    yield context.new_page()
+    context.close()
 
 
 def pictures() -> dict[str, list[str]]:
@@ -72,20 +67,20 @@ def pictures() -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("page", sorted(pictures()))
-def test_pictures_are_drawn_with_what_the_site_brings(page: str, site: str, reader: Chrome) -> None:
+def test_pictures_are_drawn_with_what_the_site_brings(page: str, site: str, reader: Page) -> None:
     """A page without Mermaid, or with a text that it does not take, would show the text."""
-    reader.get(f"{site}/{page.removesuffix('.md')}/")
+    reader.goto(f"{site}/{page.removesuffix('.md')}/")
     wanted = len(pictures()[page])
-    WebDriverWait(reader, PATIENCE).until(lambda driver: driver.execute_script(DRAWN) == wanted)
+    reader.wait_for_function(DRAWN, arg=wanted, timeout=PATIENCE * 1000)
     for text in pictures()[page]:
-        assert reader.execute_async_script(PARSE, text) == ""
-    asked = reader.execute_script(ASKED)
+        assert reader.evaluate(PARSE, text) == ""
+    asked = reader.evaluate(ASKED)
     assert [address for address in asked if not address.startswith(f"{site}/")] == []
 
 
-def test_the_first_page_asks_no_other_host_and_needs_no_mermaid(site: str, reader: Chrome) -> None:
-    reader.get(f"{site}/")
-    asked = reader.execute_script(ASKED)
+def test_the_first_page_asks_no_other_host_and_needs_no_mermaid(site: str, reader: Page) -> None:
+    reader.goto(f"{site}/")
+    asked = reader.evaluate(ASKED)
     assert asked
     assert [address for address in asked if not address.startswith(f"{site}/")] == []
     assert not any("mermaid" in address for address in asked)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-
 import pytest
+from playwright.sync_api import Browser
 
 from tests.browser import stored, tasks
-from tests.browser.browser import Browser, Target, opened
+from tests.browser.marks import ON_STUB
+from tests.browser.tab import Tab
 
-pytestmark = [pytest.mark.browser, pytest.mark.integration]
+pytestmark = ON_STUB
 
 # In milliseconds of processor time.
 LONGEST_TASK = 100
@@ -24,36 +23,27 @@ TEXTS = {
 }
 
 
-@pytest.fixture(scope="module")
-def traced(target: Target, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    assert "SLUICE_URL" not in os.environ, "these tests need the stub: run them without SLUICE_URL"
-    with opened(target, tmp_path_factory.mktemp("traced"), tracing=True) as browser:
-        browser.sign_in("alice")
-        browser.wait_for_models()
-        yield browser
-
-
-def shown(browser: Browser) -> None:
+def shown(tab: Tab) -> None:
     """Wait until all parts of the text are there, and look at its beginning."""
-    browser.wait(lambda: browser.all(".message .part, .message .piece"))
-    browser.wait(lambda: browser.run("return !document.querySelector('.part:empty, .piece:empty')"), 120)
-    browser.run(
-        "document.querySelector('#scroller').scrollTop = 0; await new Promise(requestAnimationFrame);"
-    )
+    tab.wait(lambda: tab.sees(".message .part, .message .piece"))
+    tab.wait(lambda: tab.run("return !document.querySelector('.part:empty, .piece:empty')"), 120)
+    tab.run("document.querySelector('#scroller').scrollTop = 0; await new Promise(requestAnimationFrame);")
+
+
+def longest_task(chromium: Browser, tab: Tab, question: str, answer: str) -> float:
+    """Return the longest task of the main thread while a conversation is opened and shown."""
+    address = stored.put(tab, question, answer)
+    tab.page.goto("about:blank")
+    with tasks.traced(chromium) as found:
+        tab.open(address)
+        shown(tab)
+    return found.longest
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_no_task_is_long_while_an_answer_is_shown(traced: Browser, name: str) -> None:
-    address = stored.put(traced, "q", TEXTS[name])
-    tasks.longest(traced)
-    traced.open(address)
-    shown(traced)
-    assert tasks.longest(traced) < LONGEST_TASK
+def test_no_task_is_long_while_an_answer_is_shown(chromium: Browser, alice: Tab, name: str) -> None:
+    assert longest_task(chromium, alice, "q", TEXTS[name]) < LONGEST_TASK
 
 
-def test_no_task_is_long_while_a_long_question_is_shown(traced: Browser) -> None:
-    address = stored.put(traced, "word " * 200_000, "a")
-    tasks.longest(traced)
-    traced.open(address)
-    shown(traced)
-    assert tasks.longest(traced) < LONGEST_TASK
+def test_no_task_is_long_while_a_long_question_is_shown(chromium: Browser, alice: Tab) -> None:
+    assert longest_task(chromium, alice, "word " * 200_000, "a") < LONGEST_TASK

@@ -2,136 +2,127 @@
 
 from __future__ import annotations
 
-import os
-
-import pytest
-from selenium.webdriver import Keys
-
 from tests.browser import stored
-from tests.browser.browser import Browser
+from tests.browser.marks import ON_STUB
+from tests.browser.tab import Tab
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.integration,
-]
+pytestmark = ON_STUB
 
 
-@pytest.fixture(autouse=True)
-def _on_this_machine() -> None:
-    assert "SLUICE_URL" not in os.environ, "these tests need the stub: run them without SLUICE_URL"
-
-
-def test_the_stop_button_ends_an_answer_and_keeps_what_there_is(alice: Browser) -> None:
+def test_the_stop_button_ends_an_answer_and_keeps_what_there_is(alice: Tab) -> None:
     alice.ask("slow")
     alice.wait(lambda: "word5" in alice.answer())
     alice.stop()
     alice.wait(lambda: not alice.is_writing())
     kept = alice.answer()
     assert kept.startswith("word0 word1")
-    assert "You stopped this answer." in alice.find(".note").text
+    assert "You stopped this answer." in alice.find(".note").inner_text()
     alice.open()
     alice.find(".conversation").click()
     assert alice.wait(alice.answer) == kept
 
 
-def test_escape_stops_and_shift_enter_makes_a_line(alice: Browser) -> None:
-    alice.ask("one\ntwo")
+def test_escape_stops_and_shift_enter_makes_a_line(alice: Tab) -> None:
+    alice.wait_for_models()
+    alice.find("#input").press_sequentially("one")
+    alice.press("Shift+Enter")
+    alice.find("#input").press_sequentially("two")
+    alice.press("Enter")
     assert "one\\ntwo" in alice.finished_answer()
     alice.ask("slow")
     alice.wait(lambda: "word2" in alice.answer())
-    alice.find("#input").send_keys(Keys.ESCAPE)
+    alice.press("Escape")
     alice.wait(lambda: not alice.is_writing())
-    assert alice.find("#send").is_displayed()
+    assert alice.find("#send").is_visible()
 
 
-def test_an_answer_can_be_made_anew_and_takes_the_place_of_the_first(alice: Browser) -> None:
+def test_an_answer_can_be_made_anew_and_takes_the_place_of_the_first(alice: Tab) -> None:
     alice.ask("hello")
     first = alice.finished_answer()
     alice.ask_again()
     assert alice.finished_answer() == first
-    assert len(alice.all(".message.assistant")) == 1
+    assert alice.count(".message.assistant") == 1
 
 
-def test_who_waits_in_the_queue_is_told_so(alice: Browser) -> None:
+def test_who_waits_in_the_queue_is_told_so(alice: Tab) -> None:
     alice.ask("queue")
-    alice.wait(lambda: alice.all(".note"))
-    assert "place 2 in the queue, about 2 min" in alice.find(".note").text
+    alice.wait(lambda: alice.sees(".note"))
+    assert "place 2 in the queue, about 2 min" in alice.find(".note").inner_text()
     assert "You said 'queue'" in alice.finished_answer()
-    assert not alice.all(".note")
+    assert not alice.sees(".note")
 
 
-def test_a_model_that_must_wake_up_is_waited_for_with_a_countdown(alice: Browser) -> None:
+def test_a_model_that_must_wake_up_is_waited_for_with_a_countdown(alice: Tab) -> None:
     alice.ask("wake")
     card = alice.find(".problem.waiting")
-    assert "not ready yet" in card.text
-    assert "Trying again in" in card.text
+    assert "not ready yet" in card.inner_text()
+    assert "Trying again in" in card.inner_text()
     assert "You said 'wake'" in alice.finished_answer()
 
 
-def test_a_network_that_is_gone_for_a_moment_is_waited_for(alice: Browser) -> None:
+def test_a_network_that_is_gone_for_a_moment_is_waited_for(alice: Tab) -> None:
     alice.wait_for_models()
-    alice.online(False)
+    alice.profile.online(False)
     alice.ask("What is the capital of France?")
-    assert "cannot be reached" in alice.find(".problem.waiting").text
-    alice.online(True)
+    assert "cannot be reached" in alice.find(".problem.waiting").inner_text()
+    alice.profile.online(True)
     assert "Paris" in alice.finished_answer()
 
 
-def test_an_answer_that_breaks_off_says_so_and_can_be_asked_for_again(alice: Browser) -> None:
+def test_an_answer_that_breaks_off_says_so_and_can_be_asked_for_again(alice: Tab) -> None:
     alice.ask("break")
     card = alice.find(".problem")
-    assert "incomplete" in card.text
-    assert "req-1111" in card.text
+    assert "incomplete" in card.inner_text()
+    assert "req-1111" in card.inner_text()
     assert alice.answer() == "You said 'break' in message 1."
     alice.find(".retry").click()
     alice.find(".problem")
-    assert len(alice.all(".message.assistant")) == 1
+    assert alice.count(".message.assistant") == 1
 
 
-def test_hostile_text_of_a_model_is_shown_and_not_obeyed(alice: Browser) -> None:
+def test_hostile_text_of_a_model_is_shown_and_not_obeyed(alice: Tab) -> None:
     alice.ask("markdown")
     answer = alice.finished_answer()
     assert '<script>document.title = "broken in"</script>' in answer
-    assert alice.driver.title != "broken in"
-    assert not alice.all(".message script, .message img")
-    links = [link.get_attribute("href") for link in alice.all(".message a")]
-    assert links == ["https://example.org/"]
+    assert alice.page.title() != "broken in"
+    assert not alice.sees(".message script, .message img")
+    assert alice.attributes(".message a", "href") == ["https://example.org/"]
     for selector in ("h3", "strong", "em", "code", "ul ul li", "ol li", "table td", "blockquote", "pre code"):
-        assert alice.all(f".message.assistant {selector}"), selector
+        assert alice.sees(f".message.assistant {selector}"), selector
 
 
-def test_the_state_of_models_is_shown(alice: Browser) -> None:
+def test_the_state_of_models_is_shown(alice: Tab) -> None:
     assert alice.wait_for_models() == ["smollm2-135m", "smollm2-light", "smollm2-slow"]
-    assert alice.find("#model-status").text == "ready"
+    assert alice.find("#model-status").inner_text() == "ready"
     alice.choose_model("smollm2-light")
-    assert "asleep" in alice.find("#model-status").text
+    assert "asleep" in alice.find("#model-status").inner_text()
     alice.choose_model("smollm2-slow")
-    assert "ready in about 2 min" in alice.find("#model-status").text
+    assert "ready in about 2 min" in alice.find("#model-status").inner_text()
 
 
-def test_another_person_on_the_same_browser_sees_none_of_the_conversations(alice: Browser) -> None:
+def test_another_person_on_the_same_browser_sees_none_of_the_conversations(alice: Tab) -> None:
     alice.ask("What is the capital of France?")
     alice.finished_answer()
     alice.sign_out()
     alice.sign_in("bob")
     alice.wait_for_models()
-    assert not alice.all(".conversation")
+    assert not alice.sees(".conversation")
 
 
-def test_a_session_that_has_ended_keeps_the_conversation_and_offers_to_sign_in(alice: Browser) -> None:
+def test_a_session_that_has_ended_keeps_the_conversation_and_offers_to_sign_in(alice: Tab) -> None:
     alice.ask("What is the capital of France?")
     alice.finished_answer()
-    first = alice.driver.current_window_handle
-    alice.driver.switch_to.new_window("tab")
-    alice.open()
-    alice.sign_out()
-    alice.driver.switch_to.window(first)
-    alice.find("#input").send_keys("And of Spain?", Keys.ENTER)
-    assert "Your session has ended" in alice.find(".problem").text
+    second = alice.another_tab()
+    second.open()
+    second.sign_out()
+    alice.type("And of Spain?")
+    alice.press("Enter")
+    assert "Your session has ended" in alice.find(".problem").inner_text()
     alice.find(".problem a").click()
     alice.fill_in("alice")
     alice.find(".conversation").click()
-    assert [message.text for message in alice.all(".message.user .body")][-1] == "And of Spain?"
+    alice.wait(lambda: alice.turns("user"))
+    assert alice.turns("user")[-1] == "And of Spain?"
 
 
 HOSTILE = [
@@ -160,11 +151,11 @@ _LOOK = """
 """
 
 
-def test_the_renderer_makes_nothing_but_its_own_harmless_elements(alice: Browser) -> None:
+def test_the_renderer_makes_nothing_but_its_own_harmless_elements(alice: Tab) -> None:
     alice.wait_for_models()
     for address in [stored.put(alice, "q", text) for text in HOSTILE]:
         alice.open(address)
-        alice.wait(lambda: alice.all(".message.assistant .body"))
+        alice.wait(lambda: alice.sees(".message.assistant .body"))
         made = alice.run(_LOOK)
         assert made["text"]
         assert made["links"] == []
@@ -173,7 +164,7 @@ def test_the_renderer_makes_nothing_but_its_own_harmless_elements(alice: Browser
         assert not [name for name in made["attributes"] if name.startswith("on") or name in ("src", "style")]
 
 
-def test_the_renderer_stays_quick_on_text_made_to_slow_it_down(alice: Browser) -> None:
+def test_the_renderer_stays_quick_on_text_made_to_slow_it_down(alice: Tab) -> None:
     alice.wait_for_models()
     texts = [
         "*" * 20_000,
@@ -190,33 +181,35 @@ def test_the_renderer_stays_quick_on_text_made_to_slow_it_down(alice: Browser) -
     begun = felt_seconds(alice)
     for address in addresses:
         alice.open(address)
-        alice.wait(lambda: alice.all(".message.assistant .body > *"))
+        alice.wait(lambda: alice.sees(".message.assistant .body > *"))
     assert felt_seconds(alice) - begun < 5
 
 
-def felt_seconds(browser: Browser) -> float:
+def felt_seconds(tab: Tab) -> float:
     """Return the seconds of the processor that the tab's main thread has taken."""
-    command = browser.driver.execute_cdp_cmd
-    command("Performance.enable", {"timeDomain": "threadTicks"})
-    metrics = {one["name"]: one["value"] for one in command("Performance.getMetrics", {})["metrics"]}
+    session = tab.cdp()
+    session.send("Performance.enable", {"timeDomain": "threadTicks"})
+    metrics = {one["name"]: one["value"] for one in session.send("Performance.getMetrics")["metrics"]}
     return float(metrics["TaskDuration"])
 
 
-def test_a_key_is_made_limited_and_rotated_by_keyboard_alone(alice: Browser) -> None:
+def test_a_key_is_made_limited_and_rotated_by_keyboard_alone(alice: Tab) -> None:
     alice.open("/keys")
-    name = alice.find("#key-name")
+    alice.find("#key-name").fill("by keyboard")
     # From the name: the button, what the key may do (opened by Enter), its days, project or models.
-    name.send_keys("by keyboard", Keys.TAB, Keys.TAB)
-    alice.driver.switch_to.active_element.send_keys(Keys.ENTER)
-    alice.wait(lambda: alice.find("#key-days").is_displayed())
-    alice.driver.switch_to.active_element.send_keys(Keys.TAB)
-    days = alice.driver.switch_to.active_element
-    assert days.get_attribute("id") == "key-days"
-    days.send_keys(Keys.CONTROL, "a", Keys.NULL, "7", Keys.ENTER)
-    first = alice.find("#new-key").text
+    alice.press("Tab", "Tab", "Enter")
+    alice.find("#key-days")
+    alice.press("Tab")
+    assert alice.focused.get_attribute("id") == "key-days"
+    alice.press("Control+a")
+    alice.page.keyboard.type("7")
+    alice.press("Enter")
+    first = alice.find("#new-key").inner_text()
     alice.open("/keys")
-    alice.find("#live-keys tbody th a").send_keys(Keys.ENTER)
-    alice.find("#key-grace").send_keys("after 2", Keys.TAB, Keys.ENTER)
-    assert alice.find("#new-key").text != first
+    alice.find("#live-keys tbody th a").press("Enter")
+    alice.find("#key-grace").focus()
+    alice.page.keyboard.type("after 2")
+    alice.press("Tab", "Enter")
+    alice.wait(lambda: alice.texts("#new-key") not in ([], [first]))
     alice.open("/keys")
     assert alice.key_names().count("by keyboard") == 2
