@@ -29,20 +29,66 @@ const SHARED = {
 rmSync(out, { recursive: true, force: true });
 mkdirSync(out, { recursive: true });
 
-// Each page's script has all that it needs: a page that has loaded one file is ready.
+// The style sheet of formulas, with its fonts. KaTeX offers each font in two older forms, which no browser above needs.
+const MODERN = {
+  name: "modern fonts",
+  setup({ onLoad }) {
+    onLoad({ filter: /katex\.css$/ }, ({ path }) => {
+      const older = /,\s*url\([^)]*\)\s*format\("(?:woff|truetype)"\)/g;
+      return { contents: readFileSync(path, "utf8").replace(older, ""), loader: "css" };
+    });
+  },
+};
+const formulas = await build({
+  ...SHARED,
+  entryPoints: ["src/styles/formulas.css"],
+  loader: { ".woff2": "file" },
+  assetNames: "font-[hash]",
+  plugins: [MODERN],
+});
+// What the chat page loads when it first needs it. It is built apart: built together, what both need would be a third file.
+const LAZY = ["src/markdown/typesetting.ts"];
+const lazy = await Promise.all(
+  LAZY.map((entry) => build({ ...SHARED, entryPoints: [entry], format: "esm" })),
+);
+const name = (made) => {
+  const [path] = Object.entries(made.metafile.outputs).find(([, one]) => one.entryPoint);
+  return JSON.stringify(basename(path));
+};
+const [TYPESETTING] = lazy.map(name);
+
+// Each page's script has all that it needs to be ready: a page that has loaded one file is.
 const MODULES = ["src/chat.tsx", "src/admin.ts", "src/keys.ts"];
 const modules = await Promise.all(
-  MODULES.map((entry) => build({ ...SHARED, entryPoints: [entry], format: "esm", splitting: true })),
+  MODULES.map((entry) =>
+    build({
+      ...SHARED,
+      entryPoints: [entry],
+      format: "esm",
+      splitting: true,
+      define: { TYPESETTING, FORMULA_STYLES: name(formulas) },
+    }),
+  ),
 );
 // It runs before the page is painted, so it is no module: modules wait for the whole page.
 const early = await build({ ...SHARED, entryPoints: ["src/theme.ts"], format: "iife" });
+// It runs in a frame with an origin of its own, where modules could not be loaded. Mermaid is a script already.
+const framed = await build({ ...SHARED, entryPoints: ["src/diagram.ts"], format: "iife" });
+const mermaid = await build({
+  ...SHARED,
+  entryPoints: { mermaid: "node_modules/@mermaid-js/tiny/dist/mermaid.tiny.js" },
+  loader: { ".js": "copy" },
+});
 const others = await build({
   ...SHARED,
   entryPoints: ["src/styles/sluice.css", "src/styles/keys.css", "src/styles/usage.css", "src/icon.svg"],
 });
 
 const outputs = Object.entries(
-  Object.assign({}, ...[...modules, early, others].map((made) => made.metafile.outputs)),
+  Object.assign(
+    {},
+    ...[...modules, ...lazy, early, framed, mermaid, formulas, others].map((made) => made.metafile.outputs),
+  ),
 );
 const files = {};
 for (const [path, made] of outputs) {
@@ -52,7 +98,10 @@ for (const [path, made] of outputs) {
   const imports = made.imports
     .filter((one) => one.kind === "import-statement")
     .map((one) => basename(one.path));
-  files[source] = { file: name, imports, styles: made.cssBundle ? [basename(made.cssBundle)] : [] };
+  // A style sheet's fonts.
+  const fonts = made.imports.filter((one) => one.kind === "url-token").map((one) => basename(one.path));
+  const styles = made.cssBundle ? [basename(made.cssBundle)] : [];
+  files[source] = { file: name, imports, styles, fonts: fonts.sort() };
 }
 const sorted = Object.fromEntries(Object.entries(files).sort());
 writeFileSync(join(out, "manifest.json"), `${JSON.stringify({ version: 1, files: sorted }, null, 1)}\n`);

@@ -13,6 +13,7 @@ import { said } from "./chat/said.ts";
 import { load } from "./chat/shelves.ts";
 import { closeDrawer, drawer, MenuButton, Side } from "./chat/side.tsx";
 import "./styles/chat.css";
+import "./styles/answers.css";
 
 function App() {
   return (

@@ -63,11 +63,33 @@ export const HOSTILE: Record<string, (size: number) => string> = {
   "right to left": repeated("\u202e\u2066a"),
   "marks over letters": repeated("a\u0301\u0302\u0303"),
   "zero bytes": repeated("\0"),
+  "10,000 rows": (size) => `|a|b|c|\n|-|:-:|-:|\n${"|1|**2**|$3$|\n".repeat(Math.min(10_000, size / 14))}`,
+  "rows that lack cells": (size) => `${"|a".repeat(400)}|\n${"|-".repeat(400)}|\n${"|\n".repeat(size / 2)}`,
+  "small formulas": repeated("$x$ "),
+  "formulas side by side": repeated("$x$"),
+  dollars: repeated("$"),
+  "dollars and letters": repeated("$a "),
+  "escaped dollars": (size) => `$${"\\$".repeat(size / 2)}`,
+  "formulas without an end": repeated("\\("),
+  "long formulas without an end": repeated("\\[a"),
+  "blocks of formulas": repeated("$$\na\n$$\n"),
+  "blocks without an end": repeated("\\[\n"),
+  "double dollars in lines": repeated("$$ a\n"),
+  "mentions of footnotes": (size) => `${"[^1]".repeat(size / 4)}\n\n[^1]: a`,
+  "mentions of none": repeated("[^a"),
+  "many footnotes": (size) =>
+    Array.from({ length: size / 14 }, (_one, at) => `[^${at}] \n\n[^${at}]: a\n`).join(""),
+  "long footnotes": repeated(`[^1]: ${"a\n  ".repeat(200)}\n`),
+  "names of footnotes": repeated("[^1]:"),
+  diagrams: repeated("```mermaid\ngraph TD\nA-->B\n```\n"),
+  "a diagram that never ends": (size) => `\`\`\`mermaid\n${"A-->B\n".repeat(size / 6)}`,
+  "code of many languages": repeated("```c++\nint x;\n```\n```py\nx = 1\n```\n"),
 };
 
 const UNITS = [
   ..."*_`~[]()!<>&|#-+.:\\\n \t1a",
   ...["\n\n", "- ", "1. ", "```", "> ", "# ", "| - |", "https://a.example", "[a]: https://b\n", "😀", "    "],
+  ...["$", "$$", "\\(", "\\)", "\\[", "\\]", "[^1]", "\n[^1]: a"],
 ];
 
 // Text of marks in a random order; the same seed gives the same text.

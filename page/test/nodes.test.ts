@@ -1,14 +1,23 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type ComponentChild, h, isValidElement, type VNode } from "preact";
-import { nodes } from "../src/markdown/nodes.ts";
+import { footnotes, numbers } from "../src/markdown/footnotes.ts";
+import { type Known, type Makers, nodes } from "../src/markdown/nodes.ts";
 import { references, split } from "../src/markdown/split.ts";
 import { HOSTILE, randomMarkdown } from "./hostile.ts";
 
-const code = (text: string, language: string) => h("pre", { lang: language }, text);
+const MAKERS: Makers = {
+  code: (text, language) => h("pre", { lang: language }, text),
+  formula: (tex, display) => h("i", { class: display ? "display" : "formula" }, tex),
+  mention: (number) => h("sup", null, number),
+};
+
+function knownOf(text: string): Known {
+  return { references: references(text), notes: numbers(footnotes(text)) };
+}
 
 function read(text: string): ComponentChild[] {
-  return nodes(text, references(text), code);
+  return nodes(text, knownOf(text), MAKERS);
 }
 
 // HTML-like words for what was made, to compare; nothing escapes anything here.
@@ -49,6 +58,31 @@ const CASES: [string, string][] = [
   ],
 ];
 
+// Formulas and what looks like some.
+CASES.push(
+  ["$x^2$ and $y_1$-axis", "<p><i class=formula>x^2</i> and <i class=formula>y_1</i>-axis</p>"],
+  ["\\(a*b*c\\) \\[d\\]", "<p><i class=formula>a*b*c</i> <i class=display>d</i></p>"],
+  ["the $n$th of 设$x$为", "<p>the <i class=formula>n</i>th of 设<i class=formula>x</i>为</p>"],
+  ["$$a$$ b", "<p><i class=display>a</i> b</p>"],
+  ["a\n$$\nb\n- c\n\n+ d\n$$\ne", "<p>a</p><i class=display>b\n- c\n\n+ d</i><p>e</p>"],
+  ["- a\n  \\[\n  b\n  \\]", "<ul><li>a<i class=display>b</i></li></ul>"],
+  ["$a \\$ b$", "<p><i class=formula>a \\$ b</i></p>"],
+  ["$5 and $10", "<p>$5 and $10</p>"],
+  ["$5-$10, US$5, 5$ or 6$", "<p>$5-$10, US$5, 5$ or 6$</p>"],
+  ["$5 for one and 3$.", "<p>$5 for one and 3$.</p>"],
+  ["$HOME/bin:$PATH", "<p>$HOME/bin:$PATH</p>"],
+  ["`$a$` and $a `b$ c`", "<p><code>$a$</code> and $a <code>b$ c</code></p>"],
+  ["```\n$a$\n```", "<pre>$a$</pre>"],
+  ["\\$a$ \\\\(b)", "<p>$a$ \\(b)</p>"],
+  ["$$", "<p>$$</p>"],
+  ["$$ a", "<p>$$ a</p>"],
+  ["$ a$ $$", "<p>$ a$ $$</p>"],
+  // Footnotes.
+  ["a[^1] b[^x].\n\n[^x]: c\n[^1]: d", "<p>a<sup>1</sup> b<sup>2</sup>.</p>"],
+  ["a[^1]", "<p>a[^1]</p>"],
+  ["`[^1]` [^1]\n\n[^1]: a\n  b\n\nc", "<p><code>[^1]</code> <sup>1</sup></p><p>c</p>"],
+);
+
 for (const [source, expected] of CASES) {
   test(`${JSON.stringify(source)} is read as people mean it`, () => {
     assert.equal(shown(read(source)), expected);
@@ -73,7 +107,7 @@ const NO_LINKS = [
 ];
 
 const HARMLESS = new Set(
-  "a p br hr em strong del code pre h3 h4 h5 h6 ul ol li blockquote div table thead tbody tr th td label input".split(
+  "a p br hr em strong del code pre i sup h3 h4 h5 h6 ul ol li blockquote div table thead tbody tr th td label input".split(
     " ",
   ),
 );
@@ -131,16 +165,30 @@ for (const [name, make] of Object.entries(HOSTILE)) {
   test(`no part of ${name} takes 50 ms to read`, () => {
     const text = make(100_000);
     const parts = split(text).filter((part) => part.kind === "prose");
+    const known = knownOf(text);
     // They are alike: the first, one from the middle, and the last.
     for (const part of new Set([parts[0], parts[parts.length >> 1], parts.at(-1)])) {
-      if (part) assert.ok(milliseconds(() => nodes(part.source, references(text), code)) < 50);
+      if (part) assert.ok(milliseconds(() => nodes(part.source, known, MAKERS)) < 50);
     }
   });
 }
 
+test("a footnote is what stands behind its name and indented below, and is numbered as it is mentioned", () => {
+  const text = "a[^b] [^a]\n\n[^a]: one\n  two\n\n    three\n[^b]: four\n\n[^c]: five\n```\n[^d]: no\n```\n";
+  assert.deepEqual(
+    footnotes(text).map(({ name, text }) => [name, text]),
+    [
+      ["b", "four"],
+      ["a", "one\ntwo\n\nthree"],
+      ["c", "five"],
+    ],
+  );
+});
+
 test("ten times the text takes no more than about ten times the work", () => {
   for (const [name, make] of Object.entries(HOSTILE)) {
-    const spent = milliseconds(() => split(make(1_000_000)));
+    const text = make(1_000_000);
+    const spent = milliseconds(() => [split(text), footnotes(text), references(text)]);
     assert.ok(spent < 400, `${name}: ${spent} ms`);
   }
 });

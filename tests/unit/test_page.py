@@ -35,13 +35,18 @@ def test_a_build_leaves_nothing_of_an_earlier_one(tmp_path: Path) -> None:
     (tmp_path / "chat-OLD00000.js").write_text("old")
     page.build.build(tmp_path)
     files = json.loads((tmp_path / "manifest.json").read_text())["files"]
-    named = {one for entry in files.values() for one in (entry["file"], *entry["imports"], *entry["styles"])}
+    named = {
+        one
+        for entry in files.values()
+        for one in (entry["file"], *entry["imports"], *entry["styles"], *entry["fonts"])
+    }
     assert set(_built(tmp_path)) == named | {"manifest.json", "licenses.txt"}
 
 
 def test_the_licences_of_what_is_built_in_go_with_it() -> None:
     text = (page.build.ensure() / "licenses.txt").read_text()
-    for name in ("preact", "@preact/signals", "idb", "markdown-it", "linkify-it", "mdurl", "entities"):
+    of_markdown = ("markdown-it", "linkify-it", "mdurl", "entities", "katex", "@mermaid-js/tiny")
+    for name in ("preact", "@preact/signals", "idb", *of_markdown):
         assert f"{name} " in text
 
 

@@ -115,12 +115,15 @@ export interface Question {
   messages: Turn[];
   signal: AbortSignal;
   onText: (piece: string) => void;
+  // What the model thinks, where the engine keeps it apart from the answer.
+  onReasoning: (piece: string) => void;
   onNote: (note: string) => void;
 }
 
-// Streams an answer: calls onText with each piece and onNote with what the gateway says while one waits.
+// Streams an answer: calls onText and onReasoning with each piece and onNote with what the gateway says while one waits.
 // Resolves with the engine's reason for the end, "" for none, when the answer is complete; a stream that ends without its end is an error.
-export async function streamChat({ model, messages, signal, onText, onNote }: Question): Promise<string> {
+export async function streamChat(question: Question): Promise<string> {
+  const { model, messages, signal, onNote } = question;
   const response = await authorized("/v1/chat/completions", {
     method: "POST",
     headers: { "Content-Type": "application/json" },
@@ -139,7 +142,7 @@ export async function streamChat({ model, messages, signal, onText, onNote }: Qu
     for (const event of parser.feed(decoder.decode(value, { stream: true }))) {
       if ("comment" in event) onNote(event.comment);
       else if (event.data === "[DONE]") return reason;
-      else reason = take(JSON.parse(event.data), onText) || reason;
+      else reason = take(JSON.parse(event.data), question) || reason;
     }
   }
 }
@@ -155,10 +158,13 @@ async function read(reader: ReadableStreamDefaultReader<Uint8Array>, requestId: 
 
 interface Chunk {
   error?: Refusal;
-  choices?: { delta?: { content?: unknown }; finish_reason?: unknown }[];
+  choices?: {
+    delta?: { content?: unknown; reasoning_content?: unknown; reasoning?: unknown };
+    finish_reason?: unknown;
+  }[];
 }
 
-function take(chunk: Chunk, onText: (piece: string) => void): string {
+function take(chunk: Chunk, { onText, onReasoning }: Question): string {
   if (chunk.error) {
     throw new ApiError(chunk.error.code ?? "broken_off", {
       message: chunk.error.message ?? "",
@@ -167,7 +173,9 @@ function take(chunk: Chunk, onText: (piece: string) => void): string {
     });
   }
   const choice = chunk.choices?.[0];
-  const piece = choice?.delta?.content;
+  const { content: piece, reasoning_content, reasoning } = choice?.delta ?? {};
+  const thought = reasoning_content ?? reasoning;
+  if (typeof thought === "string" && thought) onReasoning(thought);
   if (typeof piece === "string" && piece) onText(piece);
   return typeof choice?.finish_reason === "string" ? choice.finish_reason : "";
 }

@@ -1,6 +1,7 @@
 // Answers under way: one for each conversation, whichever is on view, and what became of those that failed.
 import { type Signal, signal } from "@preact/signals";
 import { ApiError, isAbort, streamChat, type Turn } from "../api/api.ts";
+import { words } from "../markdown/words.ts";
 import type { Message, State } from "../store/rows.ts";
 import { t } from "../texts.ts";
 import { fitting } from "./fitting.ts";
@@ -8,6 +9,7 @@ import * as library from "./library.ts";
 import { hold } from "./locks.ts";
 import { duration, model, models, refresh } from "./models.ts";
 import { say } from "./said.ts";
+import { type Come, Incoming, separate } from "./thinking.ts";
 
 // How often a growing answer is drawn, and stored, in milliseconds.
 const DRAW_EVERY = 60;
@@ -15,9 +17,13 @@ const SAVE_EVERY = 1_000;
 // Waiting by itself, a page asks again this often at most.
 const MOST_RETRIES = 30;
 
+// What the model thought before it answered, and for how many milliseconds; `open` while it thinks.
+export type Thoughts = Pick<Come, "reasoning" | "thought" | "open">;
+
 export interface Run {
   message: Message;
   text: Signal<string>;
+  thoughts: Signal<Thoughts>;
   note: Signal<string>;
   controller: AbortController;
   // Why the engine says that the answer ends.
@@ -108,12 +114,18 @@ function begun(message: Message): Run {
   const run: Run = {
     message,
     text: signal(message.content),
+    thoughts: signal(thoughts(message)),
     note: signal(""),
     controller: new AbortController(),
     reason: "",
   };
   runs.value = changed(runs.value, message.conversation, run);
   return run;
+}
+
+export function thoughts(message: Message, otherwise = ""): Thoughts {
+  const { text, milliseconds } = message.reasoning ?? { text: otherwise, milliseconds: 0 };
+  return { reasoning: text, thought: milliseconds, open: false };
 }
 
 // An answer is shown at once and stored from its first piece on: one that never came leaves nothing behind.
@@ -128,7 +140,7 @@ function turns(run: Run, continued: Message | undefined): Turn[] {
   const shown = library.visible(run.message.conversation);
   const at = shown.findIndex((one) => one.id === run.message.id);
   const before = shown.slice(0, at < 0 ? shown.length : at);
-  const asked: Turn[] = before.filter((one) => one.content).map(({ role, content }) => ({ role, content }));
+  const asked: Turn[] = before.map(asTurn).filter((one) => one.content);
   if (!continued?.content) return asked;
   return [
     ...asked,
@@ -137,23 +149,25 @@ function turns(run: Run, continued: Message | undefined): Turn[] {
   ];
 }
 
+// What the model thought is not sent back to it.
+function asTurn({ role, content }: Message): Turn {
+  return { role, content: role === "assistant" ? separate(content, true).text : content };
+}
+
 async function stream(run: Run, continued: Message | undefined): Promise<unknown> {
   const { message } = run;
   const context = models.value.find((one) => one.id === message.model)?.context_length;
   const { messages, cut } = fitting(turns(run, continued), context);
   const note = cut ? t("cut") : "";
   run.note.value = note;
-  const growing = new Growing(run, Boolean(continued));
+  const growing = new Growing(run, Boolean(continued), note);
   try {
     run.reason = await streamChat({
       model: message.model,
       messages,
       signal: run.controller.signal,
-      onText: (piece) => {
-        // It waits no more.
-        run.note.value = note;
-        growing.add(piece);
-      },
+      onText: (piece) => growing.add(piece),
+      onReasoning: (piece) => growing.think(piece),
       onNote: (said) => {
         run.note.value = queued(said) || run.note.value;
       },
@@ -168,24 +182,37 @@ async function stream(run: Run, continued: Message | undefined): Promise<unknown
 
 class Growing {
   readonly #run: Run;
-  #text: string;
+  readonly #note: string;
+  readonly #incoming: Incoming;
   #drawing = 0;
   #saved = Date.now();
   #stored: boolean;
 
-  constructor(run: Run, stored: boolean) {
+  // `note`: what is said when it waits no more.
+  constructor(run: Run, stored: boolean, note: string) {
     this.#run = run;
-    this.#text = run.text.value;
+    this.#note = note;
+    this.#incoming = new Incoming({ ...thoughts(run.message), content: run.message.content });
     this.#stored = stored;
     growths.set(run, this);
   }
 
   add(piece: string): void {
-    this.#text += piece;
+    this.#incoming.add(piece);
+    this.#grown();
+  }
+
+  think(piece: string): void {
+    this.#incoming.think(piece);
+    this.#grown();
+  }
+
+  #grown(): void {
+    this.#run.note.value = this.#note;
     this.#drawing ||= window.setTimeout(() => this.#draw(), DRAW_EVERY);
     if (!this.#stored) {
       this.#stored = true;
-      library.store({ ...this.#run.message, content: this.#text });
+      library.store({ ...this.#run.message, ...stored(this.#come()) });
     } else if (Date.now() - this.#saved > SAVE_EVERY) {
       this.save();
     }
@@ -193,19 +220,30 @@ class Growing {
 
   save(): void {
     this.#saved = Date.now();
-    if (this.#stored) library.save(this.#run.message, this.#text);
+    if (this.#stored) library.save(this.#run.message, stored(this.#come()));
   }
 
   end(): void {
     growths.delete(this.#run);
-    this.#draw();
+    this.#draw(true);
   }
 
-  #draw(): void {
+  #come(ended = false): Come {
+    return this.#incoming.come(performance.now(), ended);
+  }
+
+  #draw(ended = false): void {
     clearTimeout(this.#drawing);
     this.#drawing = 0;
-    this.#run.text.value = this.#text;
+    const { content, ...thoughts } = this.#come(ended);
+    this.#run.thoughts.value = thoughts;
+    this.#run.text.value = content;
   }
+}
+
+// What of it goes into a message's row.
+function stored({ content, reasoning, thought }: Come): Partial<Message> {
+  return { content, ...(reasoning ? { reasoning: { text: reasoning, milliseconds: thought } } : {}) };
 }
 
 const growths = new Map<Run, Growing>();
@@ -232,9 +270,9 @@ function ending(run: Run, error: unknown): State {
 
 function finish(run: Run, error: unknown, before: string): void {
   const { message } = run;
-  const content = run.text.value;
-  if (content) {
-    library.write(message, { content, state: ending(run, error) }, "writing");
+  const come = { ...run.thoughts.value, content: run.text.value };
+  if (come.content || come.reasoning) {
+    library.write(message, { ...stored(come), state: ending(run, error) }, "writing");
     library.change(message.conversation, { updated: Date.now() });
   } else {
     library.drop(message);
@@ -259,7 +297,8 @@ function conclude(asking: Asking, run: Run, error: unknown, attempts: number): v
 }
 
 function plain(message: string): string {
-  return document.querySelector(`[data-message="${CSS.escape(message)}"] .body`)?.textContent ?? "";
+  const body = document.querySelector(`[data-message="${CSS.escape(message)}"] .body`);
+  return body ? words(body) : "";
 }
 
 function fail(asking: Asking, run: Run, failed: unknown, attempts: number): void {
@@ -268,7 +307,8 @@ function fail(asking: Asking, run: Run, failed: unknown, attempts: number): void
   // An answer of which a part came stays, and what is asked again stands beside it.
   const continued = asking.continued && library.find(asking.conversation) ? { ...run.message } : undefined;
   const again: Asking = { ...asking, attempts: waits ? attempts + 1 : 0 };
-  if (continued) again.continued = { ...continued, content: run.text.value, state: "broken" };
+  const come = { ...run.thoughts.value, content: run.text.value };
+  if (continued) again.continued = { ...continued, ...stored(come), state: "broken" };
   const retry = () => answer(again);
   const seconds = waits && attempts < MOST_RETRIES ? Math.max(1, error.retryAfter ?? 1) : 0;
   const until = seconds ? Date.now() + seconds * 1000 : 0;

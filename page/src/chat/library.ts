@@ -299,14 +299,9 @@ export function write(message: Message, changes: Partial<Message>, from: Message
 }
 
 // Stores how far an answer has come; what is shown comes from the answer itself.
-export function save(message: Message, content: string): Promise<void> {
+export function save(message: Message, come: Partial<Message>): Promise<void> {
   const told = [note("message", message.conversation, message.id)];
-  return persistFor(
-    message.conversation,
-    (to) => to.write(message.id, { content }),
-    told,
-    `save ${message.id}`,
-  );
+  return persistFor(message.conversation, (to) => to.write(message.id, come), told, `save ${message.id}`);
 }
 
 export function drop(message: Message): void {

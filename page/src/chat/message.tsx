@@ -1,12 +1,17 @@
 // One turn of a conversation: what was asked, or what was answered.
-import { CopyButton, Markdown, Plain } from "../markdown/markdown.tsx";
+import { useMemo } from "preact/hooks";
+import { CopyButton } from "../markdown/code.tsx";
+import { Markdown } from "../markdown/markdown.tsx";
+import { Plain } from "../markdown/plain.tsx";
 import type { Message } from "../store/rows.ts";
 import { type TextKey, t } from "../texts.ts";
 import { again, goOn, removeMessage, show } from "./actions.ts";
-import { type Run, runs } from "./answers.ts";
+import { type Run, runs, thoughts } from "./answers.ts";
 import { edit } from "./drafts.ts";
 import { focusInput } from "./focus.ts";
 import { IconButton } from "./icons.tsx";
+import { Reasoning } from "./reasoning.tsx";
+import { separate } from "./thinking.ts";
 
 const NOTES: Partial<Record<Message["state"], TextKey>> = {
   stopped: "stopped_note",
@@ -26,6 +31,10 @@ export function MessageView({ message, others }: Props) {
   const found = runs.value.get(message.conversation);
   const run = found?.message.id === message.id ? found : undefined;
   const busy = Boolean(run);
+  // Of an answer that was stored before thoughts were kept apart, or by another product.
+  const told = useMemo(() => separate(message.content, true), [message.content]);
+  const content = message.role === "user" ? message.content : told.text;
+  const thought = run ? run.thoughts.value : thoughts(message, told.reasoning);
   return (
     <article
       class={`message ${message.role}${busy ? " busy" : ""}`}
@@ -33,17 +42,18 @@ export function MessageView({ message, others }: Props) {
       data-message={message.id}
     >
       <h2 class="hidden">{t(message.role === "user" ? "you" : "assistant")}</h2>
+      {message.role === "user" ? null : <Reasoning {...thought} />}
       <div class="body" dir="auto">
-        {message.role === "user" ? <Plain text={message.content} /> : <Answer message={message} run={run} />}
+        {message.role === "user" ? <Plain text={content} /> : <Answer text={content} run={run} />}
       </div>
       <NoteOf message={message} run={run} />
-      {busy ? null : <Tools message={message} others={others} />}
+      {busy ? null : <Tools message={message} others={others} content={content} />}
     </article>
   );
 }
 
-function Answer({ message, run }: { message: Message; run: Run | undefined }) {
-  return <Markdown text={run ? run.text.value : message.content} />;
+function Answer({ text, run }: { text: string; run: Run | undefined }) {
+  return <Markdown text={run ? run.text.value : text} />;
 }
 
 function NoteOf({ message, run }: { message: Message; run: Run | undefined }) {
@@ -52,7 +62,7 @@ function NoteOf({ message, run }: { message: Message; run: Run | undefined }) {
   return text ? <p class="note quiet">{text}</p> : null;
 }
 
-function Tools({ message, others }: Props) {
+function Tools({ message, others, content }: Props & { content: string }) {
   const answered = message.role === "assistant";
   const unfinished = answered && ["stopped", "broken", "cut", "length"].includes(message.state);
   const change = () => {
@@ -66,7 +76,7 @@ function Tools({ message, others }: Props) {
   if (message.state === "writing") return <div class="tools" />;
   return (
     <div class="tools">
-      <CopyButton text={message.content} label={t("copy")} />
+      <CopyButton text={content} label={t("copy")} />
       {answered ? <IconButton icon="again" label={t("again")} onClick={() => again(message)} /> : null}
       {answered ? null : <IconButton icon="edit" label={t("edit")} onClick={change} />}
       <IconButton icon="trash" label={t("delete_message")} onClick={remove} />

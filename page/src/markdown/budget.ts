@@ -39,7 +39,11 @@ function nextTurn(): void {
 
 // A signal that becomes true when a part with this text may be made.
 export function turnFor(text: string) {
-  const size = costOf(text);
+  return turn(costOf(text));
+}
+
+// The same for what costs as much as so many characters.
+export function turn(size: number) {
   const ready = signal(take(size));
   if (!ready.value) {
     waiting.push(() => {

@@ -2,8 +2,22 @@
 // becomes text, so markup in an answer is shown, not obeyed; of links, only http, https and mailto are made.
 import MarkdownIt, { type Token } from "markdown-it";
 import { type ComponentChild, h } from "preact";
+import { mentions, type Numbers } from "./footnotes.ts";
+import { formulas } from "./math.ts";
 
-export type CodeBox = (text: string, language: string) => ComponentChild;
+// What stands for the parts of an answer that are more than elements.
+export interface Makers {
+  code: (text: string, language: string) => ComponentChild;
+  formula: (tex: string, display: boolean) => ComponentChild;
+  // The sign at which the text mentions a footnote.
+  mention: (number: number) => ComponentChild;
+}
+
+// What the whole text says and each part of it needs: the lines that say where `[name]` leads, and the footnotes' numbers.
+export interface Known {
+  references: string;
+  notes: Numbers;
+}
 
 // Deeper lists and quotes are shown flat: nobody reads them, and each level costs all that is in it again.
 const DEEPEST = 24;
@@ -12,6 +26,8 @@ const TRAILING = /[.,;:!?*_~)\]}]{1,20}$/;
 
 const markdown = new MarkdownIt({ html: false, linkify: false, breaks: true, maxNesting: DEEPEST });
 markdown.validateLink = isSafe;
+formulas(markdown);
+mentions(markdown);
 
 export function isSafe(target: string): boolean {
   return /^(?:https?:\/\/|mailto:)/i.test(target) && URL.canParse(target);
@@ -40,28 +56,27 @@ interface Open {
   children: ComponentChild[];
 }
 
-// `references`: the lines of the whole text that say where `[name]` leads.
-export function nodes(source: string, references: string, code: CodeBox): ComponentChild[] {
-  const environment = {};
-  if (references) markdown.parse(references, environment);
+export function nodes(source: string, known: Known, makers: Makers): ComponentChild[] {
+  const environment = { notes: known.notes };
+  if (known.references) markdown.parse(known.references, environment);
   const root: Open = { tag: "", properties: {}, children: [] };
-  build(markdown.parse(source, environment), [root], code);
+  build(markdown.parse(source, environment), [root], makers);
   return root.children;
 }
 
-function build(tokens: readonly Token[], stack: Open[], code: CodeBox): void {
+function build(tokens: readonly Token[], stack: Open[], makers: Makers): void {
   for (const token of tokens) {
     if (token.nesting === 1) stack.push(opened(token, stack.length));
     else if (token.nesting === -1) close(stack);
-    else if (token.type === "inline") inline(token.children ?? [], stack, code);
-    else add(stack, single(token, code));
+    else if (token.type === "inline") inline(token.children ?? [], stack, makers);
+    else add(stack, single(token, makers));
   }
 }
 
 // What is left open within one line of text ends with it.
-function inline(tokens: readonly Token[], stack: Open[], code: CodeBox): void {
+function inline(tokens: readonly Token[], stack: Open[], makers: Makers): void {
   const depth = stack.length;
-  build(tokens, stack, code);
+  build(tokens, stack, makers);
   while (stack.length > depth) close(stack);
 }
 
@@ -110,11 +125,18 @@ function linkTo(target: string): Record<string, unknown> {
   return { href: target, target: "_blank", rel: "noopener noreferrer nofollow" };
 }
 
-function single(token: Token, code: CodeBox): ComponentChild {
+function single(token: Token, makers: Makers): ComponentChild {
   switch (token.type) {
     case "fence":
     case "code_block":
-      return code(token.content.replace(/\n$/, ""), token.info.trim().split(/\s/, 1)[0] ?? "");
+      return makers.code(
+        token.content.replace(/\n$/, ""),
+        token.info.trim().slice(0, 40).split(/\s/, 1)[0] ?? "",
+      );
+    case "formula":
+      return makers.formula(token.content, token.markup === "$$");
+    case "footnote":
+      return makers.mention(Number(token.meta?.number));
     case "hr":
       return h("hr", null);
     case "code_inline":

@@ -2,6 +2,8 @@
 // is, so that reading one takes a bounded time; each line is looked at once. Where a text has no place to cut
 // (a list of 100,000 items, a line of a million characters) it is cut all the same: shown as neighbours, the
 // parts look like one. Long code between fences is a part of its own, of any length: nothing in it is read.
+import { openFormula } from "./math.ts";
+
 export interface Part {
   kind: "prose" | "code";
   // The part's text; of code, what stands between the fences.
@@ -28,7 +30,7 @@ const FENCE = /^( {0,3})(`{3,}|~{3,})/;
 const ITEM = /^ {0,3}(?:[-*+]|\d{1,9}[.)])(?:[ \t]|$)/;
 const HEADING = /^#{1,6}(?:[ \t]|$)/;
 const TABLE_RULE = /^[|:\- \t]+$/;
-const REFERENCE = /^ {0,3}\[[^\]\\]{1,200}\]:[ \t]{0,20}\S/;
+const REFERENCE = /^ {0,3}\[(?!\^)[^\]\\]{1,200}\]:[ \t]{0,20}\S/;
 
 // `before`: the parts of the text of which this one is the continuation. All but the last two are taken over: a line
 // that had not ended may have begun a part of its own, and now does not.
@@ -57,6 +59,7 @@ class Splitter {
   #inList = false;
   #table = "";
   #innerFence = "";
+  #formula = "";
 
   constructor(text: string, parts: Part[], first?: Part) {
     this.#text = text;
@@ -131,7 +134,7 @@ class Splitter {
       return;
     }
     this.#note(line);
-    this.#lines += 1;
+    this.#lines += this.#table ? costOfRow(this.#table) : 1;
     this.#at += line.length + 1;
   }
 
@@ -140,7 +143,7 @@ class Splitter {
     if (size < SOFT && this.#lines < HARD_LINES) return false;
     const hard = size >= HARD || this.#lines >= HARD_LINES;
     if (hard && (size >= MOST - SOFT || /^\S/.test(line))) return true;
-    if (this.#innerFence || !/^\S/.test(line)) return false;
+    if (this.#innerFence || this.#formula || !/^\S/.test(line)) return false;
     return HEADING.test(line) || (!this.#before.trim() && !(this.#inList && ITEM.test(line)));
   }
 
@@ -159,6 +162,8 @@ class Splitter {
     } else if (this.#inList) {
       this.#innerFence = /^\s{1,40}(`{3,}|~{3,})[^`]{0,200}$/.exec(line)?.[1] ?? "";
     }
+    if (!this.#formula) this.#formula = openFormula(line);
+    else if (line.includes(this.#formula)) this.#formula = "";
     if (!line.includes("|")) this.#table = "";
     else if (TABLE_RULE.test(line) && line.includes("-") && this.#before.includes("|")) {
       this.#table = `${this.#before}\n${line}`;
@@ -175,6 +180,7 @@ class Splitter {
     this.#inList = false;
     this.#table = head;
     this.#innerFence = "";
+    this.#formula = "";
   }
 
   #end(end: number): void {
@@ -184,6 +190,13 @@ class Splitter {
     const more = { language: "", start: this.#start, joined: this.#joined, head: this.#head };
     this.#parts.push({ kind: "prose", source: whole, ...more });
   }
+}
+
+// A row has as many cells as the table's head, however short it is. So many cost as much as a line.
+const CELLS_A_LINE = 4;
+
+function costOfRow(head: string): number {
+  return Math.max(1, (head.length - head.replaceAll("|", "").length) / 2 / CELLS_A_LINE);
 }
 
 function closes(line: string, marks: string): boolean {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from flask.testing import FlaskClient
 
 import sluice.web
 from sluice.web.database.tables import Database
+from sluice.web.http import assets
 from tests.unit.web.visitor import PUBLIC_URL, TOKEN, get, sign_in
 
 TEMPLATES = Path(sluice.web.__file__).parent / "templates"
@@ -86,6 +88,37 @@ def test_every_answer_has_the_headers(client: FlaskClient, path: str) -> None:
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["X-Frame-Options"] == "DENY"
     assert headers["Cache-Control"] == "no-store"
+
+
+def test_diagrams_are_drawn_in_a_document_that_may_nothing_but_draw(client: FlaskClient) -> None:
+    answer = get(client, "/drawing")
+    policy = dict(
+        (part + " ").split(" ", 1) for part in answer.headers["Content-Security-Policy"].split("; ")
+    )
+    assert policy["default-src"] == "'none' "
+    assert policy["script-src"] == policy["frame-ancestors"] == "'self' "
+    assert policy["sandbox"] == "allow-scripts "
+    assert not {"img-src", "connect-src", "font-src", "frame-src", "form-action"} & {
+        name for name, value in policy.items() if value != "'none' "
+    }
+    assert answer.headers["X-Frame-Options"] == "SAMEORIGIN"
+    # The frame has an origin of its own, to which its scripts come from elsewhere.
+    scripts = re.findall(r'<script src="([^"]+)"', answer.get_data(as_text=True))
+    assert len(scripts) == 2
+    page = get(client, "/").get_data(as_text=True)
+    others = [part for part in page.split('"') if part.startswith("/static/")]
+    for path in [*scripts, *others]:
+        with get(client, path) as loaded:
+            expected = "cross-origin" if path in scripts else "same-origin"
+            assert loaded.headers["Cross-Origin-Resource-Policy"] == expected
+
+
+def test_fonts_are_served_as_fonts(client: FlaskClient) -> None:
+    fonts = json.loads((assets.FOLDER / "manifest.json").read_text())["files"]["formulas.css"]["fonts"]
+    assert fonts
+    with get(client, f"/static/{fonts[0]}") as answer:
+        assert answer.headers["Content-Type"] == "font/woff2"
+        assert answer.headers["Cache-Control"] == "public, max-age=31536000, immutable"
 
 
 def test_static_files_may_be_kept_for_good_since_their_names_change_with_them(client: FlaskClient) -> None:

@@ -1,4 +1,4 @@
-"""What browsers load of the pages beside the pages themselves: scripts, style sheets, the icon.
+"""What browsers load of the pages beside the pages themselves: scripts, style sheets, fonts, the icon.
 
 The build of the front end (page/) makes them. Each file's name carries a digest of its content, so a browser
 may keep it permanently; `manifest.json` says which name is whose.
@@ -20,7 +20,9 @@ _MANIFEST = "manifest.json"
 _YEAR = 365 * 86_400
 _LINK = Markup('<link rel="{}" href="{}">')
 _SCRIPT = Markup('<script type="module" src="{}"></script>')
-_HASHED = re.compile(r"[a-z]+-[A-Z0-9]{8}\.(?:js|css|svg)")
+_HASHED = re.compile(r"[a-z]+-[A-Z0-9]{8}\.(?:js|css|svg|woff2)")
+# What a frame with an origin of its own loads: to it, this host is another one.
+_FRAMED = ("mermaid.tiny.js", "diagram.js")
 
 
 class NotBuilt(Exception):
@@ -64,12 +66,17 @@ def register(app: Flask, folder: Path = FOLDER) -> None:
     Raises NotBuilt.
     """
     assets = Assets.load(folder)
+    framed = {assets.file(source) for source in _FRAMED}
 
     @app.get("/static/<filename>", endpoint=ENDPOINT)
     def static(filename: str) -> Response:
         if not _HASHED.fullmatch(filename):
             abort(404)
-        answer = send_from_directory(folder, filename, max_age=_YEAR)
+        # Python's table of types has fonts from 3.14 on.
+        kind = "font/woff2" if filename.endswith(".woff2") else None
+        answer = send_from_directory(folder, filename, max_age=_YEAR, mimetype=kind)
+        if filename in framed:
+            answer.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
         answer.cache_control.public = True
         answer.cache_control.immutable = True
         return answer

@@ -95,13 +95,28 @@ def _token_matches() -> bool:
     return isinstance(expected, str) and hmac.compare_digest(expected.encode(), given.encode())
 
 
+# For a document that draws what somebody wrote: in a frame of the page it has an origin of its own, runs the
+# site's scripts, and loads and sends nothing.
+DRAWING = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'self'; sandbox allow-scripts"
+    ),
+    "X-Frame-Options": "SAMEORIGIN",
+}
+
+
 def _headers(settings: WebConfig) -> dict[str, str]:
     issuer = urlsplit(settings.oidc.issuer)
     policy = {
         "default-src": "'none'",
         "script-src": "'self'",
         "style-src": "'self'",
-        "img-src": "'self'",
+        # Pictures that a script of the page made: diagrams.
+        "img-src": "'self' blob:",
+        # Of formulas.
+        "font-src": "'self'",
+        "frame-src": "'self'",
         "connect-src": "'self'",
         # The sign-out form's answer redirects to the provider; browsers apply this rule to redirects too.
         "form-action": f"'self' {issuer.scheme}://{issuer.netloc}",

@@ -8,6 +8,7 @@ from flask import Blueprint, Response, jsonify, render_template
 from sqlalchemy import text
 
 from sluice.contracts.fields import VERSION
+from sluice.web.http import guard
 from sluice.web.signin.sign_in import SignedInUser
 from sluice.web.views.shared import signed_in, web
 
@@ -27,6 +28,12 @@ def index() -> str:
 def conversation(_person: SignedInUser, conversation: UUID) -> str:
     """The chat page, at a conversation's own address. Which it is, the browser alone knows."""
     return render_template("chat.html")
+
+
+@blueprint.get("/drawing")
+def drawing() -> tuple[str, dict[str, str]]:
+    """The frame in which the chat page has diagrams drawn. It knows nobody, and holds nothing."""
+    return render_template("drawing.html"), guard.DRAWING
 
 
 @blueprint.get("/health")
