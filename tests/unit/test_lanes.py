@@ -140,8 +140,7 @@ def test_who_asks_for_the_end_gets_it_and_what_was_said_until_then(
 
 RUNNER = """
 import sys
-from demo.deployment import Deployment
-from tests import lanes, run
+from tests import run
 from tests.lanes import Lane, Step
 
 def made(stages):
