@@ -55,10 +55,15 @@ class Pipe(asyncio.Protocol):
         """Connect both ends."""
         ours, theirs = socket.socketpair()
         loop = asyncio.get_running_loop()
-        await loop.create_connection(lambda: self.session.endpoint, sock=theirs)
-        self._ran = asyncio.ensure_future(self.session.run())
-        self._receiver = receiver
-        await loop.create_connection(lambda: self, sock=ours)
+        try:
+            await loop.create_connection(lambda: self.session.endpoint, sock=theirs)
+            self._ran = asyncio.ensure_future(self.session.run())
+            self._receiver = receiver
+            await loop.create_connection(lambda: self, sock=ours)
+        except asyncio.CancelledError:
+            # The proxy ends while it connects; on a busy machine that happens.
+            ours.close()
+            raise
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
