@@ -28,6 +28,11 @@ INSTEAD = {
     r"as it comes": "by default",
     r"comes? along": "is bundled, or appears",
     r"way in": "access, or the path into the cluster",
+    r"anew": "again",
+    r"for ever": "forever",
+    r"statuses of their own": "separate statuses",
+    r"makes? (?:it )?a matter of": "lasts, or takes",
+    r"who(?:ever)? does not stream": "requests that do not stream",
 }
 
 # The change log says what was true of each version; it is not rewritten.
