@@ -19,11 +19,20 @@ function form(text: Forms, values: Values): string {
   return text[plurals.select(Number(values[text.by]))] ?? text.other ?? "";
 }
 
+// Letters that are written from right to left, and marks that turn what follows them.
+const TURNING = /[\u0590-\u08ff\u200e\u200f\u202a-\u202e\u2066-\u2069\ufb1d-\ufdff\ufe70-\ufefc]/;
+const [FIRST_STRONG_ISOLATE, POP_DIRECTIONAL_ISOLATE] = ["\u2068", "\u2069"];
+
+// A title or a name in a sentence changes no direction but its own.
+function isolated(value: string): string {
+  return TURNING.test(value) ? FIRST_STRONG_ISOLATE + value + POP_DIRECTIONAL_ISOLATE : value;
+}
+
 function filled(text: string | Forms, values: Values): string {
   const words = typeof text === "string" ? text : form(text, values);
   return words.replace(/\{(\w+)\}/g, (_whole, name: string) => {
     const value = values[name];
-    return typeof value === "number" ? number(value) : String(value);
+    return typeof value === "number" ? number(value) : isolated(String(value));
   });
 }
 
@@ -34,4 +43,10 @@ export function t(key: TextKey, values: Values = {}): string {
 // For what is put together while running, such as a model's state; `otherwise` where there is no such text.
 export function tOf(key: string, otherwise: TextKey): string {
   return filled(texts[key] ?? texts[otherwise] ?? otherwise, {});
+}
+
+// The words for a name that another part chose; the name itself where there are none.
+export function called(family: string, name: string): string {
+  const found = texts[`${family}_${name}`];
+  return found === undefined ? name : filled(found, {});
 }

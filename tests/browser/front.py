@@ -4,7 +4,9 @@ The stub keeps the outside of /v1 (docs/contracts.md): keys are asked of the rea
 what was used. The last message chooses what happens: `slow` streams for a minute, `queue` is told its place
 first, `wake` is refused twice with Retry-After, `markdown` answers with marks and hostile text, `break` ends
 with an error event, `length` because the answer may not be longer, `fast` has 200 tokens per second for a
-minute. Beside the API there is /v1/bare, a page of one text field, which benchmarks compare ours with.
+minute, `empty` has no answer the first time, `silent` says nothing, `line` waits in the queue all the time,
+`endless` never ends. Beside the API there is /v1/bare, a page of one text field, with which benchmarks
+compare ours.
 """
 
 from __future__ import annotations
@@ -66,6 +68,7 @@ class Front:
     def __init__(self, settings: dict[str, Any]) -> None:
         self._settings = settings
         self._refusals = 0
+        self._emptied = False
 
     def app(self) -> web.Application:
         """Return the application."""
@@ -126,7 +129,10 @@ class Front:
         if word == "wake" and self._refusals < 2:
             self._refusals += 1
             return _error(503, "no_instance", "the model is asleep; it is being started", retry_after=2)
-        answer = await _stream(request, word, len(body["messages"]))
+        if word == "empty" and not self._emptied:
+            self._emptied = True
+            word = ""
+        answer = await _stream(request, word, body)
         await self._settle(principal, str(body["model"]))
         return answer
 
@@ -161,12 +167,18 @@ class Front:
             answer.raise_for_status()
 
 
-async def _stream(request: web.Request, word: str, count: int) -> web.StreamResponse:
+async def _stream(request: web.Request, word: str, body: dict[str, Any]) -> web.StreamResponse:
+    count = len(body["messages"])
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
     await response.prepare(request)
-    if word == "queue":
+    if word in ("queue", "line"):
         await response.write(b": queued position=2 expected=120s\n")
-        await asyncio.sleep(2.0)
+        await asyncio.sleep(2.0 if word == "queue" else 600.0)
+    if word == "silent":
+        await asyncio.sleep(600.0)
+    while word == "endless":
+        chunk = {"choices": [{"index": 0, "delta": {"content": "for ever and ever\n" * 1_000}}]}
+        await response.write(f"data: {json.dumps(chunk)}\n\n".encode())
     pieces, pause = _answer(word, count)
     for piece in pieces:
         chunk = {"choices": [{"index": 0, "delta": {"content": piece}, "finish_reason": None}]}
@@ -178,11 +190,17 @@ async def _stream(request: web.Request, word: str, count: int) -> web.StreamResp
         return response
     reason = "length" if word == "length" else "stop"
     end = {"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]}
-    await response.write(f"data: {json.dumps(end)}\n\ndata: [DONE]\n\n".encode())
+    await response.write(f"data: {json.dumps(end)}\n\n".encode())
+    if body.get("stream_options", {}).get("include_usage"):
+        used = {"prompt_tokens": 100 * count, "completion_tokens": len(pieces)}
+        await response.write(f"data: {json.dumps({'choices': [], 'usage': used})}\n\n".encode())
+    await response.write(b"data: [DONE]\n\n")
     return response
 
 
 def _answer(word: str, count: int) -> tuple[list[str], float]:
+    if not word:
+        return [], 0.1
     if word == "slow":
         return [f"word{n} " for n in range(600)], 0.1
     if word == "fast":

@@ -165,14 +165,18 @@ class Tab:
     # --- Chatting ----------------------------------------------------------------------------------------
 
     def wait_for_models(self) -> list[str]:
-        """Wait until models are offered; return their names."""
-        names = "(all) => all.map((one) => one.value)"
-        return self.wait(lambda: self.page.locator("#model option").evaluate_all(names))
+        """Wait until models are offered; return their names, as the list shows them."""
+        self.find("#model:enabled").click()
+        self.find("#model-list [data-model]")
+        names = self.attributes("#model-list [data-model]", "data-model")
+        self.press("Escape")
+        self.find("#input").focus()
+        return names
 
     def choose_model(self, name: str) -> None:
         """Choose a model by name."""
-        self.wait_for_models()
-        self.find("#model").select_option(name)
+        self.find("#model:enabled").click()
+        self.find(f'#model-list [data-model="{name}"]').click()
 
     def type(self, text: str) -> None:
         """Put a text into the composer in place of what is there."""
@@ -180,7 +184,7 @@ class Tab:
 
     def ask(self, question: str) -> None:
         """Write a question and send it with Enter."""
-        self.wait_for_models()
+        self.find("#model:enabled")
         self._answers = self.count(".message.assistant")
         self.type(question)
         self.find("#input").press("Enter")

@@ -44,10 +44,13 @@ def test_an_answer_can_be_made_anew_and_takes_the_place_of_the_first(alice: Tab)
     assert alice.count(".message.assistant") == 1
 
 
-def test_who_waits_in_the_queue_is_told_so(alice: Tab) -> None:
+def test_who_waits_in_the_queue_is_told_so_and_sees_the_time_go_down(alice: Tab) -> None:
+    alice.ask("line")
+    alice.wait(lambda: "place 2 in the queue. About 1 min 5" in alice.find(".wait").inner_text())
+    assert "place 2 in the queue" in (alice.page.locator("#announcer").text_content() or "")
+    alice.find(".wait button").click()
+    alice.wait(lambda: not alice.is_writing())
     alice.ask("queue")
-    alice.wait(lambda: alice.sees(".note"))
-    assert "place 2 in the queue, about 2 min" in alice.find(".note").inner_text()
     assert "You said 'queue'" in alice.finished_answer()
     assert not alice.sees(".note")
 
@@ -58,6 +61,23 @@ def test_a_model_that_must_wake_up_is_waited_for_with_a_countdown(alice: Tab) ->
     assert "not ready yet" in card.inner_text()
     assert "Trying again in" in card.inner_text()
     assert "You said 'wake'" in alice.finished_answer()
+
+
+def test_who_waits_can_stop_waiting_and_keeps_the_question(alice: Tab) -> None:
+    alice.ask("silent")
+    # Before the gateway has said anything.
+    assert "Sent to smollm2-135m" in alice.find(".note").inner_text()
+    alice.find(".wait button").click()
+    alice.wait(lambda: not alice.is_writing())
+    assert alice.texts(".message .body") == ["silent"]
+    assert alice.find(".offer .retry").is_visible()
+
+
+def test_an_answer_without_a_word_is_said_and_asked_for_again(alice: Tab) -> None:
+    alice.ask("empty")
+    assert "ended without an answer" in alice.find(".problem").inner_text()
+    alice.find(".problem .retry").click()
+    alice.wait(lambda: "You said 'empty'" in alice.answer())
 
 
 def test_a_network_that_is_gone_for_a_moment_is_waited_for(alice: Tab) -> None:

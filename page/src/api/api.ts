@@ -12,6 +12,10 @@ export interface Model {
   capabilities?: string[];
   context_length?: number;
   expected_ready?: number | null;
+  // Runs outside the site: who runs it, and where what is sent goes.
+  external?: boolean;
+  provider?: string;
+  region?: string;
 }
 
 export interface Turn {
@@ -22,20 +26,31 @@ export interface Turn {
 interface Refusal {
   code?: string;
   message?: string;
+  param?: string | null;
   request_id?: string;
   retry_after?: number | null;
+}
+
+interface More {
+  message?: string;
+  param?: string;
+  requestId?: string;
+  retryAfter?: number | null;
 }
 
 export class ApiError extends Error {
   code: string;
   detail: string;
+  // Which field of the question was refused; "" for none.
+  param: string;
   requestId: string;
   retryAfter: number | null;
 
-  constructor(code: string, more: { message?: string; requestId?: string; retryAfter?: number | null } = {}) {
+  constructor(code: string, more: More = {}) {
     super(more.message || code);
     this.code = code;
     this.detail = more.message ?? "";
+    this.param = more.param ?? "";
     this.requestId = more.requestId ?? "";
     this.retryAfter = more.retryAfter ?? null;
   }
@@ -71,6 +86,7 @@ async function failure(response: Response): Promise<ApiError> {
   const seconds = Number.parseFloat(response.headers.get("Retry-After") ?? "");
   return new ApiError(error.code ?? `http_${response.status}`, {
     message: error.message ?? "",
+    param: error.param ?? "",
     requestId: error.request_id ?? response.headers.get("X-Request-Id") ?? "",
     retryAfter: Number.isFinite(seconds) ? seconds : null,
   });
@@ -110,9 +126,17 @@ export async function listModels(): Promise<Model[]> {
   return (await response.json()).data;
 }
 
+// What an answer took, as the engine counted it.
+export interface Counted {
+  prompt_tokens: number;
+  completion_tokens: number;
+}
+
 export interface Question {
   model: string;
   messages: Turn[];
+  // Temperature and the like, by the names of the API.
+  settings: Readonly<Record<string, number>>;
   signal: AbortSignal;
   onText: (piece: string) => void;
   // What the model thinks, where the engine keeps it apart from the answer.
@@ -120,30 +144,47 @@ export interface Question {
   onNote: (note: string) => void;
 }
 
+export interface Ending {
+  // Why the engine says that the answer ends; "" where it does not.
+  reason: string;
+  usage: Counted | null;
+}
+
 // Streams an answer: calls onText and onReasoning with each piece and onNote with what the gateway says while one waits.
-// Resolves with the engine's reason for the end, "" for none, when the answer is complete; a stream that ends without its end is an error.
-export async function streamChat(question: Question): Promise<string> {
-  const { model, messages, signal, onNote } = question;
+// Resolves when the answer is complete; a stream that ends without its end is an error.
+export async function streamChat(question: Question): Promise<Ending> {
+  const { settings, signal, onText: _, onReasoning: __, onNote, ...asked } = question;
   const response = await authorized("/v1/chat/completions", {
     method: "POST",
     headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ model, messages, stream: true }),
+    body: JSON.stringify({ ...asked, ...settings, stream: true, stream_options: { include_usage: true } }),
     signal,
   });
   if (!response.ok) throw await failure(response);
   const requestId = response.headers.get("X-Request-Id") ?? "";
-  const parser = new EventParser();
-  let reason = "";
-  const decoder = new TextDecoder();
   const reader = response.body?.getReader();
-  for (;;) {
-    const { done, value } = reader ? await read(reader, requestId) : { done: true, value: undefined };
-    if (done) throw new ApiError("broken_off", { requestId });
-    for (const event of parser.feed(decoder.decode(value, { stream: true }))) {
+  if (!reader) throw new ApiError("broken_off", { requestId });
+  const ending: Ending = { reason: "", usage: null };
+  try {
+    for await (const event of events(reader, requestId)) {
       if ("comment" in event) onNote(event.comment);
-      else if (event.data === "[DONE]") return reason;
-      else reason = take(JSON.parse(event.data), question) || reason;
+      else if (event.data === "[DONE]") return ending;
+      else take(JSON.parse(event.data), ending, question);
     }
+  } finally {
+    // Nobody reads on: the engine need not write on.
+    reader.cancel().catch(() => {});
+  }
+  throw new ApiError("broken_off", { requestId });
+}
+
+async function* events(reader: ReadableStreamDefaultReader<Uint8Array>, requestId: string) {
+  const parser = new EventParser();
+  const decoder = new TextDecoder();
+  for (;;) {
+    const { done, value } = await read(reader, requestId);
+    if (done) return;
+    yield* parser.feed(decoder.decode(value, { stream: true }));
   }
 }
 
@@ -162,12 +203,14 @@ interface Chunk {
     delta?: { content?: unknown; reasoning_content?: unknown; reasoning?: unknown };
     finish_reason?: unknown;
   }[];
+  usage?: { prompt_tokens?: unknown; completion_tokens?: unknown } | null;
 }
 
-function take(chunk: Chunk, { onText, onReasoning }: Question): string {
+function take(chunk: Chunk, ending: Ending, { onText, onReasoning }: Question): void {
   if (chunk.error) {
     throw new ApiError(chunk.error.code ?? "broken_off", {
       message: chunk.error.message ?? "",
+      param: chunk.error.param ?? "",
       requestId: chunk.error.request_id ?? "",
       retryAfter: chunk.error.retry_after ?? null,
     });
@@ -177,5 +220,12 @@ function take(chunk: Chunk, { onText, onReasoning }: Question): string {
   const thought = reasoning_content ?? reasoning;
   if (typeof thought === "string" && thought) onReasoning(thought);
   if (typeof piece === "string" && piece) onText(piece);
-  return typeof choice?.finish_reason === "string" ? choice.finish_reason : "";
+  if (typeof choice?.finish_reason === "string") ending.reason = choice.finish_reason;
+  ending.usage = counted(chunk.usage) ?? ending.usage;
+}
+
+function counted(usage: Chunk["usage"]): Counted | null {
+  const { prompt_tokens, completion_tokens } = usage ?? {};
+  if (typeof prompt_tokens !== "number" || typeof completion_tokens !== "number") return null;
+  return { prompt_tokens, completion_tokens };
 }

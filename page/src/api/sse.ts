@@ -1,6 +1,9 @@
 // Server-sent events out of pieces of text, cut anywhere.
 export type ServerEvent = { data: string } | { comment: string };
 
+// A line without an end is no event, however long one waits for it.
+const MOST_LINE = 2_000_000;
+
 export class EventParser {
   #rest = "";
   #data: string[] = [];
@@ -8,6 +11,7 @@ export class EventParser {
   feed(text: string): ServerEvent[] {
     const lines = (this.#rest + text).split(/\r\n|\n|\r(?!$)/);
     this.#rest = lines.pop() ?? "";
+    if (this.#rest.length > MOST_LINE) throw new Error(`a line has more than ${MOST_LINE} characters`);
     return lines.flatMap((line) => this.#line(line));
   }
 

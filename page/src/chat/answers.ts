@@ -2,20 +2,26 @@
 import { type Signal, signal } from "@preact/signals";
 import { ApiError, isAbort, streamChat, type Turn } from "../api/api.ts";
 import { words } from "../markdown/words.ts";
-import type { Message, State } from "../store/rows.ts";
+import type { Message, State, Usage } from "../store/rows.ts";
 import { t } from "../texts.ts";
-import { fitting } from "./fitting.ts";
+import { measure, newest, type Overflow, room } from "./fitting.ts";
 import * as library from "./library.ts";
 import { hold } from "./locks.ts";
-import { duration, model, models, refresh } from "./models.ts";
+import { model, models, refresh } from "./models.ts";
 import { say } from "./said.ts";
 import { type Come, Incoming, separate } from "./thinking.ts";
+import { sent, told, type Wait } from "./waiting.ts";
 
 // How often a growing answer is drawn, and stored, in milliseconds.
 const DRAW_EVERY = 60;
 const SAVE_EVERY = 1_000;
 // Waiting by itself, a page asks again this often at most.
 const MOST_RETRIES = 30;
+// An answer that never ends is ended here, in characters.
+const MOST_ANSWER = 2_000_000;
+// After a model has refused a conversation as too long, it is asked with so much less.
+const LESS = 0.7;
+const TOO_LONG = ["conversation_too_long", "context_length_exceeded"];
 
 // What the model thought before it answered, and for how many milliseconds; `open` while it thinks.
 export type Thoughts = Pick<Come, "reasoning" | "thought" | "open">;
@@ -25,9 +31,15 @@ export interface Run {
   text: Signal<string>;
   thoughts: Signal<Thoughts>;
   note: Signal<string>;
+  // null from the answer's first piece on.
+  wait: Signal<Wait | null>;
   controller: AbortController;
-  // Why the engine says that the answer ends.
+  // Why the engine says that the answer ends, or why it was ended here.
   reason: string;
+  usage: Usage | null;
+  over: Overflow | null;
+  // When its first piece came, in milliseconds since the epoch; 0 before.
+  began: number;
 }
 
 export interface Problem {
@@ -35,6 +47,8 @@ export interface Problem {
   // When it is asked again without a hand; 0 for never.
   until: number;
   retry: () => void;
+  // What makes the conversation too long, where that is the matter.
+  over: Overflow | null;
 }
 
 // By conversation.
@@ -96,7 +110,6 @@ export async function answer(asking: Asking): Promise<void> {
   const release = await hold(message.id);
   if (continued) library.write(continued, { state: "writing" }, continued.state);
   else show(message);
-  if (library.current.value === conversation) say(t("writing"));
   const error = await stream(run, continued);
   runs.value = changed(runs.value, conversation, null);
   finish(run, error, before);
@@ -116,8 +129,12 @@ function begun(message: Message): Run {
     text: signal(message.content),
     thoughts: signal(thoughts(message)),
     note: signal(""),
+    wait: signal<Wait | null>(sent(Date.now(), readyAt(message.model))),
     controller: new AbortController(),
     reason: "",
+    usage: null,
+    over: null,
+    began: 0,
   };
   runs.value = changed(runs.value, message.conversation, run);
   return run;
@@ -126,6 +143,12 @@ function begun(message: Message): Run {
 export function thoughts(message: Message, otherwise = ""): Thoughts {
   const { text, milliseconds } = message.reasoning ?? { text: otherwise, milliseconds: 0 };
   return { reasoning: text, thought: milliseconds, open: false };
+}
+
+// When a model that is not ready should be, in milliseconds since the epoch; 0 where nobody knows.
+function readyAt(name: string): number {
+  const found = models.value.find((one) => one.id === name);
+  return found && found.status !== "ready" ? (found.expected_ready ?? 0) * 1000 : 0;
 }
 
 // An answer is shown at once and stored from its first piece on: one that never came leaves nothing behind.
@@ -154,44 +177,85 @@ function asTurn({ role, content }: Message): Turn {
   return { role, content: role === "assistant" ? separate(content, true).text : content };
 }
 
+// Conversations of which only the newest turns are sent, as their reader chose, with the tokens that are sent at most.
+const shortened = new Map<string, number>();
+
+function contextOf(name: string): number | undefined {
+  return models.value.find((one) => one.id === name)?.context_length;
+}
+
+// Has a conversation that is too long for its model go on with its newest turns.
+export function shorten(conversation: string, over: Overflow): void {
+  const known = shortened.get(conversation);
+  // Where the estimate says that it fits, or that it was short enough, the engine has counted more.
+  const most = over.all <= over.room ? over.all * LESS : over.room;
+  shortened.set(conversation, Math.floor(known === undefined ? most : Math.min(most, known * LESS)));
+}
+
+// Raises ApiError where the model cannot read all of it and the reader has not said what to do.
+function fitted(run: Run, continued: Message | undefined): Turn[] {
+  const all = turns(run, continued);
+  const context = contextOf(run.message.model);
+  run.over = measure(all, context);
+  const most = shortened.get(run.message.conversation);
+  if (most === undefined) {
+    if (run.over.all > run.over.room && run.over.left) throw new ApiError("conversation_too_long");
+    return all;
+  }
+  const { messages, left } = newest(all, Math.min(most, room(context)));
+  if (left) run.note.value = t("cut", { n: left });
+  return messages;
+}
+
 async function stream(run: Run, continued: Message | undefined): Promise<unknown> {
   const { message } = run;
-  const context = models.value.find((one) => one.id === message.model)?.context_length;
-  const { messages, cut } = fitting(turns(run, continued), context);
-  const note = cut ? t("cut") : "";
-  run.note.value = note;
-  const growing = new Growing(run, Boolean(continued), note);
+  const growing = new Growing(run, Boolean(continued));
   try {
-    run.reason = await streamChat({
+    const ending = await streamChat({
       model: message.model,
-      messages,
+      messages: fitted(run, continued),
+      settings: {},
       signal: run.controller.signal,
-      onText: (piece) => growing.add(piece),
-      onReasoning: (piece) => growing.think(piece),
-      onNote: (said) => {
-        run.note.value = queued(said) || run.note.value;
+      onText: (piece) => {
+        if (run.wait.value) begins(run);
+        growing.add(piece);
+      },
+      onReasoning: (piece) => {
+        if (run.wait.value) begins(run);
+        growing.think(piece);
+      },
+      onNote: (note) => {
+        if (run.wait.value) run.wait.value = told(run.wait.value, note, Date.now());
       },
     });
+    run.reason = ending.reason;
+    if (ending.usage) run.usage = { ...ending.usage, milliseconds: Date.now() - run.began };
     return null;
   } catch (error) {
     return error ?? new ApiError("broken_off");
   } finally {
+    run.wait.value = null;
     growing.end();
   }
 }
 
+// Its first piece has come: nobody waits any more.
+function begins(run: Run): void {
+  run.wait.value = null;
+  run.began = Date.now();
+  if (library.current.value === run.message.conversation) say(t("writing"));
+}
+
 class Growing {
   readonly #run: Run;
-  readonly #note: string;
   readonly #incoming: Incoming;
   #drawing = 0;
   #saved = Date.now();
   #stored: boolean;
+  #length = 0;
 
-  // `note`: what is said when it waits no more.
-  constructor(run: Run, stored: boolean, note: string) {
+  constructor(run: Run, stored: boolean) {
     this.#run = run;
-    this.#note = note;
     this.#incoming = new Incoming({ ...thoughts(run.message), content: run.message.content });
     this.#stored = stored;
     growths.set(run, this);
@@ -199,16 +263,20 @@ class Growing {
 
   add(piece: string): void {
     this.#incoming.add(piece);
-    this.#grown();
+    this.#grown(piece.length);
   }
 
   think(piece: string): void {
     this.#incoming.think(piece);
-    this.#grown();
+    this.#grown(piece.length);
   }
 
-  #grown(): void {
-    this.#run.note.value = this.#note;
+  #grown(by: number): void {
+    this.#length += by;
+    if (this.#length > MOST_ANSWER && !this.#run.reason) {
+      this.#run.reason = "length";
+      this.#run.controller.abort();
+    }
     this.#drawing ||= window.setTimeout(() => this.#draw(), DRAW_EVERY);
     if (!this.#stored) {
       this.#stored = true;
@@ -253,18 +321,11 @@ export function saveAll(): void {
   for (const growing of growths.values()) growing.save();
 }
 
-// What the gateway says while one waits, `queued position=3 expected=42s`, in the reader's words.
-export function queued(note: string): string {
-  const found = /^queued position=(\d+)(?: expected=(\d+)s)?$/.exec(note);
-  if (!found) return "";
-  const [, position = "", seconds = ""] = found;
-  return seconds ? t("queued_for", { position, time: duration(Number(seconds)) }) : t("queued", { position });
-}
-
 // --- Ending ----------------------------------------------------------------------------------------------
 
 function ending(run: Run, error: unknown): State {
-  if (!error) return run.reason === "length" ? "length" : "done";
+  if (run.reason === "length" && (!error || isAbort(error))) return "length";
+  if (!error) return "done";
   return isAbort(error) ? "stopped" : "broken";
 }
 
@@ -272,7 +333,9 @@ function finish(run: Run, error: unknown, before: string): void {
   const { message } = run;
   const come = { ...run.thoughts.value, content: run.text.value };
   if (come.content || come.reasoning) {
-    library.write(message, { ...stored(come), state: ending(run, error) }, "writing");
+    const changes: Partial<Message> = { ...stored(come), state: ending(run, error) };
+    if (run.usage) changes.usage = run.usage;
+    library.write(message, changes, "writing");
     library.change(message.conversation, { updated: Date.now() });
   } else {
     library.drop(message);
@@ -284,7 +347,9 @@ function conclude(asking: Asking, run: Run, error: unknown, attempts: number): v
   const { conversation } = asking;
   const here = library.current.value === conversation;
   if (!here) unseen.value = new Set([...unseen.value, conversation]);
-  if (!error) {
+  if (!error && !run.text.value) {
+    fail(asking, run, new ApiError("empty_answer"), 0);
+  } else if (!error || ending(run, error) === "length") {
     // Once it is drawn: what is read out is the text as it stands there.
     if (here) setTimeout(() => say(`${t("done")} ${plain(run.message.id)}`));
     else say(t("done_elsewhere", { title: library.find(conversation)?.title ?? "" }));
@@ -312,7 +377,8 @@ function fail(asking: Asking, run: Run, failed: unknown, attempts: number): void
   const retry = () => answer(again);
   const seconds = waits && attempts < MOST_RETRIES ? Math.max(1, error.retryAfter ?? 1) : 0;
   const until = seconds ? Date.now() + seconds * 1000 : 0;
-  problems.value = changed(problems.value, asking.conversation, { error, until, retry });
+  const over = TOO_LONG.includes(error.code) ? run.over : null;
+  problems.value = changed(problems.value, asking.conversation, { error, until, retry, over });
   if (until) timers.set(asking.conversation, window.setTimeout(retry, until - Date.now()));
   if (waits) refresh();
 }

@@ -12,6 +12,8 @@ import { focusInput } from "./focus.ts";
 import { IconButton } from "./icons.tsx";
 import { Reasoning } from "./reasoning.tsx";
 import { separate } from "./thinking.ts";
+import { UsageNote } from "./usage.tsx";
+import { WaitNote } from "./wait.tsx";
 
 const NOTES: Partial<Record<Message["state"], TextKey>> = {
   stopped: "stopped_note",
@@ -59,7 +61,13 @@ function Answer({ text, run }: { text: string; run: Run | undefined }) {
 function NoteOf({ message, run }: { message: Message; run: Run | undefined }) {
   const key = NOTES[message.state];
   const text = run ? run.note.value : key && t(key);
-  return text ? <p class="note quiet">{text}</p> : null;
+  return (
+    <>
+      {text ? <p class="note quiet">{text}</p> : null}
+      {run?.wait.value ? <WaitNote run={run} /> : null}
+      {!run && message.usage ? <UsageNote message={message} usage={message.usage} /> : null}
+    </>
+  );
 }
 
 function Tools({ message, others, content }: Props & { content: string }) {

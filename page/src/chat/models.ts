@@ -55,6 +55,10 @@ export async function refresh(): Promise<void> {
 
 document.addEventListener("visibilitychange", () => document.hidden || refresh());
 
+export function stateOf(one: Model | undefined): string {
+  return reachable.value && one ? one.status : "unknown";
+}
+
 export function statusText(one: Model | undefined): string {
   if (!reachable.value) return t("models_unreachable");
   if (!one) return t("no_models");
@@ -64,13 +68,15 @@ export function statusText(one: Model | undefined): string {
   return tOf(`status_${one.status}`, "status_unknown");
 }
 
-// The list says which models would have to be waited for.
-export function label(one: Model): string {
-  return one.status === "ready" ? one.id : `${one.id} · ${tOf(`short_${one.status}`, "short_unknown")}`;
-}
-
 // Rounded so that a waiting person is not told a new number at every poll.
 export function duration(seconds: number): string {
   if (seconds > 90) return t("minutes", { n: Math.ceil(seconds / 60) });
   return t("seconds", { n: Math.max(5, Math.ceil(seconds / 5) * 5) });
+}
+
+// A time that is counted down, to the second where it is short.
+export function clock(seconds: number): string {
+  if (seconds < 60) return t("seconds", { n: seconds });
+  const minutes = t("minutes", { n: Math.floor(seconds / 60) });
+  return seconds < 600 && seconds % 60 ? `${minutes} ${t("seconds", { n: seconds % 60 })}` : minutes;
 }

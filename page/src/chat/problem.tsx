@@ -3,7 +3,8 @@ import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import type { ApiError } from "../api/api.ts";
 import { type TextKey, t } from "../texts.ts";
-import { noRetry, type Problem } from "./answers.ts";
+import { noRetry, type Problem, shorten } from "./answers.ts";
+import type { Overflow } from "./fitting.ts";
 
 const TEXTS: Record<string, TextKey> = {
   network: "error_network",
@@ -18,7 +19,9 @@ const TEXTS: Record<string, TextKey> = {
   model_not_allowed: "error_not_allowed",
   model_not_found: "error_not_found",
   body_too_large: "error_too_large",
-  context_length_exceeded: "error_too_large",
+  conversation_too_long: "error_context",
+  context_length_exceeded: "error_context",
+  empty_answer: "error_empty",
   rate_limited: "error_limit",
   requests_limited: "error_limit",
   tokens_limited: "error_limit",
@@ -29,11 +32,13 @@ const TEXTS: Record<string, TextKey> = {
 const WAITING = new Set(["no_instance", "overloaded", "network"]);
 
 function words(error: ApiError): string {
+  // Something between page and service answers in its place.
+  if (/^http_5\d\d$/.test(error.code)) return t("error_network");
   return t(TEXTS[error.code] ?? "error_other");
 }
 
 export function ProblemCard({ problem, conversation }: { problem: Problem; conversation: string }) {
-  const { error, until, retry } = problem;
+  const { error, until, retry, over } = problem;
   if (error.code === "signed_out") return <SignedOut />;
   // Having to wait is no fault: it looks calm and gives no number to report.
   const waiting = WAITING.has(error.code);
@@ -43,14 +48,57 @@ export function ProblemCard({ problem, conversation }: { problem: Problem; conve
         <strong>{words(error)}</strong>
       </p>
       {error.detail && error.code !== "network" ? <p>{error.detail}</p> : null}
+      {over ? <TooLong over={over} /> : null}
       {error.requestId && !waiting ? <p class="quiet">{t("error_id", { id: error.requestId })}</p> : null}
       <div class="row">
         <button type="button" class="button small primary retry" onClick={retry}>
           {t("retry")}
         </button>
+        {over?.left ? <NewestOnly over={over} conversation={conversation} retry={retry} /> : null}
         {until ? <Countdown until={until} conversation={conversation} /> : null}
       </div>
     </div>
+  );
+}
+
+// What to shorten, the longest first.
+function TooLong({ over }: { over: Overflow }) {
+  const before = over.all - over.system - over.question;
+  const parts: [TextKey, number][] = [
+    ["too_long_question", over.question],
+    ["too_long_system", over.system],
+    ["too_long_before", before],
+  ];
+  const shown = parts.filter(([, tokens]) => tokens > over.room / 20).sort((one, two) => two[1] - one[1]);
+  return (
+    <>
+      <p>{t("too_long", { all: over.all, room: over.room })}</p>
+      <ul>
+        {shown.map(([key, tokens]) => (
+          <li key={key}>{t(key, { n: tokens })}</li>
+        ))}
+      </ul>
+    </>
+  );
+}
+
+function NewestOnly({
+  over,
+  conversation,
+  retry,
+}: {
+  over: Overflow;
+  conversation: string;
+  retry: () => void;
+}) {
+  const goOn = () => {
+    shorten(conversation, over);
+    retry();
+  };
+  return (
+    <button type="button" class="button small" id="newest-only" onClick={goOn}>
+      {t("too_long_newest", { n: over.left })}
+    </button>
   );
 }
 
