@@ -37,7 +37,8 @@ class Profiles:
         profile = Profile(self._browser.new_context(**given), self._target)
         self._opened.append(profile)
         if self._kept is not None:
-            profile.context.tracing.start(snapshots=True)
+            # Without snapshots: each is work of the page, which tests of its tasks would find in them.
+            profile.context.tracing.start()
         tab = profile.open_tab()
         if login is not None:
             self._enter(tab, login)
