@@ -39,23 +39,24 @@ const MODERN = {
     });
   },
 };
+const FORMULAS = "src/styles/formulas.css";
 const formulas = await build({
   ...SHARED,
-  entryPoints: ["src/styles/formulas.css"],
+  entryPoints: [FORMULAS],
   loader: { ".woff2": "file" },
   assetNames: "font-[hash]",
   plugins: [MODERN],
 });
 // What the chat page loads when it first needs it. It is built apart: built together, what both need would be a third file.
-const LAZY = ["src/markdown/typesetting.ts"];
+const LAZY = ["src/markdown/typesetting.ts", "src/transfer/read.ts"];
 const lazy = await Promise.all(
-  LAZY.map((entry) => build({ ...SHARED, entryPoints: [entry], format: "esm" })),
+  LAZY.map((entry) => build({ ...SHARED, entryPoints: [entry], format: "esm", splitting: true })),
 );
-const name = (made) => {
-  const [path] = Object.entries(made.metafile.outputs).find(([, one]) => one.entryPoint);
+const name = (made, entry) => {
+  const [path] = Object.entries(made.metafile.outputs).find(([, one]) => one.entryPoint === entry);
   return JSON.stringify(basename(path));
 };
-const [TYPESETTING] = lazy.map(name);
+const [TYPESETTING, TRANSFER_READER] = lazy.map((made, at) => name(made, LAZY[at]));
 
 // Each page's script has all that it needs to be ready: a page that has loaded one file is.
 const MODULES = ["src/chat.tsx", "src/admin.ts", "src/keys.ts"];
@@ -66,7 +67,7 @@ const modules = await Promise.all(
       entryPoints: [entry],
       format: "esm",
       splitting: true,
-      define: { TYPESETTING, FORMULA_STYLES: name(formulas) },
+      define: { TYPESETTING, FORMULA_STYLES: name(formulas, FORMULAS), TRANSFER_READER },
     }),
   ),
 );

@@ -1,19 +1,26 @@
 // The chat page.
 import { render } from "preact";
-import { openAddressed } from "./chat/actions.ts";
+import { openAddressed, warnBeforeEnd } from "./chat/actions.ts";
 import { runs, saveAll, stop } from "./chat/answers.ts";
+import { AskingHost } from "./chat/asking.tsx";
 import { Composer } from "./chat/composer.tsx";
+import { DataDialog } from "./chat/data.tsx";
 import { storeNow } from "./chat/drafts.ts";
 import { askToKeep, current, start } from "./chat/library.ts";
 import { Log } from "./chat/log.tsx";
+import { MenuHost } from "./chat/menu.tsx";
 import { refresh } from "./chat/models.ts";
-import { StorageNotice, UndoBar } from "./chat/notices.tsx";
+import { StorageNotice, TemporaryNotice, UndoBar } from "./chat/notices.tsx";
 import { ModelPicker } from "./chat/picker.tsx";
+import { onPrintKey } from "./chat/printing.ts";
+import { Reminder } from "./chat/reminder.tsx";
 import { said } from "./chat/said.ts";
 import { load } from "./chat/shelves.ts";
 import { closeDrawer, drawer, MenuButton, Side } from "./chat/side.tsx";
+import { followAnswers } from "./chat/titles.ts";
 import "./styles/chat.css";
 import "./styles/answers.css";
+import "./styles/conversations.css";
 
 function App() {
   return (
@@ -21,11 +28,16 @@ function App() {
       <Side />
       <main id="main" tabIndex={-1}>
         <Log />
+        <TemporaryNotice />
         <StorageNotice />
+        <Reminder />
         <UndoBar />
         <Composer />
         <Announcer />
       </main>
+      <DataDialog />
+      <AskingHost />
+      <MenuHost />
     </>
   );
 }
@@ -52,10 +64,13 @@ function listen(): void {
     else closeDrawer();
   });
   document.addEventListener("click", (event) => {
-    const inside = event.target instanceof Node && document.getElementById("side")?.contains(event.target);
+    // What is asked about a conversation in the list belongs to the list.
+    const inside = event.target instanceof Element && event.target.closest("#side, #actions, dialog");
     if (!inside) drawer.value = false;
   });
+  document.addEventListener("keydown", onPrintKey);
   window.addEventListener("popstate", openAddressed);
+  window.addEventListener("beforeunload", warnBeforeEnd);
   // The page may be about to end: what is under way is stored as far as it has come.
   const store = () => {
     saveAll();
@@ -79,4 +94,5 @@ render(<MenuButton />, place("menu-place"));
 render(<ModelPicker />, place("model-place"));
 render(<App />, place("app"));
 listen();
+followAnswers();
 begin();

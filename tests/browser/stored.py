@@ -41,6 +41,18 @@ _READ = (
 """
 )
 
+_EVERYTHING = (
+    _OPEN
+    + """
+  const database = await wanted(indexedDB.open(`sluice-${user}`));
+  const rows = [];
+  for (const name of database.objectStoreNames)
+    rows.push(...(await wanted(database.transaction(name).objectStore(name).getAll())));
+  database.close();
+  return rows;
+"""
+)
+
 _OLD = (
     _OPEN
     + """
@@ -56,7 +68,7 @@ _OLD = (
 )
 
 
-def put(tab: Tab, *contents: str, state: str = "done") -> str:
+def put(tab: Tab, *contents: str, state: str = "done", title: str = "stored") -> str:
     """Store a conversation of a question and an answer by turns; return its address."""
     conversation = str(uuid.uuid4())
     ids = [f"{conversation}:{at}" for at in range(len(contents))]
@@ -73,7 +85,7 @@ def put(tab: Tab, *contents: str, state: str = "done") -> str:
         }
         for at, content in enumerate(contents)
     ]
-    row = {"id": conversation, "title": "stored", "created": 1, "updated": 1, "model": "", "leaf": ids[-1]}
+    row = {"id": conversation, "title": title, "created": 1, "updated": 1, "model": "", "leaf": ids[-1]}
     tab.run(_PUT, row, messages)
     return f"/c/{conversation}"
 
@@ -81,6 +93,12 @@ def put(tab: Tab, *contents: str, state: str = "done") -> str:
 def messages(tab: Tab) -> list[dict[str, Any]]:
     """Return all messages that are stored."""
     found: list[dict[str, Any]] = tab.run(_READ)
+    return found
+
+
+def everything(tab: Tab) -> list[dict[str, Any]]:
+    """Return all rows of all tables."""
+    found: list[dict[str, Any]] = tab.run(_EVERYTHING)
     return found
 
 

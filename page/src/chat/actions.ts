@@ -1,22 +1,24 @@
 // What a reader does with conversations and messages.
 import type { Removed } from "../store/disk.ts";
 import type { Conversation, Message } from "../store/rows.ts";
-import { newest } from "../store/tree.ts";
+import { titleFrom } from "../store/title.ts";
+import { newest, path } from "../store/tree.ts";
 import { t } from "../texts.ts";
 import { answer, endWaiting, now, problems, runs, seen, stop } from "./answers.ts";
+import { ask } from "./asking.tsx";
 import * as drafts from "./drafts.ts";
 import * as library from "./library.ts";
 import { model } from "./models.ts";
+import * as removing from "./removing.ts";
 import { say } from "./said.ts";
-import { offer } from "./undo.ts";
+import { offer, undo } from "./undo.ts";
 
-const TITLE_LENGTH = 60;
 const home = document.getElementById("app")?.dataset.home ?? "/";
 
 // --- Addresses -------------------------------------------------------------------------------------------
 
 export function address(conversation: string): string {
-  return conversation ? `${home}c/${conversation}` : home;
+  return conversation && !library.find(conversation)?.temporary ? `${home}c/${conversation}` : home;
 }
 
 function addressed(): string {
@@ -24,8 +26,20 @@ function addressed(): string {
   return path.startsWith(`${home}c/`) ? path.slice(home.length + 2) : "";
 }
 
-// Shows a conversation, and says in the address which. "" for a new one.
+// Shows a conversation, and says in the address which. "" for a new one. A temporary one that is on view ends with that,
+// if the reader agrees.
 export async function open(conversation: string, push = true): Promise<void> {
+  const left = library.current.value;
+  if (left !== conversation && !(await mayLeave(left))) {
+    // Back to where the history was left.
+    if (!push) history.pushState(null, "", address(left));
+    return;
+  }
+  await view(conversation, push);
+  if (left !== conversation) endTemporary(left);
+}
+
+async function view(conversation: string, push: boolean): Promise<void> {
   drafts.storeNow();
   if (conversation && !library.find(conversation)) {
     say(t("not_here"));
@@ -40,6 +54,38 @@ export async function open(conversation: string, push = true): Promise<void> {
   seen(conversation);
   library.letGo((id) => id === conversation || runs.value.has(id) || problems.value.has(id));
   await drafts.show(conversation);
+}
+
+// Something was asked in it, and it is not stored.
+function hasUnstored(conversation: string): boolean {
+  return Boolean(library.find(conversation)?.temporary && library.shown(conversation)?.value.size);
+}
+
+async function mayLeave(conversation: string): Promise<boolean> {
+  if (!hasUnstored(conversation)) return true;
+  const question = { title: t("temporary_leave"), text: t("temporary_leave_text"), yes: t("temporary_end") };
+  return (await ask({ ...question, danger: true })) !== null;
+}
+
+function endTemporary(conversation: string): void {
+  if (!library.find(conversation)?.temporary) return;
+  stop(conversation);
+  endWaiting(conversation);
+  removing.remove([conversation]);
+}
+
+// Begins a conversation that is not stored.
+export async function startTemporary(): Promise<void> {
+  const row: Conversation = { ...fresh(t("temporary_title")), temporary: true };
+  library.begin(row);
+  await open(row.id);
+  // The reader may have stayed with the one before.
+  if (library.current.value !== row.id) removing.remove([row.id]);
+}
+
+// The page is about to end, and a temporary conversation with it.
+export function warnBeforeEnd(event: BeforeUnloadEvent): void {
+  if (hasUnstored(library.current.value)) event.preventDefault();
 }
 
 function titleOf(conversation: string): string {
@@ -91,9 +137,14 @@ export async function send(text: string): Promise<void> {
 }
 
 function begin(text: string): string {
-  const title = text.replace(/\s+/g, " ").slice(0, TITLE_LENGTH);
+  const row = fresh(titleFrom(text));
+  library.begin(row);
+  return row.id;
+}
+
+function fresh(title: string): Conversation {
   const at = now();
-  const row: Conversation = {
+  return {
     id: crypto.randomUUID(),
     title,
     titled: "automatic",
@@ -105,8 +156,6 @@ function begin(text: string): string {
     folder: "",
     settings: {},
   };
-  library.begin(row);
-  return row.id;
 }
 
 // Answers a question once more; what there was stays beside it.
@@ -135,38 +184,74 @@ export async function removeConversations(ids: readonly string[], text: string):
     endWaiting(id);
   }
   const open_ = library.current.value;
-  if (ids.includes(open_)) await open("");
-  const removed = await library.remove(ids);
+  if (ids.includes(open_)) await view("", true);
+  const removed = await removing.remove(ids);
   say(text);
   offer(text, () => putBack(removed, ids.includes(open_) ? open_ : ""));
 }
 
-function putBack(removed: Removed, view: string): void {
-  library.restore(removed);
+function putBack(removed: Removed, open_: string): void {
+  removing.restore(removed);
   say(t("put_back"));
-  if (view) open(view);
+  if (open_) view(open_, true);
 }
 
 export function removeMessage(message: Message): void {
   if (runs.value.has(message.conversation)) return;
   endWaiting(message.conversation);
   const before = library.find(message.conversation)?.leaf ?? "";
-  const removed = library.removeFrom(message);
+  const removed = removing.removeFrom(message);
   const text = t("deleted_messages", { n: removed.messages.length });
   say(text);
   offer(text, () => {
-    library.restore(removed);
+    removing.restore(removed);
     library.change(message.conversation, { leaf: before });
     say(t("put_back"));
   });
+}
+
+// Deletes one message and leaves what follows it.
+export function removeOnlyMessage(message: Message): void {
+  const { conversation, id, parent } = message;
+  if (runs.value.has(conversation)) return;
+  endWaiting(conversation);
+  const before = library.find(conversation)?.leaf ?? "";
+  const { removed, followers } = removing.removeOne(message);
+  const text = t("deleted_message");
+  say(text);
+  offer(text, () => {
+    removing.restore(removed);
+    removing.replant(conversation, followers, parent, id);
+    library.change(conversation, { leaf: before });
+    say(t("put_back"));
+  });
+}
+
+// Begins a new conversation with a message and what comes before it.
+export async function fork(message: Message): Promise<void> {
+  const from = library.find(message.conversation);
+  const messages = library.shown(message.conversation)?.value;
+  if (!from || !messages) return;
+  const row = { ...from, ...fresh(t("forked_title", { title: from.title })), settings: from.settings };
+  row.model = from.model;
+  row.folder = from.folder;
+  await library.copy(row, path(messages, message.id));
+  await open(row.id);
+  say(t("forked"));
 }
 
 // --- Other tabs ------------------------------------------------------------------------------------------
 
 // What another tab deleted is no longer on view here.
 library.onNote(({ kind, conversation }) => {
+  if (kind === "erased") {
+    for (const id of runs.value.keys()) stop(id);
+    drafts.forgetAll();
+    undo.value = null;
+    view("", true);
+  }
   if (kind !== "conversation" || library.find(conversation)) return;
   stop(conversation);
   endWaiting(conversation);
-  if (library.current.value === conversation) open("");
+  if (library.current.value === conversation) view("", true);
 });

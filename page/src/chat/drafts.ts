@@ -62,6 +62,14 @@ export function endEdit(): void {
   editing.value = null;
 }
 
+// Everything was deleted.
+export function forgetAll(): void {
+  clearTimeout(timer);
+  typedHere.clear();
+  editing.value = null;
+  draft.value = "";
+}
+
 // Another tab has typed: this one follows, unless somebody types here.
 library.onNote(async ({ kind, conversation }) => {
   if (kind !== "draft" || document.hasFocus()) return;

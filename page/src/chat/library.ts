@@ -1,16 +1,9 @@
 // The conversations as the page has them: in memory for what is shown, on the disk for all else. What is shown changes
 // at once; what goes to the disk goes in order, and what could not be stored waits there until it can be.
 import { type Signal, signal } from "@preact/signals";
-import { Disk, nothing, type Removed } from "../store/disk.ts";
-import {
-  type Attachment,
-  asConversation,
-  asMessage,
-  type Conversation,
-  type Draft,
-  type Message,
-} from "../store/rows.ts";
-import { below, type Messages, newest, path } from "../store/tree.ts";
+import { Disk, type Removed } from "../store/disk.ts";
+import type { Attachment, Conversation, Draft, Message } from "../store/rows.ts";
+import { type Messages, path } from "../store/tree.ts";
 import { lockName } from "./locks.ts";
 
 // opening, then ok. memory: the browser forbids storage. blocked: an older page holds it. newer: a newer page has been
@@ -25,7 +18,8 @@ export const current = signal("");
 export const lost = signal("");
 
 export interface Note {
-  kind: "conversation" | "message" | "draft" | "shelf" | "setting";
+  // list: many conversations at once. erased: everything was deleted.
+  kind: "conversation" | "message" | "draft" | "shelf" | "setting" | "list" | "erased";
   // Of a shelf or a setting, its name.
   conversation: string;
   message: string;
@@ -114,7 +108,12 @@ async function drain(): Promise<void> {
 }
 
 // As `persist`, for what belongs to a conversation: what is temporary is not stored.
-function persistFor(conversation: string, run: Operation["run"], notes: Note[], key = ""): Promise<void> {
+export function persistFor(
+  conversation: string,
+  run: Operation["run"],
+  notes: Note[],
+  key = "",
+): Promise<void> {
   return find(conversation)?.temporary ? Promise.resolve() : persist(run, notes, key);
 }
 
@@ -140,6 +139,8 @@ export function onNote(listener: (note: Note) => void): void {
 }
 
 async function heard(said: Note): Promise<void> {
+  if (said.kind === "erased") empty();
+  if (said.kind === "list") await reload();
   if (!disk) return;
   if (said.kind === "conversation") {
     const row = await disk.conversation(said.conversation);
@@ -162,11 +163,26 @@ export function find(id: string): Conversation | undefined {
   return conversations.value.find((row) => row.id === id);
 }
 
-function put(row: Conversation): void {
+export function put(row: Conversation): void {
   conversations.value = sorted([...conversations.value.filter((one) => one.id !== row.id), row]);
 }
 
-function forget(id: string): void {
+// Reads the list anew, and the conversations that are in memory. What is not stored yet, or never, stays.
+export async function reload(): Promise<void> {
+  await draining;
+  if (!disk) return;
+  const rows = new Map((await disk.conversations()).map((row) => [row.id, row]));
+  const own = conversations.value.filter((row) => row.temporary || (waiting.length && !rows.has(row.id)));
+  conversations.value = sorted([...rows.values(), ...own]);
+  for (const [id, shown] of [...threads].filter(([id]) => rows.has(id))) {
+    const found = await disk.messages(id);
+    // What is being written is further here than on the disk.
+    const here = [...shown.value.values()].filter((row) => waiting.length || watched.has(row.id));
+    shown.value = new Map([...found, ...here].map((row) => [row.id, row]));
+  }
+}
+
+export function forget(id: string): void {
   conversations.value = conversations.value.filter((row) => row.id !== id);
   threads.delete(id);
 }
@@ -190,53 +206,77 @@ export function look(id: string, leaf: string): void {
   if (row) put({ ...row, leaf });
 }
 
-// Takes conversations away, and returns what puts them back.
-export async function remove(ids: readonly string[]): Promise<Removed> {
-  const removed = nothing();
-  for (const id of ids) {
-    const row = find(id);
-    if (row) removed.conversations.push(row);
-    removed.messages.push(...(await thread(id)).value.values());
-    forget(id);
+// Stores a new conversation with copies of messages, and of what is attached to them.
+export async function copy(row: Conversation, from: readonly Message[]): Promise<void> {
+  const ids = new Map(from.map((message) => [message.id, crypto.randomUUID()]));
+  const files: Attachment[] = [];
+  const messages: Message[] = [];
+  for (const message of from) {
+    const made = { ...message, id: ids.get(message.id) ?? "", parent: ids.get(message.parent) ?? "" };
+    made.conversation = row.id;
+    if (made.state === "writing") made.state = "cut";
+    if (message.attachments) made.attachments = [];
+    for (const one of message.attachments ?? []) {
+      const id = crypto.randomUUID();
+      const file = await attachment(one.id);
+      if (file) files.push({ ...file, id, conversation: row.id });
+      made.attachments?.push({ ...one, id });
+    }
+    messages.push(made);
   }
-  const stored = ids.filter((id) => !removed.conversations.some((row) => row.id === id && row.temporary));
-  await persist(
-    async (to) => {
-      const found = await to.remove(stored);
-      // As they were stored, with what a page of another version has put there.
-      removed.drafts = found.drafts;
-      removed.attachments = found.attachments;
-      const rows = new Map(found.conversations.map((row) => [row.id, row]));
-      removed.conversations = removed.conversations.map((row) => ({ ...rows.get(row.id), ...row }));
-      const messages = new Map(found.messages.map((row) => [row.id, row]));
-      removed.messages = removed.messages.map((row) => messages.get(row.id) ?? row);
-    },
-    stored.map((id) => note("conversation", id)),
-  );
-  return removed;
+  const made = { ...row, leaf: messages.at(-1)?.id ?? "" };
+  put(made);
+  threads.set(made.id, signal(new Map(messages.map((message) => [message.id, message]))));
+  const taken: Removed = { conversations: [made], messages, drafts: [], attachments: files };
+  if (!isStored()) for (const file of files) held.set(file.id, file);
+  await persist((to) => to.takeIn(taken), [note("conversation", made.id)]);
 }
 
-export function restore(removed: Removed): void {
-  for (const row of removed.conversations) put(row.temporary ? row : asConversation(row));
-  for (const row of removed.messages) {
-    const message = asMessage(row);
-    const shown = threads.get(message.conversation);
-    if (shown) setMessage(shown, message.id, message);
-    else if (!disk || find(message.conversation)?.temporary) keep(message);
+// Takes in what came from a file: what is here already stays as it is. Says how many messages are new.
+export async function takeIn(taken: Removed): Promise<number> {
+  if (disk) return disk.takeIn(taken);
+  let added = 0;
+  for (const row of taken.conversations) if (!find(row.id)) put(row);
+  for (const row of taken.messages) {
+    if (threads.get(row.conversation)?.value.has(row.id)) continue;
+    keep(row);
+    added += 1;
   }
-  const lasting = (id: string) => !find(id)?.temporary;
-  const stored: Removed = {
-    conversations: removed.conversations.filter((row) => !row.temporary),
-    messages: removed.messages.filter((row) => lasting(row.conversation)),
-    drafts: removed.drafts,
-    attachments: removed.attachments.filter((row) => lasting(row.conversation)),
-  };
-  const notes = stored.conversations.map((row) => note("conversation", row.id));
-  for (const message of stored.messages) notes.push(note("message", message.conversation, message.id));
-  persist((to) => to.takeIn(stored), notes);
+  for (const row of taken.attachments) held.set(row.id, row);
+  return added;
 }
 
-function keep(message: Message): void {
+// Everything that somebody wrote goes, from memory too, and what waits to be stored is not stored any more.
+function empty(): void {
+  waiting.length = draining ? 1 : 0;
+  conversations.value = [];
+  threads.clear();
+  held.clear();
+}
+
+// Deletes everything that is stored for this person in this browser, here and in other tabs.
+// Raises where the browser cannot.
+export async function erase(user: string): Promise<void> {
+  empty();
+  await draining;
+  if (disk) await disk.clear();
+  else if (storage.value === "newer" || storage.value === "blocked") await Disk.destroy(user);
+  channel?.postMessage(note("erased", ""));
+  for (const listener of listeners) listener(note("erased", ""));
+}
+
+// Tells other tabs that the list has changed in many places.
+export function tellOfList(): void {
+  channel?.postMessage(note("list", ""));
+}
+
+// Messages that are not on the disk.
+export function inMemory(): Message[] {
+  const lone = [...threads].filter(([id]) => !disk || find(id)?.temporary);
+  return lone.flatMap(([, shown]) => [...shown.value.values()]);
+}
+
+export function keep(message: Message): void {
   const shown = threads.get(message.conversation) ?? signal<Messages>(new Map());
   threads.set(message.conversation, shown);
   setMessage(shown, message.id, message);
@@ -264,7 +304,7 @@ export function shown(id: string): Signal<Messages> | undefined {
   return threads.get(id);
 }
 
-function setMessage(thread: Signal<Messages>, id: string, row: Message | undefined): void {
+export function setMessage(thread: Signal<Messages>, id: string, row: Message | undefined): void {
   const changed = new Map(thread.value);
   if (row) changed.set(id, row);
   else changed.delete(id);
@@ -307,19 +347,6 @@ export function save(message: Message, come: Partial<Message>): Promise<void> {
 export function drop(message: Message): void {
   const into = threads.get(message.conversation);
   if (into) setMessage(into, message.id, undefined);
-}
-
-// Takes a message away with all that follows it, and returns what puts it back.
-export function removeFrom(message: Message): Removed {
-  const into = threads.get(message.conversation);
-  const ids = into ? below(into.value, message.id) : [];
-  const messages = ids.flatMap((id) => into?.value.get(id) ?? []);
-  if (into) into.value = new Map([...into.value].filter(([id]) => !ids.includes(id)));
-  const notes = ids.map((id) => note("message", message.conversation, id));
-  persistFor(message.conversation, (to) => to.removeMessages(ids), notes);
-  const after = into ? newest(into.value, message.parent) : "";
-  change(message.conversation, { leaf: after });
-  return { ...nothing(), messages };
 }
 
 // What is shown of a conversation, from its first message to where the reader looks.

@@ -7,6 +7,7 @@ import { again } from "./actions.ts";
 import { problems, runs } from "./answers.ts";
 import { current, find, lost, shown } from "./library.ts";
 import { MessageView } from "./message.tsx";
+import { printing } from "./printing.ts";
 import { ProblemCard } from "./problem.tsx";
 
 // So many messages are shown at first, and so many more each time: a long conversation opens as fast as a short one.
@@ -75,7 +76,7 @@ function Messages({ id }: { id: string }) {
   const windowed = useSignal(FIRST);
   if (!messages) return null;
   const all = path(messages, find(id)?.leaf ?? "");
-  const from = Math.max(0, all.length - windowed.value);
+  const from = printing.value ? 0 : Math.max(0, all.length - windowed.value);
   const problem = problems.value.get(id);
   const last = all.at(-1);
   return (

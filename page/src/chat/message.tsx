@@ -10,6 +10,7 @@ import { type Run, runs, thoughts } from "./answers.ts";
 import { edit } from "./drafts.ts";
 import { focusInput } from "./focus.ts";
 import { IconButton } from "./icons.tsx";
+import { MessageMenu } from "./message-menu.tsx";
 import { Reasoning } from "./reasoning.tsx";
 import { separate } from "./thinking.ts";
 import { UsageNote } from "./usage.tsx";
@@ -88,6 +89,7 @@ function Tools({ message, others, content }: Props & { content: string }) {
       {answered ? <IconButton icon="again" label={t("again")} onClick={() => again(message)} /> : null}
       {answered ? null : <IconButton icon="edit" label={t("edit")} onClick={change} />}
       <IconButton icon="trash" label={t("delete_message")} onClick={remove} />
+      <MessageMenu message={message} />
       {others.length > 1 ? <Branches message={message} others={others} /> : null}
       {unfinished ? (
         <button type="button" class="button small" onClick={() => goOn(message)}>

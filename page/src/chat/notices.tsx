@@ -2,7 +2,7 @@
 import { type TextKey, t } from "../texts.ts";
 import { focusInput } from "./focus.ts";
 import { IconButton } from "./icons.tsx";
-import { retryStorage, type StorageState, storage } from "./library.ts";
+import { current, find, retryStorage, type StorageState, storage } from "./library.ts";
 import { undo } from "./undo.ts";
 
 const TEXTS: Partial<Record<StorageState, TextKey>> = {
@@ -28,6 +28,15 @@ export function StorageNotice() {
           ) : null}
         </p>
       ) : null}
+    </div>
+  );
+}
+
+// That the conversation on view is not stored.
+export function TemporaryNotice() {
+  return (
+    <div id="temporary" role="status">
+      {find(current.value)?.temporary ? <p class="quiet">{t("temporary_text")}</p> : null}
     </div>
   );
 }

@@ -1,6 +1,7 @@
 // What stands beside the conversations: folders, personas, prompts, settings. In memory as a whole, in step with other
 // tabs; each change goes to the disk as one row.
 import { type Signal, signal } from "@preact/signals";
+import { locale } from "../formats.ts";
 import type { Shelf } from "../store/disk.ts";
 import { asFolder, asPersona, asPrompt, type Folder, type Persona, type Prompt } from "../store/rows.ts";
 import { isStored, note, onNote, persist, stored } from "./library.ts";
@@ -26,7 +27,7 @@ const readers: { [Name in Shelf]: (value: unknown) => Rows[Name] } = {
 const names = Object.keys(shelves) as Shelf[];
 
 function byName<Row extends { name: string }>(rows: readonly Row[]): Row[] {
-  const { compare } = new Intl.Collator(document.documentElement.lang, { numeric: true });
+  const { compare } = new Intl.Collator(locale, { numeric: true });
   return [...rows].sort((one, other) => compare(one.name, other.name));
 }
 
@@ -69,9 +70,16 @@ export function set(name: string, value: unknown): void {
   persist((to) => to.set(name, value), [note("setting", name)], `setting ${name}`);
 }
 
+// Everything was deleted.
+export function forget(): void {
+  for (const name of names) shelves[name].value = [];
+  settings.value = new Map();
+}
+
 // Another tab has changed something: its rows are the ones that count.
 onNote(({ kind, conversation }) => {
   const name = names.find((one) => one === conversation);
   if (kind === "shelf" && name) read(name);
   else if (kind === "setting") readSettings();
+  else if (kind === "erased") forget();
 });

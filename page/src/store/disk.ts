@@ -1,6 +1,6 @@
 // The database in the browser. Each method is one transaction; a change reads what is there first and touches nothing
 // else, so a copy that has grown old overwrites nothing, and what somebody deleted does not come back.
-import { type IDBPDatabase, type IDBPTransaction, openDB } from "idb";
+import { deleteDB, type IDBPDatabase, type IDBPTransaction, openDB } from "idb";
 import {
   type Attachment,
   asAttachment,
@@ -92,6 +92,11 @@ export class Disk {
 
   close(): void {
     this.#database.close();
+  }
+
+  // Deletes the database, whichever version of this page made it. Tabs that have it open let go of it first.
+  static async destroy(user: string): Promise<void> {
+    await deleteDB(nameOf(user));
   }
 
   // --- Reading -------------------------------------------------------------------------------------------

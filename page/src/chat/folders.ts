@@ -1,0 +1,64 @@
+// Folders, and which conversation lies in which.
+import type { Conversation, Folder } from "../store/rows.ts";
+import { t } from "../texts.ts";
+import { ask } from "./asking.tsx";
+import * as library from "./library.ts";
+import { say } from "./said.ts";
+import { folders, putOn, takeFrom } from "./shelves.ts";
+import { offer } from "./undo.ts";
+
+export const NAME_LENGTH = 80;
+const NEW_FOLDER = "new";
+
+function name(title: string, value: string, yes: string): Promise<string | null> {
+  return ask({ title, field: { label: t("folder_name"), value, most: NAME_LENGTH }, yes });
+}
+
+export function folderNamed(wanted: string): Folder {
+  const there = folders.value.find((one) => one.name === wanted);
+  if (there) return there;
+  const made = { id: crypto.randomUUID(), name: wanted.slice(0, NAME_LENGTH), created: Date.now() };
+  putOn("folders", made);
+  return made;
+}
+
+async function make(): Promise<Folder | null> {
+  const given = await name(t("folder_new"), "", t("folder_make"));
+  return given ? folderNamed(given) : null;
+}
+
+export async function rename(folder: Folder): Promise<void> {
+  const given = await name(t("folder_rename"), folder.name, t("rename_yes"));
+  if (!given || given === folder.name) return;
+  putOn("folders", { ...folder, name: given });
+  say(t("renamed", { title: given }));
+}
+
+// Asks for a folder, and moves a conversation there.
+export async function move(row: Conversation): Promise<void> {
+  const options = [
+    { value: "", label: t("folder_none") },
+    ...folders.value.map((one) => ({ value: one.id, label: one.name })),
+    { value: NEW_FOLDER, label: t("folder_new") },
+  ];
+  const choices = { label: t("folder"), value: row.folder, options };
+  const given = await ask({ title: t("move_title", { title: row.title }), choices, yes: t("move_yes") });
+  if (given === null || given === row.folder) return;
+  const folder =
+    given === NEW_FOLDER ? await make() : (folders.value.find((one) => one.id === given) ?? null);
+  if (given === NEW_FOLDER && !folder) return;
+  library.change(row.id, { folder: folder?.id ?? "" });
+  say(folder ? t("moved", { title: row.title, folder: folder.name }) : t("moved_out", { title: row.title }));
+}
+
+// Takes a folder away. What lay in it stays, in no folder.
+export function remove(folder: Folder): void {
+  takeFrom("folders", folder.id);
+  const text = t("folder_deleted", { name: folder.name });
+  say(text);
+  // The conversations keep the folder's id: nothing has to be changed to put it back.
+  offer(text, () => {
+    putOn("folders", folder);
+    say(t("put_back"));
+  });
+}
