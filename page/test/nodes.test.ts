@@ -5,6 +5,7 @@ import { footnotes, numbers } from "../src/markdown/footnotes.ts";
 import { type Known, type Makers, nodes } from "../src/markdown/nodes.ts";
 import { references, split } from "../src/markdown/split.ts";
 import { HOSTILE, randomMarkdown } from "./hostile.ts";
+import { milliseconds } from "./processor.ts";
 
 const MAKERS: Makers = {
   code: (text, language) => h("pre", { lang: language }, text),
@@ -146,20 +147,6 @@ test("whatever the text, only harmless elements and attributes are made", () => 
   for (const text of [...NO_LINKS, "<a href='https://a.example' onclick=alert(1)>x"]) assertHarmless(text);
   for (let seed = 1; seed <= 200; seed += 1) assertHarmless(randomMarkdown(seed, 3_000));
 });
-
-// The processor's time, which the machine's other work does not lengthen; the least of three is free of the
-// compiler's and the collector's work.
-function milliseconds(work: () => void): number {
-  let least = Number.POSITIVE_INFINITY;
-  for (let time = 0; time < 3; time += 1) {
-    const before = process.cpuUsage();
-    work();
-    const { user, system } = process.cpuUsage(before);
-    least = Math.min(least, (user + system) / 1_000);
-    if (least < 5) break;
-  }
-  return least;
-}
 
 for (const [name, make] of Object.entries(HOSTILE)) {
   test(`no part of ${name} takes 50 ms to read`, () => {

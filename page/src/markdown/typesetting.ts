@@ -5,6 +5,9 @@ import katex, { type KatexOptions } from "katex";
 const LONGEST = 2_500;
 const COST = 4;
 const COSTLY = /&|\p{M}/gu;
+// So deep may braces, brackets and tables be within each other: each is measured with all that is in it.
+const DEEPEST = 60;
+const LEVELS = /[{}]|\\(?:left|right|begin|end)(?![A-Za-z])/g;
 // A formula that defines commands multiplies what it says: it may be so long, and expand so often.
 const LONGEST_DEFINING = 200;
 const FEW_EXPANSIONS = 40;
@@ -13,11 +16,12 @@ const EXPANSIONS = 500;
 const LARGEST = 20;
 const DEFINES = /\\(?:[gex]?def|let|futurelet|global|long|(?:re)?newcommand|providecommand)(?![A-Za-z])/;
 
-// How a formula is read; null for one that is too long.
+// How a formula is read; null for one that is too long or too deep.
 export function settings(tex: string, displayMode: boolean): KatexOptions | null {
   const defines = DEFINES.test(tex);
   const most = defines ? LONGEST_DEFINING : LONGEST;
   if (tex.length > most || tex.length + COST * (tex.match(COSTLY)?.length ?? 0) > most) return null;
+  if (depth(tex) > DEEPEST) return null;
   return {
     displayMode,
     throwOnError: true,
@@ -27,6 +31,16 @@ export function settings(tex: string, displayMode: boolean): KatexOptions | null
     maxSize: LARGEST,
     maxExpand: defines ? FEW_EXPANSIONS : EXPANSIONS,
   };
+}
+
+function depth(tex: string): number {
+  let now = 0;
+  let most = 0;
+  for (const [level] of tex.matchAll(LEVELS)) {
+    now += level === "}" || level === "\\right" || level === "\\end" ? -1 : 1;
+    most = Math.max(most, now);
+  }
+  return most;
 }
 
 // Draws a formula into an empty element. Returns false, and leaves nothing there, when it cannot be read or is too long.
