@@ -58,6 +58,11 @@ const name = (made, entry) => {
 };
 const [TYPESETTING, TRANSFER_READER] = lazy.map((made, at) => name(made, LAZY[at]));
 
+// What runs beside a page, in a worker. The page is told its name when it is built: it admits no other.
+const WORKER = "src/attachments/worker.ts";
+const worker = await build({ ...SHARED, entryPoints: [WORKER], format: "esm", splitting: true });
+const WORKER_FILES = `{ "reader": ${name(worker, WORKER)} }`;
+
 // Each page's script has all that it needs to be ready: a page that has loaded one file is.
 const MODULES = ["src/chat.tsx", "src/admin.ts", "src/keys.ts"];
 const modules = await Promise.all(
@@ -67,7 +72,7 @@ const modules = await Promise.all(
       entryPoints: [entry],
       format: "esm",
       splitting: true,
-      define: { TYPESETTING, FORMULA_STYLES: name(formulas, FORMULAS), TRANSFER_READER },
+      define: { TYPESETTING, FORMULA_STYLES: name(formulas, FORMULAS), TRANSFER_READER, WORKER_FILES },
     }),
   ),
 );
@@ -88,7 +93,9 @@ const others = await build({
 const outputs = Object.entries(
   Object.assign(
     {},
-    ...[...modules, ...lazy, early, framed, mermaid, formulas, others].map((made) => made.metafile.outputs),
+    ...[...modules, ...lazy, worker, early, framed, mermaid, formulas, others].map(
+      (made) => made.metafile.outputs,
+    ),
   ),
 );
 const files = {};

@@ -1,5 +1,7 @@
 // The chat page.
 import { render } from "preact";
+import { AttachmentDialog } from "./attachments/dialog.tsx";
+import * as drop from "./attachments/drop.ts";
 import { openAddressed, warnBeforeEnd } from "./chat/actions.ts";
 import { runs, saveAll, stop } from "./chat/answers.ts";
 import { AskingHost } from "./chat/asking.tsx";
@@ -18,6 +20,7 @@ import { said } from "./chat/said.ts";
 import { load } from "./chat/shelves.ts";
 import { closeDrawer, drawer, MenuButton, Side } from "./chat/side.tsx";
 import { followAnswers } from "./chat/titles.ts";
+import "./styles/attachments.css";
 import "./styles/chat.css";
 import "./styles/answers.css";
 import "./styles/conversations.css";
@@ -33,6 +36,7 @@ function App() {
         <Reminder />
         <UndoBar />
         <Composer />
+        <AttachmentDialog />
         <Announcer />
       </main>
       <DataDialog />
@@ -58,6 +62,7 @@ function place(id: string): HTMLElement {
 }
 
 function listen(): void {
+  drop.listen();
   document.addEventListener("keydown", (event) => {
     if (event.key !== "Escape" || event.isComposing) return;
     if (runs.value.has(current.value)) stop(current.value);

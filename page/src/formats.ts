@@ -27,6 +27,13 @@ export function megabytes(bytes: number): string {
   return kept("megabytes", () => new Intl.NumberFormat(locale, style)).format(bytes / 1e6);
 }
 
+// The size of a file, which may be small: 1.5 MB, 12 kB.
+export function size(bytes: number): string {
+  if (bytes >= 1e6) return megabytes(bytes);
+  const style = { style: "unit", unit: "kilobyte", maximumFractionDigits: 1 } as const;
+  return kept("kilobytes", () => new Intl.NumberFormat(locale, style)).format(bytes / 1e3);
+}
+
 // The day of a time in milliseconds, as the server writes it: in UTC.
 export function day(time: number): string {
   const style = { dateStyle: "medium", timeZone: "UTC" } as const;

@@ -32,6 +32,7 @@ REQUIRED: dict[str, dict[str, Any]] = {
         "web_oidc_issuer": "https://login.example.org",
         "web_oidc_client_id": "sluice",
         "web_oidc_client_secret": "c",
+        "web_max_body": "33554432",
     },
     "relay": {"relay_cluster": "c", "relay_max_body": "33554432"},
     "scheduler": {

@@ -46,7 +46,7 @@ def test_a_build_leaves_nothing_of_an_earlier_one(tmp_path: Path) -> None:
 def test_the_licences_of_what_is_built_in_go_with_it() -> None:
     text = (page.build.ensure() / "licenses.txt").read_text()
     of_markdown = ("markdown-it", "linkify-it", "mdurl", "entities", "katex", "@mermaid-js/tiny")
-    for name in ("preact", "@preact/signals", "idb", *of_markdown):
+    for name in ("preact", "@preact/signals", "idb", "pdfjs-dist", *of_markdown):
         assert f"{name} " in text
 
 
@@ -58,6 +58,13 @@ def test_the_lock_names_no_registry() -> None:
     for name, entry in packages.items():
         assert "resolved" not in entry, name
         assert entry["integrity"].startswith("sha512-"), name
+
+
+def test_no_package_for_drawing_outside_a_browser_is_installed() -> None:
+    """pdf.js names one, of 30 MB for each platform, that only programs without a browser need."""
+    lock = json.loads((HERE / "package-lock.json").read_text())
+    assert [name for name in lock["packages"] if "canvas" in name] == []
+    assert "optionalDependencies" not in lock["packages"]["node_modules/pdfjs-dist"]
 
 
 def test_dependencies_are_pinned_and_used() -> None:

@@ -18,9 +18,21 @@ export interface Model {
   region?: string;
 }
 
+// A picture or a sound, as OpenAI's API takes it.
+export type Media =
+  | { type: "image_url"; image_url: { url: string } }
+  | { type: "input_audio"; input_audio: { data: string; format: "wav" | "mp3" } };
+
 export interface Turn {
   role: string;
   content: string;
+  // What stands beside the text.
+  media?: readonly Media[];
+}
+
+function asSent({ role, content, media }: Turn): object {
+  if (!media?.length) return { role, content };
+  return { role, content: [...(content ? [{ type: "text", text: content }] : []), ...media] };
 }
 
 interface Refusal {
@@ -132,6 +144,19 @@ export interface Counted {
   completion_tokens: number;
 }
 
+// Bytes of a request that the site takes; Infinity where the page does not say.
+export function mostBody(): number {
+  return Number(document.getElementById("app")?.dataset.maxBody) || Number.POSITIVE_INFINITY;
+}
+
+// A body that the site takes. Raises ApiError, before anything is sent, for one that is too large.
+function fitting(body: string): string {
+  const most = mostBody();
+  // No letter has more than three bytes for each of its units.
+  if (body.length * 3 > most && new Blob([body]).size > most) throw new ApiError("body_too_large");
+  return body;
+}
+
 export interface Question {
   model: string;
   messages: Turn[];
@@ -157,7 +182,15 @@ export async function streamChat(question: Question): Promise<Ending> {
   const response = await authorized("/v1/chat/completions", {
     method: "POST",
     headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ ...asked, ...settings, stream: true, stream_options: { include_usage: true } }),
+    body: fitting(
+      JSON.stringify({
+        ...asked,
+        messages: asked.messages.map(asSent),
+        ...settings,
+        stream: true,
+        stream_options: { include_usage: true },
+      }),
+    ),
     signal,
   });
   if (!response.ok) throw await failure(response);

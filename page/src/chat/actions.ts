@@ -1,4 +1,7 @@
 // What a reader does with conversations and messages.
+
+import * as files from "../attachments/pending.ts";
+import { hindrance } from "../attachments/tray.tsx";
 import type { Removed } from "../store/disk.ts";
 import type { Conversation, Message } from "../store/rows.ts";
 import { titleFrom } from "../store/title.ts";
@@ -108,9 +111,14 @@ export function openAddressed(): Promise<void> {
 export async function send(text: string): Promise<void> {
   const asked = text.trim();
   const edited = drafts.editing.value;
-  if (!asked || !model.value || runs.value.has(library.current.value)) return;
+  const attachments = files.ready();
+  const hindered = hindrance();
+  if (hindered) say(hindered);
+  if (hindered || !(asked || attachments.length) || !model.value || runs.value.has(library.current.value)) {
+    return;
+  }
   const from = library.current.value;
-  const conversation = from || begin(asked);
+  const conversation = from || begin(asked || (attachments[0]?.name ?? ""));
   const shown = library.visible(conversation);
   const replaced = edited && library.shown(conversation)?.value.get(edited.id);
   const parent = replaced ? replaced.parent : (shown.at(-1)?.id ?? "");
@@ -123,10 +131,12 @@ export async function send(text: string): Promise<void> {
     created: now(),
     state: "done",
     model: "",
+    ...(attachments.length ? { attachments } : {}),
   };
   library.append(message);
   library.store(message);
   library.change(conversation, { leaf: message.id, model: model.value.id });
+  files.sent(conversation);
   if (edited) drafts.endEdit();
   else drafts.sent(from);
   if (!from) {

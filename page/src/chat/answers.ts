@@ -1,6 +1,7 @@
 // Answers under way: one for each conversation, whichever is on view, and what became of those that failed.
 import { type Signal, signal } from "@preact/signals";
 import { ApiError, isAbort, streamChat, type Turn } from "../api/api.ts";
+import { sensesOf, turnOf } from "../attachments/sent.ts";
 import { words } from "../markdown/words.ts";
 import type { Message, State, Usage } from "../store/rows.ts";
 import { t } from "../texts.ts";
@@ -159,11 +160,13 @@ function show(message: Message): void {
 
 // --- Streaming -------------------------------------------------------------------------------------------
 
-function turns(run: Run, continued: Message | undefined): Turn[] {
+async function turns(run: Run, continued: Message | undefined): Promise<Turn[]> {
   const shown = library.visible(run.message.conversation);
   const at = shown.findIndex((one) => one.id === run.message.id);
   const before = shown.slice(0, at < 0 ? shown.length : at);
-  const asked: Turn[] = before.map(asTurn).filter((one) => one.content);
+  const senses = sensesOf(models.value.find((one) => one.id === run.message.model)?.capabilities);
+  const said = before.map(withoutThoughts).filter((one) => one.content || one.attachments);
+  const asked = await Promise.all(said.map((one) => turnOf(one, library.attachment, senses)));
   if (!continued?.content) return asked;
   return [
     ...asked,
@@ -173,8 +176,9 @@ function turns(run: Run, continued: Message | undefined): Turn[] {
 }
 
 // What the model thought is not sent back to it.
-function asTurn({ role, content }: Message): Turn {
-  return { role, content: role === "assistant" ? separate(content, true).text : content };
+function withoutThoughts(message: Message): Message {
+  const { role, content } = message;
+  return role === "assistant" ? { ...message, content: separate(content, true).text } : message;
 }
 
 // Conversations of which only the newest turns are sent, as their reader chose, with the tokens that are sent at most.
@@ -193,8 +197,8 @@ export function shorten(conversation: string, over: Overflow): void {
 }
 
 // Raises ApiError where the model cannot read all of it and the reader has not said what to do.
-function fitted(run: Run, continued: Message | undefined): Turn[] {
-  const all = turns(run, continued);
+async function fitted(run: Run, continued: Message | undefined): Promise<Turn[]> {
+  const all = await turns(run, continued);
   const context = contextOf(run.message.model);
   run.over = measure(all, context);
   const most = shortened.get(run.message.conversation);
@@ -213,7 +217,7 @@ async function stream(run: Run, continued: Message | undefined): Promise<unknown
   try {
     const ending = await streamChat({
       model: message.model,
-      messages: fitted(run, continued),
+      messages: await fitted(run, continued),
       settings: {},
       signal: run.controller.signal,
       onText: (piece) => {

@@ -1,5 +1,7 @@
 // Where one types.
 import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
+import { hovering } from "../attachments/drop.ts";
+import { AttachButton, Tray } from "../attachments/tray.tsx";
 import { t } from "../texts.ts";
 import { send } from "./actions.ts";
 import { runs, stop } from "./answers.ts";
@@ -46,7 +48,9 @@ export function Composer() {
       }}
     >
       {editing.value ? <Editing /> : null}
-      <div class="composer-box">
+      <Tray />
+      <div class={hovering.value ? "composer-box dropping" : "composer-box"}>
+        <AttachButton />
         <label for="input" class="hidden">
           {t("input")}
         </label>

@@ -1,6 +1,7 @@
 // What is typed and not sent belongs to its conversation. It is stored as one types, and comes back with it.
 import { signal } from "@preact/signals";
-import { NEW } from "../store/rows.ts";
+import * as files from "../attachments/pending.ts";
+import { type Message, NEW } from "../store/rows.ts";
 import * as library from "./library.ts";
 
 const STORE_AFTER = 300;
@@ -19,6 +20,7 @@ function key(conversation: string): string {
 // Shows the draft of the conversation that is on view now.
 export async function show(conversation: string): Promise<void> {
   editing.value = null;
+  files.show(key(conversation));
   const known = typedHere.get(key(conversation));
   draft.value = known ?? "";
   if (known !== undefined) return;
@@ -52,14 +54,16 @@ export function sent(conversation: string): void {
   storeNow(conversation);
 }
 
-export function edit(id: string, content: string): void {
-  editing.value = { id, before: draft.value };
-  draft.value = content;
+export function edit(message: Message): void {
+  editing.value = { id: message.id, before: draft.value };
+  draft.value = message.content;
+  files.edit(message);
 }
 
 export function endEdit(): void {
   draft.value = editing.value?.before ?? "";
   editing.value = null;
+  files.show(key(library.current.value));
 }
 
 // Everything was deleted.

@@ -436,8 +436,14 @@ export async function keepAttachment(row: Attachment): Promise<void> {
   );
 }
 
-// Says what attachments belong to, once that exists.
-export function giveAttachments(ids: readonly string[], conversation: string): void {
+// Says what attachments belong to, once that exists. Those of a temporary conversation leave the disk.
+export async function giveAttachments(ids: readonly string[], conversation: string): Promise<void> {
+  const temporary = Boolean(find(conversation)?.temporary);
+  for (const id of temporary ? ids : []) {
+    const row = await attachment(id);
+    if (row) held.set(id, row);
+  }
+  if (temporary) persist((to) => to.removeAttachments(ids), []);
   for (const id of ids) {
     const row = held.get(id);
     if (row) held.set(id, { ...row, conversation });

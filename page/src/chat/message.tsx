@@ -1,5 +1,6 @@
 // One turn of a conversation: what was asked, or what was answered.
 import { useMemo } from "preact/hooks";
+import { Chips } from "../attachments/chips.tsx";
 import { CopyButton } from "../markdown/code.tsx";
 import { Markdown } from "../markdown/markdown.tsx";
 import { Plain } from "../markdown/plain.tsx";
@@ -49,6 +50,7 @@ export function MessageView({ message, others }: Props) {
       <div class="body" dir="auto">
         {message.role === "user" ? <Plain text={content} /> : <Answer text={content} run={run} />}
       </div>
+      <Chips attached={message.attachments} />
       <NoteOf message={message} run={run} />
       {busy ? null : <Tools message={message} others={others} content={content} />}
     </article>
@@ -75,7 +77,7 @@ function Tools({ message, others, content }: Props & { content: string }) {
   const answered = message.role === "assistant";
   const unfinished = answered && ["stopped", "broken", "cut", "length"].includes(message.state);
   const change = () => {
-    edit(message.id, message.content);
+    edit(message);
     focusInput();
   };
   const remove = () => {

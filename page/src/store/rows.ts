@@ -138,6 +138,8 @@ export interface Attachment {
   bytes?: Blob;
   // Its text.
   pages?: Page[];
+  // The file has more text than is kept of it.
+  cut?: true;
 }
 
 // What the reader has set for all conversations: one row for each setting, under its name.
@@ -251,6 +253,7 @@ export function asAttachment(value: unknown): Attachment {
   if (Array.isArray(row.pages)) {
     made.pages = row.pages.map(fields).map((page) => ({ name: text(page.name), text: text(page.text) }));
   }
+  if (row.cut === true) made.cut = true;
   return made;
 }
 

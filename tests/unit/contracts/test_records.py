@@ -209,6 +209,15 @@ def test_an_older_reader_leaves_out_what_a_newer_one_serves() -> None:
         models.ModelEntry.parse(golden("model-entry.json") | {"capabilities": newer})
 
 
+def test_capabilities_say_what_a_model_reads_beside_text() -> None:
+    senses = ["chat", "vision", "audio"]
+    entry = models.ModelEntry.parse(golden("model-entry.json") | {"capabilities": senses})
+    assert entry.capabilities == tuple(senses)
+    answer = golden("wire-models.json")
+    answer["models"][0]["capabilities"] = senses
+    assert status.ModelsAnswer.parse(answer).models[0].capabilities == tuple(senses)
+
+
 @pytest.mark.parametrize("words", ["chat", ["Chat!"], [["chat"]], [1]])
 def test_what_is_no_list_of_words_is_no_list_of_capabilities(words: Any) -> None:
     table = golden("routing-table.json")

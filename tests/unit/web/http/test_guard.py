@@ -11,9 +11,10 @@ from flask.testing import FlaskClient
 
 import sluice.web
 from sluice.web.database.tables import Database
-from sluice.web.http import assets
+from sluice.web.http import assets, guard
 from tests.unit.web.visitor import PUBLIC_URL, TOKEN, get, sign_in
 
+PAGE = Path(__file__).resolve().parents[4] / "page" / "src"
 TEMPLATES = Path(sluice.web.__file__).parent / "templates"
 FORMS = ["/keys", "/keys/key-000000000000/revoke", "/auth/sign-out", "/page-bearer"]
 OURS = {"Sec-Fetch-Site": "same-origin", "Origin": PUBLIC_URL}
@@ -82,8 +83,10 @@ def test_every_answer_has_the_headers(client: FlaskClient, path: str) -> None:
     policy = dict(part.split(" ", 1) for part in headers["Content-Security-Policy"].split("; "))
     assert policy["default-src"] == "'none'"
     assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
+    assert policy["worker-src"] == "'self'"
     assert policy["frame-ancestors"] == policy["base-uri"] == "'none'"
     assert policy["require-trusted-types-for"] == "'script'"
+    assert policy["trusted-types"] == "sluice-worker"
     assert "unsafe" not in headers["Content-Security-Policy"]
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["X-Frame-Options"] == "DENY"
@@ -119,6 +122,18 @@ def test_fonts_are_served_as_fonts(client: FlaskClient) -> None:
     with get(client, f"/static/{fonts[0]}") as answer:
         assert answer.headers["Content-Type"] == "font/woff2"
         assert answer.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+
+
+def test_the_page_makes_no_policy_for_trusted_types_but_the_named_one() -> None:
+    """It may admit fixed paths of workers alone: markup and code from texts stay impossible."""
+    sources = {path: path.read_text(encoding="utf-8") for path in PAGE.rglob("*.ts*")}
+    making = {path.name: text for path, text in sources.items() if "createPolicy" in text}
+    assert list(making) == ["policy.ts"]
+    assert f'"{guard.WORKER_POLICY}"' in making["policy.ts"]
+    assert "createHTML" not in making["policy.ts"]
+    assert re.search(r"createScript\b", making["policy.ts"]) is None
+    starting = [path.name for path, text in sources.items() if re.search(r"\bnew (?:Shared)?Worker\b", text)]
+    assert starting == ["policy.ts"]
 
 
 def test_static_files_may_be_kept_for_good_since_their_names_change_with_them(client: FlaskClient) -> None:

@@ -43,6 +43,7 @@ def test_what_the_playbook_writes_is_read(tmp_path: Path, settings: WebConfig) -
         ({"log_level": "loud"}, "log_level"),
         ({"key_days": 0}, "key_days"),
         ({"page_bearer_seconds": 1}, "page_bearer_seconds"),
+        ({"max_body": 1_023}, "max_body"),
         ({"surprise": 1}, "surprise"),
         ({"access__admins": ["Admins"]}, "access.admins: 'Admins'"),
         ({"access__users": ["/staff"]}, "access.users: '/staff'"),

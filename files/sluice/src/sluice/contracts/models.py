@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from sluice.contracts.fields import VERSION, Fields, dump_record
-from sluice.contracts.paths import CAPABILITIES, DEFAULT_CAPABILITIES
+from sluice.contracts.paths import CAPABILITIES, DEFAULT_CAPABILITIES, KNOWN, SENSES
 from sluice.contracts.values import (
     ABSOLUTE_PATH,
     CACHE_ISOLATIONS,
@@ -248,8 +248,8 @@ def _without_defaults(record: Any) -> dict[str, Any]:
 def _capabilities(fields: Fields) -> tuple[str, ...]:
     found = []
     for where, item in fields.items("capabilities", list(DEFAULT_CAPABILITIES)):
-        if not isinstance(item, str) or item not in CAPABILITIES:
-            raise RecordError(where, "must be one of " + ", ".join(CAPABILITIES))
+        if not isinstance(item, str) or item not in KNOWN:
+            raise RecordError(where, "must be one of " + ", ".join((*CAPABILITIES, *SENSES)))
         found.append(item)
     return tuple(found)
 

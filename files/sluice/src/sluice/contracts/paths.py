@@ -1,4 +1,4 @@
-"""The paths of the API, and the capability that a model needs for each. Pure."""
+"""The paths of the API, the capability that a model needs for each, and what it reads beside text. Pure."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ CAPABILITIES = (
     "input_tokens",
     "tokenize",
 )
+# What a model reads beside text, for pages and programs; an engine itself refuses what its model cannot read.
+SENSES = ("vision", "audio")
+KNOWN = frozenset((*CAPABILITIES, *SENSES))
 # All bundled engines can serve these; a model entry must name the others.
 DEFAULT_CAPABILITIES = ("chat", "completions")
 PATHS = {
@@ -46,8 +49,5 @@ def most_counted(context_length: int) -> int:
 
 
 def read_capabilities(fields: Fields) -> tuple[str, ...]:
-    """Read the field `capabilities` of another part, whose release may know more of them. Raises RecordError.
-
-    What this release does not know it cannot serve: it is left out.
-    """
-    return tuple(name for name in fields.texts("capabilities", _CAPABILITY) if name in CAPABILITIES)
+    """Read the field `capabilities`, less what this release does not know: it cannot serve it."""
+    return tuple(name for name in fields.texts("capabilities", _CAPABILITY) if name in KNOWN)

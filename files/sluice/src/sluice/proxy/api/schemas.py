@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from sluice.bodies.positions import KINDS
-from sluice.contracts.paths import CAPABILITIES
+from sluice.contracts.paths import CAPABILITIES, SENSES
 from sluice.contracts.values import MODEL_NAME, REQUEST_ID, STATUSES
 from sluice.errors import CODES
 from sluice.proxy.api.spellings import other_spellings
@@ -358,7 +358,7 @@ COMPONENTS: dict[str, Schema] = {
         },
         context_length={**COUNT, "description": "Tokens of input and output together."},
         max_model_len={**COUNT, "description": "The same, by vLLM's name."},
-        capabilities=_list({"type": "string", "enum": list(CAPABILITIES)}),
+        capabilities=_list({"type": "string", "enum": [*CAPABILITIES, *SENSES]}),
         description=TEXT,
     ),
     "ModelList": _object(("object", "data"), object={"const": "list"}, data=_list(ref("Model"))),

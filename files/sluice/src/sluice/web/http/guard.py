@@ -16,6 +16,9 @@ from sluice.web.settings.config import WebConfig
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
+# The page's one policy for Trusted Types; without its name here, no script can make one.
+WORKER_POLICY = "sluice-worker"
+
 CSRF_FIELD = "csrf_token"
 CSRF_HEADER = "X-CSRF-Token"
 CSRF_SESSION = "csrf"
@@ -118,12 +121,13 @@ def _headers(settings: WebConfig) -> dict[str, str]:
         "font-src": "'self'",
         "frame-src": "'self'",
         "connect-src": "'self'",
+        "worker-src": "'self'",
         # The sign-out form's answer redirects to the provider; browsers apply this rule to redirects too.
         "form-action": f"'self' {issuer.scheme}://{issuer.netloc}",
         "frame-ancestors": "'none'",
         "base-uri": "'none'",
         "require-trusted-types-for": "'script'",
-        "trusted-types": "'none'",
+        "trusted-types": WORKER_POLICY,
     }
     return {
         "Content-Security-Policy": "; ".join(f"{name} {value}" for name, value in policy.items()),

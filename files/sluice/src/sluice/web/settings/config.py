@@ -23,6 +23,8 @@ MIN_USAGE_DAYS = 2
 # A sign-in lasts at most a week. A clock that is wrong by more than the leeway needs correction. Seconds.
 MAX_SESSION = 604_800
 MAX_LEEWAY = 300
+# nginx and the proxy take no smaller bound of bodies, in bytes.
+_LEAST_BODY = 1_024
 
 _NAMING = "names have a-z, 0-9 and . _ -, at most 64 characters, and begin with a letter or digit"
 _SOCKET_MODE = re.compile(r"0[0-7]{3}")
@@ -102,6 +104,7 @@ class WebConfig:
     A sign-in ends `session_idle` after its last use, and `session_max` after it began. Usage records are kept
     for `usage_days`, the audit log for `audit_days`. Keys are stored under `key_secret`. A key that is still
     stored under one of `old_key_secrets` also works, and is stored under `key_secret` at its next use.
+    `max_body`: the bytes of a request's body that nginx takes, which the chat page tells before it sends.
     """
 
     public_url: str
@@ -121,6 +124,7 @@ class WebConfig:
     usage_days: int = 400
     audit_days: int = 400
     old_key_secrets: tuple[KeySecret, ...] = ()
+    max_body: int = 33_554_432
 
 
 def load(path: str | Path) -> WebConfig:
@@ -223,4 +227,6 @@ def _value_problem(settings: WebConfig) -> str:
         return "log_level: must be one of " + ", ".join(LEVELS)
     if settings.key_days < 1 or settings.page_bearer_seconds < 30:
         return "key_days must be at least 1 and page_bearer_seconds at least 30"
+    if settings.max_body < _LEAST_BODY:
+        return f"max_body must be at least {_LEAST_BODY}"
     return ""

@@ -20,14 +20,18 @@ def index() -> str:
     """Show the chat page, or the welcome page if nobody is signed in."""
     if web().sign_in.person() is None:
         return render_template("welcome.html")
-    return render_template("chat.html")
+    return _page()
 
 
 @blueprint.get("/c/<uuid:conversation>")
 @signed_in
 def conversation(_person: SignedInUser, conversation: UUID) -> str:
     """The chat page, at a conversation's own address. Which it is, the browser alone knows."""
-    return render_template("chat.html")
+    return _page()
+
+
+def _page() -> str:
+    return render_template("chat.html", max_body=web().settings.max_body)
 
 
 @blueprint.get("/drawing")
