@@ -6,9 +6,10 @@ import base64
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import FilePayload, Locator, Request
+from playwright.sync_api import FileChooser, FilePayload, Locator, Request
 
 from tests.browser.tab import Tab
 
@@ -52,12 +53,21 @@ _ROWS = """
 
 def choose(tab: Tab, files: Mapping[str, bytes]) -> None:
     """Choose files by the button."""
-    with tab.page.expect_file_chooser() as chooser:
-        tab.find("#attach").click()
     given: list[FilePayload] = [
         {"name": name, "mimeType": "", "buffer": content} for name, content in files.items()
     ]
-    chooser.value.set_files(given)
+    _chooser(tab).set_files(given)
+
+
+def choose_at(tab: Tab, path: Path) -> None:
+    """Choose a file that lies on the disk: Playwright takes no other of more than 50 MB."""
+    _chooser(tab).set_files([path])
+
+
+def _chooser(tab: Tab) -> FileChooser:
+    with tab.page.expect_file_chooser() as chooser:
+        tab.find("#attach").click()
+    return chooser.value
 
 
 def _encoded(files: Mapping[str, bytes]) -> dict[str, str]:

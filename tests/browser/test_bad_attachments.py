@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser import samples
-from tests.browser.attaching import chip, choose, listening, ready, stored
+from tests.browser.attaching import chip, choose, choose_at, listening, ready, stored
 from tests.browser.marks import ON_STUB
 from tests.browser.tab import Tab
 
@@ -97,8 +97,10 @@ def test_a_folder_that_is_dropped_ends_in_words(alice: Tab, tmp_path: Path) -> N
     ready(alice, 1)
 
 
-def test_a_text_of_50_mb_is_cut_and_said_to_be(alice: Tab) -> None:
-    choose(alice, {"log.txt": b"a line of a log file, with its end\n" * 1_500_000})
+def test_a_text_of_50_mb_is_cut_and_said_to_be(alice: Tab, tmp_path: Path) -> None:
+    path = tmp_path / "log.txt"
+    path.write_bytes(b"a line of a log file, with its end\n" * 1_500_000)
+    choose_at(alice, path)
     expect(chip(alice, "log.txt")).to_contain_text("the end is left out", timeout=120_000)
     expect(alice.find("#fits")).to_contain_text("Choose which parts to send.")
     alice.find("#fits button").click()
