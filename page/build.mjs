@@ -64,7 +64,7 @@ const worker = await build({ ...SHARED, entryPoints: [WORKER], format: "esm", sp
 const WORKER_FILES = `{ "reader": ${name(worker, WORKER)} }`;
 
 // Each page's script has all that it needs to be ready: a page that has loaded one file is.
-const MODULES = ["src/chat.tsx", "src/admin.ts", "src/keys.ts"];
+const MODULES = ["src/chat.tsx", "src/admin.ts", "src/keys.ts", "src/status.ts"];
 const modules = await Promise.all(
   MODULES.map((entry) =>
     build({

@@ -33,6 +33,7 @@ FAMILIES = (
     "js.theme_",
     "js.list_",
     "js.admin_",
+    "js.capability_",
 )
 
 # English words that a language uses too, and texts without words.

@@ -1,7 +1,8 @@
 // The models that are offered, with their live state, and which one is chosen.
 import { computed, signal } from "@preact/signals";
 import { ApiError, listModels, type Model } from "../api/api.ts";
-import { t, tOf } from "../texts.ts";
+import { t } from "../texts.ts";
+import { stateText } from "../waits.ts";
 import { change, current, find } from "./library.ts";
 
 const KEY = "sluice-model";
@@ -62,16 +63,7 @@ export function stateOf(one: Model | undefined): string {
 export function statusText(one: Model | undefined): string {
   if (!reachable.value) return t("models_unreachable");
   if (!one) return t("no_models");
-  const seconds = one.expected_ready ? one.expected_ready - Date.now() / 1000 : 0;
-  if (one.status === "starting" && seconds > 0) return t("status_starting_eta", { time: duration(seconds) });
-  if (one.status === "sleeping" && seconds > 0) return t("status_sleeping_eta", { time: duration(seconds) });
-  return tOf(`status_${one.status}`, "status_unknown");
-}
-
-// Rounded so that a waiting person is not told a new number at every poll.
-export function duration(seconds: number): string {
-  if (seconds > 90) return t("minutes", { n: Math.ceil(seconds / 60) });
-  return t("seconds", { n: Math.max(5, Math.ceil(seconds / 5) * 5) });
+  return stateText(one);
 }
 
 // A time that is counted down, to the second where it is short.

@@ -22,7 +22,7 @@ from sluice.web.signin.session_store import SessionStore
 from sluice.web.signin.sessions import SessionInterface
 from sluice.web.signin.sign_in import SignedInUser
 from sluice.web.usage import charts
-from sluice.web.views import admin, bearer, chat, errors, keys, sign, usage
+from sluice.web.views import admin, bearer, chat, errors, keys, sign, status, usage
 from sluice.web.views import language as language_view
 from sluice.web.views.shared import Web, here
 from sluice.web.words.formats import Formats
@@ -47,7 +47,7 @@ def create_app(settings: WebConfig) -> Flask:
     app.extensions["sluice"] = web
     errors.register(app)
     assets.register(app)
-    pages = (sign, chat, keys, bearer, usage, language_view)
+    pages = (sign, chat, keys, bearer, status, usage, language_view)
     for blueprint in (*(page.blueprint for page in pages), *admin.BLUEPRINTS):
         app.register_blueprint(blueprint)
     _prepare_templates(app, web)

@@ -29,6 +29,12 @@ def shown(session: Session, now: float) -> Sequence[Announcement]:
     ).all()
 
 
+def planned(session: Session, now: float) -> Sequence[Announcement]:
+    """Return the announcements that begin after `now`, the next first, at most MAX_SHOWN."""
+    later = select(Announcement).where(Announcement.starts > now)
+    return session.scalars(later.order_by(Announcement.starts, Announcement.id).limit(MAX_SHOWN)).all()
+
+
 def listed(session: Session, *, offset: int = 0, most: int = 100) -> Sequence[Announcement]:
     """Return at most `most` announcements, past and planned ones too, latest first, skipping `offset`."""
     newest = select(Announcement).order_by(Announcement.starts.desc(), Announcement.id.desc())
