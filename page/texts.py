@@ -28,6 +28,7 @@ FAMILIES = (
     "validation.",
     "keys.field_",
     "keys.limit_",
+    "keys.piece_",
     "js.status_",
     "js.can_",
     "js.theme_",

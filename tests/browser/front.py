@@ -132,7 +132,10 @@ class Front:
         if word == "empty" and not self._emptied:
             self._emptied = True
             word = ""
-        answer = await _stream(request, word, body)
+        if body.get("stream"):
+            answer = await _stream(request, word, body)
+        else:
+            answer = _whole(body["model"], word, len(body["messages"]))
         await self._settle(principal, str(body["model"]))
         return answer
 
@@ -196,6 +199,13 @@ async def _stream(request: web.Request, word: str, body: dict[str, Any]) -> web.
         await response.write(f"data: {json.dumps({'choices': [], 'usage': used})}\n\n".encode())
     await response.write(b"data: [DONE]\n\n")
     return response
+
+
+def _whole(model: str, word: str, count: int) -> web.StreamResponse:
+    message = {"role": "assistant", "content": "".join(_answer(word, count)[0])}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    answer = {"id": "chatcmpl-1", "object": "chat.completion", "created": 0, "model": model}
+    return web.json_response({**answer, "choices": [choice]})
 
 
 def _answer(word: str, count: int) -> tuple[list[str], float]:

@@ -76,7 +76,7 @@ class Services:
         while get(self.client, "/keys").status_code != 200:
             assert time.monotonic() < end
             time.sleep(0.1)
-        assert post(self.client, "/keys", TOKEN, name="a").status_code == 201
+        assert post(self.client, "/keys", TOKEN, name="a").status_code == 303
 
 
 @pytest.fixture

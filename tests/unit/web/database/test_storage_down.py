@@ -275,7 +275,7 @@ def test_nothing_is_written_to_a_file_that_was_replaced(
     source.close()
     _file_gone(file, database)
     other.rename(file)
-    assert post(client, "/keys", TOKEN, name="kept").status_code == 201
+    assert post(client, "/keys", TOKEN, name="kept").status_code == 303
     with sqlite3.connect(file) as found:
         assert found.execute("SELECT name FROM api_key").fetchall() == [("kept",)]
     found.close()

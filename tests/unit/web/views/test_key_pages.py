@@ -32,10 +32,10 @@ def settings(settings: WebConfig) -> WebConfig:
 def made_key(client: FlaskClient, /, **fields: str) -> tuple[str, str]:
     """Create a key; return it and its id."""
     answer = post(client, "/keys", **{"name": "notebook", **fields})
-    assert answer.status_code == 201
-    found = _KEY.search(answer.text)
+    assert answer.status_code == 303, answer.text
+    found = _KEY.search(get(client, answer.location).text)
     assert found
-    return found[0], re.findall(r"/keys/(key-[0-9a-f]{12})/revoke", answer.text)[0]
+    return found[0], answer.location.removeprefix("/keys?new=")
 
 
 def row_of(database: Database, key_id: str) -> ApiKey:
@@ -168,7 +168,7 @@ def test_nobody_holds_more_than_fifty_keys(
         assert "Revoke one first" in answer.text
     row = row_of(database, ids[0])
     assert row.expires - row.created == 180 * 86_400
-    assert post(client, f"/keys/{ids[0]}/rotate", grace="0").status_code == 201
+    assert post(client, f"/keys/{ids[0]}/rotate", grace="0").status_code == 303
 
 
 def test_a_revoked_key_moves_to_those_that_no_longer_work(client: FlaskClient, database: Database) -> None:
@@ -186,8 +186,8 @@ def test_rotating_creates_a_key_with_the_same_settings_and_ends_the_old_one(
     sign_in(client, database, groups=["physics"])
     old, old_id = made_key(client, days="30", project="lattice", models="m", concurrent="2")
     answer = post(client, f"/keys/{old_id}/rotate", grace="0")
-    assert answer.status_code == 201
-    new = _KEY.search(answer.text)
+    assert answer.status_code == 303
+    new = _KEY.search(get(client, answer.location).text)
     assert new
     assert new[0] != old
     assert row_of(database, old_id).revoked is not None
@@ -203,7 +203,7 @@ def test_a_rotated_key_works_for_the_chosen_days_but_not_longer_than_before(
     _, long = made_key(client)
     _, short = made_key(client, days="1")
     for key_id in (long, short):
-        assert post(client, f"/keys/{key_id}/rotate", grace="7").status_code == 201
+        assert post(client, f"/keys/{key_id}/rotate", grace="7").status_code == 303
     assert row_of(database, long).expires == pytest.approx(time.time() + 7 * 86_400, abs=60)
     assert row_of(database, short).expires == pytest.approx(time.time() + 86_400, abs=60)
 

@@ -81,7 +81,7 @@ def test_signing_out_ends_only_the_page_bearers_of_that_sign_in(
 def test_trying_a_page_bearer_or_a_key_at_the_pages(client: FlaskClient, database: Database) -> None:
     sign_in(client, database)
     bearer = post(client, "/page-bearer").get_json()["bearer"]
-    found = _KEY.search(post(client, "/keys", name="notebook").text)
+    found = _KEY.search(get(client, post(client, "/keys", name="notebook").location).text)
     assert found
     untrusted = client.application.test_client()
     for credential in (bearer, found[0]):

@@ -6,18 +6,19 @@ import datetime
 import time
 from collections.abc import Mapping, Sequence
 
-from flask import Blueprint, Response, abort, make_response, redirect, render_template, request, url_for
+from flask import Blueprint, abort, make_response, redirect, render_template, request, url_for
 from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as AnyResponse
 
 from sluice.contracts.authority import LIMITED
 from sluice.web.database.tables import ApiKey, User
-from sluice.web.keys import credentials, forms
+from sluice.web.keys import credentials, forms, pieces
 from sluice.web.keys.credentials import NewKey
 from sluice.web.keys.forms import FieldError
 from sluice.web.keys.principals import page_project
 from sluice.web.signin.sign_in import SignedInUser
-from sluice.web.usage import reports
+from sluice.web.usage import reports, sums
+from sluice.web.views import new_keys
 from sluice.web.views.shared import signed_in, web
 from sluice.web.words.validation import ValidationError
 
@@ -25,6 +26,8 @@ blueprint = Blueprint("keys", __name__, url_prefix="/keys")
 
 # The list shows the requests of this many days.
 USAGE_DAYS = 30
+# How many models are offered for the pieces of a new key before the proxy was asked.
+MAX_MODELS = 20
 
 
 @blueprint.get("")
@@ -36,8 +39,8 @@ def index(person: SignedInUser) -> str:
 
 @blueprint.post("")
 @signed_in
-def make(person: SignedInUser) -> Response:
-    """Create a key and show it, only this once."""
+def make(person: SignedInUser) -> AnyResponse:
+    """Create a key; the page after it shows it, only once."""
     settings = web().settings
     reading = forms.read(request.form, settings.key_days, person.projects)
     if reading.settings is None:
@@ -48,7 +51,7 @@ def make(person: SignedInUser) -> Response:
             new = credentials.create_key(session, settings.key_secret, user, reading.settings, time.time())
     except ValidationError as error:
         return make_response(_list(person, errors=[FieldError("name", error)]), 409)
-    return make_response(_list(person, new=new), 201)
+    return _to_new(new)
 
 
 @blueprint.get("/<key_id>")
@@ -60,8 +63,8 @@ def show(person: SignedInUser, key_id: str) -> str:
 
 @blueprint.post("/<key_id>/rotate")
 @signed_in
-def rotate(person: SignedInUser, key_id: str) -> Response:
-    """Create a new key like this one and show it, only this once; the old key ends after the chosen time."""
+def rotate(person: SignedInUser, key_id: str) -> AnyResponse:
+    """Create a new key like this one, and show it once; the old key ends after the chosen time."""
     settings, now = web().settings, time.time()
     try:
         grace = forms.read_grace(request.form.get("grace", ""))
@@ -74,7 +77,7 @@ def rotate(person: SignedInUser, key_id: str) -> Response:
             new = credentials.rotate_key(session, settings.key_secret, row, grace, settings.key_days, now)
     except ValidationError as error:
         return make_response(_show(person, key_id, FieldError("grace", error)), 409)
-    return make_response(_list(person, new=new), 201)
+    return _to_new(new)
 
 
 @blueprint.post("/<key_id>/revoke")
@@ -99,6 +102,10 @@ def choose_page_project(person: SignedInUser) -> AnyResponse:
     return redirect(url_for("keys.index"), code=303)
 
 
+def _to_new(new: NewKey) -> AnyResponse:
+    return new_keys.redirect_to(url_for("keys.index", new=new.row.id), new)
+
+
 def _own(session: Session, person: SignedInUser, key_id: str) -> ApiKey:
     row = credentials.find_key(session, person.id, key_id)
     if row is None:
@@ -106,12 +113,15 @@ def _own(session: Session, person: SignedInUser, key_id: str) -> ApiKey:
     return row
 
 
-def _list(person: SignedInUser, *, new: NewKey | None = None, errors: Sequence[FieldError] = ()) -> str:
+def _list(person: SignedInUser, *, errors: Sequence[FieldError] = ()) -> str:
     now = time.time()
     with web().database.read() as session:
         rows = credentials.list_keys(session, person.id)
         used = _used(session, person, now)
         chosen = session.get_one(User, person.id).page_project
+        new = None if errors else new_keys.shown(session, person.id)
+        models = _models(session, person, new, now)
+    api_url = web().settings.public_url.rstrip("/") + "/v1"
     live = [row for row in rows if credentials.is_live(row, now)]
     return render_template(
         "keys.html",
@@ -120,6 +130,8 @@ def _list(person: SignedInUser, *, new: NewKey | None = None, errors: Sequence[F
         used=used,
         used_days=USAGE_DAYS,
         new=new,
+        pieces=pieces.of_key(api_url, new.text) if new else (),
+        models=models,
         projects=person.projects,
         page_project=page_project(chosen, person.projects),
         errors=_texts(errors),
@@ -127,7 +139,7 @@ def _list(person: SignedInUser, *, new: NewKey | None = None, errors: Sequence[F
         days=web().settings.key_days,
         max_name=forms.MAX_NAME,
         numbers=LIMITED,
-        api_url=web().settings.public_url.rstrip("/") + "/v1",
+        api_url=api_url,
     )
 
 
@@ -151,6 +163,16 @@ def _show(person: SignedInUser, key_id: str, errors: FieldError | None = None) -
         numbers=[(name, getattr(row, name)) for name in LIMITED],
         max_grace=credentials.MAX_GRACE_DAYS,
     )
+
+
+def _models(session: Session, person: SignedInUser, new: NewKey | None, now: float) -> Sequence[str]:
+    """Return the models for the pieces of a new key, as far as they are known here: a script asks for all."""
+    if new is None:
+        return ()
+    if new.row.models is not None:
+        return new.row.models
+    mine = sums.last_days(now, USAGE_DAYS, user=person.pseudonym)
+    return [row.group[0] for row in sums.by(session, "model", mine, MAX_MODELS)]
 
 
 def _used(session: Session, person: SignedInUser, now: float) -> Mapping[str, reports.UsageSum]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 
-from flask import Blueprint, Response, abort, request, url_for
+from flask import Blueprint, abort, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from sluice.contracts.values import USER
 from sluice.web.keys import actions, credentials, forms
 from sluice.web.settings import access
 from sluice.web.signin.sign_in import SignedInUser
+from sluice.web.views import new_keys
 from sluice.web.views.admin.common import done, error_text
 from sluice.web.views.admin.users import found, render
 from sluice.web.views.shared import admin_required, web
@@ -21,8 +22,8 @@ blueprint = Blueprint("admin_keys", __name__, url_prefix="/admin/users")
 
 @blueprint.post("/<user>/keys")
 @admin_required
-def make(person: SignedInUser, user: str) -> Response:
-    """Create a key for a service account and show it, only this once."""
+def make(person: SignedInUser, user: str) -> AnyResponse:
+    """Create a key for a service account; the page after it shows it, only once."""
     settings = web().settings
     try:
         with web().database.write() as session:
@@ -35,7 +36,7 @@ def make(person: SignedInUser, user: str) -> Response:
             new = actions.create(session, settings, person.pseudonym, row, reading.settings, now)
     except ValidationError as error:
         return render(person, user, problem=error_text(error), status=400)
-    return render(person, user, new=new, status=201)
+    return new_keys.redirect_to(url_for("admin_users.show", user=user, new=new.row.id), new)
 
 
 @blueprint.post("/<user>/keys/<key_id>/revoke")

@@ -11,11 +11,11 @@ from werkzeug.wrappers import Response as AnyResponse
 from sluice.web.admin import audit
 from sluice.web.database.tables import SERVICE, User
 from sluice.web.keys import actions, credentials
-from sluice.web.keys.credentials import NewKey
 from sluice.web.people import accounts, directory, sign_ins
 from sluice.web.settings import access
 from sluice.web.signin.sign_in import SignedInUser
 from sluice.web.usage import sums
+from sluice.web.views import new_keys
 from sluice.web.views.admin.common import PAGE, argument, done, page
 from sluice.web.views.shared import admin_required, web
 
@@ -117,10 +117,8 @@ def found(session: Session, pseudonym: str) -> User:
     return row
 
 
-def render(
-    person: SignedInUser, pseudonym: str, *, new: NewKey | None = None, problem: str = "", status: int = 200
-) -> Response:
-    """Return the page of a user; `new` is a key that was just created for them."""
+def render(person: SignedInUser, pseudonym: str, *, problem: str = "", status: int = 200) -> Response:
+    """Return the page of a user, with the key that was just created for them."""
     now = time.time()
     settings = web().settings
     with web().database.read() as session:
@@ -141,7 +139,7 @@ def render(
             by_model=sums.by(session, "model", theirs, MAX_ROWS),
             days=DAYS,
             key_days=settings.key_days,
-            new=new,
+            new=new_keys.shown(session, user.id) if user.kind == SERVICE and not problem else None,
             problem=problem,
         )
     return make_response(text, status)
