@@ -74,6 +74,8 @@ function endTemporary(conversation: string): void {
   if (!library.find(conversation)?.temporary) return;
   stop(conversation);
   endWaiting(conversation);
+  drafts.forget(conversation);
+  library.letGoOfAttachments(conversation);
   removing.remove([conversation]);
 }
 

@@ -66,6 +66,11 @@ export function endEdit(): void {
   files.show(key(library.current.value));
 }
 
+// What was typed in a conversation that has ended.
+export function forget(conversation: string): void {
+  typedHere.delete(conversation);
+}
+
 // Everything was deleted.
 export function forgetAll(): void {
   clearTimeout(timer);

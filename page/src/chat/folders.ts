@@ -10,25 +10,26 @@ import { offer } from "./undo.ts";
 export const NAME_LENGTH = 80;
 const NEW_FOLDER = "new";
 
-function name(title: string, value: string, yes: string): Promise<string | null> {
+function askName(title: string, value: string, yes: string): Promise<string | null> {
   return ask({ title, field: { label: t("folder_name"), value, most: NAME_LENGTH }, yes });
 }
 
 export function folderNamed(wanted: string): Folder {
-  const there = folders.value.find((one) => one.name === wanted);
+  const name = wanted.slice(0, NAME_LENGTH);
+  const there = folders.value.find((one) => one.name === name);
   if (there) return there;
-  const made = { id: crypto.randomUUID(), name: wanted.slice(0, NAME_LENGTH), created: Date.now() };
+  const made = { id: crypto.randomUUID(), name, created: Date.now() };
   putOn("folders", made);
   return made;
 }
 
-async function make(): Promise<Folder | null> {
-  const given = await name(t("folder_new"), "", t("folder_make"));
+export async function make(): Promise<Folder | null> {
+  const given = await askName(t("folder_new"), "", t("folder_make"));
   return given ? folderNamed(given) : null;
 }
 
 export async function rename(folder: Folder): Promise<void> {
-  const given = await name(t("folder_rename"), folder.name, t("rename_yes"));
+  const given = await askName(t("folder_rename"), folder.name, t("rename_yes"));
   if (!given || given === folder.name) return;
   putOn("folders", { ...folder, name: given });
   say(t("renamed", { title: given }));

@@ -451,6 +451,11 @@ export async function giveAttachments(ids: readonly string[], conversation: stri
   persistFor(conversation, (to) => to.giveAttachments(ids, conversation), []);
 }
 
+// Those of a conversation that has ended and was never stored.
+export function letGoOfAttachments(conversation: string): void {
+  for (const [id, row] of held) if (row.conversation === conversation) held.delete(id);
+}
+
 export function removeAttachments(ids: readonly string[]): void {
   for (const id of ids) held.delete(id);
   persist((to) => to.removeAttachments(ids), []);

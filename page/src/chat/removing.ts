@@ -23,7 +23,7 @@ export async function remove(ids: readonly string[]): Promise<Removed> {
   for (const id of ids) {
     const row = find(id);
     if (row) removed.conversations.push(row);
-    removed.messages.push(...(await thread(id)).value.values());
+    for (const message of (await thread(id)).value.values()) removed.messages.push(message);
     forget(id);
   }
   const stored = ids.filter((id) => !removed.conversations.some((row) => row.id === id && row.temporary));

@@ -3,6 +3,7 @@ import { signal } from "@preact/signals";
 import { t } from "../texts.ts";
 import { open, startTemporary } from "./actions.ts";
 import { openData } from "./data.tsx";
+import { make } from "./folders.ts";
 import { Icon, IconButton } from "./icons.tsx";
 import { Kept } from "./kept.tsx";
 import { conversations } from "./library.ts";
@@ -55,6 +56,7 @@ export function Side() {
           <Icon name="plus" />
           {t("new_chat")}
         </button>
+        <IconButton icon="folder" label={t("folder_new_button")} onClick={make} />
         <IconButton icon="temporary" label={t("temporary_new")} onClick={temporary} />
       </div>
       {conversations.value.length ? <Search /> : null}
