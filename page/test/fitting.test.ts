@@ -58,3 +58,15 @@ test("a conversation of ten thousand turns is measured at once", () => {
   measure(long, 4_096);
   assert.ok(process.cpuUsage(begun).user < 500_000);
 });
+
+test("pictures and sounds of earlier turns count, and are left out with their turns", () => {
+  const media = [{ type: "image_url", image_url: { url: "data:," } }] as const;
+  const turns = [
+    { role: "user", content: "a", media },
+    { role: "assistant", content: "b" },
+    { role: "user", content: "c" },
+  ];
+  assert.ok(tokensOf(turns) > 1_500);
+  assert.deepEqual(newest(turns, 1_000), { messages: turns.slice(2), left: 2 });
+  assert.deepEqual(newest(turns, 2_000), { messages: turns, left: 0 });
+});

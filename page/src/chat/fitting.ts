@@ -8,6 +8,8 @@ const CHARACTERS_A_TOKEN = 3;
 const DENSE = 0x2e80;
 // What the engine adds around each turn.
 const TURN_TOKENS = 4;
+// What a picture or a sound has, of common size.
+const MEDIA_TOKENS = 1_500;
 
 export interface Fit {
   messages: Turn[];
@@ -22,8 +24,12 @@ export function tokensIn(text: string): number {
   return dense + Math.ceil((text.length - dense) / CHARACTERS_A_TOKEN);
 }
 
+function cost({ content, media }: Turn): number {
+  return tokensIn(content) + TURN_TOKENS + (media?.length ?? 0) * MEDIA_TOKENS;
+}
+
 export function tokensOf(turns: readonly Turn[]): number {
-  return turns.reduce((sum, turn) => sum + tokensIn(turn.content) + TURN_TOKENS, 0);
+  return turns.reduce((sum, turn) => sum + cost(turn), 0);
 }
 
 // How many tokens of a conversation a model can read and still answer; Infinity where it does not say.
@@ -40,7 +46,7 @@ export function newest(turns: readonly Turn[], most: number): Fit {
   let from = rest.length - 1;
   let used = tokensOf(first) + tokensOf(rest.slice(-1));
   for (let before = rest[from - 1]; before; before = rest[from - 1]) {
-    const more = tokensIn(before.content) + TURN_TOKENS;
+    const more = cost(before);
     if (used + more > most) break;
     from -= 1;
     used += more;
