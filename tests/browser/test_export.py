@@ -135,6 +135,16 @@ def test_a_broken_file_gives_what_is_whole_and_says_what_is_wrong(alice: Tab) ->
     assert alice.complaints() == []
 
 
+def test_what_reads_files_and_cannot_be_loaded_is_said_and_tried_again(alice: Tab) -> None:
+    content = json.dumps(chatgpt(1)).encode()
+    alice.page.route("**/static/read-*.js", lambda route: route.abort())
+    said = take(alice, "some.json", content)
+    assert any("could not be loaded" in line for line in said)
+    alice.page.unroute("**/static/read-*.js")
+    alice.reload()
+    assert take(alice, "some.json", content) == ["New conversations: 1."]
+
+
 # Makes a file of many conversations in the page, and gives it to the page as a reader does.
 LARGE = """
   const [sample, count, name] = arguments_;

@@ -63,6 +63,22 @@ def test_a_conversation_is_renamed_pinned_and_moved_and_a_reload_shows_it(alice:
     expect(alice.page.locator("#conversations summary")).to_have_text("Office")
 
 
+def test_folders_and_settings_are_in_step_in_two_tabs(alice: Tab) -> None:
+    put(alice, "First", "one", "1")
+    second = alice.another_tab()
+    second.open()
+    second.wait(lambda: titles(second) == ["First"])
+    alice.page.get_by_role("button", name="New folder").click()
+    alice.find("#asking input").fill("Work")
+    alice.press("Enter")
+    expect(second.page.locator("#conversations summary")).to_have_text("Work")
+    alice.find("#data-open").click()
+    alice.find("#titles").check()
+    alice.find("#data-close").click()
+    second.find("#data-open").click()
+    expect(second.page.locator("#titles")).to_be_checked()
+
+
 def test_the_keyboard_alone_renames_and_moves_and_is_never_lost(alice: Tab) -> None:
     put(alice, "First", "one", "1")
     put(alice, "Second", "two", "2")
