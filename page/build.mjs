@@ -58,10 +58,17 @@ const name = (made, entry) => {
 };
 const [TYPESETTING, TRANSFER_READER] = lazy.map((made, at) => name(made, LAZY[at]));
 
-// What runs beside a page, in a worker. The page is told its name when it is built: it admits no other.
-const WORKER = "src/attachments/worker.ts";
-const worker = await build({ ...SHARED, entryPoints: [WORKER], format: "esm", splitting: true });
-const WORKER_FILES = `{ "reader": ${name(worker, WORKER)} }`;
+// What runs beside a page, in workers. The page is told their names when it is built: it admits no others.
+const WORKERS = { reader: "src/attachments/worker.ts", colouring: "src/markdown/colouring.ts" };
+const workers = await Promise.all(
+  Object.values(WORKERS).map((entry) =>
+    build({ ...SHARED, entryPoints: [entry], format: "esm", splitting: true }),
+  ),
+);
+const workerNames = Object.entries(WORKERS).map(
+  ([worker, entry], at) => `"${worker}": ${name(workers[at], entry)}`,
+);
+const WORKER_FILES = `{ ${workerNames.join(", ")} }`;
 
 // Each page's script has all that it needs to be ready: a page that has loaded one file is.
 const MODULES = ["src/chat.tsx", "src/admin.ts", "src/keys.ts", "src/status.ts"];
@@ -93,7 +100,7 @@ const others = await build({
 const outputs = Object.entries(
   Object.assign(
     {},
-    ...[...modules, ...lazy, worker, early, framed, mermaid, formulas, others].map(
+    ...[...modules, ...lazy, ...workers, early, framed, mermaid, formulas, others].map(
       (made) => made.metafile.outputs,
     ),
   ),

@@ -2,7 +2,7 @@
 // the workers that were built with this page, and nothing else.
 
 // The build puts in which file is which worker's.
-declare const WORKER_FILES: { readonly reader: string };
+declare const WORKER_FILES: { readonly reader: string; readonly colouring: string };
 
 type Worker_ = keyof typeof WORKER_FILES;
 

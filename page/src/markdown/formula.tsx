@@ -19,8 +19,8 @@ const typesetter = lazily(async () => {
 });
 
 // What a formula costs beside text: in characters, for itself and for each of its own.
-const COST = 300;
-const COST_A_CHARACTER = 20;
+const COST = 1_000;
+const COST_A_CHARACTER = 40;
 
 type State = "waiting" | "drawn" | "faulty";
 
