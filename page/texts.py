@@ -35,6 +35,7 @@ FAMILIES = (
     "js.list_",
     "js.admin_",
     "js.capability_",
+    "js.set_",
 )
 
 # English words that a language uses too, and texts without words.

@@ -89,6 +89,14 @@ def references(given: Inputs) -> Iterator[str]:
                 f"web_limits[{index}].model: no entry of model_entries is named {model}. "
                 f"{_offer(model, models)}"
             )
+    personas = [persona for persona in given.get("web_personas", ()) if isinstance(persona, Mapping)]
+    for index, persona in enumerate(personas):
+        model = persona.get("model")
+        if model and model not in models and "model_entries" in given:
+            yield (
+                f"web_personas[{index}].model: no entry of model_entries is named {model}. "
+                f"{_offer(model, models)}"
+            )
     known = set(_groups(given)) | {"all"}
     for index, limit in enumerate(limits):
         kind, _, group = str(limit.get("scope", "")).partition(":")

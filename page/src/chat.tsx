@@ -6,13 +6,17 @@ import { openAddressed, warnBeforeEnd } from "./chat/actions.ts";
 import { runs, saveAll, stop } from "./chat/answers.ts";
 import { AskingHost } from "./chat/asking.tsx";
 import { Composer } from "./chat/composer.tsx";
+import { Consent } from "./chat/consent.tsx";
 import { DataDialog } from "./chat/data.tsx";
 import { storeNow } from "./chat/drafts.ts";
+import { keepAboveKeyboard } from "./chat/keyboard.ts";
 import { askToKeep, current, start } from "./chat/library.ts";
+import { LinkDialogue, readAddress } from "./chat/linked.tsx";
 import { Log } from "./chat/log.tsx";
 import { MenuHost } from "./chat/menu.tsx";
 import { refresh } from "./chat/models.ts";
-import { StorageNotice, TemporaryNotice, UndoBar } from "./chat/notices.tsx";
+import { SessionNotice, StorageNotice, TemporaryNotice, UndoBar } from "./chat/notices.tsx";
+import { Panel, PanelButton } from "./chat/panel.tsx";
 import { ModelPicker } from "./chat/picker.tsx";
 import { onPrintKey } from "./chat/printing.ts";
 import { Reminder } from "./chat/reminder.tsx";
@@ -34,6 +38,7 @@ function App() {
         <TemporaryNotice />
         <StorageNotice />
         <Reminder />
+        <SessionNotice />
         <UndoBar />
         <Composer />
         <AttachmentDialog />
@@ -42,6 +47,9 @@ function App() {
       <DataDialog />
       <AskingHost />
       <MenuHost />
+      <Panel />
+      <Consent />
+      <LinkDialogue />
     </>
   );
 }
@@ -76,6 +84,7 @@ function listen(): void {
   document.addEventListener("keydown", onPrintKey);
   window.addEventListener("popstate", openAddressed);
   window.addEventListener("beforeunload", warnBeforeEnd);
+  window.addEventListener("hashchange", readAddress);
   // The page may be about to end: what is under way is stored as far as it has come.
   const store = () => {
     saveAll();
@@ -91,13 +100,21 @@ async function begin(): Promise<void> {
   // Somebody may have begun to write meanwhile.
   if (!current.value) await openAddressed();
   await loaded;
+  readAddress();
   askToKeep(false);
 }
 
 refresh();
 render(<MenuButton />, place("menu-place"));
-render(<ModelPicker />, place("model-place"));
+render(
+  <>
+    <ModelPicker />
+    <PanelButton />
+  </>,
+  place("model-place"),
+);
 render(<App />, place("app"));
 listen();
 followAnswers();
+keepAboveKeyboard();
 begin();

@@ -31,6 +31,15 @@ function apply(): void {
 
 apply();
 
+// A link that carries settings outlives the sign-in that comes before the chat page, in this tab.
+if (location.hash.startsWith("#settings?")) {
+  try {
+    sessionStorage.setItem("sluice-link", location.hash);
+  } catch {
+    // Without storage the link is opened once more after signing in.
+  }
+}
+
 document.addEventListener("DOMContentLoaded", () => {
   const button = document.getElementById("theme");
   if (!button) return;

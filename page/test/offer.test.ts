@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Model } from "../src/api/api.ts";
-import { matching, plain, step } from "../src/chat/offer.ts";
+import { matching, step } from "../src/chat/offer.ts";
+import { plain } from "../src/settings/words.ts";
 
 const MODELS: Model[] = [
   { id: "outside-large", status: "ready", external: true, description: "Résumés" },

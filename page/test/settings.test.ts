@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { asked, isNothing, readNumber, refused, same, usable } from "../src/settings/fields.ts";
+import { asked, isNothing, later, readNumber, refused, same, usable } from "../src/settings/fields.ts";
 import { bare, hidden, visible } from "../src/settings/hidden.ts";
 import { isLink, link, readLink } from "../src/settings/links.ts";
+import type { Settings } from "../src/store/rows.ts";
 
 test("what was stored comes out usable, whatever it is", () => {
   const good = { system: "Be brief", temperature: 0.5, top_p: 1, max_tokens: 9, seed: 0, persona: "p" };
@@ -17,6 +18,7 @@ test("what was stored comes out usable, whatever it is", () => {
   ])
     assert.deepEqual(usable(bad), {});
   assert.deepEqual(usable({ temperature: Number.NaN, seed: Number.POSITIVE_INFINITY }), {});
+  assert.deepEqual(later({ ...good, reasoning_effort: "high" } as Settings), { reasoning_effort: "high" });
   assert.ok(isNothing({}) && isNothing({ system: "  ", persona: "p" }) && !isNothing({ seed: 0 }));
   assert.ok(same({ ...good, persona: "q" }, good) && !same({}, { seed: 1 }));
 });

@@ -185,6 +185,15 @@ def _web_config(site: Site, client_secret: str) -> dict[str, Any]:
         },
         "limits": [{"scope": "user:*", "tokens_per_day": 50_000_000, "requests_per_minute": 5_000}],
         "access": {"admins": ["admins"], "users": ["users"], "projects": {"climate": ["users"]}},
+        "personas": [
+            {
+                "name": "Tutor",
+                "description": "Asks before it tells",
+                "system": "Be a tutor.",
+                "temperature": 0.4,
+            },
+            {"name": "Poet", "system": "Answer in verse.", "model": "smollm2-light"},
+        ],
         "key_days": 180,
         "page_bearer_seconds": 600,
         "authority_socket_mode": "0660",

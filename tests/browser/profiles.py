@@ -58,7 +58,8 @@ class Profiles:
 
     def _enter(self, tab: Tab, login: str) -> None:
         tab.open()
-        tab.find("#sign-in, #sign-out")
+        # On a phone the way out is in a list that is closed.
+        tab.page.locator("#sign-in, #sign-out").first.wait_for(state="attached")
         if tab.sees("#sign-in"):
             tab.sign_in(login)
             cookies = tab.profile.context.storage_state()["cookies"]

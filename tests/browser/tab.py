@@ -153,7 +153,8 @@ class Tab:
         self.find("#login").fill(login)
         self.find("#password").fill(self.target.accounts[login])
         self.find("#submit").click()
-        self.find("#sign-out")
+        # On a phone it is in a list that is closed.
+        self.page.locator("#sign-out").wait_for(state="attached")
 
     def sign_out(self) -> None:
         """Sign out here and at the provider, and wait for the page that says so."""

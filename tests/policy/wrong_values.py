@@ -242,6 +242,21 @@ VALUES: list[Row] = [
     ),
     ("a limit of no model at all", limit(model="mistral"), ["no entry of model_entries is named mistral"]),
     (
+        "a persona for an unknown model",
+        {"web_personas": [{"name": "Tutor", "model": "llama-3.1-8B"}]},
+        ["web_personas[0].model", "Write llama-3.1-8b"],
+    ),
+    (
+        "a persona that is too hot",
+        {"web_personas": [{"name": "Poet", "temperature": 3}]},
+        ["web_personas", "a temperature from 0 to 2"],
+    ),
+    (
+        "two personas of one name",
+        {"web_personas": [{"name": "Poet", "seed": 1}, {"name": "Poet", "seed": 2}]},
+        ["web_personas", "a name of its own"],
+    ),
+    (
         "a limit of a misspelt group",
         limit(scope="member:studnets"),
         ["studnets is a group", "Write students"],

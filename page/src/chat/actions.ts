@@ -7,13 +7,15 @@ import type { Conversation, Message } from "../store/rows.ts";
 import { titleFrom } from "../store/title.ts";
 import { newest, path } from "../store/tree.ts";
 import { t } from "../texts.ts";
-import { answer, endWaiting, now, problems, runs, seen, stop } from "./answers.ts";
+import { answer, endWaiting, now, problemsOf, runs, seen, stop } from "./answers.ts";
 import { ask } from "./asking.tsx";
 import * as drafts from "./drafts.ts";
 import * as library from "./library.ts";
 import { model } from "./models.ts";
 import * as removing from "./removing.ts";
 import { say } from "./said.ts";
+import { second, undecided } from "./sides.ts";
+import { begins } from "./tuning.ts";
 import { offer, undo } from "./undo.ts";
 
 const home = document.getElementById("app")?.dataset.home ?? "/";
@@ -55,7 +57,7 @@ async function view(conversation: string, push: boolean): Promise<void> {
   library.lost.value = "";
   document.title = `${titleOf(conversation)}${document.title.slice(document.title.lastIndexOf(" – "))}`;
   seen(conversation);
-  library.letGo((id) => id === conversation || runs.value.has(id) || problems.value.has(id));
+  library.letGo((id) => id === conversation || runs.value.has(id) || problemsOf(id).length > 0);
   await drafts.show(conversation);
 }
 
@@ -81,7 +83,7 @@ function endTemporary(conversation: string): void {
 
 // Begins a conversation that is not stored.
 export async function startTemporary(): Promise<void> {
-  const row: Conversation = { ...fresh(t("temporary_title")), temporary: true };
+  const row: Conversation = { ...fresh(t("temporary_title")), settings: begins(), temporary: true };
   library.begin(row);
   await open(row.id);
   // The reader may have stayed with the one before.
@@ -120,6 +122,11 @@ export async function send(text: string): Promise<void> {
     return;
   }
   const from = library.current.value;
+  if (from && undecided(from) && !edited) {
+    say(t("choice_first"));
+    document.querySelector<HTMLElement>(".choice .keep")?.focus();
+    return;
+  }
   const conversation = from || begin(asked || (attachments[0]?.name ?? ""));
   const shown = library.visible(conversation);
   const replaced = edited && library.shown(conversation)?.value.get(edited.id);
@@ -145,11 +152,27 @@ export async function send(text: string): Promise<void> {
     history.replaceState(null, "", address(conversation));
     library.current.value = conversation;
   }
-  await answer({ conversation, parent: message.id });
+  await askModels(conversation, message.id);
+}
+
+// Asks one model, or two side by side.
+async function askModels(conversation: string, parent: string): Promise<void> {
+  const first = model.value?.id ?? "";
+  const other = second.value;
+  if (!other || other === first) return answer({ conversation, parent });
+  await Promise.all([first, other].map((beside) => answer({ conversation, parent, beside })));
+}
+
+// Goes on with one of several answers to a question; the others stay beside it.
+export function keep(message: Message): void {
+  const { conversation } = message;
+  for (const [place] of problemsOf(conversation)) endWaiting(place);
+  library.change(conversation, { leaf: message.id, model: message.model });
+  say(t("choice_kept", { model: message.model }));
 }
 
 function begin(text: string): string {
-  const row = fresh(titleFrom(text));
+  const row = { ...fresh(titleFrom(text)), settings: begins() };
   library.begin(row);
   return row.id;
 }

@@ -3,14 +3,18 @@ import { type Signal, signal } from "@preact/signals";
 import { ApiError, isAbort, streamChat, type Turn } from "../api/api.ts";
 import { sensesOf, turnOf } from "../attachments/sent.ts";
 import { words } from "../markdown/words.ts";
+import { asked } from "../settings/fields.ts";
 import type { Message, State, Usage } from "../store/rows.ts";
+import { path } from "../store/tree.ts";
 import { t } from "../texts.ts";
+import { mayAsk } from "./consent.tsx";
 import { measure, newest, type Overflow, room } from "./fitting.ts";
 import * as library from "./library.ts";
 import { hold } from "./locks.ts";
 import { model, models, refresh } from "./models.ts";
 import { say } from "./said.ts";
 import { type Come, Incoming, separate } from "./thinking.ts";
+import { effective } from "./tuning.ts";
 import { sent, told, type Wait } from "./waiting.ts";
 
 // How often a growing answer is drawn, and stored, in milliseconds.
@@ -29,6 +33,8 @@ export type Thoughts = Pick<Come, "reasoning" | "thought" | "open">;
 
 export interface Run {
   message: Message;
+  // Another model answers the same question.
+  beside: boolean;
   text: Signal<string>;
   thoughts: Signal<Thoughts>;
   note: Signal<string>;
@@ -52,11 +58,29 @@ export interface Problem {
   over: Overflow | null;
 }
 
-// By conversation.
-export const runs = signal<ReadonlyMap<string, Run>>(new Map());
+// By conversation: one, or one for each of the models that answer one question side by side.
+export const runs = signal<ReadonlyMap<string, readonly Run[]>>(new Map());
+// By place: the conversation, and the model where several answer side by side.
 export const problems = signal<ReadonlyMap<string, Problem>>(new Map());
 // Conversations with an answer that nobody has seen.
 export const unseen = signal<ReadonlySet<string>>(new Set());
+
+export function runOf(message: Message): Run | undefined {
+  return runs.value.get(message.conversation)?.find((run) => run.message.id === message.id);
+}
+
+export function placeOf(conversation: string, model = ""): string {
+  return model ? `${conversation} ${model}` : conversation;
+}
+
+// What went wrong in a conversation, each with its place.
+export function problemsOf(conversation: string): [string, Problem][] {
+  return [...problems.value].filter(([place]) => belongs(place, conversation));
+}
+
+function belongs(place: string, conversation: string): boolean {
+  return place === conversation || place.startsWith(`${conversation} `);
+}
 
 function changed<Value>(from: ReadonlyMap<string, Value>, key: string, value: Value | null) {
   const made = new Map(from);
@@ -89,12 +113,17 @@ interface Asking {
   attempts?: number;
   // An answer that is to be continued.
   continued?: Message;
+  // One of the models that answer side by side, of which the reader keeps one answer.
+  beside?: string;
 }
 
 export async function answer(asking: Asking): Promise<void> {
-  const { conversation, parent, attempts = 0, continued } = asking;
-  if (runs.value.has(conversation)) return;
-  endWaiting(conversation);
+  const { conversation, parent, attempts = 0, continued, beside } = asking;
+  if (isBusy(conversation, beside)) return;
+  if (!(await mayAsk(beside ?? askedModel(conversation)))) return;
+  // Meanwhile it may have been asked once more.
+  if (isBusy(conversation, beside)) return;
+  endWaiting(placeOf(conversation, beside));
   const before = library.find(conversation)?.leaf ?? "";
   const message: Message = continued ?? {
     id: crypto.randomUUID(),
@@ -104,15 +133,16 @@ export async function answer(asking: Asking): Promise<void> {
     content: "",
     created: now(),
     state: "writing",
-    model: askedModel(conversation),
+    model: beside ?? askedModel(conversation),
   };
-  const run = begun(message);
+  const run = begun(message, Boolean(beside));
   library.own(message.id);
   const release = await hold(message.id);
   if (continued) library.write(continued, { state: "writing" }, continued.state);
-  else show(message);
+  else show(run);
   const error = await stream(run, continued);
-  runs.value = changed(runs.value, conversation, null);
+  const others = runs.value.get(conversation)?.filter((one) => one !== run) ?? [];
+  runs.value = changed(runs.value, conversation, others.length ? others : null);
   finish(run, error, before);
   release();
   library.disown(message.id);
@@ -124,9 +154,15 @@ function askedModel(conversation: string): string {
   return models.value.some((one) => one.id === wanted) ? wanted : (model.value?.id ?? wanted);
 }
 
-function begun(message: Message): Run {
+function isBusy(conversation: string, beside: string | undefined): boolean {
+  const all = runs.value.get(conversation) ?? [];
+  return all.some((run) => !beside || !run.beside || run.message.model === beside);
+}
+
+function begun(message: Message, beside: boolean): Run {
   const run: Run = {
     message,
+    beside,
     text: signal(message.content),
     thoughts: signal(thoughts(message)),
     note: signal(""),
@@ -137,7 +173,8 @@ function begun(message: Message): Run {
     over: null,
     began: 0,
   };
-  runs.value = changed(runs.value, message.conversation, run);
+  const { conversation } = message;
+  runs.value = changed(runs.value, conversation, [...(runs.value.get(conversation) ?? []), run]);
   return run;
 }
 
@@ -153,22 +190,25 @@ function readyAt(name: string): number {
 }
 
 // An answer is shown at once and stored from its first piece on: one that never came leaves nothing behind.
-function show(message: Message): void {
+function show({ message, beside }: Run): void {
   library.append(message);
-  library.look(message.conversation, message.id);
+  if (!beside) library.look(message.conversation, message.id);
 }
 
 // --- Streaming -------------------------------------------------------------------------------------------
 
 async function turns(run: Run, continued: Message | undefined): Promise<Turn[]> {
-  const shown = library.visible(run.message.conversation);
-  const at = shown.findIndex((one) => one.id === run.message.id);
-  const before = shown.slice(0, at < 0 ? shown.length : at);
+  const messages = library.shown(run.message.conversation)?.value ?? new Map();
   const senses = sensesOf(models.value.find((one) => one.id === run.message.model)?.capabilities);
-  const said = before.map(withoutThoughts).filter((one) => one.content || one.attachments);
+  const said = path(messages, run.message.parent)
+    .map(withoutThoughts)
+    .filter((one) => one.content || one.attachments);
   const asked = await Promise.all(said.map((one) => turnOf(one, library.attachment, senses)));
-  if (!continued?.content) return asked;
+  const { system } = effective(run.message.conversation);
+  const told: Turn[] = system ? [{ role: "system", content: system }] : [];
+  if (!continued?.content) return [...told, ...asked];
   return [
+    ...told,
     ...asked,
     { role: "assistant", content: continued.content },
     { role: "user", content: t("continue_prompt") },
@@ -218,7 +258,7 @@ async function stream(run: Run, continued: Message | undefined): Promise<unknown
     const ending = await streamChat({
       model: message.model,
       messages: await fitted(run, continued),
-      settings: {},
+      settings: asked(effective(message.conversation)),
       signal: run.controller.signal,
       onText: (piece) => {
         if (run.wait.value) begins(run);
@@ -284,7 +324,7 @@ class Growing {
     this.#drawing ||= window.setTimeout(() => this.#draw(), DRAW_EVERY);
     if (!this.#stored) {
       this.#stored = true;
-      library.store({ ...this.#run.message, ...stored(this.#come()) });
+      library.store({ ...this.#run.message, ...stored(this.#come()) }, !this.#run.beside);
     } else if (Date.now() - this.#saved > SAVE_EVERY) {
       this.save();
     }
@@ -343,7 +383,7 @@ function finish(run: Run, error: unknown, before: string): void {
     library.change(message.conversation, { updated: Date.now() });
   } else {
     library.drop(message);
-    library.look(message.conversation, before);
+    if (!run.beside) library.look(message.conversation, before);
   }
 }
 
@@ -355,7 +395,8 @@ function conclude(asking: Asking, run: Run, error: unknown, attempts: number): v
     fail(asking, run, new ApiError("empty_answer"), 0);
   } else if (!error || ending(run, error) === "length") {
     // Once it is drawn: what is read out is the text as it stands there.
-    if (here) setTimeout(() => say(`${t("done")} ${plain(run.message.id)}`));
+    if (run.beside) say(t("done_beside", { model: run.message.model }));
+    else if (here) setTimeout(() => say(`${t("done")} ${plain(run.message.id)}`));
     else say(t("done_elsewhere", { title: library.find(conversation)?.title ?? "" }));
     library.askToKeep(true);
   } else if (isAbort(error)) {
@@ -382,28 +423,36 @@ function fail(asking: Asking, run: Run, failed: unknown, attempts: number): void
   const seconds = waits && attempts < MOST_RETRIES ? Math.max(1, error.retryAfter ?? 1) : 0;
   const until = seconds ? Date.now() + seconds * 1000 : 0;
   const over = TOO_LONG.includes(error.code) ? run.over : null;
-  problems.value = changed(problems.value, asking.conversation, { error, until, retry, over });
-  if (until) timers.set(asking.conversation, window.setTimeout(retry, until - Date.now()));
+  const place = placeOf(asking.conversation, asking.beside);
+  problems.value = changed(problems.value, place, { error, until, retry, over });
+  if (until) timers.set(place, window.setTimeout(retry, until - Date.now()));
   if (waits) refresh();
 }
 
 const timers = new Map<string, number>();
 
-// Ends the waiting for another try, and takes the problem away.
-export function endWaiting(conversation: string): void {
-  clearTimeout(timers.get(conversation));
-  timers.delete(conversation);
-  problems.value = changed(problems.value, conversation, null);
+// Ends the waiting for another try, and takes the problem away: at a place, or at all of a conversation's.
+export function endWaiting(where: string): void {
+  const places = [...timers.keys(), ...problems.value.keys()].filter((place) => belongs(place, where));
+  if (!places.length) return;
+  for (const place of places) {
+    clearTimeout(timers.get(place));
+    timers.delete(place);
+  }
+  problems.value = new Map([...problems.value].filter(([place]) => !places.includes(place)));
 }
 
 // The problem stays; it is not tried again without a hand.
-export function noRetry(conversation: string): void {
-  clearTimeout(timers.get(conversation));
-  timers.delete(conversation);
-  const problem = problems.value.get(conversation);
-  if (problem) problems.value = changed(problems.value, conversation, { ...problem, until: 0 });
+export function noRetry(place: string): void {
+  clearTimeout(timers.get(place));
+  timers.delete(place);
+  const problem = problems.value.get(place);
+  if (problem) problems.value = changed(problems.value, place, { ...problem, until: 0 });
 }
 
-export function stop(conversation: string): void {
-  runs.value.get(conversation)?.controller.abort();
+// Stops an answer, or all that are under way in a conversation.
+export function stop(conversation: string, message = ""): void {
+  for (const run of runs.value.get(conversation) ?? []) {
+    if (!message || run.message.id === message) run.controller.abort();
+  }
 }

@@ -10,6 +10,10 @@ import { focusInput } from "./focus.ts";
 import { Icon } from "./icons.tsx";
 import { current } from "./library.ts";
 import { toEnd } from "./log.tsx";
+import { PersonaChip } from "./panel.tsx";
+import { onPaste, PasteNotice } from "./paste.tsx";
+import { SecondButton, SecondModel } from "./second.tsx";
+import { activeId, isOpen, moved, onMenuKey, SlashMenu } from "./slash.tsx";
 
 // A keyboard on glass has no Shift+Enter at hand: there Enter makes a new line.
 const touch = matchMedia("(hover: none) and (pointer: coarse)");
@@ -21,8 +25,8 @@ function submit(): void {
 
 function onKey(event: KeyboardEvent): void {
   // While a word is being composed (Japanese, Chinese, …), Enter belongs to it; 229 is how some browsers say so.
-  if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
-  if (touch.matches) return;
+  if (event.isComposing || event.keyCode === 229 || onMenuKey(event)) return;
+  if (event.key !== "Enter" || event.shiftKey || touch.matches) return;
   event.preventDefault();
   submit();
 }
@@ -48,8 +52,14 @@ export function Composer() {
       }}
     >
       {editing.value ? <Editing /> : null}
+      <PasteNotice />
+      <div class="chips">
+        <PersonaChip />
+      </div>
+      <SecondModel />
       <Tray />
       <div class={hovering.value ? "composer-box dropping" : "composer-box"}>
+        <SlashMenu />
         <AttachButton />
         <label for="input" class="hidden">
           {t("input")}
@@ -61,10 +71,19 @@ export function Composer() {
           dir="auto"
           placeholder={t("placeholder")}
           aria-describedby="hint"
+          aria-autocomplete="list"
+          aria-controls={isOpen.value ? "slash" : undefined}
+          aria-activedescendant={activeId.value}
           value={text}
-          onInput={(event) => typed(event.currentTarget.value)}
+          onInput={(event) => {
+            typed(event.currentTarget.value);
+            moved(event.currentTarget);
+          }}
+          onSelect={(event) => moved(event.currentTarget)}
+          onPaste={onPaste}
           onKeyDown={onKey}
         />
+        <SecondButton />
         <SendOrStop busy={busy} />
       </div>
       <p id="hint" class="quiet">

@@ -17,6 +17,8 @@ const PATHS = {
   temporary: "M12 4a8 8 0 1 0 8 8M12 8v4l2.500 2.500M15.500 4.800h.01M18.800 7.700h.01",
   clip: "m8.500 12.500 5.600-5.600a2.700 2.700 0 0 1 3.800 3.800l-7.400 7.400a4.400 4.400 0 0 1-6.200-6.200l7-7",
   close: "m6 6 12 12M18 6 6 18",
+  settings: "M4 7h9M17 7h3M4 17h3M11 17h9M13 4.500h4v5h-4zM7 14.500h4v5H7z",
+  columns: "M4.500 5h15v14h-15zM12 5v14",
   stop: "M8.500 6.500h7a2 2 0 0 1 2 2v7a2 2 0 0 1-2 2h-7a2 2 0 0 1-2-2v-7a2 2 0 0 1 2-2z",
 } as const;
 
@@ -36,15 +38,18 @@ interface Props {
   onClick: () => void;
   hidden?: boolean;
   disabled?: boolean;
+  // Of a button that switches something on and off.
+  pressed?: boolean;
 }
 
-export function IconButton({ icon, label, onClick, hidden = false, disabled = false }: Props) {
+export function IconButton({ icon, label, onClick, hidden = false, disabled = false, pressed }: Props) {
   return (
     <button
       type="button"
       class="icon-button small"
       title={label}
       aria-label={label}
+      aria-pressed={pressed}
       onClick={onClick}
       hidden={hidden}
       disabled={disabled}

@@ -9,6 +9,8 @@ import { current, find, lost, shown } from "./library.ts";
 import { MessageView } from "./message.tsx";
 import { printing } from "./printing.ts";
 import { ProblemCard } from "./problem.tsx";
+import { Choice } from "./second.tsx";
+import { undecided } from "./sides.ts";
 
 // So many messages are shown at first, and so many more each time: a long conversation opens as fast as a short one.
 const FIRST = 40;
@@ -79,6 +81,7 @@ function Messages({ id }: { id: string }) {
   const from = printing.value ? 0 : Math.max(0, all.length - windowed.value);
   const problem = problems.value.get(id);
   const last = all.at(-1);
+  const open = undecided(id);
   return (
     <>
       {from ? (
@@ -89,8 +92,9 @@ function Messages({ id }: { id: string }) {
       {all.slice(from).map((message) => (
         <MessageView key={message.id} message={message} others={siblings(messages, message)} />
       ))}
-      {problem ? <ProblemCard problem={problem} conversation={id} /> : null}
-      {last?.role === "user" && !problem && !runs.value.has(id) ? (
+      {open ? <Choice {...open} /> : null}
+      {problem ? <ProblemCard problem={problem} conversation={id} place={id} /> : null}
+      {last?.role === "user" && !open && !problem && !runs.value.has(id) ? (
         // A conversation that ends with a question has its answer to come.
         <div class="offer">
           <button type="button" class="button small retry" onClick={() => again(last)}>

@@ -7,7 +7,7 @@ import { Plain } from "../markdown/plain.tsx";
 import type { Message } from "../store/rows.ts";
 import { type TextKey, t } from "../texts.ts";
 import { again, goOn, removeMessage, show } from "./actions.ts";
-import { type Run, runs, thoughts } from "./answers.ts";
+import { type Run, runOf, thoughts } from "./answers.ts";
 import { edit } from "./drafts.ts";
 import { focusInput } from "./focus.ts";
 import { IconButton } from "./icons.tsx";
@@ -32,8 +32,7 @@ interface Props {
 }
 
 export function MessageView({ message, others }: Props) {
-  const found = runs.value.get(message.conversation);
-  const run = found?.message.id === message.id ? found : undefined;
+  const run = runOf(message);
   const busy = Boolean(run);
   // Of an answer that was stored before thoughts were kept apart, or by another product.
   const told = useMemo(() => separate(message.content, true), [message.content]);

@@ -11,6 +11,8 @@ const POLL_CHANGING = 4_000;
 
 export const models = signal<readonly Model[]>([]);
 export const reachable = signal(true);
+// The session has ended.
+export const signedOut = signal(false);
 const preferred = signal(stored());
 
 export const model = computed<Model | undefined>(() => {
@@ -46,9 +48,10 @@ export async function refresh(): Promise<void> {
   try {
     models.value = (await listModels()).filter((one) => (one.capabilities ?? ["chat"]).includes("chat"));
     reachable.value = true;
+    signedOut.value = false;
   } catch (error) {
-    if (error instanceof ApiError && error.code === "signed_out") return;
-    reachable.value = false;
+    signedOut.value = error instanceof ApiError && error.code === "signed_out";
+    reachable.value = signedOut.value;
   }
   const wait = model.value?.status === "ready" ? POLL_READY : POLL_CHANGING;
   if (!document.hidden) timer = window.setTimeout(refresh, wait);

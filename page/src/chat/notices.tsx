@@ -3,6 +3,7 @@ import { type TextKey, t } from "../texts.ts";
 import { focusInput } from "./focus.ts";
 import { IconButton } from "./icons.tsx";
 import { current, find, retryStorage, type StorageState, storage } from "./library.ts";
+import { signedOut } from "./models.ts";
 import { undo } from "./undo.ts";
 
 const TEXTS: Partial<Record<StorageState, TextKey>> = {
@@ -37,6 +38,20 @@ export function TemporaryNotice() {
   return (
     <div id="temporary" role="status">
       {find(current.value)?.temporary ? <p class="quiet">{t("temporary_text")}</p> : null}
+    </div>
+  );
+}
+
+// The session may end while somebody types: it is said before anything is sent.
+export function SessionNotice() {
+  const back = encodeURIComponent(location.pathname);
+  return (
+    <div id="session" role="status">
+      {signedOut.value ? (
+        <p class="problem waiting">
+          {t("session_over")} <a href={`/auth/login?next=${back}`}>{t("sign_in")}</a>
+        </p>
+      ) : null}
     </div>
   );
 }

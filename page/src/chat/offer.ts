@@ -1,10 +1,6 @@
 // The models that a list offers for what somebody types: pure.
 import type { Model } from "../api/api.ts";
-
-// Letters without their marks and capitals: who types "resume" finds "Résumé".
-export function plain(text: string): string {
-  return text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
-}
+import { plain } from "../settings/words.ts";
 
 // Models that have each word of what is typed, the site's own before those that run elsewhere. `words` gives what a
 // model's entry in the list says beside its name.

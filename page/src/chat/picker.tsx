@@ -27,6 +27,8 @@ interface Props {
   label: string;
   chosen: Model | undefined;
   onChoose: (name: string) => void;
+  // The list opens above it.
+  up?: boolean;
 }
 
 interface Box extends Props {
@@ -74,7 +76,13 @@ export function ModelBox(props: Props) {
         onKeyDown={(event) => onKey(box, event, input.current)}
         onBlur={() => close(box)}
       />
-      <div id={`${id}-list`} role="listbox" aria-label={label} class="models" hidden={!open.value}>
+      <div
+        id={`${id}-list`}
+        role="listbox"
+        aria-label={label}
+        class={props.up ? "models up" : "models"}
+        hidden={!open.value}
+      >
         {open.value ? <Options box={box} /> : null}
       </div>
     </div>

@@ -2,9 +2,12 @@
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import type { ApiError } from "../api/api.ts";
+import { type NumberField, refused } from "../settings/fields.ts";
 import { type TextKey, t } from "../texts.ts";
 import { noRetry, type Problem, shorten } from "./answers.ts";
 import type { Overflow } from "./fitting.ts";
+import { openPanel } from "./panel.tsx";
+import { ownOf, setOwn } from "./tuning.ts";
 
 const TEXTS: Record<string, TextKey> = {
   network: "error_network",
@@ -37,9 +40,17 @@ function words(error: ApiError): string {
   return t(TEXTS[error.code] ?? "error_other");
 }
 
-export function ProblemCard({ problem, conversation }: { problem: Problem; conversation: string }) {
+interface Props {
+  problem: Problem;
+  conversation: string;
+  // As problems have it.
+  place: string;
+}
+
+export function ProblemCard({ problem, conversation, place }: Props) {
   const { error, until, retry, over } = problem;
   if (error.code === "signed_out") return <SignedOut />;
+  const field = error.code === "invalid_request" ? refused(error.param) : "";
   // Having to wait is no fault: it looks calm and gives no number to report.
   const waiting = WAITING.has(error.code);
   return (
@@ -48,16 +59,45 @@ export function ProblemCard({ problem, conversation }: { problem: Problem; conve
         <strong>{words(error)}</strong>
       </p>
       {error.detail && error.code !== "network" ? <p>{error.detail}</p> : null}
+      {field ? <p>{t("set_refused", { field: t(`set_${field}`) })}</p> : null}
       {over ? <TooLong over={over} /> : null}
       {error.requestId && !waiting ? <p class="quiet">{t("error_id", { id: error.requestId })}</p> : null}
       <div class="row">
         <button type="button" class="button small primary retry" onClick={retry}>
           {t("retry")}
         </button>
+        {field ? <RefusedField field={field} conversation={conversation} retry={retry} /> : null}
         {over?.left ? <NewestOnly over={over} conversation={conversation} retry={retry} /> : null}
-        {until ? <Countdown until={until} conversation={conversation} /> : null}
+        {until ? <Countdown until={until} place={place} /> : null}
       </div>
     </div>
+  );
+}
+
+interface Refused {
+  field: NumberField;
+  conversation: string;
+  retry: () => void;
+}
+
+// A setting that the model does not take: it is changed, or left out of this conversation.
+function RefusedField({ field, conversation, retry }: Refused) {
+  const without = () => {
+    const { [field]: _, ...rest } = ownOf(conversation);
+    setOwn(conversation, rest);
+    retry();
+  };
+  return (
+    <>
+      <button type="button" class="button small" id="set-open" onClick={() => openPanel(field)}>
+        {t("set_open")}
+      </button>
+      {ownOf(conversation)[field] === undefined ? null : (
+        <button type="button" class="button small" id="set-without" onClick={without}>
+          {t("set_without")}
+        </button>
+      )}
+    </>
   );
 }
 
@@ -102,7 +142,7 @@ function NewestOnly({
   );
 }
 
-function Countdown({ until, conversation }: { until: number; conversation: string }) {
+function Countdown({ until, place }: { until: number; place: string }) {
   const left = useSignal(Math.ceil((until - Date.now()) / 1000));
   useEffect(() => {
     const timer = setInterval(() => {
@@ -118,7 +158,7 @@ function Countdown({ until, conversation }: { until: number; conversation: strin
           ? t("retry_in_minutes", { minutes: Math.ceil(left.value / 60) })
           : t("retry_in", { seconds: left.value })}
       </span>
-      <button type="button" class="quiet-button" onClick={() => noRetry(conversation)}>
+      <button type="button" class="quiet-button" onClick={() => noRetry(place)}>
         {t("retry_stop")}
       </button>
     </>

@@ -13,7 +13,7 @@ export const TITLES = "titles";
 const SHOWN = 600;
 const READ = 200;
 
-let before: ReadonlyMap<string, Run> = new Map();
+let before: ReadonlyMap<string, readonly Run[]> = new Map();
 
 // After the first answer of a conversation.
 export function followAnswers(): void {

@@ -37,7 +37,7 @@ export function WaitNote({ run }: { run: Run }) {
   }, [text]);
   if (!wait) return null;
   const halt = () => {
-    stop(run.message.conversation);
+    stop(run.message.conversation, run.message.id);
     focusInput();
   };
   return (

@@ -47,6 +47,12 @@ export function usable(value: unknown): Settings {
   return made;
 }
 
+// What a later page has added to settings: it stays when they are changed.
+export function later(settings: Settings | undefined): Partial<Settings> {
+  const known = new Set<string>(["system", "persona", ...NUMBER_FIELDS]);
+  return Object.fromEntries(Object.entries(settings ?? {}).filter(([name]) => !known.has(name)));
+}
+
 // Without what says only where the settings came from.
 function bare({ persona: _, ...rest }: Settings): Settings {
   return usable(rest);

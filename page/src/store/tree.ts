@@ -61,6 +61,11 @@ export function siblings(messages: Messages, message: Message): readonly Message
   return children.get(messages.has(message.parent) ? message.parent : "") ?? [message];
 }
 
+// What follows a message directly, oldest first.
+export function children(messages: Messages, id: string): readonly Message[] {
+  return byParent(messages).get(id) ?? [];
+}
+
 // A message and all that follows it, on all branches.
 export function below(messages: Messages, id: string): string[] {
   const children = byParent(messages);

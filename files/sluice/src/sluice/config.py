@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import types
 import typing
 from pathlib import Path
 from typing import Any, TypeVar, Union
@@ -75,7 +76,7 @@ def _build(expected: Any, value: object, where: str) -> object:
         return _build_dataclass(expected, value, where)
     origin = typing.get_origin(expected)
     arguments = typing.get_args(expected)
-    if origin is Union:
+    if origin in (Union, getattr(types, "UnionType", Union)):
         return _build_optional(arguments, value, where)
     if origin is list or origin is tuple:
         if not isinstance(value, list):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import time
 import uuid
@@ -13,9 +14,21 @@ from sqlalchemy import select
 
 from sluice.web.database.tables import Database, PageBearer
 from sluice.web.keys import generation
+from sluice.web.settings.config import WebConfig
+from sluice.web.settings.personas import SitePersona
 from tests.unit.web.visitor import PUBLIC_URL, get, post, sign_in
 
+PERSONAS = (
+    SitePersona("Tutor", system="Ask before you tell.\nBe kind.", temperature=0.0),
+    SitePersona("Poet", description="In verse", model="large", seed=0),
+)
 _KEY = re.compile(r"sk-sluice-[A-Za-z0-9_-]{43}-[0-9a-f]{8}")
+
+
+@pytest.fixture
+def settings(settings: WebConfig) -> WebConfig:
+    """A site with personas."""
+    return dataclasses.replace(settings, personas=PERSONAS)
 
 
 def test_the_chat_page_names_the_person_and_carries_the_token(
@@ -35,6 +48,20 @@ def test_a_conversation_has_an_address_of_its_own(client: FlaskClient, database:
     sign_in(client, database)
     assert get(client, path).get_data() == get(client, "/").get_data()
     assert get(client, "/c/another").status_code == 404
+
+
+def test_the_sites_personas_are_for_who_is_signed_in(
+    settings: WebConfig, client: FlaskClient, database: Database
+) -> None:
+    assert get(client, "/personas").status_code == 401
+    sign_in(client, database)
+    assert get(client, "/personas").get_json() == {
+        "version": 1,
+        "personas": [
+            {"name": "Tutor", "system": "Ask before you tell.\nBe kind.", "temperature": 0.0},
+            {"name": "Poet", "description": "In verse", "model": "large", "seed": 0},
+        ],
+    }
 
 
 def test_a_name_from_the_provider_cannot_become_markup(client: FlaskClient, database: Database) -> None:

@@ -11,6 +11,7 @@ from sluice import config
 from sluice.contracts.values import GROUP
 from sluice.errors import ConfigError
 from sluice.logs import LEVELS
+from sluice.web.settings.personas import SitePersona, personas_problem
 from sluice.web.settings.rules import rule_problem
 
 DEFAULT_PATH = "/etc/sluice/web.json"
@@ -105,6 +106,7 @@ class WebConfig:
     for `usage_days`, the audit log for `audit_days`. Keys are stored under `key_secret`. A key that is still
     stored under one of `old_key_secrets` also works, and is stored under `key_secret` at its next use.
     `max_body`: the bytes of a request's body that nginx takes, which the chat page tells before it sends.
+    `personas` are those that the chat page offers to everybody.
     """
 
     public_url: str
@@ -125,6 +127,7 @@ class WebConfig:
     audit_days: int = 400
     old_key_secrets: tuple[KeySecret, ...] = ()
     max_body: int = 33_554_432
+    personas: tuple[SitePersona, ...] = ()
 
 
 def load(path: str | Path) -> WebConfig:
@@ -142,6 +145,7 @@ def check(settings: WebConfig, source: str) -> WebConfig:
         _access_problem(settings.access),
         _session_problem(settings),
         _limit_problem(settings),
+        _persona_problem(settings),
     ):
         if problem:
             raise ConfigError(f"{source}: {problem}")
@@ -214,6 +218,11 @@ def _limit_problem(settings: WebConfig) -> str:
         if problem:
             return f"limits[{index}].{problem}"
     return ""
+
+
+def _persona_problem(settings: WebConfig) -> str:
+    problem = personas_problem(settings.personas)
+    return f"personas{problem}" if problem else ""
 
 
 def _value_problem(settings: WebConfig) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from uuid import UUID
 
 from flask import Blueprint, Response, jsonify, render_template
@@ -10,6 +11,7 @@ from sqlalchemy import text
 from sluice.contracts.fields import VERSION
 from sluice.web.http import guard
 from sluice.web.signin.sign_in import SignedInUser
+from sluice.web.views.errors import page
 from sluice.web.views.shared import signed_in, web
 
 blueprint = Blueprint("chat", __name__)
@@ -38,6 +40,16 @@ def _page() -> str:
 def drawing() -> tuple[str, dict[str, str]]:
     """The frame in which the chat page has diagrams drawn. It knows nobody, and holds nothing."""
     return render_template("drawing.html"), guard.DRAWING
+
+
+@blueprint.get("/personas")
+def personas() -> Response:
+    """Return the site's personas: `{"version": 1, "personas": […]}`, without fields that are not set."""
+    if web().sign_in.person() is None:
+        return page(401, "signed_out")
+    rows = [dataclasses.asdict(persona) for persona in web().settings.personas]
+    shown = [{name: value for name, value in row.items() if value not in ("", None)} for row in rows]
+    return jsonify({"version": VERSION, "personas": shown})
 
 
 @blueprint.get("/health")
