@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from sluice.contracts.values import USER
 from sluice.web.database.tables import PERSON, SERVICE, User
 from sluice.web.settings.access import projects_of
 from sluice.web.settings.config import Access
+from sluice.web.words.folding import folded
 
 BLOCKED = "blocked"
 # The filters of the list of users.
 KINDS = (PERSON, SERVICE, BLOCKED)
+# What the list can be sorted by.
+SORTS = ("name", "email", "seen", "created")
 
 
 def find(session: Session, pseudonym: str) -> User | None:
@@ -24,18 +28,57 @@ def find(session: Session, pseudonym: str) -> User | None:
     return session.scalar(select(User).where(User.pseudonym == pseudonym))
 
 
-def search(session: Session, text: str, kind: str, *, offset: int, most: int) -> Sequence[User]:
-    """Return users whose name, mail, identifier or pseudonym contains `text`, ignoring case, sorted by name.
+class Wanted(NamedTuple):
+    """Which users to list, and in which order; "" matches all.
 
-    `kind` is one of KINDS, or "" for all.
+    `text`: part of a name, mail, identifier or pseudonym, in any capitals and with or without accents.
+    `kind`: one of KINDS. `groups`: the user is in one of them; None for all. `sort`: one of SORTS.
     """
-    query = select(User).order_by(User.name, User.id).offset(offset).limit(most)
-    if text:
-        columns = (User.name, User.email, User.subject, User.pseudonym)
-        query = query.where(or_(*(column.icontains(text, autoescape=True) for column in columns)))
-    if kind:
-        query = query.where(_kind(kind))
-    return session.scalars(query).all()
+
+    text: str = ""
+    kind: str = ""
+    groups: Set[str] | None = None
+    sort: str = "name"
+    descending: bool = False
+
+
+def search(session: Session, wanted: Wanted) -> Sequence[int]:
+    """Return the ids of the users who match, in the order wanted.
+
+    Texts are compared here and not in the database: see `words.folding`. 10,000 users take some 50 ms.
+    """
+    texts = (User.name, User.email, User.subject, User.pseudonym)
+    query = select(User.id, *texts, User.seen, User.created)
+    if wanted.groups is not None:
+        query = query.add_columns(User.groups)
+    if wanted.kind:
+        query = query.where(_kind(wanted.kind))
+    rows: Iterable[Any] = session.execute(query)
+    if wanted.groups is not None:
+        rows = [row for row in rows if not wanted.groups.isdisjoint(row.groups)]
+    part = folded(wanted.text)
+    if part:
+        rows = [row for row in rows if part in folded("\n".join(row[1:5]))]
+    number = wanted.sort in ("seen", "created")
+
+    def order(row: Any) -> tuple[Any, str, int]:
+        value = getattr(row, wanted.sort)
+        return (value if number else folded(value), row.name, row.id)
+
+    return [row.id for row in sorted(rows, key=order, reverse=wanted.descending)]
+
+
+def load(session: Session, ids: Sequence[int]) -> list[User]:
+    """Return the users with these ids, in their order."""
+    found = {row.id: row for row in session.scalars(select(User).where(User.id.in_(ids)))}
+    return [found[id] for id in ids if id in found]
+
+
+def load_all(session: Session, ids: Sequence[int]) -> list[User]:
+    """Return any number of users, in the order of `ids`: a statement has only so many parameters."""
+    wanted = set(ids)
+    found = {row.id: row for row in session.scalars(select(User)) if row.id in wanted}
+    return [found[id] for id in ids if id in found]
 
 
 def _kind(kind: str) -> ColumnElement[bool]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from flask import Response as WebResponse
 from flask import flash, redirect, request
 from werkzeug.wrappers import Response
 
 from sluice.web.views.shared import web
+from sluice.web.words.tables import as_csv
 from sluice.web.words.validation import ValidationError
 
 PAGE = 50
@@ -34,6 +37,47 @@ def page() -> Page:
     text = request.args.get("page", "1")
     number = int(text) if re.fullmatch(r"[0-9]{1,6}", text) else 1
     return Page(min(max(number, 1), MAX_PAGES))
+
+
+class Sort(NamedTuple):
+    """The column that a list is sorted by, and its direction."""
+
+    column: str
+    descending: bool
+
+    def of(self, column: str) -> str:
+        """Return the argument that sorts by `column`: the other way around if it is sorted by it already."""
+        return f"-{column}" if column == self.column and not self.descending else column
+
+    def state(self, column: str) -> str:
+        """Return the value of `aria-sort` for the column."""
+        if column != self.column:
+            return "none"
+        return "descending" if self.descending else "ascending"
+
+    @property
+    def argument(self) -> str:
+        """Return the argument of this order."""
+        return f"-{self.column}" if self.descending else self.column
+
+
+def sort(columns: Sequence[str]) -> Sort:
+    """Return the order in the query string, such as `-seen`; by the first column if it names none."""
+    text = request.args.get("sort", "")
+    column = text.removeprefix("-")
+    return Sort(column, text.startswith("-")) if column in columns else Sort(columns[0], False)
+
+
+def wants_csv() -> bool:
+    """Tell whether the list is asked for as a file for spreadsheets."""
+    return request.args.get("format") == "csv"
+
+
+def csv_file(name: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> WebResponse:
+    """Return a table as a file to be saved under `name`."""
+    answer = WebResponse(as_csv(header, rows), content_type="text/csv; charset=utf-8")
+    answer.headers["Content-Disposition"] = f'attachment; filename="{name}.csv"'
+    return answer
 
 
 def argument(name: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Mapping, Sequence, Set
 
 from flask import Blueprint, Response, abort, make_response, render_template, url_for
 from sqlalchemy.orm import Session
@@ -16,8 +18,9 @@ from sluice.web.settings import access
 from sluice.web.signin.sign_in import SignedInUser
 from sluice.web.usage import sums
 from sluice.web.views import new_keys
-from sluice.web.views.admin.common import PAGE, argument, done, page
+from sluice.web.views.admin.common import PAGE, argument, csv_file, done, page, sort, wants_csv
 from sluice.web.views.shared import admin_required, web
+from sluice.web.words import times
 
 blueprint = Blueprint("admin_users", __name__, url_prefix="/admin/users")
 
@@ -27,22 +30,63 @@ MAX_ROWS = 100
 
 @blueprint.get("")
 @admin_required
-def index(_person: SignedInUser) -> str:
-    """Show the list, filtered by the search."""
-    text = argument("search")
-    kind = argument("kind")
-    kind = kind if kind in directory.KINDS else ""
-    shown = page()
+def index(_person: SignedInUser) -> Response:
+    """Show the list, filtered and sorted by the query string; as a file with `format=csv`."""
+    rights, order, shown = web().settings.access, sort(directory.SORTS), page()
+    given = {name: argument(name) for name in ("search", "kind", "group", "project")}
+    if given["kind"] not in directory.KINDS:
+        given["kind"] = ""
+    groups = _groups(given["group"], given["project"], rights.projects)
+    wanted = directory.Wanted(given["search"], given["kind"], groups, *order)
     with web().database.read() as session:
-        found = directory.search(session, text, kind, offset=shown.offset, most=PAGE + 1)
-    return render_template(
+        ids = directory.search(session, wanted)
+        if wants_csv():
+            return _csv(directory.load_all(session, ids))
+        users = directory.load(session, ids[shown.offset : shown.offset + PAGE])
+    text = render_template(
         "admin/users.html",
-        users=found[:PAGE],
-        more=len(found) > PAGE,
+        users=users,
+        number=len(ids),
+        pages=max(1, math.ceil(len(ids) / PAGE)),
         page=shown.number,
-        search=text,
-        kind=kind,
+        given=given,
+        order=order,
+        filtered={name: value for name, value in given.items() if value},
+        projects=sorted(rights.projects),
     )
+    return make_response(text)
+
+
+def _groups(group: str, project: str, projects: Mapping[str, Sequence[str]]) -> Set[str] | None:
+    """Return the groups of which a listed user has one; None for all users."""
+    if group:
+        return {group} if not project or group in projects.get(project, ()) else set()
+    return set(projects.get(project, ())) if project else None
+
+
+def _csv(users: Sequence[User]) -> Response:
+    names = (
+        "name",
+        "email",
+        "subject",
+        "pseudonym",
+        "kind",
+        "groups",
+        "projects",
+        "created",
+        "seen",
+        "blocked",
+    )
+    rows = (
+        (
+            *(user.name, user.email, user.subject, user.pseudonym, user.kind, ";".join(user.groups)),
+            ";".join(access.projects_of(user.groups, web().settings.access)),
+            *(times.written(user.created), times.written(user.seen)),
+            "" if user.blocked is None else times.written(user.blocked),
+        )
+        for user in users
+    )
+    return csv_file("users", names, rows)
 
 
 @blueprint.get("/<user>")
