@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserType, expect, sync_playwright
 
 CHROMIUM = "/usr/bin/chromium"
 # In seconds. What hangs ends then; no test passes or fails by it otherwise.
@@ -73,6 +73,12 @@ def pin(url: str, ca_file: Path) -> str:
     return base64.b64encode(hashlib.sha256(info).digest()).decode()
 
 
+def started(kind: BrowserType, pins: Sequence[str] = (), *further: str) -> Browser:
+    """Start a Chromium as `launched` does; of one that runs, `kind` is its `browser_type`."""
+    trust = ["--ignore-certificate-errors-spki-list=" + ",".join(pins)] if pins else []
+    return kind.launch(executable_path=CHROMIUM, chromium_sandbox=False, args=[*FLAGS, *trust, *further])
+
+
 @contextmanager
 def launched(pins: Sequence[str] = (), *further: str) -> Iterator[Browser]:
     """Run a Chromium that trusts exactly the certificates whose keys are `pins`, and no others.
@@ -80,12 +86,9 @@ def launched(pins: Sequence[str] = (), *further: str) -> Iterator[Browser]:
     Whoever gives pins has checked these certificates against the site's CA: `Target.pins`. `further` are more
     of Chromium's flags.
     """
-    trust = ["--ignore-certificate-errors-spki-list=" + ",".join(pins)] if pins else []
     expect.set_options(timeout=PATIENCE * 1000)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, chromium_sandbox=False, args=[*FLAGS, *trust, *further]
-        )
+        browser = started(playwright.chromium, pins, *further)
         try:
             yield browser
         finally:

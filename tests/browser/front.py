@@ -5,8 +5,8 @@ what was used. The last message chooses what happens: `slow` streams for a minut
 first, `wake` is refused twice with Retry-After, `markdown` answers with marks and hostile text, `break` ends
 with an error event, `length` because the answer may not be longer, `fast` has 200 tokens per second for a
 minute, `empty` has no answer the first time, `silent` says nothing, `line` waits in the queue all the time,
-`endless` never ends. Beside the API there is /v1/bare, a page of one text field, with which benchmarks
-compare ours.
+`endless` never ends, `think` thinks apart before it answers; what begins with `say` is said in small pieces.
+Beside the API there is /v1/bare, a page of one text field, with which benchmarks compare ours.
 """
 
 from __future__ import annotations
@@ -182,10 +182,13 @@ async def _stream(request: web.Request, word: str, body: dict[str, Any]) -> web.
     while word == "endless":
         chunk = {"choices": [{"index": 0, "delta": {"content": "for ever and ever\n" * 1_000}}]}
         await response.write(f"data: {json.dumps(chunk)}\n\n".encode())
+    if word == "think":
+        for thought in ("First, ", "I look ", "at **this**."):
+            await _send(response, reasoning_content=thought)
+            await asyncio.sleep(0.5)
     pieces, pause = _answer(word, count)
     for piece in pieces:
-        chunk = {"choices": [{"index": 0, "delta": {"content": piece}, "finish_reason": None}]}
-        await response.write(f"data: {json.dumps(chunk)}\n\n".encode())
+        await _send(response, content=piece)
         await asyncio.sleep(pause)
     if word == "break":
         error = {"error": {"message": "gone", "code": "instance_failed", "request_id": "req-" + "1" * 32}}
@@ -208,9 +211,17 @@ def _whole(model: str, word: str, count: int) -> web.StreamResponse:
     return web.json_response({**answer, "choices": [choice]})
 
 
+async def _send(response: web.StreamResponse, **delta: str) -> None:
+    chunk = {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
+    await response.write(f"data: {json.dumps(chunk)}\n\n".encode())
+
+
 def _answer(word: str, count: int) -> tuple[list[str], float]:
     if not word:
         return [], 0.1
+    if word.startswith("say "):
+        text = word.removeprefix("say ")
+        return [text[at : at + 3] for at in range(0, len(text), 3)], 0.02
     if word == "slow":
         return [f"word{n} " for n in range(600)], 0.1
     if word == "fast":

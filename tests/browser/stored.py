@@ -13,11 +13,14 @@ _OPEN = """
     request.onsuccess = () => resolve(request.result);
     request.onerror = request.onblocked = () => reject(request.error ?? "blocked");
   });
+  // Whoever opens it before the page does makes another one.
+  const made = async () => (await indexedDB.databases()).some((one) => one.name === `sluice-${user}`);
 """
 
 _PUT = (
     _OPEN
     + """
+  while (!(await made())) await new Promise((resolve) => setTimeout(resolve, 20));
   const database = await wanted(indexedDB.open(`sluice-${user}`));
   const [conversation, messages] = arguments_;
   const transaction = database.transaction(["conversations", "messages"], "readwrite");
@@ -34,6 +37,7 @@ _PUT = (
 _READ = (
     _OPEN
     + """
+  while (!(await made())) await new Promise((resolve) => setTimeout(resolve, 20));
   const database = await wanted(indexedDB.open(`sluice-${user}`));
   const rows = await wanted(database.transaction("messages").objectStore("messages").getAll());
   database.close();
@@ -44,6 +48,7 @@ _READ = (
 _EVERYTHING = (
     _OPEN
     + """
+  while (!(await made())) await new Promise((resolve) => setTimeout(resolve, 20));
   const database = await wanted(indexedDB.open(`sluice-${user}`));
   const rows = [];
   for (const name of database.objectStoreNames)
