@@ -216,6 +216,13 @@ test("this page's own export is read as it was written", async () => {
     OWN.conversations[0]?.messages.map((each) => each.id),
   );
   assert.equal(one?.files[0]?.pages?.[0]?.text, "first page");
+  const cut = {
+    ...OWN.conversations[0],
+    attachments: [{ ...OWN.conversations[0]?.attachments[0], cut: true }],
+  };
+  const again = await readAll(json({ ...OWN, conversations: [cut] }));
+  assert.ok(again.found[0]);
+  assert.equal((await settle(again.found[0])).attachments[0]?.cut, true);
   assert.deepEqual(plain(result.rest.personas), OWN.personas);
 });
 

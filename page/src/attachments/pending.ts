@@ -242,6 +242,8 @@ export async function show(where: string): Promise<void> {
 
 // Another tab has changed a draft: this one follows, unless somebody writes here.
 library.onNote(({ kind, conversation }) => {
+  // Everything was deleted, here or there.
+  if (kind === "erased") pending.value = new Map();
   if (kind !== "draft" || document.hasFocus() || conversation === place.value) return;
   const made = new Map(pending.value);
   made.delete(conversation);

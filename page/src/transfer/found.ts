@@ -12,6 +12,8 @@ export interface FoundFile {
   // Its bytes in base64, or its text.
   base64?: string;
   pages?: { name: string; text: string }[];
+  // Its text was too long and is not all here.
+  cut?: true;
 }
 
 export interface FoundMessage {

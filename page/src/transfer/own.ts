@@ -64,6 +64,7 @@ function fileOf(row: Fields): FoundFile {
     type: text(row.type),
     size: typeof row.size === "number" ? row.size : 0,
   };
+  if (row.cut === true) made.cut = true;
   if (typeof row.base64 === "string") made.base64 = row.base64;
   if (Array.isArray(row.pages)) {
     made.pages = row.pages.map(fields).map((page) => ({ name: text(page.name), text: text(page.text) }));

@@ -99,7 +99,7 @@ function rowsOf(
 async function fileRow(file: FoundFile, id: string, conversation: string): Promise<Attachment> {
   const { name, kind, type, size } = file;
   const plain = { id, conversation, name: name || "file", kind, type, size, created: Date.now() };
-  if (file.pages) return { ...plain, pages: file.pages };
+  if (file.pages) return { ...plain, pages: file.pages, ...(file.cut ? { cut: file.cut } : {}) };
   const bytes = bytesOf(file);
   if (!bytes) return { ...plain };
   if (kind === "text") return { ...plain, pages: [{ name: "", text: await bytes.text() }] };
