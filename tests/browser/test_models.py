@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from typing import Any
 
 import pytest
-from playwright.sync_api import Error, Route, expect
+from playwright.sync_api import Route, expect
 
 from tests.browser import accessible
 from tests.browser.marks import ON_STUB
@@ -16,6 +15,11 @@ from tests.browser.tab import PHONE, Tab
 
 pytestmark = ON_STUB
 
+OWN = [
+    {"id": "smollm2-135m", "status": "ready", "context_length": 2048},
+    {"id": "smollm2-light", "status": "sleeping", "context_length": 2048},
+    {"id": "smollm2-slow", "status": "starting", "context_length": 2048},
+]
 OUTSIDE = {
     "id": "outside-large",
     "status": "ready",
@@ -30,15 +34,8 @@ OUTSIDE = {
 def offer(tab: Tab, *more: dict[str, Any]) -> None:
     """Have the site offer models that it does not have; /v1 behind it is the same."""
 
-    def with_more(route: Route) -> None:
-        # The page asks for them again and again, also while the test ends.
-        with contextlib.suppress(Error):
-            answer = route.fetch()
-            document = answer.json()
-            document["data"] += more
-            route.fulfill(response=answer, json=document)
-
-    tab.page.route("**/v1/models", with_more)
+    offered = {"object": "list", "data": [*OWN, *more]}
+    tab.page.route("**/v1/models", lambda route: route.fulfill(json=offered))
     tab.open()
     tab.find("#model:enabled")
 

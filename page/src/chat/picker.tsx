@@ -14,7 +14,7 @@ export function ModelPicker() {
   const chosen = model.value;
   return (
     <>
-      <ModelBox id="model" label={t("model")} chosen={chosen} onChoose={choose} />
+      <ModelBox id="model" label={t("model")} chosen={chosen} onChoose={choose} describedBy="model-status" />
       <span id="model-status" class="status" role="status" data-state={stateOf(chosen)}>
         <span class="status-text">{statusText(chosen)}</span>
       </span>
@@ -27,6 +27,8 @@ interface Props {
   label: string;
   chosen: Model | undefined;
   onChoose: (name: string) => void;
+  // The id of what tells the chosen model's state.
+  describedBy?: string;
   // The list opens above it.
   up?: boolean;
 }
@@ -68,7 +70,7 @@ export function ModelBox(props: Props) {
         aria-controls={`${id}-list`}
         aria-autocomplete="list"
         aria-activedescendant={open.value && active.value >= 0 ? `${id}-${active.value}` : undefined}
-        aria-describedby={`${id}-status`}
+        aria-describedby={props.describedBy}
         disabled={!models.value.length}
         value={typed.value ?? chosen?.id ?? ""}
         onClick={() => (open.value ? close(box) : show(box, input.current))}
