@@ -1,5 +1,7 @@
 // Light or dark: as the system has it, or as the person chose. Runs before the page is painted.
-const KEY = "sluice-theme";
+import { scoped } from "./site.ts";
+
+const KEY = scoped("sluice-theme");
 const CHOICES = ["auto", "light", "dark"];
 const root = document.documentElement;
 let chosen = stored();

@@ -1,4 +1,5 @@
 // /v1 as the page uses it: with a short-lived bearer, fetched with the session and worth nothing elsewhere.
+import { at } from "../site.ts";
 import { EventParser } from "./sse.ts";
 
 const MARGIN_SECONDS = 60;
@@ -76,7 +77,7 @@ let bearer = { text: "", until: 0 };
 
 async function request(path: string, options: RequestInit): Promise<Response> {
   try {
-    return await fetch(path, {
+    return await fetch(at(path), {
       cache: "no-store",
       credentials: "same-origin",
       redirect: "error",

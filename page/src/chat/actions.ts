@@ -2,6 +2,7 @@
 
 import * as files from "../attachments/pending.ts";
 import { hindrance } from "../attachments/tray.tsx";
+import { at } from "../site.ts";
 import type { Removed } from "../store/disk.ts";
 import type { Conversation, Message } from "../store/rows.ts";
 import { titleFrom } from "../store/title.ts";
@@ -18,7 +19,7 @@ import { second, undecided } from "./sides.ts";
 import { begins } from "./tuning.ts";
 import { offer, undo } from "./undo.ts";
 
-const home = document.getElementById("app")?.dataset.home ?? "/";
+const home = at("/");
 
 // --- Addresses -------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 // The conversations as the page has them: in memory for what is shown, on the disk for all else. What is shown changes
 // at once; what goes to the disk goes in order, and what could not be stored waits there until it can be.
 import { type Signal, signal } from "@preact/signals";
-import { Disk, type Removed } from "../store/disk.ts";
+import { Disk, nameOf, type Removed } from "../store/disk.ts";
 import type { Attachment, Conversation, Draft, Message } from "../store/rows.ts";
 import { type Messages, path } from "../store/tree.ts";
 import { lockName } from "./locks.ts";
@@ -46,7 +46,7 @@ export function note(kind: Note["kind"], conversation: string, message = ""): No
 // --- Opening ---------------------------------------------------------------------------------------------
 
 export async function start(user: string): Promise<void> {
-  channel = "BroadcastChannel" in window ? new BroadcastChannel(`sluice-${user}`) : null;
+  channel = "BroadcastChannel" in window ? new BroadcastChannel(nameOf(user)) : null;
   channel?.addEventListener("message", (event: MessageEvent<Note>) => heard(event.data));
   try {
     disk = await Disk.open(user, {

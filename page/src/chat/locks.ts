@@ -1,6 +1,8 @@
+import { scoped } from "../site.ts";
+
 // A lock for each answer that is under way, held by the page that gets it, for other tabs to see. It ends with the page.
 export function lockName(message: string): string {
-  return `sluice-answer-${message}`;
+  return scoped(`sluice-answer-${message}`);
 }
 
 // Holds the lock of an answer and returns what lets go of it.

@@ -1,11 +1,12 @@
 // The models that are offered, with their live state, and which one is chosen.
 import { computed, signal } from "@preact/signals";
 import { ApiError, listModels, type Model } from "../api/api.ts";
+import { scoped } from "../site.ts";
 import { t } from "../texts.ts";
 import { stateText } from "../waits.ts";
 import { change, current, find } from "./library.ts";
 
-const KEY = "sluice-model";
+const KEY = scoped("sluice-model");
 const POLL_READY = 15_000;
 const POLL_CHANGING = 4_000;
 

@@ -3,6 +3,7 @@ import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import type { ApiError } from "../api/api.ts";
 import { type NumberField, refused } from "../settings/fields.ts";
+import { at } from "../site.ts";
 import { type TextKey, t } from "../texts.ts";
 import { noRetry, type Problem, shorten } from "./answers.ts";
 import type { Overflow } from "./fitting.ts";
@@ -172,7 +173,7 @@ function SignedOut() {
       <p>
         <strong>{t("error_signed_out")}</strong>
       </p>
-      <a class="button small primary" href={`/auth/login?next=${back}`}>
+      <a class="button small primary" href={at(`/auth/login?next=${back}`)}>
         {t("sign_in")}
       </a>
     </div>

@@ -1,6 +1,7 @@
 // The database in the browser. Each method is one transaction; a change reads what is there first and touches nothing
 // else, so a copy that has grown old overwrites nothing, and what somebody deleted does not come back.
 import { deleteDB, type IDBPDatabase, type IDBPTransaction, openDB } from "idb";
+import { scoped } from "../site.ts";
 import {
   type Attachment,
   asAttachment,
@@ -36,7 +37,7 @@ export interface Opening {
 }
 
 export function nameOf(user: string): string {
-  return `sluice-${user}`;
+  return scoped(`sluice-${user}`);
 }
 
 function abort(transaction: { abort: () => void }): void {

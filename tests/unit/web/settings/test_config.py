@@ -33,7 +33,10 @@ def test_what_the_playbook_writes_is_read(tmp_path: Path, settings: WebConfig) -
     ("changes", "named"),
     [
         ({"public_url": "http://sluice.example.org"}, "public_url"),
-        ({"public_url": "https://sluice.example.org/chat"}, "public_url"),
+        ({"public_url": "https://sluice.example.org/a b"}, "public_url"),
+        ({"public_url": "https://sluice.example.org/../chat"}, "public_url"),
+        ({"public_url": "https://sluice.example.org//chat"}, "public_url"),
+        ({"public_url": 'https://sluice.example.org/"'}, "public_url"),
         ({"oidc__issuer": "http://idp.example.org"}, "oidc.issuer"),
         ({"secret_key": "short"}, "secret_key"),
         ({"key_secret__value": "short"}, "key_secret.value"),

@@ -64,8 +64,8 @@ def _flask_settings(settings: WebConfig) -> dict[str, Any]:
         "MAX_CONTENT_LENGTH": 64 * 1024,
         "PERMANENT_SESSION_LIFETIME": datetime.timedelta(seconds=settings.session_max),
         "SESSION_CACHELIB": SessionStore(settings.session_dir),
-        # With this prefix, browsers accept the cookie only with Secure, Path=/ and no Domain.
-        "SESSION_COOKIE_NAME": "__Host-sluice",
+        "SESSION_COOKIE_NAME": guard.cookie_name("sluice", settings.prefix),
+        "SESSION_COOKIE_PATH": settings.prefix or "/",
         "SESSION_COOKIE_SECURE": True,
         "SESSION_COOKIE_HTTPONLY": True,
         "SESSION_COOKIE_SAMESITE": "Lax",
@@ -90,6 +90,7 @@ def _prepare_templates(app: Flask, web: Web) -> None:
             "language": web.texts.language,
             "languages": LANGUAGES,
             "here": here(),
+            "prefix": web.settings.prefix,
             "person": person,
             "csrf_token": person.csrf if person else "",
             "version": version(),

@@ -36,9 +36,9 @@ _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _LOCAL_PATH = re.compile(r"/(?:[A-Za-z0-9._~%=&?-][A-Za-z0-9._~%=&?/-]{0,200})?")
 
 
-def is_local_path(path: str) -> bool:
-    """Tell whether `path` is a path on this host."""
-    return _LOCAL_PATH.fullmatch(path) is not None
+def is_local_path(path: str, prefix: str = "") -> bool:
+    """Tell whether `path` is a path on this host, below `prefix`: others may have the rest of the host."""
+    return path.startswith(f"{prefix}/") and _LOCAL_PATH.fullmatch(path) is not None
 
 
 def new_csrf_token() -> str:
@@ -47,19 +47,33 @@ def new_csrf_token() -> str:
 
 
 class PublicUrl:
-    """WSGI middleware: sets the public URL from the settings; Host and X-Forwarded-* headers are ignored."""
+    """WSGI middleware: sets the public URL from the settings; Host and X-Forwarded-* headers are ignored.
+
+    The URL's path is where the app is for browsers. nginx takes it off before it asks us.
+    """
 
     def __init__(self, app: WSGIApplication, public_url: str) -> None:
         parts = urlsplit(public_url)
         self._app = app
         self._scheme = parts.scheme
         self._host = parts.netloc
+        self._prefix = parts.path.rstrip("/")
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Pass one request on."""
         environ["wsgi.url_scheme"] = self._scheme
         environ["HTTP_HOST"] = self._host
+        environ["SCRIPT_NAME"] = self._prefix
         return self._app(environ, start_response)
+
+
+def cookie_name(name: str, prefix: str) -> str:
+    """Return a cookie's name with the strictest rule that browsers know for it.
+
+    `__Host-` cookies come back only with Secure, Path=/ and no Domain. Below a prefix, where others may have
+    the rest of the host, the path is ours and the rule is the next one: Secure.
+    """
+    return f"__Secure-{name}" if prefix else f"__Host-{name}"
 
 
 def protect(app: Flask, settings: WebConfig) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from flask import Flask, Response, g, has_request_context, request
 from werkzeug.wrappers import Response as AnyResponse
 
+from sluice.web.http.guard import cookie_name
 from sluice.web.words.texts import DEFAULT, LANGUAGES
 
 # It is no secret and says nothing of who chose it. It outlives sign-ins, and holds before the first.
-COOKIE = "__Host-sluice-language"
+COOKIE = "sluice-language"
 _YEAR = 365 * 86_400
 
 
@@ -23,7 +24,7 @@ def current() -> str:
 
 
 def _wanted() -> str:
-    chosen = request.cookies.get(COOKIE, "")
+    chosen = request.cookies.get(cookie_name(COOKIE, request.script_root), "")
     if chosen in LANGUAGES:
         return chosen
     return request.accept_languages.best_match(LANGUAGES, DEFAULT) or DEFAULT
@@ -31,7 +32,16 @@ def _wanted() -> str:
 
 def choose(answer: AnyResponse, language: str) -> None:
     """Have the browser remember a language."""
-    answer.set_cookie(COOKIE, language, max_age=_YEAR, secure=True, httponly=True, samesite="Lax")
+    prefix = request.script_root
+    answer.set_cookie(
+        cookie_name(COOKIE, prefix),
+        language,
+        max_age=_YEAR,
+        path=prefix or "/",
+        secure=True,
+        httponly=True,
+        samesite="Lax",
+    )
 
 
 def register(app: Flask) -> None:

@@ -28,6 +28,7 @@ MAX_LEEWAY = 300
 _LEAST_BODY = 1_024
 
 _NAMING = "names have a-z, 0-9 and . _ -, at most 64 characters, and begin with a letter or digit"
+_PATH = re.compile(r"(?:/[A-Za-z0-9][A-Za-z0-9._~-]{0,63}){0,8}/?")
 _SOCKET_MODE = re.compile(r"0[0-7]{3}")
 _DATABASE = re.compile(r"sqlite:///.|postgresql\+psycopg://")
 _AUTH_METHODS = ("client_secret_basic", "client_secret_post")
@@ -129,6 +130,16 @@ class WebConfig:
     max_body: int = 33_554_432
     personas: tuple[SitePersona, ...] = ()
 
+    @property
+    def prefix(self) -> str:
+        """The path below which everything is served, such as `/ai`; "" for the root of the host."""
+        return urlsplit(self.public_url).path.rstrip("/")
+
+    @property
+    def api_url(self) -> str:
+        """The base URL for OpenAI's clients."""
+        return self.public_url.rstrip("/") + "/v1"
+
 
 def load(path: str | Path) -> WebConfig:
     """Read and check the file. Raises ConfigError naming file, key and remedy."""
@@ -157,8 +168,11 @@ def _url_problem(settings: WebConfig) -> str:
         parts = urlsplit(url)
         if parts.scheme != "https" or not parts.netloc or parts.query or parts.fragment:
             return f"{key}: must be an https:// URL without query or fragment"
-    if urlsplit(settings.public_url).path not in ("", "/"):
-        return "public_url: must have no path; Sluice is served at the root of its host"
+    if not _PATH.fullmatch(urlsplit(settings.public_url).path):
+        return (
+            "public_url: the path must consist of parts such as /ai, each of letters, digits and . _ ~ - and "
+            "beginning with a letter or digit"
+        )
     return ""
 
 

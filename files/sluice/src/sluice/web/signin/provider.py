@@ -19,7 +19,7 @@ from authlib.integrations.base_client.errors import OAuthError
 from authlib.integrations.flask_client import OAuth
 from authlib.integrations.flask_client.apps import FlaskOAuth2App
 from authlib.oidc.core import CodeIDToken, UserInfo
-from flask import Flask, request, session
+from flask import Flask, request, session, url_for
 from joserfc import jwt
 from joserfc.errors import (
     BadSignatureError,
@@ -220,7 +220,7 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types.
 
     def save_authorize_data(self, **kwargs: Any) -> None:
         """Store the target page with this sign-in's state: other tabs have their own state and target."""
-        super().save_authorize_data(next=session.pop("next", "/"), **kwargs)
+        super().save_authorize_data(next=session.pop("next", url_for("chat.index")), **kwargs)
         sessions.save()
 
     def fetch_access_token(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -261,7 +261,7 @@ class Provider(FlaskOAuth2App):  # type: ignore[misc]  # Authlib has no types.
         if not begun:
             raise PageError(401, "unknown_sign_in", outcome="refused")
         # Where flask-oidc looks for it.
-        session["next"] = begun.get("next", "/")
+        session["next"] = begun.get("next", url_for("chat.index"))
         required = self.load_server_metadata().get("authorization_response_iss_parameter_supported")
         issuer = request.args.get("iss")
         if issuer != self._about.issuer and (issuer is not None or required is True):

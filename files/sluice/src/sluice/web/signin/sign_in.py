@@ -214,7 +214,8 @@ class SignIn:
         if request.endpoint in _BLOCKED_ROUTES:
             abort(404)
         if request.endpoint == "oidc_auth.login":
-            if not is_local_path(request.args.get("next", "/")):
+            start = url_for("chat.index")
+            if not is_local_path(request.args.get("next", start), request.script_root):
                 abort(400)
             # Looking up a sign-in that has ended empties the session: do it before a new state is put there.
             self.person()

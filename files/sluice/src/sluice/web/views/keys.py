@@ -121,7 +121,7 @@ def _list(person: SignedInUser, *, errors: Sequence[FieldError] = ()) -> str:
         chosen = session.get_one(User, person.id).page_project
         new = None if errors else new_keys.shown(session, person.id)
         models = _models(session, person, new, now)
-    api_url = web().settings.public_url.rstrip("/") + "/v1"
+    api_url = web().settings.api_url
     live = [row for row in rows if credentials.is_live(row, now)]
     return render_template(
         "keys.html",

@@ -18,6 +18,6 @@ def choose() -> Response:
     wanted, back = request.form.get("language", ""), request.form.get("next", "")
     if wanted not in LANGUAGES:
         abort(400)
-    answer = redirect(back if is_local_path(back) else url_for("chat.index"), 303)
+    answer = redirect(back if is_local_path(back, request.script_root) else url_for("chat.index"), 303)
     language.choose(answer, wanted)
     return answer

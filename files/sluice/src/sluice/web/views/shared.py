@@ -94,5 +94,6 @@ def _to_sign_in() -> Response:
 
 def here() -> str:
     """Return the path of the page that is shown; the start page's if it cannot be loaded again."""
-    again = request.method == "GET" and is_local_path(request.path)
-    return request.path if again else url_for("chat.index")
+    path = request.script_root + request.path
+    again = request.method == "GET" and is_local_path(path, request.script_root)
+    return path if again else url_for("chat.index")
