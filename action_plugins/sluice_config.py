@@ -21,10 +21,11 @@ from ansible.plugins.action import ActionBase
 SOURCE = Path(__file__).resolve().parents[1] / "files" / "sluice" / "src"
 
 
-def problem(part: str, content: object) -> str:
+def problem(part: str, content: object, logo: str = "") -> str:
     """Return why the part's own loader refuses the file, or "" if it accepts it.
 
-    `content`: the file's text, or what Ansible has made of text that is JSON.
+    `content`: the file's text, or what Ansible has made of text that is JSON. `logo`: the path of the site's
+    logo on the controller, which the part will also read.
     """
     text = content if isinstance(content, str) else json.dumps(content)
     # The package is not installed on the controller: this checks with the code that will be rolled out.
@@ -33,8 +34,11 @@ def problem(part: str, content: object) -> str:
         from sluice.errors import ConfigError
 
         check = _loaders()[part]
+        wrong = _logo_problem(logo) if logo else ""
     finally:
         sys.path.remove(str(SOURCE))
+    if wrong:
+        return f"web_site_logo: {logo} {wrong}."
     source = f"/etc/sluice/{part}.json, as this inventory makes it"
     try:
         check(json.loads(text), source)
@@ -45,6 +49,15 @@ def problem(part: str, content: object) -> str:
     except ValueError as error:
         return f"{source}: not JSON ({error})"
     return ""
+
+
+def _logo_problem(path: str) -> str:
+    from sluice.web.settings import branding
+
+    try:
+        return branding.logo_problem(Path(path).read_bytes())
+    except OSError as error:
+        return f"cannot be read ({error.strerror}); name a file on the controller"
 
 
 def _loaders() -> dict[str, Callable[[object, str], object]]:
@@ -74,5 +87,6 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Check the content."""
         super().run(tmp, task_vars)
-        found = problem(str(self._task.args["part"]), self._task.args["content"])
+        args = self._task.args
+        found = problem(str(args["part"]), args["content"], str(args.get("logo", "")))
         return {"failed": True, "msg": found} if found else {"changed": False}

@@ -41,7 +41,9 @@ def inventory(
     config = _imported("action_plugins.sluice_config")
     entries = _imported("library.sluice_entries")
     checks = {
-        "sluice_config": lambda args: list(filter(None, [config.problem(args["part"], args["content"])])),
+        "sluice_config": lambda args: list(
+            filter(None, [config.problem(args["part"], args["content"], str(args.get("logo", "")))])
+        ),
         "sluice_entries": lambda args: [
             f"{said}: {entries.REMEDY}" for said in entries.problems(**json.loads(json.dumps(args)))
         ],

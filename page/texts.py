@@ -15,7 +15,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "files/sluice/src"))
 
 from sluice.web.words.formats import Formats
-from sluice.web.words.texts import DEFAULT, LANGUAGES, Text, read
+from sluice.web.words.languages import DEFAULT, LANGUAGES
+from sluice.web.words.texts import Text, read
 
 ROOT = Path(__file__).resolve().parents[1]
 WEB = ROOT / "files/sluice/src/sluice/web"
@@ -29,6 +30,7 @@ FAMILIES = (
     "keys.field_",
     "keys.limit_",
     "keys.piece_",
+    "site.",
     "js.status_",
     "js.can_",
     "js.theme_",
@@ -48,13 +50,12 @@ SAME = {
         "Name",
         "Persona",
         "Pseudonym",
-        "Sluice",
         "Text",
         "{n} min",
         "{n} s",
         "{n}/{all}",
     },
-    "ja": {"Sluice", "{n}/{all}"},
+    "ja": {"{n}/{all}"},
 }
 
 _JAPANESE = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]|^ID$")

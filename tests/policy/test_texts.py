@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from page import texts
-from sluice.web.words.texts import LANGUAGES, Text
+from sluice.web.words.languages import LANGUAGES
+from sluice.web.words.texts import Text
 
 OTHERS = [language for language in LANGUAGES if language != "en"]
 

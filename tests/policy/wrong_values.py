@@ -142,6 +142,35 @@ VALUES: list[Row] = [
         {"web_oidc_issuer": "https://a.example.org/?realm=x"},
         ["discovery document"],
     ),
+    ("a public URL with dots for a path", {"web_public_url": "https://chat.example.org/../x"}, ["name/path"]),
+    (
+        "a colour that cannot be read",
+        {"web_site_accent": {"light": "#6fb3ff", "dark": "#8ab8ff"}},
+        ["accent.light", "4.5:1", "the nearest colour that has it"],
+    ),
+    (
+        "a colour for light pages alone",
+        {"web_site_accent": {"light": "#0f766e"}},
+        ["branding.accent.dark", "web_"],
+    ),
+    (
+        "a colour by name",
+        {"web_site_accent": {"light": "teal", "dark": "#8ab8ff"}},
+        ["accent.light", "#0f766e"],
+    ),
+    ("a name in two lines", {"web_site_name": "a\nb"}, ["branding.name", "one line"]),
+    ("a logo that is not there", {"web_site_logo": "/nowhere/logo.svg"}, ["There is no file: /nowhere/logo"]),
+    ("a text for a logo", {"web_site_logo": "@certificates@/good.key"}, ["web_site_logo", "neither a PNG"]),
+    (
+        "a text that is not there",
+        {"web_site_imprint": {"de": "/nowhere/imprint.md"}},
+        ["There is no file: /nowhere/imprint.md", "inventory_dir"],
+    ),
+    (
+        "a language that the pages do not have",
+        {"web_site_privacy": {"fr": "https://example.org/"}},
+        ["branding.privacy", "'fr'", "en, de, ja"],
+    ),
     ("itself as the issuer", {"web_oidc_issuer": "https://chat.example.org"}, ["own address"]),
     (
         "itself as the login node",

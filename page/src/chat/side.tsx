@@ -6,6 +6,7 @@ import { openData } from "./data.tsx";
 import { make } from "./folders.ts";
 import { Icon, IconButton } from "./icons.tsx";
 import { Kept } from "./kept.tsx";
+import { Legal } from "./legal.tsx";
 import { conversations } from "./library.ts";
 import { List } from "./list.tsx";
 import { found, query, search, searching } from "./search.ts";
@@ -65,6 +66,7 @@ export function Side() {
       <button type="button" class="quiet-button" id="data-open" onClick={openData}>
         {t("data")}
       </button>
+      <Legal />
     </aside>
   );
 }

@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from sluice.web.database.tables import Database
-from sluice.web.words.texts import LANGUAGES
+from sluice.web.words.languages import LANGUAGES
 from tests.unit.web.visitor import PUBLIC_URL, get, sign_in
 
 OURS = {"Sec-Fetch-Site": "same-origin", "Origin": PUBLIC_URL}

@@ -10,7 +10,7 @@ import pytest
 
 from page.node import folder
 from sluice.web.words.formats import Formats
-from sluice.web.words.texts import LANGUAGES
+from sluice.web.words.languages import LANGUAGES
 
 ROOT = Path(__file__).parents[4]
 NUMBERS = [0, 7, 999, 1_000, 12_345, 1_234_567, 12_345_678_901]

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from sluice.web.words.texts import LANGUAGES, Texts
+from sluice.web.words.languages import LANGUAGES
+from sluice.web.words.texts import Texts
 
 KEYS = {"by": "n", "one": "{n} key", "other": "{n} keys of {name}"}
 

@@ -22,11 +22,11 @@ from sluice.web.signin.session_store import SessionStore
 from sluice.web.signin.sessions import SessionInterface
 from sluice.web.signin.sign_in import SignedInUser
 from sluice.web.usage import charts
-from sluice.web.views import admin, bearer, chat, errors, keys, sign, status, usage
+from sluice.web.views import admin, bearer, chat, errors, keys, sign, site, status, usage
 from sluice.web.views import language as language_view
-from sluice.web.views.shared import Web, here
+from sluice.web.views.shared import Web, here, legal_links
 from sluice.web.words.formats import Formats
-from sluice.web.words.texts import LANGUAGES
+from sluice.web.words.languages import LANGUAGES
 
 
 def create_app(settings: WebConfig) -> Flask:
@@ -46,8 +46,8 @@ def create_app(settings: WebConfig) -> Flask:
     web.database.prepare()
     app.extensions["sluice"] = web
     errors.register(app)
-    assets.register(app)
-    pages = (sign, chat, keys, bearer, status, usage, language_view)
+    assets.register(app, own=web.brand.files)
+    pages = (sign, chat, keys, bearer, status, usage, language_view, site)
     for blueprint in (*(page.blueprint for page in pages), *admin.BLUEPRINTS):
         app.register_blueprint(blueprint)
     _prepare_templates(app, web)
@@ -91,6 +91,8 @@ def _prepare_templates(app: Flask, web: Web) -> None:
             "languages": LANGUAGES,
             "here": here(),
             "prefix": web.settings.prefix,
+            "site_name": web.brand.name,
+            "legal": legal_links(web),
             "person": person,
             "csrf_token": person.csrf if person else "",
             "version": version(),

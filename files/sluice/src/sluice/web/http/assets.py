@@ -6,10 +6,13 @@ may keep it permanently; `manifest.json` says which name is whose.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from flask import Flask, Response, abort, send_from_directory, url_for
 from markupsafe import Markup
@@ -20,9 +23,25 @@ _MANIFEST = "manifest.json"
 _YEAR = 365 * 86_400
 _LINK = Markup('<link rel="{}" href="{}">')
 _SCRIPT = Markup('<script type="module" src="{}"></script>')
-_HASHED = re.compile(r"[a-z]+-[A-Z0-9]{8}\.(?:js|css|svg|woff2)")
+_HASHED = re.compile(r"[a-z]+-[A-Z0-9]{8}\.(?:js|css|svg|png|woff2)")
 # What a frame with an origin of its own loads: to it, this host is another one.
 _FRAMED = ("mermaid.tiny.js", "diagram.js")
+
+
+class OwnFile(NamedTuple):
+    """A file of the site in place of one of Sluice's: its name and ending, and how it is answered."""
+
+    stem: str
+    ending: str
+    mimetype: str
+    content: bytes
+    headers: Mapping[str, str] = {}
+
+    @property
+    def name(self) -> str:
+        """Its name, with a digest of its content."""
+        digest = base64.b32encode(hashlib.sha256(self.content).digest()).decode()[:8]
+        return f"{self.stem}-{digest}.{self.ending}"
 
 
 class NotBuilt(Exception):
@@ -60,21 +79,26 @@ class Assets:
         return list(self._files[source]["styles"])
 
 
-def register(app: Flask, folder: Path = FOLDER) -> None:
+def register(app: Flask, folder: Path = FOLDER, own: Mapping[str, OwnFile] | None = None) -> None:
     """Serve the files under /static/, and let templates link them: `asset("icon.svg")`, `script("chat.js")`.
 
-    Raises NotBuilt.
+    `own`: files of the site, by the names of the sources whose place they take. Raises NotBuilt.
     """
     assets = Assets.load(folder)
     framed = {assets.file(source) for source in _FRAMED}
+    places = own or {}
+    named = {file.name: file for file in places.values()}
 
     @app.get("/static/<filename>", endpoint=ENDPOINT)
     def static(filename: str) -> Response:
         if not _HASHED.fullmatch(filename):
             abort(404)
-        # Python's table of types has fonts from 3.14 on.
-        kind = "font/woff2" if filename.endswith(".woff2") else None
-        answer = send_from_directory(folder, filename, max_age=_YEAR, mimetype=kind)
+        file = named.get(filename)
+        if file is None:
+            answer = _built(folder, filename)
+        else:
+            answer = Response(file.content, mimetype=file.mimetype, headers=dict(file.headers))
+            answer.headers["Cache-Control"] = f"public, max-age={_YEAR}"
         if filename in framed:
             answer.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
         answer.cache_control.public = True
@@ -82,7 +106,8 @@ def register(app: Flask, folder: Path = FOLDER) -> None:
         return answer
 
     def asset(source: str) -> str:
-        return url_for(ENDPOINT, filename=assets.file(source))
+        name = places[source].name if source in places else assets.file(source)
+        return url_for(ENDPOINT, filename=name)
 
     def script(source: str) -> Markup:
         """Return what loads a script with its style sheets and what it imports, all at once."""
@@ -94,4 +119,13 @@ def register(app: Flask, folder: Path = FOLDER) -> None:
         ]
         return Markup("").join([*links, *early, _SCRIPT.format(asset(source))])
 
-    app.jinja_env.globals.update(asset=asset, script=script)
+    icon = places.get("icon.svg")
+    app.jinja_env.globals.update(
+        asset=asset, script=script, icon_type=icon.mimetype if icon else "image/svg+xml"
+    )
+
+
+def _built(folder: Path, name: str) -> Response:
+    # Python's table of types has fonts from 3.14 on.
+    kind = "font/woff2" if name.endswith(".woff2") else None
+    return send_from_directory(folder, name, max_age=_YEAR, mimetype=kind)

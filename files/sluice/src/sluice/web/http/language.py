@@ -6,7 +6,7 @@ from flask import Flask, Response, g, has_request_context, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from sluice.web.http.guard import cookie_name
-from sluice.web.words.texts import DEFAULT, LANGUAGES
+from sluice.web.words.languages import DEFAULT, LANGUAGES
 
 # It is no secret and says nothing of who chose it. It outlives sign-ins, and holds before the first.
 COOKIE = "sluice-language"

@@ -12,6 +12,8 @@ from sluice.contracts.values import GROUP
 from sluice.errors import ConfigError
 from sluice.logs import LEVELS
 from sluice.web.settings.personas import SitePersona, personas_problem
+from sluice.web.settings import branding
+from sluice.web.settings.branding import Branding
 from sluice.web.settings.rules import rule_problem
 
 DEFAULT_PATH = "/etc/sluice/web.json"
@@ -129,6 +131,7 @@ class WebConfig:
     old_key_secrets: tuple[KeySecret, ...] = ()
     max_body: int = 33_554_432
     personas: tuple[SitePersona, ...] = ()
+    branding: Branding = field(default_factory=Branding)
 
     @property
     def prefix(self) -> str:
@@ -157,6 +160,7 @@ def check(settings: WebConfig, source: str) -> WebConfig:
         _session_problem(settings),
         _limit_problem(settings),
         _persona_problem(settings),
+        branding.problem(settings.branding),
     ):
         if problem:
             raise ConfigError(f"{source}: {problem}")

@@ -9,7 +9,7 @@ from flask import Blueprint, Response, jsonify, render_template
 from sqlalchemy import text
 
 from sluice.contracts.fields import VERSION
-from sluice.web.http import guard
+from sluice.web.http import guard, language
 from sluice.web.signin.sign_in import SignedInUser
 from sluice.web.views.errors import page
 from sluice.web.views.shared import signed_in, web
@@ -21,7 +21,7 @@ blueprint = Blueprint("chat", __name__)
 def index() -> str:
     """Show the chat page, or the welcome page if nobody is signed in."""
     if web().sign_in.person() is None:
-        return render_template("welcome.html")
+        return render_template("welcome.html", welcome=web().brand.passage("welcome", language.current()))
     return _page()
 
 

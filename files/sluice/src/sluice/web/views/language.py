@@ -7,7 +7,7 @@ from werkzeug.wrappers import Response
 
 from sluice.web.http import language
 from sluice.web.http.guard import is_local_path
-from sluice.web.words.texts import LANGUAGES
+from sluice.web.words.languages import LANGUAGES
 
 blueprint = Blueprint("language", __name__, url_prefix="/language")
 

@@ -12,13 +12,15 @@ from werkzeug.wrappers import Response
 
 from sluice.web.database.tables import Database
 from sluice.web.http import language
+from sluice.web.http.brand import Brand
 from sluice.web.http.guard import is_local_path
 from sluice.web.http.metrics import Metrics
 from sluice.web.http.page_error import PageError
 from sluice.web.settings.access import ADMIN
 from sluice.web.settings.config import WebConfig
 from sluice.web.signin.sign_in import SignedInUser, SignIn
-from sluice.web.words.texts import DEFAULT, LANGUAGES, Texts
+from sluice.web.words.languages import DEFAULT, LANGUAGES
+from sluice.web.words.texts import Texts
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,6 +39,7 @@ class Web:
         self._texts = {name: Texts.load(name) for name in LANGUAGES}
         # For programs, which may look at messages.
         self.english = self._texts[DEFAULT]
+        self.brand = Brand(settings.branding)
         self.sign_in = SignIn(app, settings, self.database, self.metrics)
         self.bearers = self.metrics.counter("page_bearers", "Page bearers made.")
 
@@ -90,6 +93,16 @@ def admin_required(view: Callable[Concatenate[SignedInUser, P], R]) -> Callable[
 
 def _to_sign_in() -> Response:
     return redirect(url_for("oidc_auth.login", next=here()))
+
+
+def legal_links(site: Web) -> list[tuple[str, str]]:
+    """Return the titles and addresses of the site's own pages that it has."""
+    found = []
+    for name in ("imprint", "privacy"):
+        passage = site.brand.passage(name, language.current())
+        if passage is not None:
+            found.append((site.texts.get(f"site.{name}"), passage.link or url_for(f"site.{name}")))
+    return found
 
 
 def here() -> str:

@@ -13,10 +13,6 @@ from pathlib import Path
 
 from sluice.web.words.formats import Formats
 
-# Each language's own name for itself.
-LANGUAGES = {"en": "English", "de": "Deutsch", "ja": "日本語"}
-DEFAULT = "en"
-
 Text = str | dict[str, str]
 
 _SCRIPTS = "js."
