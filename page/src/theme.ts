@@ -1,4 +1,5 @@
 // Light or dark: as the system has it, or as the person chose. Runs before the page is painted.
+import { hideClosed, offerClosing } from "./announcements.ts";
 import { scoped } from "./site.ts";
 
 const KEY = scoped("sluice-theme");
@@ -32,6 +33,12 @@ function apply(): void {
 }
 
 apply();
+hideClosed();
+
+document.addEventListener("DOMContentLoaded", () => {
+  const texts: Record<string, string> = JSON.parse(document.getElementById("texts")?.textContent ?? "{}");
+  offerClosing(texts.announcement_close ?? "");
+});
 
 // A link that carries settings outlives the sign-in that comes before the chat page, in this tab.
 if (location.hash.startsWith("#settings?")) {

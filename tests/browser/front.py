@@ -67,15 +67,17 @@ class Front:
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self._settings = settings
+        # Like nginx, this takes it off before it asks web.
+        self._prefix = str(settings.get("prefix", ""))
         self._refusals = 0
         self._emptied = False
 
     def app(self) -> web.Application:
         """Return the application."""
         app = web.Application(client_max_size=1 << 24)
-        app.router.add_get("/v1/models", self._models)
-        app.router.add_post("/v1/chat/completions", self._chat)
-        app.router.add_get("/v1/bare", self._bare)
+        app.router.add_get(f"{self._prefix}/v1/models", self._models)
+        app.router.add_post(f"{self._prefix}/v1/chat/completions", self._chat)
+        app.router.add_get(f"{self._prefix}/v1/bare", self._bare)
         app.router.add_route("*", "/{path:.*}", self._page)
         return app
 
@@ -86,7 +88,9 @@ class Front:
         headers = {k: v for k, v in request.headers.items() if k.lower() not in HOP_BY_HOP}
         headers["X-Request-Id"] = "req-" + "0" * 32
         connector = aiohttp.UnixConnector(self._settings["web_socket"])
-        url = f"http://web{request.raw_path}"
+        if not request.raw_path.startswith(f"{self._prefix}/"):
+            return web.Response(status=404, text="not of this site")
+        url = f"http://web{request.raw_path.removeprefix(self._prefix)}"
         body = await request.read()
         async with (
             aiohttp.ClientSession(connector=connector, auto_decompress=False) as client,

@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import page.build
 from demo import ca
@@ -66,17 +67,20 @@ class Site:
 
 
 @contextmanager
-def running_site(folder: Path) -> Iterator[Site]:
-    """Start everything in `folder`, wait until it answers, and end it all afterwards."""
+def running_site(folder: Path, prefix: str = "") -> Iterator[Site]:
+    """Start everything in `folder`, wait until it answers, and end it all afterwards.
+
+    `prefix`: the path of the host below which the site is.
+    """
     page.build.ensure()
-    site = _lay_out(folder)
+    site = _lay_out(folder, prefix)
     with ExitStack() as stack:
         site.processes["idp"] = stack.enter_context(provider(site))
         for name, port in (("web", site.web_metrics), ("authority", site.authority_metrics)):
             stack.enter_context(_gunicorn(site, name, port))
         front = [sys.executable, "-m", "tests.browser.front", str(folder / "front.json")]
         stack.enter_context(_process(front, folder / "front.log"))
-        _wait_for_port(WEB_ADDRESS, int(site.url.rpartition(":")[2]))
+        _wait_for_port(WEB_ADDRESS, urlsplit(site.url).port or 443)
         yield site
 
 
@@ -100,7 +104,7 @@ def _install_provider() -> Path:
     return target / "app"
 
 
-def _lay_out(folder: Path) -> Site:
+def _lay_out(folder: Path, prefix: str) -> Site:
     folder.mkdir(parents=True, exist_ok=True)
     ca.make_authority(folder)
     ca.make_certificate(folder, "web", ["localhost"], [WEB_ADDRESS])
@@ -109,7 +113,7 @@ def _lay_out(folder: Path) -> Site:
     for name in ("web", "authority"):
         (folder / name).mkdir(mode=0o700, exist_ok=True)
     site = Site(
-        url=f"https://{WEB_ADDRESS}:{free_port(WEB_ADDRESS)}",
+        url=f"https://{WEB_ADDRESS}:{free_port(WEB_ADDRESS)}{prefix}",
         issuer=f"https://{IDP_ADDRESS}:{free_port(IDP_ADDRESS)}",
         ca_file=folder / "ca.pem",
         # carol is known to the provider and in no group of this service.
@@ -204,7 +208,8 @@ def _web_config(site: Site, client_secret: str) -> dict[str, Any]:
 def _front_config(site: Site) -> dict[str, Any]:
     return {
         "address": WEB_ADDRESS,
-        "port": int(site.url.rpartition(":")[2]),
+        "port": urlsplit(site.url).port or 443,
+        "prefix": urlsplit(site.url).path,
         "certificate": str(site.folder / "web.pem"),
         "key": str(site.folder / "web.key"),
         "socket": str(site.stub_socket),

@@ -57,13 +57,13 @@ def _announce(bob: Tab, text: str) -> None:
     bob.open("/admin/announcements")
     bob.find("#text").fill(text)
     bob.press("Enter")
-    expect(bob.find(".announcements [role=status]")).to_contain_text(text)
+    expect(bob.find(".announcements[role=status]")).to_contain_text(text)
     assert faults(bob) == []
     bob.open()
     expect(bob.find(".announcements")).to_contain_text(text)
     bob.open("/admin/announcements")
     bob.find("#announcements button").click()
-    bob.gone(".announcements")
+    bob.gone(".announcement")
 
 
 def _stop_and_resume(bob: Tab, model: str) -> None:
@@ -104,3 +104,35 @@ def _block_and_unblock(bob: Tab, name: str) -> None:
     assert "user.block" in entries[1]
     assert any("admission.stop" in entry and "Back at noon." in entry for entry in entries)
     assert faults(bob) == []
+
+
+def test_open_pages_hear_of_an_announcement_and_keep_it_closed(
+    new_profile: Profiles,
+) -> None:
+    """The page asks for nothing more than before: the bearer that it needs anyway brings the news."""
+    reader = new_profile()
+    reader.page.clock.install()
+    reader.sign_in("alice")
+    reader.find("#model:enabled")
+    words = f"New models {secrets.token_hex(4)}"
+    bob = new_profile("bob")
+    bob.open("/admin/announcements")
+    bob.find("#text").fill(f"[{words}](https://example.org/news), soon")
+    bob.press("Enter")
+    expect(bob.find(".announcement")).to_contain_text(words)
+    assert not reader.sees(".announcement")
+    reader.page.clock.fast_forward("10:00")
+    shown = reader.page.locator(".announcement", has_text=words)
+    expect(shown.locator("a")).to_have_attribute("href", "https://example.org/news")
+    assert faults(reader) == []
+    shown.locator("button").focus()
+    reader.press("Enter")
+    expect(shown).to_have_count(0)
+    expect(reader.find("#input")).to_be_focused()
+    reader.reload()
+    reader.find("#model:enabled")
+    # It is there for others, and this reader does not see it.
+    expect(shown).to_be_hidden()
+    bob.open("/admin/announcements")
+    bob.find("#announcements button").click()
+    expect(bob.page.locator(".announcement", has_text=words)).to_have_count(0)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from page import texts
+from sluice.errors import CODES
 from sluice.web.words.languages import LANGUAGES
 from sluice.web.words.texts import Text
 
@@ -29,6 +31,13 @@ def test_every_text_is_translated(language: str) -> None:
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_languages_have_the_same_placeholders_and_their_own_plural_forms(language: str) -> None:
     assert list(texts.misformed(language)) == []
+
+
+def test_the_chat_page_explains_every_error_code_of_the_api() -> None:
+    """Messages are English, for programs; readers get a text in their language by the code."""
+    script = (texts.SCRIPTS / "chat" / "problem.tsx").read_text()
+    table = script.partition("const TEXTS")[2].partition("};")[0]
+    assert CODES.keys() - set(re.findall(r"(?m)^  (\w+):", table)) == set()
 
 
 PLURAL = {"by": "n", "one": "{n} key", "other": "{n} keys"}

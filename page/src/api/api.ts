@@ -1,5 +1,7 @@
 // /v1 as the page uses it: with a short-lived bearer, fetched with the session and worth nothing elsewhere.
+import { type Announcement, announce } from "../announcements.ts";
 import { at } from "../site.ts";
+import { t } from "../texts.ts";
 import { EventParser } from "./sse.ts";
 
 const MARGIN_SECONDS = 60;
@@ -114,7 +116,9 @@ async function authorization(signal: AbortSignal | null): Promise<string> {
     });
     if (response.status === 401 || response.status === 403) throw new ApiError("signed_out");
     if (!response.ok) throw await failure(response);
-    const made: { bearer: string; expires_in: number } = await response.json();
+    const made: { bearer: string; expires_in: number; announcements?: Announcement[] } =
+      await response.json();
+    announce(made.announcements ?? [], t("announcement_close"));
     const lifetime = Math.max(made.expires_in - MARGIN_SECONDS, made.expires_in / 2);
     bearer = { text: made.bearer, until: Date.now() + lifetime * 1000 };
   }

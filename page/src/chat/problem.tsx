@@ -32,6 +32,20 @@ const TEXTS: Record<string, TextKey> = {
   concurrency_limited: "error_limit",
   day_limited: "error_day",
   model_stopped: "error_stopped",
+  key_not_allowed: "error_not_allowed",
+  capability_missing: "error_capability",
+  headers_too_large: "error_too_large",
+  answer_too_large: "error_answer",
+  internal_error: "error_internal",
+  invalid_api_key: "error_signed_out",
+  malformed_json: "error_refused",
+  invalid_request: "error_refused",
+  media_url_refused: "error_refused",
+  model_mismatch: "error_refused",
+  path_not_found: "error_refused",
+  method_not_allowed: "error_refused",
+  length_required: "error_refused",
+  address_too_long: "error_refused",
 };
 const WAITING = new Set(["no_instance", "overloaded", "network"]);
 
@@ -59,7 +73,7 @@ export function ProblemCard({ problem, conversation, place }: Props) {
       <p>
         <strong>{words(error)}</strong>
       </p>
-      {error.detail && error.code !== "network" ? <p>{error.detail}</p> : null}
+      {error.detail && error.code !== "network" ? <p lang="en">{error.detail}</p> : null}
       {field ? <p>{t("set_refused", { field: t(`set_${field}`) })}</p> : null}
       {over ? <TooLong over={over} /> : null}
       {error.requestId && !waiting ? <p class="quiet">{t("error_id", { id: error.requestId })}</p> : null}

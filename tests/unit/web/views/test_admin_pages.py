@@ -488,7 +488,7 @@ def test_an_announcement_is_shown_above_every_page_until_it_is_ended(
     with database.read() as session:
         number = announcements.listed(session)[0].id
     page = followed(admin, post(admin, f"/admin/announcements/{number}/end"))
-    assert 'class="announcement' not in page
+    assert "data-announcement" not in page
     assert post(admin, f"/admin/announcements/{number}/end").status_code == 404
 
 
@@ -499,7 +499,7 @@ def test_an_announcement_can_be_planned(admin: FlaskClient, database: Database) 
         post(admin, "/admin/announcements", text="Soon", level="info", starts=day, ends=day[:11] + "11:00"),
     )
     assert "planned" in page
-    assert 'class="announcement' not in page
+    assert "data-announcement" not in page
     with database.read() as session:
         row = announcements.listed(session)[0]
     assert row.ends is not None

@@ -12,6 +12,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import select
 
+from sluice.web.admin import announcements
 from sluice.web.database.tables import Database, PageBearer
 from sluice.web.keys import generation
 from sluice.web.settings.config import WebConfig
@@ -80,6 +81,25 @@ def test_a_page_bearer_is_created_for_a_signed_in_user(client: FlaskClient, data
         row = session.scalars(select(PageBearer)).one()
     assert (row.user_id, row.session_tag) == (person.id, person.tag)
     assert row.expires == pytest.approx(time.time() + 600, abs=60)
+
+
+def test_a_page_bearer_comes_with_what_is_announced(client: FlaskClient, database: Database) -> None:
+    sign_in(client, database)
+    assert post(client, "/page-bearer").get_json()["announcements"] == []
+    with database.write() as session:
+        text = "See [the <news>](https://example.org/n) now"
+        row = announcements.add(session, "operator", text, "warning", 1_000.5, None, time.time())
+        name = f"{row.id}-1000"
+    expected = {
+        "id": name,
+        "level": "warning",
+        "pieces": [["See ", ""], ["the <news>", "https://example.org/n"], [" now", ""]],
+    }
+    assert post(client, "/page-bearer").get_json()["announcements"] == [expected]
+    page = get(client, "/keys").get_data(as_text=True)
+    assert f'<p class="announcement warning" data-announcement="{name}">' in page
+    link = '<a href="https://example.org/n" target="_blank" rel="noopener noreferrer">the &lt;news&gt;</a>'
+    assert f"<span>See {link} now</span>" in page
 
 
 def test_expired_page_bearers_are_deleted(client: FlaskClient, database: Database) -> None:

@@ -14,7 +14,6 @@ from sluice import logs
 from sluice.version import version
 from sluice.web.admin import announcements
 from sluice.web.database import timeouts
-from sluice.web.database.tables import Announcement
 from sluice.web.http import assets, form_encoding, guard, language
 from sluice.web.http.metrics import Listeners, Metrics
 from sluice.web.settings.config import WebConfig
@@ -25,6 +24,7 @@ from sluice.web.usage import charts
 from sluice.web.views import admin, bearer, chat, errors, keys, sign, site, status, usage
 from sluice.web.views import language as language_view
 from sluice.web.views.shared import Web, here, legal_links
+from sluice.web.words import links
 from sluice.web.words.formats import Formats
 from sluice.web.words.languages import LANGUAGES
 
@@ -78,6 +78,7 @@ def _prepare_templates(app: Flask, web: Web) -> None:
     app.jinja_env.lstrip_blocks = True
     app.jinja_env.filters["iso"] = _iso
     app.jinja_env.filters["percent"] = charts.percent
+    app.jinja_env.filters["pieces"] = links.pieces
     for name in ("day", "date", "moment", "number", "short"):
         app.jinja_env.filters[name] = _written(web, name)
 
@@ -118,10 +119,10 @@ def _iso(at: float) -> str:
     return datetime.datetime.fromtimestamp(at, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _announcements(web: Web) -> Sequence[Announcement]:
+def _announcements(web: Web) -> Sequence[dict[str, Any]]:
     """Return the current announcements, or none if the database does not answer."""
     try:
         with web.database.read() as session:
-            return announcements.shown(session, time.time())
+            return announcements.for_pages(session, time.time())
     except SQLAlchemyError:
         return ()

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from sluice.web.admin import audit
 from sluice.web.database.tables import Announcement
-from sluice.web.words import times
+from sluice.web.words import links, times
 from sluice.web.words.validation import ValidationError, check_label
 
 LEVELS = ("info", "warning")
@@ -33,6 +33,17 @@ def planned(session: Session, now: float) -> Sequence[Announcement]:
     """Return the announcements that begin after `now`, the next first, at most MAX_SHOWN."""
     later = select(Announcement).where(Announcement.starts > now)
     return session.scalars(later.order_by(Announcement.starts, Announcement.id).limit(MAX_SHOWN)).all()
+
+
+def for_pages(session: Session, now: float) -> list[dict[str, Any]]:
+    """Return what pages show at `now`: of each a name of its own, its level, and its text in pieces.
+
+    The name holds the start too: a database may use the number of a row again that it no longer has.
+    """
+    return [
+        {"id": f"{row.id}-{int(row.starts)}", "level": row.level, "pieces": links.pieces(row.text)}
+        for row in shown(session, now)
+    ]
 
 
 def listed(session: Session, *, offset: int = 0, most: int = 100) -> Sequence[Announcement]:

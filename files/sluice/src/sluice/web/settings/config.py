@@ -11,9 +11,9 @@ from sluice import config
 from sluice.contracts.values import GROUP
 from sluice.errors import ConfigError
 from sluice.logs import LEVELS
-from sluice.web.settings.personas import SitePersona, personas_problem
 from sluice.web.settings import branding
 from sluice.web.settings.branding import Branding
+from sluice.web.settings.personas import SitePersona, personas_problem
 from sluice.web.settings.rules import rule_problem
 
 DEFAULT_PATH = "/etc/sluice/web.json"
