@@ -15,7 +15,7 @@ import pytest
 from playwright.sync_api import Browser, StorageState
 
 from tests.browser.chromium import Target, launched
-from tests.browser.loopback import running_site
+from tests.browser.loopback import Site, running_site
 from tests.browser.profiles import Profiles
 from tests.browser.tab import Tab
 
@@ -35,25 +35,26 @@ def pytest_runtest_makereport(
 
 
 @pytest.fixture(scope="session")
-def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
-    """The site."""
-    if "SLUICE_URL" in os.environ:
-        accounts = (pair.partition(":") for pair in os.environ["SLUICE_ACCOUNTS"].split())
-        yield Target(
-            url=os.environ["SLUICE_URL"],
-            issuer=os.environ["SLUICE_ISSUER"],
-            ca_file=Path(os.environ["SLUICE_CA"]),
-            accounts={login: password for login, _, password in accounts},
-        )
-        return
+def stub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The site on this machine, with the stub behind its /v1."""
+    assert "SLUICE_URL" not in os.environ, "these tests need the stub: run them without SLUICE_URL"
     with running_site(tmp_path_factory.mktemp("site")) as site:
-        yield Target(site.url, site.issuer, site.ca_file, site.accounts)
+        yield site
 
 
 @pytest.fixture(scope="session")
-def stub() -> None:
-    """See that the site is the one on this machine, with the stub behind its /v1."""
-    assert "SLUICE_URL" not in os.environ, "these tests need the stub: run them without SLUICE_URL"
+def target(request: pytest.FixtureRequest) -> Target:
+    """The site that tests visit."""
+    if "SLUICE_URL" not in os.environ:
+        site: Site = request.getfixturevalue("stub")
+        return Target(site.url, site.issuer, site.ca_file, site.accounts)
+    accounts = (pair.partition(":") for pair in os.environ["SLUICE_ACCOUNTS"].split())
+    return Target(
+        url=os.environ["SLUICE_URL"],
+        issuer=os.environ["SLUICE_ISSUER"],
+        ca_file=Path(os.environ["SLUICE_CA"]),
+        accounts={login: password for login, _, password in accounts},
+    )
 
 
 @pytest.fixture(scope="session")

@@ -2,11 +2,12 @@
 
 The stub keeps the outside of /v1 (docs/contracts.md): keys are asked of the real authority, which is told of
 what was used. The last message chooses what happens: `slow` streams for a minute, `queue` is told its place
-first, `wake` is refused twice with Retry-After, `markdown` answers with marks and hostile text, `break` ends
-with an error event, `length` because the answer may not be longer, `fast` has 200 tokens per second for a
-minute, `empty` has no answer the first time, `silent` says nothing, `line` waits in the queue all the time,
-`endless` never ends, `think` thinks apart before it answers; what begins with `say` is said in small pieces.
-Beside the API there is /v1/bare, a page of one text field, with which benchmarks compare ours.
+first, `wake` is refused twice with Retry-After, `asleep` always, `markdown` answers with marks and hostile
+text, `break` ends with an error event, `length` because the answer may not be longer, `fast` has 200 tokens
+per second for a minute, `empty` has no answer the first time, `silent` says nothing, `line` waits in the
+queue all the time, `endless` never ends, `think` thinks apart before it answers; what begins with `say` is
+said in small pieces. Beside the API there is /v1/bare, a page of one text field, with which benchmarks
+compare ours.
 """
 
 from __future__ import annotations
@@ -84,7 +85,13 @@ class Front:
     async def _bare(self, request: web.Request) -> web.Response:
         return web.Response(text=BARE, content_type="text/html")
 
-    async def _page(self, request: web.Request) -> web.StreamResponse:
+    async def _page(self, request: web.Request) -> web.Response:
+        try:
+            return await self._of_web(request)
+        except aiohttp.ClientConnectionError:
+            return web.Response(status=502, text="web does not answer")
+
+    async def _of_web(self, request: web.Request) -> web.Response:
         headers = {k: v for k, v in request.headers.items() if k.lower() not in HOP_BY_HOP}
         headers["X-Request-Id"] = "req-" + "0" * 32
         connector = aiohttp.UnixConnector(self._settings["web_socket"])
@@ -133,6 +140,8 @@ class Front:
         if word == "wake" and self._refusals < 2:
             self._refusals += 1
             return _error(503, "no_instance", "the model is asleep; it is being started", retry_after=2)
+        if word == "asleep":
+            return _error(503, "no_instance", "the model is asleep; it is being started", retry_after=95)
         if word == "empty" and not self._emptied:
             self._emptied = True
             word = ""

@@ -44,6 +44,7 @@ class Site:
     web_metrics: int
     authority_metrics: int
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    ending: ExitStack = field(default_factory=ExitStack)
 
     @property
     def web_config(self) -> Path:
@@ -74,14 +75,25 @@ def running_site(folder: Path, prefix: str = "") -> Iterator[Site]:
     """
     page.build.ensure()
     site = _lay_out(folder, prefix)
-    with ExitStack() as stack:
+    with site.ending as stack:
         site.processes["idp"] = stack.enter_context(provider(site))
-        for name, port in (("web", site.web_metrics), ("authority", site.authority_metrics)):
-            stack.enter_context(_gunicorn(site, name, port))
+        for name in ("web", "authority"):
+            site.processes[name] = stack.enter_context(_gunicorn(site, name))
         front = [sys.executable, "-m", "tests.browser.front", str(folder / "front.json")]
         stack.enter_context(_process(front, folder / "front.log"))
         _wait_for_port(WEB_ADDRESS, urlsplit(site.url).port or 443)
         yield site
+
+
+@contextmanager
+def killed(site: Site, name: str) -> Iterator[None]:
+    """Kill web or authority with all of its processes, and start it again when the block ends."""
+    os.killpg(site.processes[name].pid, signal.SIGKILL)
+    site.processes[name].wait()
+    try:
+        yield
+    finally:
+        site.processes[name] = site.ending.enter_context(_gunicorn(site, name))
 
 
 @contextmanager
@@ -219,7 +231,8 @@ def _front_config(site: Site) -> dict[str, Any]:
 
 
 @contextmanager
-def _gunicorn(site: Site, name: str, metrics_port: int) -> Iterator[None]:
+def _gunicorn(site: Site, name: str) -> Iterator[subprocess.Popen[bytes]]:
+    metrics_port = {"web": site.web_metrics, "authority": site.authority_metrics}[name]
     bound = site.folder / name / "http.sock"
     argv = [
         *(sys.executable, "-m", "gunicorn", "--config", "python:sluice.web.gunicorn"),
@@ -227,9 +240,9 @@ def _gunicorn(site: Site, name: str, metrics_port: int) -> Iterator[None]:
     ]
     environment = {**os.environ, "SLUICE_WEB_CONFIG": str(site.web_config)}
     environment["PYTHONPATH"] = str(ROOT / "files" / "sluice" / "src")
-    with _process(argv, site.folder / f"{name}.log", environment):
+    with _process(argv, site.folder / f"{name}.log", environment) as process:
         _wait_for_port(WEB_ADDRESS, metrics_port)
-        yield
+        yield process
 
 
 @contextmanager
@@ -238,7 +251,14 @@ def _process(
 ) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("ab") as stream:
         process = subprocess.Popen(
-            argv, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream
+            argv,
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=stream,
+            # A group of its own: with the one that is killed go those that it has started.
+            start_new_session=True,
         )
     try:
         yield process

@@ -6,12 +6,15 @@ import secrets
 import ssl
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
-from playwright.sync_api import Error
+from playwright.sync_api import Error, expect
 
+from tests.browser import attaching
 from tests.browser.chromium import Target
-from tests.browser.tab import Tab
+from tests.browser.profiles import Profiles
+from tests.browser.tab import RAMBLING, Tab
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
@@ -27,7 +30,7 @@ def status_with_key(target: Target, key: str) -> int:
         return refusal.code
 
 
-def test_a_person_signs_in_chats_and_signs_out(tab: Tab) -> None:
+def test_the_first_visit_from_sign_in_to_sign_out(tab: Tab, new_profile: Profiles) -> None:
     tab.sign_in("alice")
     tab.ask("What is the capital of France?")
     # A small model is not always right the first time; the page offers to ask again.
@@ -35,10 +38,49 @@ def test_a_person_signs_in_chats_and_signs_out(tab: Tab) -> None:
         if "Paris" in tab.finished_answer():
             break
         tab.ask_again()
-    assert "Paris" in tab.finished_answer()
+    answer = tab.finished_answer()
+    assert "Paris" in answer
+    tab.ask("And of Spain?")
+    tab.finished_answer()
+    assert tab.turns("user") == ["What is the capital of France?", "And of Spain?"]
+    tab.press_last("Edit and send again")
+    expect(tab.find("#input")).to_have_value("And of Spain?")
+    tab.type("And of Italy?")
+    tab.press("Enter")
+    tab.wait(lambda: tab.turns("user")[-1] == "And of Italy?" and len(tab.turns("assistant")) == 2)
+    tab.wait(lambda: not tab.is_writing(), RAMBLING)
+    expect(tab.find(".message.user .branches")).to_have_text("2/2")
+    tab.press_last("Delete this message and what follows it")
+    tab.find("#undo .button").click()
+    second = tab.another_tab()
+    second.open(tab.path)
+    second.wait(lambda: len(second.turns("assistant")) == 2)
+    assert second.turns("assistant")[0] == answer
+    attaching.choose(tab, {"notes.txt": b"The capital of Norway is Oslo."})
+    attaching.ready(tab, 1)
+    tab.ask("And what do my notes say?")
+    tab.finished_answer()
+    tab.find("#data-open").click()
+    with tab.page.expect_download() as saved:
+        tab.find("#export-all").click()
+    tab.find("#data-close").click()
     tab.sign_out()
     tab.open("/keys")
     assert tab.find("#login"), "the provider asks for the password again"
+    _comes_back(new_profile(), Path(saved.value.path()), answer)
+
+
+def _comes_back(tab: Tab, exported: Path, answer: str) -> None:
+    """See that what was exported is whole in an empty browser."""
+    tab.sign_in("alice")
+    tab.find("#data-open").click()
+    tab.find("#import").set_input_files(exported)
+    expect(tab.page.locator("#import-report li").first).to_be_visible()
+    tab.find("#data-close").click()
+    tab.find(".conversation").click()
+    tab.wait(lambda: len(tab.turns("assistant")) == 3)
+    assert tab.turns("assistant")[0] == answer
+    tab.sign_out()
 
 
 def test_a_wrong_password_is_refused_by_the_provider(tab: Tab) -> None:
