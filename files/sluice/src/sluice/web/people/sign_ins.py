@@ -63,6 +63,11 @@ def end(session: Session, tag: str) -> int:
     return _end(session, SignedInBrowser.tag == tag)
 
 
+def end_of_user(session: Session, user_id: int, tag: str) -> int:
+    """End one sign-in if it is this user's; return how many were ended."""
+    return _end(session, SignedInBrowser.tag == tag, SignedInBrowser.user_id == user_id)
+
+
 def end_all(session: Session, user_id: int) -> int:
     """End all sign-ins of a user; return how many were ended."""
     return _end(session, SignedInBrowser.user_id == user_id)

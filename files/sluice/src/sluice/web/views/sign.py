@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 import time
 
-from flask import Blueprint, Response, jsonify, render_template, request
+from flask import Blueprint, Response, jsonify, redirect, render_template, request, url_for
 from requests.exceptions import RequestException
 from werkzeug.wrappers import Response as AnyResponse
 
 from sluice.web.http.page_error import PageError
 from sluice.web.people import sign_ins
+from sluice.web.settings import access
 from sluice.web.signin import back_channel as logout_tokens
 from sluice.web.signin.sign_in import PREFIX, SignedInUser, empty_session
+from sluice.web.usage import sums
+from sluice.web.views import limits_left
 from sluice.web.views.shared import signed_in, web
 
 logger = logging.getLogger(__name__)
@@ -32,6 +35,18 @@ def out_everywhere() -> AnyResponse:
     return web().sign_in.sign_out(everywhere=True)
 
 
+@blueprint.post("/end-sign-in")
+@signed_in
+def end_another(person: SignedInUser) -> AnyResponse:
+    """End one of the user's sign-ins in another browser; one that has ended already is no error."""
+    tag = access.identifier(request.form.get("sign_in", ""))
+    if tag == person.tag:
+        return web().sign_in.sign_out()
+    with web().database.write() as transaction:
+        sign_ins.end_of_user(transaction, person.id, tag)
+    return redirect(url_for("sign.account"), code=303)
+
+
 @blueprint.get("/signed-out")
 def signed_out() -> Response:
     """Show that the user is signed out; the provider redirects the browser here."""
@@ -43,10 +58,16 @@ def signed_out() -> Response:
 @blueprint.get("/account")
 @signed_in
 def account(person: SignedInUser) -> str:
-    """Show what this service knows about the user, and their sign-ins."""
+    """Show what this service knows about the user: today's usage, what is left of their limits, sign-ins."""
+    now = time.time()
     with web().database.read() as transaction:
-        rows = sign_ins.of_user(transaction, person.id, web().sign_in.lifetime, time.time())
-    return render_template("account.html", rows=rows)
+        rows = sign_ins.of_user(transaction, person.id, web().sign_in.lifetime, now)
+        return render_template(
+            "account.html",
+            rows=rows,
+            today=sums.total(transaction, sums.last_days(now, 1, user=person.pseudonym)),
+            **limits_left.of_person(transaction, person, now),
+        )
 
 
 @blueprint.post("/backchannel-logout")
