@@ -1,4 +1,4 @@
-// The page of models: their state on the cluster, as /v1/models tells it to whoever looks at the page.
+// The administrators' pages of models and limits: the clusters' models, as /v1/models tells them to the reader.
 import { listModels } from "./api/api.ts";
 import { t, tOf } from "./texts.ts";
 
@@ -18,6 +18,14 @@ async function show(): Promise<void> {
   for (const name of states.keys()) {
     if (!listed.has(name)) list?.append(new Option("", name));
   }
+  // A model of the clusters that nobody has used here is new, and no mistake.
+  const [input, fresh] = [
+    document.querySelector<HTMLInputElement>("#model"),
+    document.querySelector<HTMLInputElement>("#new-model"),
+  ];
+  input?.addEventListener("change", () => {
+    if (fresh) fresh.checked = states.has(input.value) && !listed.has(input.value);
+  });
   for (const cell of document.querySelectorAll<HTMLElement>(".live")) cell.hidden = false;
 }
 

@@ -69,6 +69,7 @@ def _announce(bob: Tab, text: str) -> None:
 def _stop_and_resume(bob: Tab, model: str) -> None:
     bob.open("/admin/models")
     bob.find("#model").fill(model)
+    bob.find("#new-model").check()
     bob.find("#message").fill("Back at noon.")
     bob.press("Enter")
     expect(bob.find(f'tr[data-model="{model}"]')).to_contain_text("Back at noon.")

@@ -156,7 +156,7 @@ def test_every_form_on_the_pages_carries_the_token(
 
 def _something_of_everything(admin: FlaskClient) -> None:
     post(admin, "/admin/limits", scope="user:*", tokens_per_day="800")
-    post(admin, "/admin/models/stop", model="old", message="Gone for good.")
+    post(admin, "/admin/models/stop", model="old", new_model="1", message="Gone for good.")
     post(admin, "/admin/announcements", text="Down at ten", level="info")
 
 
@@ -400,7 +400,9 @@ def test_one_key_is_revoked(admin: FlaskClient, database: Database, bob: str, ro
 
 
 def test_a_limit_is_set_changed_and_removed(admin: FlaskClient, database: Database) -> None:
-    page = followed(admin, post(admin, "/admin/limits", scope="site", model="big", tokens_per_day="5000"))
+    page = followed(
+        admin, post(admin, "/admin/limits", scope="site", model="big", new_model="1", tokens_per_day="5000")
+    )
     assert "The limit for site big is set." in page
     form = get(admin, "/admin/limits?scope=site&model=big").get_data(as_text=True)
     assert "Change a limit" in form
@@ -461,8 +463,24 @@ def test_a_model_is_stopped_with_a_message_and_resumed(
 
 
 def test_a_model_that_nobody_used_can_be_stopped(admin: FlaskClient) -> None:
-    page = followed(admin, post(admin, "/admin/models/stop", model="next-big-thing"))
+    page = followed(admin, post(admin, "/admin/models/stop", model="next-big-thing", new_model="1"))
     assert 'data-model="next-big-thing"' in page
+
+
+@pytest.mark.parametrize("path", ["/admin/models/stop", "/admin/limits"])
+def test_an_unknown_model_is_refused_with_the_nearest_name(admin: FlaskClient, bob: str, path: str) -> None:
+    answer = post(admin, path, model="smollm2-135n", scope="site", concurrent="1")
+    assert answer.status_code == 400
+    assert "The nearest name is: smollm2-135m." in answer.get_data(as_text=True)
+    followed(admin, post(admin, path, model="smollm2-135n", scope="site", concurrent="1", new_model="1"))
+
+
+@pytest.mark.parametrize("kind", ["group", "member"])
+def test_an_unknown_group_is_refused_with_the_nearest_name(admin: FlaskClient, bob: str, kind: str) -> None:
+    answer = post(admin, "/admin/limits", scope=f"{kind}:user", concurrent="1")
+    assert answer.status_code == 400
+    assert "There is no group user. The nearest name is: users." in answer.get_data(as_text=True)
+    followed(admin, post(admin, "/admin/limits", scope=f"{kind}:users", concurrent="1"))
 
 
 def test_a_stop_without_a_valid_model_is_refused(admin: FlaskClient, database: Database) -> None:

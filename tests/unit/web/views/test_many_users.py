@@ -124,6 +124,21 @@ def test_numbers_and_empty_cells_stay_what_they_are() -> None:
     assert tables.as_csv(("a", "b"), [(-5, None)]).endswith("-5,\r\n")
 
 
+def test_hundreds_of_limits_are_searched_sorted_and_saved(admin: FlaskClient, database: Database) -> None:
+    many.fill(database, 60, 300)
+    page = get(admin, "/admin/limits?sort=-tokens_per_day").text
+    own = page[page.index('id="own"') :]
+    assert "300 limits" in page
+    assert "page 1 of 6" in page
+    assert own.index("3,000,000") < own.index("2,990,000")
+    found = get(admin, "/admin/limits?search=GROUP-00&format=csv").text
+    rows = list(csv.DictReader(io.StringIO(found.removeprefix("\ufeff"))))
+    assert len(rows) == 20
+    assert {row["scope"].partition(":")[0] for row in rows} == {"group", "member"}
+    by_name = get(admin, "/admin/limits?search=bjorn&format=csv").text
+    assert by_name.count("Björn") == by_name.count("user:") == 6
+
+
 def statements(database: Database, action: Callable[[], object]) -> int:
     """Return how many statements an action sends to the database."""
     found = []

@@ -48,15 +48,20 @@ def stop(session: Session, actor: str, model: str, message: str, now: float) -> 
         audit.add(session, actor, "admission.stop", model, before, _audit_values(row), now)
 
 
+def known_models(session: Session) -> set[str]:
+    """Return the models that were used, stopped or limited at this gateway."""
+    known = {row.model for row in stopped(session)}
+    for column in (UsageDay.model, LimitRow.model):
+        known.update(session.scalars(select(column).distinct()))
+    return known - {"", "*"}
+
+
 def unknown_model_problem(session: Session, model: str) -> str:
     """Return a message for a model that was never used, stopped or limited at this gateway, else "".
 
     Only the proxy knows which models the clusters offer. So a new model that nobody has used is unknown here.
     """
-    known = {row.model for row in stopped(session)}
-    for column in (UsageDay.model, LimitRow.model):
-        known.update(session.scalars(select(column).distinct()))
-    known -= {"", "*"}
+    known = known_models(session)
     if model in known:
         return ""
     close = difflib.get_close_matches(model, known, n=3)

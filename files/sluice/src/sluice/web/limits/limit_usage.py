@@ -100,16 +100,19 @@ def nearest_limits(rules: Iterable[Rule], taken: Iterable[TokensUsed], most: int
         _keep_tightest(daily, (rule.scope, rule.model), rule)
     tightest: dict[tuple[str, str], Rule] = {}
     tokens: dict[tuple[str, str], int] = {}
+    scopes = {scope for scope, _ in daily}
     for one in taken:
-        for scope, bucket in scopes_of(one.holder):
+        # Most scopes of a user with many groups have no limit: they are not looked at further.
+        found = [(scope, bucket) for scope, bucket in scopes_of(one.holder) if scope in scopes]
+        for scope, bucket in found:
             for model in ("", one.model):
                 if (scope, model) in daily:
                     _keep_tightest(tightest, (bucket, model), daily[scope, model])
-        for bucket in {bucket for _, bucket in scopes_of(one.holder)}:
+        for bucket in {bucket for _, bucket in found}:
             for model in ("", one.model):
                 tokens[bucket, model] = tokens.get((bucket, model), 0) + one.tokens
-    found = [NearLimit(rule, at[0], tokens[at], rule.tokens_per_day or 0) for at, rule in tightest.items()]
-    return sorted(found, key=lambda near: (-near.percent, -near.tokens, near.scope))[:most]
+    near = [NearLimit(rule, at[0], tokens[at], rule.tokens_per_day or 0) for at, rule in tightest.items()]
+    return sorted(near, key=lambda one: (-one.percent, -one.tokens, one.scope))[:most]
 
 
 def _keep_tightest(known: dict[tuple[str, str], Rule], at: tuple[str, str], rule: Rule) -> None:

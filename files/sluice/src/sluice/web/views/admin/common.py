@@ -8,9 +8,13 @@ from typing import NamedTuple
 
 from flask import Response as WebResponse
 from flask import flash, redirect, request
+from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response
 
+from sluice.contracts.values import MODEL_NAME
+from sluice.web.admin import stopped_models
 from sluice.web.views.shared import web
+from sluice.web.words.folding import nearest
 from sluice.web.words.tables import as_csv
 from sluice.web.words.validation import ValidationError
 
@@ -89,6 +93,18 @@ def argument(name: str) -> str:
 def field(name: str) -> str:
     """Return the value of a form's field, without blanks at its ends."""
     return request.form.get(name, "").strip()[:MAX_FIELD]
+
+
+def check_model(session: Session, model: str) -> None:
+    """Raise ValidationError for a model that is not known here, unless the form says that it is new.
+
+    Only the proxy knows the models of the clusters: the page's script says `new_model` for those.
+    """
+    # What cannot be a name at all is refused with other words, by those who store it.
+    if MODEL_NAME.fullmatch(model) and not field("new_model"):
+        known = stopped_models.known_models(session)
+        if model not in known:
+            raise ValidationError("no_such_model", model=model, near=nearest(model, known) or "-")
 
 
 def error_text(error: ValidationError) -> str:

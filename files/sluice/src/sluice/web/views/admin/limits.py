@@ -2,30 +2,59 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from flask import Blueprint, Response, abort, make_response, render_template, url_for
+from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as AnyResponse
 
 from sluice.contracts.authority import LIMITED
+from sluice.web.admin import stopped_models
+from sluice.web.database.tables import LimitRow
 from sluice.web.limits import admin_limits, limit_usage
 from sluice.web.people import directory
+from sluice.web.settings import access
 from sluice.web.settings.config import LimitRule
+from sluice.web.settings.rules import numbers_of
 from sluice.web.signin.sign_in import SignedInUser
 from sluice.web.usage import sums
-from sluice.web.views.admin.common import argument, done, error_text, field, number
+from sluice.web.views.admin.common import (
+    PAGE,
+    argument,
+    check_model,
+    csv_file,
+    done,
+    error_text,
+    field,
+    number,
+    page,
+    sort,
+    wants_csv,
+)
 from sluice.web.views.shared import admin_required, web
+from sluice.web.words.folding import folded, nearest
 from sluice.web.words.validation import ValidationError
 
 blueprint = Blueprint("admin_limits", __name__, url_prefix="/admin/limits")
 
 MAX_NEAR = 20
+# How many groups the form offers: a page must not grow with a site.
+MAX_OFFERED = 300
+
+
+# What the list can be sorted by.
+SORTS = ("scope", "model", *LIMITED)
 
 
 @blueprint.get("")
 @admin_required
 def index(_person: SignedInUser) -> Response:
-    """Show the list and the form; the query string may name a limit for the form."""
+    """Show the list and the form, which the query string may fill; as a file with `format=csv`."""
+    if wants_csv():
+        return _csv()
     return _render({name: argument(name) for name in ("scope", "model")})
 
 
@@ -36,6 +65,9 @@ def put(person: SignedInUser) -> AnyResponse:
     try:
         rule = LimitRule(field("scope"), field("model"), **{name: number(name) for name in LIMITED})
         with web().database.write() as session:
+            if rule.model:
+                check_model(session, rule.model)
+            _check_group(session, rule.scope)
             admin_limits.put(session, web().settings, person.pseudonym, rule, time.time())
     except ValidationError as error:
         given = {name: field(name) for name in ("scope", "model", *LIMITED)}
@@ -56,12 +88,56 @@ def remove(person: SignedInUser) -> AnyResponse:
     return done(web().texts.get("admin.done_limit_removed", name=name), url_for("admin_limits.index"))
 
 
+def _check_group(session: Session, scope: str) -> None:
+    """Raise ValidationError for a group that neither a user nor the inventory has."""
+    kind, _, name = scope.partition(":")
+    if kind not in ("group", "member") or name == "*":
+        return
+    settings = web().settings
+    known = set(access.configured_groups(settings.access, settings.limits).wanted)
+    known.update(*directory.groups(session).values())
+    if name not in known:
+        raise ValidationError("no_such_group", group=name, near=nearest(name, known) or "-")
+
+
+def _csv() -> Response:
+    with web().database.read() as session:
+        own = admin_limits.listed(session)
+        names = _names(session, [row.scope for row in own])
+    rows = (
+        (row.scope, names.get(row.scope.partition(":")[2], ""), row.model, *numbers_of(row).values())
+        for row in _chosen(own, names)
+    )
+    return csv_file("limits", ("scope", "name", "model", *LIMITED), rows)
+
+
+def _names(session: Session, scopes: Iterable[str]) -> dict[str, str]:
+    """Return the names of the users in the scopes of limits, by pseudonym."""
+    return directory.names(session, [scope[5:] for scope in scopes if scope.startswith("user:")])
+
+
+def _chosen(own: Sequence[LimitRow], names: Mapping[str, str]) -> list[LimitRow]:
+    """Return the limits that the query string searches for, in its order."""
+    part, order = folded(argument("search")), sort(SORTS)
+
+    def key(row: LimitRow) -> tuple[Any, ...]:
+        value = getattr(row, order.column)
+        # No limit is above all limits.
+        return (value is None, value or 0, row.scope) if order.column in LIMITED else (value, row.scope)
+
+    def text(row: LimitRow) -> str:
+        return folded(f"{row.scope}\n{names.get(row.scope.partition(':')[2], '')}\n{row.model}")
+
+    return sorted((row for row in own if part in text(row)), key=key, reverse=order.descending)
+
+
 def _render(given: dict[str, str], *, problem: str = "", status: int = 200) -> Response:
     now, settings = time.time(), web().settings
     with web().database.read() as session:
         own = admin_limits.listed(session)
         edited = admin_limits.find(session, given["scope"], given["model"])
         groups = directory.groups(session)
+        models = stopped_models.known_models(session)
         taken = sums.tokens_used(session, sums.last_days(now, 1), groups)
         near = limit_usage.nearest_limits((*settings.limits, *own), taken, MAX_NEAR)
         scopes = (
@@ -71,6 +147,7 @@ def _render(given: dict[str, str], *, problem: str = "", status: int = 200) -> R
         )
         holders = [scope.partition(":")[2] for scope in scopes if scope.startswith("user:")]
         names = directory.names(session, holders)
+    chosen, shown = _chosen(own, names), page()
     if edited is not None and not problem:
         for name in LIMITED:
             value = getattr(edited, name)
@@ -78,12 +155,20 @@ def _render(given: dict[str, str], *, problem: str = "", status: int = 200) -> R
     text = render_template(
         "admin/limits.html",
         inventory=settings.limits,
-        own=own,
+        own=chosen[shown.offset : shown.offset + PAGE],
+        number=len(chosen),
+        pages=max(1, math.ceil(len(chosen) / PAGE)),
+        page=shown.number,
+        order=sort(SORTS),
+        search=argument("search"),
         near=near,
         names=names,
         given=given,
         edited=edited is not None,
         limited=LIMITED,
+        projects=sorted(settings.access.projects),
+        groups=sorted(set().union(*groups.values()))[:MAX_OFFERED],
+        models=sorted(models),
         problem=problem,
     )
     return make_response(text, status)

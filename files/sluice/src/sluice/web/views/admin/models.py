@@ -14,7 +14,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from sluice.web.admin import stopped_models
 from sluice.web.signin.sign_in import SignedInUser
 from sluice.web.usage import sums
-from sluice.web.views.admin.common import done, error_text, field
+from sluice.web.views.admin.common import check_model, done, error_text, field
 from sluice.web.views.shared import admin_required, web
 from sluice.web.words.validation import ValidationError
 
@@ -38,6 +38,7 @@ def stop(person: SignedInUser) -> AnyResponse:
     model, message = field("model"), field("message")
     try:
         with web().database.write() as session:
+            check_model(session, model)
             stopped_models.stop(session, person.pseudonym, model, message, time.time())
     except ValidationError as error:
         return _render(model, message, problem=error_text(error), status=400)
