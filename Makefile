@@ -70,6 +70,9 @@ bench-peers: venv ## The same load against other gateways, from their packages (
 simulate: venv ## Our policy beside others over a simulated week; build/simulate/ holds table, plot, results.json
 	@PYTHONPATH=files/sluice/src $(PY) -m lab.simulate
 
+bench-page: venv ## Measure the chat page: bytes, time, processor, memory; build/bench-page/ holds table, results.json (needs root)
+	@$(PY) -m lab.bench_page
+
 ##@ Write it
 
 venv: $(VENV)/.complete ## The Python environment of controller, checks and tests
@@ -84,4 +87,4 @@ format: venv ## Format the Python code
 	@$(VENV)/bin/ruff format .
 	@$(VENV)/bin/ruff check --fix .
 
-.PHONY: help demo chat demo-status demo-down demo-clean check test integration system soak bench bench-peers simulate venv hooks docs format
+.PHONY: help demo chat demo-status demo-down demo-clean check test integration system soak bench bench-peers simulate bench-page venv hooks docs format
