@@ -39,7 +39,8 @@ function close(id: string): void {
   const place = document.getElementById("announced");
   place?.querySelector(`[data-announcement="${CSS.escape(id)}"]`)?.remove();
   // The keyboard goes on at the next one, or in the page.
-  const next = place?.querySelector("button") ?? document.querySelector<HTMLElement>("#input, main");
+  const next =
+    place?.querySelector("button") ?? document.getElementById("input") ?? document.querySelector("main");
   if (next?.tagName === "MAIN") next.tabIndex = -1;
   next?.focus();
 }

@@ -105,6 +105,8 @@ async function begin(): Promise<void> {
 }
 
 refresh();
+// Reading the script and drawing the page are tasks of their own: neither holds the browser up for long.
+await new Promise((done) => setTimeout(done));
 render(<MenuButton />, place("menu-place"));
 render(
   <>

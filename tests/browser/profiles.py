@@ -61,7 +61,11 @@ class Profiles:
         # On a phone the way out is in a list that is closed.
         tab.page.locator("#sign-in, #sign-out").first.wait_for(state="attached")
         if tab.sees("#sign-in"):
-            tab.sign_in(login)
+            tab.find("#sign-in").click()
+            # Who was blocked here, or whose session ended here, is still known to the provider.
+            tab.page.locator("#login, #sign-out").first.wait_for(state="attached")
+            if tab.sees("#login"):
+                tab.fill_in(login)
             cookies = tab.profile.context.storage_state()["cookies"]
             self._signed_in[login] = {"cookies": cookies, "origins": []}
 

@@ -92,7 +92,10 @@ def test_formulas_load_nothing_before_there_is_one(alice: Tab) -> None:
     assert [name for name in loaded(alice) if name.startswith(lazy)] == []
     shown(alice, "$x$")
     drawn(alice, 1)
-    assert {name.partition("-")[0] for name in loaded(alice)} >= {"typesetting", "formulas", "font"}
+    # A font is asked for when something is drawn with it.
+    alice.wait(
+        lambda: {"typesetting", "formulas", "font"} <= {name.partition("-")[0] for name in loaded(alice)}
+    )
 
 
 def test_whoever_copies_a_formula_gets_its_source(alice: Tab) -> None:

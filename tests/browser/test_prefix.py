@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from urllib.parse import urlsplit
 
 import pytest
+from playwright.sync_api import Browser
 
-from tests.browser.chromium import Target, launched
+from tests.browser.chromium import Target, started
 from tests.browser.loopback import running_site
 from tests.browser.marks import ON_STUB
 from tests.browser.profiles import Profiles
@@ -21,11 +23,12 @@ COOKIES = {"__Secure-sluice", "__Secure-sluice-language"}
 
 
 @pytest.fixture(scope="module")
-def alice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
+def alice(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
     """A tab in which alice has signed in below the path."""
     with running_site(tmp_path_factory.mktemp("below"), PREFIX) as site:
         target = Target(site.url, site.issuer, site.ca_file, site.accounts)
-        with launched(target.pins()) as browser:
+        # Another one than the other tests': it trusts this site's certificates.
+        with closing(started(chromium.browser_type, target.pins())) as browser:
             profiles = Profiles(browser, target, None, {})
             tab = profiles()
             tab.open()

@@ -88,7 +88,7 @@ def test_the_address_is_the_one_that_nginx_gives(header: str | None, address: st
 def test_nginx_puts_its_peers_address_in_place_of_what_a_client_sent() -> None:
     """In nginx, a location that sets a header inherits no headers from the outer block."""
     template = (ROOT / "roles/nginx/templates/nginx.conf.j2").read_text()
-    api = template[template.index("location /v1/ {") :]
+    api = template[template.index("location {{ nginx_path }}/v1/ {") :]
     api = api[: api.index("\n        }")]
     assert "proxy_set_header X-Forwarded-For $remote_addr;" in api
     given = [line.split()[2] for line in template.splitlines() if "proxy_set_header X-Forwarded-For" in line]

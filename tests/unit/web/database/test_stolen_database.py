@@ -76,7 +76,8 @@ def loot(
 
 
 def _made_on_page(client: FlaskClient, csrf: str) -> str:
-    page = post(client, "/keys", csrf, name="mine", days="30").get_data(as_text=True)
+    led = post(client, "/keys", csrf, name="mine", days="30")
+    page = get(client, led.headers["Location"]).get_data(as_text=True)
     made = re.search(r"sk-sluice-[A-Za-z0-9_-]{43}-[0-9a-f]{8}", page)
     assert made, page
     return made[0]
