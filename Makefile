@@ -41,6 +41,12 @@ check: venv ## Lint, types, unit tests (about two minutes)
 test: ## Everything once: check, integration, system, browser (needs root)
 	@demo/prepare.sh preflight --name test --subnet 10.78.0
 	@$(MAKE) --no-print-directory --silent venv
+	@$(PY) -m tests.run check integration
+	@$(PY) -m tests.run system
+
+test-beside: ## The same with the bed beside the others: shorter, for a machine that does nothing else
+	@demo/prepare.sh preflight --name test --subnet 10.78.0
+	@$(MAKE) --no-print-directory --silent venv
 	@$(PY) -m tests.run check integration system
 
 integration: venv ## Real sshd, fake Slurm, stub engine
@@ -87,4 +93,4 @@ format: venv ## Format the Python code
 	@$(VENV)/bin/ruff format .
 	@$(VENV)/bin/ruff check --fix .
 
-.PHONY: help demo chat demo-status demo-down demo-clean check test integration system soak bench bench-peers simulate bench-page venv hooks docs format
+.PHONY: help demo chat demo-status demo-down demo-clean check test test-beside integration system soak bench bench-peers simulate bench-page venv hooks docs format
