@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from demo.bed import command
@@ -15,6 +16,18 @@ POLICY = Path("/usr/sbin/policy-rc.d")
 # Of apt and dpkg that others than the project run.
 WAITING = ("-o", "DPkg::Lock::Timeout=120")
 SECONDS = 600.0
+
+
+def ensure(programs: Mapping[str, str]) -> None:
+    """Install the packages of programs that are missing; `programs` names each one's package.
+
+    Whoever looks waits for others: a program is there before its package can be used. Raises BedError.
+    """
+    with alone():
+        missing = sorted({package for program, package in programs.items() if shutil.which(program) is None})
+    if missing:
+        print(f"[prepare] installing {' '.join(missing)}", flush=True)
+        install(missing)
 
 
 def install(packages: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from demo.bed.packages import install
+from demo.bed import packages
 from tests.integration import tools
 
 HERE = Path(__file__).resolve().parent
@@ -27,14 +27,11 @@ def paths(out: Path) -> None:
 def machine(out: Path) -> None:
     """Install what is missing; the benchmark's own Python packages go below `out`."""
     tools.ensure()
-    missing = sorted(package for program, package in PROGRAMS.items() if shutil.which(program) is None)
-    if missing:
-        print(f"[prepare] installing {' '.join(missing)}", flush=True)
-        install(missing)
-    packages(out / "site", LOCK)
+    packages.ensure(PROGRAMS)
+    libraries(out / "site", LOCK)
 
 
-def packages(site: Path, lock: Path) -> None:
+def libraries(site: Path, lock: Path) -> None:
     """Install the packages of a lock into a separate directory, unless they are there."""
     digest = hashlib.sha256(lock.read_bytes()).hexdigest()
     done = site / ".complete"

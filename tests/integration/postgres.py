@@ -18,7 +18,7 @@ from sqlalchemy import URL, create_engine, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
-from demo.bed.packages import install
+from demo.bed import packages
 from tests.integration.login import free_port
 
 ADDRESS = "127.0.0.1"
@@ -147,9 +147,10 @@ def _quick_folder() -> Path | None:
 
 
 def _programs() -> Path:
-    found = _installed()
+    with packages.alone():
+        found = _installed()
     if not found:
-        install(["postgresql"])
+        packages.install(["postgresql"])
         found = _installed()
     assert found, "Debian's package postgresql brought no server"
     return found[-1]

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from demo.bed.packages import install
+from demo.bed import packages
 from lab.bench.processes import ROOT
 from lab.bench.stack import (
     GROUP,
@@ -151,8 +151,7 @@ class Stand(Together):
 def prepare() -> None:
     """Install what the machine lacks."""
     tools.ensure()
-    if shutil.which("/usr/sbin/nginx") is None:
-        install(["nginx"])
+    packages.ensure({"/usr/sbin/nginx": "nginx"})
 
 
 def _route(login: Login, front: Front) -> None:

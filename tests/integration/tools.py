@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 from demo.bed import packages
 
 PACKAGES = {
@@ -19,6 +17,4 @@ PACKAGES = {
 
 def ensure() -> None:
     """Install what is missing; Debian's own sshd is not started by that."""
-    missing = sorted({package for program, package in PACKAGES.items() if shutil.which(program) is None})
-    if missing:
-        packages.install(missing)
+    packages.ensure(PACKAGES)

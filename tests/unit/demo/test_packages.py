@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -21,14 +22,23 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def locked(own: Path) -> bool:
+    """Tell whether somebody holds the lock."""
+    with (own / "sluice-packages.lock").open() as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
 def test_packages_are_installed_alone_and_their_services_stay_off(
     own: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran: list[str] = []
 
     def run(argv: Any, **_more: Any) -> None:
-        with (own / "sluice-packages.lock").open() as lock, pytest.raises(BlockingIOError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        assert locked(own)
         assert packages.POLICY.read_text() == "#!/bin/sh\nexit 101\n"
         assert packages.POLICY.stat().st_mode & 0o777 == 0o755
         ran.append(" ".join(argv))
@@ -38,6 +48,26 @@ def test_packages_are_installed_alone_and_their_services_stay_off(
     assert [line.split()[-1] for line in ran] == ["update", "nftables"]
     assert all("DPkg::Lock::Timeout=120" in line for line in ran)
     assert not packages.POLICY.exists()
+
+
+def test_whoever_looks_for_a_program_waits_for_those_who_install(
+    own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """dpkg unpacks a program before it makes the folders and accounts that the program needs."""
+    installed: list[list[str]] = []
+    looked: list[bool] = []
+
+    def which(program: str) -> str | None:
+        looked.append(locked(own))
+        return None if program.startswith("/usr/sbin") else program
+
+    monkeypatch.setattr(shutil, "which", which)
+    monkeypatch.setattr(packages, "install", installed.append)
+    packages.ensure({"/usr/sbin/nginx": "nginx", "/usr/sbin/sshd": "openssh-server", "ssh": "openssh-client"})
+    assert installed == [["nginx", "openssh-server"]]
+    assert looked == [True] * 3
+    packages.ensure({"ssh": "openssh-client"})
+    assert len(installed) == 1
 
 
 def test_after_a_failure_others_may_install_and_services_may_start(
