@@ -57,8 +57,9 @@ def told(faults: Iterable[Fault], places: Mapping[str, Definition]) -> str:
 def set_in(says: str, places: Mapping[str, Definition]) -> str:
     """Return the lines that set the variables a text names: `name: file:line`, at most six.
 
-    A secret stands in the vault under its name with `vault_` before it.
+    Where the shared defaults take a variable from another, the line is that of the other. A secret stands in
+    the vault under its name with `vault_` before it.
     """
     found = dict.fromkeys(name for word in _NAME.findall(says) for name in (word, f"vault_{word}"))
-    names = [name for name in found if name in places]
-    return "; ".join(f"{name}: {places[name].place}" for name in names[:6])
+    lines = dict.fromkeys(f"{places[name].name}: {places[name].place}" for name in found if name in places)
+    return "; ".join([*lines][:6])

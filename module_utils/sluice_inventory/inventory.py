@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from .faults import Definition, Fault, told
 from .files import Lines, Reader
 from .names import GATEWAY, LOGIN, groups_needed, idle_names, unknown_groups, unknown_names
 from .tasks import Check, Role
+
+_WORD = re.compile(r"[A-Za-z_]\w*")
 
 # In this order, so that the role to which a value belongs tells it first.
 ROLES = (*GATEWAY, *LOGIN, "login_base", "gateway_base")
@@ -70,7 +73,18 @@ class Inventory:
             common = one.file.startswith("inventories/common/") or "/00-common/" in one.file
             if not common:
                 places[one.name] = one
-        return told(faults, places) if faults else ""
+        return told(faults, {**self._linked(places), **places}) if faults else ""
+
+    def _linked(self, places: Mapping[str, Definition]) -> dict[str, Definition]:
+        """Return, by the name of a variable that another sets, the line of that other."""
+        found = {}
+        for given in self._hosts.values():
+            for name, value in given.items():
+                words = _WORD.findall(value) if isinstance(value, str) and "{{" in value else ()
+                first = next((word for word in words if word in places), "")
+                if first:
+                    found[name] = places[first]
+        return found
 
     def known(self) -> set[str]:
         """Return every name that a role or the shared defaults know."""
