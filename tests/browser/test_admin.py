@@ -14,10 +14,16 @@ from tests.browser.tab import Tab
 pytestmark = ON_STUB
 
 
+def _has_used(tab: Tab) -> bool:
+    """Open the page of usage, and tell whether something is there: it is written after the answer."""
+    tab.open("/usage")
+    return tab.count("#by-key") > 0
+
+
 def test_the_page_of_usage_is_read_by_keyboard(alice: Tab) -> None:
     alice.ask("What is the capital of France?")
     alice.finished_answer()
-    alice.open("/usage")
+    alice.wait(lambda: _has_used(alice))
     alice.press("Tab")
     expect(alice.focused).to_have_text("Skip to the content")
     alice.press("Enter")
