@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import FileChooser, FilePayload, Locator, Request
 
+from tests.browser.stored import rows
 from tests.browser.tab import Tab
 
 _TRANSFER = """
@@ -36,19 +36,6 @@ _PASTE = (
   document.querySelector("#input").dispatchEvent(event);
 """
 )
-_ROWS = """
-  const database = await new Promise((resolve) => {
-    const request = indexedDB.open(`sluice-${document.body.dataset.user}`);
-    request.onsuccess = () => resolve(request.result);
-  });
-  const [name] = arguments_;
-  const rows = await new Promise((resolve) => {
-    const request = database.transaction(name).objectStore(name).getAll();
-    request.onsuccess = () => resolve(request.result);
-  });
-  database.close();
-  return rows.map(({ bytes, ...row }) => ({ ...row, bytes: bytes ? bytes.size : 0 }));
-"""
 
 
 def choose(tab: Tab, files: Mapping[str, bytes]) -> None:
@@ -96,30 +83,24 @@ def ready(tab: Tab, count: int, state: str = "ready") -> None:
 
 def stored(tab: Tab) -> list[dict[str, Any]]:
     """Return the attachments that are stored, with the size of their bytes in place of these."""
-    found: list[dict[str, Any]] = tab.run(_ROWS, "attachments")
-    return found
+    return rows(tab, "attachments")
 
 
 def drafts(tab: Tab) -> list[dict[str, Any]]:
     """Return the drafts that are stored."""
-    found: list[dict[str, Any]] = tab.run(_ROWS, "drafts")
-    return found
+    return rows(tab, "drafts")
 
 
-@contextmanager
-def listening(tab: Tab) -> Iterator[list[dict[str, Any]]]:
-    """Give the questions that the page sends meanwhile, as their bodies."""
-    sent: list[dict[str, Any]] = []
+def questions(tab: Tab) -> list[dict[str, Any]]:
+    """Collect the bodies of what is asked from now on."""
+    found: list[dict[str, Any]] = []
 
     def note(request: Request) -> None:
         if request.url.endswith("/v1/chat/completions") and request.post_data_buffer:
-            sent.append(json.loads(request.post_data_buffer))
+            found.append(json.loads(request.post_data_buffer))
 
     tab.page.on("request", note)
-    try:
-        yield sent
-    finally:
-        tab.page.remove_listener("request", note)
+    return found
 
 
 def with_senses(tab: Tab, *senses: str, context_length: int = 2_048) -> None:

@@ -15,13 +15,22 @@ _OPEN = """
   });
   // Whoever opens it before the page does makes another one.
   const made = async () => (await indexedDB.databases()).some((one) => one.name === `sluice-${user}`);
+  const opened = async () => {
+    while (!(await made())) await new Promise((resolve) => setTimeout(resolve, 20));
+    return wanted(indexedDB.open(`sluice-${user}`));
+  };
+"""
+
+# A browser that forbids pages to store anything, from the page's first script on.
+FORBIDDEN = """
+  for (const name of ["indexedDB", "localStorage"])
+    Object.defineProperty(window, name, { get() { throw new DOMException("no", "SecurityError"); } });
 """
 
 _PUT = (
     _OPEN
     + """
-  while (!(await made())) await new Promise((resolve) => setTimeout(resolve, 20));
-  const database = await wanted(indexedDB.open(`sluice-${user}`));
+  const database = await opened();
   const [conversation, messages] = arguments_;
   const transaction = database.transaction(["conversations", "messages"], "readwrite");
   transaction.objectStore("conversations").put(conversation);
@@ -34,27 +43,15 @@ _PUT = (
 """
 )
 
-_READ = (
+_ROWS = (
     _OPEN
     + """
-  while (!(await made())) await new Promise((resolve) => setTimeout(resolve, 20));
-  const database = await wanted(indexedDB.open(`sluice-${user}`));
-  const rows = await wanted(database.transaction("messages").objectStore("messages").getAll());
-  database.close();
-  return rows;
-"""
-)
-
-_EVERYTHING = (
-    _OPEN
-    + """
-  while (!(await made())) await new Promise((resolve) => setTimeout(resolve, 20));
-  const database = await wanted(indexedDB.open(`sluice-${user}`));
+  const database = await opened();
   const rows = [];
-  for (const name of database.objectStoreNames)
+  for (const name of arguments_.length ? arguments_ : database.objectStoreNames)
     rows.push(...(await wanted(database.transaction(name).objectStore(name).getAll())));
   database.close();
-  return rows;
+  return rows.map(({ bytes, ...row }) => (bytes ? { ...row, bytes: bytes.size } : row));
 """
 )
 
@@ -95,18 +92,22 @@ def put(tab: Tab, *contents: str, state: str = "done", title: str = "stored") ->
     return f"/c/{conversation}"
 
 
+def rows(tab: Tab, *tables: str) -> list[dict[str, Any]]:
+    """Return all rows of these tables, or of all; the size of a file's bytes in place of these."""
+    found: list[dict[str, Any]] = tab.run(_ROWS, *tables)
+    return found
+
+
 def messages(tab: Tab) -> list[dict[str, Any]]:
     """Return all messages that are stored."""
-    found: list[dict[str, Any]] = tab.run(_READ)
-    return found
+    return rows(tab, "messages")
 
 
 def everything(tab: Tab) -> list[dict[str, Any]]:
     """Return all rows of all tables."""
-    found: list[dict[str, Any]] = tab.run(_EVERYTHING)
-    return found
+    return rows(tab)
 
 
-def put_old(tab: Tab, rows: list[dict[str, Any]], version: int = 1) -> None:
+def put_old(tab: Tab, conversations: list[dict[str, Any]], version: int = 1) -> None:
     """Leave the database as a page of another version left it. No page that has it open may be there."""
-    tab.run(_OLD, version, rows)
+    tab.run(_OLD, version, conversations)

@@ -44,6 +44,7 @@ from playwright.sync_api import (
     BrowserContext,
     CDPSession,
     ConsoleMessage,
+    Dialog,
     Error,
     Locator,
     Page,
@@ -234,9 +235,16 @@ class Tab:
 
     def revoke_key(self, name: str) -> None:
         """Revoke a key by its name, and say yes to the question."""
-        self.page.once("dialog", lambda dialog: dialog.accept())
+        asked: list[str] = []
+
+        def accept(dialog: Dialog) -> None:
+            asked.append(dialog.message)
+            dialog.accept()
+
+        self.page.once("dialog", accept)
         self.find(f'form[data-revoke="{name}"] button').click()
         self.wait(lambda: name not in self.key_names())
+        assert asked and name in asked[0], "the page asks before it revokes a key"
 
     # --- Keyboard ----------------------------------------------------------------------------------------
 
@@ -261,6 +269,10 @@ class Tab:
         raise AssertionError(f"{_MOST_TABS} tabs did not lead to {selector}")
 
     # --- Looking -----------------------------------------------------------------------------------------
+
+    def titles(self) -> list[str]:
+        """Return the titles in the list of conversations, in their order."""
+        return self.texts("#conversations .conversation")
 
     def find(self, selector: str) -> Locator:
         """Wait for an element that can be seen, and return the first."""

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser import accessible, samples
-from tests.browser.attaching import chip, choose, drafts, drop, listening, paste, ready, with_senses
+from tests.browser.attaching import chip, choose, drafts, drop, paste, questions, ready, with_senses
 from tests.browser.attaching import stored as attached
 from tests.browser.marks import ON_STUB
 from tests.browser.tab import Tab
@@ -46,11 +46,11 @@ def frames(text: str) -> dict[str, str]:
 
 
 def test_documents_are_read_and_sent_in_their_frames(alice: Tab) -> None:
-    with listening(alice) as sent:
-        choose(alice, {name: content for name, (content, _words) in DOCUMENTS.items()})
-        ready(alice, len(DOCUMENTS))
-        alice.ask("Sum up.")
-        text = question(sent, alice)
+    sent = questions(alice)
+    choose(alice, {name: content for name, (content, _words) in DOCUMENTS.items()})
+    ready(alice, len(DOCUMENTS))
+    alice.ask("Sum up.")
+    text = question(sent, alice)
     assert text.endswith("\n\nSum up.")
     found = frames(text)
     assert list(found) == list(DOCUMENTS)
@@ -65,22 +65,22 @@ def test_documents_are_read_and_sent_in_their_frames(alice: Tab) -> None:
 
 
 def test_what_was_sent_is_opened_from_the_transcript_and_survives_a_reload(alice: Tab) -> None:
-    with listening(alice) as sent:
-        choose(alice, {"paper.pdf": DOCUMENTS["paper.pdf"][0]})
-        ready(alice, 1)
-        alice.ask("Sum up.")
-        first = question(sent, alice)
-        alice.finished_answer()
-        alice.reload()
-        alice.find(".message.user .chip-name").click()
-        alice.find("#attachment summary").click()
-        expect(alice.find("#attachment .page-text")).to_have_text("Abstract")
-        assert accessible.faults(alice) == []
-        alice.press("Escape")
-        alice.gone("#attachment")
-        alice.wait_for_models()
-        alice.ask_again()
-        assert question(sent, alice, 2) == first
+    sent = questions(alice)
+    choose(alice, {"paper.pdf": DOCUMENTS["paper.pdf"][0]})
+    ready(alice, 1)
+    alice.ask("Sum up.")
+    first = question(sent, alice)
+    alice.finished_answer()
+    alice.reload()
+    alice.find(".message.user .chip-name").click()
+    alice.find("#attachment summary").click()
+    expect(alice.find("#attachment .page-text")).to_have_text("Abstract")
+    assert accessible.faults(alice) == []
+    alice.press("Escape")
+    alice.gone("#attachment")
+    alice.wait_for_models()
+    alice.ask_again()
+    assert question(sent, alice, 2) == first
 
 
 def test_files_are_dropped_and_pasted(alice: Tab) -> None:
@@ -88,13 +88,13 @@ def test_files_are_dropped_and_pasted(alice: Tab) -> None:
     ready(alice, 2)
     paste(alice, {"three.txt": b"pasted"})
     ready(alice, 3)
-    with listening(alice) as sent:
-        alice.ask("Which?")
-        assert frames(question(sent, alice)) == {
-            "one.txt": "dropped",
-            "two.txt": "dropped too",
-            "three.txt": "pasted",
-        }
+    sent = questions(alice)
+    alice.ask("Which?")
+    assert frames(question(sent, alice)) == {
+        "one.txt": "dropped",
+        "two.txt": "dropped too",
+        "three.txt": "pasted",
+    }
 
 
 def test_a_message_may_be_files_alone(alice: Tab) -> None:
@@ -129,9 +129,9 @@ def test_an_edited_message_keeps_its_files_and_the_old_one_too(alice: Tab) -> No
     alice.press_last("Edit and send again")
     ready(alice, 2)
     alice.page.get_by_role("button", name="Remove one.txt").click()
-    with listening(alice) as sent:
-        alice.ask("Only this.")
-        assert list(frames(question(sent, alice))) == ["two.txt"]
+    sent = questions(alice)
+    alice.ask("Only this.")
+    assert list(frames(question(sent, alice))) == ["two.txt"]
     alice.wait(lambda: alice.texts(".message.user .chip") == ["two.txt"] and not alice.is_writing())
     alice.press_last("Earlier version")
     alice.wait(lambda: alice.texts(".message.user .chip") == ["one.txt", "two.txt"])
@@ -176,9 +176,9 @@ def test_what_does_not_fit_is_said_before_and_cut_by_choice(alice: Tab) -> None:
     alice.wait(lambda: drafts(alice)[0]["attachments"][0]["pages"] == [1, 18, 19])
     alice.reload()
     ready(alice, 1)
-    with listening(alice) as sent:
-        alice.ask("Sum up.")
-        text = question(sent, alice)
+    sent = questions(alice)
+    alice.ask("Sum up.")
+    text = question(sent, alice)
     assert re.findall(r"page-\d+", text) == ["page-1", "page-18", "page-19"]
     assert "only parts 2, 19-20 of 20 are here" in text
 
@@ -188,13 +188,13 @@ def test_what_is_more_than_the_site_takes_is_said_and_not_sent(alice: Tab) -> No
     choose(alice, {"long.wav": samples.wav(26_000_000)})
     ready(alice, 1)
     expect(alice.find("#fits")).to_contain_text("more than one request may have here")
-    with listening(alice) as sent:
-        alice.ask("Listen.")
-        expect(alice.page.locator("#announcer")).to_contain_text("more than one request may have here")
-        expect(alice.find("#input")).to_have_value("Listen.")
-        alice.page.get_by_role("button", name="Remove long.wav").click()
-        alice.find("#input").press("Enter")
-        assert question(sent, alice) == "Listen."
+    sent = questions(alice)
+    alice.ask("Listen.")
+    expect(alice.page.locator("#announcer")).to_contain_text("more than one request may have here")
+    expect(alice.find("#input")).to_have_value("Listen.")
+    alice.page.get_by_role("button", name="Remove long.wav").click()
+    alice.find("#input").press("Enter")
+    assert question(sent, alice) == "Listen."
 
 
 # --- Pictures and sounds -----------------------------------------------------------------------------------
@@ -212,9 +212,9 @@ def test_pictures_are_for_models_that_see_and_carry_no_remarks(alice: Tab) -> No
     assert alice.turns("user") == []
     with_senses(alice, "vision", context_length=32_768)
     ready(alice, 2)
-    with listening(alice) as sent:
-        alice.ask("What is it?")
-        text, *pictures = question(sent, alice)
+    sent = questions(alice)
+    alice.ask("What is it?")
+    text, *pictures = question(sent, alice)
     assert text == {"type": "text", "text": "What is it?"}
     heads = [one["image_url"]["url"].partition(",") for one in pictures]
     assert [head for head, _comma, _data in heads] == ["data:image/jpeg;base64", "data:image/png;base64"]
@@ -238,9 +238,9 @@ def test_a_picture_is_made_smaller_by_choice(alice: Tab) -> None:
     alice.find("#attachment-side").select_option("512")
     expect(alice.page.locator("#attachment-side option").first).to_contain_text(re.compile("512 . 171"))
     alice.press("Escape")
-    with listening(alice) as sent:
-        alice.ask("What is it?")
-        url = question(sent, alice)[1]["image_url"]["url"]
+    sent = questions(alice)
+    alice.ask("What is it?")
+    url = question(sent, alice)[1]["image_url"]["url"]
     assert int.from_bytes(base64.b64decode(url.partition(",")[2])[16:20]) == 512
 
 
@@ -251,9 +251,9 @@ def test_sounds_are_for_models_that_hear(alice: Tab) -> None:
     expect(alice.find("#fits")).to_contain_text("does not read sound")
     with_senses(alice, "audio")
     ready(alice, 1)
-    with listening(alice) as sent:
-        alice.ask("What is said?")
-        sound = question(sent, alice)[1]
+    sent = questions(alice)
+    alice.ask("What is said?")
+    sound = question(sent, alice)[1]
     data = base64.b64encode(samples.wav()).decode()
     assert sound == {"type": "input_audio", "input_audio": {"data": data, "format": "wav"}}
 
@@ -267,9 +267,9 @@ def test_a_conversation_with_a_picture_goes_on_with_a_model_that_does_not_see(al
     alice.page.unroute_all()
     alice.reload()
     alice.wait_for_models()
-    with listening(alice) as sent:
-        alice.ask("And now?")
-        question(sent, alice)
+    sent = questions(alice)
+    alice.ask("And now?")
+    question(sent, alice)
     first = sent[0]["messages"][0]["content"]
     assert first == '[The file "drawing.png" is not here: this model reads no pictures.]\n\nWhat is it?'
 

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser import samples
-from tests.browser.attaching import chip, choose, choose_at, listening, ready, stored
+from tests.browser.attaching import chip, choose, choose_at, questions, ready, stored
 from tests.browser.marks import ON_STUB
 from tests.browser.tab import Tab
 
@@ -58,9 +58,9 @@ def test_a_bad_file_ends_in_words_and_nothing_else_is_lost(alice: Tab, name: str
     expect(chip(alice, name)).to_contain_text(words, timeout=120_000)
     ready(alice, 2)
     expect(alice.find("#input")).to_have_value("still here")
-    with listening(alice) as sent:
-        alice.find("#input").press("Enter")
-        alice.wait(lambda: sent)
+    sent = questions(alice)
+    alice.find("#input").press("Enter")
+    alice.wait(lambda: sent)
     text = sent[0]["messages"][0]["content"]
     assert "a good one" in text and "and another" in text and text.endswith("still here")
     assert name not in text

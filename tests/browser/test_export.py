@@ -21,11 +21,6 @@ SCHEMA = Path(__file__).parents[2] / "page" / "export.schema.json"
 pytestmark = ON_STUB
 
 
-def titles(tab: Tab) -> list[str]:
-    """Return the titles in the list, in their order."""
-    return tab.texts("#conversations .conversation")
-
-
 def download(tab: Tab, selector: str) -> bytes:
     """Press what saves a file, and return what it saved."""
     with tab.page.expect_download() as saved:
@@ -115,7 +110,7 @@ def test_chatgpts_archive_comes_in_with_its_branches_and_twice_makes_no_doubles(
     said = " ".join(take(alice, "twice.zip", buffer.getvalue()))
     assert said == "Conversations that were here already and are unchanged: 3."
     alice.find("#data-close").click()
-    alice.wait(lambda: sorted(titles(alice)) == [f"From elsewhere {at}" for at in range(3)])
+    alice.wait(lambda: sorted(alice.titles()) == [f"From elsewhere {at}" for at in range(3)])
     assert len(stored.messages(alice)) == 9
     alice.page.get_by_text("From elsewhere 1").click()
     alice.wait(lambda: alice.turns("user") == ["q 1 xxxxxxxxxx"])
@@ -195,11 +190,7 @@ def test_a_full_storage_ends_an_import_in_words_and_the_rest_comes_when_there_is
 
 
 def test_without_storage_an_import_lasts_as_long_as_the_tab_and_says_so(alice: Tab) -> None:
-    alice.page.add_init_script(
-        """for (const name of ["indexedDB", "localStorage"])
-          Object.defineProperty(window, name,
-            { get() { throw new DOMException("no", "SecurityError"); } });"""
-    )
+    alice.page.add_init_script(stored.FORBIDDEN)
     alice.open()
     said = take(alice, "some.json", json.dumps(chatgpt(2)).encode())
     assert "New conversations: 2." in said
@@ -225,20 +216,20 @@ def test_everything_is_deleted_here_and_in_other_tabs_after_a_question(alice: Ta
     alice.page.locator("#asking").get_by_role("button", name="Delete everything").click()
     alice.gone("#data")
     expect(alice.page.locator("#announcer")).to_have_text("Everything is deleted.")
-    assert titles(alice) == []
-    second.wait(lambda: second.path == "/" and titles(second) == [])
+    assert alice.titles() == []
+    second.wait(lambda: second.path == "/" and second.titles() == [])
     assert stored.everything(second) == []
     left = second.run("return [Object.keys(localStorage), await caches.keys()]")
     assert left == [[], []]
     second.ask("a new beginning")
     second.finished_answer()
-    alice.wait(lambda: titles(alice) == ["a new beginning"])
+    alice.wait(lambda: alice.titles() == ["a new beginning"])
 
 
 def test_the_page_reminds_of_exporting_where_the_reader_wants_it(alice: Tab) -> None:
     stored.put(alice, "old", "older", title="Of old")
     alice.reload()
-    alice.wait(lambda: titles(alice) == ["Of old"])
+    alice.wait(lambda: alice.titles() == ["Of old"])
     assert not alice.sees("#reminder")
     alice.find("#data-open").click()
     alice.find("#remind").select_option("7")
@@ -247,5 +238,5 @@ def test_the_page_reminds_of_exporting_where_the_reader_wants_it(alice: Tab) -> 
     download(alice, "#reminder .button")
     alice.gone("#reminder")
     alice.reload()
-    alice.wait(lambda: titles(alice) == ["Of old"])
+    alice.wait(lambda: alice.titles() == ["Of old"])
     assert not alice.sees("#reminder")

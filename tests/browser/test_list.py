@@ -14,11 +14,6 @@ from tests.browser.tab import PHONE, Tab
 pytestmark = ON_STUB
 
 
-def titles(tab: Tab) -> list[str]:
-    """Return the titles in the list, in their order."""
-    return tab.texts("#conversations .conversation")
-
-
 def choose(tab: Tab, title: str, action: str) -> None:
     """Open the menu of a conversation or folder, and choose an action."""
     tab.page.get_by_role("button", name=f"Actions for “{title}”").click()
@@ -29,7 +24,7 @@ def put(tab: Tab, title: str, *contents: str) -> str:
     """Store a conversation with a title, and return its address; the page is loaded anew."""
     address = stored.put(tab, *contents, title=title)
     tab.reload()
-    tab.wait(lambda: title in titles(tab))
+    tab.wait(lambda: title in tab.titles())
     return address
 
 
@@ -39,9 +34,9 @@ def test_a_conversation_is_renamed_pinned_and_moved_and_a_reload_shows_it(alice:
     choose(alice, "First", "Rename the conversation")
     alice.find("#asking input").fill("Better")
     alice.press("Enter")
-    alice.wait(lambda: "Better" in titles(alice))
+    alice.wait(lambda: "Better" in alice.titles())
     choose(alice, "Second", "Pin to the top")
-    alice.wait(lambda: titles(alice) == ["Second", "Better"])
+    alice.wait(lambda: alice.titles() == ["Second", "Better"])
     choose(alice, "Better", "Move to a folder")
     alice.find("#asking select").select_option(label="New folder…")
     alice.press("Tab", "Tab", "Enter")
@@ -49,16 +44,16 @@ def test_a_conversation_is_renamed_pinned_and_moved_and_a_reload_shows_it(alice:
     alice.press("Enter")
     expect(alice.page.locator("#conversations summary")).to_have_text("Work")
     alice.reload()
-    alice.wait(lambda: titles(alice) == ["Second"])
+    alice.wait(lambda: alice.titles() == ["Second"])
     alice.find("#conversations summary").click()
-    alice.wait(lambda: titles(alice) == ["Second", "Better"])
+    alice.wait(lambda: alice.titles() == ["Second", "Better"])
     choose(alice, "Work", "Rename the folder")
     alice.find("#asking input").fill("Office")
     alice.press("Enter")
     expect(alice.page.locator("#conversations summary")).to_have_text("Office")
     choose(alice, "Office", "Delete the folder")
     alice.gone("#conversations summary")
-    alice.wait(lambda: titles(alice) == ["Second", "Better"])
+    alice.wait(lambda: alice.titles() == ["Second", "Better"])
     alice.find("#undo .button").click()
     expect(alice.page.locator("#conversations summary")).to_have_text("Office")
 
@@ -67,7 +62,7 @@ def test_folders_and_settings_are_in_step_in_two_tabs(alice: Tab) -> None:
     put(alice, "First", "one", "1")
     second = alice.another_tab()
     second.open()
-    second.wait(lambda: titles(second) == ["First"])
+    second.wait(lambda: second.titles() == ["First"])
     alice.page.get_by_role("button", name="New folder").click()
     alice.find("#asking input").fill("Work")
     alice.press("Enter")
@@ -97,11 +92,11 @@ def test_the_keyboard_alone_renames_and_moves_and_is_never_lost(alice: Tab) -> N
     alice.press("Enter", "Enter")
     alice.page.keyboard.type("By keys")
     alice.press("Enter")
-    alice.wait(lambda: "By keys" in titles(alice))
+    alice.wait(lambda: "By keys" in alice.titles())
     expect(alice.page.locator('button[aria-label="Actions for “By keys”"]')).to_be_focused()
     expect(alice.page.locator("#announcer")).to_have_text("The new name is “By keys”.")
     alice.press("Enter", "ArrowDown", "Enter")
-    alice.wait(lambda: titles(alice)[0] == "By keys")
+    alice.wait(lambda: alice.titles()[0] == "By keys")
     expect(alice.page.locator("a.conversation", has_text="By keys")).to_be_focused()
 
 
@@ -111,17 +106,17 @@ def test_the_search_finds_titles_and_texts_and_says_how_many(alice: Tab) -> None
     put(alice, "Seas", "salt", "water")
     box = alice.find("#search")
     box.fill("uber")
-    alice.wait(lambda: [title.split("\n")[0] for title in titles(alice)] == ["Mountains"])
+    alice.wait(lambda: [title.split("\n")[0] for title in alice.titles()] == ["Mountains"])
     expect(alice.page.locator("#search-status")).to_have_text("Conversations found: 1.")
     assert "Übersichtlich" in alice.find(".conversation .place").inner_text()
     box.fill("needle")
-    alice.wait(lambda: [title.split("\n")[0] for title in titles(alice)] == ["Rivers"])
+    alice.wait(lambda: [title.split("\n")[0] for title in alice.titles()] == ["Rivers"])
     box.fill("SEAS")
-    alice.wait(lambda: titles(alice) == ["Seas"])
+    alice.wait(lambda: alice.titles() == ["Seas"])
     box.fill("nowhere at all")
     expect(alice.page.locator("#search-status")).to_have_text("Conversations found: 0.")
     box.press("Escape")
-    alice.wait(lambda: len(titles(alice)) == 3)
+    alice.wait(lambda: len(alice.titles()) == 3)
 
 
 def test_a_conversation_goes_on_from_any_message_in_another_one(alice: Tab) -> None:
@@ -183,7 +178,7 @@ def test_a_temporary_chat_is_stored_nowhere_says_so_and_warns_before_it_goes(ali
     alice.find("a.conversation:not([aria-current])").click()
     alice.page.get_by_role("button", name="Leave it").click()
     alice.wait(lambda: alice.turns("user") == ["one"])
-    assert titles(alice) == ["Lasting"]
+    assert alice.titles() == ["Lasting"]
     assert not any("secret" in str(row) for row in stored.everything(alice))
     alice.page.get_by_role("button", name="New temporary chat").click()
     alice.ask("another")
@@ -191,7 +186,7 @@ def test_a_temporary_chat_is_stored_nowhere_says_so_and_warns_before_it_goes(ali
     alice.page.on("dialog", stay)
     alice.reload()
     assert asked == ["beforeunload"]
-    alice.wait(lambda: titles(alice) == ["Lasting"])
+    alice.wait(lambda: alice.titles() == ["Lasting"])
 
 
 def test_a_title_is_asked_of_the_model_only_where_the_reader_wants_it(alice: Tab) -> None:
@@ -201,7 +196,7 @@ def test_a_title_is_asked_of_the_model_only_where_the_reader_wants_it(alice: Tab
     alice.finished_answer()
     questions = [url for url in asked if "/chat/completions" in url]
     assert len(questions) == 1
-    assert titles(alice) == ["What is the capital of France?"]
+    assert alice.titles() == ["What is the capital of France?"]
     alice.find("#data-open").click()
     assert "This costs tokens" in alice.find("#data").inner_text()
     alice.find("#titles").check()
@@ -210,13 +205,13 @@ def test_a_title_is_asked_of_the_model_only_where_the_reader_wants_it(alice: Tab
     alice.ask("hello")
     alice.finished_answer()
     # The stub's answer to whatever it is asked.
-    alice.wait(lambda: titles(alice)[0].startswith("You said"))
-    choose(alice, titles(alice)[0], "Rename the conversation")
+    alice.wait(lambda: alice.titles()[0].startswith("You said"))
+    choose(alice, alice.titles()[0], "Rename the conversation")
     alice.find("#asking input").fill("Mine")
     alice.press("Enter")
     alice.ask("hello again")
     alice.finished_answer()
-    alice.wait(lambda: titles(alice)[0] == "Mine")
+    alice.wait(lambda: alice.titles()[0] == "Mine")
 
 
 def test_the_whole_conversation_is_printed_and_nothing_else(alice: Tab) -> None:
@@ -257,4 +252,4 @@ def test_menus_and_dialogs_serve_a_screen_reader_and_a_telephone(alice: Tab, new
     phone.page.get_by_role("menuitem", name="Rename the conversation").tap()
     phone.find("#asking input").fill("At home")
     phone.page.get_by_role("button", name="Rename", exact=True).tap()
-    phone.wait(lambda: titles(phone) == ["At home"])
+    phone.wait(lambda: phone.titles() == ["At home"])

@@ -10,6 +10,7 @@ from typing import Any
 from playwright.sync_api import Request, Route, expect
 
 from tests.browser import accessible, stored
+from tests.browser.attaching import questions
 from tests.browser.marks import ON_STUB
 from tests.browser.profiles import Profiles
 from tests.browser.tab import Tab
@@ -21,18 +22,6 @@ def body(request: Request) -> dict[str, Any]:
     """Return what a request sends."""
     sent: dict[str, Any] = json.loads(request.post_data or "{}")
     return sent
-
-
-def questions(tab: Tab) -> list[dict[str, Any]]:
-    """Collect the bodies of what is asked from now on."""
-    found: list[dict[str, Any]] = []
-
-    def note(request: Request) -> None:
-        if request.url.endswith("/v1/chat/completions"):
-            found.append(body(request))
-
-    tab.page.on("request", note)
-    return found
 
 
 def settings(tab: Tab) -> None:

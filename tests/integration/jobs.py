@@ -21,6 +21,7 @@ from sluice.contracts.routing import RoutedInstance, RoutingTable
 from tests.fakes.engine import Behaviour, StubEngine
 from tests.fakes.proxy import WireClient
 from tests.fakes.routed import routed
+from tests.felt import Stopwatch
 from tests.integration.login import PYTHON, UID, LoginNode
 
 MODEL = "tiny"
@@ -169,13 +170,12 @@ async def session(node: LoginNode) -> AsyncIterator[WireClient]:
 
 
 async def until(condition: Any, seconds: float = 60.0) -> float:
-    """Wait until the condition holds; return how long it took, in turns: a busy machine changes nothing."""
-    took = 0.0
-    while not condition():
-        assert took < seconds, "did not come true in time"
-        await asyncio.sleep(0.01)
-        took += 0.01
-    return took
+    """Wait until the condition holds; return how long that was felt to be."""
+    with Stopwatch() as felt:
+        while not condition():
+            assert felt.seconds < seconds, "did not come true in time"
+            await asyncio.sleep(0.01)
+    return felt.seconds
 
 
 def environment_of(pid: int) -> bytes:

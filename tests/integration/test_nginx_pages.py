@@ -12,7 +12,6 @@ import http.client
 import json
 import re
 import shutil
-import socket
 import socketserver
 import ssl
 import tempfile
@@ -102,17 +101,11 @@ class Front:
 
     def __init__(self, folder: Path, **inputs: Any) -> None:
         folder.mkdir()
-        log = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        log.bind(str(folder / "log"))
         self._ending = contextlib.ExitStack()
-        self._ending.callback(log.close)
         self.web = folder / "http.sock"
         self.nginx = Nginx(folder / "nginx")
         self._ending.callback(self.nginx.stop)
-        # Nobody reads the log: it must not fill.
-        thread = threading.Thread(target=_drain, args=(log,), daemon=True)
-        thread.start()
-        self.nginx.start(self.web, folder / "log", {"nginx_web_socket": str(self.web), **inputs})
+        self.nginx.start(self.web, folder / "no-log", {"nginx_web_socket": str(self.web), **inputs})
         self.context = ssl.create_default_context(cafile=str(self.nginx.certificate))
 
     def stop(self) -> None:
@@ -132,12 +125,6 @@ class Front:
             return Answer(answer.status, found, answer.read())
         finally:
             connection.close()
-
-
-def _drain(log: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while True:
-            log.recv(65_536)
 
 
 @pytest.fixture(scope="module")
@@ -229,6 +216,13 @@ def test_what_is_not_below_the_path_is_not_ours(below: Front, path: str, status:
     assert answer.status == status
     site = f"https://localhost:{below.nginx.port}"
     assert answer.headers.get("location", "").removeprefix(site) == location
+
+
+@pytest.mark.usefixtures("answering")
+def test_only_the_document_that_draws_may_be_framed(root: Front, below: Front) -> None:
+    for front, prefix in ((root, ""), (below, "/a.i/x")):
+        found = {path: front.ask(prefix + path).headers["x-frame-options"] for path in ("/drawing", "/keys")}
+        assert found == {"/drawing": "SAMEORIGIN", "/keys": "DENY"}
 
 
 # --- where web does not answer ---------------------------------------------------------------------------

@@ -41,3 +41,4 @@ def watched_ticks(service: Service) -> Iterator[Ticks]:
         finally:
             service.shell("login", f"touch {stop}")
     ticks.ends = tuple(float(line) for line in told.result().split())
+    assert ticks.ends, f"no tick was seen: does the scheduler write its metrics to {WRITTEN}?"

@@ -19,13 +19,16 @@ TIMES = [1_795_372_205, 1_767_225_600, 1_780_289_940]
 
 SCRIPT = """
 globalThis.document = { documentElement: { lang: process.argv[1] }, getElementById: () => null };
-const { number, day, moment, locale } = await import(process.argv[2]);
+const { number, day, locale } = await import(process.argv[2]);
 const { numbers, times } = JSON.parse(process.argv[3]);
+// The page writes no moments itself.
+const style = { dateStyle: "medium", timeStyle: "short", hourCycle: "h23", timeZone: "UTC" };
+const moments = new Intl.DateTimeFormat(locale, style);
 const plurals = new Intl.PluralRules(locale);
 console.log(JSON.stringify({
   numbers: numbers.map(number),
   days: times.map((time) => day(time * 1000)),
-  moments: times.map((time) => moment(time * 1000)),
+  moments: times.map((time) => `${moments.format(time * 1000)} UTC`),
   forms: numbers.map((one) => plurals.select(one)),
 }));
 """
