@@ -76,27 +76,21 @@ def names(given: Inputs) -> Iterator[str]:
 
 
 def references(given: Inputs) -> Iterator[str]:
-    """Yield models that a limit names and no entry has, and groups that are nearly one named elsewhere.
+    """Yield models that are named and no entry has, and groups that are nearly one named elsewhere.
 
     The identity provider may send groups that no setting names, so only a near one is refused.
     """
     models = [str(entry.get("name")) for _, entry in _entries(given)]
     limits = [limit for limit in given.get("web_limits", ()) if isinstance(limit, Mapping)]
-    for index, limit in enumerate(limits):
-        model = limit.get("model")
-        if model and model not in models and "model_entries" in given:
-            yield (
-                f"web_limits[{index}].model: no entry of model_entries is named {model}. "
-                f"{_offer(model, models)}"
-            )
     personas = [persona for persona in given.get("web_personas", ()) if isinstance(persona, Mapping)]
-    for index, persona in enumerate(personas):
-        model = persona.get("model")
-        if model and model not in models and "model_entries" in given:
-            yield (
-                f"web_personas[{index}].model: no entry of model_entries is named {model}. "
-                f"{_offer(model, models)}"
-            )
+    for variable, entries in (("web_limits", limits), ("web_personas", personas)):
+        for index, entry in enumerate(entries):
+            model = entry.get("model")
+            if model and model not in models and "model_entries" in given:
+                yield (
+                    f"{variable}[{index}].model: no entry of model_entries is named {model}. "
+                    f"{_offer(model, models)}"
+                )
     known = set(_groups(given)) | {"all"}
     for index, limit in enumerate(limits):
         kind, _, group = str(limit.get("scope", "")).partition(":")

@@ -108,6 +108,14 @@ def test_imprint_and_privacy_are_pages_or_lead_elsewhere(client: FlaskClient) ->
     assert get(client, "/privacy").location == "https://example.org/privacy"
 
 
+def test_only_imprint_and_privacy_lead_elsewhere() -> None:
+    address = {"en": "https://example.org/page\n"}
+    brand = Brand(Branding(welcome=address, imprint=address))
+    imprint, welcome = brand.passage("imprint", "en"), brand.passage("welcome", "en")
+    assert imprint and imprint.link == "https://example.org/page"
+    assert welcome and not welcome.link and "example.org/page" in welcome.html
+
+
 def test_every_page_leads_to_them(client: FlaskClient, database: Database) -> None:
     assert '<a href="/imprint">Impressum</a>' in text(client, "/", "de")
     assert '<a href="https://example.org/privacy">Datenschutz</a>' in text(client, "/", "de")

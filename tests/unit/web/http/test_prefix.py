@@ -91,7 +91,15 @@ def test_a_page_that_needs_a_sign_in_leads_there_and_back(client: FlaskClient) -
     assert get(client, "/keys").location == "/ai/auth/login?next=/ai/keys"
 
 
-@pytest.mark.parametrize("back", ["/", "/keys", "/aix/keys", "/ai", "//ai/", "https://evil.example/ai/"])
+@pytest.mark.parametrize(
+    "back",
+    [
+        *("/", "/keys", "/aix/keys", "/ai", "//ai/", "https://evil.example/ai/"),
+        # Browsers resolve these before they ask.
+        *("/ai/../other", "/ai/..", "/ai/keys/../../other", "/ai/./../other", "/ai/%2e%2e/other"),
+        *("/ai/.%2E/other", "/ai/..?next=/ai/"),
+    ],
+)
 def test_trying_to_be_led_out_of_the_prefix(client: FlaskClient, back: str) -> None:
     assert get(client, "/auth/login", next=back).status_code == 400
     assert post(client, "/language", language="de", next=back).location == "/ai/"
@@ -117,7 +125,16 @@ def test_the_language_is_remembered_below_the_prefix(client: FlaskClient) -> Non
 def test_the_keys_page_names_the_api_below_the_prefix(client: FlaskClient, issuer: Issuer) -> None:
     sign_in(client, issuer)
     assert f"<code>{SITE}/v1</code>" in get(client, "/keys").get_data(as_text=True)
-    post(client, "/keys", name="mine", csrf_token=token(client))
+    made = post(client, "/keys", name="mine", csrf_token=token(client))
+    # Half of the key: nobody else on the host is to have it.
+    (cookie,) = [one for one in made.headers.getlist("Set-Cookie") if "sluice-new-" in one]
+    assert cookie.startswith("__Secure-sluice-new-key-")
+    assert "Path=/ai" in cookie.split("; ")
+    path, _, which = made.location.removeprefix("/ai").partition("?new=")
+    shown = get(client, path, new=which)
+    assert "sk-sluice-" in shown.get_data(as_text=True)
+    (gone,) = [one for one in shown.headers.getlist("Set-Cookie") if "sluice-new-" in one]
+    assert {"Max-Age=0", "Path=/ai"} <= set(gone.split("; "))
     page = get(client, "/keys").get_data(as_text=True)
     key = re.search(r'href="/ai/keys/(key-[0-9a-f]+)"', page)
     assert key

@@ -86,6 +86,8 @@ def test_words_on_any_colour_can_be_read_and_more_so_when_it_is_pointed_at(colou
         (Branding(privacy={"en": " "}), ["branding.privacy", "en:"]),
         (Branding(welcome={"en": "x" * 70_000}), ["branding.welcome", "65536"]),
         (Branding(imprint={"en": "https:///imprint"}), ["branding.imprint", "host name"]),
+        (Branding(imprint={"en": "https:///imprint\n"}), ["branding.imprint", "host name"]),
+        (Branding(privacy={"en": "https://[x"}), ["branding.privacy", "host name"]),
     ],
 )
 def test_what_cannot_be_shown_is_refused_with_the_remedy(given: Branding, words: list[str]) -> None:
@@ -99,6 +101,7 @@ def test_what_cannot_be_shown_is_refused_with_the_remedy(given: Branding, words:
         Branding(),
         Branding(name="KI-Portal der Universität"),
         Branding(imprint={"de": "https://www.example.org/impressum", "en": "# Imprint\n\nWe."}),
+        Branding(imprint={"de": "https://www.example.org/impressum\n"}),
     ],
 )
 def test_what_can_be_shown_is_accepted(given: Branding) -> None:

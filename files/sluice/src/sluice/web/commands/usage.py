@@ -19,10 +19,9 @@ from sluice.web.commands import common
 from sluice.web.database.tables import User
 from sluice.web.usage import exports, reports
 from sluice.web.usage.exports import PERSONAL_COLUMNS, Pseudonymiser
+from sluice.web.words.tables import guarded
 
 NUMBERS = ("requests", "failed", "estimated", "input_tokens", "output_tokens", "cached_tokens", "seconds")
-# Spreadsheets read texts that begin so as formulas, and the provider may send any name.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 # The values of `--pseudonymised`.
 _PSEUDONYMISERS = {"stable": lambda: exports.stable_pseudonyms, "random": exports.random_pseudonyms}
 
@@ -193,9 +192,8 @@ def _print_csv(table: _Table, bom: bool) -> None:
 def _cell(name: str, value: object) -> object:
     if value is None:
         return ""
-    if name in PERSONAL_COLUMNS and str(value).startswith(_FORMULA):
-        return f"'{value}"
-    return value
+    # The provider may send any name.
+    return guarded(value) if name in PERSONAL_COLUMNS else value
 
 
 # --- Arguments ----------------------------------------------------------------------------------------

@@ -87,7 +87,8 @@ def register(app: Flask, folder: Path = FOLDER, own: Mapping[str, OwnFile] | Non
     assets = Assets.load(folder)
     framed = {assets.file(source) for source in _FRAMED}
     places = own or {}
-    named = {file.name: file for file in places.values()}
+    names = {source: file.name for source, file in places.items()}
+    named = {names[source]: file for source, file in places.items()}
 
     @app.get("/static/<filename>", endpoint=ENDPOINT)
     def static(filename: str) -> Response:
@@ -106,8 +107,7 @@ def register(app: Flask, folder: Path = FOLDER, own: Mapping[str, OwnFile] | Non
         return answer
 
     def asset(source: str) -> str:
-        name = places[source].name if source in places else assets.file(source)
-        return url_for(ENDPOINT, filename=name)
+        return url_for(ENDPOINT, filename=names[source] if source in names else assets.file(source))
 
     def script(source: str) -> Markup:
         """Return what loads a script with its style sheets and what it imports, all at once."""

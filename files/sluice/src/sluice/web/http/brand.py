@@ -36,9 +36,9 @@ class Brand:
         self.name = given.name
         self.files = {**_logo(given.logo), **_style(given, folder)}
         self._texts = {
-            "welcome": _passages(given.welcome),
-            "imprint": _passages(given.imprint),
-            "privacy": _passages(given.privacy),
+            "welcome": _passages(given.welcome, links=False),
+            "imprint": _passages(given.imprint, links=True),
+            "privacy": _passages(given.privacy, links=True),
         }
 
     def passage(self, name: str, language: str) -> Passage | None:
@@ -50,10 +50,10 @@ class Brand:
         return found.get(language) or found.get(DEFAULT) or next(iter(found.values()), None)
 
 
-def _passages(texts: Mapping[str, str]) -> dict[str, Passage]:
+def _passages(texts: Mapping[str, str], *, links: bool) -> dict[str, Passage]:
     return {
         language: Passage(language, Markup(""), text.strip())
-        if branding.is_link(text.strip())
+        if links and branding.is_link(text)
         else Passage(language, markdown.html(text), "")
         for language, text in texts.items()
     }

@@ -35,10 +35,14 @@ _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # A path on this host. To a browser, `//` or a backslash at the start would name another host.
 _LOCAL_PATH = re.compile(r"/(?:[A-Za-z0-9._~%=&?-][A-Za-z0-9._~%=&?/-]{0,200})?")
 
+# Browsers resolve these, escaped ones too: they would lead out of a prefix.
+_DOTS = re.compile(r"/(?:\.|%2e){1,2}(?=[/?]|$)", re.IGNORECASE)
+
 
 def is_local_path(path: str, prefix: str = "") -> bool:
     """Tell whether `path` is a path on this host, below `prefix`: others may have the rest of the host."""
-    return path.startswith(f"{prefix}/") and _LOCAL_PATH.fullmatch(path) is not None
+    below = path.startswith(f"{prefix}/") and not _DOTS.search(path)
+    return below and _LOCAL_PATH.fullmatch(path) is not None
 
 
 def new_csrf_token() -> str:

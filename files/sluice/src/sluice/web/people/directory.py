@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from sluice.contracts.values import USER
 from sluice.web.database.tables import PERSON, SERVICE, User
+from sluice.web.settings.access import projects_of
 from sluice.web.settings.config import Access
 from sluice.web.words.folding import folded
 
@@ -18,6 +19,8 @@ BLOCKED = "blocked"
 KINDS = (PERSON, SERVICE, BLOCKED)
 # What the list can be sorted by.
 SORTS = ("name", "email", "seen", "created")
+# A statement has only so many parameters.
+_AT_ONCE = 1_000
 
 
 def find(session: Session, pseudonym: str) -> User | None:
@@ -68,15 +71,11 @@ def search(session: Session, wanted: Wanted) -> Sequence[int]:
 
 
 def load(session: Session, ids: Sequence[int]) -> list[User]:
-    """Return the users with these ids, in their order."""
-    found = {row.id: row for row in session.scalars(select(User).where(User.id.in_(ids)))}
-    return [found[id] for id in ids if id in found]
-
-
-def load_all(session: Session, ids: Sequence[int]) -> list[User]:
-    """Return any number of users, in the order of `ids`: a statement has only so many parameters."""
-    wanted = set(ids)
-    found = {row.id: row for row in session.scalars(select(User)) if row.id in wanted}
+    """Return the users with these ids, any number of them, in their order."""
+    found: dict[int, User] = {}
+    for start in range(0, len(ids), _AT_ONCE):
+        part = select(User).where(User.id.in_(ids[start : start + _AT_ONCE]))
+        found.update((row.id, row) for row in session.scalars(part))
     return [found[id] for id in ids if id in found]
 
 
@@ -99,12 +98,7 @@ def groups(session: Session) -> dict[str, list[str]]:
 def members(known: Mapping[str, Sequence[str]], access: Access) -> dict[str, list[str]]:
     """Return the members of each project, sorted; `known` are the `groups` of all users. Pure."""
     found: dict[str, list[str]] = {name: [] for name in access.projects}
-    of_group: dict[str, list[str]] = {}
-    for project, groups in access.projects.items():
-        for group in groups:
-            of_group.setdefault(group, []).append(project)
     for pseudonym in sorted(known):
-        # By group: to ask each project about each user takes longer than to read them all.
-        for project in {name for group in known[pseudonym] for name in of_group.get(group, ())}:
+        for project in projects_of(known[pseudonym], access):
             found[project].append(pseudonym)
     return found

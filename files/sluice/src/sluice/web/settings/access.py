@@ -113,8 +113,7 @@ def role_of(groups: Iterable[str], access: Access) -> str:
 
 def projects_of(groups: Iterable[str], access: Access) -> tuple[str, ...]:
     """Return the names of the projects to which these groups belong, sorted."""
-    given = set(groups)
-    return tuple(sorted(name for name, of in access.projects.items() if not given.isdisjoint(of)))
+    return tuple(sorted({name for group in groups for name in access.projects_of_group.get(group, ())}))
 
 
 def claim(claims: Mapping[str, object], path: str) -> object:

@@ -8,11 +8,11 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Optional
-from urllib.parse import urlsplit
 from xml.etree import ElementTree
 
 from sluice.web.words import labels
 from sluice.web.words.languages import LANGUAGES
+from sluice.web.words.links import has_host
 
 MAX_NAME = 40
 # The largest text, in characters, and the largest logo, in bytes: every visitor loads it.
@@ -133,13 +133,13 @@ def _text_problems(where: str, texts: Mapping[str, str], links: bool) -> Iterato
             yield f"{where}: {language!r} is no language of the pages; they are: {known}"
         if not text.strip() or len(text) > MAX_TEXT:
             yield f"{where}, {language}: must have 1 to {MAX_TEXT} characters"
-        if links and is_link(text) and not urlsplit(text).hostname:
+        if links and is_link(text) and not has_host(text.strip()):
             yield f"{where}, {language}: {text!r} is no URL with a host name"
 
 
 def is_link(text: str) -> bool:
     """Tell whether a text is the address of a page elsewhere, and no page itself."""
-    return re.fullmatch(r"https://[^\s<>\"]+", text) is not None
+    return re.fullmatch(r"https://[^\s<>\"]+", text.strip()) is not None
 
 
 def _colour_problems(mode: str, text: str) -> Iterator[str]:

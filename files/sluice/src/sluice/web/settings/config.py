@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,6 +67,15 @@ class Access:
     users: tuple[str, ...] = ()
     projects: dict[str, tuple[str, ...]] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
+
+    @functools.cached_property
+    def projects_of_group(self) -> dict[str, list[str]]:
+        """The projects whose members a group's members are, by group."""
+        found: dict[str, list[str]] = {}
+        for project, groups in self.projects.items():
+            for group in groups:
+                found.setdefault(group, []).append(project)
+        return found
 
 
 @dataclass(frozen=True)

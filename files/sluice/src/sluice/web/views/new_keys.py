@@ -8,12 +8,11 @@ from flask import Response, after_this_request, redirect, request, session
 from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as AnyResponse
 
+from sluice.web.http.guard import cookie_name
 from sluice.web.keys import credentials, generation, handover
 from sluice.web.keys.credentials import NewKey
 from sluice.web.keys.handover import Halves
 
-# Browsers accept cookies of this prefix only with Secure, Path=/ and no Domain.
-_COOKIE = "__Host-sluice-new-"
 _KEPT = "new-"
 
 
@@ -24,9 +23,10 @@ def redirect_to(path: str, new: NewKey) -> AnyResponse:
     session[_KEPT + new.row.id] = {"hidden": halves.hidden, "until": time.time() + handover.SECONDS}
     answer = redirect(path, code=303)
     answer.set_cookie(
-        _COOKIE + new.row.id,
+        _cookie(new.row.id),
         halves.pad,
         max_age=handover.SECONDS,
+        path=_path(),
         secure=True,
         httponly=True,
         samesite="Strict",
@@ -43,7 +43,7 @@ def shown(transaction: Session, owner_id: int) -> NewKey | None:
     kept = session.get(_KEPT + key_id)
     if not isinstance(kept, dict) or kept["until"] <= time.time():
         return None
-    text = handover.join(Halves(kept["hidden"], request.cookies.get(_COOKIE + key_id, "")))
+    text = handover.join(Halves(kept["hidden"], request.cookies.get(_cookie(key_id), "")))
     row = credentials.find_key(transaction, owner_id, key_id)
     if row is None or not generation.well_formed(text):
         return None
@@ -52,10 +52,18 @@ def shown(transaction: Session, owner_id: int) -> NewKey | None:
     def forget(answer: Response) -> Response:
         if answer.status_code < 400:
             session.pop(_KEPT + key_id, None)
-            answer.delete_cookie(_COOKIE + key_id, secure=True, httponly=True, samesite="Strict")
+            answer.delete_cookie(_cookie(key_id), path=_path(), secure=True, httponly=True, samesite="Strict")
         return answer
 
     return NewKey(row, text)
+
+
+def _cookie(key_id: str) -> str:
+    return cookie_name(f"sluice-new-{key_id}", request.script_root)
+
+
+def _path() -> str:
+    return request.script_root or "/"
 
 
 def _forget_unseen() -> None:

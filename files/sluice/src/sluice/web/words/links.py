@@ -31,7 +31,7 @@ def _pieces(text: str) -> Iterator[TextPiece]:
     done = 0
     for found in _LINK.finditer(text):
         link = found["named"] or found["bare"].rstrip(_AFTER)
-        if not _has_host(link):
+        if not has_host(link):
             continue
         yield TextPiece(text[done : found.start()], "")
         yield TextPiece(found["words"] or link, link)
@@ -39,7 +39,8 @@ def _pieces(text: str) -> Iterator[TextPiece]:
     yield TextPiece(text[done:], "")
 
 
-def _has_host(link: str) -> bool:
+def has_host(link: str) -> bool:
+    """Tell whether an address names a host."""
     try:
         return bool(urlsplit(link).hostname)
     except ValueError:

@@ -17,11 +17,12 @@ def as_csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(header)
-    writer.writerows([_cell(value) for value in row] for row in rows)
+    writer.writerows([guarded(value) for value in row] for row in rows)
     return _BOM + text.getvalue()
 
 
-def _cell(value: object) -> object:
+def guarded(value: object) -> object:
+    """Return a cell's value, with a mark before a text that would become a formula."""
     if isinstance(value, str) and value.lstrip(" ").startswith(_FORMULA):
         return f"'{value}"
     return value

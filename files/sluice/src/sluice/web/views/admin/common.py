@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from flask import Response as WebResponse
 from flask import flash, redirect, request
-from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response
 
 from sluice.contracts.values import MODEL_NAME
@@ -95,14 +94,16 @@ def field(name: str) -> str:
     return request.form.get(name, "").strip()[:MAX_FIELD]
 
 
-def check_model(session: Session, model: str) -> None:
+def check_model(model: str) -> None:
     """Raise ValidationError for a model that is not known here, unless the form says that it is new.
 
-    Only the proxy knows the models of the clusters: the page's script says `new_model` for those.
+    Only the proxy knows the models of the clusters: the page's script says `new_model` for those. It reads
+    much: not within a transaction that writes, while nobody else can write.
     """
     # What cannot be a name at all is refused with other words, by those who store it.
     if MODEL_NAME.fullmatch(model) and not field("new_model"):
-        known = stopped_models.known_models(session)
+        with web().database.read() as session:
+            known = stopped_models.known_models(session)
         if model not in known:
             raise ValidationError("no_such_model", model=model, near=nearest(model, known) or "-")
 

@@ -64,10 +64,9 @@ def put(person: SignedInUser) -> AnyResponse:
     """Set a limit."""
     try:
         rule = LimitRule(field("scope"), field("model"), **{name: number(name) for name in LIMITED})
+        check_model(rule.model)
+        _check_group(rule.scope)
         with web().database.write() as session:
-            if rule.model:
-                check_model(session, rule.model)
-            _check_group(session, rule.scope)
             admin_limits.put(session, web().settings, person.pseudonym, rule, time.time())
     except ValidationError as error:
         given = {name: field(name) for name in ("scope", "model", *LIMITED)}
@@ -88,14 +87,15 @@ def remove(person: SignedInUser) -> AnyResponse:
     return done(web().texts.get("admin.done_limit_removed", name=name), url_for("admin_limits.index"))
 
 
-def _check_group(session: Session, scope: str) -> None:
+def _check_group(scope: str) -> None:
     """Raise ValidationError for a group that neither a user nor the inventory has."""
     kind, _, name = scope.partition(":")
     if kind not in ("group", "member") or name == "*":
         return
     settings = web().settings
     known = set(access.configured_groups(settings.access, settings.limits).wanted)
-    known.update(*directory.groups(session).values())
+    with web().database.read() as session:
+        known.update(*directory.groups(session).values())
     if name not in known:
         raise ValidationError("no_such_group", group=name, near=nearest(name, known) or "-")
 

@@ -37,8 +37,8 @@ def stop(person: SignedInUser) -> AnyResponse:
     """Stop a model; open requests continue."""
     model, message = field("model"), field("message")
     try:
+        check_model(model)
         with web().database.write() as session:
-            check_model(session, model)
             stopped_models.stop(session, person.pseudonym, model, message, time.time())
     except ValidationError as error:
         return _render(model, message, problem=error_text(error), status=400)

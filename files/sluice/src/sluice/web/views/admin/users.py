@@ -41,7 +41,7 @@ def index(_person: SignedInUser) -> Response:
     with web().database.read() as session:
         ids = directory.search(session, wanted)
         if wants_csv():
-            return _csv(directory.load_all(session, ids))
+            return _csv(directory.load(session, ids))
         users = directory.load(session, ids[shown.offset : shown.offset + PAGE])
     text = render_template(
         "admin/users.html",
