@@ -39,9 +39,3 @@ export function day(time: number): string {
   const style = { dateStyle: "medium", timeZone: "UTC" } as const;
   return kept("day", () => new Intl.DateTimeFormat(locale, style)).format(time);
 }
-
-// A time in milliseconds, to the minute, as the server writes it: in UTC, and saying so.
-export function moment(time: number): string {
-  const style = { dateStyle: "medium", timeStyle: "short", hourCycle: "h23", timeZone: "UTC" } as const;
-  return `${kept("moment", () => new Intl.DateTimeFormat(locale, style)).format(time)} UTC`;
-}

@@ -11,3 +11,7 @@ export function at(path: string): string {
 export function scoped(name: string): string {
   return prefix ? `${name}@${prefix}` : name;
 }
+
+// How the part of an address begins that carries settings, and where a tab keeps it over a sign-in.
+export const LINK_MARK = "#settings?";
+export const LINK_KEY = scoped("sluice-link");

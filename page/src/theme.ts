@@ -1,6 +1,6 @@
 // Light or dark: as the system has it, or as the person chose. Runs before the page is painted.
 import { hideClosed, offerClosing } from "./announcements.ts";
-import { scoped } from "./site.ts";
+import { LINK_KEY, LINK_MARK, scoped } from "./site.ts";
 
 const KEY = scoped("sluice-theme");
 const CHOICES = ["auto", "light", "dark"];
@@ -35,24 +35,20 @@ function apply(): void {
 apply();
 hideClosed();
 
-document.addEventListener("DOMContentLoaded", () => {
-  const texts: Record<string, string> = JSON.parse(document.getElementById("texts")?.textContent ?? "{}");
-  offerClosing(texts.announcement_close ?? "");
-});
-
 // A link that carries settings outlives the sign-in that comes before the chat page, in this tab.
-if (location.hash.startsWith("#settings?")) {
+if (location.hash.startsWith(LINK_MARK)) {
   try {
-    sessionStorage.setItem("sluice-link", location.hash);
+    sessionStorage.setItem(LINK_KEY, location.hash);
   } catch {
     // Without storage the link is opened once more after signing in.
   }
 }
 
 document.addEventListener("DOMContentLoaded", () => {
+  const texts: Record<string, string> = JSON.parse(document.getElementById("texts")?.textContent ?? "{}");
+  offerClosing(texts.announcement_close ?? "");
   const button = document.getElementById("theme");
   if (!button) return;
-  const texts: Record<string, string> = JSON.parse(document.getElementById("texts")?.textContent ?? "{}");
   const label = () => {
     button.title = texts[`theme_${chosen}`] ?? "";
     button.setAttribute("aria-label", button.title);

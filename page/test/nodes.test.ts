@@ -172,6 +172,13 @@ test("a footnote is what stands behind its name and indented below, and is numbe
   );
 });
 
+test("footnotes behind code that only looks like a fence are read, and those in a fence are not", () => {
+  const named = (text: string) => footnotes(text).map(({ name }) => name);
+  assert.deepEqual(named("```x``` y\n\n[^a]\n\n[^a]: one"), ["a"]);
+  assert.deepEqual(named("```\n```js\n[^a]: no\n```\n\n[^b]: yes"), ["b"]);
+  assert.deepEqual(named("~~~\n```\n[^a]: no\n~~~\n[^b]: yes"), ["b"]);
+});
+
 test("ten times the text takes no more than about ten times the work", () => {
   for (const [name, make] of Object.entries(HOSTILE)) {
     const text = make(1_000_000);

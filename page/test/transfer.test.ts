@@ -119,6 +119,16 @@ test("an element that is too large is passed over, and those after it are read",
   }
 });
 
+test("numbers and brackets make an element large too", () => {
+  for (const large of [{ a: Array(2_000).fill(1) }, Array(2_000).fill({}), Array(1_000).fill([[]])]) {
+    const { elements } = parsed(JSON.stringify([{ a: 1 }, large, { a: 2 }]), 50, (path) => !path.length);
+    assert.deepEqual(
+      elements.map((one) => (one === TOO_LARGE ? "large" : plain(one))),
+      [{ a: 1 }, "large", { a: 2 }],
+    );
+  }
+});
+
 // --- Each product's form --------------------------------------------------------------------------------
 
 test("ChatGPT's export is read with branches, thoughts and models, without what nobody saw", async () => {
@@ -365,6 +375,18 @@ test("50 MB are read in pieces, between which the browser gets its turn, and can
   };
   const stopped = await readAll(file, { onFound });
   assert.deepEqual([stopped.result.ending, taken], ["stopped", 3]);
+});
+
+test("an import can be cancelled while the pictures of an archive are passed over", async () => {
+  const picture = new Uint8Array(8 << 20).map((_none, at) => (at * 2_654_435_761) >>> 13);
+  const archive = zipSync({ "a.png": [picture, { level: 0 }], "conversations.json": strToU8("[]") });
+  const stopping = new AbortController();
+  const stop = setTimeout(() => stopping.abort());
+  const { result } = await readAll(new Blob([archive as Uint8Array<ArrayBuffer>]), {
+    signal: stopping.signal,
+  });
+  clearTimeout(stop);
+  assert.equal(result.ending, "cancelled");
 });
 
 // --- Rows of what was found ---------------------------------------------------------------------------------

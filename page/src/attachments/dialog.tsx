@@ -4,7 +4,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { IconButton } from "../chat/icons.tsx";
 import { size } from "../formats.ts";
 import { Plain } from "../markdown/plain.tsx";
-import type { Attachment, Page } from "../store/rows.ts";
+import type { Page } from "../store/rows.ts";
 import { type TextKey, t } from "../texts.ts";
 import { named, chosen as places, tokensOfPage } from "./parts.ts";
 import { choosePages, here, resize, SIDES } from "./pending.ts";
@@ -45,7 +45,7 @@ function Dialog({ shown }: { shown: Viewed }) {
       <p class="quiet">{t("attach_size", { size: size(row.size) })}</p>
       {row.cut ? <p class="problem waiting">{t("attach_cut", { name: row.name })}</p> : null}
       {pending && row.pages && row.pages.length > 1 ? <Choice shown={shown} /> : null}
-      {pending && row.kind === "image" ? <Sides id={pending} row={row} /> : null}
+      {pending && row.kind === "image" ? <Sides id={pending} /> : null}
       {row.kind === "image" && row.bytes ? <Picture bytes={row.bytes} name={row.name} /> : null}
       {row.pages ? <Pages pages={row.pages} chosen={chosen} /> : null}
     </dialog>
@@ -135,15 +135,14 @@ function PageView({ page, open }: { page: Page; open: boolean }) {
 
 // --- Pictures ---------------------------------------------------------------------------------------------
 
-function Sides({ id, row }: { id: string; row: Attachment }) {
+function Sides({ id }: { id: string }) {
   const one = here().find((file) => file.id === id);
   const side = Math.max(one?.width ?? 0, one?.height ?? 0);
   const smaller = SIDES.filter((offered) => offered < side);
   const change = async (to: number) => {
     if (!to) return;
-    await resize(id, to);
-    const made = here().find((file) => file.row && (file.id === id || file.name === row.name));
-    if (made?.row) view(made.row, undefined, made.id);
+    const made = await resize(id, to);
+    if (made && viewed.value?.pending === id) view(made, undefined, made.id);
   };
   return (
     <div class="field">
@@ -164,12 +163,14 @@ function Sides({ id, row }: { id: string; row: Attachment }) {
 function Picture({ bytes, name }: { bytes: Blob; name: string }) {
   const canvas = useRef<HTMLCanvasElement>(null);
   useEffect(() => {
-    createImageBitmap(bytes).then((bitmap) => {
+    const draw = (bitmap: ImageBitmap) => {
       if (!canvas.current) return;
       [canvas.current.width, canvas.current.height] = [bitmap.width, bitmap.height];
       canvas.current.getContext("2d")?.drawImage(bitmap, 0, 0);
       bitmap.close();
-    });
+    };
+    // What the browser cannot read stays empty; its name and size stand above.
+    createImageBitmap(bytes).then(draw, () => {});
   }, [bytes]);
   return <canvas ref={canvas} class="picture" role="img" aria-label={name} />;
 }

@@ -5,6 +5,7 @@ import * as library from "../chat/library.ts";
 import { say } from "../chat/said.ts";
 import { type Attached, type Attachment, type Message, NEW } from "../store/rows.ts";
 import { t } from "../texts.ts";
+import type { Form } from "./kinds.ts";
 import { MOST_FILES } from "./limits.ts";
 import { plainName } from "./names.ts";
 import { pagesOf } from "./parts.ts";
@@ -178,22 +179,23 @@ export function choosePages(id: string, chosen: readonly number[] | undefined): 
   store(place.value);
 }
 
-// Draws a picture anew with its longest side at most so many pixels.
-export async function resize(id: string, side: number): Promise<void> {
+// Draws a picture anew with its longest side at most so many pixels, and returns it; null where it stays as it is.
+export async function resize(id: string, side: number): Promise<Attachment | null> {
   const where = place.value;
   const before = here().find((one) => one.id === id)?.row;
-  if (!before?.bytes) return;
+  if (!before?.bytes) return null;
   try {
     const made = await fittingReading(id, before.bytes, () => {}, side);
-    if (made.kind !== "picture" || !isThere(where, id)) return;
+    if (made.kind !== "picture" || !isThere(where, id)) return null;
     // The message that is edited has the picture too, as it was.
     const own = where.startsWith(EDITED) ? crypto.randomUUID() : id;
     const bytes = new Blob([made.bytes], { type: made.type });
     const row: Attachment = { ...before, id: own, type: made.type, bytes };
     await library.keepAttachment(row);
     change(where, id, { id: own, row, width: made.width, height: made.height });
+    return row;
   } catch {
-    // It stays as it is.
+    return null;
   } finally {
     stops.delete(id);
   }
@@ -226,9 +228,14 @@ async function known(list: readonly Attached[]): Promise<Pending[]> {
   return found;
 }
 
+// Of a picture that was imported and cannot be measured: none.
 async function pixels(bytes: Blob): Promise<{ width: number; height: number }> {
   const head = new Uint8Array(await bytes.slice(0, 65_536).arrayBuffer());
-  return sizeOf(bytes.type === "image/png" ? "png" : "jpeg", head);
+  try {
+    return sizeOf(bytes.type.slice("image/".length) as Form, head);
+  } catch {
+    return { width: 0, height: 0 };
+  }
 }
 
 // Shows the files of a conversation's draft; NEW for a new one.
@@ -270,6 +277,9 @@ export function sent(conversation: string): void {
   const ids = here().flatMap((one) => (one.row ? [one.id] : []));
   put(where, []);
   if (where.startsWith(EDITED)) return;
-  if (where !== conversation) library.giveAttachments(ids, conversation);
   library.changeDraft(where, { attachments: [] });
+  if (where === conversation) return;
+  library.giveAttachments(ids, conversation);
+  // What is attached from now on belongs to it.
+  show(conversation);
 }

@@ -2,7 +2,7 @@
 import { mostBody } from "../api/api.ts";
 import { draft } from "../chat/drafts.ts";
 import { focusInput } from "../chat/focus.ts";
-import { Icon, IconButton } from "../chat/icons.tsx";
+import { IconButton } from "../chat/icons.tsx";
 import { model } from "../chat/models.ts";
 import { say } from "../chat/said.ts";
 import { size } from "../formats.ts";
@@ -128,16 +128,5 @@ export function AttachButton() {
     };
     input.click();
   };
-  return (
-    <button
-      type="button"
-      class="icon-button"
-      id="attach"
-      aria-label={t("attach")}
-      title={t("attach")}
-      onClick={pick}
-    >
-      <Icon name="clip" />
-    </button>
-  );
+  return <IconButton id="attach" large icon="clip" label={t("attach")} onClick={pick} />;
 }

@@ -10,6 +10,7 @@ import { newest, path } from "../store/tree.ts";
 import { t } from "../texts.ts";
 import { answer, endWaiting, now, problemsOf, runs, seen, stop } from "./answers.ts";
 import { ask } from "./asking.tsx";
+import { mayAsk } from "./consent.tsx";
 import * as drafts from "./drafts.ts";
 import * as library from "./library.ts";
 import { model } from "./models.ts";
@@ -123,7 +124,7 @@ export async function send(text: string): Promise<void> {
     return;
   }
   const from = library.current.value;
-  if (from && undecided(from) && !edited) {
+  if (from && undecided(from)?.answers.length && !edited) {
     say(t("choice_first"));
     document.querySelector<HTMLElement>(".choice .keep")?.focus();
     return;
@@ -161,7 +162,10 @@ async function askModels(conversation: string, parent: string): Promise<void> {
   const first = model.value?.id ?? "";
   const other = second.value;
   if (!other || other === first) return answer({ conversation, parent });
-  await Promise.all([first, other].map((beside) => answer({ conversation, parent, beside })));
+  // One after the other: a question to the reader that is open ends when another is asked.
+  const agreed: string[] = [];
+  for (const one of [first, other]) if (await mayAsk(one)) agreed.push(one);
+  await Promise.all(agreed.map((beside) => answer({ conversation, parent, beside })));
 }
 
 // Goes on with one of several answers to a question; the others stay beside it.
@@ -222,13 +226,11 @@ export async function removeConversations(ids: readonly string[], text: string):
   const open_ = library.current.value;
   if (ids.includes(open_)) await view("", true);
   const removed = await removing.remove(ids);
-  say(text);
   offer(text, () => putBack(removed, ids.includes(open_) ? open_ : ""));
 }
 
 function putBack(removed: Removed, open_: string): void {
   removing.restore(removed);
-  say(t("put_back"));
   if (open_) view(open_, true);
 }
 
@@ -238,11 +240,9 @@ export function removeMessage(message: Message): void {
   const before = library.find(message.conversation)?.leaf ?? "";
   const removed = removing.removeFrom(message);
   const text = t("deleted_messages", { n: removed.messages.length });
-  say(text);
   offer(text, () => {
     removing.restore(removed);
     library.change(message.conversation, { leaf: before });
-    say(t("put_back"));
   });
 }
 
@@ -253,13 +253,10 @@ export function removeOnlyMessage(message: Message): void {
   endWaiting(conversation);
   const before = library.find(conversation)?.leaf ?? "";
   const { removed, followers } = removing.removeOne(message);
-  const text = t("deleted_message");
-  say(text);
-  offer(text, () => {
+  offer(t("deleted_message"), () => {
     removing.restore(removed);
     removing.replant(conversation, followers, parent, id);
     library.change(conversation, { leaf: before });
-    say(t("put_back"));
   });
 }
 

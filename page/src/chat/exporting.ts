@@ -1,4 +1,5 @@
 // Conversations as files: JSON, from which they can be taken in again (docs/page-export.md), and Markdown to read.
+import { base64 } from "../attachments/sent.ts";
 import type { Attachment, Conversation, Message } from "../store/rows.ts";
 import { path } from "../store/tree.ts";
 import { t } from "../texts.ts";
@@ -16,7 +17,8 @@ const KEEP_FILE = 60_000;
 
 // --- Files -------------------------------------------------------------------------------------------------
 
-function save(parts: BlobPart[], type: string, name: string): void {
+// Gives a file to the reader, by the browser's download.
+export function save(parts: BlobPart[], type: string, name: string): void {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob(parts, { type }));
   link.download = name;
@@ -48,16 +50,6 @@ async function messagesOf(id: string): Promise<Message[]> {
 }
 
 // --- JSON ----------------------------------------------------------------------------------------------------
-
-async function base64(blob: Blob): Promise<string> {
-  const url = await new Promise<string>((resolve, reject) => {
-    const reader = new FileReader();
-    reader.onload = () => resolve(String(reader.result));
-    reader.onerror = () => reject(reader.error);
-    reader.readAsDataURL(blob);
-  });
-  return url.slice(url.indexOf(",") + 1);
-}
 
 async function fileAsJson({ conversation: _its, bytes, created: _then, ...plain }: Attachment) {
   return bytes ? { ...plain, base64: await base64(bytes) } : plain;

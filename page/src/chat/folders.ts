@@ -55,11 +55,6 @@ export async function move(row: Conversation): Promise<void> {
 // Takes a folder away. What lay in it stays, in no folder.
 export function remove(folder: Folder): void {
   takeFrom("folders", folder.id);
-  const text = t("folder_deleted", { name: folder.name });
-  say(text);
   // The conversations keep the folder's id: nothing has to be changed to put it back.
-  offer(text, () => {
-    putOn("folders", folder);
-    say(t("put_back"));
-  });
+  offer(t("folder_deleted", { name: folder.name }), () => putOn("folders", folder));
 }

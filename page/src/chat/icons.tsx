@@ -33,6 +33,7 @@ export function Icon({ name }: { name: IconName }) {
 }
 
 interface Props {
+  id?: string;
   icon: IconName;
   label: string;
   onClick: () => void;
@@ -40,13 +41,16 @@ interface Props {
   disabled?: boolean;
   // Of a button that switches something on and off.
   pressed?: boolean;
+  large?: boolean;
 }
 
-export function IconButton({ icon, label, onClick, hidden = false, disabled = false, pressed }: Props) {
+export function IconButton(props: Props) {
+  const { id, icon, label, onClick, hidden = false, disabled = false, pressed, large = false } = props;
   return (
     <button
       type="button"
-      class="icon-button small"
+      id={id}
+      class={large ? "icon-button" : "icon-button small"}
       title={label}
       aria-label={label}
       aria-pressed={pressed}

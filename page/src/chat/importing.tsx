@@ -1,7 +1,8 @@
 // Taking in a file, with how far it is and what became of it in words.
 import { type TextKey, t } from "../texts.ts";
+import { isStored } from "./library.ts";
 import { say } from "./said.ts";
-import { cancel, lasts, type Taking, takeFile, taking } from "./taking.ts";
+import { cancel, type Taking, takeFile, taking } from "./taking.ts";
 
 const ENDINGS: Partial<Record<Taking["ending"], TextKey>> = {
   cancelled: "import_cancelled",
@@ -38,7 +39,7 @@ export function report(one: Taking): string[] {
   const key = ENDINGS[one.ending];
   const why = key ? [t(key, { at: one.at + 1 })] : [];
   const came = one.fresh + one.grown + one.known ? [] : [t("import_nothing")];
-  const lost = !lasts() && one.messages ? [t("storage_memory")] : [];
+  const lost = !isStored() && one.messages ? [t("storage_memory")] : [];
   return [...why, ...came, ...counts, ...lost];
 }
 

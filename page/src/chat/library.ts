@@ -145,7 +145,7 @@ async function heard(said: Note): Promise<void> {
   if (said.kind === "conversation") {
     const row = await disk.conversation(said.conversation);
     if (row) put(row);
-    else forget(said.conversation);
+    else forget([said.conversation]);
   } else if (said.kind === "message") {
     const thread = threads.get(said.conversation);
     if (thread) {
@@ -164,7 +164,12 @@ export function find(id: string): Conversation | undefined {
 }
 
 export function put(row: Conversation): void {
-  conversations.value = sorted([...conversations.value.filter((one) => one.id !== row.id), row]);
+  putAll([row]);
+}
+
+export function putAll(rows: readonly Conversation[]): void {
+  const ids = new Set(rows.map((row) => row.id));
+  conversations.value = sorted([...conversations.value.filter((one) => !ids.has(one.id)), ...rows]);
 }
 
 // Reads the list anew, and the conversations that are in memory. What is not stored yet, or never, stays.
@@ -182,9 +187,10 @@ export async function reload(): Promise<void> {
   }
 }
 
-export function forget(id: string): void {
-  conversations.value = conversations.value.filter((row) => row.id !== id);
-  threads.delete(id);
+export function forget(ids: readonly string[]): void {
+  const gone = new Set(ids);
+  conversations.value = conversations.value.filter((row) => !gone.has(row.id));
+  for (const id of ids) threads.delete(id);
 }
 
 export function begin(row: Conversation): void {

@@ -2,6 +2,7 @@
 import { signal } from "@preact/signals";
 import { NUMBER_FIELDS } from "../settings/fields.ts";
 import { isLink, type Linked, readLink } from "../settings/links.ts";
+import { LINK_KEY } from "../site.ts";
 import { t } from "../texts.ts";
 import { focusInput } from "./focus.ts";
 import { current } from "./library.ts";
@@ -9,8 +10,6 @@ import { Modal } from "./modal.tsx";
 import { choose, models } from "./models.ts";
 import { say } from "./said.ts";
 import { setOwn } from "./tuning.ts";
-
-const KEPT = "sluice-link";
 
 // null: no link. "bad": one that cannot be used.
 const carried = signal<Linked | "bad" | null>(null);
@@ -27,7 +26,7 @@ export function readAddress(): void {
 // What theme.ts has kept over a sign-in.
 function kept(): string {
   try {
-    return sessionStorage.getItem(KEPT) ?? "";
+    return sessionStorage.getItem(LINK_KEY) ?? "";
   } catch {
     return "";
   }
@@ -35,7 +34,7 @@ function kept(): string {
 
 function forget(): void {
   try {
-    sessionStorage.removeItem(KEPT);
+    sessionStorage.removeItem(LINK_KEY);
   } catch {
     // Nothing was kept either.
   }

@@ -1,9 +1,10 @@
 // The list of conversations: those that are pinned, the folders, then the others, newest first.
 import { signal, useSignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
+import { at } from "../site.ts";
 import type { Conversation, Folder } from "../store/rows.ts";
 import { t } from "../texts.ts";
-import { address, open, removeConversations } from "./actions.ts";
+import { open, removeConversations } from "./actions.ts";
 import { runs, unseen } from "./answers.ts";
 import { ask } from "./asking.tsx";
 import { saveJson, saveMarkdown } from "./exporting.ts";
@@ -122,7 +123,7 @@ function Entry({ row, go }: { row: Conversation; go: Go }) {
     <li>
       <a
         class="conversation"
-        href={address(row.id)}
+        href={row.temporary ? at("/") : at(`/c/${row.id}`)}
         data-id={row.id}
         aria-current={here ? "true" : undefined}
         dir="auto"
@@ -184,8 +185,8 @@ async function rename(row: Conversation): Promise<void> {
 
 async function remove(row: Conversation): Promise<void> {
   const links = [...document.querySelectorAll<HTMLElement>("a.conversation")];
-  const at = links.findIndex((link) => link.dataset.id === row.id);
-  const next = (links[at + 1] ?? links[at - 1])?.dataset.id ?? "";
+  const place = links.findIndex((link) => link.dataset.id === row.id);
+  const next = (links[place + 1] ?? links[place - 1])?.dataset.id ?? "";
   await removeConversations([row.id], t("deleted", { title: row.title }));
   // The keyboard goes on where it was in the list.
   const link = next && document.querySelector<HTMLElement>(`.conversation[data-id="${CSS.escape(next)}"]`);

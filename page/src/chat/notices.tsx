@@ -1,4 +1,5 @@
 // What stands above the composer: what is wrong with the storage, and the last deletion with the way back.
+import { at } from "../site.ts";
 import { type TextKey, t } from "../texts.ts";
 import { focusInput } from "./focus.ts";
 import { IconButton } from "./icons.tsx";
@@ -49,7 +50,7 @@ export function SessionNotice() {
     <div id="session" role="status">
       {signedOut.value ? (
         <p class="problem waiting">
-          {t("session_over")} <a href={`/auth/login?next=${back}`}>{t("sign_in")}</a>
+          {t("session_over")} <a href={at(`/auth/login?next=${back}`)}>{t("sign_in")}</a>
         </p>
       ) : null}
     </div>

@@ -3,13 +3,14 @@ import { signal, useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { MOST_SYSTEM, NUMBER_FIELDS, NUMBERS, type NumberField, readNumber } from "../settings/fields.ts";
 import { fits, link } from "../settings/links.ts";
+import { at } from "../site.ts";
 import type { Settings } from "../store/rows.ts";
 import { t } from "../texts.ts";
-import { Icon } from "./icons.tsx";
+import { IconButton } from "./icons.tsx";
 import { current } from "./library.ts";
 import { Modal } from "./modal.tsx";
 import { choose, model } from "./models.ts";
-import { apply, nameOf, ofSite, siteState, suggested, wantSite } from "./personas.ts";
+import { all, apply, nameOf, ofSite, siteState, suggested, wantSite } from "./personas.ts";
 import { say } from "./said.ts";
 import { OwnPersonas, SaveAsPersona, SavedPrompts } from "./shelf.tsx";
 import { personas } from "./shelves.ts";
@@ -29,19 +30,8 @@ export function openPanel(field = ""): void {
 }
 
 export function PanelButton() {
-  const label = t("settings");
-  return (
-    <button
-      type="button"
-      class="icon-button"
-      id="settings-open"
-      title={label}
-      aria-label={label}
-      onClick={() => openPanel()}
-    >
-      <Icon name="settings" />
-    </button>
-  );
+  const open = () => openPanel();
+  return <IconButton id="settings-open" large icon="settings" label={t("settings")} onClick={open} />;
 }
 
 export function Panel() {
@@ -180,11 +170,11 @@ function NumberInput({ field, value, behind }: NumberProps) {
 function PersonaChoice() {
   const now = ownOf(current.value).persona ?? "";
   const take = (id: string) => {
-    const found = [...ofSite.value, ...personas.value].find((one) => one.id === id);
+    const found = all.value.find((one) => one.id === id);
     apply(current.value, found, model.value?.id ?? "");
     say(found ? t("persona_used", { name: found.name }) : t("persona_none"));
   };
-  const known = !now || [...ofSite.value, ...personas.value].some((one) => one.id === now);
+  const known = !now || all.value.some((one) => one.id === now);
   return (
     <div class="fields">
       <label for="persona">{t("persona")}</label>
@@ -217,7 +207,7 @@ function PersonaChoice() {
 }
 
 function PersonaNotes({ id }: { id: string }) {
-  const found = [...ofSite.value, ...personas.value].find((one) => one.id === id);
+  const found = all.value.find((one) => one.id === id);
   const wish = suggested.value;
   return (
     <div role="status">
@@ -255,7 +245,7 @@ export function PersonaChip() {
 function LinkCopy() {
   const done = useSignal("");
   const copy = async () => {
-    const base = `${location.origin}${document.getElementById("app")?.dataset.home ?? "/"}`;
+    const base = location.origin + at("/");
     const settings = { ...defaults.value, ...ownOf(current.value) };
     const address = link(base, { settings, model: model.value?.id ?? "" });
     if (!fits(address)) {

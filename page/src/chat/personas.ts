@@ -1,6 +1,7 @@
 // Personas: the site's, which the page asks for when somebody first looks, and the reader's own.
 import { computed, signal } from "@preact/signals";
 import { usable } from "../settings/fields.ts";
+import { at } from "../site.ts";
 import type { Persona } from "../store/rows.ts";
 import { models } from "./models.ts";
 import { personas } from "./shelves.ts";
@@ -21,7 +22,10 @@ export async function wantSite(): Promise<void> {
   if (siteState.value === "asked" || siteState.value === "here") return;
   siteState.value = "asked";
   try {
-    const answer = await fetch("/personas", { headers: { Accept: "application/json" }, redirect: "error" });
+    const answer = await fetch(at("/personas"), {
+      headers: { Accept: "application/json" },
+      redirect: "error",
+    });
     if (!answer.ok) throw new Error(String(answer.status));
     const document: { personas: Record<string, unknown>[] } = await answer.json();
     ofSite.value = document.personas.map((one) => ({

@@ -1,9 +1,10 @@
 // Takes conversations and messages away, with what puts them back.
 import { type Disk, nothing, type Removed } from "../store/disk.ts";
-import { asConversation, asMessage, type Message } from "../store/rows.ts";
+import { asConversation, asMessage, type Conversation, type Message } from "../store/rows.ts";
 import { below, newest } from "../store/tree.ts";
 import {
   change,
+  conversations,
   find,
   forget,
   isStored,
@@ -11,7 +12,7 @@ import {
   note,
   persist,
   persistFor,
-  put,
+  putAll,
   setMessage,
   shown,
   thread,
@@ -20,13 +21,14 @@ import {
 // Takes conversations away, and returns what puts them back.
 export async function remove(ids: readonly string[]): Promise<Removed> {
   const removed = nothing();
-  for (const id of ids) {
-    const row = find(id);
-    if (row) removed.conversations.push(row);
-    for (const message of (await thread(id)).value.values()) removed.messages.push(message);
-    forget(id);
+  for (const one of await Promise.all(ids.map((id) => thread(id)))) {
+    for (const message of one.value.values()) removed.messages.push(message);
   }
-  const stored = ids.filter((id) => !removed.conversations.some((row) => row.id === id && row.temporary));
+  const gone = new Set(ids);
+  removed.conversations = conversations.value.filter((row) => gone.has(row.id));
+  forget(ids);
+  const temporary = temporaryOf(removed.conversations);
+  const stored = ids.filter((id) => !temporary.has(id));
   await persist(
     async (to) => {
       const found = await to.remove(stored);
@@ -43,15 +45,20 @@ export async function remove(ids: readonly string[]): Promise<Removed> {
   return removed;
 }
 
+function temporaryOf(rows: readonly Conversation[]): ReadonlySet<string> {
+  return new Set(rows.filter((row) => row.temporary).map((row) => row.id));
+}
+
 export function restore(removed: Removed): void {
-  for (const row of removed.conversations) put(row.temporary ? row : asConversation(row));
+  putAll(removed.conversations.map((row) => (row.temporary ? row : asConversation(row))));
+  const temporary = temporaryOf(conversations.value);
   for (const row of removed.messages) {
     const message = asMessage(row);
     const thread = shown(message.conversation);
     if (thread) setMessage(thread, message.id, message);
-    else if (!isStored() || find(message.conversation)?.temporary) keep(message);
+    else if (!isStored() || temporary.has(message.conversation)) keep(message);
   }
-  const lasting = (id: string) => !find(id)?.temporary;
+  const lasting = (id: string) => !temporary.has(id);
   const stored: Removed = {
     conversations: removed.conversations.filter((row) => !row.temporary),
     messages: removed.messages.filter((row) => lasting(row.conversation)),

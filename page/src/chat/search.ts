@@ -20,10 +20,13 @@ export const places = signal<ReadonlyMap<string, string>>(new Map());
 
 export const wanted = computed(() => folded(query.value.trim()));
 
+// Of each title once, however often the places change.
+const titles = computed(() => new Map(conversations.value.map((row) => [row.id, folded(row.title)])));
+
 export const found = computed(() => {
   if (!wanted.value) return conversations.value;
   return conversations.value.filter(
-    (row) => places.value.has(row.id) || folded(row.title).includes(wanted.value),
+    (row) => places.value.has(row.id) || titles.value.get(row.id)?.includes(wanted.value),
   );
 });
 

@@ -4,6 +4,7 @@ import { isNothing, usable } from "../settings/fields.ts";
 import { MOST_FILE, MOST_NAME, MOST_PROMPT, named, read, write } from "../settings/files.ts";
 import type { Prompt, Settings } from "../store/rows.ts";
 import { t } from "../texts.ts";
+import { save } from "./exporting.ts";
 import { IconButton } from "./icons.tsx";
 import { say } from "./said.ts";
 import { personas, prompts, putOn, takeFrom } from "./shelves.ts";
@@ -163,12 +164,7 @@ type Row<Name> = Name extends "prompts" ? Prompt : (typeof personas.value)[numbe
 
 function remove<Name extends "personas" | "prompts">(shelf: Name, row: Row<Name>): void {
   takeFrom(shelf, row.id);
-  const text = t("deleted_named", { name: row.name });
-  say(text);
-  offer(text, () => {
-    putOn(shelf, row as never);
-    say(t("put_back"));
-  });
+  offer(t("deleted_named", { name: row.name }), () => putOn(shelf, row as never));
 }
 
 function Exchange() {
@@ -176,7 +172,7 @@ function Exchange() {
   const bring = async (input: HTMLInputElement) => {
     const file = input.files?.[0];
     if (!file) return;
-    told.value = file.size > MOST_FILE ? t("import_large") : await taken(file);
+    told.value = file.size > MOST_FILE ? t("personas_large") : await taken(file);
     input.value = "";
   };
   return (
@@ -199,13 +195,7 @@ function Exchange() {
 }
 
 function give(): void {
-  const file = new Blob([write(personas.value, prompts.value)], { type: "application/json" });
-  const address = URL.createObjectURL(file);
-  const anchor = document.createElement("a");
-  anchor.href = address;
-  anchor.download = "sluice-personas.json";
-  anchor.click();
-  URL.revokeObjectURL(address);
+  save([write(personas.value, prompts.value)], "application/json", "sluice-personas.json");
 }
 
 // Adds what a file has and is not here yet.

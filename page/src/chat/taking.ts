@@ -2,12 +2,12 @@
 // when it is first needed.
 import { signal } from "@preact/signals";
 import { beside } from "../markdown/lazy.ts";
-import { asPersona, asPrompt, fields } from "../store/rows.ts";
+import { asPersona, asPrompt, fields, list } from "../store/rows.ts";
 import { t } from "../texts.ts";
 import type { Found } from "../transfer/found.ts";
 import type * as transfer from "../transfer/read.ts";
 import { folderNamed } from "./folders.ts";
-import { find, isStored, reload, takeIn, tellOfList } from "./library.ts";
+import { find, reload, takeIn, tellOfList } from "./library.ts";
 import { personas, prompts, putOn, set, settings } from "./shelves.ts";
 
 // The file beside this one in which the reading is.
@@ -153,13 +153,4 @@ function takeBeside({ rest }: transfer.Result, note: (changes: Partial<Taking>) 
     beside += 1;
   }
   note({ beside });
-}
-
-function list(value: unknown): unknown[] {
-  return Array.isArray(value) ? value : [];
-}
-
-// Whether what is taken in lasts.
-export function lasts(): boolean {
-  return isStored();
 }

@@ -22,7 +22,13 @@ export function wordsOf(code: string, language: string): Promise<Word[] | null> 
 }
 
 function ask(code: string, language: string): Promise<Word[] | null> {
-  worker ??= startWorker("colouring");
+  try {
+    worker ??= startWorker("colouring");
+  } catch {
+    // Where no worker may start, all code stays plain.
+    failures = MOST_FAILURES;
+    return Promise.resolve(null);
+  }
   const asked = worker;
   return new Promise((resolve) => {
     const fail = () => {

@@ -1,6 +1,7 @@
 // Footnotes: `[^name]` in a text, and `[^name]: …` on a line of its own. They are numbered in the order in which the text
 // mentions them. The parts of a text are read one by one, so what a footnote says is found in the whole text first.
 import type MarkdownIt from "markdown-it";
+import { closes, fenceOf } from "./split.ts";
 
 type Reader = InstanceType<typeof MarkdownIt>;
 type InlineRule = Parameters<Reader["inline"]["ruler"]["before"]>[2];
@@ -21,7 +22,6 @@ const BEGIN = /^ {0,3}\[\^([^\]\s\\]{1,60})\]:[ \t]{0,20}/;
 const MENTIONS = /\[\^([^\]\s\\]{1,60})\](?!:)/g;
 const MENTION = /\[\^([^\]\s\\]{1,60})\]/y;
 const INDENTED = /^(?: {2,}|\t)[ \t]{0,40}\S/;
-const FENCE = /^ {0,3}(`{3,}|~{3,})/;
 
 // All footnotes of a text, in the order of their numbers: those that the text mentions, then those that it does not.
 export function footnotes(text: string): Footnote[] {
@@ -32,12 +32,12 @@ export function footnotes(text: string): Footnote[] {
   let fence = "";
   for (let at = 0; at < lines.length; at += 1) {
     const line = lines[at] ?? "";
-    const marks = FENCE.exec(line)?.[1] ?? "";
     if (fence) {
-      if (marks.startsWith(fence)) fence = "";
-    } else if (marks) {
-      fence = marks;
-    } else if (line.includes("[^")) {
+      if (closes(line, fence)) fence = "";
+      continue;
+    }
+    fence = fenceOf(line)?.marks ?? "";
+    if (!fence && line.includes("[^")) {
       const note = definition((n) => lines[n], at);
       if (note && found.size < MOST && !found.has(note.name)) found.set(note.name, note);
       for (const one of line.matchAll(MENTIONS)) mentioned.add(one[1] ?? "");

@@ -34,9 +34,13 @@ export function Formula({ tex, display }: { tex: string; display: boolean }) {
   useLayoutEffect(() => {
     if (!ready || !part || !place.current) return;
     state.value = part.typeset(place.current, tex, display) ? "drawn" : "faulty";
-    scrolls.value = display && place.current.scrollWidth > place.current.clientWidth;
   }, [tex, display, ready, part]);
   const drawn = state.value === "drawn";
+  // While it is hidden it has no width.
+  useLayoutEffect(() => {
+    const box = place.current;
+    scrolls.value = Boolean(drawn && display && box && box.scrollWidth > box.clientWidth);
+  }, [drawn, tex, display, part]);
   const given = source(tex, display);
   return (
     <span class={display ? `${FORMULA} display` : FORMULA} data-source={given}>

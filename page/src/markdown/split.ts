@@ -86,10 +86,8 @@ class Splitter {
 
   // A fence that stands at the top; one within a list belongs to its item.
   #fenceOf(line: string): string | null {
-    const found = FENCE.exec(line);
-    if (!found || (this.#inList && found[1])) return null;
-    const marks = found[2] ?? "";
-    return marks.startsWith("`") && line.includes("`", found[0].length) ? null : marks;
+    const found = fenceOf(line);
+    return found && !(this.#inList && found.indent) ? found.marks : null;
   }
 
   #code(line: string, marks: string): void {
@@ -199,7 +197,16 @@ function costOfRow(head: string): number {
   return Math.max(1, (head.length - head.replaceAll("|", "").length) / 2 / CELLS_A_LINE);
 }
 
-function closes(line: string, marks: string): boolean {
+// The marks with which a line opens a fence, and the blanks before them; null for none.
+export function fenceOf(line: string): { indent: string; marks: string } | null {
+  const found = FENCE.exec(line);
+  const marks = found?.[2] ?? "";
+  if (!found || (marks.startsWith("`") && line.includes("`", found[0].length))) return null;
+  return { indent: found[1] ?? "", marks };
+}
+
+// Whether a line closes the fence that these marks have opened.
+export function closes(line: string, marks: string): boolean {
   const closing = line.length < 1_000 ? line.trim() : "";
   return closing.length >= marks.length && closing === (marks[0] ?? "").repeat(closing.length);
 }

@@ -1,5 +1,5 @@
 // What a reader can set of the answers, for one conversation or for all new ones: pure.
-import type { Settings } from "../store/rows.ts";
+import { fields, type Settings } from "../store/rows.ts";
 
 export type NumberField = "temperature" | "top_p" | "max_tokens" | "seed";
 
@@ -36,7 +36,7 @@ export function readNumber(field: NumberField, typed: string): number | null | u
 
 // Whatever was stored or brought in, what comes out can be sent: what is out of bounds is left out.
 export function usable(value: unknown): Settings {
-  const row = typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
+  const row = fields(value);
   const made: Settings = {};
   if (typeof row.system === "string" && row.system.trim()) made.system = row.system.slice(0, MOST_SYSTEM);
   for (const field of NUMBER_FIELDS) {

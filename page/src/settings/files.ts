@@ -1,5 +1,5 @@
 // Personas and prompts as a file: what one reader exports and another imports. Pure; docs/page-storage.md has the form.
-import type { Persona, Prompt, Settings } from "../store/rows.ts";
+import { fields, list, type Persona, type Prompt, type Settings } from "../store/rows.ts";
 import { isNothing, usable } from "./fields.ts";
 import { bare } from "./hidden.ts";
 
@@ -59,14 +59,6 @@ export function read(text: string): Shared | null {
   };
   const refused = personas.length + prompts.length - made.personas.length - made.prompts.length;
   return { ...made, refused };
-}
-
-function fields(value: unknown): Record<string, unknown> {
-  return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
-}
-
-function list(value: unknown): unknown[] {
-  return Array.isArray(value) ? value : [];
 }
 
 // A name as the page shows it: in one line, with nothing that hides or turns.

@@ -1,9 +1,9 @@
 // A link that carries settings and never a conversation: in the part of an address that no server sees. Pure.
+import { LINK_MARK } from "../site.ts";
 import type { Settings } from "../store/rows.ts";
 import { isNothing, isNumber, MOST_SYSTEM, NUMBER_FIELDS } from "./fields.ts";
 import { visible } from "./hidden.ts";
 
-const MARK = "#settings?";
 const MOST_LINK = 16_000;
 export const MODEL = /^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$/;
 
@@ -14,7 +14,7 @@ export interface Linked {
 }
 
 export function isLink(hash: string): boolean {
-  return hash.startsWith(MARK);
+  return hash.startsWith(LINK_MARK);
 }
 
 export function link(base: string, { settings, model }: Linked): string {
@@ -25,7 +25,7 @@ export function link(base: string, { settings, model }: Linked): string {
     const value = settings[field];
     if (value !== undefined) said.set(field, String(value));
   }
-  return `${base}${MARK}${said}`;
+  return `${base}${LINK_MARK}${said}`;
 }
 
 // Whether the settings fit a link: some programs cut long addresses.
@@ -36,7 +36,7 @@ export function fits(address: string): boolean {
 // What a link carries; null for one that carries anything else: it is refused whole.
 export function readLink(hash: string): Linked | null {
   if (!isLink(hash) || !fits(hash)) return null;
-  const said = new URLSearchParams(hash.slice(MARK.length));
+  const said = new URLSearchParams(hash.slice(LINK_MARK.length));
   const names = [...said.keys()];
   if (new Set(names).size !== names.length) return null;
   const linked: Linked = { settings: {}, model: "" };

@@ -1,6 +1,6 @@
 // What is found in a file, in whichever form it came: conversations as this page understands them, with the ids of
 // their source. The page makes its own ids of these, always the same: a file that is imported twice makes no doubles.
-import type { Message, Reasoning, Settings, State, Usage } from "../store/rows.ts";
+import { list, type Message, type Reasoning, type Settings, type State, type Usage } from "../store/rows.ts";
 
 export interface FoundFile {
   // Within the conversation.
@@ -63,9 +63,7 @@ export function fields(value: unknown): Fields {
   return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as Fields) : {};
 }
 
-export function list(value: unknown): unknown[] {
-  return Array.isArray(value) ? value : [];
-}
+export { list };
 
 export function text(value: unknown): string {
   return typeof value === "string" ? value : "";

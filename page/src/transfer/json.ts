@@ -243,6 +243,8 @@ export class JsonReader {
 
   // A value is complete.
   #put(value: unknown): void {
+    // Numbers and brackets make an element large too.
+    if (!this.#dropping && this.#before - this.#began > this.#reading.most) this.#drop();
     const top = this.#stack.at(-1);
     if (!top) {
       this.#root = this.#dropping ? TOO_LARGE : value;

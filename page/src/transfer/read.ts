@@ -110,7 +110,6 @@ class Reading {
   async #archive(file: Blob, { Unpacker }: typeof import("./zip.ts")): Promise<void> {
     let pieces: { bytes: Uint8Array; last: boolean }[] = [];
     const unpacker = new Unpacker({
-      onFile: () => {},
       onPiece: (bytes, last) => pieces.push({ bytes, last }),
     });
     const takePieces = async () => {
@@ -124,6 +123,7 @@ class Reading {
         await takePieces();
       }
       this.#reader.onProgress(Math.min(1, (at + CHUNK) / file.size));
+      await this.#pause();
     }
     unpacker.end();
     await takePieces();

@@ -20,10 +20,22 @@ export class BadZip extends Error {
   }
 }
 
+// Of what is not wanted nothing is unpacked, and nothing kept: the library keeps whole a file that is not begun.
+class Inflate extends UnzipInflate {
+  readonly #wanted: boolean;
+
+  constructor(name: string) {
+    super();
+    this.#wanted = WANTED.test(name);
+  }
+
+  override push(piece: Uint8Array, last: boolean): void {
+    if (this.#wanted) super.push(piece, last);
+  }
+}
+
 export interface Unpacking {
-  // A file of conversations begins.
-  onFile: () => void;
-  // A piece of it; `last` for its end.
+  // A piece of a file of conversations; `last` for its end.
   onPiece: (bytes: Uint8Array, last: boolean) => void;
 }
 
@@ -35,13 +47,17 @@ export class Unpacker {
   #bytes = 0;
   #failed: unknown = null;
 
-  constructor({ onFile, onPiece }: Unpacking) {
+  constructor({ onPiece }: Unpacking) {
     this.#unzip = new Unzip((file) => {
       this.#files += 1;
       if (this.#files > MOST_FILES) throw new BadZip("bomb");
-      if (!WANTED.test(file.name)) return;
+      if (!WANTED.test(file.name)) {
+        file.ondata = () => {};
+        // Of other methods there is no decoder to begin.
+        if (file.compression === 0 || file.compression === 8) file.start();
+        return;
+      }
       this.#found += 1;
-      onFile();
       file.ondata = (error, piece, last) => {
         if (error) this.#failed ??= error;
         this.#bytes += piece?.length ?? 0;
@@ -50,7 +66,7 @@ export class Unpacker {
       };
       file.start();
     });
-    this.#unzip.register(UnzipInflate);
+    this.#unzip.register(Inflate);
   }
 
   // The pieces of `bytes`, each to be pushed by itself.
