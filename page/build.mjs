@@ -83,8 +83,37 @@ const modules = await Promise.all(
     }),
   ),
 );
-// It runs before the page is painted, so it is no module: modules wait for the whole page.
-const early = await build({ ...SHARED, entryPoints: ["src/theme.ts"], format: "iife" });
+// It runs before the page is painted, so it is no module: modules wait for the whole page. It brings the words of
+// the page, in one language: in the page itself each visit would load them again, and uncompressed.
+const WORDS = join(HERE, "../files/sluice/src/sluice/web/words/texts");
+const OF_SCRIPTS = "js.";
+const EARLY = /^early\.[a-z]+\.js$/;
+const WITH_WORDS = {
+  name: "words",
+  setup({ onResolve, onLoad }) {
+    onResolve({ filter: EARLY }, ({ path }) => ({ path, namespace: "words" }));
+    onLoad({ filter: EARLY, namespace: "words" }, ({ path }) => {
+      const texts = JSON.parse(readFileSync(join(WORDS, `${path.split(".")[1]}.json`), "utf8"));
+      const ours = Object.entries(texts).filter(([key]) => key.startsWith(OF_SCRIPTS));
+      const words = Object.fromEntries(ours.map(([key, text]) => [key.slice(OF_SCRIPTS.length), text]));
+      return {
+        contents: `import "./src/theme.ts";\nglobalThis.sluiceTexts = ${JSON.stringify(words)};`,
+        resolveDir: HERE,
+      };
+    });
+  },
+};
+const languages = readdirSync(WORDS).map((file) => file.replace(".json", ""));
+const early = await Promise.all(
+  languages.map((language) =>
+    build({
+      ...SHARED,
+      entryPoints: [{ in: `early.${language}.js`, out: "early" }],
+      format: "iife",
+      plugins: [WITH_WORDS],
+    }),
+  ),
+);
 // It runs in a frame with an origin of its own, where modules could not be loaded. Mermaid is a script already.
 const framed = await build({ ...SHARED, entryPoints: ["src/diagram.ts"], format: "iife" });
 const mermaid = await build({
@@ -100,7 +129,7 @@ const others = await build({
 const outputs = Object.entries(
   Object.assign(
     {},
-    ...[...modules, ...lazy, ...workers, early, framed, mermaid, formulas, others].map(
+    ...[...modules, ...lazy, ...workers, ...early, framed, mermaid, formulas, others].map(
       (made) => made.metafile.outputs,
     ),
   ),
@@ -108,7 +137,11 @@ const outputs = Object.entries(
 const files = {};
 for (const [path, made] of outputs) {
   const name = basename(path);
-  const source = made.entryPoint && basename(made.entryPoint).replace(/\.tsx?$/, ".js");
+  const source =
+    made.entryPoint &&
+    basename(made.entryPoint)
+      .replace(/^words:/, "")
+      .replace(/\.tsx?$/, ".js");
   if (!source || (source.endsWith(".js") && name.endsWith(".css"))) continue;
   const imports = made.imports
     .filter((one) => one.kind === "import-statement")

@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from page.node import HERE, ROOT, NoNode, alone, install, node
 
 STATIC = ROOT / "files" / "sluice" / "src" / "sluice" / "web" / "static"
+_WORDS = STATIC.parent / "words" / "texts"
 _SOURCES = ("package.json", "package-lock.json", "build.mjs")
 _STAMP = ROOT / "build" / "page.digest"
 
@@ -40,9 +41,9 @@ def build(out: Path) -> None:
 
 def _digest() -> str:
     digest = hashlib.sha256()
-    sources = (path for path in (HERE / "src").rglob("*") if path.is_file())
+    sources = (path for folder in (HERE / "src", _WORDS) for path in folder.rglob("*") if path.is_file())
     for path in sorted([*sources, *(HERE / name for name in _SOURCES)]):
-        digest.update(str(path.relative_to(HERE)).encode() + b"\0" + path.read_bytes() + b"\0")
+        digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 
 

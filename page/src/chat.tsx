@@ -8,7 +8,7 @@ import { AskingHost } from "./chat/asking.tsx";
 import { Composer } from "./chat/composer.tsx";
 import { Consent } from "./chat/consent.tsx";
 import { DataDialog } from "./chat/data.tsx";
-import { storeNow } from "./chat/drafts.ts";
+import { draft, storeNow } from "./chat/drafts.ts";
 import { keepAboveKeyboard } from "./chat/keyboard.ts";
 import { askToKeep, current, start } from "./chat/library.ts";
 import { LinkDialogue, readAddress } from "./chat/linked.tsx";
@@ -24,6 +24,7 @@ import { said } from "./chat/said.ts";
 import { load } from "./chat/shelves.ts";
 import { closeDrawer, drawer, MenuButton, Side } from "./chat/side.tsx";
 import { followAnswers } from "./chat/titles.ts";
+import "./styles/sluice.css";
 import "./styles/attachments.css";
 import "./styles/chat.css";
 import "./styles/answers.css";
@@ -67,6 +68,15 @@ function place(id: string): HTMLElement {
   if (!found) throw new Error(`the page has no #${id}`);
   found.replaceChildren();
   return found;
+}
+
+// Goes on with what was typed into the field that the server wrote, before this script came.
+function drawOverTyped(): void {
+  const field = () => document.querySelector<HTMLTextAreaElement>("#input");
+  const { value, selectionStart, selectionEnd } = field() ?? {};
+  draft.value = value ?? "";
+  render(<App />, place("app"));
+  field()?.setSelectionRange(selectionStart ?? 0, selectionEnd ?? 0);
 }
 
 function listen(): void {
@@ -115,7 +125,7 @@ render(
   </>,
   place("model-place"),
 );
-render(<App />, place("app"));
+drawOverTyped();
 listen();
 followAnswers();
 keepAboveKeyboard();

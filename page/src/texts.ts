@@ -9,9 +9,11 @@ export type Values = Record<string, string | number>;
 // Where words depend on a number: the language's plural forms, and the placeholder whose number decides.
 type Forms = { by: string } & Partial<Record<Intl.LDMLPluralRule, string>>;
 
-const texts: Record<string, string | Forms> = JSON.parse(
-  document.getElementById("texts")?.textContent ?? "{}",
-);
+declare global {
+  // The build gives each language's to the script that runs first.
+  var sluiceTexts: Record<string, string | Forms> | undefined;
+}
+const texts = globalThis.sluiceTexts ?? {};
 let plurals: Intl.PluralRules | undefined;
 
 function form(text: Forms, values: Values): string {

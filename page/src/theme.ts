@@ -45,12 +45,12 @@ if (location.hash.startsWith(LINK_MARK)) {
 }
 
 document.addEventListener("DOMContentLoaded", () => {
-  const texts: Record<string, string> = JSON.parse(document.getElementById("texts")?.textContent ?? "{}");
-  offerClosing(texts.announcement_close ?? "");
+  const word = (key: string) => String(globalThis.sluiceTexts?.[key] ?? "");
+  offerClosing(word("announcement_close"));
   const button = document.getElementById("theme");
   if (!button) return;
   const label = () => {
-    button.title = texts[`theme_${chosen}`] ?? "";
+    button.title = word(`theme_${chosen}`);
     button.setAttribute("aria-label", button.title);
   };
   button.hidden = false;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from playwright.sync_api import Route, expect
 
 from tests.browser import accessible, stored
 from tests.browser.marks import ON_STUB
@@ -17,7 +18,7 @@ def second(alice: Tab) -> Tab:
     return alice.another_tab()
 
 
-def test_a_first_visit_makes_eight_requests_at_most_before_one_can_type(alice: Tab) -> None:
+def test_a_first_visit_makes_seven_requests_at_most_before_one_can_type(alice: Tab) -> None:
     alice.open()
     alice.find("#input")
     alice.wait_for_models()
@@ -25,7 +26,56 @@ def test_a_first_visit_makes_eight_requests_at_most_before_one_can_type(alice: T
     # The icon of the tab is the image on the page: it is listed twice, and asked for once.
     twice = {one for one in loaded if loaded.count(one) > 1}
     assert all(one.endswith(".svg") for one in twice), loaded
-    assert len(set(loaded)) + 1 <= 8, loaded
+    assert len(set(loaded)) + 1 <= 7, loaded
+
+
+def _without_script(tab: Tab, address: str) -> list[Route]:
+    """Open a chat page whose script does not come until the route that is in the list goes on."""
+    held = list[Route]()
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    tab.page.route("**/static/chat-*.js", hold)
+    tab.page.goto(address, wait_until="commit")
+    return held
+
+
+def _drafts(tab: Tab) -> list[str]:
+    return [row["text"] for row in stored.rows(tab, "drafts") if row["text"]]
+
+
+def test_what_is_typed_before_the_script_has_come_stays_below_the_draft(alice: Tab) -> None:
+    alice.open()
+    alice.ask("What is the capital of France?")
+    alice.finished_answer()
+    alice.type("a draft")
+    alice.wait(lambda: _drafts(alice) == ["a draft"])
+    held = _without_script(alice, alice.page.url)
+    alice.find("#input").click()
+    alice.page.keyboard.type("at once")
+    alice.press("Home", "ArrowRight")
+    assert alice.count("#send") == 0
+    alice.wait(lambda: held)
+    held[0].continue_()
+    alice.find("#send")
+    expect(alice.find("#input")).to_have_value("a draft\nat once")
+    expect(alice.find("#input")).to_be_focused()
+    alice.wait(lambda: _drafts(alice) == ["a draft\nat once"])
+    alice.find("#new-chat").click()
+    expect(alice.find("#input")).to_have_value("")
+
+
+def test_the_caret_stays_where_one_types_while_the_script_comes(alice: Tab) -> None:
+    held = _without_script(alice, alice.target.url)
+    alice.find("#input").click()
+    alice.page.keyboard.type("mony")
+    alice.press("ArrowLeft", "ArrowLeft")
+    alice.wait(lambda: held)
+    held[0].continue_()
+    alice.find("#send")
+    alice.page.keyboard.type("n")
+    expect(alice.find("#input")).to_have_value("monny")
 
 
 def test_what_the_page_of_version_1_stored_is_taken_over(alice: Tab) -> None:

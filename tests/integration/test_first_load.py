@@ -76,7 +76,7 @@ def _loaded() -> list[str]:
     """Return the addresses of what the chat page loads."""
     manifest = json.loads((page.build.ensure() / "manifest.json").read_text())["files"]
     chat = manifest["chat.js"]
-    others = [manifest[name]["file"] for name in ("sluice.css", "theme.js", "icon.svg")]
+    others = [manifest[name]["file"] for name in ("early.en.js", "icon.svg")]
     return [f"/static/{name}" for name in (chat["file"], *chat["imports"], *chat["styles"], *others)]
 
 

@@ -18,6 +18,8 @@ def test_two_builds_are_equal_wherever_they_are_made(tmp_path: Path) -> None:
     here = _built(page.build.ensure())
     elsewhere = tmp_path / "another place" / "page"
     shutil.copytree(HERE / "src", elsewhere / "src")
+    words = page.build.STATIC.parent / "words" / "texts"
+    shutil.copytree(words, tmp_path / "another place" / words.relative_to(HERE.parent))
     lock = json.loads((HERE / "package-lock.json").read_text())["packages"]
     for name in (name for name, entry in lock.items() if name and not entry.get("dev")):
         if (HERE / name).exists() and "esbuild" not in name:

@@ -10,6 +10,8 @@ export const draft = signal("");
 // The message that is written anew, and what was typed before that; null when none is.
 export const editing = signal<{ id: string; before: string } | null>(null);
 
+// Until the first conversation is on view, what is typed has no home.
+let homeless = true;
 const typedHere = new Map<string, string>();
 let timer = 0;
 
@@ -21,6 +23,7 @@ function key(conversation: string): string {
 export async function show(conversation: string): Promise<void> {
   editing.value = null;
   files.show(key(conversation));
+  if (homeless) return settle(conversation);
   const known = typedHere.get(key(conversation));
   draft.value = known ?? "";
   if (known !== undefined) return;
@@ -31,10 +34,19 @@ export async function show(conversation: string): Promise<void> {
   }
 }
 
+// What was typed first stands below the draft that was stored.
+async function settle(conversation: string): Promise<void> {
+  const found = await library.storedDraft(key(conversation));
+  const first = draft.value;
+  homeless = false;
+  if (first) typed(found ? `${found}\n${first}` : first);
+  else draft.value = found;
+}
+
 export function typed(text: string): void {
   draft.value = text;
   // What a message that is edited becomes is no draft.
-  if (editing.value) return;
+  if (editing.value || homeless) return;
   typedHere.set(key(library.current.value), text);
   clearTimeout(timer);
   const conversation = library.current.value;
@@ -49,6 +61,7 @@ export function storeNow(conversation = library.current.value): void {
 
 // Empties the draft of a conversation whose text was sent.
 export function sent(conversation: string): void {
+  homeless = false;
   typedHere.set(key(conversation), "");
   if (library.current.value === conversation) draft.value = "";
   storeNow(conversation);

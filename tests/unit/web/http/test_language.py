@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import re
 
 import pytest
@@ -117,11 +117,13 @@ def test_the_account_page_offers_the_languages(client: FlaskClient, database: Da
     assert 'name="next" value="/auth/account"' in page
 
 
-def test_scripts_get_the_texts_of_the_pages_language(client: FlaskClient) -> None:
-    page = get(client, "/", Accept_Language="ja").get_data(as_text=True)
-    found = re.search(r'<script type="application/json" id="texts">(.*?)</script>', page)
+@pytest.mark.parametrize(("language", "send"), [("en", "Send"), ("de", "Senden"), ("ja", "送信")])
+def test_scripts_get_the_texts_of_the_pages_language(client: FlaskClient, language: str, send: str) -> None:
+    page = get(client, "/", Accept_Language=language).get_data(as_text=True)
+    found = re.search(r'<script src="(/static/early-\w+\.js)"></script>', page)
     assert found
-    assert json.loads(found[1])["send"] == "送信"
+    with contextlib.closing(get(client, found[1])) as answer:
+        assert f'send:"{send}"' in answer.get_data(as_text=True)
 
 
 def test_programs_get_english_errors(client: FlaskClient) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from sluice.web.words.languages import LANGUAGES
@@ -39,10 +37,3 @@ def test_an_unknown_key_and_a_missing_value_are_errors() -> None:
         Texts("en", {}).get("a")
     with pytest.raises(KeyError):
         Texts("en", {"a": "{n}"}).get("a")
-
-
-@pytest.mark.parametrize("language", LANGUAGES)
-def test_the_scripts_texts_cannot_end_the_element_that_holds_them(language: str) -> None:
-    texts = Texts(language, {"js.a": "</script>", "js.b": KEYS, "c": "no"})
-    assert "<" not in texts.of_scripts
-    assert json.loads(texts.of_scripts) == {"a": "</script>", "b": KEYS}

@@ -87,7 +87,6 @@ def _prepare_templates(app: Flask, web: Web) -> None:
         person = _person(web)
         return {
             "t": web.texts.get,
-            "texts_json": web.texts.of_scripts,
             "language": web.texts.language,
             "languages": LANGUAGES,
             "here": here(),

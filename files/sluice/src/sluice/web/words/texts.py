@@ -15,8 +15,6 @@ from sluice.web.words.formats import Formats
 
 Text = str | dict[str, str]
 
-_SCRIPTS = "js."
-
 
 class Texts:
     """The texts of one language, by key. Keys that start with `js.` are for the pages' scripts."""
@@ -25,11 +23,6 @@ class Texts:
         self.language = language
         self.formats = Formats(language)
         self._texts = texts
-        of_scripts = {
-            key.removeprefix(_SCRIPTS): text for key, text in texts.items() if key.startswith(_SCRIPTS)
-        }
-        # For an element of a page: no text may end it.
-        self.of_scripts = json.dumps(of_scripts, ensure_ascii=False).replace("<", "\\u003c")
 
     @classmethod
     def load(cls, language: str) -> Texts:
