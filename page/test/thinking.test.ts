@@ -12,6 +12,19 @@ const CASES: [string, string, string, string][] = [
   ["a thought whose beginning the prompt has", "a\nb\n</think>\n\nc", "c", "a\nb"],
   ["the tag within a line", "the tag `<think>` and <think> x", "the tag `<think>` and <think> x", ""],
   ["the tag in code", "```\n<think>a</think>\n```\nb", "```\n<think>a</think>\n```\nb", ""],
+  [
+    "a fence within code",
+    "```\n```js\n<think>a</think>\n```\n<think>b</think>c",
+    "```\n```js\n<think>a</think>\n```\nc",
+    "b",
+  ],
+  [
+    "a fence of other marks within code",
+    "~~~\n```\n<think>a</think>\n~~~\nb",
+    "~~~\n```\n<think>a</think>\n~~~\nb",
+    "",
+  ],
+  ["code within a line", "```a``` b\n<think>a</think>c", "```a``` b\nc", "a"],
   ["the end in a line", "It ends with </think>\n", "It ends with </think>\n", ""],
   ["half a tag at the end", "a\n<thin", "a\n<thin", ""],
 ];
@@ -34,7 +47,18 @@ for (const [name, raw, text, reasoning] of CASES) {
 }
 
 test("a million signs that look like tags take linear time", () => {
-  for (const unit of ["<think>", "</think>", "<", "\n<think", "<think>\n</think>\n", "```\n<think>\n"]) {
+  for (const unit of [
+    "<think>",
+    "</think>",
+    "<",
+    "\n<think",
+    "<think>\n</think>\n",
+    "```\n<think>\n",
+    "`",
+    "~~~~\n",
+    "```js\n",
+    "```a`",
+  ]) {
     const before = process.cpuUsage();
     separate(unit.repeat(1_000_000 / unit.length), false);
     const { user, system } = process.cpuUsage(before);

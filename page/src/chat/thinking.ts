@@ -1,9 +1,10 @@
 // What a model thinks before it answers, where it stands within the answer's text: `<think>…</think>`. A pure function of
 // the text as far as it has come.
+import { closes, fenceOf } from "../markdown/split.ts";
+
 const OPEN = "<think>";
 const CLOSE = "</think>";
 const OPENING = /^[ \t]*<think>/;
-const FENCE = /^ {0,3}(`{3,}|~{3,})/;
 
 export interface Separated {
   // The answer without what was thought.
@@ -64,12 +65,12 @@ function opening(raw: string, from: number, ended: boolean): number {
   let fence = "";
   for (let at = from; at < raw.length; ) {
     const next = raw.indexOf("\n", at);
-    const line = raw.slice(at, Math.min(next < 0 ? raw.length : next, at + 200));
-    const marks = FENCE.exec(line)?.[1] ?? "";
+    const line = raw.slice(at, next < 0 ? raw.length : next);
+    const opened = fence ? "" : (fenceOf(line)?.marks ?? "");
     if (fence) {
-      if (marks.startsWith(fence)) fence = "";
-    } else if (marks) {
-      fence = marks;
+      if (closes(line, fence)) fence = "";
+    } else if (opened) {
+      fence = opened;
     } else if (OPENING.test(line)) {
       return raw.indexOf(OPEN, at);
     } else if (!ended && next < 0) {
