@@ -86,6 +86,9 @@ venv: $(VENV)/.complete ## The Python environment of controller, checks and test
 hooks: venv ## Have git check each commit by what .pre-commit-config.yaml names
 	@$(VENV)/bin/pre-commit install
 
+screenshots: venv ## Pictures of all main pages: light, dark, three languages, desk and phone; build/screenshots/index.html (needs root)
+	@PYTHONPATH=files/sluice/src $(PY) -m lab.screenshots
+
 docs: venv ## The documentation as a site that works offline: build/docs/site/index.html
 	@$(PY) -m docs.site.build
 
@@ -93,4 +96,4 @@ format: venv ## Format the Python code
 	@$(VENV)/bin/ruff format .
 	@$(VENV)/bin/ruff check --fix .
 
-.PHONY: help demo chat demo-status demo-down demo-clean check test test-beside integration system soak bench bench-peers simulate bench-page venv hooks docs format
+.PHONY: help demo chat demo-status demo-down demo-clean check test test-beside integration system soak bench bench-peers simulate bench-page venv hooks screenshots docs format

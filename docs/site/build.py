@@ -39,8 +39,8 @@ PAGES = (
     "demo/*.md",
     "tests/golden/slurm/*.md",
 )
-BESIDE = ("LICENSE",)
-"""What pages link to and is no page."""
+BESIDE = ("LICENSE", "docs/images/*.webp")
+"""What pages link to or show and is no page."""
 MERMAID = "assets/mermaid.js"
 ITEM = re.compile(r"[-*] |\d+\. ")
 LOADS = re.compile(r"<(?:script|link|img|iframe|source|audio|video|object|embed)\b[^>]*")
@@ -74,6 +74,9 @@ def gather(pages: Path) -> None:
         for source in sorted(ROOT.glob(pattern)):
             target = pages / source.relative_to(ROOT)
             target.parent.mkdir(parents=True, exist_ok=True)
+            if source.suffix == ".webp":
+                shutil.copy(source, target)
+                continue
             has_inputs = (source.parent / "meta" / "argument_specs.yml").exists()
             text = rendered(source.parent) if has_inputs else source.read_text(encoding="utf-8")
             target.write_text(with_lists(text), encoding="utf-8")

@@ -6,8 +6,9 @@ first, `wake` is refused twice with Retry-After, `asleep` always, `markdown` ans
 text, `break` ends with an error event, `length` because the answer may not be longer, `fast` has 200 tokens
 per second for a minute, `empty` has no answer the first time, `silent` says nothing, `line` waits in the
 queue all the time, `endless` never ends, `think` thinks apart before it answers; what begins with `say` is
-said in small pieces. Beside the API there is /v1/bare, a page of one text field, with which benchmarks
-compare ours.
+said in small pieces. Settings may have `models` of their own, and `answers` in the place of these words: a
+question's answer by model, "" for every other one. Beside the API there is /v1/bare, a page of one text
+field, with which benchmarks compare ours.
 """
 
 from __future__ import annotations
@@ -124,7 +125,7 @@ class Front:
             return _error(401, "invalid_api_key", "no such key")
         now = time.time()
         data = []
-        for model in MODELS:
+        for model in self._settings.get("models", MODELS):
             shown = {k: v for k, v in model.items() if k != "expected_in"}
             expected = model.get("expected_in")
             shown["expected_ready"] = now + float(str(expected)) if expected else None
@@ -145,8 +146,9 @@ class Front:
         if word == "empty" and not self._emptied:
             self._emptied = True
             word = ""
+        scripted = self._settings.get("answers", {}).get(word, {})
         if body.get("stream"):
-            answer = await _stream(request, word, body)
+            answer = await _stream(request, word, body, scripted.get(body["model"], scripted.get("", "")))
         else:
             answer = _whole(body["model"], word, len(body["messages"]))
         await self._settle(principal, str(body["model"]))
@@ -183,7 +185,9 @@ class Front:
             answer.raise_for_status()
 
 
-async def _stream(request: web.Request, word: str, body: dict[str, Any]) -> web.StreamResponse:
+async def _stream(
+    request: web.Request, word: str, body: dict[str, Any], scripted: str = ""
+) -> web.StreamResponse:
     count = len(body["messages"])
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
     await response.prepare(request)
@@ -199,7 +203,7 @@ async def _stream(request: web.Request, word: str, body: dict[str, Any]) -> web.
         for thought in ("First, ", "I look ", "at **this**."):
             await _send(response, reasoning_content=thought)
             await asyncio.sleep(0.5)
-    pieces, pause = _answer(word, count)
+    pieces, pause = (_tokens(scripted), 0.005) if scripted else _answer(word, count)
     for piece in pieces:
         await _send(response, content=piece)
         await asyncio.sleep(pause)
@@ -227,6 +231,10 @@ def _whole(model: str, word: str, count: int) -> web.StreamResponse:
 async def _send(response: web.StreamResponse, **delta: str) -> None:
     chunk = {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
     await response.write(f"data: {json.dumps(chunk)}\n\n".encode())
+
+
+def _tokens(text: str) -> list[str]:
+    return [text[at : at + 4] for at in range(0, len(text), 4)]
 
 
 def _answer(word: str, count: int) -> tuple[list[str], float]:

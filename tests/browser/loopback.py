@@ -68,13 +68,16 @@ class Site:
 
 
 @contextmanager
-def running_site(folder: Path, prefix: str = "") -> Iterator[Site]:
+def running_site(
+    folder: Path, prefix: str = "", changes: Mapping[str, Mapping[str, Any]] | None = None
+) -> Iterator[Site]:
     """Start everything in `folder`, wait until it answers, and end it all afterwards.
 
-    `prefix`: the path of the host below which the site is.
+    `prefix`: the path of the host below which the site is. `changes`: settings of "web" and of the "front"
+    that are other than in the tests.
     """
     page.build.ensure()
-    site = _lay_out(folder, prefix)
+    site = _lay_out(folder, prefix, changes or {})
     with site.ending as stack:
         site.processes["idp"] = stack.enter_context(provider(site))
         for name in ("web", "authority"):
@@ -116,7 +119,7 @@ def _install_provider() -> Path:
     return target / "app"
 
 
-def _lay_out(folder: Path, prefix: str) -> Site:
+def _lay_out(folder: Path, prefix: str, changes: Mapping[str, Mapping[str, Any]]) -> Site:
     folder.mkdir(parents=True, exist_ok=True)
     ca.make_authority(folder)
     ca.make_certificate(folder, "web", ["localhost"], [WEB_ADDRESS])
@@ -142,7 +145,7 @@ def _lay_out(folder: Path, prefix: str) -> Site:
         "front": _front_config(site),
     }
     for name, document in documents.items():
-        (folder / f"{name}.json").write_text(json.dumps(document))
+        (folder / f"{name}.json").write_text(json.dumps({**document, **changes.get(name, {})}))
     database = Database(documents["web"]["database"])
     database.create()
     database.close()

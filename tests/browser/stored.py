@@ -31,10 +31,10 @@ _PUT = (
     _OPEN
     + """
   const database = await opened();
-  const [conversation, messages] = arguments_;
-  const transaction = database.transaction(["conversations", "messages"], "readwrite");
-  transaction.objectStore("conversations").put(conversation);
-  for (const message of messages) transaction.objectStore("messages").put(message);
+  const [tables] = arguments_;
+  const transaction = database.transaction(Object.keys(tables), "readwrite");
+  for (const [name, rows] of Object.entries(tables))
+    for (const row of rows) transaction.objectStore(name).put(row);
   await new Promise((resolve, reject) => {
     transaction.oncomplete = resolve;
     transaction.onabort = () => reject(transaction.error);
@@ -88,8 +88,13 @@ def put(tab: Tab, *contents: str, state: str = "done", title: str = "stored") ->
         for at, content in enumerate(contents)
     ]
     row = {"id": conversation, "title": title, "created": 1, "updated": 1, "model": "", "leaf": ids[-1]}
-    tab.run(_PUT, row, messages)
+    put_rows(tab, {"conversations": [row], "messages": messages})
     return f"/c/{conversation}"
+
+
+def put_rows(tab: Tab, tables: dict[str, list[dict[str, Any]]]) -> None:
+    """Store rows as they are, by table. The page on view has read these before: load it again."""
+    tab.run(_PUT, tables)
 
 
 def rows(tab: Tab, *tables: str) -> list[dict[str, Any]]:
