@@ -109,6 +109,7 @@ def main(argv: list[str]) -> int:
                     for device in wanted.devices:
                         made = sum(1 for _ in _pictures(studio, wanted, language, device))
                         count += made
+                        people.tidy(site)
                         passed = time.monotonic() - begun
                         print(f"[screenshots] {language} {device}: {made}, {passed:.0f} s", flush=True)
     if not wanted.readme:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 
 from sluice.web.admin import announcements, audit, stopped_models
@@ -32,6 +32,7 @@ PROJECTS = {name: [name] for name in ("climate", "genomics", "fusion", "material
 # The requests of a working day, by model.
 BUSY = {"qwen3-32b": 34, "llama-3.3-70b": 16, "gemma-3-27b": 9, "qwen3-coder-30b": 12, "qwen3-embedding": 7}
 KEYS = (("notebook", "climate", 61), ("paper search", "", 24), ("CI of the group", "climate", 9))
+NEW_KEY = "thesis"
 LIMITS = (
     ("project:climate", "", {"tokens_per_day": 40_000_000}),
     ("group:genomics", "llama-3.3-70b", {"tokens_per_day": 5_000_000, "concurrent": 8}),
@@ -60,6 +61,16 @@ def settle(site: Site) -> dict[str, str]:
             session.execute(insert(UsageDay), list(_use(dice, [alice, bob, *users], keys, now)))
             _administer(session, bob, users, now)
             return {"user": users[0].pseudonym, "project": "climate", "key_id": keys[0].id}
+    finally:
+        database.close()
+
+
+def tidy(site: Site) -> None:
+    """Take away the key that a scene has made: the next language begins without it."""
+    database = Database(json.loads(site.web_config.read_text())["database"])
+    try:
+        with database.write() as session:
+            session.execute(delete(ApiKey).where(ApiKey.name == NEW_KEY))
     finally:
         database.close()
 

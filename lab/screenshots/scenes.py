@@ -10,6 +10,7 @@ from typing import Any, Literal
 from playwright.sync_api import Route, expect
 
 from lab.screenshots import said
+from lab.screenshots.people import NEW_KEY
 from tests.browser import samples
 from tests.browser.attaching import choose, ready
 from tests.browser.tab import Tab
@@ -85,6 +86,8 @@ def _send(tab: Tab, question: str) -> None:
     tab.type(question)
     # On a phone Enter makes a line.
     tab.find("#send").click()
+    # What the pointer is on looks pressed.
+    tab.page.mouse.move(1, 1)
 
 
 def _answered(tab: Tab, question: str) -> None:
@@ -142,6 +145,7 @@ def _side_by_side(tab: Tab, language: str) -> None:
     tab.find(f'#second-list [data-model="{said.SECOND}"]').click()
     _send(tab, said.said(language)["side_question"])
     expect(tab.page.locator(".side-answer .keep")).to_have_count(2)
+    tab.page.locator("#input").blur()
     tab.run("document.querySelector('#scroller').scrollTop = 0")
 
 
@@ -180,7 +184,7 @@ def _conversation_menu(tab: Tab, _language: str) -> None:
 
 
 def _new_key(tab: Tab, _language: str) -> None:
-    tab.find("#key-name").fill("thesis")
+    tab.find("#key-name").fill(NEW_KEY)
     tab.find("#make-key").click()
     tab.find("#new-key")
 
