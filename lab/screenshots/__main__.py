@@ -10,6 +10,7 @@ import argparse
 import base64
 import dataclasses
 import html
+import signal
 import sys
 import tempfile
 import time
@@ -94,6 +95,8 @@ class Studio:
 def main(argv: list[str]) -> int:
     """Make the pictures; return 0."""
     wanted = _wanted(argv)
+    # Who ends this ends its site too: those processes are in groups of their own.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     wanted.out.mkdir(parents=True, exist_ok=True)
     begun, count = time.monotonic(), 0
     with tempfile.TemporaryDirectory() as temporary:
