@@ -43,11 +43,11 @@ function App() {
         <UndoBar />
         <Composer />
         <AttachmentDialog />
+        <MenuHost />
         <Announcer />
       </main>
       <DataDialog />
       <AskingHost />
-      <MenuHost />
       <Panel />
       <Consent />
       <LinkDialogue />
@@ -89,6 +89,11 @@ function listen(): void {
   document.addEventListener("click", (event) => {
     // What is asked about a conversation in the list belongs to the list.
     const inside = event.target instanceof Element && event.target.closest("#side, #actions, dialog");
+    if (!inside) drawer.value = false;
+  });
+  document.addEventListener("focusin", (event) => {
+    // The keyboard has left it: what has the focus now may lie below it.
+    const inside = event.target instanceof Element && event.target.closest("#side, #menu, #actions, dialog");
     if (!inside) drawer.value = false;
   });
   document.addEventListener("keydown", onPrintKey);

@@ -213,6 +213,10 @@ def _web_config(site: Site, client_secret: str) -> dict[str, Any]:
             },
             {"name": "Poet", "system": "Answer in verse.", "model": "smollm2-light"},
         ],
+        "branding": {
+            "imprint": {"en": "The centre, [at its address](https://example.org/)."},
+            "privacy": {"en": "# What is stored\n\nNothing that you write."},
+        },
         "key_days": 180,
         "page_bearer_seconds": 600,
         "authority_socket_mode": "0660",

@@ -6,7 +6,7 @@ from typing import Any
 
 from playwright.sync_api import expect
 
-from tests.browser import accessible, stored
+from tests.browser import stored
 from tests.browser.marks import ON_STUB
 from tests.browser.tab import Tab
 
@@ -244,13 +244,3 @@ def test_a_wide_table_scrolls_in_itself(alice: Tab) -> None:
           && getComputedStyle(document.querySelector(".message td")).textAlign === "end";
         """
     )
-
-
-def test_answers_with_all_of_these_are_accessible(alice: Tab) -> None:
-    shown(
-        alice,
-        "\n\n".join([FORMULAS, FOOTNOTES, DIAGRAM, TABLE, "- [x] done\n- [ ] not done", "```py\nx = 1\n```"]),
-    )
-    drawn(alice, 5)
-    alice.find(".diagram img")
-    assert accessible.faults(alice) == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Route, expect
 
-from tests.browser import accessible, stored
+from tests.browser import stored
 from tests.browser.marks import ON_STUB
 from tests.browser.tab import Tab
 
@@ -312,10 +312,3 @@ def test_a_long_conversation_shows_its_end_and_the_rest_when_asked(alice: Tab) -
     assert alice.count(".message") == 40
     alice.find("#earlier").click()
     alice.wait(lambda: alice.count(".message") == 240)
-
-
-def test_the_chat_page_serves_a_screen_reader_in_both_colours(alice: Tab) -> None:
-    alice.ask("markdown")
-    alice.finished_answer()
-    assert accessible.faults(alice) == []
-    assert [one for one in alice.complaints() if "Content Security Policy" in one] == []

@@ -6,7 +6,7 @@ from typing import Any
 
 from playwright.sync_api import Dialog, expect
 
-from tests.browser import accessible, stored
+from tests.browser import stored
 from tests.browser.marks import ON_STUB
 from tests.browser.profiles import Profiles
 from tests.browser.tab import PHONE, Tab
@@ -233,16 +233,7 @@ def test_the_whole_conversation_is_printed_and_nothing_else(alice: Tab) -> None:
     assert alice.run("return document.querySelector('#scroller > h1').offsetHeight") > 10
 
 
-def test_menus_and_dialogs_serve_a_screen_reader_and_a_telephone(alice: Tab, new_profile: Profiles) -> None:
-    put(alice, "First", "one", "1")
-    alice.page.get_by_role("button", name="Actions for “First”").click()
-    assert accessible.faults(alice) == []
-    alice.page.get_by_role("menuitem", name="Rename").click()
-    assert accessible.faults(alice) == []
-    alice.press("Escape")
-    alice.find("#data-open").click()
-    assert accessible.faults(alice) == []
-    assert [one for one in alice.complaints() if "Content Security Policy" in one] == []
+def test_menus_and_dialogs_serve_a_telephone(new_profile: Profiles) -> None:
     options: dict[str, Any] = {"viewport": PHONE, "has_touch": True, "is_mobile": True}
     phone = new_profile("alice", **options)
     stored.put(phone, "one", "1", title="On the go")

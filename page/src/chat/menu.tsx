@@ -72,6 +72,9 @@ export function MenuHost() {
     box.showPopover();
     place(box, shown.button);
     box.querySelector<HTMLElement>("[role=menuitem]")?.focus();
+    const again = () => place(box, shown.button);
+    window.addEventListener("resize", again);
+    return () => window.removeEventListener("resize", again);
   }, [shown]);
   const choose = (action: Action) => {
     // The focus goes back to the button, from which what follows may take it on.

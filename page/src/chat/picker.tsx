@@ -69,7 +69,7 @@ export function ModelBox(props: Props) {
         aria-expanded={open.value}
         aria-controls={`${id}-list`}
         aria-autocomplete="list"
-        aria-activedescendant={open.value && active.value >= 0 ? `${id}-${active.value}` : undefined}
+        aria-activedescendant={found[active.value] ? `${id}-${active.value}` : undefined}
         aria-describedby={props.describedBy}
         disabled={!models.value.length}
         value={typed.value ?? chosen?.id ?? ""}
