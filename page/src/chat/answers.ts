@@ -18,7 +18,7 @@ import { effective } from "./tuning.ts";
 import { sent, told, type Wait } from "./waiting.ts";
 
 // How often a growing answer is drawn, and stored, in milliseconds.
-const DRAW_EVERY = 60;
+const DRAW_EVERY = 100;
 const SAVE_EVERY = 1_000;
 // Waiting by itself, a page asks again this often at most.
 const MOST_RETRIES = 30;
@@ -348,7 +348,10 @@ class Growing {
     clearTimeout(this.#drawing);
     this.#drawing = 0;
     const { content, ...thoughts } = this.#come(ended);
-    this.#run.thoughts.value = thoughts;
+    const { value: shown } = this.#run.thoughts;
+    // The whole message is drawn again when it changes, and not only its text.
+    const thinks = thoughts.reasoning !== shown.reasoning || thoughts.thought !== shown.thought;
+    if (thinks || thoughts.open !== shown.open) this.#run.thoughts.value = thoughts;
     this.#run.text.value = content;
   }
 }
