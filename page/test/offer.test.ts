@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Model } from "../src/api/api.ts";
 import { matching, step } from "../src/chat/offer.ts";
-import { plain } from "../src/settings/words.ts";
+import { folded } from "../src/store/finding.ts";
 
 const MODELS: Model[] = [
   { id: "outside-large", status: "ready", external: true, description: "Résumés" },
@@ -21,7 +21,7 @@ test("each word must be there, in name or description, without marks and capital
   assert.deepEqual(ids(matching(MODELS, "resume large")), ["outside-large"]);
   assert.deepEqual(ids(matching(MODELS, "resume model")), []);
   assert.deepEqual(ids(matching(MODELS, "ext", () => "ext")).length, 60);
-  assert.equal(plain("ÄÖü"), "aou");
+  assert.equal(folded("ÄÖü"), "aou");
 });
 
 test("arrows go round, pages stop at the ends", () => {

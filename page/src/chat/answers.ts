@@ -11,7 +11,7 @@ import { mayAsk } from "./consent.tsx";
 import { measure, newest, type Overflow, room } from "./fitting.ts";
 import * as library from "./library.ts";
 import { hold } from "./locks.ts";
-import { model, models, refresh } from "./models.ts";
+import { model, named, refresh } from "./models.ts";
 import { say } from "./said.ts";
 import { type Come, Incoming, separate } from "./thinking.ts";
 import { effective } from "./tuning.ts";
@@ -151,7 +151,7 @@ export async function answer(asking: Asking): Promise<void> {
 
 function askedModel(conversation: string): string {
   const wanted = library.find(conversation)?.model ?? "";
-  return models.value.some((one) => one.id === wanted) ? wanted : (model.value?.id ?? wanted);
+  return named(wanted) ? wanted : (model.value?.id ?? wanted);
 }
 
 function isBusy(conversation: string, beside: string | undefined): boolean {
@@ -185,7 +185,7 @@ export function thoughts(message: Message, otherwise = ""): Thoughts {
 
 // When a model that is not ready should be, in milliseconds since the epoch; 0 where nobody knows.
 function readyAt(name: string): number {
-  const found = models.value.find((one) => one.id === name);
+  const found = named(name);
   return found && found.status !== "ready" ? (found.expected_ready ?? 0) * 1000 : 0;
 }
 
@@ -199,7 +199,7 @@ function show({ message, beside }: Run): void {
 
 async function turns(run: Run, continued: Message | undefined): Promise<Turn[]> {
   const messages = library.shown(run.message.conversation)?.value ?? new Map();
-  const senses = sensesOf(models.value.find((one) => one.id === run.message.model)?.capabilities);
+  const senses = sensesOf(named(run.message.model)?.capabilities);
   const said = path(messages, run.message.parent)
     .map(withoutThoughts)
     .filter((one) => one.content || one.attachments);
@@ -225,7 +225,7 @@ function withoutThoughts(message: Message): Message {
 const shortened = new Map<string, number>();
 
 function contextOf(name: string): number | undefined {
-  return models.value.find((one) => one.id === name)?.context_length;
+  return named(name)?.context_length;
 }
 
 // Has a conversation that is too long for its model go on with its newest turns.

@@ -3,7 +3,7 @@ import { signal } from "@preact/signals";
 import type { Model } from "../api/api.ts";
 import { t } from "../texts.ts";
 import { Modal } from "./modal.tsx";
-import { models } from "./models.ts";
+import { named } from "./models.ts";
 import { set, settings } from "./shelves.ts";
 
 const CONSENTS = "consents";
@@ -27,7 +27,7 @@ function agreed(): string[] {
 
 // Resolves with whether a model may be asked.
 export function mayAsk(name: string): Promise<boolean> {
-  const model = models.value.find((one) => one.id === name);
+  const model = named(name);
   if (!model?.external || agreed().includes(subject(model))) return Promise.resolve(true);
   question.value?.answer(false);
   return new Promise((resolve) => {

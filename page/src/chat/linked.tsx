@@ -7,7 +7,7 @@ import { t } from "../texts.ts";
 import { focusInput } from "./focus.ts";
 import { current } from "./library.ts";
 import { Modal } from "./modal.tsx";
-import { choose, models } from "./models.ts";
+import { choose, named } from "./models.ts";
 import { say } from "./said.ts";
 import { setOwn } from "./tuning.ts";
 
@@ -62,7 +62,7 @@ export function LinkDialogue() {
 }
 
 function Offer({ settings, model }: Linked) {
-  const offered = models.value.some((one) => one.id === model);
+  const offered = named(model) !== undefined;
   const use = () => {
     setOwn(current.value, settings);
     if (model && offered) choose(model);

@@ -16,10 +16,15 @@ export const reachable = signal(true);
 export const signedOut = signal(false);
 const preferred = signal(stored());
 
+// The model of this name, as far as it is offered.
+export function named(name: string): Model | undefined {
+  return models.value.find((one) => one.id === name);
+}
+
 export const model = computed<Model | undefined>(() => {
   const wanted = [find(current.value)?.model, preferred.value];
   const offered = models.value;
-  const found = wanted.map((name) => offered.find((one) => one.id === name)).find(Boolean);
+  const found = wanted.map((name) => named(name ?? "")).find(Boolean);
   return found ?? offered.find((one) => one.status === "ready") ?? offered[0];
 });
 

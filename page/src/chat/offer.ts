@@ -1,6 +1,6 @@
 // The models that a list offers for what somebody types: pure.
 import type { Model } from "../api/api.ts";
-import { plain } from "../settings/words.ts";
+import { folded } from "../store/finding.ts";
 
 // Models that have each word of what is typed, the site's own before those that run elsewhere. `words` gives what a
 // model's entry in the list says beside its name.
@@ -9,9 +9,9 @@ export function matching(
   typed: string,
   words: (model: Model) => string = (model) => model.description ?? "",
 ): Model[] {
-  const wanted = plain(typed).split(/\s+/).filter(Boolean);
+  const wanted = folded(typed).split(/\s+/).filter(Boolean);
   const found = models.filter((one) => {
-    const text = plain(`${one.id} ${words(one)}`);
+    const text = folded(`${one.id} ${words(one)}`);
     return wanted.every((word) => text.includes(word));
   });
   return [...found.filter((one) => !one.external), ...found.filter((one) => one.external)];

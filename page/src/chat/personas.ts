@@ -3,7 +3,7 @@ import { computed, signal } from "@preact/signals";
 import { usable } from "../settings/fields.ts";
 import { at } from "../site.ts";
 import type { Persona } from "../store/rows.ts";
-import { models } from "./models.ts";
+import { named } from "./models.ts";
 import { personas } from "./shelves.ts";
 import { setOwn } from "./tuning.ts";
 
@@ -58,5 +58,5 @@ export const suggested = signal("");
 export function apply(conversation: string, persona: Persona | undefined, chosen: string): void {
   setOwn(conversation, persona ? { ...persona.settings, persona: persona.id } : {});
   const model = persona && "model" in persona ? (persona as SitePersona).model : "";
-  suggested.value = model !== chosen && models.value.some((one) => one.id === model) ? model : "";
+  suggested.value = model !== chosen && named(model) ? model : "";
 }

@@ -7,7 +7,7 @@ import { placeOf, problems } from "./answers.ts";
 import { focusInput } from "./focus.ts";
 import { IconButton } from "./icons.tsx";
 import { MessageView } from "./message.tsx";
-import { model, models } from "./models.ts";
+import { model, models, named } from "./models.ts";
 import { ModelBox } from "./picker.tsx";
 import { ProblemCard } from "./problem.tsx";
 import { second } from "./sides.ts";
@@ -30,7 +30,7 @@ export function SecondButton() {
 
 export function SecondModel() {
   if (!listed.value) return null;
-  const chosen = models.value.find((one) => one.id === second.value);
+  const chosen = named(second.value);
   return (
     <div id="second-row" class="row">
       <span class="quiet">{t("second_label")}</span>

@@ -1,7 +1,7 @@
 // What an answer cost, and how much of the model's context is left after it.
 import type { Message, Usage } from "../store/rows.ts";
 import { t } from "../texts.ts";
-import { models } from "./models.ts";
+import { named } from "./models.ts";
 
 // From this part of the context on, what is left is said more loudly.
 const NEARLY_FULL = 0.8;
@@ -9,7 +9,7 @@ const NEARLY_FULL = 0.8;
 const SHORTEST = 100;
 
 export function UsageNote({ message, usage }: { message: Message; usage: Usage }) {
-  const context = models.value.find((one) => one.id === message.model)?.context_length ?? 0;
+  const context = named(message.model)?.context_length ?? 0;
   const used = usage.prompt_tokens + usage.completion_tokens;
   const parts = [message.model, t("usage_tokens", { n: usage.completion_tokens })];
   if (usage.milliseconds >= SHORTEST) {

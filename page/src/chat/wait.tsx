@@ -4,7 +4,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { t } from "../texts.ts";
 import { type Run, stop } from "./answers.ts";
 import { focusInput } from "./focus.ts";
-import { clock, models } from "./models.ts";
+import { clock, named } from "./models.ts";
 import { say } from "./said.ts";
 import { left, piece, type Wait, waited } from "./waiting.ts";
 
@@ -66,7 +66,7 @@ function where(wait: Wait, name: string): string {
   const model = name;
   if (wait.reading) return t("wait_reading", { model });
   if (wait.position) return t("queued", { model, position: wait.position });
-  const found = models.value.find((one) => one.id === name);
+  const found = named(name);
   const cold = found?.status === "sleeping" || found?.status === "starting";
   return t(cold ? "wait_cold" : "wait_sent", { model });
 }

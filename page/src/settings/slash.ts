@@ -1,6 +1,7 @@
 // The menu of saved prompts behind a slash: pure.
+
+import { folded } from "../store/finding.ts";
 import type { Prompt } from "../store/rows.ts";
-import { plain } from "./words.ts";
 
 const MOST_SHOWN = 50;
 
@@ -21,13 +22,13 @@ export function slashAt(text: string, caret: number): Slash | null {
 
 // Prompts whose name has each word of the query; those that begin with it come first.
 export function offered(prompts: readonly Prompt[], query: string): Prompt[] {
-  const words = plain(query).split(/\s+/).filter(Boolean);
+  const words = folded(query).split(/\s+/).filter(Boolean);
   const found = prompts.filter((one) => {
-    const name = plain(one.name);
+    const name = folded(one.name);
     return words.every((word) => name.includes(word));
   });
-  const first = plain(query.trim());
-  const begins = (one: Prompt) => plain(one.name).startsWith(first);
+  const first = folded(query.trim());
+  const begins = (one: Prompt) => folded(one.name).startsWith(first);
   return [...found.filter(begins), ...found.filter((one) => !begins(one))].slice(0, MOST_SHOWN);
 }
 

@@ -3,7 +3,7 @@
 // So many characters are shown around what was found.
 const AROUND = 40;
 
-// As it is compared: without capitals and accents.
+// As it is compared, without capitals and accents: who types "resume" finds "Résumé".
 export function folded(text: string): string {
   return text
     .normalize("NFKD")
