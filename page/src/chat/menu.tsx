@@ -50,7 +50,9 @@ function place(menu: HTMLElement, button: HTMLElement): void {
   const left = Math.min(at.left, window.innerWidth - width - 8);
   const below = at.bottom + height + 8 < window.innerHeight;
   menu.style.left = `${Math.max(8, left)}px`;
-  menu.style.top = `${Math.max(8, below ? at.bottom + 4 : at.top - height - 4)}px`;
+  // The button itself may have left the window since.
+  const top = Math.min(below ? at.bottom + 4 : at.top - height - 4, window.innerHeight - height - 8);
+  menu.style.top = `${Math.max(8, top)}px`;
 }
 
 function step(menu: HTMLElement, event: KeyboardEvent): void {
