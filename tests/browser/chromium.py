@@ -41,6 +41,17 @@ class Target:
     ca_file: Path
     accounts: Mapping[str, str]
 
+    @classmethod
+    def named(cls, values: Mapping[str, str]) -> Target:
+        """Return the site that the values of an env file name; its accounts are `login:password …`."""
+        accounts = (pair.partition(":") for pair in values["SLUICE_ACCOUNTS"].split())
+        return cls(
+            url=values["SLUICE_URL"],
+            issuer=values["SLUICE_ISSUER"],
+            ca_file=Path(values["SLUICE_CA"]),
+            accounts={login: password for login, _, password in accounts},
+        )
+
     def pins(self) -> list[str]:
         """Return the keys of both hosts' certificates, after checking these against the CA."""
         return [pin(url, self.ca_file) for url in (self.url, self.issuer)]

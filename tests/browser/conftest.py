@@ -48,13 +48,7 @@ def target(request: pytest.FixtureRequest) -> Target:
     if "SLUICE_URL" not in os.environ:
         site: Site = request.getfixturevalue("stub")
         return Target(site.url, site.issuer, site.ca_file, site.accounts)
-    accounts = (pair.partition(":") for pair in os.environ["SLUICE_ACCOUNTS"].split())
-    return Target(
-        url=os.environ["SLUICE_URL"],
-        issuer=os.environ["SLUICE_ISSUER"],
-        ca_file=Path(os.environ["SLUICE_CA"]),
-        accounts={login: password for login, _, password in accounts},
-    )
+    return Target.named(os.environ)
 
 
 @pytest.fixture(scope="session")

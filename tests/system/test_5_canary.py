@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from tests.browser import canaries
+from tests.browser.chromium import Target, launched
+from tests.browser.profiles import Profiles
 from tests.system.canary import TOKENS, Words, packed
 from tests.system.service import LIGHT, MARGIN, MODEL, Answer, Service
 
@@ -131,6 +134,17 @@ def test_the_light_engine(service: Service, words: Words, size: str) -> None:
         )
     answer = service.chat(filled(words.new(), SIZES[size]), LIGHT)
     assert answer.status < 500 or answer.status in (502, 503), answer.body[:300]
+
+
+def test_the_page_and_its_attachments(service: Service, words: Words) -> None:
+    """Questions, files, a title, a draft and settings, in a browser that runs on none of the hosts."""
+    target = Target.named(service.deployment.read_env())
+    with launched(target.pins()) as browser:
+        profiles = Profiles(browser, target, None, {})
+        tab = profiles("alice")
+        canaries.leave(tab, words.new)
+        tab.sign_out()
+        profiles.end(failed=False)
 
 
 @pytest.mark.parametrize("signal", ["SEGV", "KILL"])
