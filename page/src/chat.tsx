@@ -6,6 +6,7 @@ import { openAddressed, warnBeforeEnd } from "./chat/actions.ts";
 import { runs, saveAll, stop } from "./chat/answers.ts";
 import { AskingHost } from "./chat/asking.tsx";
 import { Composer } from "./chat/composer.tsx";
+import { composed } from "./chat/composing.ts";
 import { Consent } from "./chat/consent.tsx";
 import { DataDialog } from "./chat/data.tsx";
 import { draft, storeNow } from "./chat/drafts.ts";
@@ -130,6 +131,7 @@ render(
   </>,
   place("model-place"),
 );
+await composed();
 drawOverTyped();
 listen();
 followAnswers();

@@ -35,6 +35,14 @@ function apply(): void {
 apply();
 hideClosed();
 
+// A word that is being composed: the chat page's script does not take the field over in its middle.
+document.addEventListener("compositionstart", () => {
+  root.dataset.composing = "yes";
+});
+document.addEventListener("compositionend", () => {
+  delete root.dataset.composing;
+});
+
 // A link that carries settings outlives the sign-in that comes before the chat page, in this tab.
 if (location.hash.startsWith(LINK_MARK)) {
   try {

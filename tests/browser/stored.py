@@ -27,6 +27,19 @@ FORBIDDEN = """
     Object.defineProperty(window, name, { get() { throw new DOMException("no", "SecurityError"); } });
 """
 
+# A browser that opens databases late, as a slow disk does.
+LATE = """
+  const open = IDBFactory.prototype.open;
+  IDBFactory.prototype.open = function (...given) {
+    const request = open.apply(this, given);
+    const add = request.addEventListener.bind(request);
+    const late = (listener) => (event) => setTimeout(() => listener(event), 4000);
+    request.addEventListener = (name, listener, options) =>
+      add(name, name === "success" ? late(listener) : listener, options);
+    return request;
+  };
+"""
+
 _PUT = (
     _OPEN
     + """

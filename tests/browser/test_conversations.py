@@ -240,16 +240,7 @@ def test_an_answer_made_anew_leaves_the_first_beside_it(alice: Tab) -> None:
 
 
 def test_what_is_asked_before_the_database_is_open_is_stored(alice: Tab) -> None:
-    script = """const open = IDBFactory.prototype.open;
-      IDBFactory.prototype.open = function (...given) {
-        const request = open.apply(this, given);
-        const add = request.addEventListener.bind(request);
-        const late = (listener) => (event) => setTimeout(() => listener(event), 4000);
-        request.addEventListener = (name, listener, options) =>
-          add(name, name === "success" ? late(listener) : listener, options);
-        return request;
-      };"""
-    alice.page.add_init_script(script)
+    alice.page.add_init_script(stored.LATE)
     alice.open()
     alice.ask("What is the capital of France?")
     assert "Paris" in alice.finished_answer()

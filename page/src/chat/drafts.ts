@@ -2,6 +2,7 @@
 import { signal } from "@preact/signals";
 import * as files from "../attachments/pending.ts";
 import { type Message, NEW } from "../store/rows.ts";
+import { composed } from "./composing.ts";
 import * as library from "./library.ts";
 
 const STORE_AFTER = 300;
@@ -37,6 +38,9 @@ export async function show(conversation: string): Promise<void> {
 // What was typed first stands below the draft that was stored.
 async function settle(conversation: string): Promise<void> {
   const found = await library.storedDraft(key(conversation));
+  await composed();
+  // Somebody has gone on to another conversation: what was typed settles there.
+  if (library.current.value !== conversation) return;
   const first = draft.value;
   homeless = false;
   if (first) typed(found ? `${found}\n${first}` : first);
@@ -61,14 +65,21 @@ export function storeNow(conversation = library.current.value): void {
 
 // Empties the draft of a conversation whose text was sent.
 export function sent(conversation: string): void {
-  homeless = false;
+  if (homeless) {
+    // What was stored of an earlier draft was not on view, and stays.
+    homeless = false;
+    draft.value = "";
+    return;
+  }
   typedHere.set(key(conversation), "");
   if (library.current.value === conversation) draft.value = "";
   storeNow(conversation);
 }
 
 export function edit(message: Message): void {
-  editing.value = { id: message.id, before: draft.value };
+  if (editing.value?.id === message.id) return;
+  // While another message is written anew, the field has that one, not the draft.
+  editing.value = { id: message.id, before: editing.value?.before ?? draft.value };
   draft.value = message.content;
   files.edit(message);
 }
