@@ -94,7 +94,9 @@ export function Composer() {
 }
 
 function SendOrStop({ busy }: { busy: boolean }) {
-  const halt = () => {
+  const halt = (event: MouseEvent) => {
+    // A double click on the button before it, which stood in this place, would stop what it has sent.
+    if (event.detail === 2) return;
     stop(current.value);
     focusInput();
   };

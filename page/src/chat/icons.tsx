@@ -46,6 +46,10 @@ interface Props {
 
 export function IconButton(props: Props) {
   const { id, icon, label, onClick, hidden = false, disabled = false, pressed, large = false } = props;
+  // With a thing that is deleted its button goes, and the next one moves into the place: a double click would take both.
+  const click = (event: MouseEvent) => {
+    if (icon !== "trash" || event.detail < 2) onClick();
+  };
   return (
     <button
       type="button"
@@ -54,7 +58,7 @@ export function IconButton(props: Props) {
       title={label}
       aria-label={label}
       aria-pressed={pressed}
-      onClick={onClick}
+      onClick={click}
       hidden={hidden}
       disabled={disabled}
     >
