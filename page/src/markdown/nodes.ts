@@ -2,6 +2,7 @@
 // becomes text, so markup in an answer is shown, not obeyed; of links, only http, https and mailto are made.
 import MarkdownIt, { type Token } from "markdown-it";
 import { type ComponentChild, h } from "preact";
+import { emphasis } from "./emphasis.ts";
 import { mentions, type Numbers } from "./footnotes.ts";
 import { formulas } from "./math.ts";
 
@@ -26,6 +27,7 @@ const TRAILING = /[.,;:!?*_~)\]}]{1,20}$/;
 
 const markdown = new MarkdownIt({ html: false, linkify: false, breaks: true, maxNesting: DEEPEST });
 markdown.validateLink = isSafe;
+emphasis(markdown);
 formulas(markdown);
 mentions(markdown);
 
