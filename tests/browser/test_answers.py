@@ -244,3 +244,24 @@ def test_a_wide_table_scrolls_in_itself(alice: Tab) -> None:
           && getComputedStyle(document.querySelector(".message td")).textAlign === "end";
         """
     )
+
+
+def test_whoever_scrolls_up_by_a_line_is_left_alone_and_follows_again_at_the_end(alice: Tab) -> None:
+    # What does not fit, how high all is, and how far the end lies below what one sees.
+    look = """
+      const box = document.querySelector("#scroller");
+      const over = box.scrollHeight - box.clientHeight;
+      return { over, height: box.scrollHeight, left: over - box.scrollTop };
+    """
+    alice.page.set_viewport_size({"width": 480, "height": 360})
+    alice.ask("slow")
+    alice.wait(lambda: alice.run(look)["over"] > 40)
+    alice.run("document.querySelector('#scroller').scrollTop -= 5;")
+    height = alice.run(look)["height"]
+    alice.wait(lambda: alice.run(look)["height"] > height)
+    assert alice.run(look)["left"] > 5, "the page went down with what came"
+    alice.run("const box = document.querySelector('#scroller'); box.scrollTop = box.scrollHeight;")
+    height = alice.run(look)["height"]
+    alice.wait(lambda: alice.run(look)["height"] > height)
+    alice.wait(lambda: alice.run(look)["left"] < 1)
+    alice.stop()

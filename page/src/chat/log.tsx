@@ -34,14 +34,21 @@ export function Log() {
   useEffect(() => {
     const { current: box } = scroller;
     if (!box || !log.current) return undefined;
+    let top = box.scrollTop;
     const noted = () => {
-      following.current = box.scrollHeight - box.scrollTop - box.clientHeight < NEAR;
+      const left = box.scrollHeight - box.scrollTop - box.clientHeight;
+      // Whoever scrolls up wants to read, also where it is one line: near is only who comes from above.
+      following.current = left < 1 || (left < NEAR && box.scrollTop >= top);
+      top = box.scrollTop;
     };
     const grown = new ResizeObserver(() => {
       if (following.current) box.scrollTop = box.scrollHeight;
+      // What becomes shorter moves the reader too, who has scrolled nowhere.
+      top = box.scrollTop;
     });
     box.addEventListener("scroll", noted);
     grown.observe(log.current);
+    grown.observe(box);
     return () => {
       box.removeEventListener("scroll", noted);
       grown.disconnect();
