@@ -296,6 +296,21 @@ def test_an_answer_in_another_tab_is_seen_to_grow_and_known_to_be_cut(alice: Tab
     second.wait(lambda: "cut off" in second.find(".note").inner_text())
 
 
+def test_an_answer_that_another_tab_deletes_ends_and_one_asks_on(alice: Tab, second: Tab) -> None:
+    alice.ask("first")
+    alice.finished_answer()
+    alice.ask("slow")
+    alice.wait(lambda: "word3" in alice.answer())
+    second.open(alice.path)
+    second.wait(lambda: second.turns("user") == ["first", "slow"])
+    second.press_last("Delete this message and what follows it")
+    alice.wait(lambda: alice.turns("user") == ["first"])
+    alice.find("#send")
+    alice.ask("next")
+    assert "You said 'next' in message 3" in alice.finished_answer()
+    assert [row["content"] for row in stored.messages(alice) if row["role"] == "user"] == ["first", "next"]
+
+
 def test_a_long_conversation_shows_its_end_and_the_rest_when_asked(alice: Tab) -> None:
     alice.wait_for_models()
     alice.open(stored.put(alice, *(f"turn {at}" for at in range(2_000))))

@@ -459,3 +459,12 @@ export function stop(conversation: string, message = ""): void {
     if (!message || run.message.id === message) run.controller.abort();
   }
 }
+
+// Another tab has deleted the answer or its conversation: it would come to its end unseen, and nothing could be asked
+// until then.
+library.onNote(({ conversation }) => {
+  const messages = library.find(conversation) && library.shown(conversation)?.value;
+  for (const run of runs.value.get(conversation) ?? []) {
+    if (!messages?.has(run.message.id)) run.controller.abort();
+  }
+});
