@@ -139,7 +139,7 @@ def test_a_session_that_has_ended_keeps_the_conversation_and_offers_to_sign_in(a
     second.sign_out()
     alice.type("And of Spain?")
     alice.press("Enter")
-    assert "Your session has ended" in alice.find(".problem").inner_text()
+    assert "You are signed out" in alice.find(".problem").inner_text()
     alice.find(".problem a").click()
     alice.fill_in("alice")
     alice.find(".conversation").click()

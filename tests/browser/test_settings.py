@@ -368,7 +368,7 @@ def test_a_session_that_ends_while_one_types_is_said_and_the_text_is_kept(alice:
     second.sign_out()
     # Coming back to a tab has it look.
     alice.run('document.dispatchEvent(new Event("visibilitychange"))')
-    until_said(alice, lambda: "Your session has ended" in " ".join(alice.texts("#session")))
+    until_said(alice, lambda: "You are signed out" in " ".join(alice.texts("#session")))
     assert alice.find("#input").input_value() == "a long thought"
     alice.find("#session a").click()
     alice.fill_in("alice")
