@@ -2,14 +2,14 @@
 import { render } from "preact";
 import { AttachmentDialog } from "./attachments/dialog.tsx";
 import * as drop from "./attachments/drop.ts";
-import { openAddressed, warnBeforeEnd } from "./chat/actions.ts";
+import { addressed, openAddressed, warnBeforeEnd } from "./chat/actions.ts";
 import { runs, saveAll, stop } from "./chat/answers.ts";
 import { AskingHost } from "./chat/asking.tsx";
 import { Composer } from "./chat/composer.tsx";
 import { composed } from "./chat/composing.ts";
 import { Consent } from "./chat/consent.tsx";
 import { DataDialog } from "./chat/data.tsx";
-import { draft, storeNow } from "./chat/drafts.ts";
+import { draft, keepTyped } from "./chat/drafts.ts";
 import { keepAboveKeyboard } from "./chat/keyboard.ts";
 import { askToKeep, current, start } from "./chat/library.ts";
 import { LinkDialogue, readAddress } from "./chat/linked.tsx";
@@ -18,6 +18,7 @@ import { MenuHost } from "./chat/menu.tsx";
 import { refresh } from "./chat/models.ts";
 import { SessionNotice, StorageNotice, TemporaryNotice, UndoBar } from "./chat/notices.tsx";
 import { Panel, PanelButton } from "./chat/panel.tsx";
+import { fitting } from "./chat/paste.tsx";
 import { ModelPicker } from "./chat/picker.tsx";
 import { onPrintKey } from "./chat/printing.ts";
 import { Reminder } from "./chat/reminder.tsx";
@@ -75,7 +76,7 @@ function place(id: string): HTMLElement {
 function drawOverTyped(): void {
   const field = () => document.querySelector<HTMLTextAreaElement>("#input");
   const { value, selectionStart, selectionEnd } = field() ?? {};
-  draft.value = value ?? "";
+  draft.value = fitting(value ?? "", addressed());
   render(<App />, place("app"));
   field()?.setSelectionRange(selectionStart ?? 0, selectionEnd ?? 0);
 }
@@ -104,7 +105,7 @@ function listen(): void {
   // The page may be about to end: what is under way is stored as far as it has come.
   const store = () => {
     saveAll();
-    storeNow();
+    keepTyped();
   };
   window.addEventListener("pagehide", store);
   document.addEventListener("visibilitychange", () => document.hidden && store());

@@ -50,6 +50,52 @@ def test_a_double_click_sends_and_does_not_stop(alice: Tab) -> None:
     alice.gone(".message.busy")
 
 
+_FILLED = """
+  const [text, times] = arguments_;
+  const field = document.querySelector("#input");
+  field.value += text.repeat(times);
+  field.dispatchEvent(new InputEvent("input", { bubbles: true }));
+"""
+
+
+def test_a_text_that_no_box_holds_is_refused_in_words_however_it_comes(alice: Tab) -> None:
+    held = list[Route]()
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    alice.page.route("**/static/chat-*.js", hold)
+    alice.page.goto(alice.target.url + stored.put(alice, "First?", "1"), wait_until="commit")
+    alice.find("#input")
+    alice.run(_FILLED, "abcdefghi ", 110_000)
+    alice.wait(lambda: held)
+    held[0].continue_()
+    notice = alice.page.locator("#paste .problem")
+    expect(notice).to_contain_text("1,100,000")
+    alice.wait(lambda: alice.turns("user") == ["First?"])
+    expect(notice).to_contain_text("1,100,000")
+    expect(alice.find("#input")).to_have_value("")
+    alice.type("mine ")
+    # As text that is dropped comes.
+    alice.run(_FILLED, "abcdefghi ", 100_000)
+    expect(notice).to_contain_text("1,000,005")
+    expect(alice.find("#input")).to_have_value("mine ")
+
+
+def test_what_was_typed_in_the_last_moment_survives_a_reload(alice: Tab) -> None:
+    alice.ask("one")
+    alice.finished_answer()
+    alice.type("the very last words")
+    alice.reload()
+    expect(alice.find("#input")).to_have_value("the very last words")
+    alice.wait(lambda: _drafts(alice) == ["the very last words"])
+    alice.type("")
+    alice.reload()
+    alice.find("#send")
+    alice.wait(lambda: alice.turns("user") == ["one"])
+    expect(alice.find("#input")).to_have_value("")
+
+
 def test_the_draft_comes_back_after_two_messages_were_to_be_edited(alice: Tab) -> None:
     alice.page.goto(alice.target.url + stored.put(alice, "First?", "1", "Second?", "2"))
     alice.wait(lambda: len(alice.turns("user")) == 2)

@@ -28,7 +28,7 @@ export function address(conversation: string): string {
   return conversation && !library.find(conversation)?.temporary ? `${home}c/${conversation}` : home;
 }
 
-function addressed(): string {
+export function addressed(): string {
   const path = location.pathname;
   return path.startsWith(`${home}c/`) ? path.slice(home.length + 2) : "";
 }

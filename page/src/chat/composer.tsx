@@ -11,7 +11,7 @@ import { Icon } from "./icons.tsx";
 import { current } from "./library.ts";
 import { toEnd } from "./log.tsx";
 import { PersonaChip } from "./panel.tsx";
-import { onPaste, PasteNotice } from "./paste.tsx";
+import { fitting, onPaste, PasteNotice } from "./paste.tsx";
 import { SecondButton, SecondModel } from "./second.tsx";
 import { activeId, isOpen, moved, onMenuKey, SlashMenu } from "./slash.tsx";
 
@@ -76,7 +76,10 @@ export function Composer() {
           aria-activedescendant={activeId.value}
           value={text}
           onInput={(event) => {
-            typed(event.currentTarget.value);
+            const { value } = event.currentTarget;
+            const kept = fitting(value);
+            if (kept !== value) event.currentTarget.value = kept;
+            typed(kept);
             moved(event.currentTarget);
           }}
           onSelect={(event) => moved(event.currentTarget)}

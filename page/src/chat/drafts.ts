@@ -3,6 +3,7 @@ import { signal } from "@preact/signals";
 import * as files from "../attachments/pending.ts";
 import { type Message, NEW } from "../store/rows.ts";
 import { composed } from "./composing.ts";
+import { keep, take } from "./leaving.ts";
 import * as library from "./library.ts";
 
 const STORE_AFTER = 300;
@@ -37,13 +38,16 @@ export async function show(conversation: string): Promise<void> {
 
 // What was typed first stands below the draft that was stored.
 async function settle(conversation: string): Promise<void> {
-  const found = await library.storedDraft(key(conversation));
+  const stored = await library.storedDraft(key(conversation));
   await composed();
   // Somebody has gone on to another conversation: what was typed settles there.
   if (library.current.value !== conversation) return;
   const first = draft.value;
+  const kept = take(key(conversation));
+  const found = kept ?? stored;
   homeless = false;
-  if (first) typed(found ? `${found}\n${first}` : first);
+  if (!first && kept !== undefined) typed(kept);
+  else if (first) typed(found ? `${found}\n${first}` : first);
   else draft.value = found;
 }
 
@@ -61,6 +65,13 @@ export function storeNow(conversation = library.current.value): void {
   clearTimeout(timer);
   const text = typedHere.get(key(conversation));
   if (text !== undefined) library.storeDraft(key(conversation), text);
+}
+
+// The page may be about to end.
+export function keepTyped(): void {
+  const conversation = library.current.value;
+  storeNow();
+  if (!library.find(conversation)?.temporary) keep(key(conversation), typedHere.get(key(conversation)));
 }
 
 // Empties the draft of a conversation whose text was sent.

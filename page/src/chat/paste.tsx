@@ -35,6 +35,13 @@ export function onPaste(event: ClipboardEvent & { currentTarget: HTMLTextAreaEle
   unseen.value = count ? { conversation: current.value, count } : null;
 }
 
+// Returns what may stand in the box in place of `text`, which came in another way: dropped, or before the script.
+export function fitting(text: string, conversation = current.value): string {
+  if (text.length <= MOST_TYPED) return text;
+  long.value = { conversation, length: text.length, start: "" };
+  return draft.value;
+}
+
 function insert(text: string): void {
   typed(draft.value + text);
   long.value = null;
