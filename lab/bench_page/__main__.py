@@ -35,6 +35,14 @@ def main(argv: list[str]) -> int:
     from lab.bench_page import measurements
     from lab.bench_page.place import running
 
+    names = [one.name for one in measurements.ALL]
+    unknown = sorted(set(arguments.only) - set(names))
+    if unknown:
+        print(
+            f"bench-page: no measurement {', '.join(unknown)}: choose from {', '.join(names)}",
+            file=sys.stderr,
+        )
+        return 2
     head, groups = report.machine(), []
     with tempfile.TemporaryDirectory() as folder, running(Path(folder), quick=arguments.quick) as place:
         for one in measurements.ALL:

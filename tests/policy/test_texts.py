@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from page import texts
+from sluice.contracts.paths import KNOWN
 from sluice.errors import CODES
 from sluice.web.words.languages import LANGUAGES
-from sluice.web.words.texts import Text
+from sluice.web.words.texts import Text, read
 
 OTHERS = [language for language in LANGUAGES if language != "en"]
 
@@ -38,6 +39,10 @@ def test_the_chat_page_explains_every_error_code_of_the_api() -> None:
     script = (texts.SCRIPTS / "chat" / "problem.tsx").read_text()
     table = script.partition("const TEXTS")[2].partition("};")[0]
     assert CODES.keys() - set(re.findall(r"(?m)^  (\w+):", table)) == set()
+
+
+def test_the_status_page_has_a_word_for_every_capability() -> None:
+    assert {name for name in KNOWN if f"js.capability_{name}" not in read("en")} == set()
 
 
 PLURAL = {"by": "n", "one": "{n} key", "other": "{n} keys"}
