@@ -60,14 +60,20 @@ def faults(tab: Tab) -> list[str]:
     found = []
     try:
         for size, colours in LOOKS:
-            tab.page.set_viewport_size(size)
+            _resize(tab, size)
             found += [f"{size['width']} px, {colours}: {fault}" for fault in _look(tab, colours)]
-        tab.page.set_viewport_size(ENLARGED)
+        _resize(tab, ENLARGED)
         found += [f"400 %: {fault}" for fault in tab.run(_REACH)]
     finally:
         tab.page.set_viewport_size(DESKTOP)
         tab.page.emulate_media(color_scheme="light", reduced_motion="no-preference")
     return found
+
+
+def _resize(tab: Tab, size: ViewportSize) -> None:
+    """Change the window, and wait until the page has heard of it: what it places anew, it does then."""
+    tab.page.set_viewport_size(size)
+    tab.run("for (const _ of [1, 2]) await new Promise(requestAnimationFrame)")
 
 
 def _look(tab: Tab, colours: Literal["light", "dark"]) -> list[str]:

@@ -117,8 +117,8 @@ def rows(tab: Tab, *tables: str) -> list[dict[str, Any]]:
 
 
 def messages(tab: Tab) -> list[dict[str, Any]]:
-    """Return all messages that are stored."""
-    return rows(tab, "messages")
+    """Return all messages that are stored, the oldest first."""
+    return sorted(rows(tab, "messages"), key=lambda row: float(row["created"]))
 
 
 def everything(tab: Tab) -> list[dict[str, Any]]:

@@ -328,6 +328,9 @@ class Tab:
             if "Execution context was destroyed" in str(error):
                 return None
             raise
+        except IndexError:
+            # What it looks at has gone, or is still to come.
+            return None
 
     def run(self, script: str, *arguments: object) -> Any:
         """Run an async function's body in the page, with `arguments_` as its arguments; return its result."""

@@ -98,8 +98,16 @@ VALUES: list[Row] = [
         {"proxy_status_port": 9466, "authority_status_port": 9466},
         ["proxy_status_port", "Give each its own port"],
     ),
-    ("no models without a yes", {"model_entries": []}, ["every model would be removed", "model_no_models: true"]),
-    ("a yes to no models with models", {"model_no_models": True}, ["model_entries has some", "Remove model_no"]),
+    (
+        "no models without a yes",
+        {"model_entries": []},
+        ["every model would be", "model_no_models: true"],
+    ),
+    (
+        "a yes to no models with models",
+        {"model_no_models": True},
+        ["model_entries has some", "Remove"],
+    ),
     ("a port of sshd", {"nginx_port": 22}, ["nginx_port is 22, the port of sshd"]),
     (
         "TLS on the port of HTTP",
