@@ -35,7 +35,7 @@ demo-clean: venv ## End the demo and remove what it left in the checkout
 
 ##@ Check it
 
-check: venv ## Lint, types, unit tests (about two minutes)
+check: venv ## Lint, types, unit tests (about three minutes)
 	@$(PY) -m tests.run check
 
 test: ## Everything once: check, integration, system, browser (needs root)

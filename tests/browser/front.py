@@ -199,6 +199,8 @@ async def _stream(
     while word == "endless":
         chunk = {"choices": [{"index": 0, "delta": {"content": "for ever and ever\n" * 1_000}}]}
         await response.write(f"data: {json.dumps(chunk)}\n\n".encode())
+        # A write to a connection that is gone does not wait: nobody else would ever run, not even its end.
+        await asyncio.sleep(0)
     if word == "think":
         for thought in ("First, ", "I look ", "at **this**."):
             await _send(response, reasoning_content=thought)
