@@ -116,9 +116,7 @@ class Bed:
     def up(self) -> bool:
         """Bring all hosts up and switch on hosts that are off; return False if all were running already."""
         with registry.exclusive(self.plan):
-            entry = registry.find(self.plan.name)
-            self._check_own(entry)
-            if entry is not None and entry.complete:
+            if self._own_or_leftover().complete:
                 return self._resume()
             self._check_subnet()
             self._install_packages()
@@ -134,8 +132,8 @@ class Bed:
     def down(self) -> bool:
         """End everything of this bed and remove its hosts' files; return False if there was nothing."""
         with registry.exclusive(self.plan):
-            self._check_own(registry.find(self.plan.name))
             present = network.exists(self.plan) or bool(self._groups.names())
+            self._own_or_leftover()
             self._remove()
             return present
 
@@ -286,8 +284,7 @@ class Bed:
 
     def _remove(self) -> None:
         self._groups.kill_all()
-        with registry.network_lock():
-            network.remove(self.plan, guard=registry.neighbour(self.plan) is None)
+        self._remove_network(self.plan)
         for name in HOST_NAMES:
             # A killed systemd-nspawn leaves this behind.
             shutil.rmtree(Path("/run/systemd/nspawn/propagate", self.plan.machine(name)), ignore_errors=True)
@@ -295,21 +292,36 @@ class Bed:
             shutil.rmtree(self.state / folder, ignore_errors=True)
         registry.unregister(self.plan.name)
 
+    def _remove_network(self, plan: Plan) -> None:
+        with registry.network_lock():
+            network.remove(plan, guard=registry.neighbour(plan) is None)
+
     def _entry(self) -> registry.Entry:
         plan = self.plan
         return registry.Entry(
             plan.name, plan.subnet, str(self.state), self._layers, hosts=plan.hosts, suite=plan.suite
         )
 
-    def _check_own(self, entry: registry.Entry | None) -> None:
-        own = self._entry()
-        if entry is None or entry == replace(own, layers=entry.layers, complete=entry.complete):
-            return
-        raise BedError(
-            f"a bed named {self.plan.name} is up from {entry.state} on {entry.subnet}.0/24"
-            f" with {', '.join(entry.hosts)} on {entry.suite}",
-            f"use that --state, --subnet, --hosts and --suite, or another --name than {self.plan.name}",
-        )
+    def _own_or_leftover(self) -> registry.Entry:
+        """Return this bed's entry, or the one it would get; refuse a living bed of this name from elsewhere.
+
+        A bed from elsewhere none of whose processes lives is what a run left whose processes were all killed,
+        perhaps with its checkout gone. Its network goes; its hosts' files, in its own state folder, stay.
+        """
+        own, entry = self._entry(), registry.find(self.plan.name)
+        if entry is None:
+            return own
+        if entry == replace(own, layers=entry.layers, complete=entry.complete):
+            return entry
+        if self._groups.alive():
+            raise BedError(
+                f"a bed named {self.plan.name} is up from {entry.state} on {entry.subnet}.0/24"
+                f" with {', '.join(entry.hosts)} on {entry.suite}",
+                f"use that --state, --subnet, --hosts and --suite, or another --name than {self.plan.name}",
+            )
+        self._report(f"removing the network of a bed that ended without 'down', from {entry.state}")
+        self._remove_network(Plan(entry.name, entry.subnet, entry.hosts, entry.suite))
+        return own
 
     def _check_subnet(self) -> None:
         other = registry.neighbour(self.plan)

@@ -43,6 +43,10 @@ class Groups:
         """All processes of a host, as the machine numbers them."""
         return _processes(_unified() / f"{self.plan.cgroup_prefix}{host}")
 
+    def alive(self) -> bool:
+        """Whether any process runs in any group of this bed's name: a host's or a supervisor's."""
+        return any(_processes(root / name) for name in self.names() for root in roots())
+
     def init(self, host: str) -> int | None:
         """The guest's PID 1 as the machine numbers it, or None if the host is off."""
         return next((pid for pid in self.processes(host) if _is_init(pid)), None)

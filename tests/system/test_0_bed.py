@@ -140,3 +140,23 @@ def test_down_leaves_nothing(own_bed: Bed, settings: dict[str, int]) -> None:
     assert traces() == []
     assert {name: kernel.read(name) for name in kernel.WANTED} == settings
     assert own_bed.down() is False
+
+
+def test_a_bed_of_another_checkout_is_left_alone_while_it_lives_and_removed_once_it_is_dead(
+    own_bed: Bed, settings: dict[str, int], tmp_path: Path
+) -> None:
+    own_bed.up()
+    said: list[str] = []
+    other = Bed(NAME, "10.75.0", tmp_path, report=said.append)
+    for act in (other.up, other.down):
+        with pytest.raises(BedError, match=f"is up from {own_bed.state}"):
+            act()
+    assert all(host.up for host in own_bed.status())
+
+    Groups(own_bed.plan).kill_all()  # as a machine does that ends all programs of a run
+
+    assert other.down() is True
+    assert traces() == []
+    assert {name: kernel.read(name) for name in kernel.WANTED} == settings
+    assert said == [f"removing the network of a bed that ended without 'down', from {own_bed.state}"]
+    assert (own_bed.state / "ssh/config").exists()

@@ -59,3 +59,18 @@ def test_processes_below_a_group_count_as_the_hosts(top: Path) -> None:
 
     assert groups.processes("gw") == [17, 18]
     assert groups.processes("c1") == []
+
+
+def test_a_bed_lives_while_any_group_of_its_name_has_a_process(top: Path) -> None:
+    (top / "cgroup.controllers").touch()
+    groups = Groups(Plan("demo", "10.77.0", ("gw",)))
+    assert not groups.alive()
+
+    for name in ("sluice-demo.gw", "sluice-demo.c1.supervisor", "sluice-demo2.gw"):
+        (top / name).mkdir()
+        (top / name / "cgroup.procs").write_text("")
+    (top / "sluice-demo2.gw/cgroup.procs").write_text("17\n")
+    assert not groups.alive()
+
+    (top / "sluice-demo.c1.supervisor/cgroup.procs").write_text("18\n")
+    assert groups.alive()
