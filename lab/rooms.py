@@ -72,6 +72,7 @@ ORDER = (
     "sluice.wire",
     "sluice.gate",
     "sluice.bodies",
+    "sluice.administrator",
     "sluice.contracts",
     "sluice.config",
     "sluice.garbage",

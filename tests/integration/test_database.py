@@ -81,7 +81,7 @@ def test_what_is_said_of_sqlite_is_true_of_postgresql(postgres: PostgreSQL) -> N
     """The unit tests of everything that talks to the database, once more."""
     parts = (
         "test_authority", "keys/test_principals", "usage/test_reports", "database/test_stolen_database",
-        "usage/test_ledger",
+        "usage/test_ledger", "commands/test_users",
     )  # fmt: skip
     argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:schemathesis"]
     # How SQLite finds its rows, fails and is dumped is SQLite's.

@@ -115,9 +115,9 @@ def test_what_operators_did_is_in_the_log(vm: Vm) -> None:
     vm.run("admission", "stop", "big", "--new")
     entries = vm.json("audit", "list")["entries"]
     assert [(one["actor"], one["action"]) for one in entries] == [
-        ("operator", "admission.stop"),
-        ("operator", "limit.set"),
-        ("operator", "limit.set"),
+        ("operator:ada", "admission.stop"),
+        ("operator:ada", "limit.set"),
+        ("operator:ada", "limit.set"),
     ]
     assert entries[1]["before"]["concurrent"] == 3
     assert vm.run("audit", "list", "--what", "limit.set", "--most", "1") == 0

@@ -200,7 +200,7 @@ def test_revoking_all_of_a_user_ends_keys_sign_ins_and_page_bearers_of_nobody_el
         assert [row.user_id for row in session.scalars(select(PageBearer))] == [bob.id]
     database.close()
     assert [key["user_name"] for key in told(config, capsys, "keys", "list")["keys"]] == ["Bob"]
-    assert logged(settings) == [("operator", "user.revoke_keys", alice.pseudonym)]
+    assert logged(settings) == [("operator:ada", "user.revoke_keys", alice.pseudonym)]
 
 
 def test_every_change_is_logged_without_the_key(
@@ -211,10 +211,10 @@ def test_every_change_is_logged_without_the_key(
     sluice_keys(config, "revoke", "--key-id", new["key_id"])
     main(["users", "block", "demo", "--config", str(config)])
     assert logged(settings) == [
-        ("operator", "user.create", new["user"]),
-        ("operator", "key.create", new["key_id"]),
-        ("operator", "key.revoke", new["key_id"]),
-        ("operator", "user.block", new["user"]),
+        ("operator:ada", "user.create", new["user"]),
+        ("operator:ada", "key.create", new["key_id"]),
+        ("operator:ada", "key.revoke", new["key_id"]),
+        ("operator:ada", "user.block", new["user"]),
     ]
     database = Database(settings.database)
     with database.read() as session:

@@ -10,10 +10,9 @@ import json
 from dataclasses import replace
 from typing import Any, Callable
 
-from sluice import config
+from sluice import administrator, config
 from sluice.contracts.orders import MAX_ORDERED, NodeOrders
 from sluice.errors import SluiceError
-from sluice.scheduler.commands.orders import admin
 from sluice.scheduler.commands.overview import Overview, did_you_mean, read_overview
 from sluice.scheduler.commands.scheduler import CONFIG
 from sluice.scheduler.commands.status import moment, print_table
@@ -99,7 +98,7 @@ def _named(known: dict[str, dict[str, Any]], arguments: argparse.Namespace) -> l
 
 
 def _given(overview: Overview, names: list[str], everywhere: bool) -> Callable[[NodeOrders], NodeOrders]:
-    now, by = overview.now, admin()
+    now, by = overview.now, administrator.name()
     if everywhere:
         return lambda _: NodeOrders(all=now, by=by)
 

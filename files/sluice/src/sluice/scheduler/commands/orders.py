@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import pwd
 import sys
 import time
 from dataclasses import replace
 from typing import Any, Callable
 
+from sluice import administrator
 from sluice.contracts.orders import MAX_ORDERED, ModelOrders
-from sluice.contracts.values import ADMIN
 from sluice.errors import EXIT_FAILURE, SluiceError
 from sluice.scheduler.commands.overview import Overview, read_overview
 from sluice.scheduler.config import SchedulerConfig
@@ -78,7 +76,7 @@ def run(settings: SchedulerConfig, arguments: argparse.Namespace) -> int:
 
 def _given(overview: Overview, arguments: argparse.Namespace) -> Callable[[ModelOrders], ModelOrders]:
     """Return the function that changes the model's orders. Raises SluiceError for a senseless order."""
-    now, by, name = overview.now, admin(), arguments.name
+    now, by, name = overview.now, administrator.name(), arguments.name
     if arguments.action == "drain":
         return lambda found: found if found.drained is not None else replace(found, drained=now, by=by)
     if arguments.action == "resume":
@@ -106,17 +104,6 @@ def _single(found: ModelOrders, instance: str, known: list[str], by: str) -> Mod
     # Instances that are gone have been replaced.
     left = [one for one in found.replace if one in known][-(MAX_ORDERED - 1) :]
     return replace(found, replace=(*left, instance), by=by)
-
-
-def admin() -> str:
-    """Return the name of who gives the order, "" if unknown. It is for people to read and proves nothing."""
-    name = os.environ.get("SUDO_USER", "")
-    if not name:
-        try:
-            name = pwd.getpwuid(os.getuid()).pw_name
-        except KeyError:
-            name = ""
-    return name if ADMIN.fullmatch(name) else ""
 
 
 def _sentence(arguments: argparse.Namespace, changed: bool) -> str:

@@ -12,14 +12,17 @@ from sqlalchemy.orm import Session
 
 from sluice.web.database.tables import AuditEntry
 
-# The actor of actions on the gateway's command line.
+# The actor of actions on the gateway's command line, alone or with `:` and the name of their account.
 OPERATOR = "operator"
 
 _ACTION = re.compile(r"[a-z]+\.[a-z_]+")
 
 
 class Filter(NamedTuple):
-    """Which entries to return; "" and None match all. Times: `since` <= time < `until`, since the epoch."""
+    """Which entries to return; "" and None match all. Times: `since` <= time < `until`, since the epoch.
+
+    The actor OPERATOR matches all operators.
+    """
 
     actor: str = ""
     action: str = ""
@@ -29,6 +32,13 @@ class Filter(NamedTuple):
 
 
 EVERYTHING = Filter()
+
+_BY_OPERATORS = (AuditEntry.actor == OPERATOR) | AuditEntry.actor.startswith(f"{OPERATOR}:", autoescape=True)
+
+
+def operator(name: str) -> str:
+    """Return the actor for an action on the command line by the account `name`, "" if it is unknown."""
+    return f"{OPERATOR}:{name}" if name else OPERATOR
 
 
 def add(
@@ -40,7 +50,7 @@ def add(
     after: dict[str, Any] | None,
     now: float,
 ) -> None:
-    """Add an entry about an action of `actor` (a pseudonym or OPERATOR), in the action's own transaction.
+    """Add an entry about an action of `actor` (a pseudonym or `operator()`), in the action's own transaction.
 
     `action` has the form `kind.verb`, such as `user.block`. `object` names what it was done to: a pseudonym,
     a key's id, a limit's scope, a model. `before` and `after` are the changed values, for JSON, or None if
@@ -56,8 +66,11 @@ def entries(
 ) -> Sequence[AuditEntry]:
     """Return at most `most` entries, newest first; with `below`, only entries with a smaller id."""
     query = select(AuditEntry).order_by(AuditEntry.id.desc()).limit(most)
+    if wanted.actor == OPERATOR:
+        query = query.where(_BY_OPERATORS)
+    elif wanted.actor:
+        query = query.where(AuditEntry.actor == wanted.actor)
     for column, value in (
-        (AuditEntry.actor, wanted.actor),
         (AuditEntry.action, wanted.action),
         (AuditEntry.object, wanted.object),
     ):

@@ -7,7 +7,6 @@ import time
 
 from sluice.contracts.values import MODEL_NAME
 from sluice.web.admin import stopped_models
-from sluice.web.admin.audit import OPERATOR
 from sluice.web.commands import common
 from sluice.web.commands.common import NOT_FOUND, Context, refuse
 from sluice.web.words import times
@@ -60,7 +59,7 @@ def _stop(args: argparse.Namespace, context: Context) -> int:
             problem = "" if args.new else stopped_models.unknown_model_problem(session, args.model)
             # An invalid name is reported as such, not as an unknown model.
             if not problem or not MODEL_NAME.fullmatch(args.model):
-                stopped_models.stop(session, OPERATOR, args.model, args.message, time.time())
+                stopped_models.stop(session, context.actor, args.model, args.message, time.time())
     except ValidationError as error:
         return refuse("admission stop", error)
     if problem:
@@ -73,7 +72,7 @@ def _stop(args: argparse.Namespace, context: Context) -> int:
 
 def _resume(args: argparse.Namespace, context: Context) -> int:
     with context.database.write() as session:
-        done = stopped_models.resume(session, OPERATOR, args.model, time.time())
+        done = stopped_models.resume(session, context.actor, args.model, time.time())
     if not done:
         problem = f"{args.model} is not stopped; see: sluice admission list"
         return refuse("admission resume", problem, NOT_FOUND)

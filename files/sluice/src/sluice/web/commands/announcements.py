@@ -7,7 +7,6 @@ import time
 from typing import Any
 
 from sluice.web.admin import announcements
-from sluice.web.admin.audit import OPERATOR
 from sluice.web.commands import common
 from sluice.web.commands.common import NOT_FOUND, Context, refuse
 from sluice.web.database.tables import Announcement
@@ -75,7 +74,7 @@ def _add(args: argparse.Namespace, context: Context) -> int:
         starts, ends = times.read(args.starts), times.read(args.ends)
         starts = now if starts is None else starts
         with context.database.write() as session:
-            row = announcements.add(session, OPERATOR, args.text, args.level, starts, ends, now)
+            row = announcements.add(session, context.actor, args.text, args.level, starts, ends, now)
     except ValidationError as error:
         return refuse("announcements add", error)
     if args.json:
@@ -87,7 +86,7 @@ def _add(args: argparse.Namespace, context: Context) -> int:
 
 def _remove(args: argparse.Namespace, context: Context) -> int:
     with context.database.write() as session:
-        done = announcements.end(session, OPERATOR, args.id, time.time())
+        done = announcements.end(session, context.actor, args.id, time.time())
     if not done:
         problem = f"announcement {args.id} is neither shown nor planned; see: sluice announcements list"
         return refuse("announcements remove", problem, NOT_FOUND)

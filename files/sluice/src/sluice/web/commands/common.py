@@ -7,15 +7,16 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from sluice import terminal
+from sluice import administrator, terminal
 from sluice.errors import ConfigError
+from sluice.web.admin import audit
 from sluice.web.database.tables import Database
 from sluice.web.settings.config import DEFAULT_PATH, WebConfig, load
 from sluice.web.words import times
@@ -31,10 +32,11 @@ LARGEST_ID = (1 << 31) - 1
 
 
 class Context(NamedTuple):
-    """The opened configuration and database of a command."""
+    """The opened configuration and database of a command, and its `actor` in the audit log."""
 
     settings: WebConfig
     database: Database
+    actor: str
 
 
 Action = Callable[[argparse.Namespace, Context], int]
@@ -57,11 +59,13 @@ def add_most(parser: argparse.ArgumentParser) -> None:
 def open_context(config: str) -> Iterator[Context]:
     """Open settings and database; root first becomes the account that owns them. Raises ConfigError."""
     settings = load(config)
+    # Before root becomes another account.
+    actor = audit.operator(administrator.name())
     become_owner(settings.session_dir)
     database = Database(settings.database)
     try:
         database.prepare()
-        yield Context(settings, database)
+        yield Context(settings, database, actor)
     except SQLAlchemyError as error:
         # The text of such an error quotes the statement with its values.
         fault = type(getattr(error, "orig", None) or error).__name__
@@ -71,6 +75,17 @@ def open_context(config: str) -> Iterator[Context]:
         ) from None
     finally:
         database.close()
+
+
+@contextmanager
+def until_the_pipe_closes() -> Iterator[None]:
+    """Print until whoever reads standard output has read enough."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Flushing the rest at exit must not fail a second time.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def whole_number(least: int, most: int) -> Callable[[str], int]:
@@ -124,6 +139,20 @@ def error_text(error: ValidationError) -> str:
 def print_json(document: dict[str, Any]) -> None:
     """Print a JSON document with `"version": 1`."""
     print(json.dumps({"version": 1, **document}, indent=2))
+
+
+def print_rows(lists: Iterable[tuple[str, Iterable[dict[str, Any]]]]) -> None:
+    """Print a JSON document with `"version": 1` and these lists, a row per line; no row is kept in memory."""
+    out = sys.stdout
+    out.write('{"version": 1')
+    for name, rows in lists:
+        out.write(f', "{name}": [')
+        comma = ""
+        for row in rows:
+            out.write(f"{comma}\n{json.dumps(row)}")
+            comma = ","
+        out.write("\n]")
+    out.write("}\n")
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -14,7 +14,6 @@ from sqlalchemy.orm import Session, contains_eager
 from sluice.contracts.authority import LIMITED
 from sluice.contracts.values import GROUP
 from sluice.web.admin import audit
-from sluice.web.admin.audit import OPERATOR
 from sluice.web.commands import common
 from sluice.web.commands.common import NOT_FOUND, Context, refuse
 from sluice.web.database.tables import ApiKey, User
@@ -103,12 +102,12 @@ def _create(args: argparse.Namespace, context: Context) -> int:
     if reading.settings is None:
         return _refuse_fields(reading.errors)
     with context.database.write() as session:
-        user = _service(session, args.user, groups, now)
-        new = key_actions.create(session, context.settings, OPERATOR, user, reading.settings, now)
+        user = _service(session, context.actor, args.user, groups, now)
+        new = key_actions.create(session, context.settings, context.actor, user, reading.settings, now)
     return _print_new(args, new, user)
 
 
-def _service(session: Session, name: str, groups: list[str], now: float) -> User:
+def _service(session: Session, actor: str, name: str, groups: list[str], now: float) -> User:
     """Return the service account, created or with changed groups; the audit log gets an entry about it."""
     before = accounts.find(session, name)
     had = None if before is None else list(before.groups)
@@ -116,7 +115,7 @@ def _service(session: Session, name: str, groups: list[str], now: float) -> User
     if had != groups:
         action = "user.create" if had is None else "user.change"
         old = None if had is None else {"groups": had}
-        audit.add(session, OPERATOR, action, user.pseudonym, old, {"name": name, "groups": groups}, now)
+        audit.add(session, actor, action, user.pseudonym, old, {"name": name, "groups": groups}, now)
     return user
 
 
@@ -161,7 +160,7 @@ def _rotate(args: argparse.Namespace, context: Context) -> int:
         row = _key(session, args)
         if row is None:
             return _no_key(args)
-        new = key_actions.rotate(session, context.settings, OPERATOR, row, grace, time.time())
+        new = key_actions.rotate(session, context.settings, context.actor, row, grace, time.time())
     return _print_new(args, new, row.user)
 
 
@@ -170,7 +169,7 @@ def _revoke(args: argparse.Namespace, context: Context) -> int:
         row = _key(session, args)
         if row is None:
             return _no_key(args)
-        key_actions.revoke(session, OPERATOR, row, time.time())
+        key_actions.revoke(session, context.actor, row, time.time())
     if args.json:
         common.print_json({"revoked": [row.id]})
     return 0
@@ -183,7 +182,7 @@ def _revoke_all(args: argparse.Namespace, context: Context) -> int:
             return refuse(
                 "keys revoke-all", f"there is no user {args.user}; see: sluice users list", NOT_FOUND
             )
-        number = key_actions.revoke_all(session, OPERATOR, user, time.time())
+        number = key_actions.revoke_all(session, context.actor, user, time.time())
     if args.json:
         common.print_json({"user": user.pseudonym, "revoked": number})
     else:

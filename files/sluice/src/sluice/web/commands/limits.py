@@ -9,7 +9,6 @@ from typing import Any
 
 from sluice.contracts.authority import LIMITED
 from sluice.contracts.values import LARGEST
-from sluice.web.admin.audit import OPERATOR
 from sluice.web.commands import common
 from sluice.web.commands.common import NOT_FOUND, Context, refuse
 from sluice.web.limits import admin_limits
@@ -71,7 +70,7 @@ def _set(args: argparse.Namespace, context: Context) -> int:
     rule = LimitRule(args.scope, args.model, **{name: getattr(args, name) for name in LIMITED})
     try:
         with context.database.write() as session:
-            admin_limits.put(session, context.settings, OPERATOR, rule, time.time())
+            admin_limits.put(session, context.settings, context.actor, rule, time.time())
     except ValidationError as error:
         return refuse("limits set", error)
     if args.json:
@@ -83,7 +82,7 @@ def _set(args: argparse.Namespace, context: Context) -> int:
 
 def _remove(args: argparse.Namespace, context: Context) -> int:
     with context.database.write() as session:
-        done = admin_limits.remove(session, OPERATOR, args.scope, args.model, time.time())
+        done = admin_limits.remove(session, context.actor, args.scope, args.model, time.time())
     if not done:
         name = admin_limits.name_of(args.scope, args.model)
         problem = f"no limit for {name} was set here; see: sluice limits list"

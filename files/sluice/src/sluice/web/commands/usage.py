@@ -5,10 +5,8 @@ from __future__ import annotations
 import argparse
 import csv
 import datetime
-import json
-import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,16 +60,15 @@ def run(args: argparse.Namespace) -> int:
         class_=args.class_,
     )
     pseudonymise = _PSEUDONYMISERS[args.pseudonymised]() if args.pseudonymised else None
-    try:
-        with common.open_context(args.config) as context, context.database.read() as session:
-            if args.action == "report":
-                _report(session, args, wanted, pseudonymise)
-            else:
-                _export(session, args, wanted, pseudonymise)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader has closed the pipe. Flushing the rest at exit must not fail a second time.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with (
+        common.until_the_pipe_closes(),
+        common.open_context(args.config) as context,
+        context.database.read() as session,
+    ):
+        if args.action == "report":
+            _report(session, args, wanted, pseudonymise)
+        else:
+            _export(session, args, wanted, pseudonymise)
     return 0
 
 
@@ -123,7 +120,7 @@ def _report(
     )
     table = _Table((*args.by, *personal, *NUMBERS), rows)
     if args.json:
-        _print_json("rows", table.rows)
+        common.print_rows([("rows", table.rows)])
     elif args.csv:
         _print_csv(table, args.bom)
     else:
@@ -161,23 +158,12 @@ def _export(
 ) -> None:
     rows = exports.records(session, wanted, pseudonymise)
     if args.json:
-        _print_json("records", rows)
+        common.print_rows([("records", rows)])
     else:
         _print_csv(_Table(exports.header(pseudonymised=pseudonymise is not None), rows), args.bom)
 
 
 # --- Printing -----------------------------------------------------------------------------------------
-
-
-def _print_json(name: str, rows: Iterable[dict[str, Any]]) -> None:
-    """Print one document with a row per line; no row is kept in memory."""
-    out = sys.stdout
-    out.write(f'{{"version": 1, "{name}": [')
-    comma = ""
-    for row in rows:
-        out.write(f"{comma}\n{json.dumps(row)}")
-        comma = ","
-    out.write("\n]}\n")
 
 
 def _print_csv(table: _Table, bom: bool) -> None:

@@ -10,15 +10,20 @@ from typing import Any
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
+from sluice import terminal
 from sluice.web.admin import audit
-from sluice.web.admin.audit import OPERATOR
 from sluice.web.commands import common
-from sluice.web.commands.common import NOT_FOUND, Context, refuse
+from sluice.web.commands.common import NOT_FOUND, WRONG_ARGUMENT, Context, refuse
 from sluice.web.database.tables import PERSON, SERVICE, SignedInBrowser, User
 from sluice.web.keys import credentials
-from sluice.web.people import accounts
+from sluice.web.people import accounts, erasing
 from sluice.web.settings import access
 from sluice.web.settings.config import WebConfig
+from sluice.web.usage import nameless, person
+
+_NO_PERSON = (
+    "{} is a service account, not a person; to end its use: sluice users block, sluice keys revoke-all"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,15 +40,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     unblock = actions.add_parser(
         "unblock", help="unblock a user: they can sign in again, and their keys work"
     )
-    for action in (show, block, unblock):
+    export = actions.add_parser(
+        "export", help="print all that is stored of a person, as JSON: for their request about their data"
+    )
+    erase = actions.add_parser("erase", help="erase a person; their usage stays, without a name")
+    erase.add_argument("--yes", action="store_true", help="do it; without this, only say what would be done")
+    for action in (show, block, unblock, export, erase):
         action.add_argument("user", help="pseudonym as `list` shows it, or the name of a service account")
-    for action in (listing, show, block, unblock):
+    for action in (listing, show, block, unblock, erase):
         common.add_common(action)
+    common.add_common(export, as_json=False)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run one action. Return 0 on success, 1 for an unknown user."""
-    return common.run_action(args, {"list": _list, "show": _show, "block": _block, "unblock": _block})
+    """Run one action. Return 0 on success, 1 for an unknown user, 2 for an erasure without `--yes`."""
+    actions = {
+        "list": _list,
+        "show": _show,
+        "block": _block,
+        "unblock": _block,
+        "export": _export,
+        "erase": _erase,
+    }
+    return common.run_action(args, actions)
 
 
 def _list(args: argparse.Namespace, context: Context) -> int:
@@ -90,10 +109,59 @@ def _block(args: argparse.Namespace, context: Context) -> int:
             accounts.unblock(session, row)
         if was != wanted:
             before, after = {"blocked": was}, {"blocked": wanted}
-            audit.add(session, OPERATOR, f"user.{args.action}", row.pseudonym, before, after, now)
+            audit.add(session, context.actor, f"user.{args.action}", row.pseudonym, before, after, now)
     if args.json:
         common.print_json({"user": row.pseudonym, "blocked": row.blocked})
     return 0
+
+
+def _export(args: argparse.Namespace, context: Context) -> int:
+    with context.database.write() as session:
+        row = accounts.find(session, args.user)
+        if row is None:
+            return _no_user(args)
+        audit.add(session, context.actor, "user.export", row.pseudonym, None, None, time.time())
+    with common.until_the_pipe_closes(), context.database.read() as session:
+        common.print_rows(person.tables(session, row))
+    return 0
+
+
+def _erase(args: argparse.Namespace, context: Context) -> int:
+    pseudonym, found = args.user, None
+    with context.database.write() as session:
+        row = accounts.find(session, args.user)
+        # An erasure that was interrupted has deleted the account first.
+        if row is None and args.user not in nameless.late(session):
+            return _no_user(args)
+        if row is not None:
+            if row.kind == SERVICE:
+                return refuse("users erase", _NO_PERSON.format(row.name))
+            pseudonym, found = row.pseudonym, erasing.held(session, row)
+            if not args.yes:
+                return _ask(args, row, found)
+            erasing.erase(session, context.actor, row, time.time())
+    usage = nameless.make(context.database, pseudonym)
+    if args.json:
+        common.print_json({"user": pseudonym, "erased": True, **vars(usage)})
+    else:
+        print(
+            f"{pseudonym} is erased; {usage.records} records and {usage.days} sums of usage lost their user"
+        )
+        print("backups have this person until they are removed; what else has: docs/administration.md")
+    return 0
+
+
+def _ask(args: argparse.Namespace, row: User, found: erasing.Held) -> int:
+    """Say what an erasure would do."""
+    if args.json:
+        common.print_json({"user": row.pseudonym, "erased": False, **vars(found)})
+        return WRONG_ARGUMENT
+    name = terminal.line(f"{row.name} <{row.email}>")
+    print(f"{row.pseudonym}, {name}: this would be done, and cannot be undone")
+    print(f"  deleted: account, {found.keys} keys, {found.sign_ins} sign-ins, {found.limits} limits")
+    print(f"  kept, under the pseudonym alone: {found.audit} entries of the audit log")
+    print("  kept, without user and key: all usage")
+    return refuse("users erase", "nothing was changed; add --yes to do it")
 
 
 def _no_user(args: argparse.Namespace) -> int:

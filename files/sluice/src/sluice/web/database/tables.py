@@ -236,7 +236,7 @@ class Announcement(Base):
 
 
 class AuditEntry(Base):
-    """An entry of the audit log; `actor`: a pseudonym, or `operator` for the command line.
+    """An entry of the audit log; `actor`: a pseudonym, or `audit.operator` for the command line.
 
     `before` and `after` are the changed values; they never contain a key or another secret.
     """

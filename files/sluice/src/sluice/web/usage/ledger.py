@@ -29,10 +29,7 @@ def settle(session: Session, dialect: str, records: Sequence[UsageRecord]) -> in
     if not records:
         return 0
     insert = _INSERTS[dialect](Usage.__table__).on_conflict_do_nothing(index_elements=["id"])
-    if dialect == "postgresql":
-        # One transaction at a time, as on SQLite: two that share records or days would lock them in different
-        # orders.
-        session.execute(select(func.pg_advisory_xact_lock(_SETTLING)))
+    one_at_a_time(session, dialect)
     rows = [_row(record) for record in records]
     # On the connection, not the session: the mapper would need more time per row than the database.
     connection = session.connection()
@@ -46,6 +43,16 @@ def settle(session: Session, dialect: str, records: Sequence[UsageRecord]) -> in
         last_used[record.key_id] = max(record.time, last_used.get(record.key_id, 0.0))
     note_use(session, dict(sorted(last_used.items())))
     return new
+
+
+def one_at_a_time(session: Session, dialect: str) -> None:
+    """Let no other transaction settle or change usage before this one ends.
+
+    SQLite writes one at a time anyway. On PostgreSQL, two that share records or days would lock them in
+    different orders.
+    """
+    if dialect == "postgresql":
+        session.execute(select(func.pg_advisory_xact_lock(_SETTLING)))
 
 
 def _row(record: UsageRecord) -> dict[str, Any]:
