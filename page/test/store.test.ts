@@ -253,6 +253,8 @@ test("what one tab deleted does not come back by another's writing", async () =>
   await disk.remove(["c"]);
   await disk.change("c", { updated: 9 });
   await disk.add(message("b"));
+  await disk.setDraft("c", { text: "typed" });
+  assert.equal((await disk.draft("c")).text, "");
   assert.equal(await disk.write("a", { content: "more" }), false);
   assert.deepEqual(await disk.conversations(), []);
   assert.deepEqual(await disk.messages("c"), []);
@@ -283,6 +285,7 @@ test("a deletion is undone with all that belongs to it", async () => {
 
 test("drafts belong to their conversation, and an empty one is none", async () => {
   const disk = await Disk.open(someone(), QUIET);
+  await disk.begin(conversation("c"));
   await disk.setDraft("new", { text: "a" });
   await disk.setDraft("c", { text: "b" });
   await disk.setDraft("new", { text: "" });

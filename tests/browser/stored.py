@@ -40,6 +40,23 @@ LATE = """
   };
 """
 
+# A disk that is slow from now on: each change begins when the page was drawn thirty times more.
+_SLOW = """
+  const { transaction } = IDBDatabase.prototype;
+  IDBDatabase.prototype.transaction = function (names, mode, ...rest) {
+    if (mode === "readwrite") {
+      // The next one waits for this one, since both write to the same tables.
+      const table = transaction.call(this, names, mode).objectStore([names].flat()[0]);
+      let drawn = 0;
+      const draw = () => requestAnimationFrame(() => { drawn += 1; draw(); });
+      const hold = () => { if (drawn < 30) table.get("").onsuccess = hold; };
+      draw();
+      hold();
+    }
+    return transaction.call(this, names, mode, ...rest);
+  };
+"""
+
 _PUT = (
     _OPEN
     + """
@@ -129,3 +146,8 @@ def everything(tab: Tab) -> list[dict[str, Any]]:
 def put_old(tab: Tab, conversations: list[dict[str, Any]], version: int = 1) -> None:
     """Leave the database as a page of another version left it. No page that has it open may be there."""
     tab.run(_OLD, version, conversations)
+
+
+def slow(tab: Tab) -> None:
+    """Make the disk slow until the page is loaded again."""
+    tab.run(_SLOW)

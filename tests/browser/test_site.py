@@ -52,6 +52,8 @@ def test_the_first_visit_from_sign_in_to_sign_out(tab: Tab, new_profile: Profile
     expect(tab.find(".message.user .branches")).to_have_text("2/2")
     tab.press_last("Delete this message and what follows it")
     tab.find("#undo .button").click()
+    # What is shown as put back is stored: the other tab reads it.
+    tab.wait(lambda: len(tab.turns("assistant")) == 2)
     second = tab.another_tab()
     second.open(tab.path)
     second.wait(lambda: len(second.turns("assistant")) == 2)

@@ -115,6 +115,9 @@ export function openAddressed(): Promise<void> {
 // --- Asking ----------------------------------------------------------------------------------------------
 
 export async function send(text: string): Promise<void> {
+  const taking = removing.takingFrom(library.current.value);
+  // What is asked next follows what a deletion leaves.
+  if (taking) return sendAfter(taking, library.current.value);
   const asked = text.trim();
   const edited = drafts.editing.value;
   const attachments = files.ready();
@@ -155,6 +158,11 @@ export async function send(text: string): Promise<void> {
     library.current.value = conversation;
   }
   await askModels(conversation, message.id);
+}
+
+async function sendAfter(taking: Promise<unknown>, conversation: string): Promise<void> {
+  await taking;
+  if (library.current.value === conversation) await send(drafts.draft.value);
 }
 
 // Asks one model, or two side by side.
@@ -200,12 +208,14 @@ function fresh(title: string): Conversation {
 
 // Answers a question once more; what there was stays beside it.
 export function again(message: Message): void {
+  if (removing.takingFrom(message.conversation)) return;
   const question = message.role === "user" ? message.id : message.parent;
   if (model.value) library.change(message.conversation, { model: model.value.id });
   answer({ conversation: message.conversation, parent: question });
 }
 
 export function goOn(message: Message): void {
+  if (removing.takingFrom(message.conversation)) return;
   answer({ conversation: message.conversation, parent: message.parent, continued: message });
 }
 
@@ -218,46 +228,47 @@ export function show(message: Message): void {
 
 // --- Deleting --------------------------------------------------------------------------------------------
 
-export async function removeConversations(ids: readonly string[], text: string): Promise<void> {
+export async function removeConversations(wanted: readonly string[], text: string): Promise<void> {
+  const ids = wanted.filter((id) => !removing.takingFrom(id));
+  if (!ids.length) return;
   for (const id of ids) {
     stop(id);
     endWaiting(id);
   }
   const open_ = library.current.value;
-  if (ids.includes(open_)) await view("", true);
-  const removed = await removing.remove(ids);
+  // What was typed a moment ago goes and comes back with its conversation.
+  drafts.storeNow();
+  let left: Promise<void> | undefined;
+  const removed = await removing.remove(ids, () => {
+    if (ids.includes(library.current.value)) left = view("", true);
+  });
+  await left;
   offer(text, () => putBack(removed, ids.includes(open_) ? open_ : ""));
 }
 
-function putBack(removed: Removed, open_: string): void {
-  removing.restore(removed);
-  if (open_) view(open_, true);
+async function putBack(removed: Removed, open_: string): Promise<void> {
+  await removing.restore(removed);
+  if (open_) await view(open_, true);
 }
 
-export function removeMessage(message: Message): void {
-  if (runs.value.has(message.conversation)) return;
-  endWaiting(message.conversation);
-  const before = library.find(message.conversation)?.leaf ?? "";
-  const removed = removing.removeFrom(message);
-  const text = t("deleted_messages", { n: removed.messages.length });
-  offer(text, () => {
-    removing.restore(removed);
-    library.change(message.conversation, { leaf: before });
-  });
+export async function removeMessage(message: Message): Promise<void> {
+  if (!mayTakeFrom(message.conversation)) return;
+  const pruned = await removing.removeFrom(message);
+  const text = t("deleted_messages", { n: pruned.removed.messages.length });
+  offer(text, () => removing.graft(pruned));
 }
 
 // Deletes one message and leaves what follows it.
-export function removeOnlyMessage(message: Message): void {
-  const { conversation, id, parent } = message;
-  if (runs.value.has(conversation)) return;
+export async function removeOnlyMessage(message: Message): Promise<void> {
+  if (!mayTakeFrom(message.conversation)) return;
+  const pruned = await removing.removeOne(message);
+  offer(t("deleted_message"), () => removing.graft(pruned));
+}
+
+function mayTakeFrom(conversation: string): boolean {
+  if (runs.value.has(conversation) || removing.takingFrom(conversation)) return false;
   endWaiting(conversation);
-  const before = library.find(conversation)?.leaf ?? "";
-  const { removed, followers } = removing.removeOne(message);
-  offer(t("deleted_message"), () => {
-    removing.restore(removed);
-    removing.replant(conversation, followers, parent, id);
-    library.change(conversation, { leaf: before });
-  });
+  return true;
 }
 
 // Begins a new conversation with a message and what comes before it.

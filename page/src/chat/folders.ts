@@ -14,12 +14,12 @@ function askName(title: string, value: string, yes: string): Promise<string | nu
   return ask({ title, field: { label: t("folder_name"), value, most: NAME_LENGTH }, yes });
 }
 
-export function folderNamed(wanted: string): Folder {
+export async function folderNamed(wanted: string): Promise<Folder> {
   const name = wanted.slice(0, NAME_LENGTH);
   const there = folders.value.find((one) => one.name === name);
   if (there) return there;
   const made = { id: crypto.randomUUID(), name, created: Date.now() };
-  putOn("folders", made);
+  await putOn("folders", made);
   return made;
 }
 
@@ -31,7 +31,7 @@ export async function make(): Promise<Folder | null> {
 export async function rename(folder: Folder): Promise<void> {
   const given = await askName(t("folder_rename"), folder.name, t("rename_yes"));
   if (!given || given === folder.name) return;
-  putOn("folders", { ...folder, name: given });
+  await putOn("folders", { ...folder, name: given });
   say(t("renamed", { title: given }));
 }
 
@@ -48,13 +48,13 @@ export async function move(row: Conversation): Promise<void> {
   const folder =
     given === NEW_FOLDER ? await make() : (folders.value.find((one) => one.id === given) ?? null);
   if (given === NEW_FOLDER && !folder) return;
-  library.change(row.id, { folder: folder?.id ?? "" });
+  await library.settle(row.id, { folder: folder?.id ?? "" });
   say(folder ? t("moved", { title: row.title, folder: folder.name }) : t("moved_out", { title: row.title }));
 }
 
 // Takes a folder away. What lay in it stays, in no folder.
-export function remove(folder: Folder): void {
-  takeFrom("folders", folder.id);
+export async function remove(folder: Folder): Promise<void> {
+  await takeFrom("folders", folder.id);
   // The conversations keep the folder's id: nothing has to be changed to put it back.
   offer(t("folder_deleted", { name: folder.name }), () => putOn("folders", folder));
 }

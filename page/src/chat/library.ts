@@ -1,5 +1,6 @@
-// The conversations as the page has them: in memory for what is shown, on the disk for all else. What is shown changes
-// at once; what goes to the disk goes in order, and what could not be stored waits there until it can be.
+// The conversations as the page has them: in memory for what is shown, on the disk for all else. What somebody writes is
+// shown at once, what somebody deletes is gone from the page once it is from the disk. What goes to the disk goes in
+// order, and what could not be stored waits there until it can be.
 import { type Signal, signal } from "@preact/signals";
 import { Disk, nameOf, type Removed } from "../store/disk.ts";
 import type { Attachment, Conversation, Draft, Message } from "../store/rows.ts";
@@ -85,26 +86,28 @@ export async function persist(run: Operation["run"], notes: Note[], key = ""): P
   const at = key ? waiting.findIndex((one, index) => one.key === key && (index > 0 || !draining)) : -1;
   if (at >= 0) waiting[at] = { run, notes, key };
   else waiting.push({ run, notes, key });
-  draining ??= drain().finally(() => {
-    draining = null;
-  });
+  draining ??= drain();
   await draining;
 }
 
 async function drain(): Promise<void> {
-  for (let next = waiting[0]; next && disk; next = waiting[0]) {
-    try {
+  // `draining` is set when this goes on. It is cleared in the step that finds nothing more to do: whoever comes later
+  // begins anew, and nobody is told that something was tried which was not.
+  await null;
+  try {
+    for (let next = waiting[0]; next && disk; next = waiting[0]) {
       await next.run(disk);
-    } catch (error) {
-      if (storage.value !== "outdated") {
-        storage.value = named(error) === "QuotaExceededError" ? "full" : "failed";
-      }
-      return;
+      waiting.shift();
+      for (const one of next.notes) channel?.postMessage(one);
     }
-    waiting.shift();
-    for (const one of next.notes) channel?.postMessage(one);
+    if (storage.value === "full" || storage.value === "failed") storage.value = "ok";
+  } catch (error) {
+    if (storage.value !== "outdated") {
+      storage.value = named(error) === "QuotaExceededError" ? "full" : "failed";
+    }
+  } finally {
+    draining = null;
   }
-  if (storage.value === "full" || storage.value === "failed") storage.value = "ok";
 }
 
 // As `persist`, for what belongs to a conversation: what is temporary is not stored.
@@ -206,6 +209,13 @@ export function change(id: string, changes: Partial<Conversation>): void {
   persistFor(id, (to) => to.change(id, changes), [note("conversation", id)]);
 }
 
+// As `change`, for what a reader is told is done: it is shown once it is stored, so that a reload at once shows it too.
+export async function settle(id: string, changes: Partial<Conversation>): Promise<void> {
+  await persistFor(id, (to) => to.change(id, changes), [note("conversation", id)]);
+  const row = find(id);
+  if (row) put({ ...row, ...changes });
+}
+
 // Where the reader looks, without storing it: an answer that has not begun may never come.
 export function look(id: string, leaf: string): void {
   const row = find(id);
@@ -263,10 +273,12 @@ function empty(): void {
 // Deletes everything that is stored for this person in this browser, here and in other tabs.
 // Raises where the browser cannot.
 export async function erase(user: string): Promise<void> {
-  empty();
+  waiting.length = draining ? 1 : 0;
   await draining;
   if (disk) await disk.clear();
   else if (storage.value === "newer" || storage.value === "blocked") await Disk.destroy(user);
+  // What is shown as deleted is.
+  empty();
   channel?.postMessage(note("erased", ""));
   for (const listener of listeners) listener(note("erased", ""));
 }

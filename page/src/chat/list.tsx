@@ -10,7 +10,7 @@ import { ask } from "./asking.tsx";
 import { saveJson, saveMarkdown } from "./exporting.ts";
 import * as folderActions from "./folders.ts";
 import { Icon, IconButton } from "./icons.tsx";
-import { change, conversations, current } from "./library.ts";
+import { conversations, current, settle } from "./library.ts";
 import { type Action, MenuButtonOf } from "./menu.tsx";
 import { print } from "./printing.ts";
 import { say } from "./said.ts";
@@ -141,8 +141,8 @@ function Entry({ row, go }: { row: Conversation; go: Go }) {
 
 function actionsOf(row: Conversation): Action[] {
   if (row.temporary) return [{ label: t("export_markdown"), run: () => saveMarkdown([row]) }];
-  const pin = () => {
-    change(row.id, { pinned: !row.pinned });
+  const pin = async () => {
+    await settle(row.id, { pinned: !row.pinned });
     say(t(row.pinned ? "unpinned" : "is_pinned", { title: row.title }));
     toRow(row);
   };
@@ -179,7 +179,7 @@ async function rename(row: Conversation): Promise<void> {
   const field = { label: t("rename_field"), value: row.title, most: TITLE_LENGTH };
   const title = await ask({ title: t("rename"), field, yes: t("rename_yes") });
   if (!title || title === row.title) return;
-  change(row.id, { title, titled: "own" });
+  await settle(row.id, { title, titled: "own" });
   say(t("renamed", { title }));
 }
 

@@ -1,5 +1,6 @@
 // The reader's own personas and saved prompts: written, changed, deleted, exported and imported.
 import { useSignal } from "@preact/signals";
+import { useMemo } from "preact/hooks";
 import { isNothing, usable } from "../settings/fields.ts";
 import { MOST_FILE, MOST_NAME, MOST_PROMPT, named, read, write } from "../settings/files.ts";
 import type { Prompt, Settings } from "../store/rows.ts";
@@ -16,19 +17,19 @@ import { offer } from "./undo.ts";
 export function SaveAsPersona({ settings }: { settings: Settings }) {
   const name = useSignal("");
   if (isNothing(settings)) return null;
-  const keep = (event: Event) => {
+  const keep = async (event: Event) => {
     event.preventDefault();
     const found = named(name.value);
     if (!found) return;
     const { persona: _, ...rest } = usable(settings);
-    putOn("personas", {
+    name.value = "";
+    await putOn("personas", {
       id: crypto.randomUUID(),
       name: found,
       description: "",
       settings: rest,
       created: Date.now(),
     });
-    name.value = "";
     say(t("persona_kept", { name: found }));
   };
   return (
@@ -113,13 +114,15 @@ function PromptForm({ prompt }: { prompt?: Prompt }) {
   const name = useSignal(prompt?.name ?? "");
   const text = useSignal(prompt?.text ?? "");
   const id = prompt?.id ?? "new";
+  // Pressed twice before it is stored, the button makes one prompt.
+  const fresh = useMemo(() => crypto.randomUUID(), []);
   const whole = Boolean(named(name.value) && text.value.trim());
   const changed = name.value !== (prompt?.name ?? "") || text.value !== (prompt?.text ?? "");
-  const keep = (event: Event) => {
+  const keep = async (event: Event) => {
     event.preventDefault();
     if (!whole) return;
-    const row = { id: prompt?.id ?? crypto.randomUUID(), created: prompt?.created ?? Date.now() };
-    putOn("prompts", { ...row, name: named(name.value), text: text.value });
+    const row = { id: prompt?.id ?? fresh, created: prompt?.created ?? Date.now() };
+    await putOn("prompts", { ...row, name: named(name.value), text: text.value });
     say(t("prompt_kept", { name: named(name.value) }));
   };
   return (
@@ -162,8 +165,8 @@ function PromptForm({ prompt }: { prompt?: Prompt }) {
 
 type Row<Name> = Name extends "prompts" ? Prompt : (typeof personas.value)[number];
 
-function remove<Name extends "personas" | "prompts">(shelf: Name, row: Row<Name>): void {
-  takeFrom(shelf, row.id);
+async function remove<Name extends "personas" | "prompts">(shelf: Name, row: Row<Name>): Promise<void> {
+  await takeFrom(shelf, row.id);
   offer(t("deleted_named", { name: row.name }), () => putOn(shelf, row as never));
 }
 
@@ -211,12 +214,12 @@ async function taken(file: File): Promise<string> {
       )
     )
       continue;
-    putOn("personas", { id: crypto.randomUUID(), created, ...one });
+    await putOn("personas", { id: crypto.randomUUID(), created, ...one });
     added += 1;
   }
   for (const one of found.prompts) {
     if (prompts.value.some((known) => known.text === one.text && known.name === one.name)) continue;
-    putOn("prompts", { id: crypto.randomUUID(), created, ...one });
+    await putOn("prompts", { id: crypto.randomUUID(), created, ...one });
     added += 1;
   }
   const known = found.personas.length + found.prompts.length - added;

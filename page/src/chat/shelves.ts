@@ -52,17 +52,17 @@ async function readSettings(): Promise<void> {
   settings.value = await stored((disk) => disk.settings(), new Map());
 }
 
-// Puts a row on a shelf, or in the place of the one with its id.
-export function putOn<Name extends Shelf>(name: Name, row: Rows[Name]): void {
+// Puts a row on a shelf, or in the place of the one with its id. Here and below: shown once it is stored.
+export async function putOn<Name extends Shelf>(name: Name, row: Rows[Name]): Promise<void> {
+  await persist((to) => to.putOn<Shelf>(name, row), [note("shelf", name)]);
   const shelf = shelves[name];
   shelf.value = byName([...shelf.value.filter((one) => one.id !== row.id), row]);
-  persist((to) => to.putOn<Shelf>(name, row), [note("shelf", name)]);
 }
 
-export function takeFrom(name: Shelf, id: string): void {
+export async function takeFrom(name: Shelf, id: string): Promise<void> {
+  await persist((to) => to.takeFrom(name, id), [note("shelf", name)]);
   const shelf: Signal<readonly { id: string }[]> = shelves[name];
   shelf.value = shelf.value.filter((one) => one.id !== id);
-  persist((to) => to.takeFrom(name, id), [note("shelf", name)]);
 }
 
 // Sets what holds for all conversations; undefined takes the setting away.

@@ -83,7 +83,7 @@ export async function takeFile(file: File): Promise<void> {
         return !failed;
       },
     });
-    takeBeside(result, note);
+    await takeBeside(result, note);
     note({ unknown: result.unknown, large: result.large, at: result.at });
     ending = failed || result.ending;
   } catch {
@@ -110,7 +110,7 @@ async function takeOne(
   const [row] = settled.conversations;
   if (row) row.title ||= t("untitled");
   const isNew = row !== undefined && !known(row.id);
-  if (isNew && row) row.folder = found.folder ? folderNamed(found.folder).id : "";
+  if (isNew && row) row.folder = found.folder ? (await folderNamed(found.folder)).id : "";
   try {
     const messages = await takeIn(settled);
     const kind = isNew ? "fresh" : messages ? "grown" : "known";
@@ -135,16 +135,19 @@ function known(id: string): boolean {
 }
 
 // What stands beside the conversations: what is here already stays.
-function takeBeside({ rest }: transfer.Result, note: (changes: Partial<Taking>) => void): void {
+async function takeBeside(
+  { rest }: transfer.Result,
+  note: (changes: Partial<Taking>) => void,
+): Promise<void> {
   let beside = 0;
   for (const row of list(rest.personas).map(asPersona)) {
     if (!row.id || !row.name || personas.value.some((one) => one.id === row.id)) continue;
-    putOn("personas", row);
+    await putOn("personas", row);
     beside += 1;
   }
   for (const row of list(rest.prompts).map(asPrompt)) {
     if (!row.id || !row.name || prompts.value.some((one) => one.id === row.id)) continue;
-    putOn("prompts", row);
+    await putOn("prompts", row);
     beside += 1;
   }
   for (const [name, value] of Object.entries(fields(rest.settings))) {

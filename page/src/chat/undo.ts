@@ -5,20 +5,25 @@ import { say } from "./said.ts";
 
 export interface Undo {
   text: string;
-  undo: () => void;
+  undo: () => Promise<void>;
 }
 
 export const undo = signal<Undo | null>(null);
 
-// Says what was deleted, and offers the way back.
-export function offer(text: string, back: () => void): void {
+// Says what was deleted, and offers the way back. It is gone, or back, when the disk says so.
+export function offer(text: string, back: () => Promise<void>): void {
   say(text);
-  undo.value = {
+  let begun = false;
+  const made: Undo = {
     text,
-    undo: () => {
-      undo.value = null;
-      back();
+    undo: async () => {
+      // The button is there until all is back.
+      if (begun) return;
+      begun = true;
+      await back();
+      if (undo.value === made) undo.value = null;
       say(t("put_back"));
     },
   };
+  undo.value = made;
 }

@@ -11,6 +11,7 @@ import {
   type Conversation,
   type Draft,
   type Message,
+  NEW,
   VERSION,
 } from "./rows.ts";
 import { ALL, CONTENT, type SHELVES, type Table, type Tables, upgrade } from "./upgrade.ts";
@@ -252,10 +253,11 @@ export class Disk {
 
   // --- Drafts and attachments ------------------------------------------------------------------------------
 
-  // Changes what a conversation's draft has. An empty draft is none.
+  // Changes what a conversation's draft has, unless the conversation is gone. An empty draft is none.
   async setDraft(conversation: string, changes: Partial<Draft>): Promise<void> {
-    return this.#writing(["drafts"], async (transaction) => {
+    return this.#writing(["conversations", "drafts"], async (transaction) => {
       const drafts = transaction.objectStore("drafts");
+      if (conversation !== NEW && !(await transaction.objectStore("conversations").get(conversation))) return;
       const row = { text: "", ...(await drafts.get(conversation)), ...changes, conversation };
       if (row.text || row.attachments?.length) await drafts.put(row);
       else await drafts.delete(conversation);
