@@ -17,12 +17,14 @@ options:
     description:
       - C(proxy) (on the gateway VM) - it runs, its authority answers, each cluster has a session.
       - C(login) (on the gateway VM) - the proxy's key and code can open a new session with each login node.
+      - C(key) (on the gateway VM) - each login node refuses what a thief of the proxy's key would try. This
+        is found by trying it.
       - C(relay) (on the login node) - sshd admits the gateways and confines the account, the key file belongs
         to root, Slurm refuses the account, and its relays run within the bounds of its slice.
       - C(scheduler) (on the login node) - it ticks.
       - C(model) (on the login node) - each ready instance answers a question of one token.
     type: str
-    choices: [proxy, login, relay, scheduler, model]
+    choices: [proxy, login, key, relay, scheduler, model]
     required: true
   wait:
     description: Seconds to wait until the part works.
@@ -46,7 +48,7 @@ options:
     type: str
     default: ""
   venv:
-    description: For C(login), the environment with the proxy.
+    description: For C(login) and C(key), the environment with the proxy.
     type: path
     default: /opt/sluice/venv
   slurm_bin:
@@ -109,6 +111,18 @@ problem:
   description: What is wrong; empty if the part works.
   returned: always
   type: str
+login_nodes:
+  description: For C(key), each login node with what was tried. C(problem) is empty for what was refused.
+  returned: for C(key), if the attacks could be made
+  type: list
+  elements: dict
+  sample:
+    - cluster: demo
+      host: login
+      problem: ""
+      attacks:
+        - name: a shell
+          problem: ""
 seconds:
   description: Seconds until the part worked.
   returned: success
@@ -221,6 +235,40 @@ class Login:
         argv = [runuser, "-u", "sluice-proxy", "--", self.program, "proxy", "--try"]
         status, output, errors = self.module.run_command(argv)
         return "" if status == 0 else (errors.strip() or output.strip() or f"{self.program}: status {status}")
+
+
+class Key:
+    """What the proxy's key can do at each login node, found by trying it."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.program = str(Path(module.params["venv"], "bin", "sluice"))
+        self.found: dict[str, Any] = {}
+
+    def problem(self) -> str:
+        """Return what is wrong, or ""."""
+        runuser = self.module.get_bin_path("runuser", required=True, opt_dirs=["/usr/sbin", "/sbin"])
+        argv = [runuser, "-u", "sluice-proxy", "--", self.program, "proxy", "--attack", "--json"]
+        status, output, errors = self.module.run_command(argv)
+        try:
+            nodes = json.loads(output)["login_nodes"]
+        except ValueError:
+            return errors.strip() or f"{self.program} proxy --attack: status {status}, and no JSON"
+        self.found = {"login_nodes": nodes}
+        return "; ".join(filter(None, map(self._of_node, nodes)))
+
+    @staticmethod
+    def _of_node(node: dict[str, Any]) -> str:
+        place = f"{node['host']} (cluster {node['cluster']})"
+        if node["problem"]:
+            return f"{place} could not be tried: {node['problem']}"
+        got = [f"{one['name']}: {one['problem']}" for one in node["attacks"] if one["problem"]]
+        if not got:
+            return ""
+        return (
+            f"{place} does not confine the gateway's key: {'; '.join(got)}. Something that sshd reads before "
+            "/etc/ssh/sshd_config.d/10-sluice.conf overrides it: run playbooks/check.yml for the login node"
+        )
 
 
 class Relay:
@@ -491,6 +539,7 @@ class Model:
 PARTS: dict[str, Any] = {
     "proxy": Proxy,
     "login": Login,
+    "key": Key,
     "relay": Relay,
     "scheduler": Scheduler,
     "model": Model,
@@ -532,12 +581,14 @@ def main() -> None:
     )
     started = time.monotonic()
     wait = 0 if module.check_mode else module.params["wait"]
-    problem = wait_until_well(PARTS[module.params["part"]](module), wait)
+    part = PARTS[module.params["part"]](module)
+    problem = wait_until_well(part, wait)
+    found = getattr(part, "found", {})
     if problem and not module.check_mode:
-        module.fail_json(msg=problem, problem=problem)
+        module.fail_json(msg=problem, problem=problem, **found)
     if problem:
         module.warn(problem)
-    module.exit_json(changed=False, problem=problem, seconds=round(time.monotonic() - started, 1))
+    module.exit_json(changed=False, problem=problem, seconds=round(time.monotonic() - started, 1), **found)
 
 
 if __name__ == "__main__":

@@ -44,12 +44,13 @@ for name in passwd group shadow; do
   mount --bind "$1/accounts/$name" "/etc/$name"
 done
 mount -t tmpfs -o mode=755 tmpfs "$1/dev"
-for node in null zero full random urandom tty ptmx; do
+for node in null zero full random urandom tty; do
   touch "$1/dev/$node"
   mount --bind "/dev/$node" "$1/dev/$node"
 done
 mkdir "$1/dev/pts"
 mount --bind /dev/pts "$1/dev/pts"
+ln -s pts/ptmx "$1/dev/ptmx"
 ln -s /proc/self/fd "$1/dev/fd"
 ln -s /run/sluice-test/log/socket "$1/dev/log"
 if [ -e "$1/etc/ssh/sshrc" ]; then

@@ -44,6 +44,11 @@ def make_node(
 
 def tried(node: LoginNode, tmp_path: Path) -> subprocess.CompletedProcess[str]:
     """Run `sluice proxy --try`, as playbooks/check.yml does on the gateway."""
+    return on_the_gateway(node, tmp_path, "--try")
+
+
+def on_the_gateway(node: LoginNode, tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `sluice proxy` with a configuration that names this node alone."""
     cluster = ClusterConfig(
         name="test",
         host="127.0.0.1",
@@ -60,7 +65,7 @@ def tried(node: LoginNode, tmp_path: Path) -> subprocess.CompletedProcess[str]:
     }
     config.write_text(json.dumps(document))
     command = "import sys; from sluice.cli import main; sys.exit(main())"
-    argv = [sys.executable, "-c", command, "proxy", "--config", str(config), "--try"]
+    argv = [sys.executable, "-c", command, "proxy", "--config", str(config), *arguments]
     return subprocess.run(argv, capture_output=True, text=True, timeout=SECONDS, env=_environment())
 
 

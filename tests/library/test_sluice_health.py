@@ -355,6 +355,49 @@ def test_a_new_session_decides_not_one_that_stands_since_before(status: int, err
     assert load("sluice_health").Login(host).problem() == errors.strip()
 
 
+# --- key ---------------------------------------------------------------------------------------------------
+
+NO_JSON = "/opt/sluice/venv/bin/sluice proxy --attack: status 2, and no JSON"
+ATTACK = [
+    *("runuser", "-u", "sluice-proxy", "--", "/opt/sluice/venv/bin/sluice"),
+    *("proxy", "--attack", "--json"),
+]
+
+
+def node(problem: str = "", **attacks: str) -> dict[str, Any]:
+    """What `sluice proxy --attack --json` tells of a login node."""
+    told = [{"name": name, "problem": found} for name, found in attacks.items()]
+    return {"cluster": "demo", "host": "login", "problem": problem, "attacks": told}
+
+
+@pytest.mark.parametrize(
+    ("found", "problem"),
+    [
+        (node(sftp=""), ""),
+        (
+            node(sftp="not refused (ForceCommand): sshd answered 'x'", command=""),
+            "sftp: not refused (ForceCommand",
+        ),
+        (node("login:22 cannot be reached"), "could not be tried: login:22 cannot be reached"),
+    ],
+)
+def test_what_the_key_can_do_is_told_with_all_that_was_tried(found: dict[str, Any], problem: str) -> None:
+    output = json.dumps({"version": 1, "login_nodes": [node(sftp=""), found]})
+    host = Host({"venv": "/opt/sluice/venv"}, [Command(ATTACK, status=1, output=output)])
+    part = load("sluice_health").Key(host)
+    told = part.problem()
+    assert problem in told and bool(problem) == bool(told)
+    assert part.found["login_nodes"][1] == found
+
+
+@pytest.mark.parametrize(
+    ("output", "errors"), [("", "there is no /etc/sluice/proxy.json\n"), ("nonsense", "")]
+)
+def test_a_proxy_that_cannot_attack_is_a_problem(output: str, errors: str) -> None:
+    host = Host({"venv": "/opt/sluice/venv"}, [Command(ATTACK, status=2, output=output, errors=errors)])
+    assert load("sluice_health").Key(host).problem() == (errors.strip() or NO_JSON)
+
+
 # --- scheduler ---------------------------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import logging
 import sys
 import threading
@@ -11,6 +12,7 @@ import threading
 from sluice import logs
 from sluice.config import load
 from sluice.errors import EXIT_FAILURE, SluiceError
+from sluice.proxy.clusters.attack import attack
 from sluice.proxy.clusters.session import Session
 from sluice.proxy.clusters.ssh import SshTransport
 from sluice.proxy.clusters.transport import TransportError
@@ -31,13 +33,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="only open a new session with each login node, print the results, and end",
     )
+    parser.add_argument(
+        "--attack",
+        action="store_true",
+        help="only try what a thief of the proxy's key would try, print the results, and end",
+    )
+    parser.add_argument("--json", action="store_true", help="with --attack: print JSON, for programs")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until SIGTERM, or only test the sessions; return the exit status. Raises ConfigError."""
+    """Serve until SIGTERM, or only test the login nodes; return the exit status. Raises ConfigError."""
     config = check(load(ProxyConfig, arguments.config), arguments.config)
     if arguments.only_try:
         return asyncio.run(_try_each(config))
+    if arguments.attack:
+        return _attack_each(config, as_json=arguments.json)
     logs.configure("proxy", config.log_level)
     _silence_libraries()
     try:
@@ -71,6 +81,32 @@ async def _try_one(cluster: ClusterConfig) -> str:
         await session.wait_closed()
     print(f"{cluster.host} (cluster {cluster.name}): {hello.software} answers")
     return ""
+
+
+def _attack_each(config: ProxyConfig, *, as_json: bool) -> int:
+    """Attack every login node; print what it refused. Return EXIT_FAILURE if anything was not refused."""
+    nodes = [(cluster, *_attack_one(cluster)) for cluster in config.clusters]
+    if as_json:
+        rows = [
+            {"cluster": cluster.name, "host": cluster.host, "problem": problem, "attacks": attacks}
+            for cluster, problem, attacks in nodes
+        ]
+        print(json.dumps({"version": 1, "login_nodes": rows}, indent=2))
+    else:
+        for cluster, problem, attacks in nodes:
+            print(f"{cluster.host} (cluster {cluster.name}){f': {problem}' if problem else ''}")
+            for one in attacks:
+                print(f"  {one['name']}: {one['problem'] or 'refused'}")
+    wrong = [1 for _, problem, attacks in nodes if problem or any(one["problem"] for one in attacks)]
+    return EXIT_FAILURE if wrong else 0
+
+
+def _attack_one(cluster: ClusterConfig) -> tuple[str, list[dict[str, str]]]:
+    """Return why the login node could not be attacked, else "", and the results."""
+    try:
+        return "", [result._asdict() for result in attack(cluster)]
+    except TransportError as error:
+        return str(error), []
 
 
 def _silence_libraries() -> None:

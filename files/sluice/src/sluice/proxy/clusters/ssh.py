@@ -60,7 +60,7 @@ _OPTIONS = (
     "LogLevel=VERBOSE",
 )
 # Not the proxy's own environment. LC_ALL: messages on standard error must be in English.
-_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}
+ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}
 _THROUGH = b"Authenticated to "
 # Lines of statistics that ssh writes at its end.
 _STATISTICS = (b"Transferred: ", b"Bytes per second: ")
@@ -154,7 +154,7 @@ class SshTransport(asyncio.BufferedProtocol):
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
                 stderr=asyncio.subprocess.PIPE,
-                env=_ENVIRONMENT,
+                env=ENVIRONMENT,
                 # A separate process session: a terminal's signals to the proxy do not end its connections.
                 start_new_session=True,
             )
@@ -272,15 +272,20 @@ class SshTransport(asyncio.BufferedProtocol):
 
 def arguments(config: ClusterConfig) -> list[str]:
     """Return the child's command line. It contains no secrets, only names of files."""
-    options = (
+    return [PROGRAM, *options(config), "--", f"{config.user}@{config.host}", COMMAND]
+
+
+def options(config: ClusterConfig) -> list[str]:
+    """Return the options with which ssh connects as the proxy, and with nothing else of this host."""
+    settings = (
         *_OPTIONS,
         f"UserKnownHostsFile={config.known_hosts}",
         f"ConnectTimeout={max(1, round(config.connect_timeout))}",
     )
-    found = [PROGRAM, "-F", "none", "-T", "-a", "-x", "-i", config.key_file, "-p", str(config.port)]
-    for option in options:
-        found += ["-o", option]
-    return [*found, "--", f"{config.user}@{config.host}", COMMAND]
+    found = ["-F", "none", "-T", "-a", "-x", "-i", config.key_file, "-p", str(config.port)]
+    for setting in settings:
+        found += ["-o", setting]
+    return found
 
 
 def refusal(said: str, config: ClusterConfig) -> TransportError:
