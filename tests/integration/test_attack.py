@@ -7,7 +7,6 @@ import json
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -124,9 +123,3 @@ def test_a_node_that_cannot_be_attacked_is_not_taken_for_a_good_one(
     node.stop()
     (gone,) = json.loads(on_the_gateway(node, tmp_path, "--attack", "--json").stdout)["login_nodes"]
     assert "cannot be reached" in gone["problem"]
-
-
-def test_an_attack_leaves_nothing_behind(make_node: MakeNode, tmp_path: Path) -> None:
-    before: set[Any] = set(Path("/tmp").glob(f"{attack.MARK}*"))
-    attacked(make_node(Secured(True, True)), tmp_path, 0)
-    assert set(Path("/tmp").glob(f"{attack.MARK}*")) == before

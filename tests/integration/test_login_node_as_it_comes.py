@@ -10,12 +10,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
+from module_utils import sluice_sshd
 from sluice.proxy.config import ClusterConfig
 from tests.integration.login import ACCOUNT, INSIDE, LoginNode, Secured
-from tests.library.ansible_module import load
 
 pytestmark = pytest.mark.integration
 
@@ -81,21 +82,16 @@ def effective(node: LoginNode) -> dict[str, list[str]]:
     inside = ["nsenter", "--target", str(node.inner_pid), "--mount", "--", *argv]
     done = subprocess.run(inside, capture_output=True, text=True, timeout=SECONDS)
     assert done.returncode == 0, done.stderr
-    found: dict[str, list[str]] = load("sluice_health").sshd_settings(done.stdout)
-    return found
+    return sluice_sshd.sshd_settings(done.stdout)
 
 
 def complaints(node: LoginNode) -> list[str]:
     """Return what the check says against this node's sshd; the bed's own paths aside."""
-    module = load("sluice_health")
-    module.CONFINED.update(
-        forcecommand=f"{INSIDE}/etc/relay", authorizedkeysfile=f"{INSIDE}/etc/authorized_keys"
-    )
+    paths = {"forcecommand": f"{INSIDE}/etc/relay", "authorizedkeysfile": f"{INSIDE}/etc/authorized_keys"}
     settings = effective(node)
-    found: list[str] = [
-        *module.unconfined(settings),
-        *module.shut_out(settings, ACCOUNT, [ACCOUNT], "127.0.0.1"),
-    ]
+    with mock.patch.dict(sluice_sshd.CONFINED, paths):
+        found = sluice_sshd.unconfined(settings)
+    found += sluice_sshd.shut_out(settings, ACCOUNT, [ACCOUNT], "127.0.0.1")
     return found
 
 

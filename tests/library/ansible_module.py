@@ -11,11 +11,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
+import ansible.module_utils
 import pytest
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.testing import patch_module_args
 
 LIBRARY = Path(__file__).parents[2] / "library"
+# As ansible.cfg says: what modules share is found beside Ansible's own.
+ansible.module_utils.__path__.append(str(LIBRARY.parent / "module_utils"))
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from module_utils.sluice_sshd import ANYWHERE, CONFINED
 from tests.library.ansible_module import Command, load, run
 
 UP: dict[str, Any] = {"name": "demo", "sessions": [{"host": "login", "state": "up", "detail": ""}]}
@@ -186,7 +187,7 @@ def relay_problem(module: ModuleType, sshd: Settings, *more: Command, **params: 
 
 def confined(module: ModuleType) -> Settings:
     """Return what sshd says when all is well."""
-    return {**module.CONFINED, "pubkeyacceptedalgorithms": "rsa-sha2-512,ssh-ed25519"}
+    return {**CONFINED, "pubkeyacceptedalgorithms": "rsa-sha2-512,ssh-ed25519"}
 
 
 def test_a_confined_account_that_slurm_refuses_is_well(relay: ModuleType) -> None:
@@ -234,7 +235,7 @@ def test_sshd_is_asked_for_each_place_that_gateways_come_from(relay: ModuleType)
         "198.51.100.1",
         "2001:db8::1",
     ]
-    assert relay.addresses(["any"]) == [relay.ANYWHERE]
+    assert relay.addresses(["any"]) == [ANYWHERE]
 
 
 def test_an_account_that_slurm_lets_in_is_told(relay: ModuleType) -> None:

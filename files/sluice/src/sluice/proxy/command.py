@@ -104,7 +104,7 @@ def _attack_each(config: ProxyConfig, *, as_json: bool) -> int:
 def _attack_one(cluster: ClusterConfig) -> tuple[str, list[dict[str, str]]]:
     """Return why the login node could not be attacked, else "", and the results."""
     try:
-        return "", [result._asdict() for result in attack(cluster)]
+        return "", [{"name": one.name, "problem": one.problem} for one in attack(cluster)]
     except TransportError as error:
         return str(error), []
 

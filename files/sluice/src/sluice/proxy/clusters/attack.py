@@ -31,7 +31,7 @@ AT_ONCE = 3
 PATIENCE = 10.0
 MAX_TOLD = 100
 
-MARK = "sluice-attack"
+_MARK = "sluice-attack"
 # The first message of a client of SFTP, version 3.
 _SFTP = bytes((0, 0, 0, 5, 1, 0, 0, 0, 3))
 # Without -N: where the forwarding is granted, ssh ends with the relay.
@@ -83,8 +83,8 @@ def only_a_relay(outcome: Outcome) -> bool:
 
 def attacks() -> Iterator[Attack]:
     """Return all attacks that one run of ssh makes."""
-    shell = f"echo {MARK}; id\nexit\n".encode()
-    command = ("echo", MARK)
+    shell = f"echo {_MARK}; id\nexit\n".encode()
+    command = ("echo", _MARK)
     yield Attack("a command", (), command, b"", only_a_relay, "ForceCommand")
     yield Attack("a shell", (), (), shell, only_a_relay, "ForceCommand")
     yield Attack("bytes that are no frames", (), (), os.urandom(65_536), only_a_relay, "ForceCommand")
@@ -96,7 +96,7 @@ def attacks() -> Iterator[Attack]:
     port = (*_FORWARD, "127.0.0.1:0:127.0.0.1:9")
     failed = _says("remote port forwarding failed")
     yield Attack("a port that listens", port, (), b"", failed, "AllowTcpForwarding no")
-    there = f"/tmp/{MARK}-{secrets.token_hex(8)}"  # noqa: S108 - on the login node, should it be granted
+    there = f"/tmp/{_MARK}-{secrets.token_hex(8)}"  # noqa: S108 - on the login node, should it be granted
     listening = (*_FORWARD, f"{there}:127.0.0.1:9")
     yield Attack("a socket that listens", listening, (), b"", failed, "AllowStreamLocalForwarding no")
 
@@ -130,7 +130,7 @@ def _one(config: ClusterConfig, one: Attack) -> Result:
 
 def _to_a_socket(config: ClusterConfig) -> Result:
     """Ask for a connection to a Unix socket there: ssh asks when somebody connects to its own socket here."""
-    with tempfile.TemporaryDirectory(prefix=f"{MARK}-") as folder:
+    with tempfile.TemporaryDirectory(prefix=f"{_MARK}-") as folder:
         near = Path(folder, "near.sock")
         argv = _argv(config, ("-N", "-L", f"{near}:{_SOCKET}"), ())
         with subprocess.Popen(
