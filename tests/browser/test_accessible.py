@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser import accessible, pixels, states, stored
+from tests.browser import accessible, attaching, pixels, states, stored
 from tests.browser.marks import ON_STUB
 from tests.browser.profiles import Profiles
 from tests.browser.tab import Tab
@@ -186,6 +186,23 @@ def test_the_first_visit_by_keyboard_alone(tab: Tab) -> None:
     tab.press("Enter")
     tab.page.wait_for_url("**/auth/signed-out*")
     tab.tab_to("#sign-in")
+
+
+# What the page does before another key can come.
+_PRESSED = """
+  document.querySelector(arguments_[0]).click();
+  for (let step = 0; step < 20; step += 1) await null;
+  return document.querySelector("dialog")?.matches(":modal") ?? false;
+"""
+
+
+def test_the_next_key_belongs_to_the_dialogue_that_opens(alice: Tab) -> None:
+    attaching.choose(alice, {"notes.txt": b"The capital of Norway is Oslo."})
+    attaching.ready(alice, 1)
+    for button in ("#settings-open", "#tray .chip-name"):
+        assert alice.run(_PRESSED, button), button
+        alice.press("Escape")
+        alice.gone("dialog")
 
 
 def _enter(tab: Tab, selector: str) -> None:

@@ -1,6 +1,6 @@
 // What is sent of a file, page by page; of one that is not sent yet, the choice of pages, or of a picture's size.
 import { useSignal } from "@preact/signals";
-import { useEffect, useRef } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import { IconButton } from "../chat/icons.tsx";
 import { size } from "../formats.ts";
 import { Plain } from "../markdown/plain.tsx";
@@ -22,7 +22,8 @@ export function AttachmentDialog() {
 function Dialog({ shown }: { shown: Viewed }) {
   const box = useRef<HTMLDialogElement>(null);
   const { row, pending, chosen } = shown;
-  useEffect(() => {
+  // At once: the next key is meant for it already, and the focus goes back to where it is now.
+  useLayoutEffect(() => {
     box.current?.showModal();
   }, []);
   return (

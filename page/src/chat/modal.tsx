@@ -1,6 +1,6 @@
 // A dialogue above the page. The browser keeps the keyboard in it, and gives it back to where it was.
 import type { ComponentChildren } from "preact";
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import { t } from "../texts.ts";
 import { IconButton } from "./icons.tsx";
 import { said } from "./said.ts";
@@ -14,7 +14,8 @@ interface Props {
 
 export function Modal({ id, title, children, onClose }: Props) {
   const box = useRef<HTMLDialogElement>(null);
-  useEffect(() => {
+  // At once: the next key is meant for it already, and the focus goes back to where it is now.
+  useLayoutEffect(() => {
     box.current?.showModal();
   }, []);
   return (
