@@ -172,6 +172,41 @@ test("what a page of version 2 stored is all there, row by row as it was", async
   database.close();
 });
 
+test("what a page of version 3 stored is all there, and a draft can have an edit from then on", async () => {
+  const user = someone();
+  await pageOf2(user);
+  const made = await openDB(`sluice-${user}`, 3, {
+    upgrade: (database) => {
+      database
+        .createObjectStore("attachments", { keyPath: "id" })
+        .createIndex("conversation", "conversation");
+      for (const name of ["folders", "personas", "prompts"]) {
+        database.createObjectStore(name, { keyPath: "id" });
+      }
+      database.createObjectStore("settings", { keyPath: "name" });
+    },
+  });
+  const before = { folders: { id: "f", name: "Work", created: 1 }, settings: { name: "remind", value: 7 } };
+  const file = { ...attachment("a", { conversation: "c1" }), later: true };
+  await made.put("folders", before.folders);
+  await made.put("settings", before.settings);
+  await made.put("attachments", file);
+  made.close();
+  const disk = await Disk.open(user, QUIET);
+  await disk.setDraft("c1", { edit: { message: "c1:0", text: "Capital of Spain?" } });
+  disk.close();
+  const database = await openDB(`sluice-${user}`, VERSION);
+  for (const table of ["conversations", "messages"] as const) {
+    assert.deepEqual(await database.getAll(table), OF_2[table]);
+  }
+  const edit = { message: "c1:0", text: "Capital of Spain?" };
+  assert.deepEqual(await database.getAll("drafts"), [{ ...OF_2.drafts[0], edit }]);
+  assert.deepEqual(await database.getAll("folders"), [before.folders]);
+  assert.deepEqual(await database.getAll("settings"), [before.settings]);
+  assert.deepEqual(await database.getAll("attachments"), [file]);
+  database.close();
+});
+
 test("an upgrade from version 1 that fails at any write leaves the old data, and the next one succeeds", async () => {
   const writes = 4 + 1 + 2;
   for (let nth = 1; nth <= writes; nth += 1) {
@@ -296,6 +331,26 @@ test("drafts belong to their conversation, and an empty one is none", async () =
   await disk.setDraft("c", { text: "" });
   assert.deepEqual((await disk.draft("c")).attachments, files);
   await disk.setDraft("c", { attachments: [] });
+  assert.deepEqual(await disk.draft("c"), { conversation: "c", text: "" });
+  disk.close();
+});
+
+test("an edit is stored beside the draft, and ends without it", async () => {
+  const disk = await Disk.open(someone(), QUIET);
+  await disk.begin(conversation("c"));
+  const files = [{ id: "f", name: "f.txt", kind: "text" as const, size: 3 }];
+  await disk.setDraft("c", { text: "typed", edit: { message: "a", text: "anew" } });
+  await disk.setDraft("c", { edit: { message: "a", attachments: files } });
+  await disk.setDraft("c", { text: "typed more" });
+  await disk.setDraft("c", { edit: { message: "a", text: "anew once more" } });
+  const edit = { message: "a", text: "anew once more", attachments: files };
+  assert.deepEqual(await disk.draft("c"), { conversation: "c", text: "typed more", edit });
+  await disk.setDraft("c", { edit: { message: "b", text: "another" } });
+  assert.deepEqual((await disk.draft("c")).edit, { message: "b", text: "another" });
+  await disk.setDraft("c", { text: "" });
+  assert.deepEqual((await disk.draft("c")).edit, { message: "b", text: "another" });
+  await disk.setDraft("c", { edit: null });
+  await disk.setDraft("c", { edit: { message: "b", attachments: files } });
   assert.deepEqual(await disk.draft("c"), { conversation: "c", text: "" });
   disk.close();
 });
@@ -479,6 +534,7 @@ test("unknown values become known ones, and nothing is refused", () => {
   for (const value of [null, 7, "x", []]) {
     assert.deepEqual(asSettings(value), {});
     assert.equal(asDraft(value).text, "");
+    assert.equal(asDraft({ edit: value }).edit, undefined);
   }
   for (const value of [null, 7, "x", [], {}]) assert.equal(fromVersion1(value).messages.length, 0);
 });

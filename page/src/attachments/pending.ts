@@ -45,6 +45,8 @@ const SHARE = 0.5;
 
 const stops = new Map<string, () => void>();
 const EDITED = "edited ";
+// The messages that are edited, by place.
+const edited = new Map<string, Message>();
 
 export function here(): readonly Pending[] {
   return pending.value.get(place.value) ?? [];
@@ -136,7 +138,7 @@ async function fittingReading(
 
 function rowOf(where: string, one: Pending, file: File, reading: Reading): Attachment {
   const { id, name, size } = one;
-  const conversation = where.startsWith(EDITED) ? library.current.value : where;
+  const conversation = edited.get(where)?.conversation ?? where;
   const row = { id, conversation, name, size, created: Date.now() };
   if (reading.kind === "picture") {
     return {
@@ -165,7 +167,7 @@ export function detach(id: string): void {
   );
   stops.get(id)?.();
   // What an edited message has, the old message has too.
-  if (!where.startsWith(EDITED)) library.removeAttachments([id]);
+  if (!edited.has(where)) library.removeAttachments([id]);
   store(where);
 }
 
@@ -188,11 +190,12 @@ export async function resize(id: string, side: number): Promise<Attachment | nul
     const made = await fittingReading(id, before.bytes, () => {}, side);
     if (made.kind !== "picture" || !isThere(where, id)) return null;
     // The message that is edited has the picture too, as it was.
-    const own = where.startsWith(EDITED) ? crypto.randomUUID() : id;
+    const own = edited.has(where) ? crypto.randomUUID() : id;
     const bytes = new Blob([made.bytes], { type: made.type });
     const row: Attachment = { ...before, id: own, type: made.type, bytes };
     await library.keepAttachment(row);
     change(where, id, { id: own, row, width: made.width, height: made.height });
+    store(where);
     return row;
   } catch {
     return null;
@@ -210,9 +213,10 @@ function attached({ id, name, size, row, chosen }: Pending): Attached[] {
 }
 
 function store(where: string): void {
-  if (where.startsWith(EDITED)) return;
   const attachments = (pending.value.get(where) ?? []).flatMap(attached);
-  library.changeDraft(where, { attachments });
+  const message = edited.get(where);
+  if (message) library.changeDraft(message.conversation, { edit: { message: message.id, attachments } });
+  else library.changeDraft(where, { attachments });
   library.askToKeep(false);
 }
 
@@ -257,11 +261,23 @@ library.onNote(({ kind, conversation }) => {
   pending.value = made;
 });
 
-// Shows the files of a message that is edited, until `show`.
-export async function edit(message: Message): Promise<void> {
+// Shows the files of a message that is edited, until `show`: those that the edit has come to have, or the message's.
+export async function edit(message: Message, attached = message.attachments ?? []): Promise<void> {
   const where = `${EDITED}${message.id}`;
   place.value = where;
-  put(where, await known(message.attachments ?? []));
+  edited.set(where, message);
+  if (pending.value.has(where)) return;
+  const found = await known(attached);
+  if (edited.has(where) && !pending.value.has(where)) put(where, found);
+}
+
+// The edit of a message was sent, or is none any more.
+export function endEdit(message: string): void {
+  const where = `${EDITED}${message}`;
+  edited.delete(where);
+  const made = new Map(pending.value);
+  made.delete(where);
+  pending.value = made;
 }
 
 // --- Sending ----------------------------------------------------------------------------------------------
@@ -276,7 +292,7 @@ export function sent(conversation: string): void {
   const where = place.value;
   const ids = here().flatMap((one) => (one.row ? [one.id] : []));
   put(where, []);
-  if (where.startsWith(EDITED)) return;
+  if (edited.has(where)) return;
   library.changeDraft(where, { attachments: [] });
   if (where === conversation) return;
   library.giveAttachments(ids, conversation);

@@ -2,7 +2,7 @@
 // shown at once, what somebody deletes is gone from the page once it is from the disk. What goes to the disk goes in
 // order, and what could not be stored waits there until it can be.
 import { type Signal, signal } from "@preact/signals";
-import { Disk, nameOf, type Removed } from "../store/disk.ts";
+import { Disk, type DraftChanges, nameOf, type Removed } from "../store/disk.ts";
 import type { Attachment, Conversation, Draft, Message } from "../store/rows.ts";
 import { type Messages, path } from "../store/tree.ts";
 import { lockName } from "./locks.ts";
@@ -416,16 +416,16 @@ export async function askToKeep(ask: boolean): Promise<void> {
 
 // --- Drafts and attachments, as the disk has them -----------------------------------------------------------
 
-export async function storedDraft(conversation: string): Promise<string> {
-  return (await disk?.draft(conversation))?.text ?? "";
+export async function storedDraft(conversation: string): Promise<Draft> {
+  return (await disk?.draft(conversation)) ?? { conversation, text: "" };
 }
 
-export function storeDraft(conversation: string, text: string): Promise<void> {
-  return changeDraft(conversation, { text }, `draft ${conversation}`);
+export function storeDraft(conversation: string, changes: DraftChanges): Promise<void> {
+  return changeDraft(conversation, changes, `draft ${conversation}`);
 }
 
 // Changes what a draft has; other fields of it stay.
-export function changeDraft(conversation: string, changes: Partial<Draft>, key = ""): Promise<void> {
+export function changeDraft(conversation: string, changes: DraftChanges, key = ""): Promise<void> {
   return persistFor(
     conversation,
     (to) => to.setDraft(conversation, changes),

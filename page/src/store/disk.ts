@@ -3,6 +3,7 @@
 import { deleteDB, type IDBPDatabase, type IDBPTransaction, openDB } from "idb";
 import { scoped } from "../site.ts";
 import {
+  type Attached,
   type Attachment,
   asAttachment,
   asConversation,
@@ -10,6 +11,7 @@ import {
   asMessage,
   type Conversation,
   type Draft,
+  type Edit,
   type Message,
   NEW,
   VERSION,
@@ -28,6 +30,23 @@ export interface Removed {
 
 export function nothing(): Removed {
   return { conversations: [], messages: [], drafts: [], attachments: [] };
+}
+
+// What a draft has from now on. Of an edit of the same message, what is not named stays; null ends it.
+export interface DraftChanges {
+  text?: string;
+  attachments?: Attached[];
+  edit?: (Partial<Edit> & Pick<Edit, "message">) | null;
+}
+
+function changedDraft(conversation: string, before: Draft | undefined, changes: DraftChanges): Draft {
+  const { edit, ...others } = changes;
+  const row: Draft = { text: "", ...before, ...others, conversation };
+  const same = edit && before?.edit?.message === edit.message ? before.edit : undefined;
+  // A file that was read when the edit had ended begins no new one.
+  if (edit && (same || edit.text !== undefined)) row.edit = { text: "", ...same, ...edit };
+  if (edit === null) delete row.edit;
+  return row;
 }
 
 export interface Opening {
@@ -254,12 +273,12 @@ export class Disk {
   // --- Drafts and attachments ------------------------------------------------------------------------------
 
   // Changes what a conversation's draft has, unless the conversation is gone. An empty draft is none.
-  async setDraft(conversation: string, changes: Partial<Draft>): Promise<void> {
+  async setDraft(conversation: string, changes: DraftChanges): Promise<void> {
     return this.#writing(["conversations", "drafts"], async (transaction) => {
       const drafts = transaction.objectStore("drafts");
       if (conversation !== NEW && !(await transaction.objectStore("conversations").get(conversation))) return;
-      const row = { text: "", ...(await drafts.get(conversation)), ...changes, conversation };
-      if (row.text || row.attachments?.length) await drafts.put(row);
+      const row = changedDraft(conversation, await drafts.get(conversation), changes);
+      if (row.text || row.attachments?.length || row.edit) await drafts.put(row);
       else await drafts.delete(conversation);
     });
   }

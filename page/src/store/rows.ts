@@ -1,8 +1,8 @@
-// What is stored, in this browser and nowhere else: one database for each person who signs in here. Version 3.
+// What is stored, in this browser and nowhere else: one database for each person who signs in here. Version 4.
 // docs/page-storage.md describes every table for people.
 // A conversation is a tree of messages: each has the one that it follows as its parent, and what was written or
 // answered anew stands beside what it replaces.
-export const VERSION = 3;
+export const VERSION = 4;
 
 // How a model is asked. What is absent, the defaults decide, and where they are silent the model.
 export interface Settings {
@@ -86,11 +86,21 @@ export interface Message {
   attachments?: Attached[];
 }
 
+// What a message is to become that somebody writes anew.
+export interface Edit {
+  // The id of the message.
+  message: string;
+  text: string;
+  // Absent where it has the message's.
+  attachments?: Attached[];
+}
+
 // What somebody has typed and not sent, by conversation; NEW for a new one.
 export interface Draft {
   conversation: string;
   text: string;
   attachments?: Attached[];
+  edit?: Edit;
 }
 
 export const NEW = "new";
@@ -261,6 +271,17 @@ export function asDraft(value: unknown): Draft {
   const row = fields(value);
   const made: Draft = { conversation: text(row.conversation), text: text(row.text) };
   if (list(row.attachments).length) made.attachments = list(row.attachments).map(asAttached);
+  const edit = asEdit(row.edit);
+  if (edit) made.edit = edit;
+  return made;
+}
+
+// undefined for what names no message.
+export function asEdit(value: unknown): Edit | undefined {
+  const row = fields(value);
+  if (!text(row.message)) return undefined;
+  const made: Edit = { message: text(row.message), text: text(row.text) };
+  if (Array.isArray(row.attachments)) made.attachments = row.attachments.map(asAttached);
   return made;
 }
 

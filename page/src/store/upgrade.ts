@@ -44,10 +44,13 @@ export async function upgrade(
     database.createObjectStore("messages", { keyPath: "id" }).createIndex("conversation", "conversation");
     database.createObjectStore("drafts", { keyPath: "conversation" });
   }
-  // What version 2 has stored stays as it is: a field that is not there has the value that it is read with.
-  database.createObjectStore("attachments", { keyPath: "id" }).createIndex("conversation", "conversation");
-  for (const name of SHELVES) database.createObjectStore(name, { keyPath: "id" });
-  database.createObjectStore("settings", { keyPath: "name" });
+  // What versions 2 and 3 have stored stays as it is: a field that is not there has the value that it is read with.
+  if (from < 3) {
+    database.createObjectStore("attachments", { keyPath: "id" }).createIndex("conversation", "conversation");
+    for (const name of SHELVES) database.createObjectStore(name, { keyPath: "id" });
+    database.createObjectStore("settings", { keyPath: "name" });
+  }
+  // Version 4 has a field more, of drafts. A page of version 3 would delete drafts that have nothing else.
   if (from === 1) await takeOver(transaction);
 }
 
