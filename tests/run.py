@@ -180,9 +180,14 @@ def _system_steps() -> Iterator[Step]:
 
 def _soak_steps() -> Iterator[Step]:
     yield _pytest("system: long trials", "tests/system/soak_scheduler.py")
-    longer = ("tests/system/test_7_scheduler.py", "tests/system/test_8_all_at_once.py")
-    chosen = ("-k", "wall_times or neighbour or sleeping_model or goes_dark")
-    yield _pytest("system: for longer", *longer, *chosen, env={"SLUICE_TRIALS": "soak"})
+    longer = ("test_4_rotation.py", "test_7_scheduler.py", "test_8_all_at_once.py")
+    chosen = ("-k", "interrupted or wall_times or neighbour or sleeping_model or goes_dark")
+    yield _pytest(
+        "system: for longer",
+        *(f"tests/system/{name}" for name in longer),
+        *chosen,
+        env={"SLUICE_TRIALS": "soak"},
+    )
     yield _pytest("system: Slurm 24.11", "tests/system/soak_slurm_24_11.py")
 
 

@@ -8,6 +8,7 @@ import json
 import logging
 import sys
 import threading
+from dataclasses import replace
 
 from sluice import logs
 from sluice.config import load
@@ -38,12 +39,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="only try what a thief of the proxy's key would try, print the results, and end",
     )
+    parser.add_argument(
+        "--key",
+        metavar="FILE",
+        default="",
+        help="with --try and --attack: this SSH key, not the configured one",
+    )
     parser.add_argument("--json", action="store_true", help="with --attack: print JSON, for programs")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM, or only test the login nodes; return the exit status. Raises ConfigError."""
     config = check(load(ProxyConfig, arguments.config), arguments.config)
+    if arguments.key:
+        clusters = tuple(replace(cluster, key_file=arguments.key) for cluster in config.clusters)
+        config = replace(config, clusters=clusters)
     if arguments.only_try:
         return asyncio.run(_try_each(config))
     if arguments.attack:
