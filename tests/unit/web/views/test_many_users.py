@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import itertools
 import re
 import time
 from collections.abc import Callable
@@ -167,3 +168,21 @@ def test_no_page_asks_the_database_more_often_when_there_are_more_users_and_limi
     for path, before in few.items():
         assert statements(database, lambda path=path: get(admin, path)) <= before, path  # type: ignore[misc]
         assert before <= 20, path
+
+
+def test_the_file_of_thousands_of_users_is_one_list(admin: FlaskClient, database: Database) -> None:
+    path = "/admin/users?format=csv"
+    few = statements(database, lambda: get(admin, path))
+    many.fill(database, 2_500, 1)
+    assert statements(database, lambda: get(admin, path)) == few
+    rows = list(csv.DictReader(io.StringIO(get(admin, path).text.removeprefix("\ufeff"))))
+    assert len(rows) == 2_501
+    row = next(row for row in rows if row["pseudonym"] == many.pseudonym(7))
+    groups = next(itertools.islice(many.users(8, 0.0), 7, None))["groups"]
+    assert row["groups"] == ";".join(groups)
+    assert row["projects"] == ";".join(
+        sorted(name for name, its in many.PROJECTS.items() if set(its) & set(groups))
+    )
+    assert {row["pseudonym"] for row in rows if row["blocked"]} == {
+        many.pseudonym(number) for number in range(0, 2_500, 97)
+    }

@@ -98,19 +98,23 @@ def nearest_limits(rules: Iterable[Rule], taken: Iterable[TokensUsed], most: int
     daily: dict[tuple[str, str], Rule] = {}
     for rule in rules:
         _keep_tightest(daily, (rule.scope, rule.model), rule)
-    tightest: dict[tuple[str, str], Rule] = {}
-    tokens: dict[tuple[str, str], int] = {}
     scopes = {scope for scope, _ in daily}
+    reached: dict[str, set[str]] = {}
+    tokens: dict[tuple[str, str], int] = {}
     for one in taken:
         # Most scopes of a user with many groups have no limit: they are not looked at further.
         found = [(scope, bucket) for scope, bucket in scopes_of(one.holder) if scope in scopes]
         for scope, bucket in found:
-            for model in ("", one.model):
-                if (scope, model) in daily:
-                    _keep_tightest(tightest, (bucket, model), daily[scope, model])
+            reached.setdefault(bucket, set()).add(scope)
         for bucket in {bucket for _, bucket in found}:
             for model in ("", one.model):
                 tokens[bucket, model] = tokens.get((bucket, model), 0) + one.tokens
+    # Only now, once for each bucket: hundreds of users share the bucket of a group.
+    tightest: dict[tuple[str, str], Rule] = {}
+    for bucket, model in tokens:
+        for scope in reached[bucket]:
+            if (scope, model) in daily:
+                _keep_tightest(tightest, (bucket, model), daily[scope, model])
     near = [NearLimit(rule, at[0], tokens[at], rule.tokens_per_day or 0) for at, rule in tightest.items()]
     return sorted(near, key=lambda one: (-one.percent, -one.tokens, one.scope))[:most]
 

@@ -7,12 +7,13 @@ language that it was set up with.
 from __future__ import annotations
 
 import difflib
+import re
 import unicodedata
 from collections.abc import Iterable
 
 # Accents of Latin, Greek and Cyrillic letters. Japanese marks of voice, which make another letter, are not
 # among them.
-_ACCENTS = range(0x300, 0x370)
+_ACCENTS = re.compile("[\u0300-\u036f]+")
 
 
 def folded(text: str) -> str:
@@ -20,7 +21,7 @@ def folded(text: str) -> str:
     if text.isascii():
         return text.lower()
     parts = unicodedata.normalize("NFKD", text.casefold())
-    return unicodedata.normalize("NFC", "".join(part for part in parts if ord(part) not in _ACCENTS))
+    return unicodedata.normalize("NFC", _ACCENTS.sub("", parts))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 # A spreadsheet takes a cell that begins so for a formula, also behind a blank.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+_SUSPECT = frozenset((*_FORMULA, " "))
 # So that Excel reads UTF-8.
 _BOM = "\ufeff"
 
@@ -17,8 +18,13 @@ def as_csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(header)
-    writer.writerows([guarded(value) for value in row] for row in rows)
+    writer.writerows(map(_guarded_row, rows))
     return _BOM + text.getvalue()
+
+
+def _guarded_row(row: Sequence[object]) -> list[object]:
+    # The first letter excludes nearly all of 100,000 cells, without a call for each.
+    return [guarded(value) if isinstance(value, str) and value[:1] in _SUSPECT else value for value in row]
 
 
 def guarded(value: object) -> object:

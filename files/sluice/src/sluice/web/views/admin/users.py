@@ -39,9 +39,9 @@ def index(_person: SignedInUser) -> Response:
     groups = _groups(given["group"], given["project"], rights.projects)
     wanted = directory.Wanted(given["search"], given["kind"], groups, *order)
     with web().database.read() as session:
-        ids = directory.search(session, wanted)
         if wants_csv():
-            return _csv(directory.load(session, ids))
+            return _csv(directory.listed(session, wanted))
+        ids = directory.search(session, wanted)
         users = directory.load(session, ids[shown.offset : shown.offset + PAGE])
     text = render_template(
         "admin/users.html",
@@ -64,7 +64,8 @@ def _groups(group: str, project: str, projects: Mapping[str, Sequence[str]]) -> 
     return set(projects.get(project, ())) if project else None
 
 
-def _csv(users: Sequence[User]) -> Response:
+def _csv(users: Sequence[directory.Listed]) -> Response:
+    rights = web().settings.access
     names = (
         "name",
         "email",
@@ -80,7 +81,7 @@ def _csv(users: Sequence[User]) -> Response:
     rows = (
         (
             *(user.name, user.email, user.subject, user.pseudonym, user.kind, ";".join(user.groups)),
-            ";".join(access.projects_of(user.groups, web().settings.access)),
+            ";".join(access.projects_of(user.groups, rights)),
             *(times.written(user.created), times.written(user.seen)),
             "" if user.blocked is None else times.written(user.blocked),
         )
