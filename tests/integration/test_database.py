@@ -23,6 +23,7 @@ from sqlalchemy.pool import NullPool
 from sluice.contracts.usage import UsageRecord
 from sluice.web.database import backup, health, locks, schema, upgrade
 from sluice.web.database.tables import ApiKey, Database, Usage, UsageDay, User
+from sluice.web.people import directory
 from sluice.web.usage import ledger
 from tests.felt import Stopwatch
 from tests.integration.postgres import PostgreSQL
@@ -419,3 +420,18 @@ def test_sqlite_survives_a_process_that_is_killed_within_a_transaction(tmp_path:
     findings = list(health.check(database, None, None, NOON))
     assert not any(finding.remedy for finding in findings)
     database.close()
+
+
+def test_both_databases_tell_the_groups_of_users_in_the_same_way(made: Database) -> None:
+    """Groups are read as text and not by the database's driver; neither may write them in another way."""
+    odd = ['a"b', "back\\slash", "日本", "\n]"]
+    with made.write() as session:
+        for user, groups in zip(
+            session.scalars(select(User).order_by(User.pseudonym)), (odd, []), strict=True
+        ):
+            user.groups = groups
+        first, second = sorted((ALICE, BOB))
+    with made.read() as session:
+        assert directory.groups(session) == {first: odd, second: []}
+        assert [one.groups for one in directory.listed(session, directory.Wanted())] in ([odd, []], [[], odd])
+        assert len(directory.search(session, directory.Wanted(groups={"日本"}))) == 1
