@@ -14,7 +14,7 @@ from sqlalchemy import select
 
 from sluice.cli import main
 from sluice.web.admin import audit
-from sluice.web.database.tables import Base, Database, LimitRow, Usage, UsageDay, User
+from sluice.web.database.tables import ApiKey, Base, Database, LimitRow, Usage, UsageDay, User
 from sluice.web.keys import actions, credentials
 from sluice.web.people import accounts, sign_ins
 from sluice.web.settings.config import WebConfig
@@ -145,6 +145,33 @@ def test_an_export_has_all_that_is_stored_of_a_person_and_nobody_else(site: Site
         assert text not in site.out
 
 
+def test_an_export_of_an_administrator_says_nothing_of_those_on_whom_they_acted(site: Site) -> None:
+    with site.database.write() as session:
+        bobs = session.get_one(ApiKey, site.bob_key)
+        actions.revoke(session, site.ada, bobs, time.time())
+        for scope in (
+            f"user:{site.bob}",
+            f"key:{site.bob_key} large",
+            f"user:{site.ada} large",
+            "project:lattice",
+        ):
+            audit.add(session, site.ada, "limit.set", scope, None, {"concurrent": 7}, 1.0)
+        audit.add(session, site.ada, "user.block", site.bob, {"blocked": False}, {"blocked": True}, 1.0)
+    assert site.run("export", site.ada) == 0
+    for text in (site.bob, site.bob_key, "bobs laptop"):
+        assert text not in site.out
+    acts = [row for row in json.loads(site.out)["audit"] if row["actor"] == site.ada]
+    assert [(row["action"], row["object"], row["after"]) for row in acts] == [
+        ("limit.set", f"user:{site.ada}", {}),
+        ("key.revoke", "another user", None),
+        ("limit.set", "another user", None),
+        ("limit.set", "another user", None),
+        ("limit.set", f"user:{site.ada} large", {"concurrent": 7}),
+        ("limit.set", "project:lattice", {"concurrent": 7}),
+        ("user.block", "another user", None),
+    ]
+
+
 def test_an_export_has_no_digest_of_a_secret(site: Site) -> None:
     assert site.run("export", site.ada) == 0
     with site.database.read() as session:
@@ -226,6 +253,9 @@ def test_an_interrupted_erasure_is_finished_by_the_same_command(
         with pytest.raises(Killed):
             site.run("erase", site.ada, "--yes")
     assert f"usage ('{record(1).id}'" in site.everything()
+    before = site.everything()
+    assert site.run("erase", site.ada) == 2
+    assert site.everything() == before
     assert site.run("erase", site.ada, "--yes") == 0
     with site.database.read() as session:
         assert session.scalars(select(Usage.user)).all() == [""]
@@ -241,6 +271,29 @@ def test_records_that_come_after_the_erasure_lose_their_user_in_the_night(site: 
     with site.database.read() as session:
         assert set(session.scalars(select(Usage.user))) == {"", site.bob}
         assert set(session.scalars(select(UsageDay.user))) == {"", site.bob}
+
+
+def test_a_record_that_comes_during_the_erasure_loses_its_user_too(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without its sum, nothing would find it later."""
+    site.settle(site.ada, 1)
+    looked: list[Any] = []
+
+    def then_settle(database: Database, step: Any, pseudonym: str) -> Any:
+        done = one_step(database, step, pseudonym)
+        looked.append(done)
+        if done == 0:
+            site.settle(site.ada, 2)
+        return done
+
+    one_step = nameless._in_one_transaction
+    monkeypatch.setattr(nameless, "_in_one_transaction", then_settle)
+    assert site.run("erase", site.ada, "--yes") == 0
+    assert looked == [1, 0, (1, 1)]
+    with site.database.read() as session:
+        assert set(session.scalars(select(Usage.user))) == {""}
+        assert set(session.scalars(select(UsageDay.user))) == {""}
 
 
 def test_who_is_erased_and_comes_back_is_somebody_new(site: Site) -> None:

@@ -14,6 +14,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 
 from sluice.web.database.tables import Database, SignedInBrowser, User
+from sluice.web.people import erasing
 from sluice.web.settings.config import Access, Claims, WebConfig
 from sluice.web.signin.session_store import SessionStore
 from tests.unit.web.issuer import CLIENT, SECRET, Issuer
@@ -349,6 +350,24 @@ def test_a_sign_in_survives_a_provider_that_answers_nonsense(
     issuer.answers = {path: (200, b"<html>maintenance</html>")}
     assert get(client, "/auth/account").status_code == 200
     assert len(sign_in_rows(database)) == 1
+
+
+def test_who_is_erased_while_the_provider_is_asked_is_not_stored_again(
+    client: FlaskClient, database: Database, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    due(client, database)
+    send = issuer.send
+
+    def erase_and_send(*arguments: Any, **named: Any) -> Any:
+        with database.write() as session:
+            for user in session.scalars(select(User)):
+                erasing.erase(session, "operator", user, time.time())
+        return send(*arguments, **named)
+
+    monkeypatch.setattr(issuer, "send", erase_and_send)
+    assert get(client, "/auth/account").status_code == 302
+    assert issuer.asked[-1] == "/me"
+    assert people(database) == []
 
 
 def test_a_new_refresh_token_is_kept_even_where_the_rest_fails(

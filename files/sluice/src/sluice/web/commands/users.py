@@ -133,6 +133,8 @@ def _erase(args: argparse.Namespace, context: Context) -> int:
         # An erasure that was interrupted has deleted the account first.
         if row is None and args.user not in nameless.late(session):
             return _no_user(args)
+        if row is None and not args.yes:
+            return refuse("users erase", f"{args.user} is erased but still has usage; add --yes to finish it")
         if row is not None:
             if row.kind == SERVICE:
                 return refuse("users erase", _NO_PERSON.format(row.name))

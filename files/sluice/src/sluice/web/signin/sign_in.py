@@ -331,8 +331,12 @@ class SignIn:
         person = self._identity_of(user_claims.claims)
         member = access.may_sign_in(person.groups, self._settings.access)
         with self._database.write() as transaction:
-            if not member and find_person(transaction, self._settings.oidc.issuer, person.id) is None:
+            known = find_person(transaction, self._settings.oidc.issuer, person.id) is not None
+            if not member and not known:
                 raise PageError(403, "not_member", outcome="not_member")
+            if not tag and not known:
+                # Erased while the provider was asked. Only a sign-in may store a person.
+                raise PageError(401, "401")
             user = upsert_person(
                 transaction,
                 issuer=self._settings.oidc.issuer,

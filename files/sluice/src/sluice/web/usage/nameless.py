@@ -6,7 +6,7 @@ import datetime
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -18,6 +18,8 @@ from sluice.web.usage import ledger
 
 # The most records that one transaction changes: others must be able to write in between.
 AT_ONCE = 5_000
+
+T = TypeVar("T")
 
 SUMS = ("requests", "failed", "estimated", "input_tokens", "output_tokens", "cached_tokens", "seconds")
 COLUMNS = (UsageDay.project, UsageDay.model, UsageDay.class_, *(getattr(UsageDay, name) for name in SUMS))
@@ -40,7 +42,8 @@ def make(database: Database, pseudonym: str) -> Nameless:
     # The sums last: who still has sums is found again (`late`).
     while changed := _in_one_transaction(database, _records, pseudonym):
         records += changed
-    return Nameless(records, _in_one_transaction(database, _sums, pseudonym))
+    last, days = _in_one_transaction(database, _last, pseudonym)
+    return Nameless(records + last, days)
 
 
 def late(session: Session) -> Sequence[str]:
@@ -66,7 +69,7 @@ def add_day(session: Session, dialect: str, day: datetime.date, removed: Sequenc
 _INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
-def _in_one_transaction(database: Database, step: Callable[[Session, str, str], int], pseudonym: str) -> int:
+def _in_one_transaction(database: Database, step: Callable[[Session, str, str], T], pseudonym: str) -> T:
     with database.write() as session:
         ledger.one_at_a_time(session, database.dialect)
         return step(session, database.dialect, pseudonym)
@@ -77,6 +80,12 @@ def _records(session: Session, _dialect: str, pseudonym: str) -> int:
     statement = update(Usage).where(Usage.id.in_(some)).values(user="", key_id="")
     # On the connection, because the session's result has no row count.
     return session.connection().execute(statement).rowcount
+
+
+def _last(session: Session, dialect: str, pseudonym: str) -> tuple[int, int]:
+    # Together: a record that came since the last look would keep its user, and without its sum `late`
+    # would not find it.
+    return _records(session, dialect, pseudonym), _sums(session, dialect, pseudonym)
 
 
 def _sums(session: Session, dialect: str, pseudonym: str) -> int:

@@ -27,6 +27,10 @@ _AT_ONCE = 1_000
 _LEFT_OUT = frozenset(("stored", "secret_id", "tag", "user_id"))
 # Who else acted on the person is that one's data.
 _ANOTHER = "an administrator"
+# So is on whom the person acted, as an administrator.
+_ON_ANOTHER = "another user"
+# How an object of the audit log begins that is a user, a key, or a limit of one.
+_USERS = ("u-", "key-", "user:", "key:")
 
 Row = dict[str, Any]
 
@@ -44,7 +48,7 @@ def tables(session: Session, user: User) -> Iterator[tuple[str, Iterator[Row]]]:
         ("usage", Usage, Usage.user == user.pseudonym),
     )
     for name, table, condition in found:
-        yield name, (_told(row, user) for row in _rows(session, table, condition))
+        yield name, (_told(row, user, keys) for row in _rows(session, table, condition))
 
 
 def _rows(session: Session, table: type[Base], condition: ColumnElement[bool]) -> Iterator[Row]:
@@ -54,9 +58,15 @@ def _rows(session: Session, table: type[Base], condition: ColumnElement[bool]) -
         yield {column.name: value for column, value in zip(columns, row, strict=True)}
 
 
-def _told(row: Row, user: User) -> Row:
-    if "actor" in row and row["actor"] != user.pseudonym:
-        row["actor"] = _ANOTHER
+def _told(row: Row, user: User, keys: list[str]) -> Row:
+    if "actor" in row:
+        if row["actor"] != user.pseudonym:
+            row["actor"] = _ANOTHER
+        # The name of a limit has the model after the scope.
+        what = row["object"].partition(" ")[0]
+        theirs = (user.pseudonym, *keys, *erasing.scopes(user, keys))
+        if what.startswith(_USERS) and what not in theirs:
+            row |= {"object": _ON_ANOTHER, "before": None, "after": None}
     return {
         name: value.isoformat() if isinstance(value, datetime.date) else value for name, value in row.items()
     }
