@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from sluice.proxy.clusters import attack
 from tests.integration.login import ACCOUNT, INSIDE, PYTHON, LoginNode, Secured
-from tests.integration.test_login_node_as_it_comes import on_the_gateway
+from tests.integration.test_login_node_as_it_comes import cluster_of, on_the_gateway
 
 pytestmark = pytest.mark.integration
 
@@ -103,6 +104,51 @@ def test_what_a_site_says_first_and_opens_the_node_by_is_found(
 
 def _of(name: str) -> str:
     return "AllowStreamLocalForwarding no" if "socket" in name else "AllowTcpForwarding no"
+
+
+def test_the_words_of_a_banner_are_no_refusal(make_node: MakeNode, tmp_path: Path) -> None:
+    opened = f"{LOCAL}\n    AllowStreamLocalForwarding local\n    PermitTTY yes\n    Banner {INSIDE}/banner"
+    site = f"Match User {ACCOUNT}\n    {opened}\nMatch all\n"
+    node = make_node(Secured(True, False, earlier=site))
+    words = ("administratively prohibited", "open failed: ", "PTY allocation request failed")
+    (node.directory / "banner").write_text("\n".join(words))
+    told = attacked(node, tmp_path, 1)
+    found = {name for name, problem in told.items() if problem}
+    assert found == {"a connection to a port", "a connection to a socket", "a terminal"}
+
+
+def test_a_long_name_of_the_folder_for_temporary_files_is_no_opening(
+    half_secured: LoginNode, tmp_path: Path
+) -> None:
+    long = tmp_path / ("x" * 120)
+    long.mkdir()
+    done = on_the_gateway(half_secured, tmp_path, "--attack", TMPDIR=str(long))
+    assert done.returncode == 0, done.stdout
+
+
+def test_nothing_runs_on_after_an_attack_that_was_killed(
+    half_secured: LoginNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An ssh that only forwards would hold the gateway's key's session for good."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def killed(near: Path, ssh: subprocess.Popen[bytes], _seconds: float) -> None:
+        for _ in range(500):
+            if near.exists():
+                break
+            time.sleep(0.02)
+        assert near.exists()
+        # As the kernel does it for a process that is killed.
+        if ssh.stdin is not None:
+            ssh.stdin.close()
+            ssh.stdin = None
+        started.append(ssh)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            ssh.wait(10)
+
+    monkeypatch.setattr(attack, "_connect_once", killed)
+    attack._to_a_socket(cluster_of(half_secured))
+    assert [ssh.returncode for ssh in started] == [0]
 
 
 def test_people_read_a_line_for_each_attack(half_secured: LoginNode, tmp_path: Path) -> None:

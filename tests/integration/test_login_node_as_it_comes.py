@@ -48,9 +48,9 @@ def tried(node: LoginNode, tmp_path: Path) -> subprocess.CompletedProcess[str]:
     return on_the_gateway(node, tmp_path, "--try")
 
 
-def on_the_gateway(node: LoginNode, tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run `sluice proxy` with a configuration that names this node alone."""
-    cluster = ClusterConfig(
+def cluster_of(node: LoginNode) -> ClusterConfig:
+    """Return how the gateway reaches a node."""
+    return ClusterConfig(
         name="test",
         host="127.0.0.1",
         port=node.port,
@@ -58,16 +58,24 @@ def on_the_gateway(node: LoginNode, tmp_path: Path, *arguments: str) -> subproce
         key_file=str(node.directory / "keys" / "client"),
         known_hosts=str(node.directory / "known_hosts"),
     )
+
+
+def on_the_gateway(
+    node: LoginNode, tmp_path: Path, *arguments: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run `sluice proxy` with a configuration that names this node alone."""
     config = tmp_path / "proxy.json"
     document = {
         "socket": "/run/http.sock",
         "authority_socket": "/run/a.sock",
-        "clusters": [dataclasses.asdict(cluster)],
+        "clusters": [dataclasses.asdict(cluster_of(node))],
     }
     config.write_text(json.dumps(document))
     command = "import sys; from sluice.cli import main; sys.exit(main())"
     argv = [sys.executable, "-c", command, "proxy", "--config", str(config), *arguments]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=SECONDS, env=_environment())
+    return subprocess.run(
+        argv, capture_output=True, text=True, timeout=SECONDS, env=_environment() | environment
+    )
 
 
 def _environment() -> dict[str, str]:

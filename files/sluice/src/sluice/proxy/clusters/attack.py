@@ -130,18 +130,20 @@ def _one(config: ClusterConfig, one: Attack) -> Result:
 
 def _to_a_socket(config: ClusterConfig) -> Result:
     """Ask for a connection to a Unix socket there: ssh asks when somebody connects to its own socket here."""
-    with tempfile.TemporaryDirectory(prefix=f"{_MARK}-") as folder:
+    # Not in TMPDIR: a socket's path has at most 107 bytes.
+    with tempfile.TemporaryDirectory(prefix=f"{_MARK}-", dir="/tmp") as folder:
         near = Path(folder, "near.sock")
-        argv = _argv(config, ("-N", "-L", f"{near}:{_SOCKET}"), ())
+        # Not -N: if this process is killed, its end of ssh's input closes, and with the relay ssh ends too.
+        argv = _argv(config, ("-L", f"{near}:{_SOCKET}"), ())
         with subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT
         ) as ssh:
             _connect_once(near, ssh, config.connect_timeout)
             # Not SIGTERM: ssh can miss it between two looks at its connections, and stay.
             ssh.kill()
-            output, said = ssh.communicate()
-    outcome = Outcome(output, said.decode("utf-8", "replace"), ended=True)
-    setting, refused = "AllowStreamLocalForwarding no", _NOT_OPENED in outcome.said
+            _, said = ssh.communicate()
+    outcome = Outcome(b"", said.decode("utf-8", "replace"), ended=True)
+    setting, refused = "AllowStreamLocalForwarding no", _NOT_OPENED in _said_through(outcome)
     return _judged(config, "a connection to a socket", setting, outcome, refused=refused)
 
 
@@ -173,7 +175,12 @@ def _argv(config: ClusterConfig, further: tuple[str, ...], command: tuple[str, .
 
 
 def _says(words: str) -> Callable[[Outcome], bool]:
-    return lambda outcome: outcome.ended and words in outcome.said
+    return lambda outcome: outcome.ended and words in _said_through(outcome)
+
+
+def _said_through(outcome: Outcome) -> str:
+    """Return what ssh said after the authentication: a site's banner before it may have any words."""
+    return outcome.said.partition(_AUTHENTICATED)[2]
 
 
 def _no_subsystem(outcome: Outcome) -> bool:
