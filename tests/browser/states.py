@@ -354,7 +354,8 @@ def stopped(tab: Tab) -> None:
 def wrong_limit(tab: Tab) -> None:
     """Set a limit of a scope that is none."""
     tab.open("/admin/limits")
-    tab.find("#scope").fill("nobody")
+    tab.page.select_option("#whom", "user")
+    tab.find("#who").fill("nobody")
     tab.find("#set-limit").click()
     tab.find("#problem")
 

@@ -9,6 +9,7 @@ import time
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from markupsafe import escape
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 from werkzeug.test import TestResponse
@@ -22,7 +23,7 @@ from sluice.web.limits import admin_limits
 from sluice.web.people import accounts
 from sluice.web.settings.config import Access, LimitRule, WebConfig
 from sluice.web.usage import ledger
-from tests.unit.web.visitor import get, post, sign_in
+from tests.unit.web.visitor import ISSUER, get, post, sign_in
 
 _KEY = re.compile(r"sk-sluice-[A-Za-z0-9_-]{43}-[0-9a-f]{8}")
 
@@ -155,7 +156,7 @@ def test_every_form_on_the_pages_carries_the_token(
 
 
 def _something_of_everything(admin: FlaskClient) -> None:
-    post(admin, "/admin/limits", scope="user:*", tokens_per_day="800")
+    post(admin, "/admin/limits", whom="user:*", tokens_per_day="800")
     post(admin, "/admin/models/stop", model="old", new_model="1", message="Gone for good.")
     post(admin, "/admin/announcements", text="Down at ten", level="info")
 
@@ -401,13 +402,13 @@ def test_one_key_is_revoked(admin: FlaskClient, database: Database, bob: str, ro
 
 def test_a_limit_is_set_changed_and_removed(admin: FlaskClient, database: Database) -> None:
     page = followed(
-        admin, post(admin, "/admin/limits", scope="site", model="big", new_model="1", tokens_per_day="5000")
+        admin, post(admin, "/admin/limits", whom="site", model="big", new_model="1", tokens_per_day="5000")
     )
     assert "The limit for site big is set." in page
     form = get(admin, "/admin/limits?scope=site&model=big").get_data(as_text=True)
     assert "Change a limit" in form
     assert 'value="5000"' in form
-    followed(admin, post(admin, "/admin/limits", scope="site", model="big", concurrent="3"))
+    followed(admin, post(admin, "/admin/limits", whom="site", model="big", concurrent="3"))
     with database.read() as session:
         (row,) = admin_limits.listed(session)
         assert (row.tokens_per_day, row.concurrent) == (None, 3)
@@ -418,25 +419,91 @@ def test_a_limit_is_set_changed_and_removed(admin: FlaskClient, database: Databa
 
 
 BAD_LIMITS: list[tuple[dict[str, str], str]] = [
-    ({"scope": "all", "concurrent": "1"}, "none of site"),
-    ({"scope": "site"}, "would limit nothing"),
-    ({"scope": "site", "concurrent": "many"}, "“many” is not a whole number"),
-    ({"scope": "site", "concurrent": "1.5"}, "“1.5” is not a whole number"),
-    ({"scope": "project:moon", "concurrent": "1"}, "climate"),
-    ({"scope": "user:bob", "concurrent": "1"}, "no user bob"),
+    ({"whom": "all", "concurrent": "1"}, "Choose for whom"),
+    ({"concurrent": "1"}, "Choose for whom"),
+    ({"whom": "site"}, "would limit nothing"),
+    ({"whom": "site", "concurrent": "many"}, "“many” is not a whole number"),
+    ({"whom": "site", "concurrent": "1.5"}, "“1.5” is not a whole number"),
+    ({"whom": "project", "who": "moon", "concurrent": "1"}, "climate"),
+    ({"whom": "project", "who": "", "concurrent": "1"}, "A name is missing"),
+    ({"whom": "group", "who": "*", "concurrent": "1"}, "“*” is not a name of a group"),
+    ({"whom": "group", "who": "users:users", "concurrent": "1"}, "is not a name of a group"),
+    ({"whom": "key", "who": "key-1", "concurrent": "1"}, "no key key-1"),
+    ({"whom": "user", "who": "nobody at all", "concurrent": "1"}, "No user fits nobody at all"),
+    ({"whom": "user", "who": "<script>", "concurrent": "1"}, "No user fits &lt;script&gt;"),
+    ({"whom": "user", "who": "b" * 90, "concurrent": "1"}, "No user fits bbb"),
+    ({"whom": "user", "who": "bob", "user": "u-0000", "concurrent": "1"}, "no user u-0000"),
 ]
 
 
 def test_a_limit_that_makes_no_sense_is_refused_and_kept_in_the_form(
-    admin: FlaskClient, database: Database
+    admin: FlaskClient, database: Database, bob: str
 ) -> None:
+    before = len(log(database))
     for fields, words in BAD_LIMITS:
         answer = post(admin, "/admin/limits", **fields)
         page = answer.get_data(as_text=True)
-        assert answer.status_code == 400
-        assert words in page
-        assert f'value="{fields["scope"]}"' in page
-    assert log(database) == []
+        assert answer.status_code == 400, fields
+        assert words in page, fields
+        assert f'name="who" value="{escape(fields.get("who", ""))}"' in page
+        if fields.get("whom") in ("site", "project", "group", "key", "user"):
+            assert f'<option value="{fields["whom"]}" selected>' in page
+    assert len(log(database)) == before
+
+
+def users(database: Database, *people: tuple[str, str]) -> list[str]:
+    """Let people with these names and mail addresses sign in; return their pseudonyms."""
+    with database.write() as session:
+        return [
+            accounts.upsert_person(
+                session, issuer=ISSUER, subject=f"s-{mail}", name=name, email=mail, groups=["users"], now=1.0
+            ).pseudonym
+            for name, mail in people
+        ]
+
+
+@pytest.mark.parametrize("typed", ["Grace Hopper", "hopper", "GRACE@example.org", "s-grace@example.org"])
+def test_a_limit_is_set_for_the_user_whom_a_name_fits(
+    admin: FlaskClient, database: Database, typed: str
+) -> None:
+    grace, _ = users(database, ("Grace Hopper", "grace@example.org"), ("Graçe Kelly", "kelly@example.org"))
+    page = followed(admin, post(admin, "/admin/limits", whom="user", who=typed, concurrent="1"))
+    assert f"user:{grace}" in page
+    form = get(admin, f"/admin/limits?scope=user:{grace}").get_data(as_text=True)
+    assert '<option value="user" selected>' in form and "User Grace Hopper" in form
+
+
+def test_of_several_users_one_is_chosen(admin: FlaskClient, database: Database) -> None:
+    pseudonyms = users(database, *((f"Kim {number}", f"kim{number}@example.org") for number in range(12)))
+    answer = post(admin, "/admin/limits", whom="user", who="kim", concurrent="7")
+    page = answer.get_data(as_text=True)
+    assert answer.status_code == 400 and "12 users fit kim" in page
+    assert page.count('type="radio" name="user"') == 10
+    assert 'name="concurrent" value="7"' in page
+    fields = {"whom": "user", "who": "kim", "concurrent": "7", "user": pseudonyms[3]}
+    assert f"user:{pseudonyms[3]}" in followed(admin, post(admin, "/admin/limits", **fields))
+
+
+def test_a_whole_name_fits_better_than_a_part(admin: FlaskClient, database: Database) -> None:
+    kim, _ = users(database, ("Kim", "kim@example.org"), ("Kimberly", "kimberly@example.org"))
+    assert f"user:{kim}" in followed(
+        admin, post(admin, "/admin/limits", whom="user", who="KIM", concurrent="1")
+    )
+
+
+@pytest.mark.parametrize(
+    ("scope", "choice", "name"),
+    [
+        ("site", "site", ""),
+        ("key:*", "key:*", ""),
+        ("member:users", "member", "users"),
+        ("project:climate", "project", "climate"),
+    ],
+)
+def test_a_scope_is_shown_as_it_was_chosen(admin: FlaskClient, scope: str, choice: str, name: str) -> None:
+    page = get(admin, f"/admin/limits?scope={scope}").get_data(as_text=True)
+    assert f'<option value="{choice}" selected>' in page
+    assert f'name="who" value="{name}"' in page
 
 
 def test_users_close_to_a_limit_are_shown(admin: FlaskClient, bob: str) -> None:
@@ -469,18 +536,18 @@ def test_a_model_that_nobody_used_can_be_stopped(admin: FlaskClient) -> None:
 
 @pytest.mark.parametrize("path", ["/admin/models/stop", "/admin/limits"])
 def test_an_unknown_model_is_refused_with_the_nearest_name(admin: FlaskClient, bob: str, path: str) -> None:
-    answer = post(admin, path, model="smollm2-135n", scope="site", concurrent="1")
+    answer = post(admin, path, model="smollm2-135n", whom="site", concurrent="1")
     assert answer.status_code == 400
     assert "The nearest name is: smollm2-135m." in answer.get_data(as_text=True)
-    followed(admin, post(admin, path, model="smollm2-135n", scope="site", concurrent="1", new_model="1"))
+    followed(admin, post(admin, path, model="smollm2-135n", whom="site", concurrent="1", new_model="1"))
 
 
 @pytest.mark.parametrize("kind", ["group", "member"])
 def test_an_unknown_group_is_refused_with_the_nearest_name(admin: FlaskClient, bob: str, kind: str) -> None:
-    answer = post(admin, "/admin/limits", scope=f"{kind}:user", concurrent="1")
+    answer = post(admin, "/admin/limits", whom=kind, who="user", concurrent="1")
     assert answer.status_code == 400
     assert "There is no group user. The nearest name is: users." in answer.get_data(as_text=True)
-    followed(admin, post(admin, "/admin/limits", scope=f"{kind}:users", concurrent="1"))
+    followed(admin, post(admin, "/admin/limits", whom=kind, who="users", concurrent="1"))
 
 
 def test_a_stop_without_a_valid_model_is_refused(admin: FlaskClient, database: Database) -> None:
@@ -544,8 +611,8 @@ def test_an_announcement_that_makes_no_sense_is_refused(admin: FlaskClient, data
 
 
 def test_the_log_shows_who_did_what_before_and_after(admin: FlaskClient, bob: str) -> None:
-    post(admin, "/admin/limits", scope="site", concurrent="3")
-    post(admin, "/admin/limits", scope="site", concurrent="4")
+    post(admin, "/admin/limits", whom="site", concurrent="3")
+    post(admin, "/admin/limits", whom="site", concurrent="4")
     post(admin, f"/admin/users/{bob}/block")
     page = get(admin, "/admin/audit").get_data(as_text=True)
     assert ">Ada</a>" in page

@@ -13,7 +13,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from sluice.contracts.authority import LIMITED
 from sluice.web.admin import stopped_models
-from sluice.web.database.tables import LimitRow
+from sluice.web.database.tables import LimitRow, User
 from sluice.web.limits import admin_limits, limit_usage
 from sluice.web.people import directory
 from sluice.web.settings import access
@@ -21,6 +21,7 @@ from sluice.web.settings.config import LimitRule
 from sluice.web.settings.rules import numbers_of
 from sluice.web.signin.sign_in import SignedInUser
 from sluice.web.usage import sums
+from sluice.web.views.admin import whom
 from sluice.web.views.admin.common import (
     PAGE,
     argument,
@@ -34,6 +35,7 @@ from sluice.web.views.admin.common import (
     sort,
     wants_csv,
 )
+from sluice.web.views.admin.whom import SeveralUsers, Whom
 from sluice.web.views.shared import admin_required, web
 from sluice.web.words.folding import folded, nearest
 from sluice.web.words.validation import ValidationError
@@ -55,7 +57,9 @@ def index(_person: SignedInUser) -> Response:
     """Show the list and the form, which the query string may fill; as a file with `format=csv`."""
     if wants_csv():
         return _csv()
-    return _render({name: argument(name) for name in ("scope", "model")})
+    shown = whom.of_scope(argument("scope"))
+    given = {"scope": argument("scope"), "model": argument("model"), "whom": shown.choice, "who": shown.name}
+    return _render(given)
 
 
 @blueprint.post("")
@@ -63,14 +67,17 @@ def index(_person: SignedInUser) -> Response:
 def put(person: SignedInUser) -> AnyResponse:
     """Set a limit."""
     try:
-        rule = LimitRule(field("scope"), field("model"), **{name: number(name) for name in LIMITED})
+        with web().database.read() as session:
+            scope = whom.scope_of(session, Whom(field("whom"), field("who")), field("user"))
+        rule = LimitRule(scope, field("model"), **{name: number(name) for name in LIMITED})
         check_model(rule.model)
         _check_group(rule.scope)
         with web().database.write() as session:
             admin_limits.put(session, web().settings, person.pseudonym, rule, time.time())
     except ValidationError as error:
-        given = {name: field(name) for name in ("scope", "model", *LIMITED)}
-        return _render(given, problem=error_text(error), status=400)
+        given = {"scope": "", **{name: field(name) for name in ("whom", "who", "model", *LIMITED)}}
+        offered = error.offered if isinstance(error, SeveralUsers) else ()
+        return _render(given, problem=error_text(error), status=400, offered=offered)
     name = admin_limits.name_of(rule.scope, rule.model)
     return done(web().texts.get("admin.done_limit_set", name=name), url_for("admin_limits.index"))
 
@@ -131,7 +138,9 @@ def _chosen(own: Sequence[LimitRow], names: Mapping[str, str]) -> list[LimitRow]
     return sorted((row for row in own if part in text(row)), key=key, reverse=order.descending)
 
 
-def _render(given: dict[str, str], *, problem: str = "", status: int = 200) -> Response:
+def _render(
+    given: dict[str, str], *, problem: str = "", status: int = 200, offered: Sequence[User] = ()
+) -> Response:
     now, settings = time.time(), web().settings
     with web().database.read() as session:
         own = admin_limits.listed(session)
@@ -145,6 +154,7 @@ def _render(given: dict[str, str], *, problem: str = "", status: int = 200) -> R
             + [rule.scope for rule in settings.limits]
             + [row.scope for row in own]
         )
+        scopes.append(given["scope"])
         holders = [scope.partition(":")[2] for scope in scopes if scope.startswith("user:")]
         names = directory.names(session, holders)
     chosen, shown = _chosen(own, names), page()
@@ -164,6 +174,8 @@ def _render(given: dict[str, str], *, problem: str = "", status: int = 200) -> R
         near=near,
         names=names,
         given=given,
+        for_all=whom.ALL,
+        offered=offered,
         edited=edited is not None,
         limited=LIMITED,
         projects=sorted(settings.access.projects),
