@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 
 from sluice.cli import main
 from sluice.web.admin import audit
@@ -260,6 +262,22 @@ def test_an_interrupted_erasure_is_finished_by_the_same_command(
     with site.database.read() as session:
         assert session.scalars(select(Usage.user)).all() == [""]
     assert site.run("erase", site.ada, "--yes") == 1
+
+
+def test_an_erasure_that_the_database_ends_says_what_is_left_to_do(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.settle(site.ada, 1)
+
+    def locked(*_: object) -> nameless.Nameless:
+        raise OperationalError("UPDATE usage", None, sqlite3.OperationalError("database is locked"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(nameless, "make", locked)
+        assert site.run("erase", site.ada, "--yes") == 1
+    assert "is erased, but not yet taken off all usage" in site.err
+    assert "nothing was changed" not in site.err
+    assert site.run("erase", site.ada, "--yes") == 0
 
 
 def test_records_that_come_after_the_erasure_lose_their_user_in_the_night(site: Site) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import func, or_, select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from sluice import terminal
@@ -24,6 +25,9 @@ from sluice.web.usage import nameless, person
 _NO_PERSON = (
     "{} is a service account, not a person; to end its use: sluice users block, sluice keys revoke-all"
 )
+
+_UNFINISHED = "{} is erased, but not yet taken off all usage (database: {}); give the same command again"
+NOT_FINISHED = 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run one action. Return 0 on success, 1 for an unknown user, 2 for an erasure without `--yes`."""
+    """Run one action. Return 0, 1 for an unknown user or an unfinished erasure, 2 for one without `--yes`."""
     actions = {
         "list": _list,
         "show": _show,
@@ -142,7 +146,12 @@ def _erase(args: argparse.Namespace, context: Context) -> int:
             if not args.yes:
                 return _ask(args, row, found)
             erasing.erase(session, context.actor, row, time.time())
-    usage = nameless.make(context.database, pseudonym)
+    try:
+        usage = nameless.make(context.database, pseudonym)
+    except SQLAlchemyError as error:
+        # Not the message of `open_context`, that nothing was changed.
+        why = type(getattr(error, "orig", None) or error).__name__
+        return refuse("users erase", _UNFINISHED.format(pseudonym, why), NOT_FINISHED)
     if args.json:
         common.print_json({"user": pseudonym, "erased": True, **vars(usage)})
     else:
