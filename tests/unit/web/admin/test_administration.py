@@ -205,12 +205,12 @@ def filled(store: Database) -> None:
 def test_the_log_is_found_by_who_what_and_when(store: Database) -> None:
     filled(store)
     with store.read() as session:
-        assert [row.object for row in audit.entries(session, audit.Filter(actor=ANN))] == [
+        assert [row.object for row in audit.entries(session, audit.Filter(actors=(ANN,)))] == [
             "u-1",
             "u-3",
             "u-1",
         ]
-        assert len(audit.entries(session, audit.Filter(action="user.block", object="u-1"))) == 1
+        assert len(audit.entries(session, audit.Filter(action="user.block", objects=("u-1",)))) == 1
         assert [row.time for row in audit.entries(session, audit.Filter(since=NOW + 1, until=NOW + 3))] == [
             NOW + 2,
             NOW + 1,

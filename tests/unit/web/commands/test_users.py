@@ -349,8 +349,8 @@ def test_all_operators_are_found_together(site: Site, monkeypatch: pytest.Monkey
     with site.database.write() as session:
         audit.add(session, "operator", "user.block", site.bob, None, None, 1.0)
     with site.database.read() as session:
-        together = audit.entries(session, audit.Filter(actor="operator"))
-        of_bob = audit.entries(session, audit.Filter(actor="operator:bob"))
+        together = audit.entries(session, audit.Filter(actors=("operator",)))
+        of_bob = audit.entries(session, audit.Filter(actors=("operator:bob",)))
     assert [len(together), len(of_bob)] == [5, 2]
 
 

@@ -623,6 +623,19 @@ def test_the_log_shows_who_did_what_before_and_after(admin: FlaskClient, bob: st
     assert "user.block</code>" in filtered
 
 
+def test_the_log_is_found_by_the_names_of_people(admin: FlaskClient, database: Database) -> None:
+    grace, other = users(database, ("Grace Hopper", "grace@example.org"), ("Kim", "kim@example.org"))
+    for pseudonym in (grace, other):
+        followed(admin, post(admin, "/admin/limits", whom="user", who=pseudonym, concurrent="1"))
+        followed(admin, post(admin, f"/admin/users/{pseudonym}/block"))
+    page = get(admin, "/admin/audit?object=hopper").get_data(as_text=True)
+    assert page.count(f'href="/admin/users/{grace}"') == 1 and f"user:{grace}" in page
+    assert other not in page
+    assert "/admin/users/" in get(admin, "/admin/audit?actor=ada").get_data(as_text=True)
+    for nobody in ("actor=hopper", "object=nobody+at+all", "actor=%25", "object=" + "x" * 200):
+        assert 'id="no-entries"' in get(admin, f"/admin/audit?{nobody}").get_data(as_text=True)
+
+
 def test_the_log_is_filtered_by_time_and_invalid_times_are_refused(admin: FlaskClient, bob: str) -> None:
     post(admin, f"/admin/users/{bob}/block")
     page = get(admin, "/admin/audit?since=2020-01-01&until=2020-01-02").get_data(as_text=True)

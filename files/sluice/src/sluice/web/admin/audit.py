@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, false, select
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 
@@ -19,14 +19,15 @@ _ACTION = re.compile(r"[a-z]+\.[a-z_]+")
 
 
 class Filter(NamedTuple):
-    """Which entries to return; "" and None match all. Times: `since` <= time < `until`, since the epoch.
+    """Which entries to return; empty values and None match all.
 
-    The actor OPERATOR matches all operators.
+    `actors`, `objects`: any of these. The actor OPERATOR matches all operators. Times: `since` <= time <
+    `until`, in seconds since the epoch.
     """
 
-    actor: str = ""
+    actors: tuple[str, ...] = ()
     action: str = ""
-    object: str = ""
+    objects: tuple[str, ...] = ()
     since: float | None = None
     until: float | None = None
 
@@ -66,16 +67,13 @@ def entries(
 ) -> Sequence[AuditEntry]:
     """Return at most `most` entries, newest first; with `below`, only entries with a smaller id."""
     query = select(AuditEntry).order_by(AuditEntry.id.desc()).limit(most)
-    if wanted.actor == OPERATOR:
-        query = query.where(_BY_OPERATORS)
-    elif wanted.actor:
-        query = query.where(AuditEntry.actor == wanted.actor)
-    for column, value in (
-        (AuditEntry.action, wanted.action),
-        (AuditEntry.object, wanted.object),
-    ):
-        if value:
-            query = query.where(column == value)
+    if wanted.actors:
+        by_operators = _BY_OPERATORS if OPERATOR in wanted.actors else false()
+        query = query.where(AuditEntry.actor.in_(wanted.actors) | by_operators)
+    if wanted.action:
+        query = query.where(AuditEntry.action == wanted.action)
+    if wanted.objects:
+        query = query.where(AuditEntry.object.in_(wanted.objects))
     if wanted.since is not None:
         query = query.where(AuditEntry.time >= wanted.since)
     if wanted.until is not None:

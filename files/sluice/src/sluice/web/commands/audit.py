@@ -40,7 +40,8 @@ def run(args: argparse.Namespace) -> int:
         since, until = times.read(args.since), times.read(args.until)
     except ValidationError as error:
         return refuse("audit list", error)
-    wanted = audit.Filter(args.actor, args.what, args.object, since, until)
+    actors, objects = (tuple(filter(None, [text])) for text in (args.actor, args.object))
+    wanted = audit.Filter(actors, args.what, objects, since, until)
     with common.open_context(args.config) as context:
         return _list(args, context, wanted)
 

@@ -16,6 +16,9 @@ from sluice.web.words.validation import ValidationError
 
 blueprint = Blueprint("admin_audit", __name__, url_prefix="/admin/audit")
 
+# A word that fits more users than these finds the entries of some of them.
+MOST_PEOPLE = 200
+
 _FIELDS = ("actor", "action", "object", "since", "until")
 
 
@@ -32,13 +35,20 @@ def index(_person: SignedInUser) -> Response:
 
 
 def _wanted(given: dict[str, str]) -> audit.Filter:
-    return audit.Filter(
-        given["actor"],
-        given["action"],
-        given["object"],
-        times.read(given["since"]),
-        times.read(given["until"]),
-    )
+    since, until = times.read(given["since"]), times.read(given["until"])
+    actors, objects = _people(given["actor"]), _people(given["object"])
+    # A limit of one user is an object too.
+    limits = tuple(f"user:{one}" for one in objects)
+    return audit.Filter(actors, given["action"], objects + limits, since, until)
+
+
+def _people(typed: str) -> tuple[str, ...]:
+    """Return what was typed, and the pseudonyms of the users whom it fits; nothing for nothing."""
+    if not typed:
+        return ()
+    with web().database.read() as session:
+        ids = directory.search(session, directory.Wanted(typed))[:MOST_PEOPLE]
+        return (typed, *(user.pseudonym for user in directory.load(session, ids)))
 
 
 def _render(given: dict[str, str], wanted: audit.Filter, *, problem: str = "", status: int = 200) -> Response:
