@@ -18,12 +18,13 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, func, select, text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from sluice.contracts.usage import UsageRecord
 from sluice.web.database import backup, health, locks, schema, upgrade
-from sluice.web.database.tables import ApiKey, Database, Usage, UsageDay, User
-from sluice.web.people import directory
+from sluice.web.database.tables import ApiKey, Database, SignedInBrowser, Usage, UsageDay, User
+from sluice.web.people import directory, erasing, sign_ins
 from sluice.web.usage import ledger
 from tests.felt import Stopwatch
 from tests.integration.postgres import PostgreSQL
@@ -435,3 +436,24 @@ def test_both_databases_tell_the_groups_of_users_in_the_same_way(made: Database)
         assert directory.groups(session) == {first: odd, second: []}
         assert [one.groups for one in directory.listed(session, directory.Wanted())] in ([odd, []], [[], odd])
         assert len(directory.search(session, directory.Wanted(groups={"日本"}))) == 1
+
+
+def test_who_signs_in_while_they_are_erased_is_erased_too(made: Database) -> None:
+    def alice(session: Session) -> User:
+        return session.scalars(select(User).where(User.subject == ALICE)).one()
+
+    def erase() -> None:
+        with made.write() as session:
+            erasing.erase(session, "operator", alice(session), NOON)
+
+    with ThreadPoolExecutor(1) as pool:
+        with made.write() as session:
+            sign_ins.begin(session, tag="t", user_id=alice(session).id, sid="", subject=ALICE, now=NOON)
+            session.flush()
+            erased = pool.submit(erase)
+            # It gets as far as it can before the sign-in is stored.
+            time.sleep(1.0)
+        erased.result(30)
+    with made.read() as session:
+        assert session.scalars(select(User.subject)).all() == [BOB]
+        assert session.scalars(select(SignedInBrowser)).all() == []

@@ -43,6 +43,8 @@ def erase(session: Session, actor: str, user: User, now: float) -> Held:
     The entries of the audit log stay, under a pseudonym that nothing connects with the person any more.
     Returns what there was. Usage is not touched: see `usage.nameless`.
     """
+    # On PostgreSQL, a sign-in or key that is being stored would else refuse the account's deletion.
+    session.execute(select(User.id).where(User.id == user.id).with_for_update())
     found = held(session, user)
     keys = key_ids(session, user)
     for entry in session.scalars(select(AuditEntry).where(AuditEntry.object.in_(keys))):
