@@ -91,7 +91,7 @@ def test_a_rotation_cuts_no_stream_and_the_old_key_opens_nothing(
 
 
 # While the next key is made, before it is admitted, and before the new one is alone.
-@pytest.mark.parametrize("tasks", [2, 9, 13] if SOAK else [9])
+@pytest.mark.parametrize("tasks", [3, 10, 14] if SOAK else [10])
 def test_an_interrupted_rotation_locks_nobody_out_and_is_finished_by_the_next(
     tasks: int, steady: Service, deployment: Deployment
 ) -> None:
@@ -114,7 +114,7 @@ def test_an_interrupted_rotation_locks_nobody_out_and_is_finished_by_the_next(
 def test_the_site_playbook_in_the_middle_of_a_rotation_keeps_both_keys(
     steady: Service, deployment: Deployment
 ) -> None:
-    interrupted(deployment, 14)
+    interrupted(deployment, 15)
     kept = steady.shell("gw", "cat /etc/sluice/ssh/*.pub | cut -d' ' -f2").split()
     deployment.play("playbooks/login.yml", "--tags", "relay")
     assert sorted(admitted(steady)) == sorted(kept)
