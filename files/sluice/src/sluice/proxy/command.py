@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from sluice import logs
 from sluice.config import load
-from sluice.errors import EXIT_FAILURE, SluiceError
+from sluice.errors import EXIT_FAILURE, ConfigError, SluiceError
 from sluice.proxy.clusters.attack import attack
 from sluice.proxy.clusters.session import Session
 from sluice.proxy.clusters.ssh import SshTransport
@@ -50,6 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM, or only test the login nodes; return the exit status. Raises ConfigError."""
+    if not (arguments.only_try or arguments.attack) and (arguments.key or arguments.json):
+        raise ConfigError("--key and --json need --try or --attack")
     config = check(load(ProxyConfig, arguments.config), arguments.config)
     if arguments.key:
         clusters = tuple(replace(cluster, key_file=arguments.key) for cluster in config.clusters)
