@@ -288,6 +288,11 @@ def account_processes() -> list[tuple[int, list[str]]]:
     return found
 
 
+def relay_processes() -> list[int]:
+    """Return the relays that run now. `env`, which becomes one, has the same words behind its own."""
+    return [pid for pid, argv in account_processes() if argv[0] == PYTHON and "relay" in argv]
+
+
 class SyslogCatcher:
     """Stands for the site's syslog: keeps what is sent to its socket."""
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from sluice.wire.frames import Decoder, Frame, FrameType
-from tests.integration.login import INSIDE, PYTHON, LoginNode, account_processes, free_port
+from tests.integration.login import INSIDE, PYTHON, LoginNode, account_processes, free_port, relay_processes
 
 pytestmark = pytest.mark.integration
 
@@ -62,7 +62,7 @@ def held(argv: list[str], **environment: str) -> Iterator[subprocess.Popen[bytes
 
 def relays() -> list[int]:
     """Return the pids of the relays that run now."""
-    return [pid for pid, argv in account_processes() if f"{INSIDE}/sluice.pyz" in argv]
+    return relay_processes()
 
 
 def wait_for_no_relay() -> None:

@@ -26,7 +26,7 @@ from lab.bench.target import Target
 from sluice.contracts.jobs import JobRecord
 from sluice.contracts.routing import RoutedInstance
 from tests.integration.jobs import MODEL, publish, published, start_front
-from tests.integration.login import ROOT, LoginNode, account_processes
+from tests.integration.login import ROOT, LoginNode, account_processes, relay_processes
 from tests.integration.test_proxy_over_sshd import Bed, proxy, settings
 
 pytestmark = pytest.mark.integration
@@ -154,7 +154,7 @@ async def test_readers_that_stop_reading_hold_nobody_up_and_little_memory(
     bed: Bed, tmp_path: Path, numbered: Job
 ) -> None:
     where = target(bed, tmp_path)
-    cluster = [numbered.front.pid, *(pid for pid, argv in account_processes() if "relay" in argv)]
+    cluster = [numbered.front.pid, *relay_processes()]
     before = pss(cluster)
     stalled = Group("stalled", 100, requests=100, tokens=100_000, size=2000, stop_after=5)
     live = Group("live", 16, requests=16, tokens=40, rate=20.0)

@@ -27,7 +27,7 @@ from sluice.proxy.service import Service
 from tests.fakes.authority import FakeAuthority
 from tests.fakes.engine import Behaviour
 from tests.integration.jobs import MODEL, Job, job, publish, session, until
-from tests.integration.login import ACCOUNT, LoginNode, account_processes, make_key
+from tests.integration.login import ACCOUNT, LoginNode, make_key, relay_processes
 
 pytestmark = pytest.mark.integration
 
@@ -511,7 +511,7 @@ async def test_a_request_whose_relay_is_killed_before_any_answer_is_answered_by_
 
 def relays() -> list[int]:
     """Return the pids of the relays that sshd has started."""
-    return [pid for pid, argv in account_processes() if "relay" in argv]
+    return relay_processes()
 
 
 def kill_relays() -> None:

@@ -19,13 +19,13 @@ from sluice.wire.hello import Hello, Limits
 from sluice.wire.links import PROXY_RELAY, RELAY_FRONT
 from tests.fakes.engine import Behaviour
 from tests.integration.jobs import MODEL, chat, environment_of, files_below, job, publish, session, until
-from tests.integration.login import INSIDE, LoginNode, account_processes
+from tests.integration.login import LoginNode, relay_processes
 
 pytestmark = pytest.mark.integration
 
 
 def relays() -> list[int]:
-    return [pid for pid, argv in account_processes() if f"{INSIDE}/sluice.pyz" in argv]
+    return relay_processes()
 
 
 async def test_answers_over_a_real_sshd(login: LoginNode, zipapp: Path, tmp_path: Path) -> None:
