@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,9 @@ from tests.integration import tools
 from tests.integration.login import LoginNode, Secured, build_zipapp
 from tests.integration.postgres import PostgreSQL, running
 from tests.integration.stand import Stand, prepare
+
+# Starts a login node as a test wants it.
+MakeNode = Callable[[Secured], LoginNode]
 
 # The modules that take longest, which begin first: at the end no process is left with one of them alone.
 LONGEST = (
@@ -71,6 +75,22 @@ def half_secured(
     """Return a login node that only one of the two confines: each alone must hold."""
     drop_in = request.param == "drop-in"
     yield from _running(tmp_path_factory.mktemp("half"), zipapp, Secured(drop_in, not drop_in))
+
+
+@pytest.fixture
+def make_node(
+    tmp_path_factory: pytest.TempPathFactory, zipapp: Path, login_tools: None
+) -> Iterator[MakeNode]:
+    """Start a login node as a test wants it."""
+    with contextlib.ExitStack() as stack:
+
+        def make(secured: Secured) -> LoginNode:
+            node = LoginNode(tmp_path_factory.mktemp("site"), zipapp, secured)
+            stack.callback(node.stop)
+            node.start()
+            return node
+
+        yield make
 
 
 def _running(directory: Path, zipapp: Path, secured: Secured) -> Iterator[LoginNode]:

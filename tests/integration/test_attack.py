@@ -6,18 +6,18 @@ import contextlib
 import json
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from sluice.proxy.clusters import attack
+from tests.integration.conftest import MakeNode
 from tests.integration.login import ACCOUNT, INSIDE, PYTHON, LoginNode, Secured
 from tests.integration.test_login_node_as_it_comes import cluster_of, on_the_gateway
 
 pytestmark = pytest.mark.integration
 
-MakeNode = Callable[[Secured], LoginNode]
 ALL = {*(one.name for one in attack.attacks()), "a connection to a socket"}
 COMMANDS = {"a command", "a shell", "bytes that are no frames", "sftp"}
 LOCAL = "DisableForwarding no\n    AllowTcpForwarding local\n    PermitOpen any"
@@ -27,16 +27,12 @@ OBEDIENT = f'ForceCommand /bin/sh -c "exec $SSH_ORIGINAL_COMMAND {INSIDE}"'
 
 
 @pytest.fixture
-def make_node(
-    tmp_path_factory: pytest.TempPathFactory, zipapp: Path, login_tools: None
-) -> Iterator[MakeNode]:
-    """Start a login node as a test wants it."""
+def make_node(make_node: MakeNode) -> Iterator[MakeNode]:
+    """Start a login node as a test wants it, with D-Bus."""
     with contextlib.ExitStack() as stack:
 
         def make(secured: Secured) -> LoginNode:
-            node = LoginNode(tmp_path_factory.mktemp("attacked"), zipapp, secured)
-            stack.callback(node.stop)
-            node.start()
+            node = make_node(secured)
             _start_dbus(node, stack)
             return node
 

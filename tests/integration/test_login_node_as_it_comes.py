@@ -8,7 +8,6 @@ import json
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest import mock
 
@@ -16,6 +15,7 @@ import pytest
 
 from module_utils import sluice_sshd
 from sluice.proxy.config import ClusterConfig
+from tests.integration.conftest import MakeNode
 from tests.integration.login import ACCOUNT, INSIDE, LoginNode, Secured
 
 pytestmark = pytest.mark.integration
@@ -24,23 +24,6 @@ SECONDS = 60
 # As many as sshd lets in before it refuses everything (MaxStartups 10:30:100); before, it refuses by chance.
 SILENT = 100
 MOST_TRIES = 1500
-MakeNode = Callable[[Secured], LoginNode]
-
-
-@pytest.fixture
-def make_node(
-    tmp_path_factory: pytest.TempPathFactory, zipapp: Path, login_tools: None
-) -> Iterator[MakeNode]:
-    """Start a login node as a test wants it."""
-    with contextlib.ExitStack() as stack:
-
-        def make(secured: Secured) -> LoginNode:
-            node = LoginNode(tmp_path_factory.mktemp("site"), zipapp, secured)
-            stack.callback(node.stop)
-            node.start()
-            return node
-
-        yield make
 
 
 def tried(node: LoginNode, tmp_path: Path) -> subprocess.CompletedProcess[str]:

@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from sluice.proxy.clusters.ssh import ENVIRONMENT, PROGRAM, options, refusal
+from sluice.proxy.clusters.ssh import ENVIRONMENT, PROGRAM, THROUGH, options, printable, refusal
 from sluice.proxy.clusters.transport import TransportError
 from sluice.proxy.config import ClusterConfig
 from sluice.wire.frames import HEADER_BYTES, Decoder, FrameType, ProtocolError
@@ -37,7 +37,7 @@ _SFTP = bytes((0, 0, 0, 5, 1, 0, 0, 0, 3))
 # Without -N: where the forwarding is granted, ssh ends with the relay.
 _FORWARD = ("-o", "ExitOnForwardFailure=yes", "-R")
 _OF_A_RELAY = frozenset((FrameType.HELLO, FrameType.GO_AWAY, FrameType.CREDIT))
-_AUTHENTICATED = "Authenticated to "
+_AUTHENTICATED = THROUGH.decode()
 _PROHIBITED = "administratively prohibited"
 # Of a Unix socket sshd tells no reason. This one exists on almost every host, and all may connect to it.
 _SOCKET = "/run/dbus/system_bus_socket"
@@ -164,8 +164,7 @@ def _judged(config: ClusterConfig, name: str, setting: str, outcome: Outcome, *,
         raise refusal(outcome.said, config)
     if refused:
         return Result(name, "")
-    told = outcome.output[:MAX_TOLD].decode("utf-8", "replace") or outcome.said[-MAX_TOLD:]
-    text = "".join(char if char.isprintable() else " " for char in told).strip()
+    text = printable(outcome.output[:MAX_TOLD] or outcome.said[-MAX_TOLD:].encode())
     how = "answered" if outcome.ended else "did not refuse it in time and said"
     return Result(name, f"not refused ({setting}): sshd {how} {text!r}")
 

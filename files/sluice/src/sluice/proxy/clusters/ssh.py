@@ -61,7 +61,7 @@ _OPTIONS = (
 )
 # Not the proxy's own environment. LC_ALL: messages on standard error must be in English.
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}
-_THROUGH = b"Authenticated to "
+THROUGH = b"Authenticated to "
 # Lines of statistics that ssh writes at its end.
 _STATISTICS = (b"Transferred: ", b"Bytes per second: ")
 _FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
@@ -204,7 +204,7 @@ class SshTransport(asyncio.BufferedProtocol):
                 self._log(text)
                 continue
             self._said += text[: MAX_STDERR_KEPT - len(self._said)]
-            if _THROUGH in self._said:
+            if THROUGH in self._said:
                 self._through.set()
 
     def _log(self, text: bytes) -> None:
@@ -213,7 +213,7 @@ class SshTransport(asyncio.BufferedProtocol):
         if text and room > 0 and not self._closed:
             self._logged += len(text)
             log.warning(
-                "said on standard error: %s", _printable(text[:room]), extra={"cluster": self._config.name}
+                "said on standard error: %s", printable(text[:room]), extra={"cluster": self._config.name}
             )
 
     async def _last_words(self) -> None:
@@ -316,10 +316,11 @@ def refusal(said: str, config: ClusterConfig) -> TransportError:
 def _line(said: str, *words: str) -> str:
     """Return the last line that contains one of the words, made printable, "" if there is none."""
     lines = [line for line in said.splitlines() if line.strip() and any(word in line for word in words)]
-    return _printable(lines[-1].encode())[:200] if lines else ""
+    return printable(lines[-1].encode())[:200] if lines else ""
 
 
-def _printable(text: bytes) -> str:
+def printable(text: bytes) -> str:
+    """Return text of the other side as one line without control characters."""
     return "".join(char if char.isprintable() else " " for char in text.decode("utf-8", "replace")).strip()
 
 

@@ -21,14 +21,15 @@ MINUTE = 60
 # The number of our advisory lock in PostgreSQL.
 _SETTLING = 7_551_424
 
-_INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+# By dialect: only these inserts can say what happens on a conflict.
+INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 def settle(session: Session, dialect: str, records: Sequence[UsageRecord]) -> int:
     """Insert new records, ignore records with a known id; return how many were new."""
     if not records:
         return 0
-    insert = _INSERTS[dialect](Usage.__table__).on_conflict_do_nothing(index_elements=["id"])
+    insert = INSERTS[dialect](Usage.__table__).on_conflict_do_nothing(index_elements=["id"])
     one_at_a_time(session, dialect)
     rows = [_row(record) for record in records]
     # On the connection, not the session: the mapper would need more time per row than the database.

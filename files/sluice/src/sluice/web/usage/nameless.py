@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from sqlalchemy import delete, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from sluice.web.database.tables import AuditEntry, Database, Usage, UsageDay
@@ -61,12 +60,9 @@ def add_day(session: Session, dialect: str, day: datetime.date, removed: Sequenc
     for (project, model, class_), sums in merged.items():
         numbers_ = dict(zip(SUMS, sums, strict=True))
         place = {"day": day, "user": "", "project": project, "key_id": "", "model": model, "class": class_}
-        row = _INSERTS[dialect](UsageDay.__table__).values(place | numbers_)
+        row = ledger.INSERTS[dialect](UsageDay.__table__).values(place | numbers_)
         both = {name: getattr(UsageDay, name) + row.excluded[name] for name in SUMS}
         session.execute(row.on_conflict_do_update(index_elements=list(place), set_=both))
-
-
-_INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 def _in_one_transaction(database: Database, step: Callable[[Session, str, str], T], pseudonym: str) -> T:
